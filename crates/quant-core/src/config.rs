@@ -1,0 +1,290 @@
+//! What a quantizer is to be: the configuration, one serde type for all methods.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::QuantizerError,
+    gradient::{ClampEstimator, GradientScale},
+    quantizer::Quantizer,
+    site::Site,
+};
+
+/// What is quantized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The input of a layer.
+    Activation,
+    /// The weight of a layer.
+    Weight,
+    /// The output of a layer.
+    Output,
+}
+
+/// The formula.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Learned step size quantization ([`crate::methods::lsq`]).
+    Lsq,
+    /// DoReFa-Net ([`crate::methods::dorefa`]).
+    Dorefa,
+    /// Parameterized clipping activation ([`crate::methods::pact`]).
+    Pact,
+    /// Sign times mean magnitude ([`crate::methods::binary`]).
+    Binary,
+}
+
+/// Number of values a quantizer can take: 2 to 256.
+///
+/// ```
+/// use quant_core::Levels;
+/// assert_eq!(Levels::from_bits(2)?.count(), 4);
+/// assert_eq!(Levels::TERNARY.count(), 3);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "usize", into = "usize")]
+pub struct Levels(u16);
+
+impl Levels {
+    /// Three levels: -1, 0, 1.
+    pub const TERNARY: Levels = Levels(3);
+
+    /// `count` levels.
+    ///
+    /// # Errors
+    /// [`QuantizerError::Levels`] outside 2 to 256.
+    pub fn new(count: usize) -> Result<Self, QuantizerError> {
+        match u16::try_from(count) {
+            Ok(levels @ 2..=256) => Ok(Self(levels)),
+            _ => Err(QuantizerError::Levels { levels: count }),
+        }
+    }
+
+    /// 2^`bits` levels.
+    ///
+    /// # Errors
+    /// [`QuantizerError::Levels`] unless `bits` is 1 to 8.
+    pub fn from_bits(bits: u32) -> Result<Self, QuantizerError> {
+        Self::new(1usize.checked_shl(bits).unwrap_or(usize::MAX))
+    }
+
+    /// How many.
+    pub fn count(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Steps between the lowest and the highest level: `count - 1`, written n in the formulas.
+    pub fn steps(self) -> f32 {
+        f32::from(self.0 - 1)
+    }
+
+    /// Bits needed to store one code: ceil(log2 count).
+    pub fn bits(self) -> u32 {
+        u16::BITS - (self.0 - 1).leading_zeros()
+    }
+}
+
+impl TryFrom<usize> for Levels {
+    type Error = QuantizerError;
+
+    fn try_from(count: usize) -> Result<Self, QuantizerError> {
+        Self::new(count)
+    }
+}
+
+impl From<Levels> for usize {
+    fn from(levels: Levels) -> usize {
+        levels.count()
+    }
+}
+
+/// Where the levels lie: from 0 up, or symmetric about 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Range {
+    /// [0, clipping value].
+    Unsigned,
+    /// [-clipping value, clipping value].
+    Signed,
+}
+
+/// How many elements share one clipping value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Granularity {
+    /// All.
+    PerTensor,
+    /// Those of one output channel (weight), or of one channel (activation, output).
+    PerChannel,
+    /// This many groups of consecutive channels. They must divide the channels; of a weight, the
+    /// product of output and input channels.
+    Groups(usize),
+    /// Groups of this many kernels (input-output channel pairs) of a weight, or channels of an
+    /// activation.
+    GroupsOf(usize),
+}
+
+/// Normalisation of a weight before it is quantized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalization {
+    /// None.
+    #[default]
+    None,
+    /// (w - mean)/std per group, both taken as constants ([`crate::normalize`]).
+    VarMean,
+}
+
+/// Everything that describes a quantizer but the tensor it stands at.
+///
+/// Start from [`QuantizerConfig::new`] and change fields with struct update syntax:
+///
+/// ```
+/// use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
+///
+/// let config = QuantizerConfig {
+///     granularity: Granularity::PerChannel,
+///     ..QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(2)?)
+/// };
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuantizerConfig {
+    /// The formula.
+    pub method: Method,
+    /// What is quantized.
+    pub role: Role,
+    /// Number of values.
+    pub levels: Levels,
+    /// Unsigned or signed. Weights are always signed.
+    pub range: Range,
+    /// Elements that share a clipping value.
+    pub granularity: Granularity,
+    /// Gradient at the clamp.
+    #[serde(default)]
+    pub estimator: ClampEstimator,
+    /// Scale of the clipping value's gradient.
+    #[serde(default)]
+    pub gradient_scale: GradientScale,
+    /// Initial clipping value (LSQ, PACT), fixed clipping value (DoReFa activation), or the divisor
+    /// of the rounding grid (DoReFa weight): B in the formulas, above 0.
+    #[serde(default = "one")]
+    pub boundary: f64,
+    /// Normalisation of a weight before it is quantized.
+    #[serde(default)]
+    pub normalization: Normalization,
+    /// Whether the quantized value is multiplied by a learned factor per group, initially 1.
+    #[serde(default)]
+    pub gamma: bool,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl QuantizerConfig {
+    /// The usual form of a method in a role: unsigned activations, signed weights and outputs, one
+    /// clipping value per tensor, plain clamp gradient, clipping value 1.
+    pub fn new(method: Method, role: Role, levels: Levels) -> Self {
+        Self {
+            method,
+            role,
+            levels,
+            range: match role {
+                Role::Activation => Range::Unsigned,
+                Role::Weight | Role::Output => Range::Signed,
+            },
+            granularity: Granularity::PerTensor,
+            estimator: ClampEstimator::default(),
+            gradient_scale: GradientScale::default(),
+            boundary: 1.0,
+            normalization: Normalization::None,
+            gamma: false,
+        }
+    }
+
+    /// Checks that the fields go together. [`init`](Self::init) calls it.
+    ///
+    /// # Errors
+    /// [`QuantizerError::Unsupported`] and [`QuantizerError::NotPositive`], with `layer` in the
+    /// message.
+    pub fn validate(&self, layer: &str) -> Result<(), QuantizerError> {
+        let unsupported = |field, value: String, accepted| {
+            Err(QuantizerError::Unsupported {
+                layer: layer.to_owned(),
+                field,
+                value,
+                method: self.method,
+                role: self.role,
+                accepted,
+            })
+        };
+        for (field, value) in [
+            ("boundary", self.boundary),
+            ("gradient_scale.factor", self.gradient_scale.factor),
+        ] {
+            if !(value.is_finite() && value > 0.0) {
+                let layer = layer.to_owned();
+                return Err(QuantizerError::NotPositive { layer, field, value });
+            }
+        }
+        let weight = self.role == Role::Weight;
+        if weight && self.range == Range::Unsigned {
+            return unsupported("range", "unsigned".into(), "weights are signed");
+        }
+        if !weight && self.normalization != Normalization::None {
+            let value = format!("{:?}", self.normalization);
+            return unsupported("normalization", value, "only weights are normalised");
+        }
+        if self.gamma && self.role == Role::Activation {
+            return unsupported("gamma", "true".into(), "weights and outputs take a gamma");
+        }
+        match self.method {
+            Method::Lsq => {}
+            Method::Pact if weight => {
+                return unsupported("method", "pact".into(), "PACT's weights are DoReFa weights");
+            }
+            Method::Binary if !weight => {
+                return unsupported("role", format!("{:?}", self.role), "only weights");
+            }
+            Method::Binary if self.levels.count() != 2 => {
+                return unsupported("levels", self.levels.count().to_string(), "2 levels");
+            }
+            Method::Binary if self.granularity != Granularity::PerTensor => {
+                let value = format!("{:?}", self.granularity);
+                return unsupported("granularity", value, "per-tensor");
+            }
+            Method::Dorefa | Method::Pact | Method::Binary => {
+                if !weight && self.range == Range::Signed {
+                    return unsupported("range", "signed".into(), "unsigned");
+                }
+                if self.estimator != ClampEstimator::Clipped {
+                    let value = format!("{:?}", self.estimator);
+                    return unsupported("estimator", value, "clipped");
+                }
+                if self.granularity != Granularity::PerTensor {
+                    let normalised = weight && self.normalization != Normalization::None;
+                    if !normalised && !(weight && self.gamma) {
+                        let value = format!("{:?}", self.granularity);
+                        return unsupported("granularity", value, "per-tensor");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the quantizer of this configuration at `site`.
+    ///
+    /// # Errors
+    /// Those of [`validate`](Self::validate), and [`QuantizerError::Groups`] where the granularity
+    /// does not fit the site's shape.
+    pub fn init(&self, site: &Site, device: &Device) -> Result<Quantizer, QuantizerError> {
+        self.validate(&site.name)?;
+        Quantizer::new(self, site, device)
+    }
+}

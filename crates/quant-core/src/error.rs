@@ -1,0 +1,91 @@
+//! What can go wrong when a quantizer is configured, used or checked.
+
+use crate::config::{Method, Role};
+
+/// An invalid configuration, or a quantizer whose state has become invalid.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantizerError {
+    /// The number of levels is outside 2 to 256.
+    #[error("{levels} levels: a quantizer takes 2 to 256 (1 to 8 bits)")]
+    Levels {
+        /// The levels asked for.
+        levels: usize,
+    },
+    /// The method does not offer this combination.
+    #[error("{layer}: {field} = {value} does not go with {method:?} as {role:?} quantizer: {accepted}")]
+    Unsupported {
+        /// Name of the layer.
+        layer: String,
+        /// Configuration field at fault.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The method it was combined with.
+        method: Method,
+        /// The role it was combined with.
+        role: Role,
+        /// What would work.
+        accepted: &'static str,
+    },
+    /// A numeric field is not a positive finite number.
+    #[error("{layer}: {field} = {value}: expected a finite number above 0")]
+    NotPositive {
+        /// Name of the layer.
+        layer: String,
+        /// Configuration field at fault.
+        field: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// The groups do not divide what they are to group.
+    #[error(
+        "{layer}: {groups} groups do not divide {elements} (the product of the first dimensions of \
+         {shape:?} that groups are cut from)"
+    )]
+    Groups {
+        /// Name of the layer.
+        layer: String,
+        /// Number of groups, or of elements in a group.
+        groups: usize,
+        /// What they would have to divide.
+        elements: usize,
+        /// Shape of the tensor.
+        shape: Vec<usize>,
+    },
+    /// The shape has too few dimensions, or an empty one.
+    #[error("{layer}: shape {shape:?}: {expected}")]
+    Shape {
+        /// Name of the layer.
+        layer: String,
+        /// The shape.
+        shape: Vec<usize>,
+        /// What would work.
+        expected: &'static str,
+    },
+    /// A learned step size or clipping value is zero, negative or not a number.
+    #[error(
+        "{layer}: {parameter}[{group}] = {value}: training has driven it out of its range (above 0); \
+         lower its learning rate, or calibrate it anew"
+    )]
+    Degenerate {
+        /// Name of the layer.
+        layer: String,
+        /// Name of the parameter.
+        parameter: &'static str,
+        /// The group it belongs to.
+        group: usize,
+        /// Its value.
+        value: f32,
+    },
+    /// An option of another program's command line has no counterpart.
+    #[error("option {option} = {value:?}: {accepted}")]
+    Option {
+        /// The option or keyword.
+        option: String,
+        /// Its value.
+        value: String,
+        /// What would work.
+        accepted: &'static str,
+    },
+}

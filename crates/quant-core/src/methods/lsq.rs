@@ -1,0 +1,99 @@
+//! LSQ: learned step size quantization (Esser et al., "Learned Step Size Quantization", ICLR 2020),
+//! in the clipping-value form of the reference implementation.
+//!
+//! With s = |`clip_val`|, one per group, and v = x/s:
+//!
+//! - unsigned: y = R(clamp(v, 0, 1)·n)·s/n
+//! - signed: y = (2·R((clamp(v, -1, 1) + 1)/2·n) - n)·s/n
+//!
+//! The paper learns the step size, s/n (unsigned) or 2s/n (signed), and puts its signed levels at
+//! -2^(b-1)..2^(b-1) - 1; here they are symmetric about 0.
+//!
+//! **Gradients.** With g the incoming gradient, inside the clamp's range ∂x = g and
+//! ∂s = g·(y/s - v); outside ∂x = 0 and ∂s = g·y/s (equation 3 of the paper in units of s).
+//! `STE-scale` multiplies the clamp's gradient by a factor k: ∂x = k·g, ∂s = g·(y/s - k·v). The
+//! sum over a group is multiplied by the [gradient scale](crate::GradientScale), and by the sign of
+//! `clip_val`.
+//!
+//! **Shapes.** Any; `clip_val` and `gamma` are `[groups]`.
+//!
+//! **Initial values.** `clip_val` = boundary (1), then calibrated from data: the paper's step
+//! 2·mean|x|/sqrt(Qp), or least squared error ([`crate::Calibration`]). `gamma` = 1.
+//!
+//! **Where the reference differs from the paper.** Clipping value instead of step; symmetric signed
+//! levels; no gradient scale unless asked for, and then not where its integer part is 1
+//! (`skip_integer_one`); the initial value is a constant.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+
+use super::{Quantize, gamma, times_gamma};
+use crate::{
+    codes::{Codes, Decoding},
+    config::{Normalization, QuantizerConfig},
+    normalize::normalize_groups,
+    ops::ClipQuantize,
+    site::Grouping,
+};
+
+/// Learned step size quantizer: see the [module](self).
+#[derive(Module, Debug)]
+pub struct Lsq {
+    /// Clipping value, `[groups]`.
+    pub clip_val: Param<Tensor<1>>,
+    /// Factor on the quantized value, `[groups]`.
+    pub gamma: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    operation: ClipQuantize,
+    #[module(skip)]
+    grouping: Grouping,
+    #[module(skip)]
+    normalization: Normalization,
+}
+
+impl Lsq {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        grouping: Grouping,
+        clip_gradient_scale: f64,
+        device: &Device,
+    ) -> Self {
+        let clip_val = Tensor::<1>::full([grouping.groups], config.boundary, device);
+        Self {
+            clip_val: Param::from_tensor(clip_val),
+            gamma: gamma(config, grouping, device),
+            operation: ClipQuantize {
+                steps: config.levels.steps(),
+                range: config.range,
+                estimator: config.estimator,
+                learned_bound: false,
+                clip_gradient_scale: clip_gradient_scale as f32,
+            },
+            grouping,
+            normalization: config.normalization,
+        }
+    }
+}
+
+impl Quantize for Lsq {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let view = self.grouping.view(&x.shape());
+        let x = normalize_groups(x, self.normalization, self.grouping);
+        let y = self.operation.forward(x, self.clip_val.val().abs(), view);
+        times_gamma(y, &self.gamma, self.grouping)
+    }
+
+    fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        let clip = self.clip_val.val().abs();
+        let x = normalize_groups(x, self.normalization, self.grouping);
+        Codes {
+            codes: self.operation.codes(x, clip.clone(), self.grouping).int(),
+            decoding: Decoding {
+                gamma: self.gamma.as_ref().map(Param::val),
+                ..self.operation.decoding(clip, self.grouping)
+            },
+        }
+    }
+}

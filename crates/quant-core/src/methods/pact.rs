@@ -1,0 +1,79 @@
+//! PACT: parameterized clipping activation (Choi et al., "PACT: Parameterized Clipping Activation
+//! for Quantized Neural Networks", 2018). Activations and outputs; PACT's weights are DoReFa's.
+//!
+//! With the learned clipping value c = `clip_val` (equations 1 and 2):
+//!
+//! y = R(min(max(x, 0), c)·n/c)·c/n
+//!
+//! **Gradients** (equation 3). ∂x = g where 0 < x < c, else 0; ∂c = the sum of g over x >= c: c is
+//! a constant inside the rounding. The sum is multiplied by the [gradient
+//! scale](crate::GradientScale).
+//!
+//! **Shapes.** Any; `clip_val` is `[1]`, unsigned, per tensor.
+//!
+//! **Initial value.** c = boundary (1; the paper's suggestion is a large one, such as 10, and L2
+//! decay on c).
+//!
+//! **Where the reference differs from the paper.** Nowhere.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+
+use super::Quantize;
+use crate::{
+    codes::Codes,
+    config::{QuantizerConfig, Range},
+    gradient::ClampEstimator,
+    ops::ClipQuantize,
+    site::Grouping,
+};
+
+/// Parameterized clipping activation: see the [module](self).
+#[derive(Module, Debug)]
+pub struct Pact {
+    /// Clipping value, `[1]`.
+    pub clip_val: Param<Tensor<1>>,
+    #[module(skip)]
+    operation: ClipQuantize,
+    #[module(skip)]
+    grouping: Grouping,
+}
+
+impl Pact {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        grouping: Grouping,
+        clip_gradient_scale: f64,
+        device: &Device,
+    ) -> Self {
+        let clip_val = Tensor::<1>::full([grouping.groups], config.boundary, device);
+        Self {
+            clip_val: Param::from_tensor(clip_val),
+            operation: ClipQuantize {
+                steps: config.levels.steps(),
+                range: Range::Unsigned,
+                estimator: ClampEstimator::Clipped,
+                learned_bound: true,
+                clip_gradient_scale: clip_gradient_scale as f32,
+            },
+            grouping,
+        }
+    }
+}
+
+impl Quantize for Pact {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let view = self.grouping.view(&x.shape());
+        self.operation.forward(x, self.clip_val.val(), view)
+    }
+
+    fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        let clip = self.clip_val.val();
+        Codes {
+            codes: self.operation.codes(x, clip.clone(), self.grouping).int(),
+            decoding: self.operation.decoding(clip, self.grouping),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The operations composed from ordinary tensor operations: the oracle that kernels are held to,
+//! and the fallback of every backend.
+
+use burn::{
+    backend::{Backend, TensorMetadata, tensor::FloatTensor},
+    tensor::BoolDType,
+};
+
+/// Backward: `(steps, signed, rescale, learned_bound)`.
+pub(crate) type Rule = (f32, bool, bool, bool);
+
+/// Levels in units of the clipping value: (m·R(n·u) - z)/n for v = x/s.
+fn unit_levels<B: Backend>(v: FloatTensor<B>, steps: f32, signed: bool) -> FloatTensor<B> {
+    let codes = codes::<B>(v, steps, signed);
+    B::float_div_scalar(integers::<B>(codes, steps, signed), steps.into())
+}
+
+fn codes<B: Backend>(v: FloatTensor<B>, steps: f32, signed: bool) -> FloatTensor<B> {
+    let u = match signed {
+        false => B::float_clamp(v, 0f32.into(), 1f32.into()),
+        true => {
+            let v = B::float_clamp(v, (-1f32).into(), 1f32.into());
+            B::float_mul_scalar(B::float_add_scalar(v, 1f32.into()), 0.5f32.into())
+        }
+    };
+    B::float_round(B::float_mul_scalar(u, steps.into()))
+}
+
+fn integers<B: Backend>(codes: FloatTensor<B>, steps: f32, signed: bool) -> FloatTensor<B> {
+    match signed {
+        false => codes,
+        true => B::float_add_scalar(B::float_mul_scalar(codes, 2f32.into()), (-steps).into()),
+    }
+}
+
+/// See [`QuantOps::clip_quantize`](super::QuantOps::clip_quantize).
+pub(crate) fn clip_quantize<B: Backend>(
+    x: FloatTensor<B>,
+    clip: FloatTensor<B>,
+    steps: f32,
+    signed: bool,
+) -> FloatTensor<B> {
+    let codes = codes::<B>(B::float_div(x, clip.clone()), steps, signed);
+    let step = B::float_div_scalar(clip, steps.into());
+    B::float_mul(integers::<B>(codes, steps, signed), step)
+}
+
+/// See [`QuantOps::clip_quantize_backward`](super::QuantOps::clip_quantize_backward).
+pub(crate) fn clip_quantize_backward<B: Backend>(
+    x: FloatTensor<B>,
+    clip: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    (steps, signed, rescale, learned_bound): Rule,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let elements = x.shape().num_elements();
+    let v = B::float_div(x, clip);
+    let lowest = if signed { -1f32 } else { 0f32 };
+    let native = BoolDType::Native;
+    let above = B::float_greater_elem(v.clone(), 1f32.into(), native);
+    let at_or_above = B::float_greater_equal_elem(v.clone(), 1f32.into(), native);
+    let below = B::float_lower_equal_elem(v.clone(), lowest.into(), native);
+    let clamped = match learned_bound {
+        false => B::bool_or(below, above),
+        true => B::bool_or(below, at_or_above.clone()),
+    };
+
+    let mut grad_x = B::float_mask_fill(grad.clone(), clamped.clone(), 0f32.into());
+    if rescale {
+        let ones = B::float_add_scalar(B::float_mul_scalar(v.clone(), 0f32.into()), 1f32.into());
+        let inside = B::float_sum(B::float_mask_fill(ones, clamped, 0f32.into()));
+        let inside = B::float_clamp_min(inside, 1f32.into());
+        let factor = B::float_sqrt(B::float_mul_scalar(
+            B::float_recip(inside),
+            (elements as f32).into(),
+        ));
+        let factor = B::float_reshape(factor, [1, 1, 1].into());
+        grad_x = B::float_mul(grad_x, factor);
+    }
+
+    let per_element = match learned_bound {
+        true => B::float_mask_fill(grad, B::bool_not(at_or_above), 0f32.into()),
+        false => B::float_sub(
+            B::float_mul(grad, unit_levels::<B>(v.clone(), steps, signed)),
+            B::float_mul(grad_x.clone(), v),
+        ),
+    };
+    let grad_clip = B::float_sum_dim(B::float_sum_dim(per_element, 2), 0);
+    (grad_x, grad_clip)
+}

@@ -1,0 +1,258 @@
+//! Reads QTool's quantizer options into [`QuantizerConfig`]: its command line
+//! (`--fm_bit 2 --fm_enable --wt_quant_group 1 ...`) and keywords (`dorefa,lsq`).
+//!
+//! Its names (`fm` activation, `wt` weight, `ot` output) live here alone. Its quirks are kept:
+//! bits are truncated, a group count that does not divide falls back to the default, gradient scales
+//! from 1 to 2 are skipped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role},
+    error::QuantizerError,
+    gradient::{ClampEstimator, GradientScale, GradientScaleRule},
+    site::Site,
+};
+
+/// QTool's options and keywords, taken apart.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QtoolOptions {
+    keywords: BTreeSet<String>,
+    options: BTreeMap<String, String>,
+}
+
+impl QtoolOptions {
+    /// From a comma-separated keyword list and a command line. A later option wins over an earlier.
+    ///
+    /// # Errors
+    /// [`QuantizerError::Option`] for a word that is not an option's name or value.
+    pub fn parse(keywords: &str, command_line: &str) -> Result<Self, QuantizerError> {
+        let keywords = (keywords.split(',').map(str::trim))
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let mut options = BTreeMap::new();
+        let mut words = command_line.split_whitespace().peekable();
+        while let Some(word) = words.next() {
+            let Some(name) = word.strip_prefix("--") else {
+                return Err(unusable(word, "", "expected --<name> [value]"));
+            };
+            let is_value = |word: &&str| !word.starts_with("--");
+            let value = words.next_if(is_value).unwrap_or_default();
+            options.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(Self { keywords, options })
+    }
+
+    /// Whether a keyword is given.
+    pub fn keyword(&self, word: &str) -> bool {
+        self.keywords.contains(word)
+    }
+
+    /// All keywords.
+    pub fn keywords(&self) -> impl Iterator<Item = &str> {
+        self.keywords.iter().map(String::as_str)
+    }
+
+    /// Whether an option is given, with or without a value.
+    pub fn has(&self, name: &str) -> bool {
+        self.options.contains_key(name)
+    }
+
+    /// An option's value.
+    ///
+    /// # Errors
+    /// [`QuantizerError::Option`] for a value of the wrong type.
+    pub fn get<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, QuantizerError> {
+        let Some(value) = self.options.get(name) else {
+            return Ok(None);
+        };
+        match value.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(unusable(name, value, "expected a number")),
+        }
+    }
+
+    /// The quantizer of a role at `site`; `None` where it is not enabled.
+    ///
+    /// # Errors
+    /// [`QuantizerError::Option`] for values and keywords that no method here answers to.
+    pub fn quantizer(
+        &self,
+        role: Role,
+        site: &Site,
+    ) -> Result<Option<QuantizerConfig>, QuantizerError> {
+        let tag = match role {
+            Role::Activation => "fm",
+            Role::Weight => "wt",
+            Role::Output => "ot",
+        };
+        let name = |option: &str| format!("{tag}_{option}");
+        if !self.has(&name("enable")) {
+            return Ok(None);
+        }
+        let method = self.method(role, tag)?;
+        let defaults = QuantizerConfig::new(method, role, Levels::TERNARY);
+        let text = |option: &str| self.options.get(&name(option)).map_or("none", String::as_str);
+        let range = match (method, role, self.has(&name("half_range"))) {
+            (_, Role::Weight, _) => Range::Signed,
+            (Method::Dorefa | Method::Pact, ..) => Range::Unsigned,
+            (_, Role::Activation, switched_off) if switched_off => Range::Signed,
+            (_, Role::Activation, _) => Range::Unsigned,
+            (_, Role::Output, true) => Range::Unsigned,
+            (_, Role::Output, false) => Range::Signed,
+        };
+        let grouped = method == Method::Lsq
+            || role == Role::Weight && (text("adaptive") != "none" || self.gamma(role));
+        let granularity = match grouped && method != Method::Binary {
+            true => self.granularity(role, site, &name("quant_group"))?,
+            false => Granularity::PerTensor,
+        };
+        let normalization = match (role, text("adaptive")) {
+            (Role::Weight, "var-mean") if self.keyword("independent_norm") => {
+                return Err(unusable("independent_norm", "", "not available yet"));
+            }
+            (Role::Weight, "var-mean") => Normalization::VarMean,
+            (_, "none") => Normalization::None,
+            (_, other) => return Err(unusable(&name("adaptive"), other, "wt takes var-mean")),
+        };
+        Ok(Some(QuantizerConfig {
+            levels: self.levels(&name)?,
+            range,
+            granularity,
+            // QTool's STE-scale counts elements after clamping: a factor of 1.
+            estimator: match text("grad_type") {
+                "none" | "STE-scale" => ClampEstimator::Clipped,
+                other => {
+                    let accepted = "expected none or STE-scale";
+                    return Err(unusable(&name("grad_type"), other, accepted));
+                }
+            },
+            gradient_scale: GradientScale {
+                rule: match text("grad_scale") {
+                    "none" => GradientScaleRule::None,
+                    "fan-scale" => GradientScaleRule::FanScale,
+                    "scale-fan" => GradientScaleRule::ScaleFan,
+                    "element-scale" => GradientScaleRule::ElementScale,
+                    "scale-element" => GradientScaleRule::ScaleElement,
+                    other => {
+                        let accepted = "expected none, fan-scale, scale-fan, element-scale or \
+                                        scale-element";
+                        return Err(unusable(&name("grad_scale"), other, accepted));
+                    }
+                },
+                factor: self.get(&name("scale"))?.unwrap_or(0.5),
+                skip_integer_one: true,
+            },
+            boundary: self.get(&name("boundary"))?.unwrap_or(1.0),
+            normalization,
+            gamma: self.gamma(role),
+            ..defaults
+        }))
+    }
+
+    fn method(&self, role: Role, tag: &str) -> Result<Method, QuantizerError> {
+        for word in ["lq", "xnor", "non-uniform", "closed_form"] {
+            for word in [word.to_owned(), format!("{tag}_{word}")] {
+                if self.keyword(&word) {
+                    return Err(unusable(&word, "", "this method is not available yet"));
+                }
+            }
+        }
+        let family = self.keyword("dorefa") || self.keyword("pact");
+        if self.keyword("lsq") || self.keyword(&format!("{tag}_lsq")) {
+            Ok(Method::Lsq)
+        } else if role == Role::Weight && self.keyword("wt_bin") {
+            Ok(Method::Binary)
+        } else if self.keyword("pact") && role != Role::Weight {
+            Ok(Method::Pact)
+        } else if family {
+            Ok(Method::Dorefa)
+        } else {
+            Err(unusable("keyword", "", "expected a method: dorefa, pact or lsq"))
+        }
+    }
+
+    fn gamma(&self, role: Role) -> bool {
+        match role {
+            Role::Activation => false,
+            Role::Weight => self.keyword("wt_gamma"),
+            Role::Output => self.keyword("ot_gamma"),
+        }
+    }
+
+    fn levels(&self, name: &impl Fn(&str) -> String) -> Result<Levels, QuantizerError> {
+        if let Some(levels) = self.get::<i64>(&name("level"))?.filter(|levels| *levels > 0) {
+            return Levels::new(usize::try_from(levels).unwrap_or(usize::MAX));
+        }
+        let bits = self.get::<f64>(&name("bit"))?.unwrap_or(32.0);
+        Levels::from_bits(bits as u32)
+    }
+
+    fn granularity(
+        &self,
+        role: Role,
+        site: &Site,
+        option: &str,
+    ) -> Result<Granularity, QuantizerError> {
+        let default = match (role, site.shape.len()) {
+            (Role::Weight, 4..) => Granularity::PerChannel,
+            _ => Granularity::PerTensor,
+        };
+        let channels: usize = site.shape.iter().take(2).product();
+        let asked: i64 = self.get(option)?.unwrap_or(0);
+        let size = usize::try_from(asked.unsigned_abs()).unwrap_or(usize::MAX);
+        Ok(match (asked, size != 0 && channels.is_multiple_of(size)) {
+            (..=-1, true) => Granularity::Groups(channels / size),
+            (1.., true) => Granularity::Groups(size),
+            _ => default,
+        })
+    }
+}
+
+fn unusable(option: &str, value: &str, accepted: &'static str) -> QuantizerError {
+    QuantizerError::Option {
+        option: option.to_owned(),
+        value: value.to_owned(),
+        accepted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weight(options: &str) -> Result<Option<QuantizerConfig>, QuantizerError> {
+        let site = Site::weight("conv", [4, 3, 3, 3]);
+        QtoolOptions::parse("dorefa,lsq", options)?.quantizer(Role::Weight, &site)
+    }
+
+    #[test]
+    fn a_disabled_quantizer_is_none() {
+        assert_eq!(weight("--wt_bit 2"), Ok(None));
+    }
+
+    #[test]
+    fn fractional_bits_are_truncated() {
+        let config = weight("--wt_enable --wt_bit 2.9").unwrap().unwrap();
+        assert_eq!(config.levels.count(), 4);
+    }
+
+    #[test]
+    fn a_negative_group_is_a_group_size() {
+        let config = weight("--wt_enable --wt_bit 2 --wt_quant_group -6").unwrap().unwrap();
+        assert_eq!(config.granularity, Granularity::Groups(2));
+    }
+
+    #[test]
+    fn a_group_that_does_not_divide_falls_back_to_channels() {
+        let config = weight("--wt_enable --wt_bit 2 --wt_quant_group 5").unwrap().unwrap();
+        assert_eq!(config.granularity, Granularity::PerChannel);
+    }
+
+    #[test]
+    fn an_unknown_gradient_type_is_refused() {
+        let error = weight("--wt_enable --wt_bit 2 --wt_grad_type magic").unwrap_err();
+        assert!(error.to_string().contains("wt_grad_type"), "{error}");
+    }
+}

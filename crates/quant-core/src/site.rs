@@ -1,0 +1,111 @@
+//! Where a quantizer stands: the shape it quantizes, and how groups are cut from it.
+
+use crate::{
+    config::{Granularity, Role},
+    error::QuantizerError,
+};
+
+/// The tensor that a quantizer will see, as far as its configuration depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Name of the layer, for messages.
+    pub name: String,
+    /// Shape: of a weight `[out, in, ...]`; of an activation or output `[1, channels, ...]`.
+    pub shape: Vec<usize>,
+    /// Dimension that holds the channels groups are cut from.
+    pub channel_axis: usize,
+    /// Elements of an activation per channel and batch (batch size times positions), if known: they
+    /// enter the element count of gradient scales.
+    pub batch_positions: Option<usize>,
+}
+
+impl Site {
+    /// A weight with its output channels in dimension 0, such as `[out, in, k, k]` or `[out, in]`.
+    pub fn weight(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.into(),
+            channel_axis: 0,
+            batch_positions: None,
+        }
+    }
+
+    /// An activation or output `[batch, channels, ...]`.
+    pub fn activation(name: impl Into<String>, channels: usize) -> Self {
+        Self {
+            name: name.into(),
+            shape: vec![1, channels, 1, 1],
+            channel_axis: 1,
+            batch_positions: None,
+        }
+    }
+
+    /// Elements per output channel: the product of all dimensions but the first.
+    pub fn fan(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// Number of groups that a granularity makes here.
+    pub(crate) fn groups(
+        &self,
+        granularity: Granularity,
+        role: Role,
+    ) -> Result<usize, QuantizerError> {
+        let expected = "at least two dimensions, none of them empty";
+        if self.shape.len() < 2 || self.shape.contains(&0) || self.channel_axis >= self.shape.len()
+        {
+            return Err(QuantizerError::Shape {
+                layer: self.name.clone(),
+                shape: self.shape.clone(),
+                expected,
+            });
+        }
+        let channels = self.shape[self.channel_axis];
+        let elements = match role {
+            Role::Weight if self.channel_axis == 0 => channels * self.shape[1],
+            _ => channels,
+        };
+        let divides = |part: usize| match part != 0 && elements.is_multiple_of(part) {
+            true => Ok(part),
+            false => Err(QuantizerError::Groups {
+                layer: self.name.clone(),
+                groups: part,
+                elements,
+                shape: self.shape.clone(),
+            }),
+        };
+        match granularity {
+            Granularity::PerTensor => Ok(1),
+            Granularity::PerChannel => Ok(channels),
+            Granularity::Groups(groups) => divides(groups),
+            Granularity::GroupsOf(size) => divides(size).map(|size| elements / size),
+        }
+    }
+
+    /// Elements that share one of `groups` clipping values.
+    pub(crate) fn elements(&self, groups: usize) -> usize {
+        self.shape.iter().product::<usize>() / groups * self.batch_positions.unwrap_or(1)
+    }
+}
+
+/// How a tensor falls into groups: viewed as `[outer, groups, inner]`, row-major, every element
+/// `[o, g, i]` belongs to group g.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grouping {
+    pub(crate) groups: usize,
+    pub(crate) channel_axis: usize,
+}
+
+impl Grouping {
+    /// One group.
+    pub(crate) const WHOLE: Grouping = Grouping { groups: 1, channel_axis: 0 };
+
+    pub(crate) fn view(&self, shape: &[usize]) -> [usize; 3] {
+        let elements = shape.iter().product::<usize>();
+        let outer = match self.groups {
+            1 => 1,
+            _ => shape[..self.channel_axis].iter().product(),
+        };
+        [outer, self.groups, elements / (outer * self.groups).max(1)]
+    }
+}

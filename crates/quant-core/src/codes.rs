@@ -23,14 +23,17 @@ impl<const D: usize> Codes<D> {
     }
 }
 
-/// A code's value: (`multiplier`·code + `offset`)·`scale`\[g\], times `gamma`\[g\] where there is
-/// one, g being the element's group.
+/// A code's value: (`multiplier`·(code/`steps`) + `offset`)·`scale`\[g\], times `gamma`\[g\] where
+/// there is one, g being the element's group.
 ///
-/// Multiplier and offset are integers for all methods but DoReFa weights with a boundary, so that
-/// integer arithmetic can carry everything up to the scale.
+/// Rounded in this order, which is the one the quantizers train with. The step size is
+/// `multiplier`·`scale`/`steps`; multiplier and offset are integers for all methods but DoReFa
+/// weights with a boundary, so that integer arithmetic can carry everything up to the step size.
 #[derive(Debug, Clone)]
 pub struct Decoding {
-    /// Factor on the code.
+    /// n, one less than the number of levels.
+    pub steps: f32,
+    /// Factor on code/n.
     pub multiplier: f32,
     /// What is added.
     pub offset: f32,
@@ -44,12 +47,17 @@ pub struct Decoding {
 impl Decoding {
     /// The values of codes that are given as floats.
     pub(crate) fn values<const D: usize>(&self, codes: Tensor<D>) -> Tensor<D> {
-        let integers = codes.mul_scalar(self.multiplier).add_scalar(self.offset);
-        let values = per_group(integers, &self.scale, self.grouping);
+        let values = per_group(self.units(codes), &self.scale, self.grouping);
         match &self.gamma {
             None => values,
             Some(gamma) => per_group(values, gamma, self.grouping),
         }
+    }
+
+    /// Values in units of the scale.
+    fn units<const D: usize>(&self, codes: Tensor<D>) -> Tensor<D> {
+        let parts = codes.div_scalar(self.steps);
+        parts.mul_scalar(self.multiplier).add_scalar(self.offset)
     }
 
     /// All values, `[groups, levels]`, ascending for positive scales.
@@ -57,12 +65,11 @@ impl Decoding {
         let groups = self.grouping.groups;
         let codes = Tensor::<1, Int>::arange(0..levels.count() as i64, &self.scale.device());
         let codes = codes.float().reshape([1, levels.count()]).repeat_dim(0, groups);
-        let integers = codes.mul_scalar(self.multiplier).add_scalar(self.offset);
         let column = |factor: &Tensor<1>| match factor.dims()[0] == groups {
             true => factor.clone().reshape([groups, 1]),
             false => factor.clone().reshape([1, 1]).repeat_dim(0, groups),
         };
-        let values = integers * column(&self.scale);
+        let values = self.units(codes) * column(&self.scale);
         match &self.gamma {
             None => values,
             Some(gamma) => values * column(gamma),

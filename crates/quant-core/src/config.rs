@@ -177,6 +177,11 @@ pub struct QuantizerConfig {
     /// Normalisation of a weight before it is quantized.
     #[serde(default)]
     pub normalization: Normalization,
+    /// Groups that do not fit fall back as in the reference implementation: to one per output channel
+    /// of a convolution's weight, else to one; weights of linear layers have one. For imported
+    /// configurations.
+    #[serde(default)]
+    pub group_fallback: bool,
     /// Whether the quantized value is multiplied by a learned factor per group, initially 1.
     #[serde(default)]
     pub gamma: bool,
@@ -203,6 +208,7 @@ impl QuantizerConfig {
             gradient_scale: GradientScale::default(),
             boundary: 1.0,
             normalization: Normalization::None,
+            group_fallback: false,
             gamma: false,
         }
     }

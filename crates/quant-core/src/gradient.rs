@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClampEstimator {
-    /// 1 inside the range and at its upper bound, 0 outside and at its lower bound: the clipped
+    /// 1 strictly inside the range, 0 outside and, as in PyTorch, at its bounds: the clipped
     /// straight-through estimator (Bengio et al. 2013; Hubara et al. 2016).
     #[default]
     Clipped,

@@ -11,7 +11,6 @@ use crate::{
     config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role},
     error::QuantizerError,
     gradient::{ClampEstimator, GradientScale, GradientScaleRule},
-    site::Site,
 };
 
 /// QTool's options and keywords, taken apart.
@@ -73,15 +72,11 @@ impl QtoolOptions {
         }
     }
 
-    /// The quantizer of a role at `site`; `None` where it is not enabled.
+    /// The quantizer of a role; `None` where it is not enabled.
     ///
     /// # Errors
     /// [`QuantizerError::Option`] for values and keywords that no method here answers to.
-    pub fn quantizer(
-        &self,
-        role: Role,
-        site: &Site,
-    ) -> Result<Option<QuantizerConfig>, QuantizerError> {
+    pub fn quantizer(&self, role: Role) -> Result<Option<QuantizerConfig>, QuantizerError> {
         let tag = match role {
             Role::Activation => "fm",
             Role::Weight => "wt",
@@ -105,7 +100,7 @@ impl QtoolOptions {
         let grouped = method == Method::Lsq
             || role == Role::Weight && (text("adaptive") != "none" || self.gamma(role));
         let granularity = match grouped && method != Method::Binary {
-            true => self.granularity(role, site, &name("quant_group"))?,
+            true => self.granularity(role, &name("quant_group"))?,
             false => Granularity::PerTensor,
         };
         let normalization = match (role, text("adaptive")) {
@@ -146,6 +141,7 @@ impl QtoolOptions {
             },
             boundary: self.get(&name("boundary"))?.unwrap_or(1.0),
             normalization,
+            group_fallback: true,
             gamma: self.gamma(role),
             ..defaults
         }))
@@ -189,23 +185,15 @@ impl QtoolOptions {
         Levels::from_bits(bits as u32)
     }
 
-    fn granularity(
-        &self,
-        role: Role,
-        site: &Site,
-        option: &str,
-    ) -> Result<Granularity, QuantizerError> {
-        let default = match (role, site.shape.len()) {
-            (Role::Weight, 4..) => Granularity::PerChannel,
-            _ => Granularity::PerTensor,
-        };
-        let channels: usize = site.shape.iter().take(2).product();
+    fn granularity(&self, role: Role, option: &str) -> Result<Granularity, QuantizerError> {
         let asked: i64 = self.get(option)?.unwrap_or(0);
         let size = usize::try_from(asked.unsigned_abs()).unwrap_or(usize::MAX);
-        Ok(match (asked, size != 0 && channels.is_multiple_of(size)) {
-            (..=-1, true) => Granularity::Groups(channels / size),
-            (1.., true) => Granularity::Groups(size),
-            _ => default,
+        Ok(match (asked, role) {
+            (..=-1, _) => Granularity::GroupsOf(size),
+            (1, _) => Granularity::PerTensor,
+            (2.., _) => Granularity::Groups(size),
+            (0, Role::Weight) => Granularity::PerChannel,
+            (0, _) => Granularity::PerTensor,
         })
     }
 }
@@ -220,11 +208,13 @@ fn unusable(option: &str, value: &str, accepted: &'static str) -> QuantizerError
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
+    use crate::site::Site;
 
     fn weight(options: &str) -> Result<Option<QuantizerConfig>, QuantizerError> {
-        let site = Site::weight("conv", [4, 3, 3, 3]);
-        QtoolOptions::parse("dorefa,lsq", options)?.quantizer(Role::Weight, &site)
+        QtoolOptions::parse("dorefa,lsq", options)?.quantizer(Role::Weight)
     }
 
     #[test]
@@ -238,16 +228,19 @@ mod tests {
         assert_eq!(config.levels.count(), 4);
     }
 
+    fn groups(options: &str) -> usize {
+        let site = Site::weight("conv", [4, 3, 3, 3]);
+        weight(options).unwrap().unwrap().init(&site, &Device::flex()).unwrap().groups()
+    }
+
     #[test]
     fn a_negative_group_is_a_group_size() {
-        let config = weight("--wt_enable --wt_bit 2 --wt_quant_group -6").unwrap().unwrap();
-        assert_eq!(config.granularity, Granularity::Groups(2));
+        assert_eq!(groups("--wt_enable --wt_bit 2 --wt_quant_group -6"), 2);
     }
 
     #[test]
     fn a_group_that_does_not_divide_falls_back_to_channels() {
-        let config = weight("--wt_enable --wt_bit 2 --wt_quant_group 5").unwrap().unwrap();
-        assert_eq!(config.granularity, Granularity::PerChannel);
+        assert_eq!(groups("--wt_enable --wt_bit 2 --wt_quant_group 5"), 4);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use burn::{
 use crate::{
     calibrate::{Calibration, CalibrationInfo, Observer},
     codes::Codes,
-    config::{Method, QuantizerConfig, Role},
+    config::{Method, QuantizerConfig, Range, Role},
     error::QuantizerError,
+    gradient::ClampEstimator,
     methods::{
         Quantize, binary::BinaryWeight, dorefa::DorefaActivation, dorefa::DorefaWeight, lsq::Lsq,
         pact::Pact,
@@ -84,7 +85,7 @@ impl Quantizer {
         device: &Device,
     ) -> Result<Self, QuantizerError> {
         let grouping = Grouping {
-            groups: site.groups(config.granularity, config.role)?,
+            groups: site.groups(config)?,
             channel_axis: site.channel_axis,
         };
         let scale = config.gradient_scale.value(site.fan(), site.elements(grouping.groups));
@@ -141,6 +142,11 @@ impl Quantizer {
     /// `quantizer.codes(x).decode() == quantizer.forward(x)`.
     pub fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
         each_method!(&self.method, method => method.codes(x))
+    }
+
+    /// Whether zeros stay zeros and learn nothing, so that they may as well be added afterwards.
+    pub fn ignores_zeros(&self) -> bool {
+        self.config.range == Range::Unsigned && self.config.estimator == ClampEstimator::Clipped
     }
 
     /// The learned clipping value, `[groups]`, of the methods that have one.

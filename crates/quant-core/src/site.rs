@@ -1,7 +1,7 @@
 //! Where a quantizer stands: the shape it quantizes, and how groups are cut from it.
 
 use crate::{
-    config::{Granularity, Role},
+    config::{Granularity, QuantizerConfig, Role},
     error::QuantizerError,
 };
 
@@ -45,12 +45,9 @@ impl Site {
         self.shape.iter().skip(1).product()
     }
 
-    /// Number of groups that a granularity makes here.
-    pub(crate) fn groups(
-        &self,
-        granularity: Granularity,
-        role: Role,
-    ) -> Result<usize, QuantizerError> {
+    /// Number of groups that a configuration's granularity makes here.
+    pub(crate) fn groups(&self, config: &QuantizerConfig) -> Result<usize, QuantizerError> {
+        let (granularity, role) = (config.granularity, config.role);
         let expected = "at least two dimensions, none of them empty";
         if self.shape.len() < 2 || self.shape.contains(&0) || self.channel_axis >= self.shape.len()
         {
@@ -65,6 +62,19 @@ impl Site {
             Role::Weight if self.channel_axis == 0 => channels * self.shape[1],
             _ => channels,
         };
+        let fallback = match (role, self.shape.len()) {
+            (Role::Weight, 4) => channels,
+            _ => 1,
+        };
+        if config.group_fallback {
+            let fits = |part: usize| part != 0 && elements.is_multiple_of(part);
+            return Ok(match granularity {
+                Granularity::Groups(groups) if fits(groups) => groups,
+                Granularity::GroupsOf(size) if fits(size) => elements / size,
+                Granularity::PerTensor => 1,
+                _ => fallback,
+            });
+        }
         let divides = |part: usize| match part != 0 && elements.is_multiple_of(part) {
             true => Ok(part),
             false => Err(QuantizerError::Groups {

@@ -114,7 +114,7 @@ fn build(case: &Case, device: &Device) -> Result<Quantizer, String> {
     if let (Some(size), Some(stride)) = (case.input_size, case.feature_stride) {
         site.batch_positions = Some(case.batch_size * (size / stride).pow(2));
     }
-    let config = options(case)?.quantizer(role, &site).map_err(|error| error.to_string())?;
+    let config = options(case)?.quantizer(role).map_err(|error| error.to_string())?;
     let config = config.ok_or("the quantizer is not enabled")?;
     if config.levels.count() != case.num_levels {
         return Err(format!("{} levels, expected {}", config.levels.count(), case.num_levels));

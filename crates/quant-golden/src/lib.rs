@@ -181,8 +181,11 @@ pub fn close(
     }
 }
 
-/// |actual - expected| / |expected| in the L2 norm.
+/// |actual - expected| / |expected| in the L2 norm; not a number where the lengths differ.
 pub fn relative_l2(actual: &[f32], expected: &[f32]) -> f64 {
+    if actual.len() != expected.len() {
+        return f64::NAN;
+    }
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
     let pairs = actual.iter().zip(expected);
     let difference = norm(&mut pairs.map(|(a, e)| f64::from(*a) - f64::from(*e)));

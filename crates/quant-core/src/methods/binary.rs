@@ -42,6 +42,7 @@ impl BinaryWeight {
     /// 1 where w >= 0, else 0, and what the two stand for.
     fn parts<const D: usize>(&self, w: Tensor<D>) -> (Tensor<D>, Decoding) {
         let decoding = Decoding {
+            steps: 1.0,
             multiplier: 2.0,
             offset: -1.0,
             scale: w.clone().abs().mean(),

@@ -3,9 +3,9 @@
 //!
 //! - activations and outputs (section 2.5): y = R(clamp(x, 0, B)·n/B)·B/n
 //! - weights (equation 9): t = tanh w, u = t/(2·max|t|) + 1/2 with the maximum over the whole
-//!   tensor, y = (2B·R(u·n/B) - n)·(1/n)
+//!   tensor, y = 2B·R(u·n/B)/n - 1
 //!
-//! **Gradients.** Activations: g where 0 < x <= B, else 0. Weights: the rounding passes the
+//! **Gradients.** Activations: g where 0 < x < B, else 0. Weights: the rounding passes the
 //! gradient; tanh and the maximum are differentiated.
 //!
 //! **Shapes.** Any; no learned parameter but, where asked for, `gamma` of shape `[groups]`, which
@@ -119,9 +119,10 @@ impl DorefaWeight {
 
     fn decoding(&self, device: &Device) -> Decoding {
         Decoding {
+            steps: self.steps,
             multiplier: 2.0 * self.boundary,
-            offset: -self.steps,
-            scale: Tensor::full([1], 1.0 / self.steps, device),
+            offset: -1.0,
+            scale: Tensor::ones([1], device),
             gamma: None,
             grouping: self.grouping,
         }

@@ -3,13 +3,13 @@
 //!
 //! With s = |`clip_val`|, one per group, and v = x/s:
 //!
-//! - unsigned: y = R(clamp(v, 0, 1)·n)·s/n
-//! - signed: y = (2·R((clamp(v, -1, 1) + 1)/2·n) - n)·s/n
+//! - unsigned: y = (R(clamp(v, 0, 1)·n)/n)·s
+//! - signed: y = (2·R((clamp(v, -1, 1) + 1)/2·n)/n - 1)·s
 //!
 //! The paper learns the step size, s/n (unsigned) or 2s/n (signed), and puts its signed levels at
 //! -2^(b-1)..2^(b-1) - 1; here they are symmetric about 0.
 //!
-//! **Gradients.** With g the incoming gradient, inside the clamp's range ∂x = g and
+//! **Gradients.** With g the incoming gradient, strictly inside the clamp's range ∂x = g and
 //! ∂s = g·(y/s - v); outside ∂x = 0 and ∂s = g·y/s (equation 3 of the paper in units of s).
 //! `STE-scale` multiplies the clamp's gradient by a factor k: ∂x = k·g, ∂s = g·(y/s - k·v). The
 //! sum over a group is multiplied by the [gradient scale](crate::GradientScale), and by the sign of

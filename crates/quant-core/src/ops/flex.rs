@@ -70,7 +70,7 @@ impl QuantOps for Flex {
         let rows = Rows::new(&shape, clip);
         let grid = Grid { steps, signed };
         let factor = match rescale {
-            true => grid.rescale_factor(x, &rows, learned_bound),
+            true => grid.rescale_factor(x, &rows),
             false => 1.0,
         };
 
@@ -168,36 +168,35 @@ impl Grid {
         if self.signed { -1.0 } else { 0.0 }
     }
 
-    /// m·R(n·u) - z.
+    /// The level of v in units of the clipping value: m·R(n·u)/n - z.
     #[inline(always)]
-    fn integer(self, v: f32) -> f32 {
+    fn level(self, v: f32) -> f32 {
         let clamped = v.clamp(self.lowest(), 1.0);
         match self.signed {
-            false => (clamped * self.steps + ROUNDING) - ROUNDING,
+            false => ((clamped * self.steps + ROUNDING) - ROUNDING) / self.steps,
             true => {
                 let code = (((clamped + 1.0) * 0.5) * self.steps + ROUNDING) - ROUNDING;
-                code * 2.0 - self.steps
+                (code / self.steps) * 2.0 - 1.0
             }
         }
     }
 
     #[inline(always)]
     fn quantize(self, x: f32, clip: f32) -> f32 {
-        self.integer(x / clip) * (clip / self.steps)
+        self.level(x / clip) * clip
     }
 
-    /// Whether the clamp passes the gradient: not at the lower bound, and at the upper unless a
-    /// learned bound takes over there.
+    /// Whether the clamp passes the gradient: strictly between its bounds.
     #[inline(always)]
-    fn inside(self, v: f32, learned_bound: bool) -> bool {
-        (v > self.lowest()) & if learned_bound { v < 1.0 } else { v <= 1.0 }
+    fn inside(self, v: f32) -> bool {
+        (v > self.lowest()) & (v < 1.0)
     }
 
     /// sqrt(elements / elements inside the range).
-    fn rescale_factor(self, x: &[f32], rows: &Rows, learned_bound: bool) -> f32 {
+    fn rescale_factor(self, x: &[f32], rows: &Rows) -> f32 {
         let mut inside = 0usize;
         rows.split(0, x.len(), |s, range| {
-            inside += x[range].iter().filter(|x| self.inside(**x / s, learned_bound)).count();
+            inside += x[range].iter().filter(|x| self.inside(**x / s)).count();
         });
         (x.len() as f32 * (1.0 / inside.max(1) as f32)).sqrt()
     }
@@ -209,11 +208,10 @@ impl Grid {
         clip: f32,
         factor: f32,
     ) -> f64 {
-        let inverse = self.steps;
         sum_lanes(x, grad, out, |x, g| {
             let v = x / clip;
-            let grad_x = if self.inside(v, false) { g * factor } else { 0.0 };
-            (grad_x, g * (self.integer(v) / inverse) - grad_x * v)
+            let grad_x = if self.inside(v) { g * factor } else { 0.0 };
+            (grad_x, g * self.level(v) - grad_x * v)
         })
     }
 
@@ -226,7 +224,7 @@ impl Grid {
     ) -> f64 {
         sum_lanes(x, grad, out, |x, g| {
             let v = x / clip;
-            let grad_x = if self.inside(v, true) { g * factor } else { 0.0 };
+            let grad_x = if self.inside(v) { g * factor } else { 0.0 };
             (grad_x, if v >= 1.0 { g } else { 0.0 })
         })
     }

@@ -27,8 +27,8 @@ pub(crate) mod reference;
     Fusion: cfg(feature = "cube"),
 )]
 pub trait QuantOps: Backend {
-    /// y = (s/n)·(m·R(n·u) - z), where v = clamp(x/s, lo, 1) and R rounds half to even; unsigned:
-    /// lo = 0, u = v, m = 1, z = 0; signed: lo = -1, u = (v + 1)/2, m = 2, z = n.
+    /// y = (m·R(n·u)/n - z)·s, where v = clamp(x/s, lo, 1) and R rounds half to even; unsigned:
+    /// lo = 0, u = v, m = 1, z = 0; signed: lo = -1, u = (v + 1)/2, m = 2, z = 1.
     #[fusion(dtype = x, shape = x)]
     fn clip_quantize(
         x: FloatTensor<Self>,
@@ -128,16 +128,17 @@ impl ClipQuantize {
         u.mul_scalar(self.steps).round().reshape(shape)
     }
 
-    /// A code's value: (s/n)·(m·code - z).
+    /// A code's value: (m·code/n - z)·s.
     pub(crate) fn decoding(&self, clip: Tensor<1>, grouping: Grouping) -> Decoding {
         let (multiplier, offset) = match self.range {
             Range::Unsigned => (1.0, 0.0),
-            Range::Signed => (2.0, -self.steps),
+            Range::Signed => (2.0, -1.0),
         };
         Decoding {
+            steps: self.steps,
             multiplier,
             offset,
-            scale: clip.div_scalar(self.steps),
+            scale: clip,
             gamma: None,
             grouping,
         }

@@ -9,13 +9,8 @@ use burn::{
 /// Backward: `(steps, signed, rescale, learned_bound)`.
 pub(crate) type Rule = (f32, bool, bool, bool);
 
-/// Levels in units of the clipping value: (m·R(n·u) - z)/n for v = x/s.
-fn unit_levels<B: Backend>(v: FloatTensor<B>, steps: f32, signed: bool) -> FloatTensor<B> {
-    let codes = codes::<B>(v, steps, signed);
-    B::float_div_scalar(integers::<B>(codes, steps, signed), steps.into())
-}
-
-fn codes<B: Backend>(v: FloatTensor<B>, steps: f32, signed: bool) -> FloatTensor<B> {
+/// Levels in units of the clipping value, for v = x/s: m·R(n·u)/n - z.
+fn levels<B: Backend>(v: FloatTensor<B>, steps: f32, signed: bool) -> FloatTensor<B> {
     let u = match signed {
         false => B::float_clamp(v, 0f32.into(), 1f32.into()),
         true => {
@@ -23,13 +18,11 @@ fn codes<B: Backend>(v: FloatTensor<B>, steps: f32, signed: bool) -> FloatTensor
             B::float_mul_scalar(B::float_add_scalar(v, 1f32.into()), 0.5f32.into())
         }
     };
-    B::float_round(B::float_mul_scalar(u, steps.into()))
-}
-
-fn integers<B: Backend>(codes: FloatTensor<B>, steps: f32, signed: bool) -> FloatTensor<B> {
+    let codes = B::float_round(B::float_mul_scalar(u, steps.into()));
+    let parts = B::float_div_scalar(codes, steps.into());
     match signed {
-        false => codes,
-        true => B::float_add_scalar(B::float_mul_scalar(codes, 2f32.into()), (-steps).into()),
+        false => parts,
+        true => B::float_add_scalar(B::float_mul_scalar(parts, 2f32.into()), (-1f32).into()),
     }
 }
 
@@ -40,9 +33,8 @@ pub(crate) fn clip_quantize<B: Backend>(
     steps: f32,
     signed: bool,
 ) -> FloatTensor<B> {
-    let codes = codes::<B>(B::float_div(x, clip.clone()), steps, signed);
-    let step = B::float_div_scalar(clip, steps.into());
-    B::float_mul(integers::<B>(codes, steps, signed), step)
+    let v = B::float_div(x, clip.clone());
+    B::float_mul(levels::<B>(v, steps, signed), clip)
 }
 
 /// See [`QuantOps::clip_quantize_backward`](super::QuantOps::clip_quantize_backward).
@@ -56,13 +48,9 @@ pub(crate) fn clip_quantize_backward<B: Backend>(
     let v = B::float_div(x, clip);
     let lowest = if signed { -1f32 } else { 0f32 };
     let native = BoolDType::Native;
-    let above = B::float_greater_elem(v.clone(), 1f32.into(), native);
-    let at_or_above = B::float_greater_equal_elem(v.clone(), 1f32.into(), native);
+    let above = B::float_greater_equal_elem(v.clone(), 1f32.into(), native);
     let below = B::float_lower_equal_elem(v.clone(), lowest.into(), native);
-    let clamped = match learned_bound {
-        false => B::bool_or(below, above),
-        true => B::bool_or(below, at_or_above.clone()),
-    };
+    let clamped = B::bool_or(below, above.clone());
 
     let mut grad_x = B::float_mask_fill(grad.clone(), clamped.clone(), 0f32.into());
     if rescale {
@@ -78,9 +66,9 @@ pub(crate) fn clip_quantize_backward<B: Backend>(
     }
 
     let per_element = match learned_bound {
-        true => B::float_mask_fill(grad, B::bool_not(at_or_above), 0f32.into()),
+        true => B::float_mask_fill(grad, B::bool_not(above), 0f32.into()),
         false => B::float_sub(
-            B::float_mul(grad, unit_levels::<B>(v.clone(), steps, signed)),
+            B::float_mul(grad, levels::<B>(v.clone(), steps, signed)),
             B::float_mul(grad_x.clone(), v),
         ),
     };

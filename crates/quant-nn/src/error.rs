@@ -1,0 +1,64 @@
+//! What can go wrong when a network is configured, built or loaded.
+
+use std::path::PathBuf;
+
+use quant_core::QuantizerError;
+
+/// An invalid configuration or an unusable state file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// A quantizer's configuration is invalid.
+    #[error(transparent)]
+    Quantizer(#[from] QuantizerError),
+    /// A field of the network's configuration is out of range.
+    #[error("network: {field} = {value}: {accepted}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would work.
+        accepted: &'static str,
+    },
+    /// A keyword or option of another program has no counterpart.
+    #[error("keyword {word:?}: {reason}")]
+    Keyword {
+        /// The word.
+        word: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// A file is not a usable safetensors file.
+    #[error("{path}: not a usable safetensors file: {source}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: safetensors::SafeTensorError,
+    },
+    /// An entry of a state file has a type that networks do not use.
+    #[error("{path}: entry {name} has type {dtype}; expected F32, F16, BF16, F64 or I64")]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        name: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// A state does not fit the network.
+    #[error("the state is not one of this network: {report}")]
+    State {
+        /// What was missing, unused, or of another shape.
+        report: String,
+    },
+}

@@ -1,0 +1,139 @@
+//! Quantized two-dimensional convolution.
+
+use burn::{
+    module::{Module, Param},
+    nn::Initializer,
+    tensor::{
+        Device, Tensor,
+        module::conv2d,
+        ops::{ConvOptions, PadMode},
+    },
+};
+use quant_core::{Quantizer, QuantizerError, Site};
+
+use super::{LayerQuantizers, init_quantizer};
+
+/// Configuration of a [`QuantConv2d`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantConv2dConfig {
+    /// Input and output channels.
+    pub channels: [usize; 2],
+    /// Side of the square kernel.
+    pub kernel: usize,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// Zeros added on every side.
+    pub padding: usize,
+    /// Groups of channels that are convolved among themselves.
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// Whether zeros are added after quantizing the input; before it is the default.
+    pub padding_after_quant: bool,
+    /// The quantizers.
+    pub quantizers: LayerQuantizers,
+}
+
+impl QuantConv2dConfig {
+    /// A convolution without bias, padded so that stride 1 keeps the size of odd kernels, in full
+    /// precision.
+    pub fn new(channels: [usize; 2], kernel: usize, stride: usize) -> Self {
+        Self {
+            channels,
+            kernel,
+            stride,
+            padding: kernel / 2,
+            groups: 1,
+            bias: false,
+            padding_after_quant: false,
+            quantizers: LayerQuantizers::default(),
+        }
+    }
+
+    /// Makes the layer. Weights are drawn from He's normal distribution (fan-out), biases are 0.
+    ///
+    /// # Errors
+    /// Those of [`quant_core::QuantizerConfig::init`], with `name` in them.
+    pub fn init(&self, name: &str, device: &Device) -> Result<QuantConv2d, QuantizerError> {
+        let [inputs, outputs] = self.channels;
+        let shape = [outputs, inputs / self.groups, self.kernel, self.kernel];
+        let fan_out = outputs * self.kernel * self.kernel / self.groups;
+        let he = Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true };
+        let quantizers = &self.quantizers;
+        let mut input = Site::activation(format!("{name}.quant_activation"), inputs);
+        input.batch_positions = quantizers.batch_positions;
+        let output = Site::activation(format!("{name}.quant_output"), outputs);
+        let weight = Site::weight(format!("{name}.quant_weight"), shape);
+        Ok(QuantConv2d {
+            weight: he.init_with(shape, None, Some(fan_out), device),
+            bias: self.bias.then(|| Initializer::Zeros.init([outputs], device)),
+            quant_activation: init_quantizer(&quantizers.activation, input, device)?,
+            quant_weight: init_quantizer(&quantizers.weight, weight, device)?,
+            quant_output: init_quantizer(&quantizers.output, output, device)?,
+            stride: self.stride,
+            padding: self.padding,
+            groups: self.groups,
+            padding_after_quant: self.padding_after_quant,
+        })
+    }
+}
+
+/// y = Qo(conv(Qa(pad(x)), Qw(w)) + b): a convolution whose input, weight and output may be
+/// quantized.
+#[derive(Module, Debug)]
+pub struct QuantConv2d {
+    /// `[out, in / groups, kernel, kernel]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// Quantizer of the input.
+    pub quant_activation: Option<Quantizer>,
+    /// Quantizer of the weight.
+    pub quant_weight: Option<Quantizer>,
+    /// Quantizer of the output.
+    pub quant_output: Option<Quantizer>,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// Zeros added on every side.
+    pub padding: usize,
+    /// Groups of channels.
+    pub groups: usize,
+    /// Whether zeros are added after quantizing.
+    pub padding_after_quant: bool,
+}
+
+impl QuantConv2d {
+    /// Applies the layer.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, in, height, width]`
+    /// - output: `[batch, out, (height + 2·padding - kernel)/stride + 1, ...]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let (x, padding) = self.quantized_input(x);
+        let weight = match &self.quant_weight {
+            Some(quantizer) => quantizer.forward(self.weight.val()),
+            None => self.weight.val(),
+        };
+        let bias = self.bias.as_ref().map(Param::val);
+        let stride = [self.stride; 2];
+        let options = ConvOptions::new(stride, [padding; 2], [1, 1], self.groups);
+        let y = conv2d(x, weight, bias, options);
+        match &self.quant_output {
+            Some(quantizer) => quantizer.forward(y),
+            None => y,
+        }
+    }
+
+    /// The input after padding and quantizing, and the padding that is left to the convolution.
+    fn quantized_input(&self, x: Tensor<4>) -> (Tensor<4>, usize) {
+        let Some(quantizer) = &self.quant_activation else {
+            return (x, self.padding);
+        };
+        // Where zero stays zero and learns nothing, the convolution can add the zeros itself.
+        if self.padding_after_quant || self.padding == 0 || quantizer.ignores_zeros() {
+            return (quantizer.forward(x), self.padding);
+        }
+        let padding = (self.padding, self.padding, self.padding, self.padding);
+        (quantizer.forward(x.pad(padding, PadMode::Constant(0.0))), 0)
+    }
+}

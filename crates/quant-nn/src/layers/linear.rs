@@ -1,0 +1,90 @@
+//! Quantized linear layer.
+
+use burn::{
+    module::{Module, Param},
+    nn::Initializer,
+    tensor::{Device, Tensor},
+};
+use quant_core::{Quantizer, QuantizerError, Site};
+
+use super::{LayerQuantizers, init_quantizer};
+
+/// Configuration of a [`QuantLinear`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantLinearConfig {
+    /// Input and output features.
+    pub features: [usize; 2],
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// The quantizers.
+    pub quantizers: LayerQuantizers,
+}
+
+impl QuantLinearConfig {
+    /// A linear layer with bias, in full precision.
+    pub fn new(features: [usize; 2]) -> Self {
+        Self {
+            features,
+            bias: true,
+            quantizers: LayerQuantizers::default(),
+        }
+    }
+
+    /// Makes the layer. Weight and bias are uniform within 1/sqrt(in), PyTorch's default.
+    ///
+    /// # Errors
+    /// Those of [`quant_core::QuantizerConfig::init`], with `name` in them.
+    pub fn init(&self, name: &str, device: &Device) -> Result<QuantLinear, QuantizerError> {
+        let [inputs, outputs] = self.features;
+        let bound = 1.0 / (inputs.max(1) as f64).sqrt();
+        let uniform = Initializer::Uniform { min: -bound, max: bound };
+        let quantizers = &self.quantizers;
+        let mut input = Site::activation(format!("{name}.quant_activation"), inputs);
+        input.batch_positions = quantizers.batch_positions;
+        let output = Site::activation(format!("{name}.quant_output"), outputs);
+        let weight = Site::weight(format!("{name}.quant_weight"), [outputs, inputs]);
+        Ok(QuantLinear {
+            weight: uniform.init([outputs, inputs], device),
+            bias: self.bias.then(|| uniform.init([outputs], device)),
+            quant_activation: init_quantizer(&quantizers.activation, input, device)?,
+            quant_weight: init_quantizer(&quantizers.weight, weight, device)?,
+            quant_output: init_quantizer(&quantizers.output, output, device)?,
+        })
+    }
+}
+
+/// y = Qo(Qa(x)·Qw(w)ᵀ + b): a linear layer whose input, weight and output may be quantized.
+#[derive(Module, Debug)]
+pub struct QuantLinear {
+    /// `[out, in]`, PyTorch's layout.
+    pub weight: Param<Tensor<2>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// Quantizer of the input.
+    pub quant_activation: Option<Quantizer>,
+    /// Quantizer of the weight.
+    pub quant_weight: Option<Quantizer>,
+    /// Quantizer of the output.
+    pub quant_output: Option<Quantizer>,
+}
+
+impl QuantLinear {
+    /// Applies the layer.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, in]`
+    /// - output: `[batch, out]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let quantize = |quantizer: &Option<Quantizer>, x: Tensor<2>| match quantizer {
+            Some(quantizer) => quantizer.forward(x),
+            None => x,
+        };
+        let x = quantize(&self.quant_activation, x);
+        let y = x.matmul(quantize(&self.quant_weight, self.weight.val()).transpose());
+        let y = match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        };
+        quantize(&self.quant_output, y)
+    }
+}

@@ -1,0 +1,30 @@
+//! Layers: quantized convolution and linear, and batch normalisation with PyTorch's statistics.
+
+pub mod conv;
+pub mod linear;
+pub mod norm;
+
+use quant_core::{Quantizer, QuantizerConfig, QuantizerError, Site};
+
+use burn::tensor::Device;
+
+/// The quantizers of one layer; a role without one stays in full precision.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LayerQuantizers {
+    /// Of the layer's input.
+    pub activation: Option<QuantizerConfig>,
+    /// Of its weight.
+    pub weight: Option<QuantizerConfig>,
+    /// Of its output.
+    pub output: Option<QuantizerConfig>,
+    /// Batch size times positions of the layer's input, for gradient scales that count elements.
+    pub batch_positions: Option<usize>,
+}
+
+fn init_quantizer(
+    config: &Option<QuantizerConfig>,
+    site: Site,
+    device: &Device,
+) -> Result<Option<Quantizer>, QuantizerError> {
+    config.as_ref().map(|config| config.init(&site, device)).transpose()
+}

@@ -1,0 +1,130 @@
+//! What a network costs, layer by layer.
+
+use std::fmt;
+
+use quant_core::Role;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    state::StateDict,
+    visit::{Layer, QuantizedModule},
+};
+
+/// One layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerSummary {
+    /// PyTorch name.
+    pub name: String,
+    /// Shape of the weight.
+    pub weight_shape: Vec<usize>,
+    /// Side of its output, in pixels.
+    pub output_size: usize,
+    /// Bits of an input element: 32 where it is not quantized.
+    pub activation_bits: u32,
+    /// Bits of a weight: 32 where it is not quantized.
+    pub weight_bits: u32,
+    /// Elements of weight and bias.
+    pub parameters: u64,
+    /// Multiply-accumulates for one image.
+    pub macs: u64,
+    /// Bit operations for one image: MACs times activation bits times weight bits.
+    pub bit_operations: u64,
+}
+
+/// A whole network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetworkSummary {
+    /// The layers in execution order.
+    pub layers: Vec<LayerSummary>,
+    /// Trainable elements, those of quantizers and norms included.
+    pub parameters: u64,
+    /// Multiply-accumulates of all layers for one image.
+    pub macs: u64,
+    /// Bytes of the whole state, running statistics included, at 32 bits an element, without the
+    /// quantizers' parameters.
+    pub size_bytes_float: u64,
+    /// Bytes of the whole state with quantized weights at their true width, bit-packed per layer,
+    /// and all else, the quantizers' parameters included, at 32 bits.
+    pub size_bytes_packed: u64,
+}
+
+/// Describes `network`, whose state is `state`.
+pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSummary {
+    let mut layers = Vec::new();
+    let (mut quantized, mut packed) = (0, 0);
+    for visited in network.layers() {
+        let shape = visited.layer.weight_shape();
+        let weights: u64 = shape.iter().map(|side| *side as u64).product();
+        let (bias, output_size) = match visited.layer {
+            Layer::Conv(conv) => {
+                let padded = visited.input_size + 2 * conv.padding;
+                let size = (padded - shape[2]) / conv.stride + 1;
+                (conv.bias.is_some(), size)
+            }
+            Layer::Linear(linear) => (linear.bias.is_some(), 1),
+        };
+        let bits = |role| {
+            let quantizers = visited.layer.quantizers();
+            let found = quantizers.iter().find(|(other, _)| *other == role);
+            found.map_or(32, |(_, quantizer)| quantizer.config().levels.bits())
+        };
+        let (activation_bits, weight_bits) = (bits(Role::Activation), bits(Role::Weight));
+        if weight_bits < 32 {
+            quantized += weights;
+            packed += (weights * u64::from(weight_bits)).div_ceil(8);
+        }
+        let macs = weights * (output_size * output_size) as u64;
+        layers.push(LayerSummary {
+            name: visited.name,
+            parameters: weights + if bias { shape[0] as u64 } else { 0 },
+            weight_shape: shape,
+            output_size,
+            activation_bits,
+            weight_bits,
+            macs,
+            bit_operations: macs * u64::from(activation_bits) * u64::from(weight_bits),
+        });
+    }
+    let elements = |keep: fn(&str) -> bool| -> u64 {
+        let kept = state.entries().filter(|(name, _)| keep(name));
+        kept.map(|(_, entry)| entry.values.len() as u64).sum()
+    };
+    let all = elements(|_| true);
+    let quantizers = elements(|name| name.contains(".quant_"));
+    NetworkSummary {
+        parameters: all - elements(|name| name.contains("running_")),
+        macs: layers.iter().map(|layer| layer.macs).sum(),
+        size_bytes_float: 4 * (all - quantizers),
+        size_bytes_packed: 4 * (all - quantized) + packed,
+        layers,
+    }
+}
+
+impl fmt::Display for NetworkSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = ("layer", "weight", "output", "bits a/w", "parameters", "MACs");
+        let (layer, weight, output, bits, parameters, macs) = columns;
+        writeln!(
+            f,
+            "{layer:<24} {weight:<18} {output:>7} {bits:>8} {parameters:>11} {macs:>13}"
+        )?;
+        for layer in &self.layers {
+            let shape: Vec<String> = layer.weight_shape.iter().map(usize::to_string).collect();
+            writeln!(
+                f,
+                "{:<24} {:<18} {:>7} {:>8} {:>11} {:>13}",
+                layer.name,
+                shape.join("x"),
+                format!("{0}x{0}", layer.output_size),
+                format!("{}/{}", layer.activation_bits, layer.weight_bits),
+                layer.parameters,
+                layer.macs
+            )?;
+        }
+        write!(
+            f,
+            "{} parameters, {} MACs, {} bytes at 32 bits, {} bytes packed",
+            self.parameters, self.macs, self.size_bytes_float, self.size_bytes_packed
+        )
+    }
+}

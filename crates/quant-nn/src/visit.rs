@@ -1,0 +1,145 @@
+//! One door to a network's convolutional and linear layers, in execution order: summaries,
+//! calibration and monitors all go through it.
+
+use quant_core::{Calibration, CalibrationInfo, Quantizer, QuantizerError, Role};
+
+use crate::layers::{conv::QuantConv2d, linear::QuantLinear};
+
+/// A layer that may be quantized.
+#[derive(Debug, Clone, Copy)]
+pub enum Layer<'a> {
+    /// A convolution.
+    Conv(&'a QuantConv2d),
+    /// A linear layer.
+    Linear(&'a QuantLinear),
+}
+
+/// The same, to change.
+#[derive(Debug)]
+pub enum LayerMut<'a> {
+    /// A convolution.
+    Conv(&'a mut QuantConv2d),
+    /// A linear layer.
+    Linear(&'a mut QuantLinear),
+}
+
+/// A layer and where it stands.
+#[derive(Debug, Clone)]
+pub struct Visited<'a> {
+    /// Position in execution order, from 0.
+    pub index: usize,
+    /// PyTorch name, such as `layer1.0.conv1`.
+    pub name: String,
+    /// The layer.
+    pub layer: Layer<'a>,
+    /// Side of its input in pixels, for the input size of the network's configuration.
+    pub input_size: usize,
+}
+
+impl<'a> Layer<'a> {
+    /// Its quantizers that exist.
+    pub fn quantizers(self) -> Vec<(Role, &'a Quantizer)> {
+        let (activation, weight, output) = match self {
+            Layer::Conv(l) => (&l.quant_activation, &l.quant_weight, &l.quant_output),
+            Layer::Linear(l) => (&l.quant_activation, &l.quant_weight, &l.quant_output),
+        };
+        [(Role::Activation, activation), (Role::Weight, weight), (Role::Output, output)]
+            .into_iter()
+            .filter_map(|(role, quantizer)| Some((role, quantizer.as_ref()?)))
+            .collect()
+    }
+
+    /// Its weight's shape.
+    pub fn weight_shape(self) -> Vec<usize> {
+        match self {
+            Layer::Conv(layer) => layer.weight.lazy_shape().to_vec(),
+            Layer::Linear(layer) => layer.weight.lazy_shape().to_vec(),
+        }
+    }
+
+    /// The weight's values, row-major.
+    pub fn weight_values(self) -> Vec<f32> {
+        match self {
+            Layer::Conv(layer) => layer.weight.val().into_data().iter().collect(),
+            Layer::Linear(layer) => layer.weight.val().into_data().iter().collect(),
+        }
+    }
+}
+
+impl<'a> LayerMut<'a> {
+    /// Its quantizers that exist.
+    pub fn quantizers(self) -> Vec<(Role, &'a mut Quantizer)> {
+        let (activation, weight, output) = match self {
+            LayerMut::Conv(l) => {
+                (&mut l.quant_activation, &mut l.quant_weight, &mut l.quant_output)
+            }
+            LayerMut::Linear(l) => {
+                (&mut l.quant_activation, &mut l.quant_weight, &mut l.quant_output)
+            }
+        };
+        [(Role::Activation, activation), (Role::Weight, weight), (Role::Output, output)]
+            .into_iter()
+            .filter_map(|(role, quantizer)| Some((role, quantizer.as_mut()?)))
+            .collect()
+    }
+
+    fn calibrate_weight(self, calibration: Calibration) -> Option<CalibrationInfo> {
+        match self {
+            LayerMut::Conv(layer) => {
+                let quantizer = layer.quant_weight.as_mut()?;
+                quantizer.calibrate_on(layer.weight.val().detach(), calibration)
+            }
+            LayerMut::Linear(layer) => {
+                let quantizer = layer.quant_weight.as_mut()?;
+                quantizer.calibrate_on(layer.weight.val().detach(), calibration)
+            }
+        }
+    }
+}
+
+/// A network whose layers can be visited.
+pub trait QuantizedModule {
+    /// Its convolutional and linear layers in execution order.
+    fn layers(&self) -> Vec<Visited<'_>>;
+
+    /// The same layers, to change.
+    fn layers_mut(&mut self) -> Vec<LayerMut<'_>>;
+
+    /// Starts gathering what reaches activation and output quantizers, which pass it through.
+    fn observe(&self) {
+        for visited in self.layers() {
+            for (role, quantizer) in visited.layer.quantizers() {
+                if role != Role::Weight {
+                    quantizer.observe();
+                }
+            }
+        }
+    }
+
+    /// Sets clipping values: those of activations and outputs from what was gathered since
+    /// [`observe`](Self::observe), those of weights from the weights.
+    fn calibrate(&mut self, calibration: Calibration) -> Vec<CalibrationInfo> {
+        let mut infos = Vec::new();
+        for layer in self.layers_mut() {
+            for (role, quantizer) in layer.quantizers() {
+                if role != Role::Weight {
+                    infos.extend(quantizer.calibrate(calibration));
+                }
+            }
+        }
+        for layer in self.layers_mut() {
+            infos.extend(layer.calibrate_weight(calibration));
+        }
+        infos
+    }
+
+    /// Checks every quantizer's clipping values.
+    ///
+    /// # Errors
+    /// [`QuantizerError::Degenerate`] for the first that is zero, negative or not a number.
+    fn check_quantizers(&self) -> Result<(), QuantizerError> {
+        let layers = self.layers();
+        let mut quantizers = layers.iter().flat_map(|visited| visited.layer.quantizers());
+        quantizers.try_for_each(|(_, quantizer)| quantizer.check())
+    }
+}

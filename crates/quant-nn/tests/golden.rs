@@ -1,0 +1,244 @@
+//! Whole networks against the reference implementation: state, costs, logits, loss, gradients.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use burn::{
+    module::{Module, ModuleVisitor, Param, ParamId},
+    tensor::{Device, Gradients, Int, Tensor, TensorData, activation::log_softmax},
+};
+use quant_core::qtool::QtoolOptions;
+use quant_golden::{Check, Folder, Report, normals, relative_l2, uniform};
+use quant_nn::{
+    ResNet, StateDict,
+    qtool::resnet,
+    state::{Entry, parameter_names},
+    summarize,
+};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    model: String,
+    keyword: String,
+    options: String,
+    batch: usize,
+    input_size: usize,
+    macs: u64,
+    params: u64,
+    targets: Vec<i64>,
+    eval_logits: Vec<Vec<f32>>,
+    train_logits: Vec<Vec<f32>>,
+    train_loss: f32,
+    state: BTreeMap<String, Vec<usize>>,
+    grad_norm: BTreeMap<String, f64>,
+}
+
+/// Entries of the state that ours does without.
+const BOOKKEEPING: [&str; 7] = [
+    "num_batches_tracked",
+    "iteration",
+    "level_num",
+    "auxil",
+    "codec_vector",
+    "codec_index",
+    "thrs_multiplier",
+];
+
+fn main() -> ExitCode {
+    let checks: &[Check] = &[("models.json", models)];
+    quant_golden::run(env!("CARGO_MANIFEST_DIR"), checks)
+}
+
+fn models(folder: &Folder) -> Option<Report> {
+    let cases: Vec<Case> = folder.json("models.json")?;
+    let mut report = Report::default();
+    for case in &cases {
+        report.case(&case.name, check(case));
+    }
+    Some(report)
+}
+
+fn check(case: &Case) -> Result<(), String> {
+    let device = Device::flex().autodiff();
+    let qtool = QtoolOptions::parse(&case.keyword, &case.options).map_err(text)?;
+    let config = resnet(&case.model, &qtool).map_err(text)?;
+    let network = config.init(&device).map_err(text)?;
+    let state = StateDict::of(&network);
+    same_state(&state, &case.state)?;
+    let summary = summarize(&network, &state);
+    if (summary.parameters, summary.macs) != (case.params, case.macs) {
+        let (ours, theirs) = ((summary.parameters, summary.macs), (case.params, case.macs));
+        return Err(format!("parameters and MACs {ours:?}, expected {theirs:?}"));
+    }
+
+    let quantized = config.quantization != Default::default();
+    let measured = Run::new(case, network.clone(), &filled(&state), &device)?;
+    let mut failures = measured.failures(case, quantized, None);
+    if !failures.is_empty() {
+        // Some networks are ill-conditioned: rounding in the last place moves them further than
+        // the tolerance. Then ours may differ by four times what an ulp on every parameter moves it.
+        let moved = Run::new(case, network, &nudged(&filled(&state)), &device)?;
+        failures = measured.failures(case, quantized, Some(&moved));
+    }
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(failures.join("; ")),
+    }
+}
+
+/// What is compared: one evaluation, and one training step's forward and backward.
+struct Run {
+    eval_logits: Vec<f32>,
+    train_logits: Vec<f32>,
+    train_loss: f32,
+    grad_norm: BTreeMap<String, f64>,
+}
+
+impl Run {
+    fn new(
+        case: &Case,
+        network: ResNet,
+        state: &StateDict,
+        device: &Device,
+    ) -> Result<Self, String> {
+        let (network, report) = state.load_into(network);
+        report.require(false).map_err(text)?;
+        let size = case.input_size;
+        let input = normals(&format!("{}/input", case.name), case.batch * 3 * size * size);
+        let input = TensorData::new(input, [case.batch, 3, size, size]);
+        let plain = device.clone().without_autodiff();
+        let eval_logits = network.valid().forward(Tensor::from_data(input.clone(), &plain));
+        let logits = network.forward(Tensor::from_data(input, device));
+        let targets = Tensor::<1, Int>::from_data(case.targets.as_slice(), device);
+        let picked = log_softmax(logits.clone(), 1).gather(1, targets.unsqueeze_dim(1));
+        let loss = -picked.mean();
+        let names = parameter_names(&network);
+        let norms = GradientNorms::of(&network, &loss.clone().backward());
+        Ok(Self {
+            eval_logits: eval_logits.into_data().iter().collect(),
+            train_logits: logits.into_data().iter().collect(),
+            train_loss: loss.into_scalar(),
+            grad_norm: norms.into_iter().map(|(id, norm)| (names[&id].clone(), norm)).collect(),
+        })
+    }
+
+    /// What is beyond tolerance: 1e-4 relative L2 on logits and 1e-3 on every gradient norm in full
+    /// precision; 2e-2, and 5e-2 on the median gradient norm, in quantized networks, which amplify
+    /// rounding ties. `moved` is the same run an ulp further.
+    fn failures(&self, case: &Case, quantized: bool, moved: Option<&Run>) -> Vec<String> {
+        let (logits, gradients) = if quantized { (2e-2, 5e-2) } else { (1e-4, 1e-3) };
+        let mut failures = Vec::new();
+        let mut compare = |what: &str, error: f64, movement: f64, stated: f64| {
+            let tolerance = stated.max(4.0 * movement);
+            // Written so that NaN fails.
+            if !(error <= tolerance) {
+                failures.push(format!("{what}: relative error {error:.1e}, at most {tolerance:.1e}"));
+            }
+        };
+        let eval = case.eval_logits.concat();
+        let train = case.train_logits.concat();
+        let movement = moved.map_or(0.0, |moved| relative_l2(&moved.eval_logits, &self.eval_logits));
+        compare("eval_logits", relative_l2(&self.eval_logits, &eval), movement, logits);
+        let movement =
+            moved.map_or(0.0, |moved| relative_l2(&moved.train_logits, &self.train_logits));
+        compare("train_logits", relative_l2(&self.train_logits, &train), movement, logits);
+        let loss = |a: f32, b: f32| f64::from(((a - b) / b).abs());
+        let movement = moved.map_or(0.0, |moved| loss(moved.train_loss, self.train_loss));
+        compare("train_loss", loss(self.train_loss, case.train_loss), movement, logits);
+
+        let mut errors = Vec::new();
+        let mut movements = Vec::new();
+        for (name, expected) in &case.grad_norm {
+            let norm = |run: &Run| run.grad_norm.get(name).copied().unwrap_or(f64::NAN);
+            errors.push((norm(self) - expected).abs() / expected);
+            movements.extend(moved.map(|moved| (norm(moved) - norm(self)).abs() / norm(self)));
+        }
+        let decisive = |mut errors: Vec<f64>| {
+            errors.sort_by(f64::total_cmp);
+            let index = if quantized { errors.len() / 2 } else { errors.len().saturating_sub(1) };
+            errors.get(index).copied()
+        };
+        let movement = decisive(movements).unwrap_or(0.0);
+        compare("gradient norms", decisive(errors).unwrap_or(f64::NAN), movement, gradients);
+        failures
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn same_state(state: &StateDict, expected: &BTreeMap<String, Vec<usize>>) -> Result<(), String> {
+    let ours: BTreeMap<&str, &Vec<usize>> =
+        state.entries().map(|(name, entry)| (name, &entry.shape)).collect();
+    let bookkeeping = |name: &str| BOOKKEEPING.iter().any(|end| name.ends_with(end));
+    let theirs: BTreeMap<&str, &Vec<usize>> = (expected.iter())
+        .filter(|(name, _)| !bookkeeping(name))
+        .map(|(name, shape)| (name.as_str(), shape))
+        .collect();
+    let differs = |a: &BTreeMap<&str, &Vec<usize>>, b: &BTreeMap<&str, &Vec<usize>>| {
+        let entry = a.iter().find(|(name, shape)| b.get(**name) != Some(shape));
+        entry.map(|(name, shape)| format!("{name} {shape:?}"))
+    };
+    match differs(&ours, &theirs).or(differs(&theirs, &ours)) {
+        None => Ok(()),
+        Some(entry) => Err(format!("state: {entry} stands on one side only")),
+    }
+}
+
+/// The values that the vectors' description gives every name.
+fn filled(state: &StateDict) -> StateDict {
+    StateDict::from_entries(state.entries().map(|(name, entry)| {
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let count: usize = entry.shape.iter().product();
+        let uniforms = (0..count as u64).map(|index| f64::from(uniform(name, index)));
+        let fan_in = (count / entry.shape[0]) as f64;
+        let positive = ["running_var", "clip_val", "gamma"].contains(&last);
+        let values = match (last, entry.shape.len()) {
+            ("weight", 2..) => {
+                let bound = (3.0 / fan_in).sqrt();
+                uniforms.map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
+            }
+            ("weight", _) => uniforms.map(|u| (0.5 + u) as f32).collect(),
+            _ if positive => uniforms.map(|u| (0.5 + u) as f32).collect(),
+            _ => uniforms.map(|u| ((2.0 * u - 1.0) * 0.1) as f32).collect(),
+        };
+        (name.to_owned(), Entry { shape: entry.shape.clone(), values })
+    }))
+}
+
+/// Every value an ulp or so up or down, in turn.
+fn nudged(state: &StateDict) -> StateDict {
+    StateDict::from_entries(state.entries().map(|(name, entry)| {
+        let nudge = |(index, x): (usize, &f32)| x * if index % 2 == 0 { 1.0 + 1e-7 } else { 1.0 - 1e-7 };
+        let values = entry.values.iter().enumerate().map(nudge).collect();
+        (name.to_owned(), Entry { shape: entry.shape.clone(), values })
+    }))
+}
+
+struct GradientNorms<'a> {
+    gradients: &'a Gradients,
+    norms: Vec<(ParamId, f64)>,
+}
+
+impl<'a> GradientNorms<'a> {
+    fn of(
+        network: &ResNet,
+        gradients: &'a Gradients,
+    ) -> Vec<(ParamId, f64)> {
+        let mut visitor = Self { gradients, norms: Vec::new() };
+        network.visit(&mut visitor);
+        visitor.norms
+    }
+}
+
+impl ModuleVisitor for GradientNorms<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = param.val().grad(self.gradients) {
+            let grad = grad.into_data();
+            let squares: f64 = grad.iter::<f32>().map(|g| f64::from(g).powi(2)).sum();
+            self.norms.push((param.id, squares.sqrt()));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What can go wrong with data.
+
+use std::path::PathBuf;
+
+/// An unusable data set, image or loader configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file or folder cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// An image does not decode.
+    #[error("{path}: not a usable image: {reason}")]
+    Image {
+        /// The file, or the place in it.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A folder that should hold one folder per class holds none.
+    #[error("{path}: no class folders (expected <class>/<image>.jpg inside)")]
+    NoClasses {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A class folder holds no image.
+    #[error("{path}: class folder without images (looked for .jpg, .jpeg and .png)")]
+    EmptyClass {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Two parts of a data set have different classes.
+    #[error(
+        "{path}: its classes differ from those of the training set: {missing:?} missing, {unknown:?} \
+         unknown"
+    )]
+    Classes {
+        /// The folder.
+        path: PathBuf,
+        /// Classes only the training set has.
+        missing: Vec<String>,
+        /// Classes only this folder has.
+        unknown: Vec<String>,
+    },
+    /// A file has the wrong length.
+    #[error("{path}: {length} bytes: expected a multiple of {record} (one {record}-byte record an image)")]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        length: usize,
+        /// Bytes of a record.
+        record: usize,
+    },
+    /// A label is out of range.
+    #[error("{path}: image {index} has label {label}: expected 0 to {highest}")]
+    Label {
+        /// The file.
+        path: PathBuf,
+        /// Which image.
+        index: usize,
+        /// Its label.
+        label: usize,
+        /// Largest label allowed.
+        highest: usize,
+    },
+    /// More than one in a hundred images are unusable.
+    #[error(
+        "{broken} of the {total} images are unusable, more than 1 %: the last is {last}; repair or \
+         remove the files named in the log"
+    )]
+    TooManyBroken {
+        /// Unusable images so far.
+        broken: usize,
+        /// Images of the data set.
+        total: usize,
+        /// The last one, and why.
+        last: String,
+    },
+    /// A data set is too small for the loader's configuration.
+    #[error("{images} images do not fill one batch of {batch_size}; lower the batch size")]
+    TooSmall {
+        /// Images of the data set.
+        images: usize,
+        /// Batch size.
+        batch_size: usize,
+    },
+}
+
+impl DataError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| DataError::Io { path, source }
+    }
+}

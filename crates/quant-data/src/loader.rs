@@ -1,0 +1,359 @@
+//! Batches from worker threads, in an order that (seed, epoch) alone decide.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
+
+use crate::{
+    dataset::Dataset,
+    error::DataError,
+    random::Random,
+    transform::Pipeline,
+};
+
+/// How a [`Loader`] works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// Images per batch.
+    pub batch_size: usize,
+    /// Whether the images are in random order, and whether an incomplete last batch is dropped: both
+    /// in training, neither in evaluation.
+    pub training: bool,
+    /// Seed of order and augmentation.
+    pub seed: u64,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Batches that may be ready or in work ahead of the one in use, at least 1.
+    pub prefetch: usize,
+}
+
+/// A batch of images as bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// `[images, 3, size, size]`, row-major.
+    pub pixels: Vec<u8>,
+    /// Label of every image.
+    pub labels: Vec<usize>,
+    /// Side of the images.
+    pub size: usize,
+    /// Images that could not be used, and why.
+    pub skipped: Vec<String>,
+}
+
+/// Loads a data set batch by batch.
+#[derive(Clone)]
+pub struct Loader {
+    dataset: Arc<dyn Dataset>,
+    pipeline: Pipeline,
+    config: LoaderConfig,
+}
+
+impl Loader {
+    /// Loads `dataset` through `pipeline`, which must fix the size of its squares.
+    ///
+    /// # Errors
+    /// [`DataError::TooSmall`] where no batch would come out.
+    pub fn new(
+        dataset: Arc<dyn Dataset>,
+        pipeline: Pipeline,
+        config: LoaderConfig,
+    ) -> Result<Self, DataError> {
+        let loader = Self { dataset, pipeline, config };
+        match loader.batches() {
+            0 => Err(DataError::TooSmall {
+                images: loader.dataset.len(),
+                batch_size: loader.config.batch_size,
+            }),
+            _ => Ok(loader),
+        }
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &dyn Dataset {
+        self.dataset.as_ref()
+    }
+
+    /// Batches of an epoch.
+    pub fn batches(&self) -> usize {
+        let (images, size) = (self.dataset.len(), self.config.batch_size.max(1));
+        if self.config.training { images / size } else { images.div_ceil(size) }
+    }
+
+    /// The indices of an epoch's images, in order.
+    pub fn order(&self, epoch: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.dataset.len()).collect();
+        if self.config.training {
+            Random::new(&[self.config.seed, 0, epoch as u64]).shuffle(&mut order);
+        }
+        order
+    }
+
+    /// The batches of an epoch, beginning with number `first_batch`.
+    pub fn epoch(&self, epoch: usize, first_batch: usize) -> Epoch {
+        let work = Arc::new(Work {
+            loader: self.clone(),
+            order: self.order(epoch),
+            epoch,
+            state: Mutex::new(State { claimed: first_batch, next: first_batch, ..State::default() }),
+            changed: Condvar::new(),
+        });
+        let workers = (0..self.config.workers.max(1))
+            .map(|_| {
+                let work = Arc::clone(&work);
+                std::thread::spawn(move || work.run())
+            })
+            .collect();
+        Epoch { work, workers, broken: 0 }
+    }
+}
+
+/// What the workers of an epoch share.
+struct Work {
+    loader: Loader,
+    order: Vec<usize>,
+    epoch: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The next batch that no worker has taken.
+    claimed: usize,
+    /// The next batch that is to be handed out.
+    next: usize,
+    /// Finished batches.
+    ready: BTreeMap<usize, Batch>,
+    /// Whether the epoch was given up.
+    stopped: bool,
+}
+
+impl Work {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        while let Some(number) = self.claim() {
+            let batch = self.load(number);
+            self.state().ready.insert(number, batch);
+            self.changed.notify_all();
+        }
+    }
+
+    /// A batch to work on, once there is room for it.
+    fn claim(&self) -> Option<usize> {
+        let mut state = self.state();
+        loop {
+            if state.stopped || state.claimed >= self.loader.batches() {
+                return None;
+            }
+            if state.claimed < state.next + self.loader.config.prefetch.max(1) {
+                state.claimed += 1;
+                return Some(state.claimed - 1);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn load(&self, number: usize) -> Batch {
+        let size = self.loader.config.batch_size;
+        let start = number * size;
+        let indices = &self.order[start..(start + size).min(self.order.len())];
+        let mut batch =
+            Batch { pixels: Vec::new(), labels: Vec::new(), size: 0, skipped: Vec::new() };
+        for index in indices {
+            // A decoder's panic is a broken image like another.
+            let image = catch_unwind(AssertUnwindSafe(|| self.sample(*index, &mut batch)));
+            match image {
+                Ok(Ok(())) => batch.labels.push(self.loader.dataset.label(*index)),
+                Ok(Err(error)) => batch.skipped.push(error.to_string()),
+                Err(_) => batch.skipped.push(format!("image {index}: the decoder failed")),
+            }
+        }
+        batch
+    }
+
+    fn sample(&self, index: usize, batch: &mut Batch) -> Result<(), DataError> {
+        let seed = self.loader.config.seed;
+        let mut random = Random::new(&[seed, 1, self.epoch as u64, index as u64]);
+        let image = self.loader.dataset.image(index)?;
+        let image = self.loader.pipeline.apply(image, &mut random);
+        batch.size = image.width;
+        let plane = image.width * image.height;
+        let start = batch.pixels.len();
+        batch.pixels.resize(start + 3 * plane, 0);
+        let (red, rest) = batch.pixels[start..].split_at_mut(plane);
+        let (green, blue) = rest.split_at_mut(plane);
+        let planes = red.iter_mut().zip(green).zip(blue);
+        for (((r, g), b), rgb) in planes.zip(image.pixels.as_chunks::<3>().0) {
+            (*r, *g, *b) = (rgb[0], rgb[1], rgb[2]);
+        }
+        Ok(())
+    }
+}
+
+/// An epoch in progress. Dropping it stops its workers.
+pub struct Epoch {
+    work: Arc<Work>,
+    workers: Vec<JoinHandle<()>>,
+    broken: usize,
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch, DataError>;
+
+    /// The next batch that has an image; an error once more than 1 % of the data set's images have
+    /// proven unusable.
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let batch = self.next_batch()?;
+            self.broken += batch.skipped.len();
+            let total = self.work.loader.dataset.len();
+            if let Some(last) = batch.skipped.last()
+                && self.broken * 100 > total
+            {
+                self.stop();
+                let (broken, last) = (self.broken, last.clone());
+                return Some(Err(DataError::TooManyBroken { broken, total, last }));
+            }
+            if !batch.labels.is_empty() {
+                return Some(Ok(batch));
+            }
+        }
+    }
+}
+
+impl Epoch {
+    fn next_batch(&mut self) -> Option<Batch> {
+        let mut state = self.work.state();
+        loop {
+            if state.stopped || state.next >= self.work.loader.batches() {
+                return None;
+            }
+            let next = state.next;
+            if let Some(batch) = state.ready.remove(&next) {
+                state.next += 1;
+                self.work.changed.notify_all();
+                return Some(batch);
+            }
+            state = self.work.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn stop(&self) {
+        self.work.state().stopped = true;
+        self.work.changed.notify_all();
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        self.stop();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has nothing left to say.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{image::RgbImage, transform::Transform};
+
+    /// Image i is filled with i; those in `broken` do not decode.
+    struct Numbers {
+        count: usize,
+        broken: Vec<usize>,
+        classes: Vec<String>,
+    }
+
+    impl Dataset for Numbers {
+        fn len(&self) -> usize {
+            self.count
+        }
+        fn classes(&self) -> &[String] {
+            &self.classes
+        }
+        fn label(&self, index: usize) -> usize {
+            index
+        }
+        fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+            if self.broken.contains(&index) {
+                let (path, reason) = (format!("image {index}"), "broken".into());
+                return Err(DataError::Image { path, reason });
+            }
+            Ok(RgbImage { width: 8, height: 8, pixels: vec![index as u8; 192] })
+        }
+    }
+
+    fn loader(count: usize, broken: &[usize], training: bool, workers: usize) -> Loader {
+        let dataset = Numbers { count, broken: broken.to_vec(), classes: Vec::new() };
+        let pipeline = Pipeline(vec![Transform::PaddedCrop { size: 4, padding: 2 }]);
+        let config = LoaderConfig { batch_size: 8, training, seed: 3, workers, prefetch: 3 };
+        Loader::new(Arc::new(dataset), pipeline, config).unwrap()
+    }
+
+    fn all(loader: &Loader, epoch: usize, first: usize) -> Vec<Batch> {
+        loader.epoch(epoch, first).collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn order_and_pixels_do_not_depend_on_the_number_of_workers() {
+        assert_eq!(all(&loader(50, &[], true, 1), 2, 0), all(&loader(50, &[], true, 5), 2, 0));
+    }
+
+    #[test]
+    fn epochs_differ_and_repeat() {
+        let loader = loader(50, &[], true, 2);
+        assert_eq!(all(&loader, 0, 0), all(&loader, 0, 0));
+        assert_ne!(all(&loader, 0, 0), all(&loader, 1, 0));
+    }
+
+    #[test]
+    fn an_epoch_resumes_at_any_batch() {
+        let loader = loader(50, &[], true, 3);
+        assert_eq!(all(&loader, 4, 0)[4..], all(&loader, 4, 4));
+    }
+
+    #[test]
+    fn evaluation_sees_every_image_once_in_order() {
+        let batches = all(&loader(19, &[], false, 3), 0, 0);
+        let labels: Vec<usize> = batches.into_iter().flat_map(|batch| batch.labels).collect();
+        assert_eq!(labels, (0..19).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_broken_image_is_named_and_skipped() {
+        let batches = all(&loader(200, &[9, 10], false, 2), 0, 0);
+        assert_eq!(batches[1].labels, [8, 11, 12, 13, 14, 15]);
+        assert_eq!(batches[1].skipped.len(), 2);
+        assert!(batches[1].skipped[0].contains("image 9"));
+    }
+
+    #[test]
+    fn more_than_one_broken_image_in_a_hundred_stops() {
+        let results: Vec<_> = loader(200, &[9, 10, 90], false, 2).epoch(0, 0).collect();
+        let error = results.last().unwrap().as_ref().unwrap_err();
+        assert!(matches!(error, DataError::TooManyBroken { broken: 3, total: 200, .. }), "{error}");
+    }
+
+    #[test]
+    fn an_epoch_can_be_left_early() {
+        let loader = loader(500, &[], true, 2);
+        assert!(loader.epoch(0, 0).next().is_some());
+    }
+
+    #[test]
+    fn a_training_set_smaller_than_a_batch_is_refused() {
+        let dataset = Numbers { count: 7, broken: Vec::new(), classes: Vec::new() };
+        let config =
+            LoaderConfig { batch_size: 8, training: true, seed: 0, workers: 1, prefetch: 1 };
+        let loader = Loader::new(Arc::new(dataset), Pipeline::default(), config);
+        assert!(matches!(loader.err(), Some(DataError::TooSmall { images: 7, batch_size: 8 })));
+    }
+}

@@ -1,0 +1,72 @@
+//! Random numbers that are a function of what they are for: the same on every machine, with any
+//! number of threads.
+
+/// SplitMix64 (Steele, Lea and Flood 2014): one addition and a hash for each number.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// A generator for one purpose, such as (seed, epoch, sample).
+    pub fn new(purpose: &[u64]) -> Self {
+        let mut random = Self(0);
+        for part in purpose {
+            random.0 = random.0.rotate_left(17) ^ *part;
+            random.0 = random.next_u64();
+        }
+        random
+    }
+
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [`low`, `high`).
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
+        let unit = (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        low + unit * (high - low)
+    }
+
+    /// Uniform in 0..`count`; 0 where that is empty.
+    pub fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.next_u64()) * count as u128) >> 64) as usize
+    }
+
+    /// True with this probability.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.uniform(0.0, 1.0) < probability
+    }
+
+    /// Puts the items in random order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_have_sequences_of_their_own() {
+        let first = |purpose: &[u64]| Random::new(purpose).next_u64();
+        assert_eq!(first(&[1, 2]), first(&[1, 2]));
+        assert_ne!(first(&[1, 2]), first(&[2, 1]));
+        assert_ne!(first(&[1, 2]), first(&[1, 2, 0]));
+    }
+
+    #[test]
+    fn numbers_fill_their_interval_evenly() {
+        let mut random = Random::new(&[7]);
+        let mut counts = [0; 10];
+        for _ in 0..10_000 {
+            counts[random.below(10)] += 1;
+        }
+        assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+    }
+}

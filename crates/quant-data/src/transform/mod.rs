@@ -1,0 +1,268 @@
+//! Augmentation and evaluation transforms: a list of steps with a random generator per sample.
+
+mod resample;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{image::RgbImage, random::Random};
+use resample::{Window, resample};
+
+/// One step from image to image.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transform {
+    /// A random part of the image, of area `scale`[0]..`scale`[1] of the whole and aspect ratio
+    /// 3/4..4/3 (log-uniform), resized to a square (Szegedy et al. 2015; as torchvision's).
+    RandomResizedCrop {
+        /// Side of the square.
+        size: usize,
+        /// Smallest and largest share of the area.
+        scale: [f64; 2],
+    },
+    /// Mirrors left and right with probability 1/2.
+    HorizontalFlip,
+    /// Resizes so that the shorter side gets `size` pixels, with antialiasing.
+    Resize {
+        /// The shorter side.
+        size: usize,
+    },
+    /// The central square; missing pixels are black.
+    CenterCrop {
+        /// Its side.
+        size: usize,
+    },
+    /// Extends every side by reflection and takes a random square (CIFAR's augmentation).
+    PaddedCrop {
+        /// Side of the square.
+        size: usize,
+        /// Pixels added on every side; fewer than the image has.
+        padding: usize,
+    },
+}
+
+/// Steps in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pipeline(pub Vec<Transform>);
+
+impl Pipeline {
+    /// ImageNet training: random resized crop (8 % to 100 %) and flip.
+    pub fn imagenet_train(size: usize) -> Self {
+        Self(vec![
+            Transform::RandomResizedCrop { size, scale: [0.08, 1.0] },
+            Transform::HorizontalFlip,
+        ])
+    }
+
+    /// ImageNet evaluation: the shorter side to 8/7 of `size` (256 for 224), then the centre.
+    pub fn imagenet_eval(size: usize) -> Self {
+        Self(vec![Transform::Resize { size: (size * 8).div_ceil(7) }, Transform::CenterCrop { size }])
+    }
+
+    /// CIFAR training: flip, and a random crop out of the image extended by 4 pixels.
+    pub fn cifar_train(size: usize) -> Self {
+        Self(vec![Transform::HorizontalFlip, Transform::PaddedCrop { size, padding: 4 }])
+    }
+
+    /// Applies the steps.
+    pub fn apply(&self, image: RgbImage, random: &mut Random) -> RgbImage {
+        self.0.iter().fold(image, |image, step| step.apply(image, random))
+    }
+
+    /// Side of the square that comes out, if the steps fix it.
+    pub fn output_size(&self) -> Option<usize> {
+        self.0.iter().rev().find_map(|step| match step {
+            Transform::RandomResizedCrop { size, .. }
+            | Transform::CenterCrop { size }
+            | Transform::PaddedCrop { size, .. } => Some(*size),
+            Transform::HorizontalFlip | Transform::Resize { .. } => None,
+        })
+    }
+}
+
+impl Transform {
+    fn apply(self, image: RgbImage, random: &mut Random) -> RgbImage {
+        match self {
+            Transform::RandomResizedCrop { size, scale } => {
+                let window = random_window(image.width, image.height, scale, random);
+                resample(&image, window, size, size)
+            }
+            Transform::HorizontalFlip => match random.chance(0.5) {
+                true => flipped(image),
+                false => image,
+            },
+            Transform::Resize { size } => {
+                let (width, height) = (image.width, image.height);
+                // The longer side is truncated, as torchvision does.
+                let longer = |long: usize, short: usize| (size * long / short).max(1);
+                let (width, height) = match width <= height {
+                    true => (size, longer(height, width)),
+                    false => (longer(width, height), size),
+                };
+                resample(&image, Window::whole(&image), width, height)
+            }
+            Transform::CenterCrop { size } => {
+                let offset = |side: usize| {
+                    // Half to even, as Python rounds.
+                    ((side as f64 - size as f64) / 2.0).round_ties_even() as isize
+                };
+                let (left, top) = (offset(image.width), offset(image.height));
+                crop(&image, left, top, size, |_, _| None)
+            }
+            Transform::PaddedCrop { size, padding } => {
+                let range = |side: usize| (side + 2 * padding + 1).saturating_sub(size).max(1);
+                let left = random.below(range(image.width)) as isize - padding as isize;
+                let top = random.below(range(image.height)) as isize - padding as isize;
+                let reflect = |at: isize, side: usize| {
+                    let last = side as isize - 1;
+                    let inside = if at < 0 { -at } else if at > last { 2 * last - at } else { at };
+                    inside.clamp(0, last)
+                };
+                crop(&image, left, top, size, |x, y| {
+                    Some((reflect(x, image.width), reflect(y, image.height)))
+                })
+            }
+        }
+    }
+}
+
+/// The part of the image that a random resized crop takes.
+fn random_window(width: usize, height: usize, scale: [f64; 2], random: &mut Random) -> Window {
+    let (w, h) = (width as f64, height as f64);
+    let (low, high) = (3.0f64 / 4.0, 4.0f64 / 3.0);
+    for _ in 0..10 {
+        let area = w * h * random.uniform(scale[0], scale[1]);
+        let ratio = random.uniform(low.ln(), high.ln()).exp();
+        let crop_w = (area * ratio).sqrt().round();
+        let crop_h = (area / ratio).sqrt().round();
+        if (1.0..=w).contains(&crop_w) && (1.0..=h).contains(&crop_h) {
+            return Window {
+                left: random.below((w - crop_w) as usize + 1) as f64,
+                top: random.below((h - crop_h) as usize + 1) as f64,
+                width: crop_w,
+                height: crop_h,
+            };
+        }
+    }
+    let ratio = (w / h).clamp(low, high);
+    let (crop_w, crop_h) = match w / h {
+        given if given < low => (w, (w / ratio).round().min(h)),
+        given if given > high => ((h * ratio).round().min(w), h),
+        _ => (w, h),
+    };
+    Window {
+        left: ((w - crop_w) / 2.0).floor(),
+        top: ((h - crop_h) / 2.0).floor(),
+        width: crop_w,
+        height: crop_h,
+    }
+}
+
+fn flipped(mut image: RgbImage) -> RgbImage {
+    for row in image.pixels.chunks_exact_mut(image.width * 3) {
+        let pixels = row.as_chunks_mut::<3>().0;
+        pixels.reverse();
+    }
+    image
+}
+
+/// The square at (left, top); `outside` names the pixel that stands in for one outside the image,
+/// or none for black.
+fn crop(
+    image: &RgbImage,
+    left: isize,
+    top: isize,
+    size: usize,
+    outside: impl Fn(isize, isize) -> Option<(isize, isize)>,
+) -> RgbImage {
+    let mut out = RgbImage::new(size, size);
+    let (width, height) = (image.width as isize, image.height as isize);
+    for (row, bytes) in out.pixels.chunks_exact_mut(size * 3).enumerate() {
+        let y = top + row as isize;
+        if (0..height).contains(&y) && left >= 0 && left + size as isize <= width {
+            let start = (y * width + left) as usize * 3;
+            bytes.copy_from_slice(&image.pixels[start..start + size * 3]);
+            continue;
+        }
+        for (column, pixel) in bytes.chunks_exact_mut(3).enumerate() {
+            let x = left + column as isize;
+            let inside = (0..width).contains(&x) && (0..height).contains(&y);
+            let source = if inside { Some((x, y)) } else { outside(x, y) };
+            if let Some((x, y)) = source {
+                let start = (y * width + x) as usize * 3;
+                pixel.copy_from_slice(&image.pixels[start..start + 3]);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every pixel says where it is.
+    fn map(width: usize, height: usize) -> RgbImage {
+        let mut image = RgbImage::new(width, height);
+        for (index, pixel) in image.pixels.chunks_exact_mut(3).enumerate() {
+            pixel.copy_from_slice(&[(index % width) as u8, (index / width) as u8, 0]);
+        }
+        image
+    }
+
+    #[test]
+    fn flipping_mirrors_every_row() {
+        let image = flipped(map(3, 2));
+        let columns: Vec<u8> = image.pixels.chunks(3).map(|pixel| pixel[0]).collect();
+        assert_eq!(columns, [2, 1, 0, 2, 1, 0]);
+    }
+
+    #[test]
+    fn the_centre_crop_takes_the_middle() {
+        let step = Transform::CenterCrop { size: 2 };
+        let image = step.apply(map(6, 4), &mut Random::new(&[]));
+        assert_eq!(image.pixels, [2, 1, 0, 3, 1, 0, 2, 2, 0, 3, 2, 0]);
+    }
+
+    #[test]
+    fn a_centre_crop_beyond_the_image_is_black_there() {
+        let step = Transform::CenterCrop { size: 4 };
+        let image = step.apply(RgbImage { width: 2, height: 2, pixels: vec![9; 12] }, &mut Random::new(&[]));
+        let bright = image.pixels.iter().filter(|byte| **byte == 9).count();
+        assert_eq!((image.width, bright), (4, 12));
+    }
+
+    #[test]
+    fn padding_reflects_without_repeating_the_edge() {
+        let step = Transform::PaddedCrop { size: 3, padding: 2 };
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let image = step.apply(map(3, 3), &mut Random::new(&[seed]));
+            let row: Vec<u8> = image.pixels[..9].chunks(3).map(|pixel| pixel[0]).collect();
+            seen.insert(row);
+        }
+        let expected: [[u8; 3]; 5] = [[0, 1, 2], [1, 0, 1], [1, 2, 1], [2, 1, 0], [2, 1, 0]];
+        let expected: std::collections::BTreeSet<_> = expected.map(Vec::from).into();
+        assert_eq!(seen, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn random_windows_lie_inside(width in 1usize..600, height in 1usize..600, seed: u64) {
+            let window = random_window(width, height, [0.08, 1.0], &mut Random::new(&[seed]));
+            prop_assert!(window.left >= 0.0 && window.left + window.width <= width as f64);
+            prop_assert!(window.top >= 0.0 && window.top + window.height <= height as f64);
+            prop_assert!(window.width >= 1.0 && window.height >= 1.0);
+        }
+
+        #[test]
+        fn pipelines_make_squares(width in 1usize..80, height in 1usize..80, seed: u64) {
+            for pipeline in [Pipeline::imagenet_train(16), Pipeline::imagenet_eval(16)] {
+                let image = pipeline.apply(map(width, height), &mut Random::new(&[seed]));
+                prop_assert_eq!((image.width, image.height), (16, 16));
+            }
+        }
+    }
+}

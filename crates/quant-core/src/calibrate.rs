@@ -67,7 +67,11 @@ pub(crate) struct Observer(Arc<Mutex<State>>);
 enum State {
     #[default]
     Idle,
-    Observing(Samples),
+    Observing {
+        samples: Samples,
+        /// Whether inputs stay unquantized meanwhile.
+        pass: bool,
+    },
     WarmUp {
         calls: usize,
         correlate: f32,
@@ -81,15 +85,15 @@ impl Observer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn start(&self) {
-        *self.state() = State::Observing(Samples::default());
+    pub(crate) fn start(&self, pass: bool) {
+        *self.state() = State::Observing { samples: Samples::default(), pass };
     }
 
     pub(crate) fn finish(&self) -> Option<Samples> {
         let mut state = self.state();
         match std::mem::take(&mut *state) {
-            State::Observing(samples) if !samples.0.is_empty() => Some(samples),
-            State::Observing(_) | State::Idle => None,
+            State::Observing { samples, .. } if !samples.0.is_empty() => Some(samples),
+            State::Observing { .. } | State::Idle => None,
             warm_up => {
                 *state = warm_up;
                 None
@@ -113,9 +117,9 @@ impl Observer {
     ) -> bool {
         match &mut *self.state() {
             State::Idle => false,
-            State::Observing(samples) => {
+            State::Observing { samples, pass } => {
                 samples.add(x, grouping);
-                true
+                *pass
             }
             State::WarmUp { largest, .. } => {
                 if training {
@@ -144,6 +148,11 @@ impl Observer {
 }
 
 impl Samples {
+    /// All samples that were kept, at most 8192 per group.
+    pub(crate) fn values(self) -> Vec<f32> {
+        self.0.into_iter().flat_map(|group| group.kept).collect()
+    }
+
     fn add<const D: usize>(&mut self, x: &Tensor<D>, grouping: Grouping) {
         let [_, groups, inner] = grouping.view(&x.shape());
         self.0.resize_with(groups, GroupSamples::default);

@@ -144,6 +144,21 @@ impl Quantizer {
         each_method!(&self.method, method => method.codes(x))
     }
 
+    /// The values it can take, ascending: those of the first group, and of an all-ones input where
+    /// they depend on the input.
+    pub fn level_values(&self) -> Vec<f32> {
+        let device = match self.learned().first() {
+            Some(learned) => learned.value.val().device(),
+            None => Device::default(),
+        };
+        let ones = Tensor::<1>::ones([self.site.shape.iter().product::<usize>()], &device);
+        let dims = self.site.shape.iter().copied().chain(std::iter::repeat(1)).take(4);
+        let shape: Vec<usize> = dims.collect();
+        let codes = self.codes(ones.reshape([shape[0], shape[1], shape[2], shape[3]]));
+        let table = codes.decoding.table(self.config.levels).into_data().convert::<f32>();
+        table.iter::<f32>().take(self.config.levels.count()).collect()
+    }
+
     /// Whether zeros stay zeros and learn nothing, so that they may as well be added afterwards.
     pub fn ignores_zeros(&self) -> bool {
         self.config.range == Range::Unsigned && self.config.estimator == ClampEstimator::Clipped
@@ -193,13 +208,25 @@ impl Quantizer {
             .collect()
     }
 
-    /// Starts gathering what passes through [`forward`](Self::forward), which from now on returns
-    /// its input, until [`calibrate`](Self::calibrate) ends it. Without effect on methods that learn
-    /// no clipping value.
+    /// Starts gathering what reaches [`forward`](Self::forward), which from now on returns its
+    /// input unquantized, until [`calibrate`](Self::calibrate) ends it. Without effect on methods
+    /// that learn no clipping value.
     pub fn observe(&self) {
         if self.clipping_value().is_some() {
-            self.observer.start();
+            self.observer.start(true);
         }
+    }
+
+    /// Starts gathering what reaches [`forward`](Self::forward), which goes on quantizing, until
+    /// [`recorded`](Self::recorded) ends it.
+    pub fn record(&self) {
+        self.observer.start(false);
+    }
+
+    /// Ends [`record`](Self::record): a sample of the inputs, at most 8192 per group. `None` where
+    /// there were none.
+    pub fn recorded(&self) -> Option<Vec<f32>> {
+        Some(self.observer.finish()?.values())
     }
 
     /// Ends [`observe`](Self::observe) and sets the clipping value from what was gathered. `None`

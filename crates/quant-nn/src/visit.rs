@@ -82,19 +82,6 @@ impl<'a> LayerMut<'a> {
             .filter_map(|(role, quantizer)| Some((role, quantizer.as_mut()?)))
             .collect()
     }
-
-    fn calibrate_weight(self, calibration: Calibration) -> Option<CalibrationInfo> {
-        match self {
-            LayerMut::Conv(layer) => {
-                let quantizer = layer.quant_weight.as_mut()?;
-                quantizer.calibrate_on(layer.weight.val().detach(), calibration)
-            }
-            LayerMut::Linear(layer) => {
-                let quantizer = layer.quant_weight.as_mut()?;
-                quantizer.calibrate_on(layer.weight.val().detach(), calibration)
-            }
-        }
-    }
 }
 
 /// A network whose layers can be visited.
@@ -105,32 +92,21 @@ pub trait QuantizedModule {
     /// The same layers, to change.
     fn layers_mut(&mut self) -> Vec<LayerMut<'_>>;
 
-    /// Starts gathering what reaches activation and output quantizers, which pass it through.
+    /// Starts gathering what reaches the quantizers, which pass it through: what runs meanwhile is
+    /// the full-precision network.
     fn observe(&self) {
         for visited in self.layers() {
-            for (role, quantizer) in visited.layer.quantizers() {
-                if role != Role::Weight {
-                    quantizer.observe();
-                }
+            for (_, quantizer) in visited.layer.quantizers() {
+                quantizer.observe();
             }
         }
     }
 
-    /// Sets clipping values: those of activations and outputs from what was gathered since
-    /// [`observe`](Self::observe), those of weights from the weights.
+    /// Sets clipping values from what was gathered since [`observe`](Self::observe).
     fn calibrate(&mut self, calibration: Calibration) -> Vec<CalibrationInfo> {
-        let mut infos = Vec::new();
-        for layer in self.layers_mut() {
-            for (role, quantizer) in layer.quantizers() {
-                if role != Role::Weight {
-                    infos.extend(quantizer.calibrate(calibration));
-                }
-            }
-        }
-        for layer in self.layers_mut() {
-            infos.extend(layer.calibrate_weight(calibration));
-        }
-        infos
+        let layers = self.layers_mut().into_iter();
+        let quantizers = layers.flat_map(|layer| layer.quantizers());
+        quantizers.filter_map(|(_, quantizer)| quantizer.calibrate(calibration)).collect()
     }
 
     /// Checks every quantizer's clipping values.

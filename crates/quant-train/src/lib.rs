@@ -1,1 +1,27 @@
-//! Placeholder.
+//! Quantization-aware training of image classifiers on [Burn](https://burn.dev): a recipe goes in, a
+//! trained low-bit network and a report come out.
+//!
+//! - [`recipe`]: one TOML file describes one run.
+//! - [`run`]: the run: its folder, its phases, its result; resumable at any checkpoint.
+//! - [`trainer`]: the loop of one phase. [`evaluate`]: loss, top-1, top-5.
+//! - [`schedule`], [`optimizer`]: learning rates; SGD and Adam over parameter groups, with PyTorch's
+//!   semantics.
+//! - [`checkpoint`]: everything a phase is.
+//! - [`events`]: the log, the terminal, the HTML report.
+//! - [`device`]: choosing the device by name.
+
+pub mod checkpoint;
+pub mod device;
+pub mod error;
+pub mod evaluate;
+pub mod events;
+mod files;
+pub mod optimizer;
+pub mod recipe;
+pub mod run;
+pub mod schedule;
+pub mod trainer;
+
+pub use error::TrainError;
+pub use recipe::Recipe;
+pub use run::{Run, RunOptions, Summary};

@@ -9,7 +9,7 @@ use crate::{error::NetworkError, layers::LayerQuantizers};
 
 /// How many blocks of which kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Depth {
     /// Basic blocks 3, 3, 3.
     ResNet20,
@@ -74,7 +74,7 @@ impl Depth {
 
 /// What stands before the first stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Stem {
     /// 3x3 convolution.
     Cifar,

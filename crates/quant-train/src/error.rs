@@ -1,0 +1,102 @@
+//! What can go wrong in a run.
+
+use std::path::PathBuf;
+
+use quant_data::DataError;
+use quant_nn::NetworkError;
+
+/// Why a run cannot start, go on or be resumed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A network cannot be built or loaded.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Data cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// A recipe is not valid TOML, or has a field that does not exist.
+    #[error("{path}: {message}")]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// Where and why, with the nearest known field.
+        message: String,
+    },
+    /// A field of a recipe is out of range.
+    #[error("recipe: {field} = {value}: {accepted}")]
+    Field {
+        /// The field.
+        field: String,
+        /// Its value.
+        value: String,
+        /// What would work.
+        accepted: &'static str,
+    },
+    /// The device is not available.
+    #[error("device {name:?}: {reason}; this binary has {available}")]
+    Device {
+        /// The device asked for.
+        name: String,
+        /// Why not.
+        reason: String,
+        /// The devices that can be asked for.
+        available: String,
+    },
+    /// A checkpoint is damaged.
+    #[error("{path}: not a usable checkpoint: {reason}")]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A checkpoint belongs to another recipe or network.
+    #[error("{path}: a checkpoint of another run: {field} is {theirs}, expected {ours}")]
+    Foreign {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        field: &'static str,
+        /// In the checkpoint.
+        theirs: String,
+        /// Here.
+        ours: String,
+    },
+    /// The loss is no longer a number.
+    #[error(
+        "phase {phase}, step {step}: the loss is {loss}: training has diverged; lower the learning rate \
+         or clip gradients (the last checkpoint is kept)"
+    )]
+    Diverged {
+        /// Name of the phase.
+        phase: String,
+        /// Optimizer steps so far.
+        step: usize,
+        /// The loss.
+        loss: f32,
+    },
+    /// A run folder is in use by nothing that can be resumed.
+    #[error("{path}: not a run folder ({missing} is missing)")]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+        /// What it lacks.
+        missing: &'static str,
+    },
+}
+
+impl TrainError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| TrainError::Io { path, source }
+    }
+}

@@ -1,0 +1,96 @@
+//! Evaluation: loss, top-1 and top-5.
+
+use burn::{
+    nn::loss::CrossEntropyLossConfig,
+    tensor::{Device, Int, Tensor, TensorData},
+};
+use quant_data::{Batch, Loader};
+use quant_nn::ResNet;
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+
+/// How good a network is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Share of images whose best class is right, in percent.
+    pub top1: f64,
+    /// Share of images whose class is among the five best, in percent.
+    pub top5: f64,
+    /// Images.
+    pub images: usize,
+}
+
+/// Normalises batches of bytes on the device.
+#[derive(Debug, Clone)]
+pub struct Normalizer {
+    scale: Tensor<4>,
+    shift: Tensor<4>,
+}
+
+impl Normalizer {
+    /// (byte/255 - mean)/std per channel.
+    pub fn new((mean, std): ([f64; 3], [f64; 3]), device: &Device) -> Self {
+        let per_channel = |values: [f64; 3]| {
+            Tensor::<1>::from_floats(values.map(|x| x as f32), device).reshape([1, 3, 1, 1])
+        };
+        Self {
+            scale: per_channel(std.map(|std| 1.0 / (255.0 * std))),
+            shift: per_channel([0, 1, 2].map(|c| -mean[c] / std[c])),
+        }
+    }
+
+    /// Images `[batch, 3, size, size]` and labels `[batch]` of a batch.
+    pub fn tensors(&self, batch: Batch, device: &Device) -> (Tensor<4>, Tensor<1, Int>) {
+        let labels: Vec<i64> = batch.labels.iter().map(|label| *label as i64).collect();
+        let shape = [labels.len(), 3, batch.size, batch.size];
+        let images = Tensor::<4>::from_data(TensorData::new(batch.pixels, shape), device);
+        let images = images * self.scale.clone() + self.shift.clone();
+        (images, Tensor::from_data(labels.as_slice(), device))
+    }
+}
+
+/// Number of right answers: `[batch, classes]` scores against `[batch]` labels, on the device.
+pub(crate) fn right_answers(scores: Tensor<2>, labels: Tensor<1, Int>, best: usize) -> Tensor<1, Int> {
+    let [_, classes] = scores.dims();
+    let best = best.min(classes);
+    let (_, indices) = scores.topk_with_indices(best, 1);
+    indices.equal(labels.unsqueeze_dim::<2>(1).repeat_dim(1, best)).int().sum()
+}
+
+/// Evaluates on all of `loader`. Unusable images are handed to `skipped`.
+///
+/// # Errors
+/// Those of the loader.
+pub fn evaluate(
+    network: &ResNet,
+    loader: &Loader,
+    normalizer: &Normalizer,
+    device: &Device,
+    mut skipped: impl FnMut(String),
+) -> Result<Score, TrainError> {
+    let cross_entropy = CrossEntropyLossConfig::new().init(device);
+    let mut score = Score::default();
+    for batch in loader.epoch(0, 0) {
+        let mut batch = batch?;
+        batch.skipped.drain(..).for_each(&mut skipped);
+        let count = batch.labels.len();
+        let (images, labels) = normalizer.tensors(batch, device);
+        let scores = network.forward(images);
+        let loss: f64 = cross_entropy.forward(scores.clone(), labels.clone()).into_scalar();
+        let hits = |best| -> f64 {
+            right_answers(scores.clone(), labels.clone(), best).into_scalar::<i64>() as f64
+        };
+        score.loss += loss * count as f64;
+        score.top1 += hits(1);
+        score.top5 += hits(5);
+        score.images += count;
+    }
+    let images = score.images.max(1) as f64;
+    score.loss /= images;
+    score.top1 *= 100.0 / images;
+    score.top5 *= 100.0 / images;
+    Ok(score)
+}

@@ -1,0 +1,106 @@
+//! Progress bars, and a line for whatever is worth keeping.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use quant_core::CalibrationInfo;
+
+use super::Event;
+
+/// The terminal display. On something that is no terminal, only the lines appear.
+#[derive(Default)]
+pub(super) struct Terminal {
+    bar: Option<ProgressBar>,
+}
+
+impl Terminal {
+    pub(super) fn show(&mut self, event: &Event) {
+        match event {
+            Event::RunStarted { name, device, train_images, val_images, classes, resumed } => {
+                let verb = if *resumed { "resumed" } else { "started" };
+                self.line(&format!(
+                    "{name} {verb} on {device}: {train_images} training and {val_images} validation \
+                     images, {} classes",
+                    classes.len()
+                ));
+            }
+            Event::PhaseStarted { phase, step, summary } => {
+                self.line(&format!("phase {phase}, from step {step}\n{summary}"));
+            }
+            Event::Calibrated { quantizers, .. } => self.line(&calibration_table(quantizers)),
+            Event::Progress { epoch, batch, batches, loss, images_per_second, .. } => {
+                let bar = self.bar.get_or_insert_with(|| progress_bar(*batches as u64));
+                bar.set_position(*batch as u64);
+                bar.set_message(format!(
+                    "epoch {}: loss {loss:.3}, {images_per_second:.0} images/s",
+                    epoch + 1
+                ));
+            }
+            Event::EpochFinished { phase, epoch, epochs, train_loss, train_top1, val } => {
+                self.finish_bar();
+                self.line(&format!(
+                    "{phase} {}/{epochs}: train loss {train_loss:.3}, top-1 {train_top1:.1} %; \
+                     validation loss {:.3}, top-1 {:.2} %, top-5 {:.2} %",
+                    epoch + 1,
+                    val.loss,
+                    val.top1,
+                    val.top5
+                ));
+            }
+            Event::ImageSkipped { reason } => self.line(&format!("skipped: {reason}")),
+            Event::Warning { message } => self.line(&format!("warning: {message}")),
+            Event::PhaseFinished { phase, last, best_epoch, best } => self.line(&format!(
+                "{phase}: top-1 {:.2} % at the end, best {:.2} % after epoch {}",
+                last.top1,
+                best.top1,
+                best_epoch + 1
+            )),
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "the display of a run that asked for one")]
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) if !bar.is_hidden() => bar.println(text),
+            _ => eprintln!("{text}"),
+        }
+    }
+
+    fn finish_bar(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn progress_bar(batches: u64) -> ProgressBar {
+    let bar = ProgressBar::new(batches);
+    let template = "{msg} [{bar:30}] {pos}/{len}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+/// What calibration did, a line a quantizer.
+fn calibration_table(quantizers: &[CalibrationInfo]) -> String {
+    let mut table = format!(
+        "calibrated {} quantizers\n{:<42} {:>9} {:>9} {:>13} {:>12}",
+        quantizers.len(),
+        "quantizer",
+        "before",
+        "after",
+        "error before",
+        "after"
+    );
+    for info in quantizers {
+        let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
+        table.push_str(&format!(
+            "\n{:<42} {:>9.4} {:>9.4} {:>13.4} {:>12.4}",
+            info.layer,
+            mean(&info.before),
+            mean(&info.after),
+            info.error_before,
+            info.error_after
+        ));
+    }
+    table
+}

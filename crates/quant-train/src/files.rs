@@ -1,0 +1,39 @@
+//! Files that appear complete or not at all.
+
+use std::{fs, io::Write, path::Path};
+
+use crate::error::TrainError;
+
+/// Writes beside `path`, flushes to disk, and renames.
+///
+/// # Errors
+/// [`TrainError::Io`]; what was at `path` before is then still there.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(TrainError::io(path))?;
+    file.write_all(bytes).map_err(TrainError::io(path))?;
+    file.as_file().sync_all().map_err(TrainError::io(path))?;
+    file.persist(path).map_err(|error| TrainError::io(path)(error.error))?;
+    Ok(())
+}
+
+/// Writes the files named beside each other into a new folder that appears at `path` at once.
+///
+/// # Errors
+/// [`TrainError::Io`]; nothing is left behind.
+pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
+    let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent);
+    let partial = partial.map_err(TrainError::io(parent))?;
+    for (name, bytes) in files {
+        write(&partial.path().join(name), bytes)?;
+    }
+    if path.exists() {
+        fs::remove_dir_all(path).map_err(TrainError::io(path))?;
+    }
+    fs::rename(partial.path(), path).map_err(TrainError::io(path))?;
+    let _moved_away = partial.keep();
+    Ok(())
+}

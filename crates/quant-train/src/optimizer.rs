@@ -1,0 +1,324 @@
+//! Optimizers with PyTorch's semantics over parameter groups.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::{Module, ModuleVisitor, Param, ParamId},
+    optim::{
+        AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig, decay::WeightDecayConfig,
+        momentum::MomentumConfig,
+    },
+    tensor::{Bytes, Gradients, Tensor},
+};
+use quant_nn::{QuantizedModule, state::{PytorchNames, parameter_names}};
+use serde::{Deserialize, Serialize};
+
+/// The optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Optimizer {
+    /// v := momentum·v + g, w := w - lr·v (with Nesterov: lr·(g + momentum·v)), no dampening.
+    Sgd {
+        /// Weight of the old velocity.
+        #[serde(default = "nine_tenths")]
+        momentum: f64,
+        /// Whether the gradient is looked up ahead.
+        #[serde(default)]
+        nesterov: bool,
+    },
+    /// Adam (Kingma and Ba 2015) with betas 0.9 and 0.999, epsilon 1e-8.
+    Adam,
+}
+
+fn nine_tenths() -> f64 {
+    0.9
+}
+
+/// Which parameters decay, and which have a learning rate of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupRules {
+    /// L2 decay, added to the gradient (PyTorch's coupled decay).
+    pub weight_decay: f64,
+    /// Whether small parameters decay too: those of one dimension, and those of four whose second is
+    /// 1 (norms, biases, quantizers' parameters, depthwise kernels).
+    pub decay_small: bool,
+    /// Exceptions by name; the first that matches counts.
+    pub exceptions: Vec<GroupException>,
+}
+
+impl Default for GroupRules {
+    fn default() -> Self {
+        Self { weight_decay: 1e-4, decay_small: false, exceptions: Vec::new() }
+    }
+}
+
+/// What is different for parameters whose PyTorch name contains a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupException {
+    /// The text.
+    pub name_contains: String,
+    /// Their decay, instead of the general one.
+    pub weight_decay: Option<f64>,
+    /// Their constant learning rate, instead of the schedule's.
+    pub learning_rate: Option<f64>,
+}
+
+/// How one parameter is optimized.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ParameterRule {
+    /// L2 decay.
+    pub weight_decay: f64,
+    /// Constant learning rate; the schedule's where there is none.
+    pub learning_rate: Option<f64>,
+}
+
+impl GroupRules {
+    /// The rule for a parameter of this PyTorch name and shape.
+    pub fn rule(&self, name: &str, shape: &[usize]) -> ParameterRule {
+        let small = shape.len() == 1 || shape.len() == 4 && shape[1] == 1;
+        let general = if small && !self.decay_small { 0.0 } else { self.weight_decay };
+        let first = |pick: fn(&GroupException) -> Option<f64>| {
+            let mut matching =
+                self.exceptions.iter().filter(|exception| name.contains(&exception.name_contains));
+            matching.find_map(pick)
+        };
+        ParameterRule {
+            weight_decay: first(|exception| exception.weight_decay).unwrap_or(general),
+            learning_rate: first(|exception| exception.learning_rate),
+        }
+    }
+}
+
+/// The optimizer's state for a whole network: one optimizer per group of parameters with one rule.
+pub struct Optimizers {
+    groups: Vec<Group>,
+}
+
+struct Group {
+    rule: ParameterRule,
+    ids: Vec<ParamId>,
+    optimizer: ModuleOptimizer,
+}
+
+impl Optimizers {
+    /// Groups the network's parameters by `rules`.
+    pub fn new<M: Module + PytorchNames + QuantizedModule>(
+        optimizer: Optimizer,
+        rules: &GroupRules,
+        network: &M,
+    ) -> Self {
+        // In a fixed order, so that a checkpoint's groups are this one's.
+        let mut by_rule: BTreeMap<(u64, Option<u64>), Vec<ParamId>> = BTreeMap::new();
+        for parameter in parameters(network) {
+            let rule = rules.rule(&parameter.name, &parameter.shape);
+            let key = (rule.weight_decay.to_bits(), rule.learning_rate.map(f64::to_bits));
+            by_rule.entry(key).or_default().push(parameter.id);
+        }
+        let groups = by_rule.into_iter().map(|((decay, rate), ids)| {
+            let rule = ParameterRule {
+                weight_decay: f64::from_bits(decay),
+                learning_rate: rate.map(f64::from_bits),
+            };
+            Group { rule, ids, optimizer: optimizer.init(rule.weight_decay) }
+        });
+        Self { groups: groups.collect() }
+    }
+
+    /// One step: every group with its own rate, or `rate`.
+    pub fn step<M: Module>(&mut self, rate: f64, mut network: M, mut grads: GradientsParams) -> M {
+        for group in &mut self.groups {
+            let mut taken = GradientsParams::new();
+            let mut take = TakeGroup { ids: &group.ids, from: &mut grads, to: &mut taken };
+            network.visit(&mut take);
+            let rate = group.rule.learning_rate.unwrap_or(rate);
+            network = group.optimizer.step(rate, network, taken);
+        }
+        network
+    }
+
+    /// The state of every group, for a checkpoint.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub fn to_bytes(&self) -> Result<Vec<Vec<u8>>, String> {
+        let groups = self.groups.iter().map(|group| {
+            let bytes = group.optimizer.into_bytes().map_err(|error| error.to_string())?;
+            Ok(bytes.to_vec())
+        });
+        groups.collect()
+    }
+
+    /// Restores the state of every group.
+    ///
+    /// # Errors
+    /// Where the groups or their contents are not those of this network.
+    pub fn load(self, states: Vec<Vec<u8>>) -> Result<Self, String> {
+        if states.len() != self.groups.len() {
+            return Err(format!("{} groups, expected {}", states.len(), self.groups.len()));
+        }
+        let groups = self.groups.into_iter().zip(states).map(|(group, state)| {
+            let bytes = Bytes::from_bytes_vec(state);
+            let optimizer = group.optimizer.from_bytes(bytes).map_err(|error| error.to_string())?;
+            Ok(Group { optimizer, ..group })
+        });
+        Ok(Self { groups: groups.collect::<Result<_, String>>()? })
+    }
+}
+
+impl Optimizer {
+    fn init(self, weight_decay: f64) -> ModuleOptimizer {
+        let decay = (weight_decay != 0.0).then_some(WeightDecayConfig { penalty: weight_decay as f32 });
+        match self {
+            Optimizer::Sgd { momentum, nesterov } => {
+                // Burn dampens by default, PyTorch does not.
+                let momentum = (momentum != 0.0).then_some(MomentumConfig {
+                    momentum,
+                    dampening: 0.0,
+                    nesterov,
+                });
+                SgdConfig::new().with_weight_decay(decay).with_momentum(momentum).init()
+            }
+            Optimizer::Adam => {
+                AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay).init()
+            }
+        }
+    }
+}
+
+/// A trainable parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedParameter {
+    /// Its identity.
+    pub id: ParamId,
+    /// PyTorch name.
+    pub name: String,
+    /// Shape under PyTorch.
+    pub shape: Vec<usize>,
+}
+
+/// The network's trainable parameters; running statistics are none.
+pub fn parameters<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Vec<NamedParameter> {
+    struct Shapes(Vec<(ParamId, Vec<usize>)>);
+    impl ModuleVisitor for Shapes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push((param.id, param.lazy_shape().to_vec()));
+        }
+    }
+    let names = parameter_names(network);
+    let mut learned = BTreeMap::new();
+    for visited in network.layers() {
+        for (_, quantizer) in visited.layer.quantizers() {
+            let shapes = quantizer.learned().into_iter();
+            learned.extend(shapes.map(|learned| (learned.value.id.val(), learned.pytorch_shape)));
+        }
+    }
+    let mut shapes = Shapes(Vec::new());
+    network.visit(&mut shapes);
+    let named = shapes.0.into_iter().filter_map(|(id, shape)| {
+        let name = names.get(&id)?.clone();
+        let shape = learned.get(&id.val()).cloned().unwrap_or(shape);
+        (!name.contains("running_")).then_some(NamedParameter { id, name, shape })
+    });
+    named.collect()
+}
+
+/// Moves the gradients of a group.
+struct TakeGroup<'a> {
+    ids: &'a [ParamId],
+    from: &'a mut GradientsParams,
+    to: &'a mut GradientsParams,
+}
+
+impl ModuleVisitor for TakeGroup<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.ids.contains(&param.id)
+            && let Some(grad) = self.from.remove::<D>(param.id)
+        {
+            self.to.register::<D>(param.id, grad);
+        }
+    }
+}
+
+/// The network's gradients, scaled to a global L2 norm of at most `largest` (PyTorch's
+/// `clip_grad_norm_`: by min(1, largest/(norm + 1e-6))).
+pub fn clipped_gradients<M: Module>(
+    gradients: Gradients,
+    network: &M,
+    largest: Option<f64>,
+) -> GradientsParams {
+    let mut grads = GradientsParams::from_grads(gradients, network);
+    if let Some(largest) = largest {
+        let mut squares = SumOfSquares { grads: &grads, sum: None };
+        network.visit(&mut squares);
+        if let Some(sum) = squares.sum {
+            let factor = sum.sqrt().add_scalar(1e-6).recip().mul_scalar(largest).clamp_max(1.0);
+            network.visit(&mut Scale { grads: &mut grads, factor });
+        }
+    }
+    grads
+}
+
+struct SumOfSquares<'a> {
+    grads: &'a GradientsParams,
+    sum: Option<Tensor<1>>,
+}
+
+impl ModuleVisitor for SumOfSquares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            let square = (grad.clone() * grad).sum();
+            self.sum = Some(match self.sum.take() {
+                None => square,
+                Some(sum) => sum + square,
+            });
+        }
+    }
+}
+
+struct Scale<'a> {
+    grads: &'a mut GradientsParams,
+    factor: Tensor<1>,
+}
+
+impl ModuleVisitor for Scale<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.remove::<D>(param.id) {
+            let scaled = grad * self.factor.clone().reshape([1; D]);
+            self.grads.register::<D>(param.id, scaled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(rules: &GroupRules, name: &str, shape: &[usize]) -> (f64, Option<f64>) {
+        let rule = rules.rule(name, shape);
+        (rule.weight_decay, rule.learning_rate)
+    }
+
+    #[test]
+    fn small_parameters_do_not_decay_unless_asked() {
+        let rules = GroupRules { weight_decay: 0.1, ..GroupRules::default() };
+        assert_eq!(rule(&rules, "fc.bias", &[10]), (0.0, None));
+        assert_eq!(rule(&rules, "conv.quant_weight.clip_val", &[8, 1, 1, 1]), (0.0, None));
+        assert_eq!(rule(&rules, "fc.weight", &[10, 1]), (0.1, None));
+        let rules = GroupRules { decay_small: true, ..rules };
+        assert_eq!(rule(&rules, "fc.bias", &[10]), (0.1, None));
+    }
+
+    #[test]
+    fn exceptions_match_by_name() {
+        let exception = GroupException {
+            name_contains: "clip_val".into(),
+            weight_decay: Some(0.5),
+            learning_rate: Some(1e-3),
+        };
+        let rules = GroupRules { exceptions: vec![exception], ..GroupRules::default() };
+        assert_eq!(rule(&rules, "a.clip_val", &[1]), (0.5, Some(1e-3)));
+        assert_eq!(rule(&rules, "a.weight", &[2, 2]), (1e-4, None));
+    }
+}

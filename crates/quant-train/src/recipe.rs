@@ -1,0 +1,471 @@
+//! The recipe: one TOML file describes one run.
+
+use std::{fs, path::Path};
+
+use quant_core::{
+    Calibration, ClampEstimator, Granularity, GradientScale, Levels, Method, Normalization,
+    QuantizerConfig, QuantizerError, Range, Role,
+};
+use quant_data::Pipeline;
+use quant_nn::{
+    Quantization, ResNetConfig,
+    resnet::{Depth, DownsampleKind, Stem},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::TrainError,
+    optimizer::{GroupRules, Optimizer},
+    schedule::Schedule,
+};
+
+/// A run: data, network, and the phases of training, each of which starts from the one before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the run; its folder begins with it.
+    pub name: String,
+    /// Seed of weights, order and augmentation.
+    #[serde(default = "seed")]
+    pub seed: u64,
+    /// The data.
+    pub data: DataRecipe,
+    /// The network.
+    pub model: ModelRecipe,
+    /// The phases, in order: usually full precision, then quantized.
+    #[serde(rename = "phase")]
+    pub phases: Vec<Phase>,
+}
+
+/// The data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecipe {
+    /// Its format.
+    pub kind: DataKind,
+    /// Side of the network's input, in pixels.
+    pub input_size: usize,
+    /// Mean of every channel, of bytes scaled to 0..1. By default the format's usual one.
+    pub mean: Option<[f64; 3]>,
+    /// Deviation of every channel. By default the format's usual one.
+    pub std: Option<[f64; 3]>,
+    /// Augmentation. By default the format's usual one.
+    pub train: Option<Pipeline>,
+    /// Preparation for evaluation. By default the format's usual one.
+    pub eval: Option<Pipeline>,
+    /// Images per batch in evaluation.
+    #[serde(default = "eval_batch_size")]
+    pub eval_batch_size: usize,
+    /// Threads that decode and augment; 0 for as many as there are cores.
+    #[serde(default)]
+    pub workers: usize,
+    /// Batches ahead.
+    #[serde(default = "prefetch")]
+    pub prefetch: usize,
+}
+
+/// Format of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataKind {
+    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`.
+    ImageFolder,
+    /// CIFAR-10's binary files.
+    Cifar10,
+    /// CIFAR-100's binary files.
+    Cifar100,
+}
+
+/// The network, but for its classes, which the data tell, and its quantizers, which the phases do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecipe {
+    /// How many blocks of which kind.
+    pub depth: Depth,
+    /// What stands before them.
+    pub stem: Stem,
+    /// The first stage has int(64·`width_alpha`) channels.
+    #[serde(default = "one")]
+    pub width_alpha: f64,
+    /// The skip branch.
+    #[serde(default)]
+    pub downsample: DownsampleKind,
+    /// Whether blocks start as identities.
+    #[serde(default)]
+    pub zero_init_residual: bool,
+}
+
+/// A phase of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Its name: files are named after it.
+    pub name: String,
+    /// Epochs.
+    pub epochs: usize,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Initial learning rate.
+    pub learning_rate: f64,
+    /// Its course.
+    pub schedule: Schedule,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// Weight decay, and exceptions.
+    #[serde(default)]
+    pub groups: GroupRules,
+    /// Largest global L2 norm of the gradients.
+    pub clip_norm: Option<f64>,
+    /// Share of the target that is spread over all classes.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// A safetensors file with the weights to start from, relative to the recipe; by default those of
+    /// the phase before.
+    pub init: Option<String>,
+    /// Optimizer steps between checkpoints; an epoch's end is always one.
+    pub checkpoint_steps: Option<usize>,
+    /// The quantizers; without them the phase is full precision.
+    pub quantization: Option<QuantizationRecipe>,
+}
+
+/// The quantizers of a phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuantizationRecipe {
+    /// Of layer inputs.
+    pub activation: Option<QuantizerRecipe>,
+    /// Of weights.
+    pub weight: Option<QuantizerRecipe>,
+    /// Of layer outputs.
+    pub output: Option<QuantizerRecipe>,
+    /// Whether the first and the last layer are quantized too.
+    #[serde(default)]
+    pub first_last: bool,
+    /// Whether the convolutions of skip branches stay in full precision.
+    #[serde(default)]
+    pub real_downsample: bool,
+    /// Whether convolutions pad after quantizing.
+    #[serde(default)]
+    pub padding_after_quant: bool,
+    /// Batch size that gradient scales count elements with; 1 counts the features of one image, as
+    /// the LSQ paper does.
+    pub scale_batch_size: Option<usize>,
+    /// How clipping values start.
+    #[serde(default)]
+    pub calibration: Calibration,
+    /// Batches that activations are calibrated on.
+    #[serde(default = "calibration_batches")]
+    pub calibration_batches: usize,
+}
+
+/// A quantizer: [`QuantizerConfig`] with bits for levels, and defaults by role.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuantizerRecipe {
+    /// The formula.
+    pub method: Method,
+    /// Bits, 1 to 8.
+    pub bits: Option<u32>,
+    /// Levels, 2 to 256, instead of bits.
+    pub levels: Option<usize>,
+    /// By default unsigned for activations, signed for weights and outputs.
+    pub range: Option<Range>,
+    /// By default per tensor.
+    pub granularity: Option<Granularity>,
+    /// By default clipped.
+    #[serde(default)]
+    pub estimator: ClampEstimator,
+    /// By default none.
+    #[serde(default)]
+    pub gradient_scale: GradientScale,
+    /// Initial or fixed clipping value. By default 1.
+    pub boundary: Option<f64>,
+    /// By default none.
+    #[serde(default)]
+    pub normalization: Normalization,
+    /// Whether a factor is learned.
+    #[serde(default)]
+    pub gamma: bool,
+}
+
+fn seed() -> u64 {
+    1
+}
+fn one() -> f64 {
+    1.0
+}
+fn eval_batch_size() -> usize {
+    100
+}
+fn prefetch() -> usize {
+    4
+}
+fn calibration_batches() -> usize {
+    4
+}
+
+impl Recipe {
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`], [`TrainError::Recipe`] with line and suggestion, [`TrainError::Field`].
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let text = fs::read_to_string(path).map_err(TrainError::io(path))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a recipe from text; `path` stands in messages.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(text: &str, path: &Path) -> Result<Self, TrainError> {
+        let recipe: Self = toml::from_str(text).map_err(|error| {
+            let message = error.to_string();
+            let hint = suggestion(error.message()).map_or(String::new(), |known| {
+                format!("\ndid you mean `{known}`?")
+            });
+            let message = format!("not a valid recipe: {}{hint}", message.trim_end());
+            TrainError::Recipe { path: path.to_owned(), message }
+        })?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as TOML, every default written out.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] where TOML cannot express it.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string_pretty(self).map_err(|error| TrainError::Recipe {
+            path: "<memory>".into(),
+            message: error.to_string(),
+        })
+    }
+
+    /// Checks what types leave open.
+    ///
+    /// # Errors
+    /// [`TrainError::Field`] with field, value and range; the network's errors.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let check = |good: bool, field: &str, value: String, accepted| match good {
+            true => Ok(()),
+            false => Err(TrainError::Field { field: field.to_owned(), value, accepted }),
+        };
+        let file_name = |name: &str| {
+            let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            !name.is_empty() && !name.starts_with('.') && name.chars().all(safe)
+        };
+        let accepted = "letters, digits, -, _ and . (it names files)";
+        check(file_name(&self.name), "name", format!("{:?}", self.name), accepted)?;
+        check(!self.phases.is_empty(), "phase", "none".into(), "at least one [[phase]]")?;
+        let data = &self.data;
+        check(data.eval_batch_size > 0, "data.eval_batch_size", "0".into(), "at least 1")?;
+        let positive = |values: [f64; 3]| values.iter().all(|x| x.is_finite() && *x > 0.0);
+        if let Some(std) = data.std {
+            check(positive(std), "data.std", format!("{std:?}"), "finite numbers above 0")?;
+        }
+        for (name, pipeline) in [("data.train", data.train()), ("data.eval", data.eval())] {
+            let fits = pipeline.output_size() == Some(data.input_size);
+            let value = format!("{:?}", pipeline.output_size());
+            let accepted = "steps that end in squares of input_size pixels";
+            check(fits, name, value, accepted)?;
+        }
+        for (index, phase) in self.phases.iter().enumerate() {
+            let name = |field: &str| format!("phase {:?}: {field}", phase.name);
+            check(file_name(&phase.name), &name("name"), format!("{:?}", phase.name), accepted)?;
+            let unique = self.phases[..index].iter().all(|other| other.name != phase.name);
+            check(unique, &name("name"), phase.name.clone(), "a name no other phase has")?;
+            check(phase.epochs > 0, &name("epochs"), "0".into(), "at least 1")?;
+            check(phase.batch_size > 0, &name("batch_size"), "0".into(), "at least 1")?;
+            let rate = phase.learning_rate;
+            let good = rate.is_finite() && rate > 0.0;
+            check(good, &name("learning_rate"), rate.to_string(), "a finite number above 0")?;
+            let decay = phase.groups.weight_decay;
+            let good = decay.is_finite() && decay >= 0.0;
+            check(good, &name("groups.weight_decay"), decay.to_string(), "0 or more")?;
+            let smoothing = phase.label_smoothing;
+            let good = (0.0..1.0).contains(&smoothing);
+            check(good, &name("label_smoothing"), smoothing.to_string(), "0 to below 1")?;
+            if let Some(norm) = phase.clip_norm {
+                let good = norm.is_finite() && norm > 0.0;
+                check(good, &name("clip_norm"), norm.to_string(), "a finite number above 0")?;
+            }
+            if let Optimizer::Sgd { momentum, .. } = phase.optimizer {
+                let good = (0.0..1.0).contains(&momentum);
+                check(good, &name("optimizer.momentum"), momentum.to_string(), "0 to below 1")?;
+            }
+            check(phase.checkpoint_steps != Some(0), &name("checkpoint_steps"), "0".into(), "1 or more")?;
+            self.network(phase, 2)?.validate()?;
+        }
+        Ok(())
+    }
+
+    /// The network of a phase.
+    ///
+    /// # Errors
+    /// The quantizers' errors.
+    pub fn network(&self, phase: &Phase, classes: usize) -> Result<ResNetConfig, TrainError> {
+        let model = &self.model;
+        let quantization = phase.quantization.as_ref().map(QuantizationRecipe::typed).transpose();
+        Ok(ResNetConfig {
+            width_alpha: model.width_alpha,
+            downsample: model.downsample,
+            zero_init_residual: model.zero_init_residual,
+            quantization: quantization.map_err(quant_nn::NetworkError::from)?.unwrap_or_default(),
+            ..ResNetConfig::new(model.depth, model.stem, classes, self.data.input_size)
+        })
+    }
+}
+
+impl DataRecipe {
+    /// Mean and deviation of every channel.
+    pub fn normalization(&self) -> ([f64; 3], [f64; 3]) {
+        let (mean, std) = match self.kind {
+            DataKind::ImageFolder => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            DataKind::Cifar10 | DataKind::Cifar100 => {
+                ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
+            }
+        };
+        (self.mean.unwrap_or(mean), self.std.unwrap_or(std))
+    }
+
+    /// Augmentation.
+    pub fn train(&self) -> Pipeline {
+        self.train.clone().unwrap_or_else(|| match self.kind {
+            DataKind::ImageFolder => Pipeline::imagenet_train(self.input_size),
+            DataKind::Cifar10 | DataKind::Cifar100 => Pipeline::cifar_train(self.input_size),
+        })
+    }
+
+    /// Preparation for evaluation.
+    pub fn eval(&self) -> Pipeline {
+        self.eval.clone().unwrap_or_else(|| match self.kind {
+            DataKind::ImageFolder => Pipeline::imagenet_eval(self.input_size),
+            DataKind::Cifar10 | DataKind::Cifar100 => {
+                Pipeline(vec![quant_data::Transform::CenterCrop { size: self.input_size }])
+            }
+        })
+    }
+}
+
+impl QuantizationRecipe {
+    fn typed(&self) -> Result<Quantization, QuantizerError> {
+        let typed = |recipe: &Option<QuantizerRecipe>, role| {
+            recipe.as_ref().map(|recipe| recipe.typed(role)).transpose()
+        };
+        Ok(Quantization {
+            activation: typed(&self.activation, Role::Activation)?,
+            weight: typed(&self.weight, Role::Weight)?,
+            output: typed(&self.output, Role::Output)?,
+            first_last: self.first_last,
+            real_downsample: self.real_downsample,
+            padding_after_quant: self.padding_after_quant,
+            batch_size: self.scale_batch_size,
+        })
+    }
+}
+
+impl QuantizerRecipe {
+    fn typed(&self, role: Role) -> Result<QuantizerConfig, QuantizerError> {
+        let levels = match (self.bits, self.levels) {
+            (Some(bits), None) => Levels::from_bits(bits)?,
+            (None, Some(levels)) => Levels::new(levels)?,
+            (bits, levels) => {
+                return Err(QuantizerError::Option {
+                    option: format!("{role:?} quantizer: bits and levels"),
+                    value: format!("{bits:?} and {levels:?}"),
+                    accepted: "give one of the two",
+                });
+            }
+        };
+        let defaults = QuantizerConfig::new(self.method, role, levels);
+        Ok(QuantizerConfig {
+            range: self.range.unwrap_or(defaults.range),
+            granularity: self.granularity.unwrap_or(defaults.granularity),
+            estimator: self.estimator,
+            gradient_scale: self.gradient_scale,
+            boundary: self.boundary.unwrap_or(defaults.boundary),
+            normalization: self.normalization,
+            gamma: self.gamma,
+            ..defaults
+        })
+    }
+}
+
+/// The known name nearest to the unknown one of serde's message.
+fn suggestion(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("unknown ")?;
+    let mut quoted = rest.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    let near = quoted.map(|known| (strsim::damerau_levenshtein(unknown, known), known));
+    let (distance, known) = near.min()?;
+    (distance <= 1 + unknown.len() / 3).then(|| known.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECIPE: &str = r#"
+        name = "test"
+        [data]
+        kind = "cifar10"
+        input_size = 32
+        [model]
+        depth = "resnet20"
+        stem = "cifar"
+        width_alpha = 0.25
+        [[phase]]
+        name = "quantized"
+        epochs = 2
+        batch_size = 8
+        learning_rate = 0.1
+        schedule = { policy = "custom_step", steps = [1] }
+        optimizer = { kind = "sgd", nesterov = true }
+        [phase.quantization]
+        activation = { method = "lsq", bits = 2 }
+        weight = { method = "lsq", bits = 2, granularity = "per-channel" }
+    "#;
+
+    fn parse(text: &str) -> Result<Recipe, TrainError> {
+        Recipe::parse(text, Path::new("test.toml"))
+    }
+
+    fn refusal(from: &str, to: &str) -> String {
+        assert!(RECIPE.contains(from));
+        parse(&RECIPE.replace(from, to)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_written_out_reads_back() {
+        let recipe = parse(RECIPE).unwrap();
+        assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused_with_the_nearest_one() {
+        let text = refusal("epochs = 2", "ephocs = 2");
+        assert!(text.contains("did you mean `epochs`?") && text.contains("test.toml"), "{text}");
+    }
+
+    #[test]
+    fn a_misspelt_choice_is_refused_with_the_nearest_one() {
+        let text = refusal("method = \"lsq\", bits = 2 }", "method = \"lsg\", bits = 2 }");
+        assert!(text.contains("did you mean `lsq`?"), "{text}");
+    }
+
+    #[test]
+    fn numbers_out_of_range_name_their_field() {
+        for (from, to, field) in [
+            ("epochs = 2", "epochs = 0", "epochs"),
+            ("learning_rate = 0.1", "learning_rate = -0.1", "learning_rate"),
+            ("width_alpha = 0.25", "width_alpha = 0.001", "width_alpha"),
+            ("input_size = 32", "input_size = 2", "input_size"),
+            ("bits = 2 }", "bits = 9 }", "512 levels"),
+            ("name = \"test\"", "name = \"../up\"", "name"),
+        ] {
+            let text = refusal(from, to);
+            assert!(text.contains(field), "{to}: {text}");
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! A whole run: data, phases, results, in one folder.
+//!
+//! ```text
+//! <runs>/<name>-001/
+//!   recipe.toml  run.json       what was asked for, and of which data
+//!   log.jsonl                   every event
+//!   summary.json  report.html   the result
+//!   <phase>/checkpoints/        to resume from
+//!   <phase>/best.safetensors  last.safetensors  result.json
+//! ```
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::available_parallelism,
+};
+
+use burn::{module::Module, tensor::Device};
+use quant_data::{
+    Cifar, Dataset, ImageFolder, Loader, LoaderConfig,
+    dataset::cifar::{CifarKind, Split},
+};
+use quant_nn::{NetworkSummary, QuantizedModule, ResNet, StateDict, summarize};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    checkpoint,
+    error::TrainError,
+    evaluate::{Normalizer, Score},
+    events::{Event, Events, report},
+    files,
+    recipe::{DataKind, Phase, Recipe},
+    trainer::{TrainState, Trainer},
+};
+
+/// How a run goes, whatever its recipe.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The device, a plain one.
+    pub device: Device,
+    /// Its name, for the log.
+    pub device_name: String,
+    /// Threads that load data, instead of the recipe's number.
+    pub workers: Option<usize>,
+    /// Whether progress is shown on the terminal.
+    pub terminal: bool,
+}
+
+/// The result of a run, `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Name of the recipe.
+    pub name: String,
+    /// Score of the last full-precision phase's last network.
+    pub full_precision: Option<Score>,
+    /// Score of the last quantized phase's last network.
+    pub quantized: Option<Score>,
+    /// Bytes of the last network at 32 bits an element.
+    pub size_bytes_float: u64,
+    /// Bytes of the last network with its weights at their true width.
+    pub size_bytes_packed: u64,
+    /// The phases.
+    pub phases: Vec<PhaseResult>,
+}
+
+/// The result of a phase, `<phase>/result.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseResult {
+    /// Its name.
+    pub phase: String,
+    /// Whether it had quantizers.
+    pub quantized: bool,
+    /// Score of its last network.
+    pub last: Score,
+    /// Epoch, from 0, of its best network.
+    pub best_epoch: usize,
+    /// Score of its best network.
+    pub best: Score,
+    /// What the network costs.
+    pub network: NetworkSummary,
+}
+
+/// `run.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct RunHeader {
+    data: PathBuf,
+    recipe_folder: PathBuf,
+    version: String,
+}
+
+/// A run's folder, recipe and data.
+pub struct Run {
+    folder: PathBuf,
+    recipe: Recipe,
+    header: RunHeader,
+    options: RunOptions,
+    resumed: bool,
+}
+
+impl Run {
+    /// A new run in a new folder below `runs`, on the data at `data`. Paths in the recipe are
+    /// relative to `recipe_folder`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] where the folder cannot be made, and the recipe's errors.
+    pub fn create(
+        runs: &Path,
+        recipe: Recipe,
+        recipe_folder: &Path,
+        data: &Path,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        recipe.validate()?;
+        let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
+        // Looked at before anything is written: most runs fail here if they fail.
+        open_data(&recipe, &data)?;
+        let folder = new_folder(runs, &recipe.name)?;
+        let header = RunHeader {
+            data,
+            recipe_folder: recipe_folder.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        files::write(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
+        files::write(&folder.join("run.json"), &json(&header))?;
+        Ok(Self { folder, recipe, header, options, resumed: false })
+    }
+
+    /// The run in `folder`, which goes on where it stopped; with its data elsewhere, if given.
+    ///
+    /// # Errors
+    /// [`TrainError::NoRun`] for a folder that is none.
+    pub fn resume(
+        folder: &Path,
+        data: Option<&Path>,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        let missing = |missing| TrainError::NoRun { path: folder.to_owned(), missing };
+        let recipe = folder.join("recipe.toml");
+        if !recipe.is_file() {
+            return Err(missing("recipe.toml"));
+        }
+        let bytes = fs::read(folder.join("run.json")).map_err(|_| missing("run.json"))?;
+        let header = serde_json::from_slice(&bytes).map_err(|_| missing("a readable run.json"))?;
+        let mut run = Self {
+            folder: folder.to_owned(),
+            recipe: Recipe::read(&recipe)?,
+            header,
+            options,
+            resumed: true,
+        };
+        if let Some(data) = data {
+            run.header.data = data.to_owned();
+        }
+        Ok(run)
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Runs every phase that is not done, and writes summary and report.
+    ///
+    /// # Errors
+    /// Those of data, networks, files and training. What was saved stays and can be resumed.
+    pub fn execute(&self) -> Result<Summary, TrainError> {
+        let mut events = Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?;
+        let (train, val) = open_data(&self.recipe, &self.header.data)?;
+        let classes = train.classes().to_vec();
+        events.emit(&Event::RunStarted {
+            name: self.recipe.name.clone(),
+            device: self.options.device_name.clone(),
+            train_images: train.len(),
+            val_images: val.len(),
+            classes: classes.clone(),
+            resumed: self.resumed,
+        })?;
+        let mut results: Vec<PhaseResult> = Vec::new();
+        let mut network = None;
+        for (index, phase) in self.recipe.phases.iter().enumerate() {
+            let place = self.folder.join(&phase.name);
+            let loaders = self.loaders(phase, &train, &val)?;
+            let fresh = self.fresh_network(index, phase, classes.len())?;
+            let trained = match read_result(&place)? {
+                Some(result) => {
+                    results.push(result);
+                    load_state(&place.join("last.safetensors"), fresh)?
+                }
+                None => {
+                    let (trained, result) =
+                        self.phase(index, &place, fresh, (&loaders.0, &loaders.1), &mut events)?;
+                    results.push(result);
+                    trained
+                }
+            };
+            network = Some((trained, loaders.1));
+        }
+        let summary = self.summarize(results);
+        files::write(&self.folder.join("summary.json"), &json(&summary))?;
+        if let Some((network, val)) = network {
+            let histograms = self.histograms(&network, &val)?;
+            let log = crate::events::read_log(&self.folder.join("log.jsonl"))?;
+            let html = report::html(&summary, &log, &histograms);
+            files::write(&self.folder.join("report.html"), html.as_bytes())?;
+        }
+        Ok(summary)
+    }
+
+    fn phase(
+        &self,
+        index: usize,
+        place: &Path,
+        fresh: ResNet,
+        loaders: (&Loader, &Loader),
+        events: &mut Events,
+    ) -> Result<(ResNet, PhaseResult), TrainError> {
+        let phase = &self.recipe.phases[index];
+        let (checkpoints, best) = (place.join("checkpoints"), place.join("best.safetensors"));
+        let normalization = self.recipe.data.normalization();
+        let trainer =
+            Trainer::new(phase, loaders, normalization, &self.options.device, (&checkpoints, &best));
+        let mut damaged = Vec::new();
+        let found = checkpoint::load(&checkpoints, phase, &fresh, |error| {
+            damaged.push(error.to_string());
+        });
+        for message in damaged {
+            events.emit(&Event::Warning { message })?;
+        }
+        let state = match found? {
+            Some((network, optimizers, progress)) => TrainState { network, optimizers, progress },
+            None => trainer.start(self.initialize(index, fresh, &trainer, events)?),
+        };
+        let summary = summarize(&state.network, &StateDict::of(&state.network));
+        events.emit(&Event::PhaseStarted {
+            phase: phase.name.clone(),
+            step: state.progress.step,
+            summary: summary.clone(),
+        })?;
+        let state = trainer.run(state, events)?;
+        let plain = &self.options.device;
+        let last = crate::evaluate::evaluate(
+            &state.network.valid(),
+            loaders.1,
+            &Normalizer::new(normalization, plain),
+            plain,
+            |_| {},
+        )?;
+        let (best_epoch, best) = state.progress.best.unwrap_or((state.progress.epoch, last));
+        let result = PhaseResult {
+            phase: phase.name.clone(),
+            quantized: phase.quantization.is_some(),
+            last,
+            best_epoch,
+            best,
+            network: summary,
+        };
+        files::write(&place.join("last.safetensors"), &checkpoint::state_bytes(&state.network)?)?;
+        files::write(&place.join("result.json"), &json(&result))?;
+        events.emit(&Event::PhaseFinished { phase: phase.name.clone(), last, best_epoch, best })?;
+        Ok((state.network, result))
+    }
+
+    fn fresh_network(
+        &self,
+        index: usize,
+        phase: &Phase,
+        classes: usize,
+    ) -> Result<ResNet, TrainError> {
+        let device = self.options.device.clone();
+        device.seed(self.recipe.seed.wrapping_add(index as u64));
+        let network = self.recipe.network(phase, classes)?.init(&device.autodiff())?;
+        // Parameters are drawn on first use: now, right behind the seed.
+        StateDict::of(&network);
+        Ok(network)
+    }
+
+    /// Weights from a file or from the phase before, then clipping values from data.
+    fn initialize(
+        &self,
+        index: usize,
+        mut network: ResNet,
+        trainer: &Trainer,
+        events: &mut Events,
+    ) -> Result<ResNet, TrainError> {
+        let phase = &self.recipe.phases[index];
+        let from = match (&phase.init, index.checked_sub(1)) {
+            (Some(file), _) => Some(self.header.recipe_folder.join(file)),
+            (None, Some(before)) => {
+                let before = &self.recipe.phases[before].name;
+                Some(self.folder.join(before).join("last.safetensors"))
+            }
+            (None, None) => None,
+        };
+        if let Some(path) = from {
+            network = load_state(&path, network)?;
+        }
+        let Some(quantization) = &phase.quantization else {
+            return Ok(network);
+        };
+        network.observe();
+        let plain = &self.options.device;
+        let snapshot = network.valid();
+        for batch in trainer.train.epoch(0, 0).take(quantization.calibration_batches) {
+            let (images, _) = trainer.normalizer.tensors(batch?, plain);
+            snapshot.forward(images);
+        }
+        let quantizers = network.calibrate(quantization.calibration);
+        events.emit(&Event::Calibrated { phase: phase.name.clone(), quantizers })?;
+        Ok(network)
+    }
+
+    fn loaders(
+        &self,
+        phase: &Phase,
+        train: &Arc<dyn Dataset>,
+        val: &Arc<dyn Dataset>,
+    ) -> Result<(Loader, Loader), TrainError> {
+        let data = &self.recipe.data;
+        let workers = match self.options.workers.unwrap_or(data.workers) {
+            0 => available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let config = |batch_size, training| LoaderConfig {
+            batch_size,
+            training,
+            seed: self.recipe.seed,
+            workers,
+            prefetch: data.prefetch,
+        };
+        let train = Loader::new(train.clone(), data.train(), config(phase.batch_size, true))?;
+        let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;
+        Ok((train, val))
+    }
+
+    fn summarize(&self, results: Vec<PhaseResult>) -> Summary {
+        let last = |quantized| {
+            let matching = results.iter().rev().find(|result| result.quantized == quantized);
+            matching.map(|result| result.last)
+        };
+        let (full_precision, quantized) = (last(false), last(true));
+        let network = results.last().map(|result| &result.network);
+        Summary {
+            name: self.recipe.name.clone(),
+            full_precision,
+            quantized,
+            size_bytes_float: network.map_or(0, |network| network.size_bytes_float),
+            size_bytes_packed: network.map_or(0, |network| network.size_bytes_packed),
+            phases: results,
+        }
+    }
+
+    /// What the quantizers of the last network see on a validation batch.
+    fn histograms(
+        &self,
+        network: &ResNet,
+        val: &Loader,
+    ) -> Result<Vec<report::Histogram>, TrainError> {
+        let plain = &self.options.device;
+        let network = network.valid();
+        for visited in network.layers() {
+            for (_, quantizer) in visited.layer.quantizers() {
+                quantizer.record();
+            }
+        }
+        if let Some(batch) = val.epoch(0, 0).next() {
+            let normalizer = Normalizer::new(self.recipe.data.normalization(), plain);
+            network.forward(normalizer.tensors(batch?, plain).0);
+        }
+        let mut histograms = Vec::new();
+        for visited in network.layers() {
+            for (role, quantizer) in visited.layer.quantizers() {
+                if let Some(values) = quantizer.recorded() {
+                    histograms.push(report::Histogram::new(&visited.name, role, quantizer, &values));
+                }
+            }
+        }
+        Ok(histograms)
+    }
+}
+
+/// Training and validation data.
+fn open_data(
+    recipe: &Recipe,
+    data: &Path,
+) -> Result<(Arc<dyn Dataset>, Arc<dyn Dataset>), TrainError> {
+    let cifar = |kind| -> Result<(Arc<dyn Dataset>, Arc<dyn Dataset>), TrainError> {
+        let train = Cifar::open(data, kind, Split::Train)?;
+        let test = Cifar::open(data, kind, Split::Test)?;
+        Ok((Arc::new(train), Arc::new(test)))
+    };
+    match recipe.data.kind {
+        DataKind::ImageFolder => {
+            let train = ImageFolder::open(&data.join("train"))?;
+            let val = ImageFolder::open_like(&data.join("val"), &train)?;
+            Ok((Arc::new(train), Arc::new(val)))
+        }
+        DataKind::Cifar10 => cifar(CifarKind::Cifar10),
+        DataKind::Cifar100 => cifar(CifarKind::Cifar100),
+    }
+}
+
+/// `<runs>/<name>-<first free number>`.
+fn new_folder(runs: &Path, name: &str) -> Result<PathBuf, TrainError> {
+    fs::create_dir_all(runs).map_err(TrainError::io(runs))?;
+    let mut number = 1;
+    loop {
+        let folder = runs.join(format!("{name}-{number:03}"));
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(TrainError::io(folder)(error)),
+        }
+    }
+}
+
+fn load_state(path: &Path, network: ResNet) -> Result<ResNet, TrainError> {
+    let (network, report) = StateDict::read(path)?.load_into(network);
+    report.require(true)?;
+    Ok(network)
+}
+
+fn read_result(place: &Path) -> Result<Option<PhaseResult>, TrainError> {
+    let path = place.join("result.json");
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let result = serde_json::from_slice(&bytes);
+            result.map(Some).map_err(|error| TrainError::Checkpoint {
+                path,
+                reason: error.to_string(),
+            })
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(TrainError::io(path)(error)),
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).unwrap_or_default()
+}

@@ -1,0 +1,168 @@
+//! Learning rate schedules.
+
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+/// The learning rate as a function of epoch e and iteration i, both from 0.
+///
+/// `steps` are epochs that divide the run into intervals [a, b), the last of which ends with the
+/// run; k counts those passed, lr is the initial rate, d = `factor`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Schedule {
+    /// lr·d^e.
+    Decay {
+        /// d.
+        factor: f64,
+    },
+    /// lr.
+    Fix,
+    /// lr·d^(e div `every`).
+    FixStep {
+        /// Epochs between steps.
+        every: usize,
+        /// d.
+        factor: f64,
+    },
+    /// lr·d^k.
+    CustomStep {
+        /// Epochs at which the rate drops.
+        steps: Vec<usize>,
+        /// d.
+        #[serde(default = "tenth")]
+        factor: f64,
+    },
+    /// eta_min + (lr - eta_min)·(1 - t/T)^power, with t epochs of the interval's T gone.
+    Poly {
+        /// Epochs at which it restarts.
+        #[serde(default)]
+        steps: Vec<usize>,
+        /// The power.
+        #[serde(default = "one")]
+        power: f64,
+        /// The rate at the end of an interval.
+        #[serde(default)]
+        eta_min: f64,
+    },
+    /// Cosine from lr to eta_min within each interval, iteration by iteration (Loshchilov and
+    /// Hutter 2017).
+    Sgdr {
+        /// Epochs at which it restarts.
+        #[serde(default)]
+        steps: Vec<usize>,
+        /// The rate at the end of an interval.
+        #[serde(default)]
+        eta_min: f64,
+    },
+    /// The same, restarting from lr·d^k.
+    SgdrStep {
+        /// Epochs at which it restarts.
+        #[serde(default)]
+        steps: Vec<usize>,
+        /// d.
+        #[serde(default = "tenth")]
+        factor: f64,
+        /// The rate at the end of an interval.
+        #[serde(default)]
+        eta_min: f64,
+    },
+    /// Cosine from lr to eta_min within each interval, epoch by epoch.
+    Cos {
+        /// Epochs at which it restarts.
+        #[serde(default)]
+        steps: Vec<usize>,
+        /// The rate at the end of an interval.
+        #[serde(default)]
+        eta_min: f64,
+    },
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// How long a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Length {
+    /// Epochs.
+    pub epochs: usize,
+    /// Iterations per epoch.
+    pub iterations: usize,
+}
+
+impl Schedule {
+    /// The learning rate at an iteration of an epoch.
+    pub fn rate(&self, initial: f64, epoch: usize, iteration: usize, length: Length) -> f64 {
+        let power = |factor: f64, count: usize| initial * factor.powi(count as i32);
+        match self {
+            Schedule::Decay { factor } => power(*factor, epoch),
+            Schedule::Fix => initial,
+            Schedule::FixStep { every, factor } => power(*factor, epoch / (*every).max(1)),
+            Schedule::CustomStep { steps, factor } => power(*factor, passed(steps, epoch)),
+            Schedule::Poly { steps, power, eta_min } => {
+                let (start, end) = interval(steps, epoch, length.epochs);
+                let gone = (epoch - start) as f64 / (end - start).max(1) as f64;
+                eta_min + (initial - eta_min) * (1.0 - gone).powf(*power)
+            }
+            Schedule::Sgdr { steps, eta_min } => {
+                cosine(initial, *eta_min, iterations_gone(steps, epoch, iteration, length))
+            }
+            Schedule::SgdrStep { steps, factor, eta_min } => {
+                let initial = power(*factor, passed(steps, epoch));
+                cosine(initial, *eta_min, iterations_gone(steps, epoch, iteration, length))
+            }
+            Schedule::Cos { steps, eta_min } => {
+                let (start, end) = interval(steps, epoch, length.epochs);
+                let gone = (epoch - start) as f64 / (end - start).max(1) as f64;
+                cosine(initial, *eta_min, gone)
+            }
+        }
+    }
+}
+
+fn passed(steps: &[usize], epoch: usize) -> usize {
+    steps.iter().filter(|step| **step <= epoch).count()
+}
+
+/// The interval that an epoch lies in.
+fn interval(steps: &[usize], epoch: usize, epochs: usize) -> (usize, usize) {
+    let start = steps.iter().copied().filter(|step| *step <= epoch).max();
+    let end = steps.iter().copied().filter(|step| *step > epoch).min();
+    (start.unwrap_or(0), end.unwrap_or(epochs.max(epoch + 1)))
+}
+
+fn iterations_gone(steps: &[usize], epoch: usize, iteration: usize, length: Length) -> f64 {
+    let (start, end) = interval(steps, epoch, length.epochs);
+    let gone = (epoch - start) * length.iterations + iteration;
+    gone as f64 / ((end - start) * length.iterations).max(1) as f64
+}
+
+fn cosine(initial: f64, eta_min: f64, gone: f64) -> f64 {
+    eta_min + (initial - eta_min) * (1.0 + (PI * gone).cos()) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_step_drops_at_its_epochs() {
+        let schedule = Schedule::CustomStep { steps: vec![2, 4], factor: 0.5 };
+        let length = Length { epochs: 6, iterations: 1 };
+        let rates: Vec<f64> = (0..6).map(|epoch| schedule.rate(1.0, epoch, 0, length)).collect();
+        assert_eq!(rates, [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]);
+    }
+
+    #[test]
+    fn a_cosine_starts_at_the_initial_rate_and_is_half_way_in_the_middle() {
+        let schedule = Schedule::Cos { steps: Vec::new(), eta_min: 0.0 };
+        let length = Length { epochs: 10, iterations: 7 };
+        assert_eq!(schedule.rate(0.1, 0, 0, length), 0.1);
+        assert!((schedule.rate(0.1, 5, 3, length) - 0.05).abs() < 1e-12);
+    }
+}

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::QuantizerError,
-    gradient::{ClampEstimator, GradientScale},
+    gradient::{ClampEstimator, GradientScale, GradientScaleRule},
     quantizer::Quantizer,
     site::Site,
 };
@@ -193,7 +193,8 @@ fn one() -> f64 {
 
 impl QuantizerConfig {
     /// The usual form of a method in a role: unsigned activations, signed weights and outputs, one
-    /// clipping value per tensor, plain clamp gradient, clipping value 1.
+    /// clipping value per tensor, plain clamp gradient, clipping value 1; LSQ with its paper's
+    /// gradient scale.
     pub fn new(method: Method, role: Role, levels: Levels) -> Self {
         Self {
             method,
@@ -205,7 +206,13 @@ impl QuantizerConfig {
             },
             granularity: Granularity::PerTensor,
             estimator: ClampEstimator::default(),
-            gradient_scale: GradientScale::default(),
+            gradient_scale: GradientScale {
+                rule: match method {
+                    Method::Lsq => GradientScaleRule::Lsq,
+                    _ => GradientScaleRule::None,
+                },
+                ..GradientScale::default()
+            },
             boundary: 1.0,
             normalization: Normalization::None,
             group_fallback: false,

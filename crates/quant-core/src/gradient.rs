@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    config::{QuantizerConfig, Range},
+    site::Site,
+};
+
 /// Gradient of the clamp before the rounding. The rounding itself passes gradients through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -18,20 +23,23 @@ pub enum ClampEstimator {
     SteScale,
 }
 
-/// Scale of the gradient of a clipping value or step size, whose value it leaves alone.
+/// Scale of the gradient of a clipping value, whose value it leaves alone.
 ///
-/// With fan = elements of one output channel, N = elements that share the clipping value (of an
-/// activation, over the whole batch where its size is known) and a = `factor`:
+/// With a = `factor`, fan = elements of one output channel, N = elements that share the clipping
+/// value, M = those of a whole batch where batch size and positions are known ([`crate::Site`]):
 ///
 /// | rule | scale |
 /// |---|---|
 /// | `none` | 1 |
 /// | `fan-scale` | sqrt(fan)·a |
 /// | `scale-fan` | a/sqrt(fan) |
-/// | `element-scale` | sqrt(N)·a |
-/// | `scale-element` | a/sqrt(N) |
+/// | `element-scale` | sqrt(M)·a |
+/// | `scale-element` | a/sqrt(M) |
+/// | `lsq` | c²/sqrt(N·c) |
 ///
-/// LSQ (Esser et al. 2020, section 2.2) takes 1/sqrt(N·Qp): `scale-element` with a = 1/sqrt(Qp).
+/// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2), which learns the step
+/// size; c = Qp steps make the clipping value (n unsigned, n/2 signed), so that its gradient is 1/c of
+/// the step size's and has to move it c times as far: hence c². N counts the features of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientScale {
@@ -65,22 +73,32 @@ pub enum GradientScaleRule {
     FanScale,
     /// a/sqrt(fan).
     ScaleFan,
-    /// sqrt(N)·a.
+    /// sqrt(M)·a.
     ElementScale,
-    /// a/sqrt(N).
+    /// a/sqrt(M).
     ScaleElement,
+    /// c²/sqrt(N·c): the LSQ paper's.
+    Lsq,
 }
 
 impl GradientScale {
-    /// The scale for a tensor with this fan and this many elements per clipping value.
-    pub fn value(&self, fan: usize, elements: usize) -> f64 {
-        let (fan, elements) = ((fan as f64).sqrt(), (elements as f64).sqrt());
+    /// The scale for a quantizer of this configuration at `site`, where `groups` clipping values
+    /// share the elements.
+    pub(crate) fn value(&self, config: &QuantizerConfig, site: &Site, groups: usize) -> f64 {
+        let fan = (site.fan() as f64).sqrt();
+        let elements = (site.batch_elements() as f64 / groups as f64).sqrt();
         let scale = match self.rule {
             GradientScaleRule::None => 1.0,
             GradientScaleRule::FanScale => fan * self.factor,
             GradientScaleRule::ScaleFan => self.factor / fan,
             GradientScaleRule::ElementScale => elements * self.factor,
             GradientScaleRule::ScaleElement => self.factor / elements,
+            GradientScaleRule::Lsq => {
+                let steps = f64::from(config.levels.steps());
+                let steps = if config.range == Range::Signed { steps / 2.0 } else { steps };
+                let features = site.features() as f64 / groups as f64;
+                steps * steps / (features * steps).sqrt()
+            }
         };
         match self.skip_integer_one && scale.trunc() == 1.0 {
             true => 1.0,
@@ -92,33 +110,51 @@ impl GradientScale {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Levels, Method, Role};
 
-    fn scale(rule: GradientScaleRule) -> f64 {
-        let scale = GradientScale {
-            rule,
-            factor: 0.5,
-            skip_integer_one: false,
+    /// A weight with fan 9 and 36 elements, 4 levels; an activation with 4 channels of 9 positions in
+    /// batches of 2.
+    fn scale(rule: GradientScaleRule, role: Role, skip_integer_one: bool) -> f64 {
+        let scale = GradientScale { rule, factor: 0.5, skip_integer_one };
+        let levels = Levels::from_bits(2).unwrap();
+        let site = match role {
+            Role::Weight => Site::weight("w", [4, 1, 3, 3]),
+            _ => Site {
+                positions: Some(9),
+                batch_size: Some(2),
+                ..Site::activation("a", 4)
+            },
         };
-        scale.value(9, 16)
+        scale.value(&QuantizerConfig::new(Method::Lsq, role, levels), &site, 1)
     }
 
     #[test]
     fn scales_follow_the_table() {
-        assert_eq!(scale(GradientScaleRule::None), 1.0);
-        assert_eq!(scale(GradientScaleRule::FanScale), 1.5);
-        assert_eq!(scale(GradientScaleRule::ScaleFan), 0.5 / 3.0);
-        assert_eq!(scale(GradientScaleRule::ElementScale), 2.0);
-        assert_eq!(scale(GradientScaleRule::ScaleElement), 0.125);
+        let weight = |rule| scale(rule, Role::Weight, false);
+        assert_eq!(weight(GradientScaleRule::None), 1.0);
+        assert_eq!(weight(GradientScaleRule::FanScale), 1.5);
+        assert_eq!(weight(GradientScaleRule::ScaleFan), 0.5 / 3.0);
+        assert_eq!(weight(GradientScaleRule::ElementScale), 3.0);
+        assert_eq!(weight(GradientScaleRule::ScaleElement), 0.5 / 6.0);
+        let activation = |rule| scale(rule, Role::Activation, false);
+        assert_eq!(activation(GradientScaleRule::ElementScale), 0.5 * 72f64.sqrt());
+    }
+
+    #[test]
+    fn the_papers_scale_moves_the_step_size_as_in_the_paper() {
+        // Learning the step q with gradient scale 1/sqrt(N·Qp) changes it by d/sqrt(N·Qp), where d is
+        // its gradient; the clipping value c·q has gradient d/c and must change by c·d/sqrt(N·Qp).
+        let (n, c) = (36f64, 3f64);
+        let expected = c * c / (n * c).sqrt();
+        assert!((scale(GradientScaleRule::Lsq, Role::Activation, false) - expected).abs() < 1e-12);
+        let c = 1.5;
+        let expected = c * c / (n * c).sqrt();
+        assert!((scale(GradientScaleRule::Lsq, Role::Weight, false) - expected).abs() < 1e-12);
     }
 
     #[test]
     fn the_reference_skips_scales_between_one_and_two() {
-        let scale = GradientScale {
-            rule: GradientScaleRule::FanScale,
-            factor: 0.5,
-            skip_integer_one: true,
-        };
-        assert_eq!(scale.value(9, 1), 1.0);
-        assert_eq!(scale.value(16, 1), 2.0);
+        assert_eq!(scale(GradientScaleRule::FanScale, Role::Weight, true), 1.0);
+        assert_eq!(scale(GradientScaleRule::ElementScale, Role::Weight, true), 3.0);
     }
 }

@@ -88,7 +88,7 @@ impl Quantizer {
             groups: site.groups(config)?,
             channel_axis: site.channel_axis,
         };
-        let scale = config.gradient_scale.value(site.fan(), site.elements(grouping.groups));
+        let scale = config.gradient_scale.value(config, site, grouping.groups);
         let method = match (config.method, config.role) {
             (Method::Lsq, _) => MethodModule::Lsq(Lsq::new(config, grouping, scale, device)),
             (Method::Pact, _) => MethodModule::Pact(Pact::new(config, grouping, scale, device)),
@@ -131,6 +131,9 @@ impl Quantizer {
     /// parameters, as the method's page says. While it [observes](Self::observe) or
     /// [warms up](Self::warm_up), `x` passes through unchanged.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if x.shape().num_elements() == 0 {
+            return x;
+        }
         let training = self.training.is_enabled() && x.device().is_autodiff();
         if self.observer.passes(&x, self.grouping, training) {
             return x;

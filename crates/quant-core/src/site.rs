@@ -14,9 +14,10 @@ pub struct Site {
     pub shape: Vec<usize>,
     /// Dimension that holds the channels groups are cut from.
     pub channel_axis: usize,
-    /// Elements of an activation per channel and batch (batch size times positions), if known: they
-    /// enter the element count of gradient scales.
-    pub batch_positions: Option<usize>,
+    /// Positions (height times width) of an activation, if known: gradient scales count elements.
+    pub positions: Option<usize>,
+    /// Batch size, if known, for the same purpose.
+    pub batch_size: Option<usize>,
 }
 
 impl Site {
@@ -26,7 +27,8 @@ impl Site {
             name: name.into(),
             shape: shape.into(),
             channel_axis: 0,
-            batch_positions: None,
+            positions: None,
+            batch_size: None,
         }
     }
 
@@ -36,7 +38,8 @@ impl Site {
             name: name.into(),
             shape: vec![1, channels, 1, 1],
             channel_axis: 1,
-            batch_positions: None,
+            positions: None,
+            batch_size: None,
         }
     }
 
@@ -92,9 +95,15 @@ impl Site {
         }
     }
 
-    /// Elements that share one of `groups` clipping values.
-    pub(crate) fn elements(&self, groups: usize) -> usize {
-        self.shape.iter().product::<usize>() / groups * self.batch_positions.unwrap_or(1)
+    /// Elements of a weight, or of one image's activation as far as known.
+    pub(crate) fn features(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.positions.unwrap_or(1)
+    }
+
+    /// Elements of a weight, or of a batch's activation where batch size and positions are known.
+    pub(crate) fn batch_elements(&self) -> usize {
+        let per_channel = self.positions.zip(self.batch_size).map_or(1, |(p, batch)| p * batch);
+        self.shape.iter().product::<usize>() * per_channel
     }
 }
 

@@ -112,7 +112,8 @@ fn build(case: &Case, device: &Device) -> Result<Quantizer, String> {
         _ => (Role::Output, Site::activation(&case.name, case.shape[1])),
     };
     if let (Some(size), Some(stride)) = (case.input_size, case.feature_stride) {
-        site.batch_positions = Some(case.batch_size * (size / stride).pow(2));
+        site.positions = Some((size / stride).pow(2));
+        site.batch_size = Some(case.batch_size);
     }
     let config = options(case)?.quantizer(role).map_err(|error| error.to_string())?;
     let config = config.ok_or("the quantizer is not enabled")?;

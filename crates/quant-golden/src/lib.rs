@@ -44,6 +44,36 @@ pub fn normals(name: &str, count: usize) -> Vec<f32> {
     (0..count as u64).map(|index| normal(name, index)).collect()
 }
 
+/// The values that golden networks give the parameter or running statistic of a PyTorch name and
+/// shape.
+pub fn parameter(name: &str, shape: &[usize]) -> Vec<f32> {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let count: usize = shape.iter().product();
+    let positive = ["running_var", "clip_val", "gamma"].contains(&last)
+        || ["alpha", "fixup_scale"].iter().any(|start| last.starts_with(start))
+        || name.contains("scales.")
+        || last == "weight" && shape.len() < 2;
+    let bound = match (last, shape.len()) {
+        ("weight", 2..) => (3.0 * shape[0] as f64 / count as f64).sqrt(),
+        _ => 0.1,
+    };
+    let uniforms = (0..count as u64).map(|index| f64::from(uniform(name, index)));
+    match positive {
+        true => uniforms.map(|u| (0.5 + u) as f32).collect(),
+        false => uniforms.map(|u| ((2.0 * u - 1.0) * bound) as f32).collect(),
+    }
+}
+
+/// How far [`nudged`] values are moved, relatively: an ulp or a few.
+pub const NUDGES: [f32; 6] = [1e-7, -1e-7, 2e-7, -2e-7, 3e-7, -3e-7];
+
+/// Every value `by` up or down, in turn. Where rounding in the last place decides, as in low-bit
+/// networks, runs from nudged values show how far.
+pub fn nudged(values: Vec<f32>, by: f32) -> Vec<f32> {
+    let nudge = |(index, x)| x * if index % 2 == 0 { 1.0 + by } else { 1.0 - by };
+    values.into_iter().enumerate().map(nudge).collect()
+}
+
 /// A folder of golden files.
 #[derive(Debug)]
 pub struct Folder(PathBuf);

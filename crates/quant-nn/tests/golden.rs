@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Gradients, Int, Tensor, TensorData, activation::log_softmax},
 };
 use quant_core::qtool::QtoolOptions;
-use quant_golden::{Check, Folder, Report, normals, relative_l2, uniform};
+use quant_golden::{Check, Folder, NUDGES, Report, normals, nudged, parameter, relative_l2};
 use quant_nn::{
     ResNet, StateDict,
     qtool::resnet,
@@ -73,13 +73,14 @@ fn check(case: &Case) -> Result<(), String> {
     }
 
     let quantized = config.quantization != Default::default();
-    let measured = Run::new(case, network.clone(), &filled(&state), &device)?;
-    let mut failures = measured.failures(case, quantized, None);
+    let run = |by| Run::new(case, network.clone(), &filled(&state, by), &device);
+    let measured = run(0.0)?;
+    let mut failures = measured.failures(case, quantized, &[]);
     if !failures.is_empty() {
         // Some networks are ill-conditioned: rounding in the last place moves them further than
         // the tolerance. Then ours may differ by four times what an ulp on every parameter moves it.
-        let moved = Run::new(case, network, &nudged(&filled(&state)), &device)?;
-        failures = measured.failures(case, quantized, Some(&moved));
+        let moved = NUDGES.into_iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        failures = measured.failures(case, quantized, &moved);
     }
     match failures.is_empty() {
         true => Ok(()),
@@ -125,9 +126,12 @@ impl Run {
 
     /// What is beyond tolerance: 1e-4 relative L2 on logits and 1e-3 on every gradient norm in full
     /// precision; 2e-2, and 5e-2 on the median gradient norm, in quantized networks, which amplify
-    /// rounding ties. `moved` is the same run an ulp further.
-    fn failures(&self, case: &Case, quantized: bool, moved: Option<&Run>) -> Vec<String> {
+    /// rounding ties. `moved` are runs an ulp or a few away.
+    fn failures(&self, case: &Case, quantized: bool, moved: &[Run]) -> Vec<String> {
         let (logits, gradients) = if quantized { (2e-2, 5e-2) } else { (1e-4, 1e-3) };
+        let largest = |movement: &dyn Fn(&Run) -> f64| {
+            moved.iter().map(movement).fold(0.0, f64::max)
+        };
         let mut failures = Vec::new();
         let mut compare = |what: &str, error: f64, movement: f64, stated: f64| {
             let tolerance = stated.max(4.0 * movement);
@@ -136,31 +140,29 @@ impl Run {
                 failures.push(format!("{what}: relative error {error:.1e}, at most {tolerance:.1e}"));
             }
         };
-        let eval = case.eval_logits.concat();
-        let train = case.train_logits.concat();
-        let movement = moved.map_or(0.0, |moved| relative_l2(&moved.eval_logits, &self.eval_logits));
-        compare("eval_logits", relative_l2(&self.eval_logits, &eval), movement, logits);
-        let movement =
-            moved.map_or(0.0, |moved| relative_l2(&moved.train_logits, &self.train_logits));
-        compare("train_logits", relative_l2(&self.train_logits, &train), movement, logits);
+        let movement = largest(&|run| relative_l2(&run.eval_logits, &self.eval_logits));
+        let error = relative_l2(&self.eval_logits, &case.eval_logits.concat());
+        compare("eval_logits", error, movement, logits);
+        let movement = largest(&|run| relative_l2(&run.train_logits, &self.train_logits));
+        let error = relative_l2(&self.train_logits, &case.train_logits.concat());
+        compare("train_logits", error, movement, logits);
         let loss = |a: f32, b: f32| f64::from(((a - b) / b).abs());
-        let movement = moved.map_or(0.0, |moved| loss(moved.train_loss, self.train_loss));
+        let movement = largest(&|run| loss(run.train_loss, self.train_loss));
         compare("train_loss", loss(self.train_loss, case.train_loss), movement, logits);
 
-        let mut errors = Vec::new();
-        let mut movements = Vec::new();
-        for (name, expected) in &case.grad_norm {
-            let norm = |run: &Run| run.grad_norm.get(name).copied().unwrap_or(f64::NAN);
-            errors.push((norm(self) - expected).abs() / expected);
-            movements.extend(moved.map(|moved| (norm(moved) - norm(self)).abs() / norm(self)));
-        }
-        let decisive = |mut errors: Vec<f64>| {
+        let norm = |run: &Run, name: &str| run.grad_norm.get(name).copied().unwrap_or(f64::NAN);
+        let decisive = |error: &dyn Fn(&str, f64) -> f64| {
+            let errors = case.grad_norm.iter().map(|(name, expected)| error(name, *expected));
+            let mut errors: Vec<f64> = errors.collect();
             errors.sort_by(f64::total_cmp);
             let index = if quantized { errors.len() / 2 } else { errors.len().saturating_sub(1) };
-            errors.get(index).copied()
+            errors.get(index).copied().unwrap_or(f64::NAN)
         };
-        let movement = decisive(movements).unwrap_or(0.0);
-        compare("gradient norms", decisive(errors).unwrap_or(f64::NAN), movement, gradients);
+        let movement = largest(&|run| {
+            decisive(&|name, _| (norm(run, name) - norm(self, name)).abs() / norm(self, name))
+        });
+        let error = decisive(&|name, expected| (norm(self, name) - expected).abs() / expected);
+        compare("gradient norms", error, movement, gradients);
         failures
     }
 }
@@ -187,32 +189,9 @@ fn same_state(state: &StateDict, expected: &BTreeMap<String, Vec<usize>>) -> Res
     }
 }
 
-/// The values that the vectors' description gives every name.
-fn filled(state: &StateDict) -> StateDict {
+fn filled(state: &StateDict, by: f32) -> StateDict {
     StateDict::from_entries(state.entries().map(|(name, entry)| {
-        let last = name.rsplit('.').next().unwrap_or_default();
-        let count: usize = entry.shape.iter().product();
-        let uniforms = (0..count as u64).map(|index| f64::from(uniform(name, index)));
-        let fan_in = (count / entry.shape[0]) as f64;
-        let positive = ["running_var", "clip_val", "gamma"].contains(&last);
-        let values = match (last, entry.shape.len()) {
-            ("weight", 2..) => {
-                let bound = (3.0 / fan_in).sqrt();
-                uniforms.map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
-            }
-            ("weight", _) => uniforms.map(|u| (0.5 + u) as f32).collect(),
-            _ if positive => uniforms.map(|u| (0.5 + u) as f32).collect(),
-            _ => uniforms.map(|u| ((2.0 * u - 1.0) * 0.1) as f32).collect(),
-        };
-        (name.to_owned(), Entry { shape: entry.shape.clone(), values })
-    }))
-}
-
-/// Every value an ulp or so up or down, in turn.
-fn nudged(state: &StateDict) -> StateDict {
-    StateDict::from_entries(state.entries().map(|(name, entry)| {
-        let nudge = |(index, x): (usize, &f32)| x * if index % 2 == 0 { 1.0 + 1e-7 } else { 1.0 - 1e-7 };
-        let values = entry.values.iter().enumerate().map(nudge).collect();
+        let values = nudged(parameter(name, &entry.shape), by);
         (name.to_owned(), Entry { shape: entry.shape.clone(), values })
     }))
 }

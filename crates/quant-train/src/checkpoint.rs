@@ -107,11 +107,10 @@ fn optimizer_file(group: usize) -> String {
 /// # Errors
 /// Those of the format.
 pub fn state_bytes(network: &ResNet) -> Result<Vec<u8>, TrainError> {
-    let config = serde_json::to_string(network.config()).unwrap_or_default();
-    let state = StateDict::of(network)
-        .with_metadata("config", config)
-        .with_metadata("quant_train_version", env!("CARGO_PKG_VERSION"));
-    Ok(state.to_bytes()?)
+    // One entry: the format keeps several in no fixed order, and equal networks should be equal files.
+    let version = env!("CARGO_PKG_VERSION");
+    let config = serde_json::json!({ "quant_train": version, "network": network.config() });
+    Ok(StateDict::of(network).with_metadata("config", config.to_string()).to_bytes()?)
 }
 
 /// Restores the newest usable checkpoint below `folder` into `network`. `None` where there is none;

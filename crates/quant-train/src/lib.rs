@@ -4,10 +4,11 @@
 //! - [`recipe`]: one TOML file describes one run.
 //! - [`run`]: the run: its folder, its phases, its result; resumable at any checkpoint.
 //! - [`trainer`]: the loop of one phase. [`evaluate`]: loss, top-1, top-5.
-//! - [`schedule`], [`optimizer`]: learning rates; SGD and Adam over parameter groups, with PyTorch's
+//! - [`schedule`], [`optimizer`]: learning rates; SGD over parameter groups, with PyTorch's
 //!   semantics.
 //! - [`checkpoint`]: everything a phase is.
 //! - [`events`]: the log, the terminal, the HTML report.
+//! - [`qtool`]: QTool's training options.
 //! - [`device`]: choosing the device by name.
 
 pub mod checkpoint;
@@ -17,6 +18,7 @@ pub mod evaluate;
 pub mod events;
 mod files;
 pub mod optimizer;
+pub mod qtool;
 pub mod recipe;
 pub mod run;
 pub mod schedule;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     optim::{
-        AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig, decay::WeightDecayConfig,
+        GradientsParams, ModuleOptimizer, SgdConfig, decay::WeightDecayConfig,
         momentum::MomentumConfig,
     },
     tensor::{Bytes, Gradients, Tensor},
@@ -26,8 +26,6 @@ pub enum Optimizer {
         #[serde(default)]
         nesterov: bool,
     },
-    /// Adam (Kingma and Ba 2015) with betas 0.9 and 0.999, epsilon 1e-8.
-    Adam,
 }
 
 fn nine_tenths() -> f64 {
@@ -179,9 +177,6 @@ impl Optimizer {
                     nesterov,
                 });
                 SgdConfig::new().with_weight_decay(decay).with_momentum(momentum).init()
-            }
-            Optimizer::Adam => {
-                AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay).init()
             }
         }
     }

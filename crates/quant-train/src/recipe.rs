@@ -147,8 +147,7 @@ pub struct QuantizationRecipe {
     /// Whether convolutions pad after quantizing.
     #[serde(default)]
     pub padding_after_quant: bool,
-    /// Batch size that gradient scales count elements with; 1 counts the features of one image, as
-    /// the LSQ paper does.
+    /// Batch size for the gradient scales `element-scale` and `scale-element`.
     pub scale_batch_size: Option<usize>,
     /// How clipping values start.
     #[serde(default)]
@@ -175,9 +174,8 @@ pub struct QuantizerRecipe {
     /// By default clipped.
     #[serde(default)]
     pub estimator: ClampEstimator,
-    /// By default none.
-    #[serde(default)]
-    pub gradient_scale: GradientScale,
+    /// By default the paper's for LSQ, else none.
+    pub gradient_scale: Option<GradientScale>,
     /// Initial or fixed clipping value. By default 1.
     pub boundary: Option<f64>,
     /// By default none.
@@ -290,10 +288,9 @@ impl Recipe {
                 let good = norm.is_finite() && norm > 0.0;
                 check(good, &name("clip_norm"), norm.to_string(), "a finite number above 0")?;
             }
-            if let Optimizer::Sgd { momentum, .. } = phase.optimizer {
-                let good = (0.0..1.0).contains(&momentum);
-                check(good, &name("optimizer.momentum"), momentum.to_string(), "0 to below 1")?;
-            }
+            let Optimizer::Sgd { momentum, .. } = phase.optimizer;
+            let good = (0.0..1.0).contains(&momentum);
+            check(good, &name("optimizer.momentum"), momentum.to_string(), "0 to below 1")?;
             check(phase.checkpoint_steps != Some(0), &name("checkpoint_steps"), "0".into(), "1 or more")?;
             self.network(phase, 2)?.validate()?;
         }
@@ -383,7 +380,7 @@ impl QuantizerRecipe {
             range: self.range.unwrap_or(defaults.range),
             granularity: self.granularity.unwrap_or(defaults.granularity),
             estimator: self.estimator,
-            gradient_scale: self.gradient_scale,
+            gradient_scale: self.gradient_scale.unwrap_or(defaults.gradient_scale),
             boundary: self.boundary.unwrap_or(defaults.boundary),
             normalization: self.normalization,
             gamma: self.gamma,

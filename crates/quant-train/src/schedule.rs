@@ -54,6 +54,10 @@ pub enum Schedule {
         /// The rate at the end of an interval.
         #[serde(default)]
         eta_min: f64,
+        /// Whether an interval starts anew at lr; the reference implementation's go on from the rate
+        /// of the one before, which is eta_min.
+        #[serde(default = "yes")]
+        restarts: bool,
     },
     /// The same, restarting from lr·d^k.
     SgdrStep {
@@ -66,6 +70,9 @@ pub enum Schedule {
         /// The rate at the end of an interval.
         #[serde(default)]
         eta_min: f64,
+        /// As in `Sgdr`.
+        #[serde(default = "yes")]
+        restarts: bool,
     },
     /// Cosine from lr to eta_min within each interval, epoch by epoch.
     Cos {
@@ -75,11 +82,19 @@ pub enum Schedule {
         /// The rate at the end of an interval.
         #[serde(default)]
         eta_min: f64,
+        /// Whether an interval starts anew at lr; the reference implementation's go on from the rate
+        /// of the epoch before.
+        #[serde(default = "yes")]
+        restarts: bool,
     },
 }
 
 fn tenth() -> f64 {
     0.1
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> f64 {
@@ -109,17 +124,26 @@ impl Schedule {
                 let gone = (epoch - start) as f64 / (end - start).max(1) as f64;
                 eta_min + (initial - eta_min) * (1.0 - gone).powf(*power)
             }
-            Schedule::Sgdr { steps, eta_min } => {
-                cosine(initial, *eta_min, iterations_gone(steps, epoch, iteration, length))
-            }
-            Schedule::SgdrStep { steps, factor, eta_min } => {
-                let initial = power(*factor, passed(steps, epoch));
-                cosine(initial, *eta_min, iterations_gone(steps, epoch, iteration, length))
-            }
-            Schedule::Cos { steps, eta_min } => {
+            Schedule::Sgdr { steps, eta_min, restarts } => match passed(steps, epoch) {
+                1.. if !restarts => *eta_min,
+                _ => cosine(initial, *eta_min, iterations_gone(steps, epoch, iteration, length)),
+            },
+            Schedule::SgdrStep { steps, factor, eta_min, restarts } => match passed(steps, epoch) {
+                1.. if !restarts => *eta_min,
+                count => {
+                    let gone = iterations_gone(steps, epoch, iteration, length);
+                    cosine(power(*factor, count), *eta_min, gone)
+                }
+            },
+            Schedule::Cos { steps, eta_min, restarts } => {
                 let (start, end) = interval(steps, epoch, length.epochs);
-                let gone = (epoch - start) as f64 / (end - start).max(1) as f64;
-                cosine(initial, *eta_min, gone)
+                let (initial, gone) = match start {
+                    1.. if !restarts => {
+                        (self.rate(initial, start - 1, 0, length), epoch - start + 1)
+                    }
+                    _ => (initial, epoch - start),
+                };
+                cosine(initial, *eta_min, gone as f64 / (end - start).max(1) as f64)
             }
         }
     }
@@ -159,8 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_starts_again_at_the_initial_rate() {
+        let schedule = Schedule::Sgdr { steps: vec![2], eta_min: 0.0, restarts: true };
+        let length = Length { epochs: 4, iterations: 10 };
+        assert!(schedule.rate(0.1, 1, 9, length) < 0.001);
+        assert_eq!(schedule.rate(0.1, 2, 0, length), 0.1);
+    }
+
+    #[test]
     fn a_cosine_starts_at_the_initial_rate_and_is_half_way_in_the_middle() {
-        let schedule = Schedule::Cos { steps: Vec::new(), eta_min: 0.0 };
+        let schedule = Schedule::Cos { steps: Vec::new(), eta_min: 0.0, restarts: true };
         let length = Length { epochs: 10, iterations: 7 };
         assert_eq!(schedule.rate(0.1, 0, 0, length), 0.1);
         assert!((schedule.rate(0.1, 5, 3, length) - 0.05).abs() < 1e-12);

@@ -21,8 +21,8 @@
 //! 2·mean|x|/sqrt(Qp), or least squared error ([`crate::Calibration`]). `gamma` = 1.
 //!
 //! **Where the reference differs from the paper.** Clipping value instead of step; symmetric signed
-//! levels; no gradient scale unless asked for, and then not where its integer part is 1
-//! (`skip_integer_one`); the initial value is a constant.
+//! levels; no gradient scale unless asked for (here the paper's is the default), and then not where its
+//! integer part is 1 (`skip_integer_one`); the initial value is a constant.
 
 use burn::{
     module::{Module, Param},

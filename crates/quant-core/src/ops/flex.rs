@@ -25,7 +25,10 @@ impl QuantOps for Flex {
             return reference::clip_quantize::<Self>(x, clip, steps, signed);
         }
         let shape = x.shape();
-        let (mut x, clip) = (x.to_contiguous(), clip.to_contiguous());
+        let (input, clip) = (x.to_contiguous(), clip.to_contiguous());
+        // The other handle, which would keep the input's memory from being reused.
+        drop(x);
+        let mut x = input;
         let clip = clip.storage::<f32>();
         let rows = Rows::new(&shape, clip);
         let grid = Grid { steps, signed };

@@ -16,6 +16,8 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub(crate) mod reference;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
 
 /// Quantization to evenly spaced levels within a clipping value, forward and backward.
 ///

@@ -61,7 +61,8 @@ impl QuantConv2dConfig {
         let he = Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true };
         let quantizers = &self.quantizers;
         let mut input = Site::activation(format!("{name}.quant_activation"), inputs);
-        input.batch_positions = quantizers.batch_positions;
+        input.positions = quantizers.positions;
+        input.batch_size = quantizers.batch_size;
         let output = Site::activation(format!("{name}.quant_output"), outputs);
         let weight = Site::weight(format!("{name}.quant_weight"), shape);
         Ok(QuantConv2d {

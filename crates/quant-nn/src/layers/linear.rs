@@ -40,7 +40,8 @@ impl QuantLinearConfig {
         let uniform = Initializer::Uniform { min: -bound, max: bound };
         let quantizers = &self.quantizers;
         let mut input = Site::activation(format!("{name}.quant_activation"), inputs);
-        input.batch_positions = quantizers.batch_positions;
+        input.positions = quantizers.positions;
+        input.batch_size = quantizers.batch_size;
         let output = Site::activation(format!("{name}.quant_output"), outputs);
         let weight = Site::weight(format!("{name}.quant_weight"), [outputs, inputs]);
         Ok(QuantLinear {

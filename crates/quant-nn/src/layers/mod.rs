@@ -17,8 +17,10 @@ pub struct LayerQuantizers {
     pub weight: Option<QuantizerConfig>,
     /// Of its output.
     pub output: Option<QuantizerConfig>,
-    /// Batch size times positions of the layer's input, for gradient scales that count elements.
-    pub batch_positions: Option<usize>,
+    /// Positions (height times width) of the layer's input, for gradient scales that count elements.
+    pub positions: Option<usize>,
+    /// Batch size, for gradient scales that count the elements of a batch.
+    pub batch_size: Option<usize>,
 }
 
 fn init_quantizer(

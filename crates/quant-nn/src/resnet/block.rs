@@ -6,7 +6,7 @@ use burn::{
 };
 use quant_core::QuantizerError;
 
-use super::config::{BlockKind, DownsampleKind, ResNetConfig};
+use super::config::{BlockKind, DownsampleKind, NameStyle, ResNetConfig};
 use crate::layers::{
     LayerQuantizers,
     conv::{QuantConv2d, QuantConv2dConfig},
@@ -97,7 +97,17 @@ impl Place<'_> {
             quantizers: self.config.layer_quantizers(size),
             ..QuantConv2dConfig::new(channels, kernel, stride)
         }
-        .init(&format!("{}.{part}", self.name), device)
+        .init(&self.layer_name(part), device)
+    }
+
+    /// PyTorch name of a convolution of this block.
+    fn layer_name(&self, part: &str) -> String {
+        match (self.config.names, part) {
+            (NameStyle::Torchvision, "downsample") => format!("{}.downsample.0", self.name),
+            (NameStyle::Torchvision, _) => format!("{}.{part}", self.name),
+            (NameStyle::Keyword, "downsample") => format!("{}.skip.1", self.name),
+            (NameStyle::Keyword, _) => format!("{}.{part}.0", self.name),
+        }
     }
 
     fn last_norm(&self, channels: usize, device: &Device) -> BatchNorm2d {
@@ -123,7 +133,7 @@ impl Place<'_> {
             ..QuantConv2dConfig::new([self.inputs, self.outputs()], 1, stride)
         };
         Ok(Some(Downsample {
-            conv: conv.init(&format!("{}.downsample", self.name), device)?,
+            conv: conv.init(&self.layer_name("downsample"), device)?,
             norm: BatchNorm2d::new(self.outputs(), device),
             pool,
         }))

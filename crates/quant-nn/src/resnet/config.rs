@@ -259,7 +259,8 @@ impl ResNetConfig {
             activation: quantization.activation.clone(),
             weight: quantization.weight.clone(),
             output: quantization.output.clone(),
-            batch_positions: quantization.batch_size.map(|batch| batch * size * size),
+            positions: Some(size * size),
+            batch_size: quantization.batch_size,
         }
     }
 }

@@ -265,7 +265,7 @@ fn chart(title: &str, series: &[Series]) -> String {
         let _ = write!(
             svg,
             "<text class='d{index}' x='{}' y='{}'>{}</text>",
-            left + 8.0 + 90.0 * index as f64,
+            left + 70.0 + 100.0 * index as f64,
             height - 6.0,
             series.name
         );
@@ -291,7 +291,7 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
     let error = |layer: &str, part: &str| {
         let name = format!("{layer}.{part}");
         let infos = calibrated.unwrap_or_default();
-        let info = infos.iter().find(|info| info.layer.ends_with(&name));
+        let info = infos.iter().find(|info| info.layer == name);
         info.map_or("–".to_owned(), |info| {
             format!("{:.3} → {:.3}", info.error_before, info.error_after)
         })

@@ -1,0 +1,242 @@
+//! Whole runs on tiny data: results, exact resume, and what users get wrong.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::{module::Module, tensor::Device};
+use quant_data::dataset::shapes::ShapesConfig;
+use quant_train::{Recipe, Run, RunOptions, TrainError, events::{Event, read_log}};
+
+const RECIPE: &str = r#"
+    name = "tiny"
+    [data]
+    kind = "image-folder"
+    input_size = 32
+    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
+    [model]
+    depth = "resnet18"
+    stem = "imagenet"
+    width_alpha = 0.04
+    [[phase]]
+    name = "full_precision"
+    epochs = 1
+    batch_size = 8
+    learning_rate = 0.05
+    schedule = { policy = "cos" }
+    optimizer = { kind = "sgd", nesterov = true }
+    [[phase]]
+    name = "quantized"
+    epochs = 2
+    batch_size = 8
+    learning_rate = 0.01
+    schedule = { policy = "sgdr" }
+    optimizer = { kind = "sgd" }
+    clip_norm = 1.0
+    checkpoint_steps = 3
+    [phase.quantization]
+    activation = { method = "lsq", bits = 2 }
+    weight = { method = "lsq", bits = 2 }
+"#;
+
+fn recipe() -> Recipe {
+    Recipe::parse(RECIPE, Path::new("tiny.toml")).unwrap()
+}
+
+fn data(cache: &Path) -> PathBuf {
+    let config = ShapesConfig { side: 32, train_per_class: 4, val_per_class: 2, seed: 1 };
+    config.render(cache).unwrap()
+}
+
+fn options() -> RunOptions {
+    RunOptions {
+        device: Device::flex(),
+        device_name: "flex".into(),
+        workers: Some(2),
+        terminal: false,
+    }
+}
+
+fn create(folder: &Path, data: &Path) -> Run {
+    Run::create(&folder.join("runs"), recipe(), folder, data, options()).unwrap()
+}
+
+#[test]
+fn a_run_leaves_report_summary_log_and_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &data(folder.path()));
+    let summary = run.execute().unwrap();
+    let (full, quantized) = (summary.full_precision.unwrap(), summary.quantized.unwrap());
+    assert_eq!((full.images, quantized.images), (20, 20));
+    assert!((0.0..=100.0).contains(&quantized.top1) && quantized.top1 <= quantized.top5);
+    assert!(summary.size_bytes_packed * 2 < summary.size_bytes_float);
+
+    let html = fs::read_to_string(run.folder().join("report.html")).unwrap();
+    assert!(html.contains("layer1.0.conv1 weight, 4 levels") && html.contains("</html>"));
+    let json = fs::read_to_string(run.folder().join("summary.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["quantized"]["top1"], quantized.top1);
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    let epochs = log.iter().filter(|event| matches!(event, Event::EpochFinished { .. })).count();
+    assert_eq!(epochs, 3);
+    let calibrated = log.iter().find_map(|event| match event {
+        Event::Calibrated { quantizers, .. } => Some(quantizers),
+        _ => None,
+    });
+    assert!(calibrated.unwrap().iter().all(|info| info.error_after < 0.5));
+    for file in ["full_precision/best.safetensors", "quantized/last.safetensors"] {
+        assert!(quant_nn::StateDict::read(&run.folder().join(file)).is_ok(), "{file}");
+    }
+}
+
+fn last_network(run: &Run) -> Vec<u8> {
+    fs::read(run.folder().join("quantized/last.safetensors")).unwrap()
+}
+
+/// Makes a finished run look as if it had been stopped when a checkpoint had just been written.
+fn cut_back(run: &Run, step: usize) {
+    let phase = run.folder().join("quantized");
+    fs::remove_file(phase.join("result.json")).unwrap();
+    fs::remove_file(phase.join("last.safetensors")).unwrap();
+    let kept = format!("step-{step:09}");
+    for entry in fs::read_dir(phase.join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.ends_with(&kept) {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+    assert!(phase.join("checkpoints").join(kept).is_dir());
+}
+
+#[test]
+fn resuming_in_the_middle_of_an_epoch_gives_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let run = create(folder.path(), &data);
+    let summary = run.execute().unwrap();
+    let whole = last_network(&run);
+    // 5 steps an epoch: the two newest checkpoints are those of steps 9 and 10; 9 is inside the
+    // second epoch.
+    cut_back(&run, 9);
+    let resumed = Run::resume(run.folder(), None, options()).unwrap();
+    assert_eq!(resumed.execute().unwrap(), summary);
+    assert!(last_network(&run) == whole, "the weights differ");
+}
+
+#[test]
+fn a_damaged_checkpoint_falls_back_to_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &data(folder.path()));
+    run.execute().unwrap();
+    let whole = last_network(&run);
+    let phase = run.folder().join("quantized");
+    fs::remove_file(phase.join("result.json")).unwrap();
+    let newest = phase.join("checkpoints/step-000000010/network.bpk");
+    let bytes = fs::read(&newest).unwrap();
+    fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+    Run::resume(run.folder(), None, options()).unwrap().execute().unwrap();
+    assert!(last_network(&run) == whole, "the weights differ");
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    let warned = log.iter().any(|event| {
+        matches!(event, Event::Warning { message } if message.contains("step-000000010"))
+    });
+    assert!(warned);
+}
+
+#[test]
+fn a_checkpoint_of_another_recipe_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &data(folder.path()));
+    run.execute().unwrap();
+    cut_back(&run, 10);
+    let path = run.folder().join("recipe.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("learning_rate = 0.01", "learning_rate = 0.02")).unwrap();
+    let error = Run::resume(run.folder(), None, options()).unwrap().execute().unwrap_err();
+    assert!(matches!(&error, TrainError::Foreign { field: "phase", .. }), "{error}");
+}
+
+#[test]
+fn weights_of_another_network_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let run = create(folder.path(), &data);
+    run.execute().unwrap();
+    let mut other = recipe();
+    other.model.width_alpha = 0.08;
+    other.phases.truncate(1);
+    let weights = run.folder().join("full_precision/last.safetensors");
+    other.phases[0].init = Some(weights.display().to_string());
+    let runs = folder.path().join("runs");
+    let run = Run::create(&runs, other, folder.path(), &data, options()).unwrap();
+    let text = run.execute().unwrap_err().to_string();
+    assert!(text.contains("another shape") && text.contains("conv1.weight"), "{text}");
+}
+
+#[test]
+fn broken_images_are_named_in_the_log_and_too_many_stop_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ShapesConfig { side: 16, train_per_class: 11, val_per_class: 1, seed: 1 };
+    let data = config.render(folder.path()).unwrap();
+    let mut recipe = recipe();
+    recipe.phases.truncate(1);
+    let run = |recipe: Recipe| {
+        let runs = folder.path().join("runs");
+        Run::create(&runs, recipe, folder.path(), &data, options()).unwrap()
+    };
+    // One of 110 images, then two.
+    fs::write(data.join("train/disc/00003.jpg"), b"not an image").unwrap();
+    let first = run(recipe.clone());
+    first.execute().unwrap();
+    let log = read_log(&first.folder().join("log.jsonl")).unwrap();
+    let named = log.iter().any(|event| {
+        matches!(event, Event::ImageSkipped { reason } if reason.contains("disc/00003.jpg"))
+    });
+    assert!(named);
+    fs::write(data.join("train/star/00000.jpg"), b"").unwrap();
+    let text = run(recipe).execute().unwrap_err().to_string();
+    assert!(text.contains("2 of the 110 images"), "{text}");
+}
+
+#[test]
+fn a_folder_that_is_no_run_says_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Run::resume(folder.path(), None, options()).err().unwrap();
+    assert!(error.to_string().contains("recipe.toml"), "{error}");
+}
+
+#[test]
+fn data_is_looked_at_before_a_run_folder_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let error = Run::create(&runs, recipe(), folder.path(), folder.path(), options()).err().unwrap();
+    assert!(error.to_string().contains("train"), "{error}");
+    assert!(!runs.exists());
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_checkpoint_before_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &data(folder.path()));
+    run.execute().unwrap();
+    cut_back(&run, 10);
+    // A file where the next phase's folder is to be: as unwritable as a full disk, for root too.
+    let best = run.folder().join("quantized/last.safetensors");
+    fs::create_dir(&best).unwrap();
+    let error = Run::resume(run.folder(), None, options()).unwrap().execute().unwrap_err();
+    assert!(error.to_string().contains("last.safetensors"), "{error}");
+    assert!(run.folder().join("quantized/checkpoints/step-000000010/network.bpk").is_file());
+    fs::remove_dir(&best).unwrap();
+    Run::resume(run.folder(), None, options()).unwrap().execute().unwrap();
+}
+
+#[test]
+fn a_snapshot_of_a_network_does_not_share_its_running_statistics() {
+    let device = Device::flex().autodiff();
+    let config = recipe().network(&recipe().phases[0], 10).unwrap();
+    let network = config.init(&device).unwrap();
+    let snapshot = quant_nn::StateDict::of(&network.valid());
+    network.forward(burn::tensor::Tensor::ones([2, 3, 32, 32], &device));
+    assert_ne!(quant_nn::StateDict::of(&network), snapshot);
+}

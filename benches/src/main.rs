@@ -1,2 +1,92 @@
-//! Placeholder.
-fn main() {}
+//! Speed, measured as ratios within one run: machines are shared and noisy, so the sides of a
+//! comparison take turns and medians count.
+//!
+//! `cargo run --release -p quant-benches -- <name> [--json FILE]`
+
+mod loader;
+mod qat_overhead;
+
+use std::{error::Error, fs, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+
+#[derive(Parser)]
+#[command(about)]
+struct Arguments {
+    /// What to measure
+    name: Benchmark,
+    /// Also write the rows to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Rounds; by default as many as the benchmark needs
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Folder to make the loader's images in and leave them, for comparisons with other loaders
+    #[arg(long)]
+    images: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Benchmark {
+    /// A quantized training step over a full-precision one: CIFAR ResNet-20, batch 32
+    QatOverhead,
+    /// Images decoded and augmented per CPU-second
+    Loader,
+    /// All of them
+    All,
+}
+
+/// A measured number and what it should be.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    target: String,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            fail(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a program's error message")]
+fn fail(error: &dyn Error) {
+    eprintln!("error: {error}");
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let wanted = |benchmark| [benchmark, Benchmark::All].contains(&arguments.name);
+    let mut rows = Vec::new();
+    if wanted(Benchmark::QatOverhead) {
+        rows.extend(qat_overhead::measure(arguments.rounds.unwrap_or(15))?);
+    }
+    if wanted(Benchmark::Loader) {
+        rows.extend(loader::measure(arguments.rounds.unwrap_or(5), arguments.images.as_deref())?);
+    }
+    print(&rows);
+    if let Some(path) = &arguments.json {
+        fs::write(path, serde_json::to_string_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a program's result")]
+fn print(rows: &[Row]) {
+    println!("{:<28} {:>10}  {:<24} target", "", "median", "unit");
+    for row in rows {
+        println!("{:<28} {:>10.3}  {:<24} {}", row.name, row.value, row.unit, row.target);
+    }
+}
+
+/// The middle value.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

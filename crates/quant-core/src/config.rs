@@ -236,10 +236,9 @@ impl QuantizerConfig {
                 accepted,
             })
         };
-        for (field, value) in [
-            ("boundary", self.boundary),
-            ("gradient_scale.factor", self.gradient_scale.factor),
-        ] {
+        for (field, value) in
+            [("boundary", self.boundary), ("gradient_scale.factor", self.gradient_scale.factor)]
+        {
             if !(value.is_finite() && value > 0.0) {
                 let layer = layer.to_owned();
                 return Err(QuantizerError::NotPositive { layer, field, value });
@@ -281,7 +280,7 @@ impl QuantizerConfig {
                 }
                 if self.granularity != Granularity::PerTensor {
                     let normalised = weight && self.normalization != Normalization::None;
-                    if !normalised && !(weight && self.gamma) {
+                    if !(normalised || weight && self.gamma) {
                         let value = format!("{:?}", self.granularity);
                         return unsupported("granularity", value, "per-tensor");
                     }

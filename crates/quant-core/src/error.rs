@@ -13,7 +13,9 @@ pub enum QuantizerError {
         levels: usize,
     },
     /// The method does not offer this combination.
-    #[error("{layer}: {field} = {value} does not go with {method:?} as {role:?} quantizer: {accepted}")]
+    #[error(
+        "{layer}: {field} = {value} does not go with {method:?} as {role:?} quantizer: {accepted}"
+    )]
     Unsupported {
         /// Name of the layer.
         layer: String,

@@ -54,11 +54,7 @@ pub struct GradientScale {
 
 impl Default for GradientScale {
     fn default() -> Self {
-        Self {
-            rule: GradientScaleRule::None,
-            factor: 0.5,
-            skip_integer_one: false,
-        }
+        Self { rule: GradientScaleRule::None, factor: 0.5, skip_integer_one: false }
     }
 }
 
@@ -119,11 +115,7 @@ mod tests {
         let levels = Levels::from_bits(2).unwrap();
         let site = match role {
             Role::Weight => Site::weight("w", [4, 1, 3, 3]),
-            _ => Site {
-                positions: Some(9),
-                batch_size: Some(2),
-                ..Site::activation("a", 4)
-            },
+            _ => Site { positions: Some(9), batch_size: Some(2), ..Site::activation("a", 4) },
         };
         scale.value(&QuantizerConfig::new(Method::Lsq, role, levels), &site, 1)
     }

@@ -199,11 +199,7 @@ impl QtoolOptions {
 }
 
 fn unusable(option: &str, value: &str, accepted: &'static str) -> QuantizerError {
-    QuantizerError::Option {
-        option: option.to_owned(),
-        value: value.to_owned(),
-        accepted,
-    }
+    QuantizerError::Option { option: option.to_owned(), value: value.to_owned(), accepted }
 }
 
 #[cfg(test)]

@@ -40,7 +40,6 @@ pub struct Quantizer {
 
 /// The methods with their parameters.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has tens of quantizers, not millions")]
 pub enum MethodModule {
     /// [`crate::methods::lsq`].
     Lsq(Lsq),
@@ -84,10 +83,7 @@ impl Quantizer {
         site: &Site,
         device: &Device,
     ) -> Result<Self, QuantizerError> {
-        let grouping = Grouping {
-            groups: site.groups(config)?,
-            channel_axis: site.channel_axis,
-        };
+        let grouping = Grouping { groups: site.groups(config)?, channel_axis: site.channel_axis };
         let scale = config.gradient_scale.value(config, site, grouping.groups);
         let method = match (config.method, config.role) {
             (Method::Lsq, _) => MethodModule::Lsq(Lsq::new(config, grouping, scale, device)),

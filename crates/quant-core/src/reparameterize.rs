@@ -50,11 +50,7 @@ pub fn quantize_weights<M: Module>(
     select: impl Fn(&str) -> bool,
 ) -> Result<M, QuantizerError> {
     let mut failure = None;
-    let model = model.apply_reparameterization(Attach {
-        config,
-        select,
-        failure: &mut failure,
-    });
+    let model = model.apply_reparameterization(Attach { config, select, failure: &mut failure });
     match failure {
         None => Ok(model),
         Some(error) => Err(error),

@@ -56,7 +56,8 @@ fn check(case: &Case, tensors: &BTreeMap<String, Values>) -> Result<(), String> 
             return Err(format!("{}: shape {ours:?}, expected {theirs:?}", learned.name));
         }
     }
-    quantizer = with_parameters(quantizer, |name| Some(get(&format!("param/{name}"))?.values.clone()));
+    quantizer =
+        with_parameters(quantizer, |name| Some(get(&format!("param/{name}"))?.values.clone()));
     if let Some(calls) = options(case)?.get::<usize>("stable").map_err(|error| error.to_string())? {
         quantizer.warm_up(calls, -1.0, 0);
     }

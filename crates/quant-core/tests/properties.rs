@@ -1,13 +1,15 @@
 //! What every quantizer promises, whatever its method: few levels, idempotence, monotonicity, codes
 //! that decode to what was computed, and gradients that are those of the surrogate.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
 use proptest::prelude::*;
 use quant_core::{
-    ClampEstimator, Granularity, GradientScale, GradientScaleRule, Levels, Method, Normalization,
+    ClampEstimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
     Quantizer, QuantizerConfig, QuantizerError, Range, Role, Site,
 };
 
@@ -50,10 +52,7 @@ fn values() -> impl Strategy<Value = Vec<f32>> {
 fn config(method: Method, role: Role, levels: usize) -> QuantizerConfig {
     let levels = if method == Method::Binary { 2 } else { levels };
     let boundary = if (method, role) == (Method::Dorefa, Role::Weight) { 1.0 } else { 1.3 };
-    QuantizerConfig {
-        boundary,
-        ..QuantizerConfig::new(method, role, Levels::new(levels).unwrap())
-    }
+    QuantizerConfig { boundary, ..QuantizerConfig::new(method, role, Levels::new(levels).unwrap()) }
 }
 
 proptest! {
@@ -237,8 +236,11 @@ proptest! {
 #[test]
 fn rounding_is_half_to_even() {
     let device = Device::flex();
-    let quantizer = make(&QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::new(5).unwrap()),
-        [1, 1, 1, 4], &device);
+    let quantizer = make(
+        &QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::new(5).unwrap()),
+        [1, 1, 1, 4],
+        &device,
+    );
     // Steps of 1/4: 0.125 lies between codes 0 and 1, 0.375 between 1 and 2, and so on.
     let y = host(quantizer.forward(tensor(&[0.125, 0.375, 0.625, 0.875], [1, 1, 1, 4], &device)));
     assert_eq!(y, [0.0, 0.5, 0.5, 1.0]);
@@ -330,8 +332,10 @@ fn what_a_method_does_not_offer_is_refused() {
     let text = unsigned.validate("conv").unwrap_err().to_string();
     assert!(text.contains("conv") && text.contains("range"), "{text}");
     for boundary in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let config =
-            QuantizerConfig { boundary, ..QuantizerConfig::new(Method::Pact, Role::Activation, bits) };
+        let config = QuantizerConfig {
+            boundary,
+            ..QuantizerConfig::new(Method::Pact, Role::Activation, bits)
+        };
         assert!(matches!(config.validate("a"), Err(QuantizerError::NotPositive { .. })));
     }
 }
@@ -353,7 +357,8 @@ fn calibration_lowers_the_error_and_says_so() {
     use quant_core::Calibration;
     let device = Device::flex();
     let x: Vec<f32> = (0..COUNT).map(|i| (i as f32 * 0.37).sin() * 5.0).collect();
-    for calibration in [Calibration::SquaredError, Calibration::MeanMagnitude, Calibration::Largest] {
+    for calibration in [Calibration::SquaredError, Calibration::MeanMagnitude, Calibration::Largest]
+    {
         let mut quantizer = make(&config(Method::Lsq, Role::Output, 16), SHAPE, &device);
         let info = quantizer.calibrate_on(tensor(&x, SHAPE, &device), calibration).unwrap();
         assert_eq!((info.elements, info.before.clone()), (COUNT as u64, vec![1.3]));

@@ -48,7 +48,9 @@ pub enum DataError {
         unknown: Vec<String>,
     },
     /// A file has the wrong length.
-    #[error("{path}: {length} bytes: expected a multiple of {record} (one {record}-byte record an image)")]
+    #[error(
+        "{path}: {length} bytes: expected a multiple of {record} (one {record}-byte record an image)"
+    )]
     Length {
         /// The file.
         path: PathBuf,

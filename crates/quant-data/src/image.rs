@@ -38,10 +38,8 @@ impl RgbImage {
     /// [`DataError::Io`] and [`DataError::Image`] with the path.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let bytes = fs::read(path).map_err(DataError::io(path))?;
-        Self::decode(&bytes).map_err(|reason| DataError::Image {
-            path: path.display().to_string(),
-            reason,
-        })
+        Self::decode(&bytes)
+            .map_err(|reason| DataError::Image { path: path.display().to_string(), reason })
     }
 
     /// Decodes the bytes of a JPEG or PNG file.

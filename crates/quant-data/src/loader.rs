@@ -7,12 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::{
-    dataset::Dataset,
-    error::DataError,
-    random::Random,
-    transform::Pipeline,
-};
+use crate::{dataset::Dataset, error::DataError, random::Random, transform::Pipeline};
 
 /// How a [`Loader`] works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +92,11 @@ impl Loader {
             loader: self.clone(),
             order: self.order(epoch),
             epoch,
-            state: Mutex::new(State { claimed: first_batch, next: first_batch, ..State::default() }),
+            state: Mutex::new(State {
+                claimed: first_batch,
+                next: first_batch,
+                ..State::default()
+            }),
             changed: Condvar::new(),
         });
         let workers = (0..self.config.workers.max(1))

@@ -1,5 +1,7 @@
 //! Data sets on disk: what users get wrong is an error that says what and where.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use std::{fs, path::Path};
 
 use quant_data::{

@@ -68,7 +68,7 @@ fn check(case: &Case, folder: &Folder, expected: &Values) -> Result<(), String> 
         difference += (normalised(channel, 4 * y, 4 * x) - f64::from(*expected)).abs();
     }
     difference /= expected.values.len() as f64;
-    if !(difference <= tolerance) {
+    if difference > tolerance || difference.is_nan() {
         return Err(format!("mean absolute difference {difference:.4}, at most {tolerance}"));
     }
     for channel in 0..3 {
@@ -77,7 +77,9 @@ fn check(case: &Case, folder: &Folder, expected: &Values) -> Result<(), String> 
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
         let std = (variance / values.len() as f64).sqrt();
-        if (mean - case.mean[channel]).abs() > tolerance || (std - case.std[channel]).abs() > tolerance {
+        if (mean - case.mean[channel]).abs() > tolerance
+            || (std - case.std[channel]).abs() > tolerance
+        {
             return Err(format!("channel {channel}: mean {mean:.4} and deviation {std:.4}"));
         }
     }

@@ -160,9 +160,10 @@ pub fn run(manifest_dir: &str, checks: &[Check]) -> ExitCode {
             continue;
         };
         files += 1;
-        let failures = report.cases.iter().filter_map(|(name, result)| {
-            result.as_ref().err().map(|error| (name, error))
-        });
+        let failures = report
+            .cases
+            .iter()
+            .filter_map(|(name, result)| result.as_ref().err().map(|error| (name, error)));
         let failures: Vec<_> = failures.collect();
         let passed = report.cases.len() - failures.len();
         println!("{name}: {} cases, {passed} within tolerance", report.cases.len());
@@ -204,10 +205,9 @@ pub fn close(
         .max_by(|a, b| a.1.total_cmp(&b.1));
     match worst {
         None => Ok(()),
-        Some((index, _)) => Err(format!(
-            "{what}[{index}] = {}, expected {}",
-            actual[index], expected[index]
-        )),
+        Some((index, _)) => {
+            Err(format!("{what}[{index}] = {}, expected {}", actual[index], expected[index]))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Quantized layers and networks for [Burn](https://burn.dev), with PyTorch's parameter names.
 //!
-//! - [`layers`]: [`QuantConv2d`](layers::conv::QuantConv2d),
-//!   [`QuantLinear`](layers::linear::QuantLinear), batch normalisation with PyTorch's statistics.
+//! - [`layers`] holds quantized convolution and linear layers, and batch normalisation with PyTorch's
+//!   statistics.
 //! - [`resnet`]: typed configurations of residual networks and the networks themselves.
 //! - [`visit`]: a network's layers in execution order; calibration.
 //! - [`summary`]: parameters, multiply-accumulates, size at the true bit width.

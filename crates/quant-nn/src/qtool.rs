@@ -9,13 +9,31 @@ use crate::{
 
 /// Words that describe other things than the network's structure.
 const QUANTIZER_WORDS: [&str; 13] = [
-    "dorefa", "pact", "lsq", "fm_lsq", "wt_lsq", "ot_lsq", "wt_bin", "wt_gamma", "ot_gamma", "lq",
-    "xnor", "gamma", "non-uniform",
+    "dorefa",
+    "pact",
+    "lsq",
+    "fm_lsq",
+    "wt_lsq",
+    "ot_lsq",
+    "wt_bin",
+    "wt_gamma",
+    "ot_gamma",
+    "lq",
+    "xnor",
+    "gamma",
+    "non-uniform",
 ];
 
 /// Words whose structures exist here; the rest are refused.
 const STRUCTURE_WORDS: [&str; 9] = [
-    "imagenet", "cifar10", "cifar100", "origin", "cbsa", "fix_pooling", "singleconv", "fix",
+    "imagenet",
+    "cifar10",
+    "cifar100",
+    "origin",
+    "cbsa",
+    "fix_pooling",
+    "singleconv",
+    "fix",
     "real_skip",
 ];
 

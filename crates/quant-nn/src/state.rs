@@ -121,10 +121,7 @@ impl StateDict {
 
     /// From entries.
     pub fn from_entries(entries: impl IntoIterator<Item = (String, Entry)>) -> Self {
-        Self {
-            entries: entries.into_iter().collect(),
-            metadata: HashMap::new(),
-        }
+        Self { entries: entries.into_iter().collect(), metadata: HashMap::new() }
     }
 
     /// The entries, by name.
@@ -155,12 +152,8 @@ impl StateDict {
     ) -> (M, LoadReport) {
         let shapes = StateDict::of(&network);
         let names = parameter_names(&network);
-        let mut loader = Loader {
-            state: self,
-            shapes: &shapes,
-            names: &names,
-            report: LoadReport::default(),
-        };
+        let mut loader =
+            Loader { state: self, shapes: &shapes, names: &names, report: LoadReport::default() };
         let network = network.map(&mut loader);
         let mut report = loader.report;
         let unused = self.entries.keys().filter(|name| {
@@ -201,10 +194,8 @@ impl StateDict {
     /// # Errors
     /// [`NetworkError::Io`], [`NetworkError::Format`] and [`NetworkError::Type`], with the path.
     pub fn read(path: &Path) -> Result<Self, NetworkError> {
-        let bytes = fs::read(path).map_err(|source| NetworkError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes =
+            fs::read(path).map_err(|source| NetworkError::Io { path: path.to_owned(), source })?;
         let format = |source| NetworkError::Format { path: path.to_owned(), source };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
         let file = SafeTensors::deserialize(&bytes).map_err(format)?;
@@ -268,7 +259,8 @@ impl<'a, M> Collector<'a, M> {
 
 /// Enum variants are no part of a name, nor is a quantizer's choice of method.
 fn is_named(name: &str, container: &str) -> bool {
-    !container.starts_with("Enum:") && !(container == "Struct:Quantizer" && name == "method")
+    let method = container == "Struct:Quantizer" && name == "method";
+    !(method || container.starts_with("Enum:"))
 }
 
 impl<M: PytorchNames> ModuleVisitor for Collector<'_, M> {

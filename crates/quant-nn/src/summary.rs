@@ -104,10 +104,7 @@ impl fmt::Display for NetworkSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = ("layer", "weight", "output", "bits a/w", "parameters", "MACs");
         let (layer, weight, output, bits, parameters, macs) = columns;
-        writeln!(
-            f,
-            "{layer:<24} {weight:<18} {output:>7} {bits:>8} {parameters:>11} {macs:>13}"
-        )?;
+        writeln!(f, "{layer:<24} {weight:<18} {output:>7} {bits:>8} {parameters:>11} {macs:>13}")?;
         for layer in &self.layers {
             let shape: Vec<String> = layer.weight_shape.iter().map(usize::to_string).collect();
             writeln!(

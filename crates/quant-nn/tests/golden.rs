@@ -129,15 +129,14 @@ impl Run {
     /// rounding ties. `moved` are runs an ulp or a few away.
     fn failures(&self, case: &Case, quantized: bool, moved: &[Run]) -> Vec<String> {
         let (logits, gradients) = if quantized { (2e-2, 5e-2) } else { (1e-4, 1e-3) };
-        let largest = |movement: &dyn Fn(&Run) -> f64| {
-            moved.iter().map(movement).fold(0.0, f64::max)
-        };
+        let largest =
+            |movement: &dyn Fn(&Run) -> f64| moved.iter().map(movement).fold(0.0, f64::max);
         let mut failures = Vec::new();
         let mut compare = |what: &str, error: f64, movement: f64, stated: f64| {
             let tolerance = stated.max(4.0 * movement);
-            // Written so that NaN fails.
-            if !(error <= tolerance) {
-                failures.push(format!("{what}: relative error {error:.1e}, at most {tolerance:.1e}"));
+            if error > tolerance || error.is_nan() {
+                failures
+                    .push(format!("{what}: relative error {error:.1e}, at most {tolerance:.1e}"));
             }
         };
         let movement = largest(&|run| relative_l2(&run.eval_logits, &self.eval_logits));
@@ -202,10 +201,7 @@ struct GradientNorms<'a> {
 }
 
 impl<'a> GradientNorms<'a> {
-    fn of(
-        network: &ResNet,
-        gradients: &'a Gradients,
-    ) -> Vec<(ParamId, f64)> {
+    fn of(network: &ResNet, gradients: &'a Gradients) -> Vec<(ParamId, f64)> {
         let mut visitor = Self { gradients, norms: Vec::new() };
         network.visit(&mut visitor);
         visitor.norms

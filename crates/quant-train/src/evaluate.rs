@@ -53,7 +53,11 @@ impl Normalizer {
 }
 
 /// Number of right answers: `[batch, classes]` scores against `[batch]` labels, on the device.
-pub(crate) fn right_answers(scores: Tensor<2>, labels: Tensor<1, Int>, best: usize) -> Tensor<1, Int> {
+pub(crate) fn right_answers(
+    scores: Tensor<2>,
+    labels: Tensor<1, Int>,
+    best: usize,
+) -> Tensor<1, Int> {
     let [_, classes] = scores.dims();
     let best = best.min(classes);
     let (_, indices) = scores.topk_with_indices(best, 1);

@@ -10,7 +10,10 @@ use burn::{
     },
     tensor::{Bytes, Gradients, Tensor},
 };
-use quant_nn::{QuantizedModule, state::{PytorchNames, parameter_names}};
+use quant_nn::{
+    QuantizedModule,
+    state::{PytorchNames, parameter_names},
+};
 use serde::{Deserialize, Serialize};
 
 /// The optimizer.
@@ -167,7 +170,8 @@ impl Optimizers {
 
 impl Optimizer {
     fn init(self, weight_decay: f64) -> ModuleOptimizer {
-        let decay = (weight_decay != 0.0).then_some(WeightDecayConfig { penalty: weight_decay as f32 });
+        let decay =
+            (weight_decay != 0.0).then_some(WeightDecayConfig { penalty: weight_decay as f32 });
         match self {
             Optimizer::Sgd { momentum, nesterov } => {
                 // Burn dampens by default, PyTorch does not.

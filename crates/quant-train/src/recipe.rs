@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use quant_core::{
-    Calibration, ClampEstimator, Granularity, GradientScale, Levels, Method, Normalization,
+    Calibration, ClampEstimator, GradientScale, Granularity, Levels, Method, Normalization,
     QuantizerConfig, QuantizerError, Range, Role,
 };
 use quant_data::Pipeline;
@@ -219,9 +219,8 @@ impl Recipe {
     pub fn parse(text: &str, path: &Path) -> Result<Self, TrainError> {
         let recipe: Self = toml::from_str(text).map_err(|error| {
             let message = error.to_string();
-            let hint = suggestion(error.message()).map_or(String::new(), |known| {
-                format!("\ndid you mean `{known}`?")
-            });
+            let hint = suggestion(error.message())
+                .map_or(String::new(), |known| format!("\ndid you mean `{known}`?"));
             let message = format!("not a valid recipe: {}{hint}", message.trim_end());
             TrainError::Recipe { path: path.to_owned(), message }
         })?;
@@ -291,7 +290,12 @@ impl Recipe {
             let Optimizer::Sgd { momentum, .. } = phase.optimizer;
             let good = (0.0..1.0).contains(&momentum);
             check(good, &name("optimizer.momentum"), momentum.to_string(), "0 to below 1")?;
-            check(phase.checkpoint_steps != Some(0), &name("checkpoint_steps"), "0".into(), "1 or more")?;
+            check(
+                phase.checkpoint_steps != Some(0),
+                &name("checkpoint_steps"),
+                "0".into(),
+                "1 or more",
+            )?;
             self.network(phase, 2)?.validate()?;
         }
         Ok(())

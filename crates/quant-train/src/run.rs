@@ -219,8 +219,13 @@ impl Run {
         let phase = &self.recipe.phases[index];
         let (checkpoints, best) = (place.join("checkpoints"), place.join("best.safetensors"));
         let normalization = self.recipe.data.normalization();
-        let trainer =
-            Trainer::new(phase, loaders, normalization, &self.options.device, (&checkpoints, &best));
+        let trainer = Trainer::new(
+            phase,
+            loaders,
+            normalization,
+            &self.options.device,
+            (&checkpoints, &best),
+        );
         let mut damaged = Vec::new();
         let found = checkpoint::load(&checkpoints, phase, &fresh, |error| {
             damaged.push(error.to_string());
@@ -372,7 +377,12 @@ impl Run {
         for visited in network.layers() {
             for (role, quantizer) in visited.layer.quantizers() {
                 if let Some(values) = quantizer.recorded() {
-                    histograms.push(report::Histogram::new(&visited.name, role, quantizer, &values));
+                    histograms.push(report::Histogram::new(
+                        &visited.name,
+                        role,
+                        quantizer,
+                        &values,
+                    ));
                 }
             }
         }
@@ -381,11 +391,10 @@ impl Run {
 }
 
 /// Training and validation data.
-fn open_data(
-    recipe: &Recipe,
-    data: &Path,
-) -> Result<(Arc<dyn Dataset>, Arc<dyn Dataset>), TrainError> {
-    let cifar = |kind| -> Result<(Arc<dyn Dataset>, Arc<dyn Dataset>), TrainError> {
+type DataPair = (Arc<dyn Dataset>, Arc<dyn Dataset>);
+
+fn open_data(recipe: &Recipe, data: &Path) -> Result<DataPair, TrainError> {
+    let cifar = |kind| -> Result<DataPair, TrainError> {
         let train = Cifar::open(data, kind, Split::Train)?;
         let test = Cifar::open(data, kind, Split::Test)?;
         Ok((Arc::new(train), Arc::new(test)))
@@ -426,10 +435,9 @@ fn read_result(place: &Path) -> Result<Option<PhaseResult>, TrainError> {
     match fs::read(&path) {
         Ok(bytes) => {
             let result = serde_json::from_slice(&bytes);
-            result.map(Some).map_err(|error| TrainError::Checkpoint {
-                path,
-                reason: error.to_string(),
-            })
+            result
+                .map(Some)
+                .map_err(|error| TrainError::Checkpoint { path, reason: error.to_string() })
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(TrainError::io(path)(error)),

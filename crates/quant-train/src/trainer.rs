@@ -110,7 +110,8 @@ impl<'a> Trainer<'a> {
         let scores = state.network.forward(images);
         let right = right_answers(scores.clone().detach(), labels.clone(), 1);
         let loss = self.loss.forward(scores, labels);
-        let output = StepOutput { loss: loss.clone().detach().inner(), right, images: images_count };
+        let output =
+            StepOutput { loss: loss.clone().detach().inner(), right, images: images_count };
         let grads = clipped_gradients(loss.backward(), &state.network, self.recipe.clip_norm);
         let rate = self.rate(&state.progress);
         state.network = state.optimizers.step(rate, state.network, grads);
@@ -130,7 +131,11 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// Those of the loader and of checkpoints, and [`TrainError::Diverged`].
-    pub fn run(&self, mut state: TrainState, events: &mut Events) -> Result<TrainState, TrainError> {
+    pub fn run(
+        &self,
+        mut state: TrainState,
+        events: &mut Events,
+    ) -> Result<TrainState, TrainError> {
         while state.progress.epoch < self.recipe.epochs {
             state = self.epoch(state, events)?;
             let score = self.evaluate(&state.network, events)?;

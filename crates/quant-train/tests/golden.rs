@@ -54,8 +54,11 @@ fn schedule(case: &ScheduleCase) -> Result<(), String> {
     for (epoch, rates) in case.lr.iter().enumerate() {
         for (iteration, expected) in rates.iter().enumerate() {
             let rate = schedule.rate(initial, epoch, iteration, length);
-            if !((rate - expected).abs() <= 1e-9 * expected.abs().max(1e-3)) {
-                return Err(format!("epoch {epoch}, iteration {iteration}: {rate}, expected {expected}"));
+            let difference = (rate - expected).abs();
+            if difference > 1e-9 * expected.abs().max(1e-3) || rate.is_nan() {
+                return Err(format!(
+                    "epoch {epoch}, iteration {iteration}: {rate}, expected {expected}"
+                ));
             }
         }
     }
@@ -197,9 +200,8 @@ impl Measured {
             network = optimizers.step(rate, network, grads);
         }
         let state = StateDict::of(&network);
-        let norm = |entry: &Entry| {
-            entry.values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
-        };
+        let norm =
+            |entry: &Entry| entry.values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         let norms = state.entries().map(|(name, entry)| (name.to_owned(), norm(entry))).collect();
         Ok(Self { quantized, losses, norms })
     }
@@ -243,7 +245,7 @@ impl Measured {
             let movements = moved.iter().map(|run| (run.norms[name] - norm).abs());
             let movement = movements.fold(0.0, f64::max);
             let bound = (0.02 * expected).max(4.0 * movement);
-            if !((norm - expected).abs() <= bound) {
+            if (norm - expected).abs() > bound || norm.is_nan() {
                 return Err(format!("|{name}| = {norm:.4}, expected {expected:.4} ± {bound:.4}"));
             }
         }

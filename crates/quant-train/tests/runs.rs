@@ -1,5 +1,7 @@
 //! Whole runs on tiny data: results, exact resume, and what users get wrong.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -7,7 +9,10 @@ use std::{
 
 use burn::{module::Module, tensor::Device};
 use quant_data::dataset::shapes::ShapesConfig;
-use quant_train::{Recipe, Run, RunOptions, TrainError, events::{Event, read_log}};
+use quant_train::{
+    Recipe, Run, RunOptions, TrainError,
+    events::{Event, read_log},
+};
 
 const RECIPE: &str = r#"
     name = "tiny"
@@ -138,9 +143,9 @@ fn a_damaged_checkpoint_falls_back_to_the_one_before() {
     Run::resume(run.folder(), None, options()).unwrap().execute().unwrap();
     assert!(last_network(&run) == whole, "the weights differ");
     let log = read_log(&run.folder().join("log.jsonl")).unwrap();
-    let warned = log.iter().any(|event| {
-        matches!(event, Event::Warning { message } if message.contains("step-000000010"))
-    });
+    let warned = log.iter().any(
+        |event| matches!(event, Event::Warning { message } if message.contains("step-000000010")),
+    );
     assert!(warned);
 }
 
@@ -210,7 +215,8 @@ fn a_folder_that_is_no_run_says_what_it_lacks() {
 fn data_is_looked_at_before_a_run_folder_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path().join("runs");
-    let error = Run::create(&runs, recipe(), folder.path(), folder.path(), options()).err().unwrap();
+    let error =
+        Run::create(&runs, recipe(), folder.path(), folder.path(), options()).err().unwrap();
     assert!(error.to_string().contains("train"), "{error}");
     assert!(!runs.exists());
 }

@@ -65,9 +65,13 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
                 Some(path) => {
                     (Recipe::read(path)?, path.parent().unwrap_or(Path::new(".")).to_owned())
                 }
-                None => (Recipe::parse(CIFAR10, Path::new("lsq_resnet20_w2a2.toml"))?, PathBuf::from(".")),
+                None => (
+                    Recipe::parse(CIFAR10, Path::new("lsq_resnet20_w2a2.toml"))?,
+                    PathBuf::from("."),
+                ),
             };
-            let data = arguments.data.ok_or("--data <folder with CIFAR's binary files> is needed")?;
+            let data =
+                arguments.data.ok_or("--data <folder with CIFAR's binary files> is needed")?;
             Run::create(&arguments.runs, recipe, &folder, &data, options)?
         }
     };

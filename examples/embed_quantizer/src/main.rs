@@ -1,12 +1,10 @@
 //! Quantizers in a small Burn model that is not ours: weights of its stock layers in one call,
 //! activations by a module.
 
-use burn::{
-    module::Module,
-    nn::{Linear, LinearConfig, Relu, conv::{Conv2d, Conv2dConfig}},
-    optim::{GradientsParams, SgdConfig},
-    tensor::{Device, Distribution, Tensor},
-};
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig, Relu, conv::Conv2d, conv::Conv2dConfig};
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::{Device, Distribution, Tensor};
 use quant_core::{Levels, Method, Quantizer, QuantizerConfig, QuantizerError, Role, Site};
 
 #[derive(Module, Debug)]
@@ -26,39 +24,33 @@ impl Net {
 #[expect(clippy::print_stdout, reason = "an example's output")]
 fn main() -> Result<(), QuantizerError> {
     let device = Device::flex().autodiff();
-    let two_bits = Levels::from_bits(2)?;
-    let activation = QuantizerConfig::new(Method::Lsq, Role::Activation, two_bits);
+    let lsq = |role| Ok(QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(2)?));
     let site = Site { positions: Some(6 * 6), ..Site::activation("conv", 4) };
     let net = Net {
         conv: Conv2dConfig::new([1, 4], [3, 3]).init(&device),
-        quant: activation.init(&site, &device)?,
-        fc: LinearConfig::new(4 * 6 * 6, 2).init(&device),
+        quant: lsq(Role::Activation)?.init(&site, &device)?,
+        fc: LinearConfig::new(4 * 6 * 6, 1).init(&device),
     };
     // From here on, conv.weight.val() and fc.weight.val() are quantized.
-    let weight = QuantizerConfig::new(Method::Lsq, Role::Weight, two_bits);
-    let mut net = quant_core::quantize_weights(net, &weight, |path| path.ends_with("weight"))?;
+    let is_weight = |path: &str| path.ends_with("weight");
+    let mut net = quant_core::quantize_weights(net, &lsq(Role::Weight)?, is_weight)?;
 
-    // Learn whether the upper half is brighter than the lower.
+    // Learn how much brighter the upper half is than the lower.
     let mut optimizer = SgdConfig::new().init();
     for step in 0..=200 {
         let x = Tensor::<4>::random([64, 1, 8, 8], Distribution::Default, &device);
         let half = |from: usize| x.clone().narrow(2, from, 4).flatten::<2>(1, 3).mean_dim(1);
-        let target = (half(0) - half(4)).sign();
-        let difference = net.forward(x).matmul(Tensor::from_floats([[1.0], [-1.0]], &device));
-        let loss = (target - difference).powf_scalar(2.0).mean();
+        let target = (half(0) - half(4)) * 10.0;
+        let loss = (target - net.forward(x)).square().mean();
         if step % 50 == 0 {
             println!("step {step}: loss {:.3}", loss.clone().into_scalar::<f32>());
         }
         let grads = GradientsParams::from_grads(loss.backward(), &net);
         net = optimizer.step(0.05, net, grads);
     }
-    println!("levels of conv.weight: {:?}", levels(net.conv.weight.val()));
+    let mut levels: Vec<f32> = net.conv.weight.val().into_data().iter().collect();
+    levels.sort_by(f32::total_cmp);
+    levels.dedup();
+    println!("conv.weight takes the values {levels:?}");
     Ok(())
-}
-
-fn levels(weight: Tensor<4>) -> Vec<f32> {
-    let mut values: Vec<f32> = weight.into_data().iter().collect();
-    values.sort_by(f32::total_cmp);
-    values.dedup();
-    values
 }

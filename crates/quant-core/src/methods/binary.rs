@@ -65,9 +65,6 @@ impl Quantize for BinaryWeight {
         let w = normalize_groups(w, self.normalization, self.grouping);
         let (bits, decoding) = self.parts(w.detach());
         let gamma = self.gamma.as_ref().map(Param::val);
-        Codes {
-            codes: bits.int(),
-            decoding: Decoding { gamma, ..decoding },
-        }
+        Codes { codes: bits.int(), decoding: Decoding { gamma, ..decoding } }
     }
 }

@@ -138,10 +138,8 @@ impl Quantize for DorefaWeight {
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {
-        let decoding = Decoding {
-            gamma: self.gamma.as_ref().map(Param::val),
-            ..self.decoding(&w.device())
-        };
+        let decoding =
+            Decoding { gamma: self.gamma.as_ref().map(Param::val), ..self.decoding(&w.device()) };
         let codes = self.position(w).round().int();
         Codes { codes, decoding }
     }

@@ -79,23 +79,12 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         clip_gradient_scale: f32,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), clip.node()];
-        match ClipQuantizeBackward
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateful()
-        {
+        match ClipQuantizeBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let (x, clip) = (x.into_primitive(), clip.into_primitive());
                 let out = B::clip_quantize(x.clone(), clip.clone(), steps, signed);
-                let state = State {
-                    x,
-                    clip,
-                    steps,
-                    signed,
-                    rescale,
-                    learned_bound,
-                    clip_gradient_scale,
-                };
+                let state =
+                    State { x, clip, steps, signed, rescale, learned_bound, clip_gradient_scale };
                 prepared.finish(state, out)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::clip_quantize(

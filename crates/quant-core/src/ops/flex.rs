@@ -115,10 +115,7 @@ fn for_each_chunk_mut(values: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync +
     if values.len() <= CHUNK {
         return f(0, values);
     }
-    values
-        .par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(index, chunk)| f(index * CHUNK, chunk));
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| f(index * CHUNK, chunk));
 }
 
 /// A tensor as rows of equal length: row r has clipping value r mod groups.
@@ -235,12 +232,7 @@ impl Grid {
 
 /// Runs `f` over the elements; writes its first result and sums its second.
 #[inline(always)]
-fn sum_lanes(
-    x: &[f32],
-    grad: &[f32],
-    out: &mut [f32],
-    f: impl Fn(f32, f32) -> (f32, f32),
-) -> f64 {
+fn sum_lanes(x: &[f32], grad: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> (f32, f32)) -> f64 {
     let mut lanes = [0f32; LANES];
     let whole = x.len() / LANES * LANES;
     for ((x, g), y) in x[..whole]

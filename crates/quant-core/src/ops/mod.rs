@@ -136,13 +136,6 @@ impl ClipQuantize {
             Range::Unsigned => (1.0, 0.0),
             Range::Signed => (2.0, -1.0),
         };
-        Decoding {
-            steps: self.steps,
-            multiplier,
-            offset,
-            scale: clip,
-            gamma: None,
-            grouping,
-        }
+        Decoding { steps: self.steps, multiplier, offset, scale: clip, gamma: None, grouping }
     }
 }

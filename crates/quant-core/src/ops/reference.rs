@@ -57,10 +57,8 @@ pub(crate) fn clip_quantize_backward<B: Backend>(
         let ones = B::float_add_scalar(B::float_mul_scalar(v.clone(), 0f32.into()), 1f32.into());
         let inside = B::float_sum(B::float_mask_fill(ones, clamped, 0f32.into()));
         let inside = B::float_clamp_min(inside, 1f32.into());
-        let factor = B::float_sqrt(B::float_mul_scalar(
-            B::float_recip(inside),
-            (elements as f32).into(),
-        ));
+        let factor =
+            B::float_sqrt(B::float_mul_scalar(B::float_recip(inside), (elements as f32).into()));
         let factor = B::float_reshape(factor, [1, 1, 1].into());
         grad_x = B::float_mul(grad_x, factor);
     }

@@ -122,8 +122,7 @@ impl Canvas {
             }
         }
         for _ in 0..4 + random.below(5) {
-            let color: Color =
-                std::array::from_fn(|c| base[c] + random.uniform(-0.22, 0.22));
+            let color: Color = std::array::from_fn(|c| base[c] + random.uniform(-0.22, 0.22));
             let (cx, cy) = (random.uniform(0.0, scale), random.uniform(0.0, scale));
             let angle = random.uniform(0.0, PI);
             let (length, width) = match random.chance(0.5) {
@@ -288,8 +287,7 @@ mod tests {
     #[test]
     fn rendering_makes_the_layout_once() {
         let cache = tempfile::tempdir().unwrap();
-        let config =
-            ShapesConfig { side: 16, train_per_class: 2, val_per_class: 1, seed: 1 };
+        let config = ShapesConfig { side: 16, train_per_class: 2, val_per_class: 1, seed: 1 };
         let folder = config.render(cache.path()).unwrap();
         let file = folder.join("train/star/00001.jpg");
         assert!(RgbImage::read(&file).is_ok());

@@ -56,7 +56,10 @@ impl Pipeline {
 
     /// ImageNet evaluation: the shorter side to 8/7 of `size` (256 for 224), then the centre.
     pub fn imagenet_eval(size: usize) -> Self {
-        Self(vec![Transform::Resize { size: (size * 8).div_ceil(7) }, Transform::CenterCrop { size }])
+        Self(vec![
+            Transform::Resize { size: (size * 8).div_ceil(7) },
+            Transform::CenterCrop { size },
+        ])
     }
 
     /// CIFAR training: flip, and a random crop out of the image extended by 4 pixels.
@@ -115,7 +118,13 @@ impl Transform {
                 let top = random.below(range(image.height)) as isize - padding as isize;
                 let reflect = |at: isize, side: usize| {
                     let last = side as isize - 1;
-                    let inside = if at < 0 { -at } else if at > last { 2 * last - at } else { at };
+                    let inside = if at < 0 {
+                        -at
+                    } else if at > last {
+                        2 * last - at
+                    } else {
+                        at
+                    };
                     inside.clamp(0, last)
                 };
                 crop(&image, left, top, size, |x, y| {
@@ -229,7 +238,8 @@ mod tests {
     #[test]
     fn a_centre_crop_beyond_the_image_is_black_there() {
         let step = Transform::CenterCrop { size: 4 };
-        let image = step.apply(RgbImage { width: 2, height: 2, pixels: vec![9; 12] }, &mut Random::new(&[]));
+        let image = step
+            .apply(RgbImage { width: 2, height: 2, pixels: vec![9; 12] }, &mut Random::new(&[]));
         let bright = image.pixels.iter().filter(|byte| **byte == 9).count();
         assert_eq!((image.width, bright), (4, 12));
     }

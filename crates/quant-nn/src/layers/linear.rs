@@ -23,11 +23,7 @@ pub struct QuantLinearConfig {
 impl QuantLinearConfig {
     /// A linear layer with bias, in full precision.
     pub fn new(features: [usize; 2]) -> Self {
-        Self {
-            features,
-            bias: true,
-            quantizers: LayerQuantizers::default(),
-        }
+        Self { features, bias: true, quantizers: LayerQuantizers::default() }
     }
 
     /// Makes the layer. Weight and bias are uniform within 1/sqrt(in), PyTorch's default.

@@ -5,10 +5,7 @@
 
 use burn::{
     module::{Flag, Module, Param, RunningState},
-    tensor::{
-        Device, Tensor,
-        module::batch_norm_train,
-    },
+    tensor::{Device, Tensor, module::batch_norm_train},
 };
 
 /// y = (x - mean)/sqrt(var + eps)·weight + bias per channel (Ioffe and Szegedy 2015): statistics of

@@ -188,10 +188,9 @@ impl Block {
     pub(crate) fn convolutions(&self) -> Vec<(&'static str, &QuantConv2d)> {
         let (mut convolutions, downsample) = match self {
             Block::Basic(b) => (vec![("conv1", &b.conv1), ("conv2", &b.conv2)], &b.downsample),
-            Block::Bottleneck(b) => (
-                vec![("conv1", &b.conv1), ("conv2", &b.conv2), ("conv3", &b.conv3)],
-                &b.downsample,
-            ),
+            Block::Bottleneck(b) => {
+                (vec![("conv1", &b.conv1), ("conv2", &b.conv2), ("conv3", &b.conv3)], &b.downsample)
+            }
         };
         convolutions.extend(downsample.iter().map(|skip| ("downsample.conv", &skip.conv)));
         convolutions

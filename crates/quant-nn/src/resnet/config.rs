@@ -202,10 +202,7 @@ impl ResNetConfig {
 
     /// The same network in full precision.
     pub fn full_precision(&self) -> Self {
-        Self {
-            quantization: Quantization::default(),
-            ..self.clone()
-        }
+        Self { quantization: Quantization::default(), ..self.clone() }
     }
 
     /// Checks the fields that types leave open. [`init`](Self::init) calls it.
@@ -213,9 +210,8 @@ impl ResNetConfig {
     /// # Errors
     /// [`NetworkError::Field`] naming the field, and the quantizers' own errors.
     pub fn validate(&self) -> Result<(), NetworkError> {
-        let field = |field, value: String, accepted| {
-            Err(NetworkError::Field { field, value, accepted })
-        };
+        let field =
+            |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
         if self.classes == 0 {
             return field("classes", "0".into(), "at least 1");
         }
@@ -228,10 +224,9 @@ impl ResNetConfig {
             return field("width_alpha", self.width_alpha.to_string(), accepted);
         }
         let quantizers = &self.quantization;
-        for config in [&quantizers.activation, &quantizers.weight, &quantizers.output] {
-            if let Some(config) = config {
-                config.validate("network")?;
-            }
+        let configs = [&quantizers.activation, &quantizers.weight, &quantizers.output];
+        for config in configs.into_iter().flatten() {
+            config.validate("network")?;
         }
         Ok(())
     }

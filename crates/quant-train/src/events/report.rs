@@ -81,7 +81,10 @@ impl Histogram {
         if self.levels.len() <= 16 {
             for level in &self.levels {
                 let x = x(*level);
-                let _ = write!(svg, "<line class='level' x1='{x:.1}' x2='{x:.1}' y1='0' y2='{height}'/>");
+                let _ = write!(
+                    svg,
+                    "<line class='level' x1='{x:.1}' x2='{x:.1}' y1='0' y2='{height}'/>"
+                );
             }
         }
         let _ = write!(
@@ -260,7 +263,8 @@ fn chart(title: &str, series: &[Series]) -> String {
             series.points.iter().map(|(px, py)| format!("{:.1},{:.1}", x(*px), y(*py))).collect();
         let _ = write!(svg, "<polyline class='s{index}' points='{}'/>", path.join(" "));
         if let [(px, py)] = series.points[..] {
-            let _ = write!(svg, "<circle class='d{index}' cx='{:.1}' cy='{:.1}' r='3'/>", x(px), y(py));
+            let _ =
+                write!(svg, "<circle class='d{index}' cx='{:.1}' cy='{:.1}' r='3'/>", x(px), y(py));
         }
         let _ = write!(
             svg,

@@ -1,0 +1,99 @@
+//! Images decoded and augmented to 224x224 per CPU-second, from 500x375 JPEG files.
+
+use std::{error::Error, fs, path::Path, sync::Arc};
+
+use cpu_time::ProcessTime;
+use quant_data::{
+    Dataset, ImageFolder, Loader, LoaderConfig, Pipeline, RgbImage, dataset::shapes, random::Random,
+};
+
+use crate::{Row, median};
+
+/// Images of the set.
+const IMAGES: usize = 200;
+
+pub(crate) fn measure(rounds: usize, images: Option<&Path>) -> Result<Vec<Row>, Box<dyn Error>> {
+    let temporary = tempfile::tempdir()?;
+    let folder = images.unwrap_or(temporary.path());
+    let bytes = make_images(folder)?;
+    let dataset: Arc<dyn Dataset> = Arc::new(ImageFolder::open(folder)?);
+    let sides = [
+        ("loader-train", Pipeline::imagenet_train(224), 2 * 238),
+        ("loader-val", Pipeline::imagenet_eval(224), 2 * 183),
+    ];
+    let mut rates = vec![Vec::new(); sides.len()];
+    for round in 0..=rounds {
+        for ((_, pipeline, _), rates) in sides.iter().zip(&mut rates) {
+            let config = LoaderConfig {
+                batch_size: 50,
+                training: false,
+                seed: round as u64,
+                workers: 1,
+                prefetch: 4,
+            };
+            let loader = Loader::new(Arc::clone(&dataset), pipeline.clone(), config)?;
+            let start = ProcessTime::now();
+            let mut count = 0;
+            for batch in loader.epoch(round, 0) {
+                count += batch?.labels.len();
+            }
+            if round > 0 {
+                rates.push(count as f64 / start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let mut rows: Vec<Row> = sides
+        .into_iter()
+        .zip(rates)
+        .map(|((name, _, target), rates)| Row {
+            name: name.into(),
+            value: median(rates),
+            unit: "images/CPU-second",
+            target: format!("at least {target}"),
+        })
+        .collect();
+    rows.push(Row {
+        name: "loader-decode-only".into(),
+        value: decode_rate(dataset.as_ref(), rounds)?,
+        unit: "images/CPU-second",
+        target: String::new(),
+    });
+    rows.push(Row {
+        name: "loader-file-size".into(),
+        value: bytes as f64 / IMAGES as f64 / 1024.0,
+        unit: "KiB/image",
+        target: String::new(),
+    });
+    Ok(rows)
+}
+
+/// Reading and decoding alone: the bound of any pipeline.
+fn decode_rate(dataset: &dyn Dataset, rounds: usize) -> Result<f64, Box<dyn Error>> {
+    let mut rates = Vec::new();
+    for _ in 0..rounds.max(1) {
+        let start = ProcessTime::now();
+        for index in 0..dataset.len() {
+            dataset.image(index)?;
+        }
+        rates.push(dataset.len() as f64 / start.elapsed().as_secs_f64());
+    }
+    Ok(median(rates))
+}
+
+/// Writes the images unless they are there; their total size.
+fn make_images(folder: &Path) -> Result<u64, Box<dyn Error>> {
+    let mut bytes = 0;
+    for index in 0..IMAGES {
+        let class = index % shapes::CLASSES.len();
+        let path = folder.join(shapes::CLASSES[class]).join(format!("{index:04}.jpg"));
+        if !path.exists() {
+            fs::create_dir_all(path.parent().unwrap_or(folder))?;
+            let mut image = shapes::draw(class, 500, &mut Random::new(&[9, index as u64]));
+            image.pixels.truncate(500 * 375 * 3);
+            let image = RgbImage { height: 375, ..image };
+            fs::write(&path, image.to_jpeg(88)?)?;
+        }
+        bytes += fs::metadata(&path)?.len();
+    }
+    Ok(bytes)
+}

@@ -88,8 +88,13 @@ fn make_images(folder: &Path) -> Result<u64, Box<dyn Error>> {
         let path = folder.join(shapes::CLASSES[class]).join(format!("{index:04}.jpg"));
         if !path.exists() {
             fs::create_dir_all(path.parent().unwrap_or(folder))?;
-            let mut image = shapes::draw(class, 500, &mut Random::new(&[9, index as u64]));
+            let mut random = Random::new(&[9, index as u64]);
+            let mut image = shapes::draw(class, 500, &mut random);
             image.pixels.truncate(500 * 375 * 3);
+            // As much detail as photographs have: ImageNet's files have 110 KiB on average.
+            for byte in &mut image.pixels {
+                *byte = byte.saturating_add_signed(random.below(41) as i8 - 20);
+            }
             let image = RgbImage { height: 375, ..image };
             fs::write(&path, image.to_jpeg(88)?)?;
         }

@@ -11,7 +11,7 @@ use crate::error::TrainError;
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(TrainError::io(path))?;
+    let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
     file.write_all(bytes).map_err(TrainError::io(path))?;
     file.as_file().sync_all().map_err(TrainError::io(path))?;
     file.persist(path).map_err(|error| TrainError::io(path)(error.error))?;
@@ -25,8 +25,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
-    let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent);
-    let partial = partial.map_err(TrainError::io(parent))?;
+    let partial = builder(0o777).tempdir_in(parent).map_err(TrainError::io(parent))?;
     for (name, bytes) in files {
         write(&partial.path().join(name), bytes)?;
     }
@@ -36,4 +35,15 @@ pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(),
     fs::rename(partial.path(), path).map_err(TrainError::io(path))?;
     let _moved_away = partial.keep();
     Ok(())
+}
+
+/// Temporary names, with the permissions that ordinary files and folders get (less the umask).
+fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
 }

@@ -113,15 +113,17 @@ impl Run {
         options: RunOptions,
     ) -> Result<Self, TrainError> {
         recipe.validate()?;
+        // Absolute: a run may be resumed from elsewhere.
+        let here = Path::new(".");
+        let recipe_folder = if recipe_folder == Path::new("") { here } else { recipe_folder };
+        let recipe_folder =
+            fs::canonicalize(recipe_folder).map_err(TrainError::io(recipe_folder))?;
         let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
         // Looked at before anything is written: most runs fail here if they fail.
         open_data(&recipe, &data)?;
         let folder = new_folder(runs, &recipe.name)?;
-        let header = RunHeader {
-            data,
-            recipe_folder: recipe_folder.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let header =
+            RunHeader { data, recipe_folder, version: env!("CARGO_PKG_VERSION").to_owned() };
         files::write(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
         files::write(&folder.join("run.json"), &json(&header))?;
         Ok(Self { folder, recipe, header, options, resumed: false })

@@ -53,8 +53,11 @@ impl ShapesConfig {
             return Ok(folder);
         }
         fs::create_dir_all(cache).map_err(DataError::io(cache))?;
-        let partial = tempfile::Builder::new().prefix(".shapes-").tempdir_in(cache);
-        let partial = partial.map_err(DataError::io(cache))?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".shapes-");
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let partial = builder.tempdir_in(cache).map_err(DataError::io(cache))?;
         for (part, (name, count)) in
             [("train", self.train_per_class), ("val", self.val_per_class)].into_iter().enumerate()
         {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::QuantizerError,
-    gradient::{ClampEstimator, GradientScale, GradientScaleRule},
+    gradient::{Estimator, GradientScale, GradientScaleRule},
     quantizer::Quantizer,
     site::Site,
 };
@@ -32,8 +32,12 @@ pub enum Method {
     Dorefa,
     /// Parameterized clipping activation ([`crate::methods::pact`]).
     Pact,
-    /// Sign times mean magnitude ([`crate::methods::binary`]).
-    Binary,
+    /// Signs ([`crate::methods::xnor`]).
+    Xnor,
+    /// FATNN's learned thresholds ([`crate::methods::fatnn`]).
+    Fatnn,
+    /// LQ-Nets' learned basis ([`crate::methods::lq_nets`]).
+    LqNets,
 }
 
 /// Number of values a quantizer can take: 2 to 256.
@@ -134,8 +138,29 @@ pub enum Normalization {
     /// None.
     #[default]
     None,
-    /// (w - mean)/std per group, both taken as constants ([`crate::normalize`]).
+    /// (w - mean)/std per group, both taken as constants, for good.
     VarMean,
+    /// Weights: w - mean per group; activations: divided by their image's mean. Undone after
+    /// quantizing (LQ-Nets).
+    Mean,
+    /// Weights: divided by their group's deviation; activations by their image's. Undone after
+    /// quantizing (LQ-Nets).
+    Var,
+    /// Weights: mean and deviation per group. Undone after quantizing (LQ-Nets).
+    MeanVar,
+}
+
+/// What an XNOR activation's signs are multiplied by: means of |x| within each image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignScale {
+    /// Nothing.
+    #[default]
+    None,
+    /// The mean over channels, at each position.
+    OverChannels,
+    /// The mean over positions, of each channel.
+    OverResolution,
 }
 
 /// Everything that describes a quantizer but the tensor it stands at.
@@ -166,7 +191,7 @@ pub struct QuantizerConfig {
     pub granularity: Granularity,
     /// Gradient at the clamp.
     #[serde(default)]
-    pub estimator: ClampEstimator,
+    pub estimator: Estimator,
     /// Scale of the clipping value's gradient.
     #[serde(default)]
     pub gradient_scale: GradientScale,
@@ -182,6 +207,18 @@ pub struct QuantizerConfig {
     /// configurations.
     #[serde(default)]
     pub group_fallback: bool,
+    /// Scale of XNOR activations.
+    #[serde(default)]
+    pub sign_scale: SignScale,
+    /// Whether FATNN's values are multiplied by a running least squares factor.
+    #[serde(default)]
+    pub closed_form: bool,
+    /// Where LQ-Nets' thresholds lie between two levels: 0 at the upper, 1 at the lower.
+    #[serde(default = "half")]
+    pub threshold_position: f64,
+    /// Whether LQ-Nets' basis is the running mean of all solutions, instead of a moving average.
+    #[serde(default)]
+    pub running_mean_basis: bool,
     /// Whether the quantized value is multiplied by a learned factor per group, initially 1.
     #[serde(default)]
     pub gamma: bool,
@@ -189,6 +226,10 @@ pub struct QuantizerConfig {
 
 fn one() -> f64 {
     1.0
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 impl QuantizerConfig {
@@ -205,7 +246,7 @@ impl QuantizerConfig {
                 Role::Weight | Role::Output => Range::Signed,
             },
             granularity: Granularity::PerTensor,
-            estimator: ClampEstimator::default(),
+            estimator: Estimator::default(),
             gradient_scale: GradientScale {
                 rule: match method {
                     Method::Lsq => GradientScaleRule::Lsq,
@@ -216,6 +257,10 @@ impl QuantizerConfig {
             boundary: 1.0,
             normalization: Normalization::None,
             group_fallback: false,
+            sign_scale: SignScale::None,
+            closed_form: false,
+            threshold_position: 0.5,
+            running_mean_basis: false,
             gamma: false,
         }
     }
@@ -245,45 +290,92 @@ impl QuantizerConfig {
             }
         }
         let weight = self.role == Role::Weight;
+        let unsupported_value = |field, value: &dyn std::fmt::Debug, accepted| {
+            unsupported(field, format!("{value:?}"), accepted)
+        };
         if weight && self.range == Range::Unsigned {
-            return unsupported("range", "unsigned".into(), "weights are signed");
+            return unsupported_value("range", &self.range, "weights are signed");
         }
-        if !weight && self.normalization != Normalization::None {
-            let value = format!("{:?}", self.normalization);
-            return unsupported("normalization", value, "only weights are normalised");
+        if self.gamma && (self.role == Role::Activation || self.method == Method::Fatnn) {
+            let accepted = "LSQ, DoReFa and XNOR weights and outputs take a gamma";
+            return unsupported_value("gamma", &self.gamma, accepted);
         }
-        if self.gamma && self.role == Role::Activation {
-            return unsupported("gamma", "true".into(), "weights and outputs take a gamma");
+        if !(0.0..=1.0).contains(&self.threshold_position) {
+            return unsupported_value("threshold_position", &self.threshold_position, "0 to 1");
         }
+        if self.sign_scale != SignScale::None && (weight || self.method != Method::Xnor) {
+            return unsupported_value("sign_scale", &self.sign_scale, "only XNOR activations");
+        }
+        if self.closed_form
+            && (self.method != Method::Fatnn || self.granularity != Granularity::PerTensor)
+        {
+            let accepted = "only FATNN, per tensor";
+            return unsupported_value("closed_form", &self.closed_form, accepted);
+        }
+        let accepted = match self.method {
+            Method::LqNets => "none, mean, var or (weights) mean-var",
+            _ => "none or (weights) var-mean",
+        };
+        let normalization = match (self.method, self.normalization) {
+            (_, Normalization::None) => true,
+            (Method::LqNets, Normalization::Mean | Normalization::Var) => true,
+            (Method::LqNets, Normalization::MeanVar) => weight,
+            (Method::LqNets, Normalization::VarMean) => false,
+            (_, Normalization::VarMean) => weight,
+            _ => false,
+        };
+        if !normalization {
+            return unsupported_value("normalization", &self.normalization, accepted);
+        }
+        let sign = self.method == Method::Xnor;
+        let estimator = match self.estimator {
+            Estimator::Clipped => true,
+            Estimator::SteScale => self.method == Method::Lsq,
+            Estimator::Identity | Estimator::Triangle => sign,
+        };
+        if !estimator {
+            let accepted = match self.method {
+                Method::Xnor => "clipped, identity or triangle",
+                Method::Lsq => "clipped or ste-scale",
+                _ => "clipped",
+            };
+            return unsupported_value("estimator", &self.estimator, accepted);
+        }
+        let (levels, per_tensor) = (self.levels.count(), Granularity::PerTensor);
         match self.method {
             Method::Lsq => {}
             Method::Pact if weight => {
                 return unsupported("method", "pact".into(), "PACT's weights are DoReFa weights");
             }
-            Method::Binary if !weight => {
-                return unsupported("role", format!("{:?}", self.role), "only weights");
+            Method::Xnor => {
+                if levels != 2 {
+                    return unsupported_value("levels", &levels, "2");
+                }
+                if !weight && self.granularity != per_tensor {
+                    return unsupported_value("granularity", &self.granularity, "per-tensor");
+                }
             }
-            Method::Binary if self.levels.count() != 2 => {
-                return unsupported("levels", self.levels.count().to_string(), "2 levels");
+            Method::Fatnn => {
+                let signed = self.range == Range::Signed;
+                if signed && levels != 3 {
+                    return unsupported_value("levels", &levels, "3 where signed, as weights are");
+                }
+                if !(2..=4).contains(&levels) {
+                    return unsupported_value("levels", &levels, "2, 3 or 4");
+                }
             }
-            Method::Binary if self.granularity != Granularity::PerTensor => {
-                let value = format!("{:?}", self.granularity);
-                return unsupported("granularity", value, "per-tensor");
+            Method::LqNets => {
+                if levels != 3 && !levels.is_power_of_two() {
+                    return unsupported_value("levels", &levels, "3 or a power of two");
+                }
             }
-            Method::Dorefa | Method::Pact | Method::Binary => {
+            Method::Dorefa | Method::Pact => {
                 if !weight && self.range == Range::Signed {
-                    return unsupported("range", "signed".into(), "unsigned");
+                    return unsupported_value("range", &self.range, "unsigned");
                 }
-                if self.estimator != ClampEstimator::Clipped {
-                    let value = format!("{:?}", self.estimator);
-                    return unsupported("estimator", value, "clipped");
-                }
-                if self.granularity != Granularity::PerTensor {
-                    let normalised = weight && self.normalization != Normalization::None;
-                    if !(normalised || weight && self.gamma) {
-                        let value = format!("{:?}", self.granularity);
-                        return unsupported("granularity", value, "per-tensor");
-                    }
+                let grouped = weight && (self.gamma || self.normalization != Normalization::None);
+                if self.granularity != per_tensor && !grouped {
+                    return unsupported_value("granularity", &self.granularity, "per-tensor");
                 }
             }
         }

@@ -7,20 +7,25 @@ use crate::{
     site::Site,
 };
 
-/// Gradient of the clamp before the rounding. The rounding itself passes gradients through.
+/// What stands in for the derivative of a clamp, or of a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ClampEstimator {
+pub enum Estimator {
     /// 1 strictly inside the range, 0 outside and, as in PyTorch, at its bounds: the clipped
-    /// straight-through estimator (Bengio et al. 2013; Hubara et al. 2016).
+    /// straight-through estimator (Bengio et al. 2013; Hubara et al. 2016). A sign's range is -1..1.
     #[default]
     Clipped,
     /// The same times sqrt(elements / elements inside the range), over the whole tensor: keeps the
-    /// gradient's norm when many elements are clipped. 1 if none is inside.
+    /// gradient's norm when many elements are clipped. 1 if none is inside. Of clamps only.
     ///
     /// The reference implementation counts in the clamped tensor, where every element is inside:
     /// its factor is always 1, and imported configurations become [`Clipped`](Self::Clipped).
     SteScale,
+    /// 1 everywhere: the straight-through estimator. Of signs only.
+    Identity,
+    /// (2 - 2|x|)·\[-1 < x < 1\], the derivative of a quadratic approximation (Bi-Real Net, Liu et
+    /// al. 2018). Of signs only.
+    Triangle,
 }
 
 /// Scale of the gradient of a clipping value, whose value it leaves alone.

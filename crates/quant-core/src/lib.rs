@@ -10,7 +10,7 @@
 //! | levels: 2^bits, or 3 | [`Levels`] |
 //! | signed and unsigned range | [`Range`] |
 //! | granularity: elements that share a clipping value | [`Granularity`] |
-//! | gradient estimator at the clamp | [`ClampEstimator`] |
+//! | gradient estimator at the clamp | [`Estimator`] |
 //! | gradient scale of the clipping value | [`GradientScale`] |
 //! | calibration: initial values from data | [`Calibration`] |
 //!
@@ -19,7 +19,9 @@
 //! | [LSQ](methods::lsq) | yes | yes | yes | clipping value per group |
 //! | [DoReFa](methods::dorefa) | yes | yes | yes | nothing |
 //! | [PACT](methods::pact) | yes | as DoReFa | yes | clipping value |
-//! | [binary](methods::binary) | | yes | | nothing |
+//! | [XNOR](methods::xnor) | yes | yes | yes | factor per group, if asked |
+//! | [FATNN](methods::fatnn) | yes | ternary | yes | thresholds per group |
+//! | [LQ-Nets](methods::lq_nets) | yes | yes | yes | basis per group, without gradient |
 //!
 //! Quantize a tensor and train through it:
 //!
@@ -63,10 +65,12 @@ pub mod reparameterize;
 pub mod site;
 
 pub use calibrate::{Calibration, CalibrationInfo};
-pub use codes::{Codes, Decoding};
-pub use config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role};
+pub use codes::{Affine, Codes, Decoding, Table};
+pub use config::{
+    Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale,
+};
 pub use error::QuantizerError;
-pub use gradient::{ClampEstimator, GradientScale, GradientScaleRule};
+pub use gradient::{Estimator, GradientScale, GradientScaleRule};
 pub use quantizer::Quantizer;
 pub use reparameterize::quantize_weights;
 pub use site::Site;

@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role},
+    config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale},
     error::QuantizerError,
-    gradient::{ClampEstimator, GradientScale, GradientScaleRule},
+    gradient::{Estimator, GradientScale, GradientScaleRule},
 };
 
 /// QTool's options and keywords, taken apart.
@@ -97,32 +97,62 @@ impl QtoolOptions {
             (_, Role::Output, true) => Range::Unsigned,
             (_, Role::Output, false) => Range::Signed,
         };
-        let grouped = method == Method::Lsq
-            || role == Role::Weight && (text("adaptive") != "none" || self.gamma(role));
-        let granularity = match grouped && method != Method::Binary {
+        let binary = method == Method::Xnor && !self.keyword("xnor");
+        let grouped = match (method, role) {
+            (Method::Lsq | Method::Fatnn | Method::LqNets, _) => true,
+            (Method::Xnor, Role::Weight) => !binary,
+            (_, Role::Weight) => text("adaptive") != "none" || self.gamma(role),
+            _ => false,
+        };
+        let granularity = match grouped {
             true => self.granularity(role, &name("quant_group"))?,
             false => Granularity::PerTensor,
         };
-        let normalization = match (role, text("adaptive")) {
-            (Role::Weight, "var-mean") if self.keyword("independent_norm") => {
-                return Err(unusable("independent_norm", "", "not available yet"));
+        if self.keyword("independent_norm") && text("adaptive") != "none" {
+            return Err(unusable("independent_norm", "", "not available yet"));
+        }
+        let normalization = match (method, role, text("adaptive")) {
+            (_, _, "none") => Normalization::None,
+            (Method::LqNets, _, "mean") => Normalization::Mean,
+            (Method::LqNets, _, "var") => Normalization::Var,
+            (Method::LqNets, Role::Weight, "mean-var") => Normalization::MeanVar,
+            (Method::LqNets, _, other) => {
+                let accepted = "lq takes none, mean, var and, for weights, mean-var";
+                return Err(unusable(&name("adaptive"), other, accepted));
             }
-            (Role::Weight, "var-mean") => Normalization::VarMean,
-            (_, "none") => Normalization::None,
-            (_, other) => return Err(unusable(&name("adaptive"), other, "wt takes var-mean")),
+            (_, Role::Weight, "var-mean") => Normalization::VarMean,
+            (_, _, other) => return Err(unusable(&name("adaptive"), other, "wt takes var-mean")),
         };
+        let scale = self.get(&name("scale"))?.unwrap_or(0.5);
         Ok(Some(QuantizerConfig {
             levels: self.levels(&name)?,
             range,
             granularity,
             // QTool's STE-scale counts elements after clamping: a factor of 1.
-            estimator: match text("grad_type") {
-                "none" | "STE-scale" => ClampEstimator::Clipped,
-                other => {
+            estimator: match (method, text("grad_type")) {
+                (Method::Xnor, _) if binary => Estimator::Identity,
+                (Method::Xnor, "none") => Estimator::Identity,
+                (Method::Xnor, "STE") => Estimator::Clipped,
+                (Method::Xnor, "Triangle") => Estimator::Triangle,
+                (Method::Xnor, other) => {
+                    let accepted = "expected none, STE or Triangle";
+                    return Err(unusable(&name("grad_type"), other, accepted));
+                }
+                (_, "none" | "STE-scale") => Estimator::Clipped,
+                (_, other) => {
                     let accepted = "expected none or STE-scale";
                     return Err(unusable(&name("grad_type"), other, accepted));
                 }
             },
+            sign_scale: match (method, role, text("custom")) {
+                (Method::Xnor, Role::Activation, "channel") => SignScale::OverChannels,
+                (Method::Xnor, Role::Activation, "resolution") => SignScale::OverResolution,
+                _ => SignScale::None,
+            },
+            closed_form: method == Method::Fatnn
+                && (self.keyword("closed_form") || self.keyword(&name("closed_form"))),
+            threshold_position: scale,
+            running_mean_basis: method == Method::LqNets && self.keyword("custom-update"),
             gradient_scale: GradientScale {
                 rule: match text("grad_scale") {
                     "none" => GradientScaleRule::None,
@@ -136,7 +166,7 @@ impl QtoolOptions {
                         return Err(unusable(&name("grad_scale"), other, accepted));
                     }
                 },
-                factor: self.get(&name("scale"))?.unwrap_or(0.5),
+                factor: scale,
                 skip_integer_one: true,
             },
             boundary: self.get(&name("boundary"))?.unwrap_or(1.0),
@@ -148,31 +178,26 @@ impl QtoolOptions {
     }
 
     fn method(&self, role: Role, tag: &str) -> Result<Method, QuantizerError> {
-        for word in ["lq", "xnor", "non-uniform", "closed_form"] {
-            for word in [word.to_owned(), format!("{tag}_{word}")] {
-                if self.keyword(&word) {
-                    return Err(unusable(&word, "", "this method is not available yet"));
-                }
-            }
-        }
+        let given = |word: &str| self.keyword(word) || self.keyword(&format!("{tag}_{word}"));
         let family = self.keyword("dorefa") || self.keyword("pact");
-        if self.keyword("lsq") || self.keyword(&format!("{tag}_lsq")) {
-            Ok(Method::Lsq)
-        } else if role == Role::Weight && self.keyword("wt_bin") {
-            Ok(Method::Binary)
-        } else if self.keyword("pact") && role != Role::Weight {
-            Ok(Method::Pact)
-        } else if family {
-            Ok(Method::Dorefa)
-        } else {
-            Err(unusable("keyword", "", "expected a method: dorefa, pact or lsq"))
+        match () {
+            () if self.keyword("lq") => Ok(Method::LqNets),
+            () if self.keyword("xnor") => Ok(Method::Xnor),
+            () if given("non-uniform") => Ok(Method::Fatnn),
+            () if given("lsq") => Ok(Method::Lsq),
+            () if role == Role::Weight && self.keyword("wt_bin") => Ok(Method::Xnor),
+            () if self.keyword("pact") && role != Role::Weight => Ok(Method::Pact),
+            () if family => Ok(Method::Dorefa),
+            () => Err(unusable("keyword", "", "expected a method: dorefa, pact, lsq, lq or xnor")),
         }
     }
 
     fn gamma(&self, role: Role) -> bool {
         match role {
             Role::Activation => false,
-            Role::Weight => self.keyword("wt_gamma"),
+            Role::Weight => {
+                self.keyword("wt_gamma") || self.keyword("xnor") && self.keyword("gamma")
+            }
             Role::Output => self.keyword("ot_gamma"),
         }
     }

@@ -10,10 +10,15 @@ use crate::{
     codes::Codes,
     config::{Method, QuantizerConfig, Range, Role},
     error::QuantizerError,
-    gradient::ClampEstimator,
+    gradient::Estimator,
     methods::{
-        Quantize, binary::BinaryWeight, dorefa::DorefaActivation, dorefa::DorefaWeight, lsq::Lsq,
+        Parameters, Quantize,
+        dorefa::{DorefaActivation, DorefaWeight},
+        fatnn::Fatnn,
+        lq_nets::LqNets,
+        lsq::Lsq,
         pact::Pact,
+        xnor::{SignActivation, SignWeight},
     },
     site::{Grouping, Site},
 };
@@ -49,8 +54,14 @@ pub enum MethodModule {
     DorefaWeight(DorefaWeight),
     /// [`crate::methods::pact`].
     Pact(Pact),
-    /// [`crate::methods::binary`].
-    Binary(BinaryWeight),
+    /// [`crate::methods::xnor`], activations and outputs.
+    SignActivation(SignActivation),
+    /// [`crate::methods::xnor`], weights.
+    SignWeight(SignWeight),
+    /// [`crate::methods::fatnn`].
+    Fatnn(Fatnn),
+    /// [`crate::methods::lq_nets`].
+    LqNets(LqNets),
 }
 
 macro_rules! each_method {
@@ -60,7 +71,10 @@ macro_rules! each_method {
             MethodModule::DorefaActivation($quantizer) => $body,
             MethodModule::DorefaWeight($quantizer) => $body,
             MethodModule::Pact($quantizer) => $body,
-            MethodModule::Binary($quantizer) => $body,
+            MethodModule::SignActivation($quantizer) => $body,
+            MethodModule::SignWeight($quantizer) => $body,
+            MethodModule::Fatnn($quantizer) => $body,
+            MethodModule::LqNets($quantizer) => $body,
         }
     };
 }
@@ -88,8 +102,13 @@ impl Quantizer {
         let method = match (config.method, config.role) {
             (Method::Lsq, _) => MethodModule::Lsq(Lsq::new(config, grouping, scale, device)),
             (Method::Pact, _) => MethodModule::Pact(Pact::new(config, grouping, scale, device)),
-            (Method::Binary, _) => {
-                MethodModule::Binary(BinaryWeight::new(config, grouping, device))
+            (Method::Xnor, Role::Weight) => {
+                MethodModule::SignWeight(SignWeight::new(config, grouping, device))
+            }
+            (Method::Xnor, _) => MethodModule::SignActivation(SignActivation::new(config)),
+            (Method::Fatnn, _) => MethodModule::Fatnn(Fatnn::new(config, grouping, scale, device)),
+            (Method::LqNets, _) => {
+                MethodModule::LqNets(LqNets::new(config, site, grouping, device))
             }
             (Method::Dorefa, Role::Weight) => {
                 MethodModule::DorefaWeight(DorefaWeight::new(config, grouping, device))
@@ -134,7 +153,15 @@ impl Quantizer {
         if self.observer.passes(&x, self.grouping, training) {
             return x;
         }
-        each_method!(&self.method, method => method.forward(x))
+        each_method!(&self.method, method => {
+            if !training {
+                return method.forward(x);
+            }
+            method.prepare_training(&x);
+            let y = method.forward(x.clone());
+            method.observe_training(&x);
+            y
+        })
     }
 
     /// The code of every element of `x`, and what it stands for:
@@ -154,13 +181,14 @@ impl Quantizer {
         let dims = self.site.shape.iter().copied().chain(std::iter::repeat(1)).take(4);
         let shape: Vec<usize> = dims.collect();
         let codes = self.codes(ones.reshape([shape[0], shape[1], shape[2], shape[3]]));
-        let table = codes.decoding.table(self.config.levels).into_data().convert::<f32>();
-        table.iter::<f32>().take(self.config.levels.count()).collect()
+        codes.decoding.first_values(self.config.levels)
     }
 
     /// Whether zeros stay zeros and learn nothing, so that they may as well be added afterwards.
     pub fn ignores_zeros(&self) -> bool {
-        self.config.range == Range::Unsigned && self.config.estimator == ClampEstimator::Clipped
+        let clamps = matches!(self.config.method, Method::Lsq | Method::Pact | Method::Dorefa);
+        let unsigned = self.config.range == Range::Unsigned;
+        clamps && unsigned && self.config.estimator == Estimator::Clipped
     }
 
     /// The learned clipping value, `[groups]`, of the methods that have one.
@@ -172,39 +200,30 @@ impl Quantizer {
         }
     }
 
-    fn learned_mut(&mut self, name: &str) -> Option<&mut Param<Tensor<1>>> {
-        match (name, &mut self.method) {
-            ("clip_val", MethodModule::Lsq(method)) => Some(&mut method.clip_val),
-            ("clip_val", MethodModule::Pact(method)) => Some(&mut method.clip_val),
-            ("gamma", MethodModule::Lsq(method)) => method.gamma.as_mut(),
-            ("gamma", MethodModule::DorefaActivation(method)) => method.gamma.as_mut(),
-            ("gamma", MethodModule::DorefaWeight(method)) => method.gamma.as_mut(),
-            ("gamma", MethodModule::Binary(method)) => method.gamma.as_mut(),
-            _ => None,
-        }
-    }
-
     /// All learned parameters.
     pub fn learned(&self) -> Vec<Learned<'_>> {
-        let gamma = match &self.method {
-            MethodModule::Lsq(method) => method.gamma.as_ref(),
-            MethodModule::DorefaActivation(method) => method.gamma.as_ref(),
-            MethodModule::DorefaWeight(method) => method.gamma.as_ref(),
-            MethodModule::Binary(method) => method.gamma.as_ref(),
-            MethodModule::Pact(_) => None,
-        };
         let pytorch_shape = match (self.config.role, self.grouping.groups) {
             (Role::Weight, groups) => vec![groups, 1, 1, 1],
             (_, 1) => vec![1],
             (_, groups) => vec![1, groups, 1, 1],
         };
-        [("clip_val", self.clipping_value()), ("gamma", gamma)]
-            .into_iter()
-            .filter_map(|(name, value)| {
-                let pytorch_shape = pytorch_shape.clone();
-                value.map(|value| Learned { name, value, pytorch_shape })
-            })
-            .collect()
+        let parameters = each_method!(&self.method, method => method.parameters());
+        let learned = parameters.into_iter().map(|(name, value)| {
+            let pytorch_shape = pytorch_shape.clone();
+            Learned { name, value, pytorch_shape }
+        });
+        learned.collect()
+    }
+
+    /// Values that follow the data instead of a gradient, by name: LQ-Nets' basis, `[bits, groups]`
+    /// row-major, and FATNN's closed form factor.
+    pub fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
+        each_method!(&self.method, method => method.running())
+    }
+
+    /// Sets a running value; whether there is one of that name and size.
+    pub fn set_running(&self, name: &str, values: &[f32]) -> bool {
+        each_method!(&self.method, method => method.set_running(name, values))
     }
 
     /// Starts gathering what reaches [`forward`](Self::forward), which from now on returns its
@@ -275,7 +294,9 @@ impl Quantizer {
     /// size.
     pub fn set_learned(&mut self, name: &str, values: &[f32]) -> bool {
         let groups = self.grouping.groups;
-        let Some(param) = self.learned_mut(name).filter(|_| values.len() == groups) else {
+        let parameters = each_method!(&mut self.method, method => method.parameters_mut());
+        let named = parameters.into_iter().find(|(other, _)| *other == name);
+        let Some((_, param)) = named.filter(|_| values.len() == groups) else {
             return false;
         };
         let old = param.val();

@@ -9,7 +9,7 @@ use burn::{
 };
 use proptest::prelude::*;
 use quant_core::{
-    ClampEstimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
+    Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
     Quantizer, QuantizerConfig, QuantizerError, Range, Role, Site,
 };
 
@@ -38,7 +38,12 @@ fn methods() -> impl Strategy<Value = (Method, Role)> {
         Just((Method::Dorefa, Role::Activation)),
         Just((Method::Dorefa, Role::Weight)),
         Just((Method::Pact, Role::Activation)),
-        Just((Method::Binary, Role::Weight)),
+        Just((Method::Xnor, Role::Weight)),
+        Just((Method::Xnor, Role::Activation)),
+        Just((Method::Fatnn, Role::Activation)),
+        Just((Method::Fatnn, Role::Weight)),
+        Just((Method::LqNets, Role::Activation)),
+        Just((Method::LqNets, Role::Weight)),
     ]
 }
 
@@ -49,8 +54,15 @@ fn values() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(-3.0f32..3.0, COUNT)
 }
 
+/// The nearest number of levels that the method has.
 fn config(method: Method, role: Role, levels: usize) -> QuantizerConfig {
-    let levels = if method == Method::Binary { 2 } else { levels };
+    let levels = match (method, role) {
+        (Method::Xnor, _) => 2,
+        (Method::Fatnn, Role::Weight) => 3,
+        (Method::Fatnn, _) => 2 + levels % 3,
+        (Method::LqNets, _) => 1 << (1 + levels % 4),
+        _ => levels,
+    };
     let boundary = if (method, role) == (Method::Dorefa, Role::Weight) { 1.0 } else { 1.3 };
     QuantizerConfig { boundary, ..QuantizerConfig::new(method, role, Levels::new(levels).unwrap()) }
 }
@@ -63,7 +75,7 @@ proptest! {
         let mut y = host(quantizer.forward(tensor(&x, SHAPE, &device)));
         y.sort_by(f32::total_cmp);
         y.dedup();
-        let levels = if method == Method::Binary { 2 } else { levels };
+        let levels = config(method, role, levels).levels.count();
         prop_assert!(y.len() <= levels, "{} values", y.len());
     }
 
@@ -267,7 +279,7 @@ fn an_empty_batch_passes() {
 fn ste_scale_multiplies_what_passes() {
     let device = Device::flex().autodiff();
     let config = QuantizerConfig {
-        estimator: ClampEstimator::SteScale,
+        estimator: Estimator::SteScale,
         ..QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::new(4).unwrap())
     };
     let quantizer = make(&config, [1, 1, 1, 4], &device);

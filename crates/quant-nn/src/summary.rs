@@ -6,7 +6,7 @@ use quant_core::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    state::StateDict,
+    state::{StateDict, is_running},
     visit::{Layer, QuantizedModule},
 };
 
@@ -92,7 +92,7 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
     let all = elements(|_| true);
     let quantizers = elements(|name| name.contains(".quant_"));
     NetworkSummary {
-        parameters: all - elements(|name| name.contains("running_")),
+        parameters: all - elements(is_running),
         macs: layers.iter().map(|layer| layer.macs).sum(),
         size_bytes_float: 4 * (all - quantizers),
         size_bytes_packed: 4 * (all - quantized) + packed,

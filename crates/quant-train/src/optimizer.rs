@@ -12,7 +12,7 @@ use burn::{
 };
 use quant_nn::{
     QuantizedModule,
-    state::{PytorchNames, parameter_names},
+    state::{PytorchNames, is_running, parameter_names},
 };
 use serde::{Deserialize, Serialize};
 
@@ -218,7 +218,7 @@ pub fn parameters<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Ve
     let named = shapes.0.into_iter().filter_map(|(id, shape)| {
         let name = names.get(&id)?.clone();
         let shape = learned.get(&id.val()).cloned().unwrap_or(shape);
-        (!name.contains("running_")).then_some(NamedParameter { id, name, shape })
+        (!is_running(&name)).then_some(NamedParameter { id, name, shape })
     });
     named.collect()
 }

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use quant_core::{
-    Calibration, ClampEstimator, GradientScale, Granularity, Levels, Method, Normalization,
-    QuantizerConfig, QuantizerError, Range, Role,
+    Calibration, Estimator, GradientScale, Granularity, Levels, Method, Normalization,
+    QuantizerConfig, QuantizerError, Range, Role, SignScale,
 };
 use quant_data::Pipeline;
 use quant_nn::{
@@ -173,7 +173,7 @@ pub struct QuantizerRecipe {
     pub granularity: Option<Granularity>,
     /// By default clipped.
     #[serde(default)]
-    pub estimator: ClampEstimator,
+    pub estimator: Estimator,
     /// By default the paper's for LSQ, else none.
     pub gradient_scale: Option<GradientScale>,
     /// Initial or fixed clipping value. By default 1.
@@ -184,6 +184,17 @@ pub struct QuantizerRecipe {
     /// Whether a factor is learned.
     #[serde(default)]
     pub gamma: bool,
+    /// What XNOR activations are multiplied by; by default nothing.
+    #[serde(default)]
+    pub sign_scale: SignScale,
+    /// Whether FATNN's values are multiplied by a least squares factor.
+    #[serde(default)]
+    pub closed_form: bool,
+    /// Where LQ-Nets' thresholds lie between two levels; by default in the middle.
+    pub threshold_position: Option<f64>,
+    /// Whether LQ-Nets' basis is the running mean of all solutions.
+    #[serde(default)]
+    pub running_mean_basis: bool,
 }
 
 fn seed() -> u64 {
@@ -388,6 +399,10 @@ impl QuantizerRecipe {
             boundary: self.boundary.unwrap_or(defaults.boundary),
             normalization: self.normalization,
             gamma: self.gamma,
+            sign_scale: self.sign_scale,
+            closed_form: self.closed_form,
+            threshold_position: self.threshold_position.unwrap_or(defaults.threshold_position),
+            running_mean_basis: self.running_mean_basis,
             ..defaults
         })
     }

@@ -19,11 +19,11 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Quantize, gamma, straight_through, times_gamma};
+use super::{Parameters, Quantize, gamma, straight_through, times_gamma};
 use crate::{
-    codes::{Codes, Decoding},
+    codes::{Affine, Codes, Decoding},
     config::{Normalization, QuantizerConfig, Range},
-    gradient::ClampEstimator,
+    gradient::Estimator,
     normalize::normalize_groups,
     ops::ClipQuantize,
     site::Grouping,
@@ -50,7 +50,7 @@ impl DorefaActivation {
             operation: ClipQuantize {
                 steps: config.levels.steps(),
                 range: Range::Unsigned,
-                estimator: ClampEstimator::Clipped,
+                estimator: Estimator::Clipped,
                 learned_bound: false,
                 clip_gradient_scale: 1.0,
             },
@@ -75,11 +75,21 @@ impl Quantize for DorefaActivation {
         let clip = self.clip(&x.device());
         Codes {
             codes: self.operation.codes(x, clip.clone(), Grouping::WHOLE).int(),
-            decoding: Decoding {
+            decoding: Decoding::Affine(Affine {
                 gamma: self.gamma.as_ref().map(Param::val),
                 ..self.operation.decoding(clip, self.grouping)
-            },
+            }),
         }
+    }
+}
+
+impl Parameters for DorefaActivation {
+    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
+        self.gamma.iter().map(|gamma| ("gamma", gamma)).collect()
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        self.gamma.iter_mut().map(|gamma| ("gamma", gamma)).collect()
     }
 }
 
@@ -117,8 +127,8 @@ impl DorefaWeight {
         u.mul_scalar(self.steps).div_scalar(self.boundary)
     }
 
-    fn decoding(&self, device: &Device) -> Decoding {
-        Decoding {
+    fn decoding(&self, device: &Device) -> Affine {
+        Affine {
             steps: self.steps,
             multiplier: 2.0 * self.boundary,
             offset: -1.0,
@@ -138,9 +148,19 @@ impl Quantize for DorefaWeight {
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {
-        let decoding =
-            Decoding { gamma: self.gamma.as_ref().map(Param::val), ..self.decoding(&w.device()) };
+        let gamma = self.gamma.as_ref().map(Param::val);
+        let decoding = Decoding::Affine(Affine { gamma, ..self.decoding(&w.device()) });
         let codes = self.position(w).round().int();
         Codes { codes, decoding }
+    }
+}
+
+impl Parameters for DorefaWeight {
+    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
+        self.gamma.iter().map(|gamma| ("gamma", gamma)).collect()
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        self.gamma.iter_mut().map(|gamma| ("gamma", gamma)).collect()
     }
 }

@@ -29,9 +29,9 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Quantize, gamma, times_gamma};
+use super::{Parameters, Quantize, gamma, times_gamma};
 use crate::{
-    codes::{Codes, Decoding},
+    codes::{Affine, Codes, Decoding},
     config::{Normalization, QuantizerConfig},
     normalize::normalize_groups,
     ops::ClipQuantize,
@@ -90,10 +90,22 @@ impl Quantize for Lsq {
         let x = normalize_groups(x, self.normalization, self.grouping);
         Codes {
             codes: self.operation.codes(x, clip.clone(), self.grouping).int(),
-            decoding: Decoding {
+            decoding: Decoding::Affine(Affine {
                 gamma: self.gamma.as_ref().map(Param::val),
                 ..self.operation.decoding(clip, self.grouping)
-            },
+            }),
         }
+    }
+}
+
+impl Parameters for Lsq {
+    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
+        let gamma = self.gamma.iter().map(|gamma| ("gamma", gamma));
+        std::iter::once(("clip_val", &self.clip_val)).chain(gamma).collect()
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        let gamma = self.gamma.iter_mut().map(|gamma| ("gamma", gamma));
+        std::iter::once(("clip_val", &mut self.clip_val)).chain(gamma).collect()
     }
 }

@@ -15,10 +15,12 @@ use crate::{
     site::Grouping,
 };
 
-pub mod binary;
 pub mod dorefa;
+pub mod fatnn;
+pub mod lq_nets;
 pub mod lsq;
 pub mod pact;
+pub mod xnor;
 
 /// What every method offers. The enum of [`crate::quantizer`] dispatches to it.
 pub(crate) trait Quantize {
@@ -26,6 +28,30 @@ pub(crate) trait Quantize {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>;
     /// The code of every element, and what it stands for.
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D>;
+    /// Follows the statistics of a training call, before its output is computed.
+    fn prepare_training<const D: usize>(&self, _x: &Tensor<D>) {}
+    /// The same, after.
+    fn observe_training<const D: usize>(&self, _x: &Tensor<D>) {}
+}
+
+/// The state that every method names in the same way.
+pub(crate) trait Parameters {
+    /// Learned parameters by name, `[groups]` each.
+    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
+        Vec::new()
+    }
+    /// The same, to change.
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        Vec::new()
+    }
+    /// Running values by name, row-major.
+    fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
+        Vec::new()
+    }
+    /// Sets a running value; whether there is one of that name and size.
+    fn set_running(&self, _name: &str, _values: &[f32]) -> bool {
+        false
+    }
 }
 
 /// `value` with the gradient of `input`: `input - input` is exactly 0, so no bit of the value is

@@ -21,11 +21,11 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::Quantize;
+use super::{Parameters, Quantize};
 use crate::{
-    codes::Codes,
+    codes::{Codes, Decoding},
     config::{QuantizerConfig, Range},
-    gradient::ClampEstimator,
+    gradient::Estimator,
     ops::ClipQuantize,
     site::Grouping,
 };
@@ -54,7 +54,7 @@ impl Pact {
             operation: ClipQuantize {
                 steps: config.levels.steps(),
                 range: Range::Unsigned,
-                estimator: ClampEstimator::Clipped,
+                estimator: Estimator::Clipped,
                 learned_bound: true,
                 clip_gradient_scale: clip_gradient_scale as f32,
             },
@@ -73,7 +73,17 @@ impl Quantize for Pact {
         let clip = self.clip_val.val();
         Codes {
             codes: self.operation.codes(x, clip.clone(), self.grouping).int(),
-            decoding: self.operation.decoding(clip, self.grouping),
+            decoding: Decoding::Affine(self.operation.decoding(clip, self.grouping)),
         }
+    }
+}
+
+impl Parameters for Pact {
+    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
+        vec![("clip_val", &self.clip_val)]
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        vec![("clip_val", &mut self.clip_val)]
     }
 }

@@ -8,7 +8,7 @@ use burn::{
     tensor::Tensor,
 };
 
-use crate::{codes::Decoding, config::Range, gradient::ClampEstimator, site::Grouping};
+use crate::{codes::Affine, config::Range, gradient::Estimator, site::Grouping};
 
 mod autodiff;
 #[cfg(feature = "cube")]
@@ -80,7 +80,7 @@ pub(crate) struct ClipQuantize {
     /// n, one less than the number of levels.
     pub(crate) steps: f32,
     pub(crate) range: Range,
-    pub(crate) estimator: ClampEstimator,
+    pub(crate) estimator: Estimator,
     /// The clipping value's gradient: `false`, through the scaling and the division (LSQ); `true`,
     /// only as the bound of the clamp (PACT), which is the sum over elements at or above it.
     pub(crate) learned_bound: bool,
@@ -106,7 +106,7 @@ impl ClipQuantize {
             clip.reshape([1, view[1], 1]).into_dispatch(),
             self.steps,
             self.signed(),
-            self.estimator == ClampEstimator::SteScale,
+            self.estimator == Estimator::SteScale,
             self.learned_bound,
             self.clip_gradient_scale,
         );
@@ -131,11 +131,11 @@ impl ClipQuantize {
     }
 
     /// A code's value: (m·code/n - z)·s.
-    pub(crate) fn decoding(&self, clip: Tensor<1>, grouping: Grouping) -> Decoding {
+    pub(crate) fn decoding(&self, clip: Tensor<1>, grouping: Grouping) -> Affine {
         let (multiplier, offset) = match self.range {
             Range::Unsigned => (1.0, 0.0),
             Range::Signed => (2.0, -1.0),
         };
-        Decoding { steps: self.steps, multiplier, offset, scale: clip, gamma: None, grouping }
+        Affine { steps: self.steps, multiplier, offset, scale: clip, gamma: None, grouping }
     }
 }

@@ -87,7 +87,7 @@ fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage, String> {
         .set_max_height(LONGEST_SIDE)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    let pixels = decoder.decode().map_err(|error| format!("{error:?}"))?;
+    let pixels = decoder.decode().map_err(|error| error.to_string().trim().replace('\n', " "))?;
     let (width, height) = decoder.dimensions().ok_or("no dimensions")?;
     let channels = pixels.len() / (width * height).max(1);
     let pixels = match channels {

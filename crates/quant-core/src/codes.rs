@@ -18,6 +18,7 @@ pub struct Codes<const D: usize> {
 
 /// What codes stand for.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, beside tensors that are far larger")]
 pub enum Decoding<const D: usize> {
     /// Evenly spaced values.
     Affine(Affine),

@@ -13,6 +13,7 @@ const EPSILON: f32 = 1e-5;
 
 /// How to undo a normalisation.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, beside tensors that are far larger")]
 pub(crate) enum Restore {
     /// Nothing to undo.
     None,

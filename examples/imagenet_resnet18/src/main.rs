@@ -1,106 +1,22 @@
 //! Trains a ResNet-18 on images in ImageNet's folder layout, first in full precision, then with 2-bit
 //! weights and activations. Without arguments, on a small set that it renders itself.
 
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use quant_cli::train::{self, TrainProgram};
 use quant_data::dataset::shapes::ShapesConfig;
-use quant_train::{Recipe, Run, RunOptions, Summary, device};
-
-/// The recipe for the rendered set.
-const SHAPES: &str = include_str!("../recipes/shapes.toml");
-
-#[derive(Parser)]
-#[command(about)]
-struct Arguments {
-    /// Recipe file; by default a small one for the rendered images
-    #[arg(long)]
-    recipe: Option<PathBuf>,
-    /// Folder with train/<class>/*.jpg and val/<class>/*.jpg; by default rendered images
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// flex (CPU), cuda, rocm, wgpu, vulkan or metal, as far as this build has them
-    #[arg(long, default_value = "flex")]
-    device: String,
-    /// Folder that the run's own folder is made in
-    #[arg(long, default_value = "runs")]
-    runs: PathBuf,
-    /// Run folder to go on with, instead of a new run
-    #[arg(long, conflicts_with_all = ["recipe", "runs"])]
-    resume: Option<PathBuf>,
-    /// Threads that load images; by default as the recipe says
-    #[arg(long)]
-    workers: Option<usize>,
-}
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            fail(error.as_ref());
-            ExitCode::FAILURE
-        }
-    }
+    train::main(&TrainProgram {
+        name: "imagenet_resnet18",
+        about: "Trains a low-bit ResNet on train/<class>/*.jpg and val/<class>/*.jpg",
+        recipe: ("shapes.toml", include_str!("../recipes/shapes.toml")),
+        data: Some(rendered),
+    })
 }
 
-#[expect(clippy::print_stderr, reason = "a program's error message")]
-fn fail(error: &dyn Error) {
-    eprintln!("error: {error}");
-}
-
-fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let options = RunOptions {
-        device: device::select(&arguments.device)?,
-        device_name: arguments.device,
-        workers: arguments.workers,
-        terminal: true,
-    };
-    let run = match &arguments.resume {
-        Some(folder) => Run::resume(folder, arguments.data.as_deref(), options)?,
-        None => {
-            let (recipe, folder) = match &arguments.recipe {
-                Some(path) => {
-                    (Recipe::read(path)?, path.parent().unwrap_or(Path::new(".")).to_owned())
-                }
-                None => (Recipe::parse(SHAPES, Path::new("shapes.toml"))?, PathBuf::from(".")),
-            };
-            let data = match arguments.data {
-                Some(data) => data,
-                None => ShapesConfig::default().render(&cache_folder())?,
-            };
-            Run::create(&arguments.runs, recipe, &folder, &data, options)?
-        }
-    };
-    let summary = run.execute().inspect_err(|_| resume_hint(run.folder()))?;
-    print(&summary, run.folder());
-    Ok(())
-}
-
-fn cache_folder() -> PathBuf {
+/// The rendered set, in the cache folder.
+fn rendered() -> Result<PathBuf, Box<dyn Error>> {
     let cache = dirs::cache_dir().unwrap_or_else(std::env::temp_dir);
-    cache.join("quant-train")
-}
-
-#[expect(clippy::print_stderr, reason = "a program's advice")]
-fn resume_hint(folder: &Path) {
-    eprintln!("to go on from the last checkpoint: --resume {}", folder.display());
-}
-
-#[expect(clippy::print_stdout, reason = "a program's result")]
-fn print(summary: &Summary, folder: &Path) {
-    if let Some(score) = summary.full_precision {
-        println!("full precision: top-1 {:.2} %, top-5 {:.2} %", score.top1, score.top5);
-    }
-    if let Some(score) = summary.quantized {
-        println!("quantized:      top-1 {:.2} %, top-5 {:.2} %", score.top1, score.top5);
-    }
-    println!(
-        "model size:     {} bytes at 32 bits, {} bytes packed",
-        summary.size_bytes_float, summary.size_bytes_packed
-    );
-    println!("run folder: {}", folder.display());
+    Ok(ShapesConfig::default().render(&cache.join("quant-train"))?)
 }

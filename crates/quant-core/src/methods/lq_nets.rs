@@ -292,12 +292,14 @@ fn gauss(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<(Vec<f64>, f6
         }
         matrix.swap(column, pivot);
         right.swap(column, pivot);
-        for row in column + 1..size {
-            let factor = matrix[row][column] / matrix[column][column];
-            for k in column..size {
-                matrix[row][k] -= factor * matrix[column][k];
+        let (done, rest) = matrix.split_at_mut(column + 1);
+        let pivot_row = &done[column];
+        for (offset, row) in rest.iter_mut().enumerate() {
+            let factor = row[column] / pivot_row[column];
+            for (x, p) in row.iter_mut().zip(pivot_row).skip(column) {
+                *x -= factor * p;
             }
-            right[row] -= factor * right[column];
+            right[column + 1 + offset] -= factor * right[column];
         }
     }
     let pivots = || (0..size).map(|index| matrix[index][index].abs());

@@ -42,7 +42,9 @@ pub trait QuantOps: Backend {
     }
 
     /// Gradients of [`clip_quantize`](Self::clip_quantize) with respect to x and, reduced over
-    /// each group, to s; `rescale` and `learned_bound` as in [`ClipQuantize`].
+    /// each group, to s. `rescale` multiplies the clamp's gradient by sqrt(elements / elements inside
+    /// the range). `learned_bound`: s has its gradient as the clamp's bound alone (the sum over elements
+    /// at or above it), not through the scaling and the division.
     #[fusion(meta = |x, clip, _grad, _steps, _signed, _rescale, _bound| (x.clone(), clip.clone()))]
     fn clip_quantize_backward(
         x: FloatTensor<Self>,

@@ -11,7 +11,7 @@ use resample::{Window, resample};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transform {
-    /// A random part of the image, of area `scale`[0]..`scale`[1] of the whole and aspect ratio
+    /// A random part of the image, of a share of its area within `scale` and aspect ratio
     /// 3/4..4/3 (log-uniform), resized to a square (Szegedy et al. 2015; as torchvision's).
     RandomResizedCrop {
         /// Side of the square.

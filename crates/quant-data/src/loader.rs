@@ -28,6 +28,8 @@ pub struct LoaderConfig {
 /// A batch of images as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
+    /// Its number in the epoch, from 0.
+    pub number: usize,
     /// `[images, 3, size, size]`, row-major.
     pub pixels: Vec<u8>,
     /// Label of every image.
@@ -163,7 +165,7 @@ impl Work {
         let start = number * size;
         let indices = &self.order[start..(start + size).min(self.order.len())];
         let mut batch =
-            Batch { pixels: Vec::new(), labels: Vec::new(), size: 0, skipped: Vec::new() };
+            Batch { number, pixels: Vec::new(), labels: Vec::new(), size: 0, skipped: Vec::new() };
         for index in indices {
             // A decoder's panic is a broken image like another.
             let image = catch_unwind(AssertUnwindSafe(|| self.sample(*index, &mut batch)));
@@ -332,6 +334,12 @@ mod tests {
         assert_eq!(batches[1].labels, [8, 11, 12, 13, 14, 15]);
         assert_eq!(batches[1].skipped.len(), 2);
         assert!(batches[1].skipped[0].contains("image 9"));
+    }
+
+    #[test]
+    fn a_batch_without_a_usable_image_is_passed_over() {
+        let batches = all(&loader(2000, &[8, 9, 10, 11, 12, 13, 14, 15], false, 2), 0, 0);
+        assert_eq!((batches[0].number, batches[1].number), (0, 2));
     }
 
     #[test]

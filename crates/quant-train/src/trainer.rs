@@ -105,7 +105,7 @@ impl<'a> Trainer<'a> {
 
     /// One optimizer step. Returns loss, right answers and number of images, still on the device.
     pub fn step(&self, mut state: TrainState, batch: Batch) -> (TrainState, StepOutput) {
-        let images_count = batch.labels.len();
+        let (number, images_count) = (batch.number, batch.labels.len());
         let (images, labels) = self.normalizer.tensors(batch, &self.device);
         let scores = state.network.forward(images);
         let right = right_answers(scores.clone().detach(), labels.clone(), 1);
@@ -115,7 +115,8 @@ impl<'a> Trainer<'a> {
         let grads = clipped_gradients(loss.backward(), &state.network, self.recipe.clip_norm);
         let rate = self.rate(&state.progress);
         state.network = state.optimizers.step(rate, state.network, grads);
-        state.progress.batch += 1;
+        // Batches without a usable image were passed over.
+        state.progress.batch = number + 1;
         state.progress.step += 1;
         (state, output)
     }
@@ -185,6 +186,8 @@ impl<'a> Trainer<'a> {
                 self.save(&state)?;
             }
         }
+        seen += pending.images;
+        pending.read_into(&mut state.progress.sums);
         if seen == 0 && first < self.train.batches() {
             // Every batch was empty: there is nothing to learn from.
             let images = self.train.dataset().len();

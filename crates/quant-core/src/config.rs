@@ -233,17 +233,19 @@ fn half() -> f64 {
 }
 
 impl QuantizerConfig {
-    /// The usual form of a method in a role: unsigned activations, signed weights and outputs, one
-    /// clipping value per tensor, plain clamp gradient, clipping value 1; LSQ with its paper's
-    /// gradient scale.
+    /// The usual form of a method in a role: unsigned activations, signed weights, outputs signed
+    /// where the method can, one clipping value per tensor, plain clamp gradient, clipping value 1;
+    /// LSQ with its paper's gradient scale.
     pub fn new(method: Method, role: Role, levels: Levels) -> Self {
         Self {
             method,
             role,
             levels,
-            range: match role {
-                Role::Activation => Range::Unsigned,
-                Role::Weight | Role::Output => Range::Signed,
+            range: match (role, method) {
+                (Role::Weight, _) => Range::Signed,
+                (Role::Output, Method::Lsq | Method::Xnor | Method::LqNets) => Range::Signed,
+                (Role::Output, Method::Fatnn) if levels == Levels::TERNARY => Range::Signed,
+                _ => Range::Unsigned,
             },
             granularity: Granularity::PerTensor,
             estimator: Estimator::default(),
@@ -296,8 +298,13 @@ impl QuantizerConfig {
         if weight && self.range == Range::Unsigned {
             return unsupported_value("range", &self.range, "weights are signed");
         }
-        if self.gamma && (self.role == Role::Activation || self.method == Method::Fatnn) {
-            let accepted = "LSQ, DoReFa and XNOR weights and outputs take a gamma";
+        let takes_gamma = match self.method {
+            Method::Lsq | Method::Dorefa => self.role != Role::Activation,
+            Method::Xnor => weight,
+            Method::Pact | Method::Fatnn | Method::LqNets => false,
+        };
+        if self.gamma && !takes_gamma {
+            let accepted = "LSQ and DoReFa weights and outputs and XNOR weights take a gamma";
             return unsupported_value("gamma", &self.gamma, accepted);
         }
         if !(0.0..=1.0).contains(&self.threshold_position) {

@@ -3,11 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use burn::tensor::{Device, Tensor};
+mod common;
+
+use burn::tensor::Device;
+use common::{host, make, tensor};
 use proptest::prelude::*;
 use quant_core::{
     Estimator, Granularity, Levels, Method, Quantizer, QuantizerConfig, Range, Role, SignScale,
-    Site, quantizer::MethodModule,
+    quantizer::MethodModule,
 };
 
 const SHAPE: [usize; 4] = [2, 4, 3, 3];
@@ -15,22 +18,6 @@ const COUNT: usize = 72;
 
 fn config(method: Method, role: Role, levels: usize) -> QuantizerConfig {
     QuantizerConfig::new(method, role, Levels::new(levels).unwrap())
-}
-
-fn make(config: &QuantizerConfig, shape: [usize; 4], device: &Device) -> Quantizer {
-    let site = match config.role {
-        Role::Weight => Site::weight("test", shape.to_vec()),
-        _ => Site::activation("test", shape[1]),
-    };
-    config.init(&site, device).unwrap()
-}
-
-fn tensor(values: &[f32], shape: [usize; 4], device: &Device) -> Tensor<4> {
-    Tensor::<1>::from_floats(values, device).reshape(shape)
-}
-
-fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter().collect()
 }
 
 /// Gradient of sum(y·grad) by the input.

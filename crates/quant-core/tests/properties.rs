@@ -3,31 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+mod common;
+
 use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
+use common::{host, make, tensor};
 use proptest::prelude::*;
 use quant_core::{
     Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
-    Quantizer, QuantizerConfig, QuantizerError, Range, Role, Site,
+    QuantizerConfig, QuantizerError, Range, Role, Site,
 };
-
-fn make(config: &QuantizerConfig, shape: [usize; 4], device: &Device) -> Quantizer {
-    let site = match config.role {
-        Role::Weight => Site::weight("test", shape.to_vec()),
-        _ => Site::activation("test", shape[1]),
-    };
-    config.init(&site, device).unwrap()
-}
-
-fn tensor(values: &[f32], shape: [usize; 4], device: &Device) -> Tensor<4> {
-    Tensor::<1>::from_floats(values, device).reshape(shape)
-}
-
-fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter().collect()
-}
 
 /// Every method in every role it has.
 fn methods() -> impl Strategy<Value = (Method, Role)> {
@@ -349,6 +336,36 @@ fn what_a_method_does_not_offer_is_refused() {
             ..QuantizerConfig::new(Method::Pact, Role::Activation, bits)
         };
         assert!(matches!(config.validate("a"), Err(QuantizerError::NotPositive { .. })));
+    }
+}
+
+#[test]
+fn the_usual_form_of_every_method_is_valid() {
+    let methods =
+        [Method::Lsq, Method::Dorefa, Method::Pact, Method::Xnor, Method::Fatnn, Method::LqNets];
+    for method in methods {
+        for role in [Role::Activation, Role::Weight, Role::Output] {
+            let levels = match method {
+                Method::Xnor => Levels::new(2).unwrap(),
+                _ => Levels::TERNARY,
+            };
+            let valid = QuantizerConfig::new(method, role, levels).validate("test");
+            assert_eq!(valid.is_ok(), (method, role) != (Method::Pact, Role::Weight), "{valid:?}");
+        }
+    }
+}
+
+#[test]
+fn a_gamma_that_would_not_be_used_is_refused() {
+    for (method, role) in [
+        (Method::Pact, Role::Output),
+        (Method::LqNets, Role::Weight),
+        (Method::Xnor, Role::Output),
+        (Method::Lsq, Role::Activation),
+    ] {
+        let gamma = QuantizerConfig { gamma: true, ..config(method, role, 4) };
+        let text = gamma.validate("test").unwrap_err().to_string();
+        assert!(text.contains("gamma"), "{text}");
     }
 }
 

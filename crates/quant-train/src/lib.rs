@@ -1,7 +1,7 @@
 //! Quantization-aware training of image classifiers on [Burn](https://burn.dev): a recipe goes in, a
 //! trained low-bit network and a report come out.
 //!
-//! - [`recipe`]: one TOML file describes one run.
+//! - [`recipe`]: one TOML file describes one run; [`quantization`]: its quantizers.
 //! - [`run`]: the run: its folder, its phases, its result; resumable at any checkpoint.
 //! - [`trainer`]: the loop of one phase. [`evaluate`]: loss, top-1, top-5.
 //! - [`schedule`], [`optimizer`]: learning rates; SGD over parameter groups, with PyTorch's
@@ -19,6 +19,7 @@ pub mod events;
 mod files;
 pub mod optimizer;
 pub mod qtool;
+pub mod quantization;
 pub mod recipe;
 pub mod run;
 pub mod schedule;

@@ -50,8 +50,6 @@ pub struct Fatnn {
     #[module(skip)]
     signed: bool,
     #[module(skip)]
-    steps: f32,
-    #[module(skip)]
     gradient_scale: f32,
     #[module(skip)]
     normalization: crate::Normalization,
@@ -80,7 +78,6 @@ impl Fatnn {
             alpha2: (pieces > 2).then(alpha),
             basis: config.closed_form.then(basis),
             signed: config.range == Range::Signed,
-            steps: config.levels.steps(),
             gradient_scale: gradient_scale as f32,
             normalization: config.normalization,
             grouping,
@@ -127,7 +124,6 @@ impl Fatnn {
             None => Tensor::ones([1], device),
         };
         let grouping = self.grouping;
-        // In units of one level: code/n·n.
         Affine { steps: 1.0, multiplier: 1.0, offset, scale, gamma: None, grouping }
     }
 }

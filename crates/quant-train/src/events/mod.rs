@@ -4,8 +4,8 @@ pub mod report;
 mod terminal;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Write},
+    fs::{self, File, OpenOptions},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -121,12 +121,14 @@ impl Events {
     /// # Errors
     /// [`TrainError::Io`] where the log cannot be opened.
     pub fn open(path: &Path, terminal: bool) -> Result<Self, TrainError> {
+        // A line that was cut off must not take the next one with it.
+        let cut_off = fs::read(path).is_ok_and(|log| log.last().is_some_and(|last| *last != b'\n'));
         let log = OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self {
-            path: path.to_owned(),
-            log: log.map_err(TrainError::io(path))?,
-            terminal: terminal.then(Terminal::default),
-        })
+        let mut log = log.map_err(TrainError::io(path))?;
+        if cut_off {
+            log.write_all(b"\n").map_err(TrainError::io(path))?;
+        }
+        Ok(Self { path: path.to_owned(), log, terminal: terminal.then(Terminal::default) })
     }
 
     /// Logs and shows an event.
@@ -149,11 +151,22 @@ impl Events {
 /// # Errors
 /// [`TrainError::Io`] where the log cannot be read.
 pub fn read_log(path: &Path) -> Result<Vec<Event>, TrainError> {
-    let file = File::open(path).map_err(TrainError::io(path))?;
-    let mut events = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(TrainError::io(path))?;
-        events.extend(serde_json::from_str::<Event>(&line));
+    let log = fs::read(path).map_err(TrainError::io(path))?;
+    let events = log.split(|byte| *byte == b'\n').map(serde_json::from_slice);
+    Ok(events.filter_map(Result::ok).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_cut_off_costs_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        fs::write(&path, b"{\"event\":\"warning\",\"message\":\"\xc3").unwrap();
+        let event = Event::Warning { message: "after".into() };
+        Events::open(&path, false).unwrap().emit(&event).unwrap();
+        assert_eq!(read_log(&path).unwrap(), [event]);
     }
-    Ok(events)
 }

@@ -1,27 +1,68 @@
-//! Initial clipping values from data.
+//! Initial parameters from data.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    config::{QuantizerConfig, Range},
-    site::Grouping,
-};
+use crate::{error::QuantizerError, site::Grouping, staircase::Staircase};
 
 /// How a clipping value is found from samples x.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Calibration {
-    /// The value, out of 100 up to the largest magnitude, with the least squared error.
+    /// The value, out of 100 up to the extremes, with the least squared error.
     #[default]
     SquaredError,
     /// LSQ's step 2·mean|x|/sqrt(Qp) (Esser et al. 2020, section 2.1), as a clipping value:
-    /// 2·mean|x|·sqrt(Qp), with Qp = n (unsigned) or n/2 (signed).
+    /// 2·mean|x|·sqrt(Qp), with Qp the number of levels above 0 (n/2 where they are even in number and
+    /// symmetric).
     MeanMagnitude,
-    /// The largest magnitude.
-    Largest,
+    /// The extremes: the least range that holds all samples, as far as its signs allow.
+    MinMax,
+    /// The least range that holds this part of the samples.
+    Percentile(Percentile),
+}
+
+/// A percentage, above 0 up to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Percentile(f64);
+
+impl Percentile {
+    /// `percent`, such as 99.9.
+    ///
+    /// # Errors
+    /// [`QuantizerError::Option`] unless it is above 0 and at most 100.
+    pub fn new(percent: f64) -> Result<Self, QuantizerError> {
+        match percent > 0.0 && percent <= 100.0 {
+            true => Ok(Self(percent)),
+            false => Err(QuantizerError::Option {
+                option: "percentile".into(),
+                value: percent.to_string(),
+                accepted: "above 0, at most 100",
+            }),
+        }
+    }
+
+    /// The percentage.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Percentile {
+    type Error = QuantizerError;
+
+    fn try_from(percent: f64) -> Result<Self, QuantizerError> {
+        Self::new(percent)
+    }
+}
+
+impl From<Percentile> for f64 {
+    fn from(percentile: Percentile) -> f64 {
+        percentile.0
+    }
 }
 
 /// What a calibration did to one quantizer.
@@ -31,13 +72,16 @@ pub struct CalibrationInfo {
     pub layer: String,
     /// How.
     pub calibration: Calibration,
-    /// Elements seen.
+    /// Finite elements seen.
     pub elements: u64,
-    /// Clipping values before, per group.
+    /// The parameter that `before` and `after` show: the clipping value or step size, if it has one.
+    pub parameter: String,
+    /// Its values before, per group.
     pub before: Vec<f32>,
-    /// Clipping values after, per group.
+    /// Its values after, per group.
     pub after: Vec<f32>,
-    /// Squared quantization error over squared input, before: 0 is perfect, 1 is all zeros.
+    /// Squared quantization error over squared input, before: 0 is perfect, 1 is all zeros. Inputs are
+    /// taken as normalised, where the method does that.
     pub error_before: f64,
     /// The same after.
     pub error_after: f64,
@@ -46,18 +90,26 @@ pub struct CalibrationInfo {
 /// Samples kept per group for the squared error.
 const SAMPLES: usize = 8192;
 
-/// What was seen of one group.
-#[derive(Debug, Clone, Default)]
-struct GroupSamples {
-    elements: u64,
+/// What was seen of one group: of its finite elements.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupSamples {
+    pub(crate) elements: u64,
+    pub(crate) lowest: f32,
+    pub(crate) highest: f32,
     sum: f64,
-    largest: f32,
     kept: Vec<f32>,
+}
+
+impl Default for GroupSamples {
+    fn default() -> Self {
+        let (lowest, highest) = (f32::INFINITY, f32::NEG_INFINITY);
+        Self { elements: 0, lowest, highest, sum: 0.0, kept: Vec::new() }
+    }
 }
 
 /// What was seen while observing.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Samples(Vec<GroupSamples>);
+pub(crate) struct Samples(pub(crate) Vec<GroupSamples>);
 
 /// Gathers statistics inside `forward`, which borrows the quantizer immutably. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -108,17 +160,19 @@ impl Observer {
         };
     }
 
-    /// Takes note of `x`; whether it is to pass through unquantized.
+    /// Takes note of `x`, of which the method is `presented` something; whether it is to pass through
+    /// unquantized.
     pub(crate) fn passes<const D: usize>(
         &self,
         x: &Tensor<D>,
+        presented: impl FnOnce() -> Tensor<D>,
         grouping: Grouping,
         training: bool,
     ) -> bool {
         match &mut *self.state() {
             State::Idle => false,
             State::Observing { samples, pass } => {
-                samples.add(x, grouping);
+                samples.add(&presented(), grouping);
                 *pass
             }
             State::WarmUp { largest, .. } => {
@@ -148,6 +202,13 @@ impl Observer {
 }
 
 impl Samples {
+    /// Those of one tensor.
+    pub(crate) fn of<const D: usize>(x: &Tensor<D>, grouping: Grouping) -> Self {
+        let mut samples = Self::default();
+        samples.add(x, grouping);
+        samples
+    }
+
     /// All samples that were kept, at most 8192 per group.
     pub(crate) fn values(self) -> Vec<f32> {
         self.0.into_iter().flat_map(|group| group.kept).collect()
@@ -160,84 +221,89 @@ impl Samples {
         // An odd stride visits all positions of images with even sides.
         let stride = (values.len() / groups / (SAMPLES / 4)).max(1) | 1;
         for (row, values) in values.chunks(inner.max(1)).enumerate() {
-            let group = &mut self.0[row % groups];
-            group.elements += values.len() as u64;
-            group.sum += values.iter().map(|x| f64::from(x.abs())).sum::<f64>();
-            group.largest = values.iter().fold(group.largest, |max, x| max.max(x.abs()));
-            group.kept.extend(values.iter().step_by(stride));
-            while group.kept.len() > SAMPLES {
-                let mut index = 0;
-                group.kept.retain(|_| {
-                    index += 1;
-                    index % 2 == 1
-                });
-            }
+            self.0[row % groups].add(values, stride);
         }
     }
 
-    pub(crate) fn calibrate(
-        &self,
-        config: &QuantizerConfig,
-        layer: &str,
-        calibration: Calibration,
-        before: Vec<f32>,
-    ) -> CalibrationInfo {
-        let (steps, range) = (config.levels.steps(), config.range);
-        let after: Vec<f32> = self
-            .0
-            .iter()
-            .zip(&before)
-            .map(|(group, before)| {
-                let clip = match calibration {
-                    Calibration::Largest => group.largest,
-                    Calibration::MeanMagnitude => {
-                        let positive = if range == Range::Signed { steps / 2.0 } else { steps };
-                        (2.0 * group.sum / group.elements as f64) as f32 * positive.sqrt()
-                    }
-                    Calibration::SquaredError => group.least_error(steps, range),
-                };
-                // A group of zeros says nothing about its scale.
-                if clip > 0.0 && clip.is_finite() { clip } else { *before }
-            })
-            .collect();
-        let error = |clips: &[f32]| {
-            let energy: f64 = self.0.iter().flat_map(|g| &g.kept).map(|x| square(*x)).sum();
-            let groups = self.0.iter().zip(clips);
-            let error: f64 = groups.map(|(group, clip)| group.error(*clip, steps, range)).sum();
-            if energy > 0.0 { error / energy } else { 0.0 }
-        };
-        CalibrationInfo {
-            layer: layer.to_owned(),
-            calibration,
-            elements: self.0.iter().map(|group| group.elements).sum(),
-            error_before: error(&before),
-            error_after: error(&after),
-            before,
-            after,
-        }
+    /// Squared error of the staircases over squared input.
+    pub(crate) fn relative_error(&self, staircases: &[Staircase]) -> f64 {
+        let energy: f64 = self.0.iter().flat_map(GroupSamples::kept).map(square).sum();
+        let groups = self.0.iter().zip(staircases);
+        let error: f64 = groups.map(|(group, staircase)| group.error(staircase)).sum();
+        if energy > 0.0 { error / energy } else { 0.0 }
     }
 }
 
 impl GroupSamples {
-    fn error(&self, clip: f32, steps: f32, range: Range) -> f64 {
-        let quantize = |x: f32| match range {
-            Range::Unsigned => ((x / clip).clamp(0.0, 1.0) * steps).round_ties_even() / steps,
-            Range::Signed => {
-                let u = ((x / clip).clamp(-1.0, 1.0) + 1.0) / 2.0;
-                2.0 * (u * steps).round_ties_even() / steps - 1.0
-            }
-        };
-        self.kept.iter().map(|x| square(x - quantize(*x) * clip)).sum()
+    fn add(&mut self, values: &[f32], stride: usize) {
+        let finite = || values.iter().copied().filter(|x| x.is_finite());
+        self.elements += finite().count() as u64;
+        self.sum += finite().map(|x| f64::from(x.abs())).sum::<f64>();
+        self.lowest = finite().fold(self.lowest, f32::min);
+        self.highest = finite().fold(self.highest, f32::max);
+        self.kept.extend(values.iter().step_by(stride).filter(|x| x.is_finite()));
+        while self.kept.len() > SAMPLES {
+            let mut index = 0;
+            self.kept.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+        }
     }
 
-    fn least_error(&self, steps: f32, range: Range) -> f32 {
-        (1..=100)
-            .map(|part| self.largest * part as f32 / 100.0)
-            .filter(|clip| *clip > 0.0)
-            .map(|clip| (clip, self.error(clip, steps, range)))
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-            .map_or(0.0, |(clip, _)| clip)
+    pub(crate) fn kept(&self) -> impl Iterator<Item = f32> {
+        self.kept.iter().copied()
     }
+
+    pub(crate) fn mean_magnitude(&self) -> f32 {
+        (self.sum / self.elements.max(1) as f64) as f32
+    }
+
+    pub(crate) fn largest_magnitude(&self) -> f32 {
+        self.highest.max(-self.lowest).max(0.0)
+    }
+
+    /// The sample that `percent` of them do not exceed.
+    pub(crate) fn quantile(&self, percent: f64) -> f32 {
+        quantile(self.kept.clone(), percent)
+    }
+
+    /// Sum of squared errors of the kept samples.
+    pub(crate) fn error(&self, staircase: &Staircase) -> f64 {
+        self.kept().map(|x| square(x - staircase.value(x))).sum()
+    }
+
+    /// The clipping value for a quantizer that does `unit` at clipping value 1 and has `steps` levels
+    /// above 0. `None` where the samples have nothing within its signs.
+    pub(crate) fn clipping_value(
+        &self,
+        calibration: Calibration,
+        unit: &Staircase,
+        steps: f32,
+    ) -> Option<f32> {
+        let largest = unit.needs(self.lowest).max(unit.needs(self.highest));
+        let clip = match calibration {
+            _ if self.elements == 0 => return None,
+            Calibration::MinMax => largest,
+            Calibration::Percentile(percent) => {
+                quantile(self.kept().map(|x| unit.needs(x)).collect(), percent.get())
+            }
+            Calibration::MeanMagnitude => 2.0 * self.mean_magnitude() * steps.sqrt(),
+            Calibration::SquaredError => (1..=100)
+                .map(|part| largest * part as f32 / 100.0)
+                .filter(|clip| *clip > 0.0)
+                .map(|clip| (clip, self.error(&unit.scaled(clip))))
+                .min_by(|a, b| a.1.total_cmp(&b.1))
+                .map_or(0.0, |(clip, _)| clip),
+        };
+        (clip > 0.0 && clip.is_finite()).then_some(clip)
+    }
+}
+
+fn quantile(mut values: Vec<f32>, percent: f64) -> f32 {
+    values.sort_by(f32::total_cmp);
+    let rank = (percent / 100.0 * values.len() as f64).ceil() as usize;
+    values.get(rank.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(0.0)
 }
 
 fn square(x: f32) -> f64 {

@@ -2,7 +2,11 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::{config::Levels, normalize::Restore, site::Grouping};
+use crate::{
+    config::Levels,
+    normalize::{Restore, add_per_group},
+    site::Grouping,
+};
 
 /// The codes of a tensor, and what they stand for.
 ///
@@ -42,7 +46,7 @@ impl<const D: usize> Codes<D> {
             }
             Decoding::Table(table) => {
                 let values = table.values(self.codes);
-                table.restore.apply(values, table.grouping)
+                table.restore.apply(values)
             }
         }
     }
@@ -62,8 +66,8 @@ impl<const D: usize> Decoding<D> {
     }
 }
 
-/// A code's value: (`multiplier`·(code/`steps`) + `offset`)·`scale`\[g\], times `gamma`\[g\] where
-/// there is one, g being the element's group.
+/// A code's value: (`multiplier`·(code/`steps`) + `offset`)·`scale`\[g\], times `gamma`\[g\] and plus
+/// `shift`\[g\] where there is one, g being the element's group; then a normalisation is undone.
 ///
 /// Rounded in this order, which is the one the quantizers train with. The step size is
 /// `multiplier`·`scale`/`steps`; multiplier and offset are integers for all methods but DoReFa
@@ -78,19 +82,27 @@ pub struct Affine {
     pub offset: f32,
     /// Scale per group, `[groups]`, or one for all.
     pub scale: Tensor<1>,
+    /// What is added in the end, per group, `[groups]`.
+    pub shift: Option<Tensor<1>>,
     /// Learned factor per group, `[groups]`.
     pub gamma: Option<Tensor<1>>,
     pub(crate) grouping: Grouping,
+    pub(crate) restore: Restore,
 }
 
 impl Affine {
     /// The values of codes that are given as floats.
     pub(crate) fn values<const D: usize>(&self, codes: Tensor<D>) -> Tensor<D> {
         let values = self.scaled(self.units(codes));
-        match &self.gamma {
+        let values = match &self.gamma {
             None => values,
             Some(gamma) => per_group(values, gamma, self.grouping),
-        }
+        };
+        let values = match &self.shift {
+            None => values,
+            Some(shift) => add_per_group(values, shift, self.grouping),
+        };
+        self.restore.apply(values)
     }
 
     /// Values in units of the scale.
@@ -104,7 +116,7 @@ impl Affine {
         per_group(units, &self.scale, self.grouping)
     }
 
-    /// All values, `[groups, levels]`, ascending for positive scales.
+    /// All values, `[groups, levels]`, ascending for positive scales; of normalised weights.
     pub fn table(&self, levels: Levels) -> Tensor<2> {
         let groups = self.grouping.groups;
         let codes = Tensor::<1, Int>::arange(0..levels.count() as i64, &self.scale.device());
@@ -114,9 +126,13 @@ impl Affine {
             false => factor.clone().reshape([1, 1]).repeat_dim(0, groups),
         };
         let values = self.units(codes) * column(&self.scale);
-        match &self.gamma {
+        let values = match &self.gamma {
             None => values,
             Some(gamma) => values * column(gamma),
+        };
+        match &self.shift {
+            None => values,
+            Some(shift) => values + column(shift),
         }
     }
 }

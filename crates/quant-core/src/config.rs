@@ -22,12 +22,21 @@ pub enum Role {
     Output,
 }
 
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 3] = [Role::Activation, Role::Weight, Role::Output];
+}
+
 /// The formula.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Learned step size quantization ([`crate::methods::lsq`]).
+    /// Learned step size quantization by its clipping value ([`crate::methods::lsq`]).
     Lsq,
+    /// The same as in its paper, by its step size ([`crate::methods::lsq_step`]).
+    LsqStep,
+    /// LSQ+ with a learned offset ([`crate::methods::lsq_plus`]).
+    LsqPlus,
     /// DoReFa-Net ([`crate::methods::dorefa`]).
     Dorefa,
     /// Parameterized clipping activation ([`crate::methods::pact`]).
@@ -38,6 +47,29 @@ pub enum Method {
     Fatnn,
     /// LQ-Nets' learned basis ([`crate::methods::lq_nets`]).
     LqNets,
+    /// Trained ternary quantization ([`crate::methods::ttq`]).
+    Ttq,
+    /// Additive powers of two ([`crate::methods::apot`]).
+    Apot,
+    /// N2UQ's learned thresholds with evenly spaced outputs ([`crate::methods::n2uq`]).
+    N2uq,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Method; 11] = [
+        Method::Lsq,
+        Method::LsqStep,
+        Method::LsqPlus,
+        Method::Dorefa,
+        Method::Pact,
+        Method::Xnor,
+        Method::Fatnn,
+        Method::LqNets,
+        Method::Ttq,
+        Method::Apot,
+        Method::N2uq,
+    ];
 }
 
 /// Number of values a quantizer can take: 2 to 256.
@@ -138,7 +170,8 @@ pub enum Normalization {
     /// None.
     #[default]
     None,
-    /// (w - mean)/std per group, both taken as constants, for good.
+    /// (w - mean)/std per group, both taken as constants, for good or until
+    /// [`QuantizerConfig::restore_normalization`].
     VarMean,
     /// Weights: w - mean per group; activations: divided by their image's mean. Undone after
     /// quantizing (LQ-Nets).
@@ -195,22 +228,40 @@ pub struct QuantizerConfig {
     /// Scale of the clipping value's gradient.
     #[serde(default)]
     pub gradient_scale: GradientScale,
-    /// Initial clipping value (LSQ, PACT), fixed clipping value (DoReFa activation), or the divisor
-    /// of the rounding grid (DoReFa weight): B in the formulas, above 0.
+    /// Factor d of the estimator `ewgs`, 0 or more.
+    #[serde(default = "thousandth")]
+    pub ewgs_factor: f64,
+    /// Initial clipping value (LSQ, LSQ+ and APoT, of which step sizes are fractions; PACT; N2UQ's top
+    /// threshold), fixed clipping value (DoReFa activation), or the divisor of the rounding grid (DoReFa
+    /// weight): B in the formulas, above 0.
     #[serde(default = "one")]
     pub boundary: f64,
     /// Normalisation of a weight before it is quantized.
     #[serde(default)]
     pub normalization: Normalization,
+    /// Whether the normalisation is over the whole weight, whatever the granularity.
+    #[serde(default)]
+    pub independent_norm: bool,
+    /// Whether a `var-mean` normalised weight is multiplied by its standard deviation again after
+    /// quantizing. The mean stays subtracted, so that the levels stay symmetric.
+    #[serde(default)]
+    pub restore_normalization: bool,
     /// Groups that do not fit fall back as in the reference implementation: to one per output channel
     /// of a convolution's weight, else to one; weights of linear layers have one. For imported
-    /// configurations.
+    /// configurations; [`crate::Quantizer::group_fallback`] tells where it happened.
     #[serde(default)]
     pub group_fallback: bool,
     /// Scale of XNOR activations.
     #[serde(default)]
     pub sign_scale: SignScale,
-    /// Whether FATNN's values are multiplied by a running least squares factor.
+    /// Whether XNOR activations learn where their sign changes, per group, initially at 0 (ReActNet's
+    /// RSign).
+    #[serde(default)]
+    pub shift: bool,
+    /// Initial slope of FATNN's pieces: of weights; over the boundary, of activations. Above 0.
+    #[serde(default = "half")]
+    pub initial_slope: f64,
+    /// Whether FATNN's values are multiplied by a least squares factor.
     #[serde(default)]
     pub closed_form: bool,
     /// Where LQ-Nets' thresholds lie between two levels: 0 at the upper, 1 at the lower.
@@ -219,9 +270,20 @@ pub struct QuantizerConfig {
     /// Whether LQ-Nets' basis is the running mean of all solutions, instead of a moving average.
     #[serde(default)]
     pub running_mean_basis: bool,
+    /// TTQ's thresholds, in units of a group's largest magnitude: 0 to below 1.
+    #[serde(default = "twentieth")]
+    pub ternary_threshold: f64,
     /// Whether the quantized value is multiplied by a learned factor per group, initially 1.
     #[serde(default)]
     pub gamma: bool,
+}
+
+fn thousandth() -> f64 {
+    1e-3
+}
+
+fn twentieth() -> f64 {
+    0.05
 }
 
 fn one() -> f64 {
@@ -235,158 +297,46 @@ fn half() -> f64 {
 impl QuantizerConfig {
     /// The usual form of a method in a role: unsigned activations, signed weights, outputs signed
     /// where the method can, one clipping value per tensor, plain clamp gradient, clipping value 1;
-    /// LSQ with its paper's gradient scale.
+    /// LSQ's family with its paper's gradient scale, APoT's weights with their normalisation.
     pub fn new(method: Method, role: Role, levels: Levels) -> Self {
+        use Method::{Apot, Fatnn, LqNets, Lsq, LsqPlus, LsqStep, Xnor};
         Self {
             method,
             role,
             levels,
             range: match (role, method) {
                 (Role::Weight, _) => Range::Signed,
-                (Role::Output, Method::Lsq | Method::Xnor | Method::LqNets) => Range::Signed,
-                (Role::Output, Method::Fatnn) if levels == Levels::TERNARY => Range::Signed,
+                (Role::Output, Lsq | LsqStep | Xnor | LqNets | Apot) => Range::Signed,
+                (Role::Output, Fatnn) if levels == Levels::TERNARY => Range::Signed,
                 _ => Range::Unsigned,
             },
             granularity: Granularity::PerTensor,
             estimator: Estimator::default(),
             gradient_scale: GradientScale {
                 rule: match method {
-                    Method::Lsq => GradientScaleRule::Lsq,
+                    Lsq | LsqStep | LsqPlus => GradientScaleRule::Lsq,
                     _ => GradientScaleRule::None,
                 },
                 ..GradientScale::default()
             },
+            ewgs_factor: thousandth(),
             boundary: 1.0,
-            normalization: Normalization::None,
+            normalization: match (method, role) {
+                (Apot, Role::Weight) => Normalization::VarMean,
+                _ => Normalization::None,
+            },
+            independent_norm: false,
+            restore_normalization: false,
             group_fallback: false,
             sign_scale: SignScale::None,
+            shift: false,
+            initial_slope: half(),
             closed_form: false,
-            threshold_position: 0.5,
+            threshold_position: half(),
             running_mean_basis: false,
+            ternary_threshold: twentieth(),
             gamma: false,
         }
-    }
-
-    /// Checks that the fields go together. [`init`](Self::init) calls it.
-    ///
-    /// # Errors
-    /// [`QuantizerError::Unsupported`] and [`QuantizerError::NotPositive`], with `layer` in the
-    /// message.
-    pub fn validate(&self, layer: &str) -> Result<(), QuantizerError> {
-        let unsupported = |field, value: String, accepted| {
-            Err(QuantizerError::Unsupported {
-                layer: layer.to_owned(),
-                field,
-                value,
-                method: self.method,
-                role: self.role,
-                accepted,
-            })
-        };
-        for (field, value) in
-            [("boundary", self.boundary), ("gradient_scale.factor", self.gradient_scale.factor)]
-        {
-            if !(value.is_finite() && value > 0.0) {
-                let layer = layer.to_owned();
-                return Err(QuantizerError::NotPositive { layer, field, value });
-            }
-        }
-        let weight = self.role == Role::Weight;
-        let unsupported_value = |field, value: &dyn std::fmt::Debug, accepted| {
-            unsupported(field, format!("{value:?}"), accepted)
-        };
-        if weight && self.range == Range::Unsigned {
-            return unsupported_value("range", &self.range, "weights are signed");
-        }
-        let takes_gamma = match self.method {
-            Method::Lsq | Method::Dorefa => self.role != Role::Activation,
-            Method::Xnor => weight,
-            Method::Pact | Method::Fatnn | Method::LqNets => false,
-        };
-        if self.gamma && !takes_gamma {
-            let accepted = "LSQ and DoReFa weights and outputs and XNOR weights take a gamma";
-            return unsupported_value("gamma", &self.gamma, accepted);
-        }
-        if !(0.0..=1.0).contains(&self.threshold_position) {
-            return unsupported_value("threshold_position", &self.threshold_position, "0 to 1");
-        }
-        if self.sign_scale != SignScale::None && (weight || self.method != Method::Xnor) {
-            return unsupported_value("sign_scale", &self.sign_scale, "only XNOR activations");
-        }
-        if self.closed_form
-            && (self.method != Method::Fatnn || self.granularity != Granularity::PerTensor)
-        {
-            let accepted = "only FATNN, per tensor";
-            return unsupported_value("closed_form", &self.closed_form, accepted);
-        }
-        let accepted = match self.method {
-            Method::LqNets => "none, mean, var or (weights) mean-var",
-            _ => "none or (weights) var-mean",
-        };
-        let normalization = match (self.method, self.normalization) {
-            (_, Normalization::None) => true,
-            (Method::LqNets, Normalization::Mean | Normalization::Var) => true,
-            (Method::LqNets, Normalization::MeanVar) => weight,
-            (Method::LqNets, Normalization::VarMean) => false,
-            (_, Normalization::VarMean) => weight,
-            _ => false,
-        };
-        if !normalization {
-            return unsupported_value("normalization", &self.normalization, accepted);
-        }
-        let sign = self.method == Method::Xnor;
-        let estimator = match self.estimator {
-            Estimator::Clipped => true,
-            Estimator::SteScale => self.method == Method::Lsq,
-            Estimator::Identity | Estimator::Triangle => sign,
-        };
-        if !estimator {
-            let accepted = match self.method {
-                Method::Xnor => "clipped, identity or triangle",
-                Method::Lsq => "clipped or ste-scale",
-                _ => "clipped",
-            };
-            return unsupported_value("estimator", &self.estimator, accepted);
-        }
-        let (levels, per_tensor) = (self.levels.count(), Granularity::PerTensor);
-        match self.method {
-            Method::Lsq => {}
-            Method::Pact if weight => {
-                return unsupported("method", "pact".into(), "PACT's weights are DoReFa weights");
-            }
-            Method::Xnor => {
-                if levels != 2 {
-                    return unsupported_value("levels", &levels, "2");
-                }
-                if !weight && self.granularity != per_tensor {
-                    return unsupported_value("granularity", &self.granularity, "per-tensor");
-                }
-            }
-            Method::Fatnn => {
-                let signed = self.range == Range::Signed;
-                if signed && levels != 3 {
-                    return unsupported_value("levels", &levels, "3 where signed, as weights are");
-                }
-                if !(2..=4).contains(&levels) {
-                    return unsupported_value("levels", &levels, "2, 3 or 4");
-                }
-            }
-            Method::LqNets => {
-                if levels != 3 && !levels.is_power_of_two() {
-                    return unsupported_value("levels", &levels, "3 or a power of two");
-                }
-            }
-            Method::Dorefa | Method::Pact => {
-                if !weight && self.range == Range::Signed {
-                    return unsupported_value("range", &self.range, "unsigned");
-                }
-                let grouped = weight && (self.gamma || self.normalization != Normalization::None);
-                if self.granularity != per_tensor && !grouped {
-                    return unsupported_value("granularity", &self.granularity, "per-tensor");
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Makes the quantizer of this configuration at `site`.

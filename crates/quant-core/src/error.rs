@@ -14,7 +14,8 @@ pub enum QuantizerError {
     },
     /// The method does not offer this combination.
     #[error(
-        "{layer}: {field} = {value} does not go with {method:?} as {role:?} quantizer: {accepted}"
+        "{layer}: {field} = {value} does not go with {method:?} as {role:?} quantizer; the nearest \
+         possible: {nearest}"
     )]
     Unsupported {
         /// Name of the layer.
@@ -27,8 +28,8 @@ pub enum QuantizerError {
         method: Method,
         /// The role it was combined with.
         role: Role,
-        /// What would work.
-        accepted: &'static str,
+        /// The fields to change, and what to, for the nearest configuration that works.
+        nearest: String,
     },
     /// A numeric field is not a positive finite number.
     #[error("{layer}: {field} = {value}: expected a finite number above 0")]
@@ -79,6 +80,20 @@ pub enum QuantizerError {
         group: usize,
         /// Its value.
         value: f32,
+    },
+    /// The number of levels of a quantizer cannot change while it trains.
+    #[error("{layer}: {method:?} cannot go from {from} to {to} levels: {reason}")]
+    LevelChange {
+        /// Name of the layer.
+        layer: String,
+        /// Its method.
+        method: Method,
+        /// Its levels.
+        from: usize,
+        /// The levels asked for.
+        to: usize,
+        /// Why not.
+        reason: String,
     },
     /// An option of another program's command line has no counterpart.
     #[error("option {option} = {value:?}: {accepted}")]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{QuantizerConfig, Range},
+    config::{Method, QuantizerConfig, Range},
     site::Site,
 };
 
@@ -23,6 +23,12 @@ pub enum Estimator {
     SteScale,
     /// 1 everywhere: the straight-through estimator. Of signs only.
     Identity,
+    /// Element-wise gradient scaling (Lee et al., "Network Quantization with Element-wise Gradient
+    /// Scaling", CVPR 2021) of the rounding inside a clipped range: with the clipped value u
+    /// in 0..1, its level q and the incoming gradient g, g·(1 + d·sign(g)·(u - q)); d is
+    /// [`QuantizerConfig::ewgs_factor`]. Values that would rather move on are pushed, values about to
+    /// settle are held. It depends on the incoming gradient: no surrogate has this derivative.
+    Ewgs,
     /// (2 - 2|x|)·\[-1 < x < 1\], the derivative of a quadratic approximation (Bi-Real Net, Liu et
     /// al. 2018). Of signs only.
     Triangle,
@@ -40,11 +46,12 @@ pub enum Estimator {
 /// | `scale-fan` | a/sqrt(fan) |
 /// | `element-scale` | sqrt(M)·a |
 /// | `scale-element` | a/sqrt(M) |
-/// | `lsq` | c²/sqrt(N·c) |
+/// | `lsq` | c²/sqrt(N·c); of step sizes 1/sqrt(N·Qp) |
 ///
-/// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2), which learns the step
-/// size; c = Qp steps make the clipping value (n unsigned, n/2 signed), so that its gradient is 1/c of
-/// the step size's and has to move it c times as far: hence c². N counts the features of one image.
+/// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2). Methods that learn the
+/// step size (`lsq-step`, `lsq-plus`) use it as it is. Of those that learn a clipping value, c = Qp steps
+/// make it (n unsigned, n/2 signed), so that its gradient is 1/c of the step size's and has to move it c
+/// times as far: hence c². N counts the features of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientScale {
@@ -78,8 +85,17 @@ pub enum GradientScaleRule {
     ElementScale,
     /// a/sqrt(M).
     ScaleElement,
-    /// c²/sqrt(N·c): the LSQ paper's.
+    /// c²/sqrt(N·c), or 1/sqrt(N·Qp): the LSQ paper's.
     Lsq,
+}
+
+/// Qp, the highest level in units of the step size: n, or signed with one level more below 0 than above
+/// where they are even in number.
+pub(crate) fn positive_steps(n: f32, range: Range) -> f32 {
+    match range {
+        Range::Unsigned => n,
+        Range::Signed => (n / 2.0).floor(),
+    }
 }
 
 impl GradientScale {
@@ -95,10 +111,18 @@ impl GradientScale {
             GradientScaleRule::ElementScale => elements * self.factor,
             GradientScaleRule::ScaleElement => self.factor / elements,
             GradientScaleRule::Lsq => {
-                let steps = f64::from(config.levels.steps());
-                let steps = if config.range == Range::Signed { steps / 2.0 } else { steps };
                 let features = site.features() as f64 / groups as f64;
-                steps * steps / (features * steps).sqrt()
+                let n = config.levels.steps();
+                match (config.method, config.range) {
+                    (Method::LsqStep | Method::LsqPlus, range) => {
+                        1.0 / (features * f64::from(positive_steps(n, range))).sqrt()
+                    }
+                    (_, range) => {
+                        let n = f64::from(n);
+                        let steps = if range == Range::Signed { n / 2.0 } else { n };
+                        steps * steps / (features * steps).sqrt()
+                    }
+                }
             }
         };
         match self.skip_integer_one && scale.trunc() == 1.0 {
@@ -111,7 +135,7 @@ impl GradientScale {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Levels, Method, Role};
+    use crate::config::{Levels, Role};
 
     /// A weight with fan 9 and 36 elements, 4 levels; an activation with 4 channels of 9 positions in
     /// batches of 2.

@@ -14,14 +14,21 @@
 //! | gradient scale of the clipping value | [`GradientScale`] |
 //! | calibration: initial values from data | [`Calibration`] |
 //!
-//! | method | activations | weights | outputs | learns |
-//! |---|---|---|---|---|
-//! | [LSQ](methods::lsq) | yes | yes | yes | clipping value per group |
-//! | [DoReFa](methods::dorefa) | yes | yes | yes | nothing |
-//! | [PACT](methods::pact) | yes | as DoReFa | yes | clipping value |
-//! | [XNOR](methods::xnor) | yes | yes | yes | factor per group, if asked |
-//! | [FATNN](methods::fatnn) | yes | ternary | yes | thresholds per group |
-//! | [LQ-Nets](methods::lq_nets) | yes | yes | yes | basis per group, without gradient |
+//! | method | activations, outputs | weights | learns |
+//! |---|---|---|---|
+//! | [LSQ](methods::lsq) | yes | yes | clipping value |
+//! | [LSQ as in its paper](methods::lsq_step) | yes | yes | step size |
+//! | [LSQ+](methods::lsq_plus) | yes | as LSQ | step size, offset |
+//! | [PACT](methods::pact) | yes | as DoReFa | clipping value |
+//! | [DoReFa](methods::dorefa) | yes | yes | nothing |
+//! | [APoT](methods::apot) | yes | yes | clipping value |
+//! | [N2UQ](methods::n2uq) | yes | yes | thresholds; clipping value |
+//! | [LQ-Nets](methods::lq_nets) | yes | yes | basis, without gradient |
+//! | [FATNN](methods::fatnn) | up to 4 levels | ternary | thresholds |
+//! | [TTQ](methods::ttq) | no | ternary | positive and negative value |
+//! | [XNOR](methods::xnor) | binary | binary | shift, factor, if asked |
+//!
+//! [`capability::table`] says which options go with which, and is what configurations are checked by.
 //!
 //! Quantize a tensor and train through it:
 //!
@@ -51,7 +58,9 @@
 //! Backends are features: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`. None is on by
 //! default. Turn them on here rather than on Burn: the operations of this crate need to know.
 
+mod aids;
 pub mod calibrate;
+pub mod capability;
 pub mod codes;
 pub mod config;
 pub mod error;
@@ -63,8 +72,10 @@ pub mod qtool;
 pub mod quantizer;
 pub mod reparameterize;
 pub mod site;
+mod staircase;
 
-pub use calibrate::{Calibration, CalibrationInfo};
+pub use aids::{LevelChange, Probe, QuantizationLoss, Rescaled};
+pub use calibrate::{Calibration, CalibrationInfo, Percentile};
 pub use codes::{Affine, Codes, Decoding, Table};
 pub use config::{
     Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale,
@@ -73,4 +84,5 @@ pub use error::QuantizerError;
 pub use gradient::{Estimator, GradientScale, GradientScaleRule};
 pub use quantizer::Quantizer;
 pub use reparameterize::quantize_weights;
-pub use site::Site;
+pub use site::{GroupFallback, Site};
+pub use staircase::Staircase;

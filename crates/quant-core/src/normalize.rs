@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::{
     codes::per_group,
-    config::{Normalization, Role},
+    config::{Normalization, QuantizerConfig, Role},
     site::Grouping,
 };
 
@@ -18,22 +18,31 @@ pub(crate) enum Restore {
     /// Nothing to undo.
     None,
     /// y·deviation + mean per group.
-    PerGroup { deviation: Option<Tensor<1>>, mean: Option<Tensor<1>> },
+    PerGroup { deviation: Option<Tensor<1>>, mean: Option<Tensor<1>>, grouping: Grouping },
     /// y·factor per image.
     PerImage(Tensor<1>),
 }
 
 impl Restore {
-    pub(crate) fn apply<const D: usize>(&self, y: Tensor<D>, grouping: Grouping) -> Tensor<D> {
+    /// Multiplies each group by its unit first, a constant, then as `self` does.
+    pub(crate) fn after(self, unit: Tensor<1>, grouping: Grouping) -> Self {
+        let deviation = match self {
+            Restore::PerGroup { deviation: Some(deviation), .. } => unit * deviation,
+            _ => unit,
+        };
+        Restore::PerGroup { deviation: Some(deviation), mean: None, grouping }
+    }
+
+    pub(crate) fn apply<const D: usize>(&self, y: Tensor<D>) -> Tensor<D> {
         match self {
             Restore::None => y,
-            Restore::PerGroup { deviation, mean } => {
+            Restore::PerGroup { deviation, mean, grouping } => {
                 let y = match deviation {
-                    Some(deviation) => per_group(y, deviation, grouping),
+                    Some(deviation) => per_group(y, deviation, *grouping),
                     None => y,
                 };
                 match mean {
-                    Some(mean) => add_per_group(y, mean, grouping),
+                    Some(mean) => add_per_group(y, mean, *grouping),
                     None => y,
                 }
             }
@@ -46,36 +55,71 @@ impl Restore {
     }
 }
 
-fn add_per_group<const D: usize>(x: Tensor<D>, mean: &Tensor<1>, grouping: Grouping) -> Tensor<D> {
+/// Adds each group its value.
+pub(crate) fn add_per_group<const D: usize>(
+    x: Tensor<D>,
+    mean: &Tensor<1>,
+    grouping: Grouping,
+) -> Tensor<D> {
     let shape = x.shape();
     let [outer, groups, inner] = grouping.view(&shape);
     (x.reshape([outer, groups, inner]) + mean.clone().reshape([1, groups, 1])).reshape(shape)
 }
 
-/// Unbiased standard deviation and mean per group, as constants.
+/// Unbiased standard deviation and mean per group, as constants. The deviation of a single element is 0.
 fn moments<const D: usize>(w: &Tensor<D>, grouping: Grouping) -> (Tensor<1>, Tensor<1>) {
     let [outer, groups, inner] = grouping.view(&w.shape());
     let grouped = w.clone().detach().reshape([outer, groups, inner]);
     let flat = grouped.swap_dims(0, 1).reshape([groups, outer * inner]);
+    if outer * inner < 2 {
+        let mean = flat.reshape([groups]);
+        return (mean.zeros_like(), mean);
+    }
     let (variance, mean) = flat.var_mean(1);
     (variance.sqrt().reshape([groups]), mean.reshape([groups]))
 }
 
-/// (w - mean)/std per group, with the unbiased standard deviation; mean and std are constants, so
-/// the gradient is g/std.
-pub(crate) fn normalize_groups<const D: usize>(
-    w: Tensor<D>,
-    normalization: Normalization,
+/// The normalisation of a weight before it is quantized: (w - mean)/std per group, with the unbiased
+/// standard deviation; mean and std are constants, so the gradient is g/std. A group whose elements are
+/// all equal, and so have no deviation, becomes zeros.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Normalizer {
+    active: bool,
+    restore: bool,
     grouping: Grouping,
-) -> Tensor<D> {
-    if normalization == Normalization::None {
-        return w;
+}
+
+impl Normalizer {
+    pub(crate) fn new(config: &QuantizerConfig, grouping: Grouping) -> Self {
+        Self {
+            active: config.normalization == Normalization::VarMean,
+            restore: config.restore_normalization,
+            grouping: if config.independent_norm { Grouping::WHOLE } else { grouping },
+        }
     }
-    let (deviation, mean) = moments(&w, grouping);
-    let shape = w.shape();
-    let [outer, groups, inner] = grouping.view(&shape);
-    let centred = w.reshape([outer, groups, inner]) - mean.reshape([1, groups, 1]);
-    (centred / deviation.reshape([1, groups, 1])).reshape(shape)
+
+    /// The normalised weight, and how to undo it.
+    pub(crate) fn apply<const D: usize>(&self, w: Tensor<D>) -> (Tensor<D>, Restore) {
+        if !self.active {
+            return (w, Restore::None);
+        }
+        let (deviation, mean) = moments(&w, self.grouping);
+        let none = deviation.clone().equal_elem(0.0);
+        let deviation = deviation.mask_fill(none, 1.0);
+        let shape = w.shape();
+        let [outer, groups, inner] = self.grouping.view(&shape);
+        let centred = w.reshape([outer, groups, inner]) - mean.reshape([1, groups, 1]);
+        let normalized = (centred / deviation.clone().reshape([1, groups, 1])).reshape(shape);
+        let restore = match self.restore {
+            false => Restore::None,
+            true => Restore::PerGroup {
+                deviation: Some(deviation),
+                mean: None,
+                grouping: self.grouping,
+            },
+        };
+        (normalized, restore)
+    }
 }
 
 /// A normalisation that is undone after quantizing: of weights per group, of activations per image.
@@ -108,11 +152,12 @@ pub(crate) fn normalize<const D: usize>(
             }
             None => x,
         };
-        return (x, Restore::PerGroup { deviation, mean });
+        return (x, Restore::PerGroup { deviation, mean, grouping });
     }
     let images = x.dims()[0];
     let each = x.clone().detach().reshape([images, x.shape().num_elements() / images.max(1)]);
     let factor = match by_deviation {
+        true if each.dims()[1] < 2 => each.zeros_like().mean_dim(1),
         true => each.var(1).sqrt(),
         false => each.mean_dim(1),
     };

@@ -108,9 +108,6 @@ impl QtoolOptions {
             true => self.granularity(role, &name("quant_group"))?,
             false => Granularity::PerTensor,
         };
-        if self.keyword("independent_norm") && text("adaptive") != "none" {
-            return Err(unusable("independent_norm", "", "not available yet"));
-        }
         let normalization = match (method, role, text("adaptive")) {
             (_, _, "none") => Normalization::None,
             (Method::LqNets, _, "mean") => Normalization::Mean,
@@ -171,6 +168,9 @@ impl QtoolOptions {
             },
             boundary: self.get(&name("boundary"))?.unwrap_or(1.0),
             normalization,
+            independent_norm: self.keyword("independent_norm")
+                && normalization != Normalization::None,
+            initial_slope: scale,
             group_fallback: true,
             gamma: self.gamma(role),
             ..defaults

@@ -6,21 +6,29 @@ use burn::{
 };
 
 use crate::{
-    calibrate::{Calibration, CalibrationInfo, Observer},
-    codes::Codes,
+    aids::Aids,
+    calibrate::{Calibration, CalibrationInfo, Observer, Samples},
+    codes::{Codes, Decoding},
     config::{Method, QuantizerConfig, Range, Role},
     error::QuantizerError,
     gradient::Estimator,
     methods::{
         Parameters, Quantize,
+        apot::Apot,
         dorefa::{DorefaActivation, DorefaWeight},
         fatnn::Fatnn,
+        host,
         lq_nets::LqNets,
         lsq::Lsq,
+        lsq_plus::LsqPlus,
+        lsq_step::LsqStep,
+        n2uq::{N2uqActivation, N2uqWeight},
         pact::Pact,
+        ttq::Ttq,
         xnor::{SignActivation, SignWeight},
     },
-    site::{Grouping, Site},
+    site::{GroupFallback, Grouping, Site},
+    staircase::Staircase,
 };
 
 /// A quantizer: a module whose learned parameters are trained, saved and grouped like any other.
@@ -34,13 +42,17 @@ pub struct Quantizer {
     /// it.
     pub training: Param<Flag>,
     #[module(skip)]
-    config: QuantizerConfig,
+    pub(crate) config: QuantizerConfig,
     #[module(skip)]
-    site: Site,
+    pub(crate) site: Site,
     #[module(skip)]
-    grouping: Grouping,
+    pub(crate) grouping: Grouping,
+    #[module(skip)]
+    fallback: Option<GroupFallback>,
     #[module(skip)]
     observer: Observer,
+    #[module(skip)]
+    pub(crate) aids: Aids,
 }
 
 /// The methods with their parameters.
@@ -62,8 +74,21 @@ pub enum MethodModule {
     Fatnn(Fatnn),
     /// [`crate::methods::lq_nets`].
     LqNets(LqNets),
+    /// [`crate::methods::lsq_step`].
+    LsqStep(LsqStep),
+    /// [`crate::methods::lsq_plus`].
+    LsqPlus(LsqPlus),
+    /// [`crate::methods::ttq`].
+    Ttq(Ttq),
+    /// [`crate::methods::apot`].
+    Apot(Apot),
+    /// [`crate::methods::n2uq`], activations and outputs.
+    N2uqActivation(N2uqActivation),
+    /// [`crate::methods::n2uq`], weights.
+    N2uqWeight(N2uqWeight),
 }
 
+/// `body` for the method's own module, whichever it is.
 macro_rules! each_method {
     ($self:expr, $quantizer:ident => $body:expr) => {
         match $self {
@@ -75,8 +100,54 @@ macro_rules! each_method {
             MethodModule::SignWeight($quantizer) => $body,
             MethodModule::Fatnn($quantizer) => $body,
             MethodModule::LqNets($quantizer) => $body,
+            MethodModule::LsqStep($quantizer) => $body,
+            MethodModule::LsqPlus($quantizer) => $body,
+            MethodModule::Ttq($quantizer) => $body,
+            MethodModule::Apot($quantizer) => $body,
+            MethodModule::N2uqActivation($quantizer) => $body,
+            MethodModule::N2uqWeight($quantizer) => $body,
         }
     };
+}
+pub(crate) use each_method;
+
+impl MethodModule {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> Self {
+        let scale = config.gradient_scale.value(config, site, grouping.groups);
+        match (config.method, config.role) {
+            (Method::Lsq, _) => Self::Lsq(Lsq::new(config, grouping, scale, device)),
+            (Method::LsqStep, _) => Self::LsqStep(LsqStep::new(config, grouping, scale, device)),
+            (Method::LsqPlus, _) => Self::LsqPlus(LsqPlus::new(config, grouping, scale, device)),
+            (Method::Pact, _) => Self::Pact(Pact::new(config, grouping, scale, device)),
+            (Method::Xnor, Role::Weight) => {
+                Self::SignWeight(SignWeight::new(config, grouping, device))
+            }
+            (Method::Xnor, _) => {
+                Self::SignActivation(SignActivation::new(config, grouping, device))
+            }
+            (Method::Fatnn, _) => Self::Fatnn(Fatnn::new(config, grouping, scale, device)),
+            (Method::LqNets, _) => Self::LqNets(LqNets::new(config, site, grouping, device)),
+            (Method::Dorefa, Role::Weight) => {
+                Self::DorefaWeight(DorefaWeight::new(config, grouping, device))
+            }
+            (Method::Dorefa, _) => {
+                Self::DorefaActivation(DorefaActivation::new(config, grouping, device))
+            }
+            (Method::Ttq, _) => Self::Ttq(Ttq::new(config, grouping, scale, device)),
+            (Method::Apot, _) => Self::Apot(Apot::new(config, grouping, scale, device)),
+            (Method::N2uq, Role::Weight) => {
+                Self::N2uqWeight(N2uqWeight::new(config, grouping, scale, device))
+            }
+            (Method::N2uq, _) => {
+                Self::N2uqActivation(N2uqActivation::new(config, grouping, scale, device))
+            }
+        }
+    }
 }
 
 /// A learned parameter of a quantizer.
@@ -84,10 +155,10 @@ macro_rules! each_method {
 pub struct Learned<'a> {
     /// Its name in the module tree and in state dictionaries.
     pub name: &'static str,
-    /// The parameter, `[groups]`.
+    /// The parameter, `[groups]`; N2UQ's intervals `[n, groups]` row-major.
     pub value: &'a Param<Tensor<1>>,
     /// Shape under PyTorch's names: `[1]` or `[1, groups, 1, 1]` for activations and outputs,
-    /// `[groups, 1, 1, 1]` for weights.
+    /// `[groups, 1, 1, 1]` for weights, `[n, groups]` for N2UQ's intervals.
     pub pytorch_shape: Vec<usize>,
 }
 
@@ -97,33 +168,18 @@ impl Quantizer {
         site: &Site,
         device: &Device,
     ) -> Result<Self, QuantizerError> {
-        let grouping = Grouping { groups: site.groups(config)?, channel_axis: site.channel_axis };
-        let scale = config.gradient_scale.value(config, site, grouping.groups);
-        let method = match (config.method, config.role) {
-            (Method::Lsq, _) => MethodModule::Lsq(Lsq::new(config, grouping, scale, device)),
-            (Method::Pact, _) => MethodModule::Pact(Pact::new(config, grouping, scale, device)),
-            (Method::Xnor, Role::Weight) => {
-                MethodModule::SignWeight(SignWeight::new(config, grouping, device))
-            }
-            (Method::Xnor, _) => MethodModule::SignActivation(SignActivation::new(config)),
-            (Method::Fatnn, _) => MethodModule::Fatnn(Fatnn::new(config, grouping, scale, device)),
-            (Method::LqNets, _) => {
-                MethodModule::LqNets(LqNets::new(config, site, grouping, device))
-            }
-            (Method::Dorefa, Role::Weight) => {
-                MethodModule::DorefaWeight(DorefaWeight::new(config, grouping, device))
-            }
-            (Method::Dorefa, _) => {
-                MethodModule::DorefaActivation(DorefaActivation::new(config, grouping, device))
-            }
-        };
+        let (groups, fallback) = site.groups(config)?;
+        let grouping = Grouping { groups, channel_axis: site.channel_axis };
+        let method = MethodModule::new(config, site, grouping, device);
         Ok(Self {
             method,
             training: Param::from_bool(true),
             config: config.clone(),
             site: site.clone(),
             grouping,
+            fallback,
             observer: Observer::default(),
+            aids: Aids::default(),
         })
     }
 
@@ -150,23 +206,30 @@ impl Quantizer {
             return x;
         }
         let training = self.training.is_enabled() && x.device().is_autodiff();
-        if self.observer.passes(&x, self.grouping, training) {
+        let presented = || each_method!(&self.method, method => method.presented(x.clone()));
+        if self.observer.passes(&x, presented, self.grouping, training) {
             return x;
         }
         each_method!(&self.method, method => {
             if !training {
-                return method.forward(x);
+                let y = method.forward(x.clone());
+                self.aids.evaluate(&x, &y);
+                return y;
             }
             method.prepare_training(&x);
             let y = method.forward(x.clone());
             method.observe_training(&x);
-            y
+            self.aids.train(x, y)
         })
     }
 
     /// The code of every element of `x`, and what it stands for:
-    /// `quantizer.codes(x).decode() == quantizer.forward(x)`.
+    /// `quantizer.codes(x).decode() == quantizer.forward(x)` for what is a number. An empty tensor has
+    /// empty codes, of signs.
     pub fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        if x.shape().num_elements() == 0 {
+            return Codes { codes: x.int(), decoding: Decoding::Signs(None) };
+        }
         each_method!(&self.method, method => method.codes(x))
     }
 
@@ -191,13 +254,28 @@ impl Quantizer {
         clamps && unsigned && self.config.estimator == Estimator::Clipped
     }
 
+    /// What it does to one number of each group of `x`: the values, and the thresholds between them. Of
+    /// what `x` is normalised to, where the method does that. Empty where a value depends on more than
+    /// the group's magnitudes (DoReFa weights, scales over channels or positions).
+    pub fn staircases<const D: usize>(&self, x: Tensor<D>) -> Vec<Staircase> {
+        if x.shape().num_elements() == 0 {
+            return Vec::new();
+        }
+        each_method!(&self.method, method => {
+            let seen = Samples::of(&method.presented(x.detach()), self.grouping);
+            method.staircases(&seen.0)
+        })
+    }
+
+    /// Where the number of groups is another than asked for.
+    pub fn group_fallback(&self) -> Option<&GroupFallback> {
+        self.fallback.as_ref()
+    }
+
     /// The learned clipping value, `[groups]`, of the methods that have one.
     pub fn clipping_value(&self) -> Option<&Param<Tensor<1>>> {
-        match &self.method {
-            MethodModule::Lsq(lsq) => Some(&lsq.clip_val),
-            MethodModule::Pact(pact) => Some(&pact.clip_val),
-            _ => None,
-        }
+        let parameters = each_method!(&self.method, method => method.parameters());
+        parameters.into_iter().find(|(name, _)| *name == "clip_val").map(|(_, param)| param)
     }
 
     /// All learned parameters.
@@ -209,7 +287,11 @@ impl Quantizer {
         };
         let parameters = each_method!(&self.method, method => method.parameters());
         let learned = parameters.into_iter().map(|(name, value)| {
-            let pytorch_shape = pytorch_shape.clone();
+            let (count, groups) = (value.lazy_shape().num_elements(), self.grouping.groups);
+            let pytorch_shape = match count == groups {
+                true => pytorch_shape.clone(),
+                false => vec![count / groups, groups],
+            };
             Learned { name, value, pytorch_shape }
         });
         learned.collect()
@@ -228,9 +310,9 @@ impl Quantizer {
 
     /// Starts gathering what reaches [`forward`](Self::forward), which from now on returns its
     /// input unquantized, until [`calibrate`](Self::calibrate) ends it. Without effect on methods
-    /// that learn no clipping value.
+    /// that calibrate nothing.
     pub fn observe(&self) {
-        if self.clipping_value().is_some() {
+        if each_method!(&self.method, method => method.calibrates()) {
             self.observer.start(true);
         }
     }
@@ -247,14 +329,49 @@ impl Quantizer {
         Some(self.observer.finish()?.values())
     }
 
-    /// Ends [`observe`](Self::observe) and sets the clipping value from what was gathered. `None`
-    /// where nothing was.
+    /// Ends [`observe`](Self::observe) and sets the parameters from what was gathered; those of groups
+    /// that say nothing (zeros) stay. `None` where nothing was gathered.
     pub fn calibrate(&mut self, calibration: Calibration) -> Option<CalibrationInfo> {
         let samples = self.observer.finish()?;
-        let before: Vec<f32> = host(self.clipping_value()?);
-        let info = samples.calibrate(&self.config, &self.site.name, calibration, before);
-        self.set_learned("clip_val", &info.after);
-        Some(info)
+        let shown = self.learned().first()?.name;
+        let before = self.learned_values(shown)?;
+        let stairs = |quantizer: &Self| each_method!(&quantizer.method, method => method.staircases(&samples.0));
+        let error_before = samples.relative_error(&stairs(self));
+        self.fit(&samples, calibration);
+        Some(CalibrationInfo {
+            layer: self.site.name.clone(),
+            calibration,
+            elements: samples.0.iter().map(|group| group.elements).sum(),
+            parameter: shown.to_owned(),
+            before,
+            after: self.learned_values(shown)?,
+            error_before,
+            error_after: samples.relative_error(&stairs(self)),
+        })
+    }
+
+    fn fit(&mut self, samples: &Samples, calibration: Calibration) {
+        let groups = self.grouping.groups;
+        let mut values: Vec<(&'static str, Vec<f32>)> =
+            self.learned().iter().map(|learned| (learned.name, host(learned.value))).collect();
+        for (group, seen) in samples.0.iter().enumerate() {
+            let found = each_method!(&self.method, method => method.calibrated(seen, calibration));
+            for (name, column) in found {
+                let known = values.iter_mut().find(|(other, _)| *other == name);
+                let Some((_, values)) = known else { continue };
+                for (row, value) in column.into_iter().enumerate() {
+                    values[row * groups + group] = value;
+                }
+            }
+        }
+        for (name, values) in values {
+            self.set_learned(name, &values);
+        }
+    }
+
+    /// The values of the learned parameter `name`, read back from the device.
+    pub fn learned_values(&self, name: &str) -> Option<Vec<f32>> {
+        self.learned().into_iter().find(|learned| learned.name == name).map(|l| host(l.value))
     }
 
     /// Calibrates on one tensor: for a weight, that weight.
@@ -279,13 +396,15 @@ impl Quantizer {
     /// (k - 1)·clip)/k, with k the calls so far. Returns k, or `None` when not warming up.
     pub fn settle(&mut self) -> Option<usize> {
         let (calls, largest) = self.observer.take_largest()?;
-        if let Some(clip) = self.clipping_value() {
+        let clipping = each_method!(&self.method, method => method.clipping());
+        if let Some((name, parts)) = clipping
+            && let Some(mut values) = self.learned_values(name)
+        {
             let done = calls as f32;
-            let mut next = host(clip);
-            for clip in &mut next {
-                *clip = (largest + (done - 1.0) * *clip) / done;
+            for value in &mut values {
+                *value = (largest / parts + (done - 1.0) * *value) / done;
             }
-            self.set_learned("clip_val", &next);
+            self.set_learned(name, &values);
         }
         Some(calls)
     }
@@ -293,10 +412,10 @@ impl Quantizer {
     /// Sets the learned parameter `name`, one value per group; whether it has one of that name and
     /// size.
     pub fn set_learned(&mut self, name: &str, values: &[f32]) -> bool {
-        let groups = self.grouping.groups;
         let parameters = each_method!(&mut self.method, method => method.parameters_mut());
-        let named = parameters.into_iter().find(|(other, _)| *other == name);
-        let Some((_, param)) = named.filter(|_| values.len() == groups) else {
+        let fits = |param: &Param<Tensor<1>>| values.len() == param.lazy_shape().num_elements();
+        let named = parameters.into_iter().find(|(other, param)| *other == name && fits(param));
+        let Some((_, param)) = named else {
             return false;
         };
         let old = param.val();
@@ -305,27 +424,28 @@ impl Quantizer {
         true
     }
 
-    /// Checks that every clipping value is finite and above 0. Reads it back from the device.
+    /// Checks that every learned parameter is finite, and above 0 where it is a scale: all but `gamma`,
+    /// `offset`, `shift` and `start`. Reads them back from the device.
+    ///
+    /// A scale at or below 0 still computes: its magnitude counts (LSQ, LSQ+, FATNN, APoT, N2UQ's weights)
+    /// or a tiny one in its place (PACT, N2UQ's intervals), so that zeros stay zeros.
     ///
     /// # Errors
     /// [`QuantizerError::Degenerate`] with the layer, group and value.
     pub fn check(&self) -> Result<(), QuantizerError> {
-        let Some(clip) = self.clipping_value() else {
-            return Ok(());
-        };
-        let degenerate = |value: &f32| !(value.is_finite() && *value > 0.0);
-        match host(clip).iter().enumerate().find(|(_, value)| degenerate(value)) {
-            None => Ok(()),
-            Some((group, value)) => Err(QuantizerError::Degenerate {
-                layer: self.site.name.clone(),
-                parameter: "clip_val",
-                group,
-                value: *value,
-            }),
+        for learned in self.learned() {
+            let free = matches!(learned.name, "gamma" | "offset" | "shift" | "start");
+            let sound = |value: &f32| value.is_finite() && (free || *value > 0.0);
+            let values = host(learned.value);
+            if let Some((index, value)) = values.iter().enumerate().find(|(_, v)| !sound(v)) {
+                return Err(QuantizerError::Degenerate {
+                    layer: self.site.name.clone(),
+                    parameter: learned.name,
+                    group: index % self.grouping.groups,
+                    value: *value,
+                });
+            }
         }
+        Ok(())
     }
-}
-
-fn host(param: &Param<Tensor<1>>) -> Vec<f32> {
-    param.val().into_data().convert::<f32>().iter::<f32>().collect()
 }

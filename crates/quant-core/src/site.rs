@@ -48,8 +48,12 @@ impl Site {
         self.shape.iter().skip(1).product()
     }
 
-    /// Number of groups that a configuration's granularity makes here.
-    pub(crate) fn groups(&self, config: &QuantizerConfig) -> Result<usize, QuantizerError> {
+    /// Number of groups that a configuration's granularity makes here, and whether that is another than
+    /// asked for.
+    pub(crate) fn groups(
+        &self,
+        config: &QuantizerConfig,
+    ) -> Result<(usize, Option<GroupFallback>), QuantizerError> {
         let (granularity, role) = (config.granularity, config.role);
         let expected = "at least two dimensions, none of them empty";
         if self.shape.len() < 2 || self.shape.contains(&0) || self.channel_axis >= self.shape.len()
@@ -69,16 +73,20 @@ impl Site {
             (Role::Weight, 4) => channels,
             _ => 1,
         };
+        let fits = |part: usize| part != 0 && elements.is_multiple_of(part);
         if config.group_fallback {
-            let fits = |part: usize| part != 0 && elements.is_multiple_of(part);
-            return Ok(match granularity {
-                Granularity::Groups(groups) if fits(groups) => groups,
-                Granularity::GroupsOf(size) if fits(size) => elements / size,
-                Granularity::PerTensor => 1,
-                _ => fallback,
-            });
+            let (groups, asked) = match granularity {
+                Granularity::PerTensor => (1, None),
+                Granularity::PerChannel => (fallback, None),
+                Granularity::Groups(groups) if fits(groups) => (groups, None),
+                Granularity::GroupsOf(size) if fits(size) => (elements / size, None),
+                Granularity::Groups(part) | Granularity::GroupsOf(part) => (fallback, Some(part)),
+            };
+            let layer = || self.name.clone();
+            let fell = asked.map(|asked| GroupFallback { layer: layer(), asked, elements, groups });
+            return Ok((groups, fell));
         }
-        let divides = |part: usize| match part != 0 && elements.is_multiple_of(part) {
+        let divides = |part: usize| match fits(part) {
             true => Ok(part),
             false => Err(QuantizerError::Groups {
                 layer: self.name.clone(),
@@ -87,12 +95,13 @@ impl Site {
                 shape: self.shape.clone(),
             }),
         };
-        match granularity {
-            Granularity::PerTensor => Ok(1),
-            Granularity::PerChannel => Ok(channels),
-            Granularity::Groups(groups) => divides(groups),
-            Granularity::GroupsOf(size) => divides(size).map(|size| elements / size),
-        }
+        let groups = match granularity {
+            Granularity::PerTensor => 1,
+            Granularity::PerChannel => channels,
+            Granularity::Groups(groups) => divides(groups)?,
+            Granularity::GroupsOf(size) => elements / divides(size)?,
+        };
+        Ok((groups, None))
     }
 
     /// Elements of a weight, or of one image's activation as far as known.
@@ -104,6 +113,27 @@ impl Site {
     pub(crate) fn batch_elements(&self) -> usize {
         let per_channel = self.positions.zip(self.batch_size).map_or(1, |(p, batch)| p * batch);
         self.shape.iter().product::<usize>() * per_channel
+    }
+}
+
+/// Groups that did not divide what they were to group, and were replaced as the reference
+/// implementation does, silently there ([`QuantizerConfig::group_fallback`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupFallback {
+    /// Name of the layer.
+    pub layer: String,
+    /// The number of groups, or of elements in a group, asked for.
+    pub asked: usize,
+    /// What it would have to divide.
+    pub elements: usize,
+    /// The number of groups instead.
+    pub groups: usize,
+}
+
+impl std::fmt::Display for GroupFallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { layer, asked, elements, groups } = self;
+        write!(f, "{layer}: {asked} does not divide {elements}: {groups} groups instead")
     }
 }
 

@@ -1,127 +1,23 @@
-//! What single methods promise beyond `properties.rs`: gradients against their surrogates, masks, and
-//! that what is learned from data is learned.
+//! Single methods on numbers that can be checked by hand.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 mod common;
 
 use burn::tensor::Device;
-use common::{host, make, tensor};
-use proptest::prelude::*;
+use common::{COUNT, SHAPE, config, host, make, tensor};
 use quant_core::{
-    Estimator, Granularity, Levels, Method, Quantizer, QuantizerConfig, Range, Role, SignScale,
+    Granularity, Levels, Method, Normalization, Quantizer, QuantizerConfig, Range, Role, SignScale,
     quantizer::MethodModule,
 };
 
-const SHAPE: [usize; 4] = [2, 4, 3, 3];
-const COUNT: usize = 72;
-
-fn config(method: Method, role: Role, levels: usize) -> QuantizerConfig {
-    QuantizerConfig::new(method, role, Levels::new(levels).unwrap())
+/// What a quantizer does to one row.
+fn row<const N: usize>(quantizer: &Quantizer, x: [f32; N]) -> Vec<f32> {
+    host(quantizer.forward(tensor(&x, [1, 1, 1, N], &Device::flex())))
 }
 
-/// Gradient of sum(y·grad) by the input.
-fn input_gradient(quantizer: &Quantizer, x: &[f32], grad: &[f32], shape: [usize; 4]) -> Vec<f32> {
-    let device = Device::flex().autodiff();
-    let input = tensor(x, shape, &device).require_grad();
-    let loss = (quantizer.forward(input.clone()) * tensor(grad, shape, &device)).sum();
-    host(input.grad(&loss.backward()).unwrap())
-}
-
-proptest! {
-    /// FATNN's surrogate keeps each piece's rounding error e: y = Σ clamp((x - o_i)·α_i) + e_i.
-    #[test]
-    fn fatnn_gradients_are_those_of_the_surrogate(
-        x in prop::collection::vec(-1.0f32..6.0, COUNT),
-        grad in prop::collection::vec(-1.0f32..1.0, COUNT),
-        alphas in prop::collection::vec(0.4f32..2.0, 3),
-        levels in 2usize..=4,
-    ) {
-        let device = Device::flex().autodiff();
-        let mut quantizer = make(&config(Method::Fatnn, Role::Activation, levels), SHAPE, &device);
-        for (index, alpha) in alphas.iter().take(levels - 1).enumerate() {
-            prop_assert!(quantizer.set_learned(["alpha0", "alpha1", "alpha2"][index], &[*alpha]));
-        }
-        let position = |x: f64, alphas: &[f64], piece: usize| {
-            let offset: f64 = alphas[..piece].iter().map(|alpha| 1.0 / alpha).sum();
-            (x - offset) * alphas[piece]
-        };
-        let alphas: Vec<f64> =
-            alphas.iter().take(levels - 1).map(|alpha| f64::from(*alpha)).collect();
-        // Away from the kinks of every piece.
-        prop_assume!(x.iter().all(|x| (0..alphas.len()).all(|piece| {
-            let u = position(f64::from(*x), &alphas, piece);
-            u.abs() > 1e-3 && (u - 1.0).abs() > 1e-3
-        })));
-
-        let input = tensor(&x, SHAPE, &device).require_grad();
-        let loss = (quantizer.forward(input.clone()) * tensor(&grad, SHAPE, &device)).sum();
-        let gradients = loss.backward();
-        let by_x = host(input.grad(&gradients).unwrap());
-        let surrogate = |x: f64, alphas: &[f64]| -> f64 {
-            (0..alphas.len()).map(|piece| position(x, alphas, piece).clamp(0.0, 1.0)).sum()
-        };
-        let h = 1e-6;
-        let mut by_alpha = vec![0.0; alphas.len()];
-        for (index, x) in x.iter().enumerate() {
-            let (x, g) = (f64::from(*x), f64::from(grad[index]));
-            let slope = (surrogate(x + h, &alphas) - surrogate(x - h, &alphas)) / (2.0 * h);
-            prop_assert!((f64::from(by_x[index]) - g * slope).abs() < 1e-5);
-            for piece in 0..alphas.len() {
-                let moved = |by: f64| {
-                    let mut alphas = alphas.clone();
-                    alphas[piece] += by;
-                    surrogate(x, &alphas)
-                };
-                by_alpha[piece] += g * (moved(h) - moved(-h)) / (2.0 * h);
-            }
-        }
-        for (learned, expected) in quantizer.learned().iter().zip(by_alpha) {
-            let actual = host(learned.value.val().grad(&gradients).unwrap())[0];
-            prop_assert!((f64::from(actual) - expected).abs() < 1e-3, "{actual} {expected}");
-        }
-    }
-
-    /// XNOR's estimators are the stated functions of x, whatever the scale.
-    #[test]
-    fn xnor_gradients_are_the_estimators(
-        x in prop::collection::vec(-2.0f32..2.0, COUNT),
-        grad in prop::collection::vec(-1.0f32..1.0, COUNT),
-        scale in 0..3usize,
-    ) {
-        let sign_scale = [SignScale::None, SignScale::OverChannels, SignScale::OverResolution][scale];
-        for (estimator, slope) in [
-            (Estimator::Identity, (|_| 1.0) as fn(f32) -> f32),
-            (Estimator::Clipped, |x| if x.abs() < 1.0 { 1.0 } else { 0.0 }),
-            (Estimator::Triangle, |x| if x.abs() < 1.0 { 2.0 - 2.0 * x.abs() } else { 0.0 }),
-        ] {
-            let config = QuantizerConfig {
-                estimator, sign_scale, ..config(Method::Xnor, Role::Activation, 2)
-            };
-            let quantizer = make(&config, SHAPE, &Device::flex().autodiff());
-            let by_x = input_gradient(&quantizer, &x, &grad, SHAPE);
-            for (index, by_x) in by_x.iter().enumerate() {
-                prop_assert!((by_x - grad[index] * slope(x[index])).abs() < 1e-6);
-            }
-        }
-    }
-
-    /// LQ-Nets: activations pass below the top level, weights everywhere.
-    #[test]
-    fn lq_nets_gradients_are_the_stated_masks(
-        x in prop::collection::vec(-2.0f32..4.0, COUNT),
-        grad in prop::collection::vec(-1.0f32..1.0, COUNT),
-    ) {
-        let device = Device::flex().autodiff();
-        let quantizer = make(&config(Method::LqNets, Role::Activation, 4), SHAPE, &device);
-        let top = *quantizer.level_values().last().unwrap();
-        let by_x = input_gradient(&quantizer, &x, &grad, SHAPE);
-        for (index, by_x) in by_x.iter().enumerate() {
-            prop_assert_eq!(*by_x, if x[index] < top { grad[index] } else { 0.0 });
-        }
-        let weights = make(&config(Method::LqNets, Role::Weight, 4), SHAPE, &device);
-        prop_assert_eq!(input_gradient(&weights, &x, &grad, SHAPE), grad);
-    }
+fn single(config: &QuantizerConfig) -> Quantizer {
+    make(config, [1, 1, 1, 1], &Device::flex())
 }
 
 #[test]
@@ -139,32 +35,131 @@ fn xnor_scales_are_means_of_magnitudes() {
 }
 
 #[test]
-fn fatnn_thresholds_are_where_the_formula_puts_them() {
+fn rsign_changes_sign_at_its_shift() {
     let device = Device::flex();
-    let mut quantizer = make(&config(Method::Fatnn, Role::Activation, 4), [1, 1, 1, 6], &device);
+    let config = QuantizerConfig {
+        shift: true,
+        granularity: Granularity::PerChannel,
+        ..config(Method::Xnor, Role::Activation, 2)
+    };
+    let mut quantizer = make(&config, [1, 2, 1, 2], &device);
+    assert!(quantizer.set_learned("shift", &[0.5, -1.0]));
+    let x = tensor(&[0.4, 0.5, -1.1, -0.9], [1, 2, 1, 2], &device);
+    assert_eq!(host(quantizer.forward(x)), [-1.0, 1.0, -1.0, 1.0]);
+}
+
+#[test]
+fn fatnn_thresholds_are_where_the_formula_puts_them() {
+    let mut quantizer = single(&config(Method::Fatnn, Role::Activation, 4));
     for (name, alpha) in [("alpha0", 1.0), ("alpha1", 0.5), ("alpha2", 2.0)] {
         assert!(quantizer.set_learned(name, &[alpha]));
     }
     // Thresholds 1/2, 1 + 1, 3 + 1/4.
-    let x = [0.4, 0.6, 1.9, 2.1, 3.2, 3.3];
-    let y = host(quantizer.forward(tensor(&x, [1, 1, 1, 6], &device)));
+    let y = row(&quantizer, [0.4, 0.6, 1.9, 2.1, 3.2, 3.3]);
     assert_eq!(y, [0.0, 1.0, 1.0, 2.0, 2.0, 3.0]);
 }
 
 #[test]
-fn lq_nets_recovers_a_planted_basis() {
-    let device = Device::flex().autodiff();
-    // Levels of the basis (0.5, 1.6): 0, 0.5, 1.6, 2.1.
-    let planted = [0.0, 0.5, 1.6, 2.1];
-    let x: Vec<f32> = (0..COUNT).map(|index| planted[index % 4]).collect();
-    let quantizer = make(&config(Method::LqNets, Role::Activation, 4), SHAPE, &device);
-    for _ in 0..200 {
-        quantizer.forward(tensor(&x, SHAPE, &device));
+fn signed_activations_of_fatnn_are_ternary() {
+    let device = Device::flex();
+    let signed = QuantizerConfig {
+        range: Range::Signed,
+        granularity: Granularity::PerChannel,
+        ..config(Method::Fatnn, Role::Activation, 3)
+    };
+    let quantizer = make(&signed, [1, 2, 1, 3], &device);
+    // alpha = 1/2: thresholds at -1 and 1.
+    let x = [-1.2, 0.3, 1.2, -0.9, 0.9, 4.0];
+    let y = host(quantizer.forward(tensor(&x, [1, 2, 1, 3], &device)));
+    assert_eq!(y, [-1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+    let four = QuantizerConfig { levels: Levels::new(4).unwrap(), ..signed };
+    assert!(four.validate("conv").unwrap_err().to_string().contains("levels"));
+}
+
+#[test]
+fn ttq_has_a_value_for_each_side() {
+    let third = QuantizerConfig { ternary_threshold: 0.3, ..config(Method::Ttq, Role::Weight, 3) };
+    let mut quantizer = single(&third);
+    quantizer.set_learned("positive", &[1.5]);
+    quantizer.set_learned("negative", &[0.25]);
+    // The largest magnitude is 2: thresholds at 0.6.
+    assert_eq!(row(&quantizer, [-2.0, -0.7, -0.5, 0.5, 0.7]), [-0.25, -0.25, 0.0, 0.0, 1.5]);
+}
+
+#[test]
+fn lsq_plus_counts_from_its_offset() {
+    let mut quantizer = single(&config(Method::LsqPlus, Role::Activation, 4));
+    quantizer.set_learned("step_size", &[0.5]);
+    quantizer.set_learned("offset", &[-0.75]);
+    // Levels -0.75, -0.25, 0.25, 0.75.
+    assert_eq!(
+        row(&quantizer, [-2.0, -0.6, -0.1, 0.1, 0.4, 9.0]),
+        [-0.75, -0.75, -0.25, 0.25, 0.25, 0.75]
+    );
+}
+
+#[test]
+fn apot_takes_the_nearest_sum_of_powers() {
+    let mut quantizer = single(&config(Method::Apot, Role::Activation, 4));
+    quantizer.set_learned("clip_val", &[2.0]);
+    // Levels 0, 0.5, 1, 2.
+    assert_eq!(row(&quantizer, [-1.0, 0.2, 0.3, 0.8, 1.4, 1.6]), [0.0, 0.0, 0.5, 1.0, 1.0, 2.0]);
+}
+
+#[test]
+fn n2uq_has_uneven_thresholds_and_even_values() {
+    let mut quantizer = single(&config(Method::N2uq, Role::Activation, 4));
+    quantizer.set_learned("start", &[0.5]);
+    quantizer.set_learned("intervals", &[1.0, 0.5, 2.0]);
+    quantizer.set_learned("scale", &[0.5]);
+    // Thresholds in the middle of 0.5..1.5, 1.5..2, 2..4.
+    let y = row(&quantizer, [0.9, 1.1, 1.7, 1.8, 2.9, 3.1]);
+    assert_eq!(y, [0.0, 0.5, 0.5, 1.0, 1.0, 1.5]);
+}
+
+#[test]
+fn n2uq_weights_are_measured_by_their_mean_magnitude() {
+    let quantizer = single(&config(Method::N2uq, Role::Weight, 4));
+    // mean|w| = 2, r = 6/4: unit 3, levels -3, -1, 1, 3.
+    let y = row(&quantizer, [-4.0, -1.5, 0.25, 2.25]);
+    for (y, expected) in y.into_iter().zip([-3.0, -1.0, 1.0, 3.0]) {
+        assert!((y - expected).abs() < 1e-6, "{y} {expected}");
     }
-    let levels = quantizer.level_values();
-    for (level, planted) in levels.iter().zip(planted) {
-        assert!((level - planted).abs() < 1e-3, "{levels:?}");
+}
+
+#[test]
+fn normalisation_has_mean_zero_and_unit_deviation() {
+    let fine = QuantizerConfig {
+        normalization: Normalization::VarMean,
+        boundary: 8.0,
+        ..config(Method::Lsq, Role::Weight, 256)
+    };
+    // Mean 3, unbiased variance 14/3; steps of 16/255.
+    let deviation = (14.0f32 / 3.0).sqrt();
+    let restored = QuantizerConfig { restore_normalization: true, ..fine.clone() };
+    for (config, factor) in [(fine, 1.0), (restored, deviation)] {
+        let y = row(&single(&config), [1.0, 2.0, 3.0, 6.0]);
+        for (y, x) in y.iter().zip([-2.0, -1.0, 0.0, 3.0]) {
+            let expected = x / deviation * factor;
+            assert!((y - expected).abs() < 0.04 * factor, "{y} {expected}");
+        }
     }
+}
+
+#[test]
+fn an_independent_normalisation_looks_at_the_whole_weight() {
+    let device = Device::flex();
+    let per_channel = QuantizerConfig {
+        normalization: Normalization::VarMean,
+        granularity: Granularity::PerChannel,
+        ..config(Method::Lsq, Role::Weight, 3)
+    };
+    // Channels of -1, 1 and 9, 11: alike by themselves, far apart together.
+    let x = tensor(&[-1.0, 1.0, 9.0, 11.0], [2, 2, 1, 1], &device);
+    let y = |config| host(make(&config, [2, 2, 1, 1], &device).forward(x.clone()));
+    assert_eq!(y(per_channel.clone()), [-1.0, 1.0, -1.0, 1.0]);
+    let independent = QuantizerConfig { independent_norm: true, ..per_channel };
+    assert_eq!(y(independent), [-1.0, -1.0, 1.0, 1.0]);
 }
 
 #[test]
@@ -193,21 +188,4 @@ fn a_basis_that_the_data_do_not_determine_is_regularised_and_reported() {
             }
         }
     }
-}
-
-#[test]
-fn signed_activations_of_fatnn_are_ternary() {
-    let device = Device::flex();
-    let signed = QuantizerConfig {
-        range: Range::Signed,
-        granularity: Granularity::PerChannel,
-        ..config(Method::Fatnn, Role::Activation, 3)
-    };
-    let quantizer = make(&signed, [1, 2, 1, 3], &device);
-    // alpha = 1/2: thresholds at -1 and 1.
-    let x = [-1.2, 0.3, 1.2, -0.9, 0.9, 4.0];
-    let y = host(quantizer.forward(tensor(&x, [1, 2, 1, 3], &device)));
-    assert_eq!(y, [-1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
-    let four = QuantizerConfig { levels: Levels::new(4).unwrap(), ..signed };
-    assert!(four.validate("conv").unwrap_err().to_string().contains("levels"));
 }

@@ -3,7 +3,10 @@
 
 use quant_core::{Calibration, CalibrationInfo, Quantizer, QuantizerError, Role};
 
-use crate::layers::{conv::QuantConv2d, linear::QuantLinear};
+use crate::{
+    layers::{conv::QuantConv2d, linear::QuantLinear},
+    state::{Entry, StateDict},
+};
 
 /// A layer that may be quantized.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +95,48 @@ pub trait QuantizedModule {
     /// The same layers, to change.
     fn layers_mut(&mut self) -> Vec<LayerMut<'_>>;
 
+    /// Every quantizer, its role and its layer's name, in execution order.
+    fn quantizers(&self) -> Vec<(String, Role, &Quantizer)> {
+        let layers = self.layers().into_iter();
+        let quantizers = layers.flat_map(|Visited { name, layer, .. }| {
+            let of_layer = layer.quantizers().into_iter();
+            of_layer.map(move |(role, quantizer)| (name.clone(), role, quantizer))
+        });
+        quantizers.collect()
+    }
+
+    /// The same quantizers, to change.
+    fn quantizers_mut(&mut self) -> Vec<(Role, &mut Quantizer)> {
+        self.layers_mut().into_iter().flat_map(LayerMut::quantizers).collect()
+    }
+
+    /// Starts recording the next evaluation of the quantizers that `select` wants, given layer and role.
+    fn probe(&self, select: impl Fn(&str, Role) -> bool)
+    where
+        Self: Sized,
+    {
+        for (name, role, quantizer) in self.quantizers() {
+            if select(&name, role) {
+                quantizer.probe();
+            }
+        }
+    }
+
+    /// Ends [`probe`](Self::probe): input, output and parameters of each, as
+    /// `<layer>.quant_activation/before-quant` and so on; [`StateDict::to_bytes`] makes a safetensors
+    /// file of it.
+    fn probed(&self) -> StateDict {
+        let quantizers = self.quantizers().into_iter();
+        let probes = quantizers.filter_map(|(_, _, quantizer)| quantizer.probed());
+        StateDict::from_entries(probes.flat_map(|probe| {
+            let layer = probe.layer;
+            probe.tensors.into_iter().map(move |(name, data)| {
+                let entry = Entry { shape: data.shape().to_vec(), values: data.iter().collect() };
+                (format!("{layer}/{name}"), entry)
+            })
+        }))
+    }
+
     /// Starts gathering what reaches the quantizers, which pass it through: what runs meanwhile is
     /// the full-precision network.
     fn observe(&self) {
@@ -104,8 +149,7 @@ pub trait QuantizedModule {
 
     /// Sets clipping values from what was gathered since [`observe`](Self::observe).
     fn calibrate(&mut self, calibration: Calibration) -> Vec<CalibrationInfo> {
-        let layers = self.layers_mut().into_iter();
-        let quantizers = layers.flat_map(|layer| layer.quantizers());
+        let quantizers = self.quantizers_mut().into_iter();
         quantizers.filter_map(|(_, quantizer)| quantizer.calibrate(calibration)).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use quant_core::{
     Calibration, Estimator, GradientScale, Granularity, Levels, Method, Normalization,
-    QuantizerConfig, QuantizerError, Range, Role, SignScale,
+    QuantizationLoss, QuantizerConfig, QuantizerError, Range, Role, SignScale,
 };
 use quant_nn::Quantization;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,10 @@ pub struct QuantizationRecipe {
     /// Batches that activations are calibrated on.
     #[serde(default = "calibration_batches")]
     pub calibration_batches: usize,
+    /// Training steps in full precision first, from whose statistics clipping values start.
+    pub warm_up: Option<WarmUpRecipe>,
+    /// A share of unquantized values that falls over training.
+    pub proximal: Option<ProximalRecipe>,
 }
 
 /// A quantizer: [`QuantizerConfig`] with bits for levels, and defaults by role.
@@ -46,34 +50,93 @@ pub struct QuantizerRecipe {
     pub bits: Option<u32>,
     /// Levels, 2 to 256, instead of bits.
     pub levels: Option<usize>,
-    /// By default unsigned for activations, signed for weights and outputs.
+    /// By default unsigned for activations, signed for weights and, where the method can, outputs.
     pub range: Option<Range>,
     /// By default per tensor.
     pub granularity: Option<Granularity>,
     /// By default clipped.
-    #[serde(default)]
-    pub estimator: Estimator,
-    /// By default the paper's for LSQ, else none.
+    pub estimator: Option<Estimator>,
+    /// By default the paper's for LSQ's family, else none.
     pub gradient_scale: Option<GradientScale>,
+    /// Strength of the estimator `ewgs`. By default 0.001.
+    pub ewgs_factor: Option<f64>,
     /// Initial or fixed clipping value. By default 1.
     pub boundary: Option<f64>,
-    /// By default none.
-    #[serde(default)]
-    pub normalization: Normalization,
+    /// By default `var-mean` for APoT weights, else none.
+    pub normalization: Option<Normalization>,
+    /// Whether the normalisation is over the whole weight, whatever the granularity.
+    pub independent_norm: Option<bool>,
+    /// Whether a normalised weight is multiplied by its deviation again.
+    pub restore_normalization: Option<bool>,
     /// Whether a factor is learned.
-    #[serde(default)]
-    pub gamma: bool,
+    pub gamma: Option<bool>,
     /// What XNOR activations are multiplied by; by default nothing.
-    #[serde(default)]
-    pub sign_scale: SignScale,
+    pub sign_scale: Option<SignScale>,
+    /// Whether XNOR activations learn where their sign changes.
+    pub shift: Option<bool>,
+    /// Initial slope of FATNN's pieces. By default 0.5.
+    pub initial_slope: Option<f64>,
     /// Whether FATNN's values are multiplied by a least squares factor.
-    #[serde(default)]
-    pub closed_form: bool,
+    pub closed_form: Option<bool>,
     /// Where LQ-Nets' thresholds lie between two levels; by default in the middle.
     pub threshold_position: Option<f64>,
     /// Whether LQ-Nets' basis is the running mean of all solutions.
-    #[serde(default)]
-    pub running_mean_basis: bool,
+    pub running_mean_basis: Option<bool>,
+    /// TTQ's thresholds in units of the largest magnitude. By default 0.05.
+    pub ternary_threshold: Option<f64>,
+    /// A loss on the quantization error, added to the training loss.
+    pub loss: Option<QuantizationLossRecipe>,
+}
+
+/// A loss on the error of each quantizer of a role.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuantizationLossRecipe {
+    /// Which.
+    pub kind: QuantizationLoss,
+    /// What it is multiplied by.
+    pub factor: f32,
+}
+
+/// Training steps in which quantizers pass their inputs through, while clipping values follow the
+/// running mean of the largest magnitude.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmUpRecipe {
+    /// How many.
+    pub steps: usize,
+    /// Factor on the largest magnitude. By default 1.
+    #[serde(default = "one")]
+    pub correlate: f32,
+    /// Whose quantizers. By default all.
+    #[serde(default = "all_roles")]
+    pub roles: Vec<Role>,
+}
+
+/// Proximal quantization: training goes on with share·x + (1 - share)·Q(x).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProximalRecipe {
+    /// The share of the unquantized value in the first epoch: 0 to 1. By default 1.
+    #[serde(default = "one")]
+    pub start: f32,
+    /// The epoch from which on it is 0; it falls linearly until then.
+    pub epochs: f32,
+}
+
+impl ProximalRecipe {
+    /// The share in an epoch, counted from 0: max(0, start·(1 - epoch/epochs)).
+    pub fn share(&self, epoch: usize) -> f32 {
+        (self.start * (1.0 - epoch as f32 / self.epochs)).max(0.0)
+    }
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn all_roles() -> Vec<Role> {
+    Role::ALL.to_vec()
 }
 
 fn calibration_batches() -> usize {
@@ -81,6 +144,39 @@ fn calibration_batches() -> usize {
 }
 
 impl QuantizationRecipe {
+    /// The quantizer of a role.
+    pub fn of(&self, role: Role) -> Option<&QuantizerRecipe> {
+        match role {
+            Role::Activation => self.activation.as_ref(),
+            Role::Weight => self.weight.as_ref(),
+            Role::Output => self.output.as_ref(),
+        }
+    }
+
+    /// Fields of the training aids that cannot be: name, value and what would work.
+    pub(crate) fn flaw(&self) -> Option<(String, String, &'static str)> {
+        let positive = "a finite number above 0";
+        let bad = |x: f32| !(x.is_finite() && x > 0.0);
+        if let Some(WarmUpRecipe { correlate, .. }) =
+            self.warm_up.as_ref().filter(|w| bad(w.correlate))
+        {
+            return Some(("warm_up.correlate".into(), correlate.to_string(), positive));
+        }
+        if let Some(proximal) = self.proximal {
+            if bad(proximal.epochs) {
+                return Some(("proximal.epochs".into(), proximal.epochs.to_string(), positive));
+            }
+            if !(0.0..=1.0).contains(&proximal.start) {
+                return Some(("proximal.start".into(), proximal.start.to_string(), "0 to 1"));
+            }
+        }
+        Role::ALL.into_iter().find_map(|role| {
+            let factor = self.of(role)?.loss?.factor;
+            let field = format!("{}.loss.factor", format!("{role:?}").to_lowercase());
+            bad(factor).then(|| (field, factor.to_string(), positive))
+        })
+    }
+
     pub(crate) fn typed(&self) -> Result<Quantization, QuantizerError> {
         let typed = |recipe: &Option<QuantizerRecipe>, role| {
             recipe.as_ref().map(|recipe| recipe.typed(role)).transpose()
@@ -110,20 +206,45 @@ impl QuantizerRecipe {
                 });
             }
         };
-        let defaults = QuantizerConfig::new(self.method, role, levels);
-        Ok(QuantizerConfig {
-            range: self.range.unwrap_or(defaults.range),
-            granularity: self.granularity.unwrap_or(defaults.granularity),
-            estimator: self.estimator,
-            gradient_scale: self.gradient_scale.unwrap_or(defaults.gradient_scale),
-            boundary: self.boundary.unwrap_or(defaults.boundary),
-            normalization: self.normalization,
-            gamma: self.gamma,
-            sign_scale: self.sign_scale,
-            closed_form: self.closed_form,
-            threshold_position: self.threshold_position.unwrap_or(defaults.threshold_position),
-            running_mean_basis: self.running_mean_basis,
-            ..defaults
-        })
+        let mut config = QuantizerConfig::new(self.method, role, levels);
+        macro_rules! given {
+            ($($field:ident),*) => {
+                $(if let Some(value) = self.$field { config.$field = value; })*
+            };
+        }
+        given!(
+            range,
+            granularity,
+            estimator,
+            gradient_scale,
+            ewgs_factor,
+            boundary,
+            normalization,
+            independent_norm,
+            restore_normalization,
+            gamma,
+            sign_scale,
+            shift,
+            initial_slope,
+            closed_form,
+            threshold_position,
+            running_mean_basis,
+            ternary_threshold
+        );
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proximal_share_falls_to_zero_in_its_epochs() {
+        let recipe = ProximalRecipe { start: 0.8, epochs: 4.0 };
+        let shares = [0, 1, 2, 3, 4, 5].map(|epoch| recipe.share(epoch));
+        for (share, expected) in shares.into_iter().zip([0.8, 0.6, 0.4, 0.2, 0.0, 0.0]) {
+            assert!((share - expected).abs() < 1e-6, "{shares:?}");
+        }
     }
 }

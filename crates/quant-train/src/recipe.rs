@@ -219,6 +219,10 @@ impl Recipe {
             let smoothing = phase.label_smoothing;
             let good = (0.0..1.0).contains(&smoothing);
             check(good, &name("label_smoothing"), smoothing.to_string(), "0 to below 1")?;
+            let flaw = phase.quantization.as_ref().and_then(QuantizationRecipe::flaw);
+            if let Some((field, value, accepted)) = flaw {
+                check(false, &name(&format!("quantization.{field}")), value, accepted)?;
+            }
             if let Some(norm) = phase.clip_norm {
                 let good = norm.is_finite() && norm > 0.0;
                 check(good, &name("clip_norm"), norm.to_string(), "a finite number above 0")?;

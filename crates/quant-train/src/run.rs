@@ -245,6 +245,11 @@ impl Run {
             step: state.progress.step,
             summary: summary.clone(),
         })?;
+        for (_, _, quantizer) in state.network.quantizers() {
+            if let Some(fallback) = quantizer.group_fallback() {
+                events.emit(&Event::Warning { message: fallback.to_string() })?;
+            }
+        }
         let state = trainer.run(state, events)?;
         let plain = &self.options.device;
         let last = crate::evaluate::evaluate(

@@ -110,11 +110,17 @@ impl<'a> Trainer<'a> {
         let scores = state.network.forward(images);
         let right = right_answers(scores.clone().detach(), labels.clone(), 1);
         let loss = self.loss.forward(scores, labels);
+        let quantizers = state.network.quantizers().into_iter();
+        let terms = quantizers.filter_map(|(_, _, quantizer)| quantizer.take_loss());
+        let loss = terms.fold(loss, |loss, term| loss + term);
         let output =
             StepOutput { loss: loss.clone().detach().inner(), right, images: images_count };
         let grads = clipped_gradients(loss.backward(), &state.network, self.recipe.clip_norm);
         let rate = self.rate(&state.progress);
         state.network = state.optimizers.step(rate, state.network, grads);
+        for (_, quantizer) in state.network.quantizers_mut() {
+            quantizer.settle();
+        }
         // Batches without a usable image were passed over.
         state.progress.batch = number + 1;
         state.progress.step += 1;
@@ -137,6 +143,7 @@ impl<'a> Trainer<'a> {
         mut state: TrainState,
         events: &mut Events,
     ) -> Result<TrainState, TrainError> {
+        self.arm(&state);
         while state.progress.epoch < self.recipe.epochs {
             state = self.epoch(state, events)?;
             let score = self.evaluate(&state.network, events)?;
@@ -145,7 +152,27 @@ impl<'a> Trainer<'a> {
         Ok(state)
     }
 
+    /// Gives the quantizers the recipe's warm-up and losses. They are no part of a checkpoint: where they
+    /// stand follows from the step.
+    fn arm(&self, state: &TrainState) {
+        let Some(recipe) = &self.recipe.quantization else {
+            return;
+        };
+        for (_, role, quantizer) in state.network.quantizers() {
+            if let Some(warm_up) = recipe.warm_up.as_ref().filter(|w| w.roles.contains(&role)) {
+                quantizer.warm_up(warm_up.steps, warm_up.correlate, state.progress.step);
+            }
+            let loss = recipe.of(role).and_then(|quantizer| quantizer.loss);
+            quantizer.set_loss(loss.map(|loss| (loss.kind, loss.factor)));
+        }
+    }
+
     fn epoch(&self, mut state: TrainState, events: &mut Events) -> Result<TrainState, TrainError> {
+        if let Some(proximal) = self.recipe.quantization.as_ref().and_then(|q| q.proximal) {
+            for (_, _, quantizer) in state.network.quantizers() {
+                quantizer.set_proximal(proximal.share(state.progress.epoch));
+            }
+        }
         let first = state.progress.batch;
         let (mut pending, mut look, mut seen) = (Pending::default(), Instant::now(), 0);
         for batch in self.train.epoch(state.progress.epoch, first) {

@@ -116,17 +116,48 @@ fn cut_back(run: &Run, step: usize) {
 
 #[test]
 fn resuming_in_the_middle_of_an_epoch_gives_the_same_bits() {
+    let quantizers = [
+        r#"activation = { method = "lsq", bits = 2 }
+           weight = { method = "lsq", bits = 2 }"#,
+        // Warm-up, proximal share and losses go on where they were.
+        r#"activation = { method = "lsq-step", bits = 2, loss = { kind = "l2", factor = 0.1 } }
+           weight = { method = "dorefa", bits = 2 }
+           warm_up = { steps = 10, correlate = 0.9, roles = ["activation"] }
+           proximal = { epochs = 4.0 }"#,
+        // Parameters of other shapes, and values that follow the data.
+        r#"activation = { method = "n2uq", bits = 2 }
+           weight = { method = "lq-nets", bits = 2 }
+           output = { method = "xnor", bits = 1, shift = true, granularity = "per-channel" }"#,
+    ];
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
-    let run = create(folder.path(), &data);
-    let summary = run.execute().unwrap();
-    let whole = last_network(&run);
-    // 5 steps an epoch: the two newest checkpoints are those of steps 9 and 10; 9 is inside the
-    // second epoch.
-    cut_back(&run, 9);
-    let resumed = Run::resume(run.folder(), None, options()).unwrap();
-    assert_eq!(resumed.execute().unwrap(), summary);
-    assert!(last_network(&run) == whole, "the weights differ");
+    for (index, quantizers) in quantizers.into_iter().enumerate() {
+        let text = RECIPE.split("activation =").next().unwrap().to_owned() + quantizers;
+        let recipe = Recipe::parse(&text, Path::new("tiny.toml")).unwrap();
+        let runs = folder.path().join(format!("runs-{index}"));
+        let run = Run::create(&runs, recipe, folder.path(), &data, options()).unwrap();
+        let summary = run.execute().unwrap();
+        let whole = last_network(&run);
+        // 5 steps an epoch: the two newest checkpoints are those of steps 9 and 10; 9 is inside the
+        // second epoch.
+        cut_back(&run, 9);
+        let resumed = Run::resume(run.folder(), None, options()).unwrap();
+        assert_eq!(resumed.execute().unwrap(), summary);
+        assert!(last_network(&run) == whole, "{index}: the weights differ");
+    }
+}
+
+#[test]
+fn training_aids_that_cannot_be_are_named() {
+    for (aid, field) in [
+        ("proximal = { epochs = 0.0 }", "proximal.epochs"),
+        ("proximal = { start = 1.5, epochs = 3.0 }", "proximal.start"),
+        ("warm_up = { steps = 5, correlate = -1.0 }", "warm_up.correlate"),
+    ] {
+        let error = Recipe::parse(&format!("{RECIPE}\n{aid}"), Path::new("tiny.toml")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(field) && text.contains("quantized"), "{text}");
+    }
 }
 
 #[test]

@@ -3,10 +3,10 @@
 //!
 //! - activations and outputs (section 2.5): y = R(clamp(x, 0, B)·n/B)·B/n
 //! - weights (equation 9): t = tanh w, u = t/(2·max|t|) + 1/2 with the maximum over the whole
-//!   tensor, y = 2B·R(u·n/B)/n - 1
+//!   tensor, y = 2B·R(u·n/B)/n - 1; where all |t| are below 1e-15, u = t + 1/2
 //!
 //! **Gradients.** Activations: g where 0 < x < B, else 0. Weights: the rounding passes the
-//! gradient; tanh and the maximum are differentiated.
+//! gradient; tanh and the maximum are differentiated. `ewgs` scales the rounding's gradient by element.
 //!
 //! **Shapes.** Any; no learned parameter but, where asked for, `gamma` of shape `[groups]`, which
 //! multiplies a quantized weight.
@@ -19,15 +19,21 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, gamma, straight_through, times_gamma};
+use super::{Parameters, Quantize, gamma, host, times_gamma};
 use crate::{
+    calibrate::GroupSamples,
     codes::{Affine, Codes, Decoding},
-    config::{Normalization, QuantizerConfig, Range},
+    config::QuantizerConfig,
     gradient::Estimator,
-    normalize::normalize_groups,
-    ops::ClipQuantize,
+    normalize::{Normalizer, Restore},
+    ops::{ClipQuantize, rounded},
     site::Grouping,
+    staircase::Staircase,
 };
+
+/// Below this largest magnitude a weight counts as zeros, which stay in the middle: its square, which
+/// gradients are divided by, has no place in f32.
+const NOTHING: f32 = 1e-15;
 
 /// DoReFa quantizer of activations and outputs: see the [module](self).
 #[derive(Module, Debug)]
@@ -47,13 +53,7 @@ impl DorefaActivation {
         Self {
             gamma: gamma(config, grouping, device),
             boundary: config.boundary as f32,
-            operation: ClipQuantize {
-                steps: config.levels.steps(),
-                range: Range::Unsigned,
-                estimator: Estimator::Clipped,
-                learned_bound: false,
-                clip_gradient_scale: 1.0,
-            },
+            operation: ClipQuantize::new(config, 1.0),
             grouping,
         }
     }
@@ -91,6 +91,16 @@ impl Parameters for DorefaActivation {
     fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
         self.gamma.iter_mut().map(|gamma| ("gamma", gamma)).collect()
     }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let staircase = self.operation.unit().scaled(self.boundary);
+        match &self.gamma {
+            None => vec![staircase; self.grouping.groups],
+            Some(gamma) => {
+                host(gamma).into_iter().map(|gamma| staircase.with_values_times(gamma)).collect()
+            }
+        }
+    }
 }
 
 /// DoReFa quantizer of weights: see the [module](self).
@@ -103,7 +113,9 @@ pub struct DorefaWeight {
     #[module(skip)]
     steps: f32,
     #[module(skip)]
-    normalization: Normalization,
+    normalizer: Normalizer,
+    #[module(skip)]
+    ewgs: Option<f32>,
     #[module(skip)]
     grouping: Grouping,
 }
@@ -114,16 +126,18 @@ impl DorefaWeight {
             gamma: gamma(config, grouping, device),
             boundary: config.boundary as f32,
             steps: config.levels.steps(),
-            normalization: config.normalization,
+            normalizer: Normalizer::new(config, grouping),
+            ewgs: (config.estimator == Estimator::Ewgs).then_some(config.ewgs_factor as f32),
             grouping,
         }
     }
 
-    /// u·n/B.
+    /// u·n/B, of a normalised weight.
     fn position<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
-        let t = normalize_groups(w, self.normalization, self.grouping).tanh();
+        let t = w.tanh();
         let largest = t.clone().abs().max().reshape([1; D]);
-        let u = t / largest.mul_scalar(2.0) + 0.5;
+        let none = largest.clone().detach().lower_elem(NOTHING);
+        let u = t / largest.mask_fill(none, 0.5).mul_scalar(2.0) + 0.5;
         u.mul_scalar(self.steps).div_scalar(self.boundary)
     }
 
@@ -133,8 +147,10 @@ impl DorefaWeight {
             multiplier: 2.0 * self.boundary,
             offset: -1.0,
             scale: Tensor::ones([1], device),
+            shift: None,
             gamma: None,
             grouping: self.grouping,
+            restore: Restore::None,
         }
     }
 }
@@ -142,14 +158,15 @@ impl DorefaWeight {
 impl Quantize for DorefaWeight {
     fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
         let decoding = self.decoding(&w.device());
-        let position = self.position(w);
-        let rounded = straight_through(position.clone().round(), position);
-        times_gamma(decoding.values(rounded), &self.gamma, self.grouping)
+        let (w, restore) = self.normalizer.apply(w);
+        let codes = rounded(self.position(w), self.steps, self.ewgs);
+        restore.apply(times_gamma(decoding.values(codes), &self.gamma, self.grouping))
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {
         let gamma = self.gamma.as_ref().map(Param::val);
-        let decoding = Decoding::Affine(Affine { gamma, ..self.decoding(&w.device()) });
+        let (w, restore) = self.normalizer.apply(w);
+        let decoding = Decoding::Affine(Affine { gamma, restore, ..self.decoding(&w.device()) });
         let codes = self.position(w).round().int();
         Codes { codes, decoding }
     }

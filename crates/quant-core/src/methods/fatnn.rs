@@ -17,8 +17,8 @@
 //!
 //! **Shapes.** Any; `alpha_0`.. are `[groups]`.
 //!
-//! **Initial values.** α = factor/boundary for activations, factor for weights, with the gradient
-//! scale's `factor` (0.5); basis 1.
+//! **Initial values.** α = `initial_slope`/boundary for activations, `initial_slope` (0.5) for weights;
+//! basis 1.
 //!
 //! **Where the reference differs from the paper.** Its names are `alpha0`, `alpha1`, `alpha2`; a
 //! clipping value is kept beside them and never used.
@@ -28,12 +28,15 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize};
+use super::{Parameters, Quantize, divisor, host};
 use crate::{
+    calibrate::GroupSamples,
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range, Role},
-    normalize::normalize_groups,
+    normalize::{Normalizer, Restore},
+    ops::{clamped, rounded, scale_gradient},
     site::Grouping,
+    staircase::Staircase,
 };
 
 /// Learned thresholds, integer values: see the [module](self).
@@ -52,7 +55,7 @@ pub struct Fatnn {
     #[module(skip)]
     gradient_scale: f32,
     #[module(skip)]
-    normalization: crate::Normalization,
+    normalizer: Normalizer,
     #[module(skip)]
     grouping: Grouping,
 }
@@ -64,10 +67,9 @@ impl Fatnn {
         gradient_scale: f64,
         device: &Device,
     ) -> Self {
-        let factor = config.gradient_scale.factor;
         let initial = match config.role {
-            Role::Weight => factor,
-            Role::Activation | Role::Output => factor / config.boundary,
+            Role::Weight => config.initial_slope,
+            Role::Activation | Role::Output => config.initial_slope / config.boundary,
         };
         let alpha = || Param::from_tensor(Tensor::<1>::full([grouping.groups], initial, device));
         let pieces = config.levels.count() - 1;
@@ -79,17 +81,15 @@ impl Fatnn {
             basis: config.closed_form.then(basis),
             signed: config.range == Range::Signed,
             gradient_scale: gradient_scale as f32,
-            normalization: config.normalization,
+            normalizer: Normalizer::new(config, grouping),
             grouping,
         }
     }
 
     /// |alpha| with its scaled gradient, to multiply `[outer, groups, inner]`.
     fn slope(&self, alpha: &Param<Tensor<1>>) -> Tensor<3> {
-        let alpha = alpha.val();
-        let fixed = alpha.clone().detach();
-        let scaled = fixed.clone() + (alpha - fixed).mul_scalar(self.gradient_scale);
-        scaled.abs().reshape([1, self.grouping.groups, 1])
+        let alpha = scale_gradient(alpha.val(), self.gradient_scale).abs();
+        divisor(alpha).reshape([1, self.grouping.groups, 1])
     }
 
     /// The integer value of every element, differentiable.
@@ -102,14 +102,18 @@ impl Fatnn {
                 .flatten()
                 .map(|alpha| self.slope(alpha))
                 .collect();
+        let times = |slope: &Tensor<3>| {
+            let slope = slope.clone();
+            move |x: Tensor<3>| x * slope.clone()
+        };
+        let (first, last) = (&slopes[0], &slopes[slopes.len() - 1]);
         let y = if self.signed {
-            let below = piece(x.clone() * slopes[0].clone(), -1.0, 0.0);
-            below + piece(x * slopes[slopes.len() - 1].clone(), 0.0, 1.0)
+            piece(x.clone(), times(first), -1.0, 0.0) + piece(x, times(last), 0.0, 1.0)
         } else {
-            let mut y = piece(x.clone() * slopes[0].clone(), 0.0, 1.0);
-            let mut offset = slopes[0].clone().recip();
+            let mut y = piece(x.clone(), times(first), 0.0, 1.0);
+            let mut offset = first.clone().recip();
             for slope in &slopes[1..] {
-                y = y + piece((x.clone() - offset.clone()) * slope.clone(), 0.0, 1.0);
+                y = y + piece(x.clone() - offset.clone(), times(slope), 0.0, 1.0);
                 offset = offset + slope.clone().recip();
             }
             y
@@ -124,45 +128,63 @@ impl Fatnn {
             None => Tensor::ones([1], device),
         };
         let grouping = self.grouping;
-        Affine { steps: 1.0, multiplier: 1.0, offset, scale, gamma: None, grouping }
+        Affine {
+            steps: 1.0,
+            multiplier: 1.0,
+            offset,
+            scale,
+            shift: None,
+            gamma: None,
+            grouping,
+            restore: Restore::None,
+        }
     }
 }
 
-/// R(clamp(u, low, high)), passing the gradient strictly inside.
-fn piece(u: Tensor<3>, low: f32, high: f32) -> Tensor<3> {
-    let fixed = u.clone().detach();
-    let value = fixed.clone().clamp(low, high).round();
-    let inside = fixed.clone().greater_elem(low).bool_and(fixed.clone().lower_elem(high));
-    value + (u - fixed) * inside.float()
+/// R(clamp(f(x), low, high)), passing the gradient strictly inside.
+pub(super) fn piece(
+    x: Tensor<3>,
+    f: impl Fn(Tensor<3>) -> Tensor<3>,
+    low: f32,
+    high: f32,
+) -> Tensor<3> {
+    rounded(clamped(x, f, low, high), 1.0, None)
 }
 
 impl Quantize for Fatnn {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let x = normalize_groups(x, self.normalization, self.grouping);
+        let (x, restore) = self.normalizer.apply(x);
         let y = self.integers(x);
         if self.basis.is_none() {
-            return y;
+            return restore.apply(y);
         }
         let scale = self.affine(&y.device()).scale;
-        y * scale.reshape([1; D])
+        restore.apply(y * scale.reshape([1; D]))
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
-        let decoding = self.affine(&x.device());
-        let x = normalize_groups(x, self.normalization, self.grouping);
-        let codes = self.integers(x.detach()).sub_scalar(decoding.offset).int();
+        let (x, restore) = self.normalizer.apply(x.detach());
+        let decoding = Affine { restore, ..self.affine(&x.device()) };
+        let codes = self.integers(x).sub_scalar(decoding.offset).int();
         Codes { codes, decoding: Decoding::Affine(decoding) }
+    }
+
+    fn presented<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.normalizer.apply(x).0
     }
 
     fn prepare_training<const D: usize>(&self, x: &Tensor<D>) {
         if let Some(basis) = &self.basis {
-            let x = x.clone().detach();
-            let x = normalize_groups(x, self.normalization, self.grouping);
+            let (x, _) = self.normalizer.apply(x.clone().detach());
             let y = self.integers(x.clone()).detach();
             let squares = (y.clone() * y.clone()).sum();
             let none = squares.clone().equal_elem(0.0);
             let factor = (x.clone() * y).sum() / squares;
-            basis.update(factor.mask_where(none, x.mean()).detach());
+            let device = x.device();
+            let factor = factor.mask_where(none, x.mean()).detach();
+            // What is not a number must not stay.
+            let lost = factor.clone().is_finite().bool_not();
+            basis.update(factor.mask_where(lost, basis.value_sync().to_device(&device)));
         }
     }
 }
@@ -184,6 +206,26 @@ impl Parameters for Fatnn {
             ("alpha2", self.alpha2.as_mut()),
         ];
         all.into_iter().filter_map(|(name, alpha)| Some((name, alpha?))).collect()
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let slopes: Vec<Vec<f32>> =
+            self.parameters().iter().map(|(_, alpha)| host(alpha)).collect();
+        let scale = self.basis.as_ref().map_or(1.0, |basis| basis.value_sync().into_scalar());
+        (0..self.grouping.groups)
+            .map(|group| {
+                let widths: Vec<f32> = slopes.iter().map(|s| s[group].abs().recip()).collect();
+                let thresholds: Vec<f32> = match self.signed {
+                    true => vec![-widths[0] / 2.0, widths[widths.len() - 1] / 2.0],
+                    false => (0..widths.len())
+                        .map(|piece| widths[..piece].iter().sum::<f32>() + widths[piece] / 2.0)
+                        .collect(),
+                };
+                let first = if self.signed { -1.0 } else { 0.0 };
+                let values = (0..=thresholds.len()).map(|code| (first + code as f32) * scale);
+                Staircase::new(values.collect(), thresholds)
+            })
+            .collect()
     }
 
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {

@@ -12,7 +12,8 @@
 //! B the digits each element got, v* = (BᵀB)⁻¹Bᵀx per group and v := 0.9·v + 0.1·v* (or the running mean
 //! of all v*, `running_mean_basis`); a call uses the basis from before its update. Activations: a zero
 //! on BᵀB's diagonal becomes 1e-5. Weights: v* = (D(BᵀB + 1e-4·I))⁻¹(Bᵀx + 1e-4·v), where D multiplies the
-//! diagonal by 1.000001. A system that is singular still gets 1e-4 of its trace on the diagonal.
+//! diagonal by 1.000001. A system that is singular still gets 1e-4 of its trace on the diagonal; one of
+//! inputs that are not finite leaves the basis as it is.
 //!
 //! **Normalisation.** Weights may be normalised per group first (`mean`: w - mean; `var`: w/(std + 1e-5);
 //! `mean-var`: both), activations divided by their image's mean or std (+ 1e-5); it is undone after
@@ -33,15 +34,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::{
     module::{Module, RunningState},
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize};
+use super::{Parameters, Quantize, keeping_nan};
 use crate::{
+    calibrate::GroupSamples,
     codes::{Codes, Decoding, Table},
     config::{QuantizerConfig, Range, Role},
     normalize::{Restore, normalize},
+    ops::{count_below, estimated, straight_through},
     site::{Grouping, Site},
+    staircase::Staircase,
 };
 
 /// Learned basis: see the [module](self).
@@ -64,6 +68,8 @@ pub struct LqNets {
     #[module(skip)]
     normalization: crate::Normalization,
     #[module(skip)]
+    normalized_together: Grouping,
+    #[module(skip)]
     grouping: Grouping,
     /// Condition of each group's last system.
     #[module(skip)]
@@ -71,6 +77,7 @@ pub struct LqNets {
 }
 
 /// The levels of one group in ascending order.
+#[derive(Debug)]
 struct Ladder {
     /// Values.
     levels: Vec<f32>,
@@ -106,6 +113,7 @@ impl LqNets {
             position: config.threshold_position,
             running_mean: config.running_mean_basis,
             normalization: config.normalization,
+            normalized_together: if config.independent_norm { Grouping::WHOLE } else { grouping },
             grouping,
             condition: Arc::default(),
         }
@@ -163,28 +171,13 @@ impl LqNets {
         Ladder { thresholds, levels, digits: rows.into_iter().map(|(_, digits)| digits).collect() }
     }
 
-    /// A row per level index of `pick`'s values, each to compare with `[outer, groups, inner]`.
-    fn rows(
-        &self,
-        ladders: &[Ladder],
-        pick: impl Fn(&Ladder) -> &[f32],
-        device: &Device,
-    ) -> Vec<Tensor<3>> {
-        let count = ladders.first().map_or(0, |ladder| pick(ladder).len());
-        (0..count)
-            .map(|index| {
-                let row: Vec<f32> = ladders.iter().map(|ladder| pick(ladder)[index]).collect();
-                let row = Tensor::<1>::from_floats(row.as_slice(), device);
-                row.reshape([1, ladders.len(), 1])
-            })
-            .collect()
-    }
-
-    /// Index of every element's level.
-    fn indices(&self, x: Tensor<3>, ladders: &[Ladder]) -> Tensor<3, Int> {
-        let rows = self.rows(ladders, |ladder| &ladder.thresholds, &x.device());
-        let start = Tensor::<3, Int>::zeros(x.shape(), &x.device());
-        rows.into_iter().fold(start, |sum, threshold| sum + x.clone().greater(threshold).int())
+    /// Index of every element's level, as a float.
+    fn indices(&self, x: Tensor<3>, ladders: &[Ladder]) -> Tensor<3> {
+        let thresholds: Vec<f32> =
+            ladders.iter().flat_map(|ladder| ladder.thresholds.clone()).collect();
+        let device = x.device();
+        let thresholds = Tensor::<1>::from_floats(thresholds.as_slice(), &device);
+        count_below(x, thresholds.reshape([self.grouping.groups, self.levels - 1]))
     }
 
     fn table(&self, ladders: &[Ladder], restore: Restore, device: &Device) -> Table {
@@ -204,7 +197,7 @@ impl LqNets {
         // How many elements each level has, and their sum: all that the equations need.
         let (mut counts, mut sums) = (Vec::new(), Vec::new());
         for level in 0..self.levels {
-            let here = indices.clone().equal_elem(level as i64).float();
+            let here = indices.clone().equal_elem(level as f32).float();
             counts.push(per_group(here.clone()));
             sums.push(per_group(here * x.clone()));
         }
@@ -222,8 +215,11 @@ impl LqNets {
                 (f64::from(counts[level][group]), f64::from(sums[level][group]))
             });
             condition.push(amplification);
+            // Data that are not finite say nothing: the basis stays.
+            let sound = solution.iter().all(|v| v.is_finite());
             for bit in 0..bits {
                 let next = match self.running_mean {
+                    _ if !sound => basis[bit],
                     true => (basis[bit] * done + solution[bit]) / (done + 1.0),
                     false => 0.9 * basis[bit] + 0.1 * solution[bit],
                 };
@@ -275,7 +271,7 @@ impl LqNets {
     }
 
     fn normalized<const D: usize>(&self, x: Tensor<D>) -> (Tensor<D>, Restore) {
-        normalize(x, self.normalization, self.role, self.grouping)
+        normalize(x, self.normalization, self.role, self.normalized_together)
     }
 }
 
@@ -320,24 +316,27 @@ impl Quantize for LqNets {
         let x = x.reshape(view);
         let fixed = x.clone().detach();
         let table = self.table(&ladders, Restore::None, &x.device());
-        let codes = self.indices(fixed.clone(), &ladders);
+        let codes = self.indices(fixed.clone(), &ladders).int();
         let value = table.values::<D>(codes.reshape(shape.clone())).reshape(view);
-        let mut moving = x - fixed.clone();
-        if self.role != Role::Weight {
-            let top =
-                self.rows(&ladders, |ladder| &ladder.levels[self.levels - 1..], &fixed.device());
-            for top in top {
-                moving = moving * fixed.clone().lower(top).float();
+        let value = keeping_nan(value, fixed.clone());
+        let y = match self.role {
+            Role::Weight => straight_through(value, x),
+            Role::Activation | Role::Output => {
+                let top: Vec<f32> =
+                    ladders.iter().map(|ladder| ladder.levels[self.levels - 1]).collect();
+                let top = Tensor::<1>::from_floats(top.as_slice(), &fixed.device());
+                let below = fixed.lower(top.reshape([1, view[1], 1])).float();
+                estimated(value, x, below)
             }
-        }
-        restore.apply((value + moving).reshape(shape), self.grouping)
+        };
+        restore.apply(y.reshape(shape))
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
         let shape = x.shape();
         let (x, restore) = self.normalized(x.detach());
         let ladders = self.ladders();
-        let codes = self.indices(x.clone().reshape(self.grouping.view(&shape)), &ladders);
+        let codes = self.indices(x.clone().reshape(self.grouping.view(&shape)), &ladders).int();
         let table = self.table(&ladders, restore, &x.device());
         Codes { codes: codes.reshape(shape), decoding: Decoding::Table(table) }
     }
@@ -350,6 +349,11 @@ impl Quantize for LqNets {
 }
 
 impl Parameters for LqNets {
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let ladders = self.ladders().into_iter();
+        ladders.map(|ladder| Staircase::new(ladder.levels, ladder.thresholds)).collect()
+    }
+
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
         vec![("basis", self.basis.value_sync().flatten(0, 1))]
     }

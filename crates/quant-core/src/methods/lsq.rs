@@ -7,13 +7,14 @@
 //! - signed: y = (2·R((clamp(v, -1, 1) + 1)/2·n)/n - 1)·s
 //!
 //! The paper learns the step size, s/n (unsigned) or 2s/n (signed), and puts its signed levels at
-//! -2^(b-1)..2^(b-1) - 1; here they are symmetric about 0.
+//! -2^(b-1)..2^(b-1) - 1; here they are symmetric about 0. For its form see [`super::lsq_step`]: the two
+//! are the same function where levels are unsigned or odd in number.
 //!
 //! **Gradients.** With g the incoming gradient, strictly inside the clamp's range ∂x = g and
 //! ∂s = g·(y/s - v); outside ∂x = 0 and ∂s = g·y/s (equation 3 of the paper in units of s).
 //! `STE-scale` multiplies the clamp's gradient by a factor k: ∂x = k·g, ∂s = g·(y/s - k·v). The
 //! sum over a group is multiplied by the [gradient scale](crate::GradientScale), and by the sign of
-//! `clip_val`.
+//! `clip_val`. `ewgs` scales the rounding's gradient by element ([`crate::Estimator::Ewgs`]).
 //!
 //! **Shapes.** Any; `clip_val` and `gamma` are `[groups]`.
 //!
@@ -29,13 +30,15 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, gamma, times_gamma};
+use super::{Parameters, Quantize, divisor, gamma, host, times_gamma};
 use crate::{
+    calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
-    config::{Normalization, QuantizerConfig},
-    normalize::normalize_groups,
+    config::QuantizerConfig,
+    normalize::Normalizer,
     ops::ClipQuantize,
     site::Grouping,
+    staircase::Staircase,
 };
 
 /// Learned step size quantizer: see the [module](self).
@@ -50,7 +53,7 @@ pub struct Lsq {
     #[module(skip)]
     grouping: Grouping,
     #[module(skip)]
-    normalization: Normalization,
+    normalizer: Normalizer,
 }
 
 impl Lsq {
@@ -64,37 +67,41 @@ impl Lsq {
         Self {
             clip_val: Param::from_tensor(clip_val),
             gamma: gamma(config, grouping, device),
-            operation: ClipQuantize {
-                steps: config.levels.steps(),
-                range: config.range,
-                estimator: config.estimator,
-                learned_bound: false,
-                clip_gradient_scale: clip_gradient_scale as f32,
-            },
+            operation: ClipQuantize::new(config, clip_gradient_scale),
             grouping,
-            normalization: config.normalization,
+            normalizer: Normalizer::new(config, grouping),
         }
+    }
+
+    /// s.
+    fn scale(&self) -> Tensor<1> {
+        divisor(self.clip_val.val().abs())
     }
 }
 
 impl Quantize for Lsq {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let view = self.grouping.view(&x.shape());
-        let x = normalize_groups(x, self.normalization, self.grouping);
-        let y = self.operation.forward(x, self.clip_val.val().abs(), view);
-        times_gamma(y, &self.gamma, self.grouping)
+        let (x, restore) = self.normalizer.apply(x);
+        let y = self.operation.forward(x, self.scale(), view);
+        restore.apply(times_gamma(y, &self.gamma, self.grouping))
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
-        let clip = self.clip_val.val().abs();
-        let x = normalize_groups(x, self.normalization, self.grouping);
+        let clip = self.scale();
+        let (x, restore) = self.normalizer.apply(x);
         Codes {
             codes: self.operation.codes(x, clip.clone(), self.grouping).int(),
             decoding: Decoding::Affine(Affine {
                 gamma: self.gamma.as_ref().map(Param::val),
+                restore,
                 ..self.operation.decoding(clip, self.grouping)
             }),
         }
+    }
+
+    fn presented<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.normalizer.apply(x).0
     }
 }
 
@@ -107,5 +114,35 @@ impl Parameters for Lsq {
     fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
         let gamma = self.gamma.iter_mut().map(|gamma| ("gamma", gamma));
         std::iter::once(("clip_val", &mut self.clip_val)).chain(gamma).collect()
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let unit = self.operation.unit();
+        let stairs = host(&self.clip_val).into_iter().map(|clip| unit.scaled(clip.abs()));
+        match &self.gamma {
+            None => stairs.collect(),
+            Some(gamma) => {
+                let pairs = stairs.zip(host(gamma));
+                pairs.map(|(stairs, gamma)| stairs.with_values_times(gamma)).collect()
+            }
+        }
+    }
+
+    fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let (unit, steps) = (self.operation.unit(), self.operation.positive_steps());
+        let clip = samples.clipping_value(calibration, &unit, steps);
+        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+
+    fn clipping(&self) -> Option<(&'static str, f32)> {
+        Some(("clip_val", 1.0))
     }
 }

@@ -10,16 +10,23 @@ use burn::{
 };
 
 use crate::{
+    calibrate::{Calibration, GroupSamples},
     codes::{Codes, per_group},
     config::QuantizerConfig,
     site::Grouping,
+    staircase::Staircase,
 };
 
+pub mod apot;
 pub mod dorefa;
 pub mod fatnn;
 pub mod lq_nets;
 pub mod lsq;
+pub mod lsq_plus;
+pub mod lsq_step;
+pub mod n2uq;
 pub mod pact;
+pub mod ttq;
 pub mod xnor;
 
 /// What every method offers. The enum of [`crate::quantizer`] dispatches to it.
@@ -28,16 +35,23 @@ pub(crate) trait Quantize {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>;
     /// The code of every element, and what it stands for.
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D>;
+    /// What the staircases see of x: normalised, where the method does that.
+    fn presented<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        x
+    }
     /// Follows the statistics of a training call, before its output is computed.
     fn prepare_training<const D: usize>(&self, _x: &Tensor<D>) {}
     /// The same, after.
     fn observe_training<const D: usize>(&self, _x: &Tensor<D>) {}
 }
 
+/// A learned parameter and its name.
+pub(crate) type Named<'a> = (&'static str, &'a Param<Tensor<1>>);
+
 /// The state that every method names in the same way.
 pub(crate) trait Parameters {
-    /// Learned parameters by name, `[groups]` each.
-    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
+    /// Learned parameters by name: `[groups]`, or `[count, groups]` row-major.
+    fn parameters(&self) -> Vec<Named<'_>> {
         Vec::new()
     }
     /// The same, to change.
@@ -52,12 +66,43 @@ pub(crate) trait Parameters {
     fn set_running(&self, _name: &str, _values: &[f32]) -> bool {
         false
     }
+    /// What it does to one number of each group. Empty where that depends on the others.
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        Vec::new()
+    }
+    /// Initial values of a group's parameters, from samples of what is [presented](Quantize::presented):
+    /// one of each, or of `[count, groups]` a column. Empty where nothing is calibrated, or the samples
+    /// do not say.
+    fn calibrated(
+        &self,
+        _samples: &GroupSamples,
+        _calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        Vec::new()
+    }
+    /// Whether [`calibrated`](Self::calibrated) does anything.
+    fn calibrates(&self) -> bool {
+        false
+    }
+    /// The parameter that follows a clipping value, and how many of it make one.
+    fn clipping(&self) -> Option<(&'static str, f32)> {
+        None
+    }
 }
 
-/// `value` with the gradient of `input`: `input - input` is exactly 0, so no bit of the value is
-/// lost (for finite inputs).
-pub(crate) fn straight_through<const D: usize>(value: Tensor<D>, input: Tensor<D>) -> Tensor<D> {
-    value.detach() + (input.clone() - input.detach())
+/// A parameter read back from the device.
+pub(crate) fn host(param: &Param<Tensor<1>>) -> Vec<f32> {
+    param.val().into_data().convert::<f32>().iter::<f32>().collect()
+}
+
+/// A scale that values are divided by: at least the smallest normal number, so that zeros stay zeros.
+fn divisor(scale: Tensor<1>) -> Tensor<1> {
+    scale.clamp_min(f32::MIN_POSITIVE)
+}
+
+/// `value`, but what is not a number in x stays that.
+fn keeping_nan<const D: usize>(value: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
+    value.mask_fill(x.is_nan(), f32::NAN)
 }
 
 /// A learned factor per group, initially 1, where the configuration asks for it.

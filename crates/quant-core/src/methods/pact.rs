@@ -21,13 +21,14 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize};
+use super::{Parameters, Quantize, divisor, host};
 use crate::{
+    calibrate::{Calibration, GroupSamples},
     codes::{Codes, Decoding},
-    config::{QuantizerConfig, Range},
-    gradient::Estimator,
+    config::QuantizerConfig,
     ops::ClipQuantize,
     site::Grouping,
+    staircase::Staircase,
 };
 
 /// Parameterized clipping activation: see the [module](self).
@@ -52,11 +53,8 @@ impl Pact {
         Self {
             clip_val: Param::from_tensor(clip_val),
             operation: ClipQuantize {
-                steps: config.levels.steps(),
-                range: Range::Unsigned,
-                estimator: Estimator::Clipped,
                 learned_bound: true,
-                clip_gradient_scale: clip_gradient_scale as f32,
+                ..ClipQuantize::new(config, clip_gradient_scale)
             },
             grouping,
         }
@@ -66,11 +64,11 @@ impl Pact {
 impl Quantize for Pact {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let view = self.grouping.view(&x.shape());
-        self.operation.forward(x, self.clip_val.val(), view)
+        self.operation.forward(x, divisor(self.clip_val.val()), view)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
-        let clip = self.clip_val.val();
+        let clip = divisor(self.clip_val.val());
         Codes {
             codes: self.operation.codes(x, clip.clone(), self.grouping).int(),
             decoding: Decoding::Affine(self.operation.decoding(clip, self.grouping)),
@@ -85,5 +83,28 @@ impl Parameters for Pact {
 
     fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
         vec![("clip_val", &mut self.clip_val)]
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let unit = self.operation.unit();
+        host(&self.clip_val).into_iter().map(|clip| unit.scaled(clip)).collect()
+    }
+
+    fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let (unit, steps) = (self.operation.unit(), self.operation.positive_steps());
+        let clip = samples.clipping_value(calibration, &unit, steps);
+        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+
+    fn clipping(&self) -> Option<(&'static str, f32)> {
+        Some(("clip_val", 1.0))
     }
 }

@@ -3,7 +3,9 @@
 //! weights (Zhou et al. 2016, equation 7).
 //!
 //! - activations: y = sign(x)·E, where E is the mean of |x| over channels or over the resolution, of
-//!   each image by itself, or 1 ([`SignScale`])
+//!   each image by itself, or 1 ([`SignScale`]); with `shift`, x - `shift` takes the place of x, one per
+//!   group (RSign; Liu et al., "ReActNet: Towards Precise Binary Neural Network with Generalized
+//!   Activation Functions", ECCV 2020, equation 1, which uses `triangle`)
 //! - weights: y = sign(w)·mean|w| per group, normalised first where asked for; times a learned `gamma`
 //!   per group (XNOR-Net++)
 //!
@@ -12,12 +14,12 @@
 //! **Gradients.** The estimator m stands for the derivative of the scaled sign ([`Estimator`]): 1
 //! (`identity`), \[-1 < x < 1\] (`clipped`; Hubara et al. 2016), or (2 - 2|x|)·\[-1 < x < 1\]
 //! (`triangle`; Bi-Real Net, Liu et al. 2018): ∂x = g·m(x), and with a gamma ∂w = g·gamma·m(w),
-//! ∂gamma = the sum of g·sign(w)·mean|w| over the group.
+//! ∂gamma = the sum of g·sign(w)·mean|w| over the group. ∂shift = minus the sum of ∂x over the group.
 //!
 //! **Shapes.** Any weight; activations `[batch, channels, height, width]` for scales over a dimension,
-//! any for none. `gamma` is `[groups]`.
+//! any for none. `gamma` and `shift` are `[groups]`.
 //!
-//! **Initial value.** `gamma` = 1.
+//! **Initial values.** `gamma` = 1, `shift` = 0.
 //!
 //! **Where the reference differs from the papers.** XNOR-Net smooths its activation scale with the
 //! convolution's window; here it is the plain mean. The gradient does not carry the scale.
@@ -27,18 +29,25 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, gamma, times_gamma};
+use super::{Parameters, Quantize, gamma, host, times_gamma};
 use crate::{
+    calibrate::GroupSamples,
     codes::{Affine, Codes, Decoding},
-    config::{Normalization, QuantizerConfig, SignScale},
+    config::{QuantizerConfig, SignScale},
     gradient::Estimator,
-    normalize::normalize_groups,
+    normalize::{Normalizer, Restore, add_per_group},
+    ops::{estimated, straight_through},
     site::Grouping,
+    staircase::Staircase,
 };
 
 /// Signs of an activation: see the [module](self).
 #[derive(Module, Debug)]
 pub struct SignActivation {
+    /// Where the sign changes, `[groups]`.
+    pub shift: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    grouping: Grouping,
     #[module(skip)]
     estimator: Estimator,
     #[module(skip)]
@@ -53,7 +62,7 @@ pub struct SignWeight {
     #[module(skip)]
     estimator: Estimator,
     #[module(skip)]
-    normalization: Normalization,
+    normalizer: Normalizer,
     #[module(skip)]
     grouping: Grouping,
 }
@@ -70,21 +79,36 @@ fn signs<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 /// `value` with the estimator's derivative by x.
-fn estimated<const D: usize>(value: Tensor<D>, x: Tensor<D>, estimator: Estimator) -> Tensor<D> {
-    let fixed = x.clone().detach();
-    let moving = x - fixed.clone();
-    let inside = || fixed.clone().abs().lower_elem(1.0).float();
-    let slope = match estimator {
-        Estimator::Clipped | Estimator::SteScale => inside(),
-        Estimator::Triangle => fixed.clone().abs().mul_scalar(-2.0).add_scalar(2.0) * inside(),
-        Estimator::Identity => return value + moving,
-    };
-    value + moving * slope
+fn by_estimator<const D: usize>(value: Tensor<D>, x: Tensor<D>, estimator: Estimator) -> Tensor<D> {
+    let magnitude = x.clone().detach().abs();
+    let inside = || magnitude.clone().lower_elem(1.0).float();
+    match estimator {
+        Estimator::Identity => straight_through(value, x),
+        Estimator::Triangle => {
+            let slope = magnitude.clone().clamp_max(1.0).mul_scalar(-2.0).add_scalar(2.0);
+            estimated(value, x, slope)
+        }
+        Estimator::Clipped | Estimator::SteScale | Estimator::Ewgs => estimated(value, x, inside()),
+    }
 }
 
 impl SignActivation {
-    pub(crate) fn new(config: &QuantizerConfig) -> Self {
-        Self { estimator: config.estimator, scale: config.sign_scale }
+    pub(crate) fn new(config: &QuantizerConfig, grouping: Grouping, device: &Device) -> Self {
+        let zeros = || Param::from_tensor(Tensor::zeros([grouping.groups], device));
+        Self {
+            shift: config.shift.then(zeros),
+            grouping,
+            estimator: config.estimator,
+            scale: config.sign_scale,
+        }
+    }
+
+    /// x less the shift.
+    fn shifted<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match &self.shift {
+            None => x,
+            Some(shift) => add_per_group(x, &shift.val().neg(), self.grouping),
+        }
     }
 
     /// E, of a shape that broadcasts to x's.
@@ -102,26 +126,45 @@ impl SignActivation {
 
 impl Quantize for SignActivation {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let x = self.shifted(x);
         let value = match self.scale(x.clone()) {
             None => signs(x.clone()),
             Some(scale) => signs(x.clone()) * scale,
         };
-        estimated(value, x, self.estimator)
+        by_estimator(value, x, self.estimator)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        let x = self.shifted(x);
         Codes { decoding: Decoding::Signs(self.scale(x.clone())), codes: bits(x).int() }
     }
 }
 
-impl Parameters for SignActivation {}
+impl Parameters for SignActivation {
+    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
+        self.shift.iter().map(|shift| ("shift", shift)).collect()
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        self.shift.iter_mut().map(|shift| ("shift", shift)).collect()
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let at = |threshold| Staircase::new(vec![-1.0, 1.0], vec![threshold]);
+        match (&self.shift, self.scale) {
+            (None, SignScale::None) => vec![at(0.0); self.grouping.groups],
+            (Some(shift), SignScale::None) => host(shift).into_iter().map(at).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
 
 impl SignWeight {
     pub(crate) fn new(config: &QuantizerConfig, grouping: Grouping, device: &Device) -> Self {
         Self {
             gamma: gamma(config, grouping, device),
             estimator: config.estimator,
-            normalization: config.normalization,
+            normalizer: Normalizer::new(config, grouping),
             grouping,
         }
     }
@@ -132,27 +175,48 @@ impl SignWeight {
         let magnitude = w.detach().abs().reshape([outer, groups, inner]);
         let scale = magnitude.mean_dim(2).mean_dim(0).reshape([groups]);
         let (multiplier, offset) = (2.0, -1.0);
-        Affine { steps: 1.0, multiplier, offset, scale, gamma: None, grouping: self.grouping }
+        Affine {
+            steps: 1.0,
+            multiplier,
+            offset,
+            scale,
+            shift: None,
+            gamma: None,
+            grouping: self.grouping,
+            restore: Restore::None,
+        }
     }
 }
 
 impl Quantize for SignWeight {
     fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
-        let w = normalize_groups(w, self.normalization, self.grouping);
+        let (w, restore) = self.normalizer.apply(w);
         let decoding = self.decoding(w.clone());
-        let y = estimated(decoding.scaled(signs(w.clone())), w, self.estimator);
-        times_gamma(y, &self.gamma, self.grouping)
+        let y = by_estimator(decoding.scaled(signs(w.clone())), w, self.estimator);
+        restore.apply(times_gamma(y, &self.gamma, self.grouping))
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {
-        let w = normalize_groups(w, self.normalization, self.grouping);
+        let (w, restore) = self.normalizer.apply(w);
         let gamma = self.gamma.as_ref().map(Param::val);
-        let decoding = Decoding::Affine(Affine { gamma, ..self.decoding(w.clone()) });
+        let decoding = Decoding::Affine(Affine { gamma, restore, ..self.decoding(w.clone()) });
         Codes { codes: bits(w).int(), decoding }
     }
 }
 
 impl Parameters for SignWeight {
+    fn staircases(&self, seen: &[GroupSamples]) -> Vec<Staircase> {
+        let gammas = match &self.gamma {
+            None => vec![1.0; self.grouping.groups],
+            Some(gamma) => host(gamma),
+        };
+        let of = |(seen, gamma): (&GroupSamples, f32)| {
+            let value = seen.mean_magnitude() * gamma;
+            Staircase::new(vec![-value, value], vec![0.0])
+        };
+        seen.iter().zip(gammas).map(of).collect()
+    }
+
     fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
         self.gamma.iter().map(|gamma| ("gamma", gamma)).collect()
     }

@@ -59,7 +59,50 @@ impl<B: Backend + QuantOps> Backward<B, 2> for ClipQuantizeBackward {
     }
 }
 
+#[derive(Debug)]
+struct EstimatedBackward;
+
+impl<B: Backend + QuantOps> Backward<B, 1> for EstimatedBackward {
+    /// The slope, and whether gradients are scaled by element.
+    type State = (FloatTensor<B>, bool);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [node] = ops.parents;
+        let grad = grads.consume::<B>(&ops.node);
+        let (slope, scaled) = ops.state;
+        let Some(node) = node else {
+            return;
+        };
+        let slope = match scaled {
+            false => slope,
+            true => {
+                let signed = B::float_mul(B::float_sign(grad.clone()), slope);
+                B::float_add_scalar(signed, 1f32.into())
+            }
+        };
+        grads.register::<B>(node.id, B::float_mul(grad, slope));
+    }
+}
+
 impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
+    fn estimated_tracked(
+        value: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        scaled: bool,
+    ) -> FloatTensor<Self> {
+        let value = value.into_primitive();
+        match EstimatedBackward.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish((slope.into_primitive(), scaled), value),
+            OpsKind::UnTracked(prepared) => prepared.finish(value),
+        }
+    }
+
     fn clip_quantize(
         x: FloatTensor<Self>,
         clip: FloatTensor<Self>,

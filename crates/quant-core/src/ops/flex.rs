@@ -105,6 +105,41 @@ impl QuantOps for Flex {
         let grad_clip = grad_clip.into_iter().map(|sum| sum as f32).collect();
         (from_values(grad_x, shape), from_values(grad_clip, clip_shape))
     }
+
+    fn count_below(x: FlexTensor, thresholds: FlexTensor) -> FlexTensor {
+        if x.dtype() != DType::F32 || thresholds.dtype() != DType::F32 {
+            return reference::count_below::<Self>(x, thresholds);
+        }
+        let (shape, count) = (x.shape(), thresholds.shape()[2]);
+        let (x, thresholds) = (x.to_contiguous(), thresholds.to_contiguous());
+        let (x, thresholds) = (x.storage::<f32>(), thresholds.storage::<f32>());
+        let groups = thresholds.len() / count.max(1);
+        let length = shape[2].max(1);
+        let mut output = vec![0f32; x.len()];
+        for_each_chunk_mut(&mut output, |start, chunk| {
+            let mut at = 0;
+            while at < chunk.len() {
+                let row = (start + at) / length;
+                let end = ((row + 1) * length - start).min(chunk.len());
+                let group = row % groups.max(1) * count;
+                let thresholds = &thresholds[group..group + count];
+                for (y, x) in chunk[at..end].iter_mut().zip(&x[start + at..start + end]) {
+                    *y = count_of(*x, thresholds);
+                }
+                at = end;
+            }
+        });
+        from_values(output, shape)
+    }
+}
+
+/// Comparing with all is faster than searching while they are few: it has no branches.
+#[inline(always)]
+fn count_of(x: f32, thresholds: &[f32]) -> f32 {
+    match thresholds.len() {
+        0..=16 => thresholds.iter().map(|t| if x > *t { 1.0 } else { 0.0 }).sum(),
+        _ => thresholds.partition_point(|t| x > *t) as f32,
+    }
 }
 
 fn from_values(values: Vec<f32>, shape: Shape) -> FlexTensor {
@@ -211,7 +246,8 @@ impl Grid {
         sum_lanes(x, grad, out, |x, g| {
             let v = x / clip;
             let grad_x = if self.inside(v) { g * factor } else { 0.0 };
-            (grad_x, g * self.level(v) - grad_x * v)
+            // Clamped where grad_x is 0, so that infinities count as the bounds they are clamped to.
+            (grad_x, g * self.level(v) - grad_x * v.clamp(self.lowest(), 1.0))
         })
     }
 

@@ -8,7 +8,14 @@ use burn::{
     tensor::Tensor,
 };
 
-use crate::{codes::Affine, config::Range, gradient::Estimator, site::Grouping};
+use crate::{
+    codes::Affine,
+    config::{QuantizerConfig, Range},
+    gradient::Estimator,
+    normalize::Restore,
+    site::Grouping,
+    staircase::Staircase,
+};
 
 mod autodiff;
 #[cfg(feature = "cube")]
@@ -74,6 +81,106 @@ pub trait QuantOps: Backend {
         let _only_backward = (rescale, learned_bound, clip_gradient_scale);
         Self::clip_quantize(x, clip, steps, signed)
     }
+
+    /// Number of thresholds that x is above, as a float; 0 where x is not a number. `thresholds` is
+    /// `[1, groups, count]`, ascending in each group.
+    #[fusion(dtype = x, shape = x)]
+    fn count_below(x: FloatTensor<Self>, thresholds: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::count_below::<Self>(x, thresholds)
+    }
+
+    /// `value`, with a stand-in for its derivative by x: g·slope, or where `scaled`
+    /// g·(1 + sign(g)·slope). The autodiff backend overrides it, every other passes the value on.
+    #[fusion(dtype = value, shape = value)]
+    fn estimated_tracked(
+        value: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        scaled: bool,
+    ) -> FloatTensor<Self> {
+        let _only_backward = (x, slope, scaled);
+        value
+    }
+}
+
+/// `value` with the gradient `g·slope` for x, of the same shape; the slope may broadcast to it.
+pub(crate) fn estimated<const D: usize>(
+    value: Tensor<D>,
+    x: Tensor<D>,
+    slope: Tensor<D>,
+) -> Tensor<D> {
+    estimated_by(value, x, slope, false)
+}
+
+/// `value` with the gradient of x as it comes: the straight-through estimator.
+pub(crate) fn straight_through<const D: usize>(value: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
+    let ones = Tensor::<D>::ones([1; D], &value.device()).cast(value.dtype());
+    estimated_by(value, x, ones, false)
+}
+
+fn estimated_by<const D: usize>(
+    value: Tensor<D>,
+    x: Tensor<D>,
+    slope: Tensor<D>,
+    scaled: bool,
+) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as QuantOps>::estimated_tracked(
+        value.detach().into_dispatch(),
+        x.into_dispatch(),
+        slope.detach().into_dispatch(),
+        scaled,
+    ))
+}
+
+/// clamp(f(x), lowest, highest), passing the gradients of f strictly inside; f(0) is what is
+/// differentiated elsewhere, so that not even infinities reach a gradient.
+pub(crate) fn clamped<const D: usize>(
+    x: Tensor<D>,
+    f: impl Fn(Tensor<D>) -> Tensor<D>,
+    lowest: f32,
+    highest: f32,
+) -> Tensor<D> {
+    let fixed = f(x.clone()).detach();
+    let below = fixed.clone().lower_equal_elem(lowest);
+    let outside = below.bool_or(fixed.clone().greater_equal_elem(highest));
+    let inside = f(x.mask_fill(outside, 0.0));
+    straight_through(fixed.clamp(lowest, highest), inside)
+}
+
+/// R(u), with the gradient of u as it comes, or scaled by element with `ewgs` = d, u being n times what
+/// lies in 0..1: g·(1 + d·sign(g)·(u - R(u))/n).
+pub(crate) fn rounded<const D: usize>(u: Tensor<D>, steps: f32, ewgs: Option<f32>) -> Tensor<D> {
+    let fixed = u.clone().detach();
+    let value = fixed.clone().round();
+    match ewgs {
+        None => straight_through(value, u),
+        Some(factor) => {
+            let error = (fixed - value.clone()).mul_scalar(factor / steps);
+            estimated_by(value, u, error, true)
+        }
+    }
+}
+
+/// The number of thresholds, `[groups, count]` and ascending, that each element of x is above.
+pub(crate) fn count_below(x: Tensor<3>, thresholds: Tensor<2>) -> Tensor<3> {
+    let [groups, count] = thresholds.dims();
+    let tracked = x.device().is_autodiff();
+    let x = if tracked { x.inner() } else { x };
+    let thresholds = match thresholds.device().is_autodiff() {
+        true => thresholds.inner(),
+        false => thresholds,
+    };
+    let counts = Tensor::from_dispatch(<Dispatch as QuantOps>::count_below(
+        x.into_dispatch(),
+        thresholds.reshape([1, groups, count]).into_dispatch(),
+    ));
+    if tracked { Tensor::from_inner(counts) } else { counts }
+}
+
+/// x with `factor` times its gradient: a finite x is changed by exactly 0.
+pub(crate) fn scale_gradient<const D: usize>(x: Tensor<D>, factor: f32) -> Tensor<D> {
+    let fixed = x.clone().detach();
+    fixed.clone() + (x - fixed).mul_scalar(factor)
 }
 
 /// The clipping quantizer of one call: levels, range, and which gradients.
@@ -88,9 +195,22 @@ pub(crate) struct ClipQuantize {
     pub(crate) learned_bound: bool,
     /// Factor on the clipping value's gradient.
     pub(crate) clip_gradient_scale: f32,
+    /// d of the estimator `ewgs`.
+    pub(crate) ewgs_factor: f32,
 }
 
 impl ClipQuantize {
+    pub(crate) fn new(config: &QuantizerConfig, clip_gradient_scale: f64) -> Self {
+        Self {
+            steps: config.levels.steps(),
+            range: config.range,
+            estimator: config.estimator,
+            learned_bound: false,
+            clip_gradient_scale: clip_gradient_scale as f32,
+            ewgs_factor: config.ewgs_factor as f32,
+        }
+    }
+
     fn signed(&self) -> bool {
         self.range == Range::Signed
     }
@@ -102,6 +222,9 @@ impl ClipQuantize {
         clip: Tensor<1>,
         view: [usize; 3],
     ) -> Tensor<D> {
+        if self.estimator == Estimator::Ewgs {
+            return self.scaled_by_element(x, clip, view);
+        }
         let shape = x.shape();
         let out = <Dispatch as QuantOps>::clip_quantize_tracked(
             x.reshape(view).into_dispatch(),
@@ -113,6 +236,41 @@ impl ClipQuantize {
             self.clip_gradient_scale,
         );
         Tensor::<3>::from_dispatch(out).reshape(shape)
+    }
+
+    /// The same, rounding with element-wise gradient scaling: composed, in the same order.
+    fn scaled_by_element<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        clip: Tensor<1>,
+        view: [usize; 3],
+    ) -> Tensor<D> {
+        let shape = x.shape();
+        let clip = clip.reshape([1, view[1], 1]);
+        let fixed = clip.clone().detach();
+        let clip = scale_gradient(clip, self.clip_gradient_scale);
+        let divisor = if self.learned_bound { fixed.clone() } else { clip.clone() };
+        let x = x.reshape(view);
+        let scaled = |x: Tensor<3>| x / divisor.clone();
+        let u = match self.range {
+            Range::Unsigned => clamped(x.clone(), scaled, 0.0, 1.0),
+            Range::Signed => clamped(x.clone(), scaled, -1.0, 1.0).add_scalar(1.0).mul_scalar(0.5),
+        };
+        let codes = rounded(u.mul_scalar(self.steps), self.steps, Some(self.ewgs_factor));
+        let parts = codes.div_scalar(self.steps);
+        let y = match self.range {
+            Range::Unsigned => parts,
+            Range::Signed => parts.mul_scalar(2.0).sub_scalar(1.0),
+        };
+        let y = y * divisor.clone();
+        let y = match self.learned_bound {
+            false => y,
+            true => {
+                let above = (x / fixed.clone()).detach().greater_equal_elem(1.0);
+                y + (clip - fixed) * above.float()
+            }
+        };
+        y.reshape(shape)
     }
 
     /// The code R(n·u) of every element, as floats 0 to n.
@@ -132,12 +290,38 @@ impl ClipQuantize {
         u.mul_scalar(self.steps).round().reshape(shape)
     }
 
+    /// What it does to one number, with clipping value 1.
+    pub(crate) fn unit(&self) -> Staircase {
+        let count = self.steps as usize + 1;
+        match self.range {
+            Range::Unsigned => Staircase::even(0.0, 1.0 / self.steps, count),
+            Range::Signed => Staircase::even(-1.0, 2.0 / self.steps, count),
+        }
+    }
+
+    /// Qp: steps up to the clipping value.
+    pub(crate) fn positive_steps(&self) -> f32 {
+        match self.range {
+            Range::Unsigned => self.steps,
+            Range::Signed => self.steps / 2.0,
+        }
+    }
+
     /// A code's value: (m·code/n - z)·s.
     pub(crate) fn decoding(&self, clip: Tensor<1>, grouping: Grouping) -> Affine {
         let (multiplier, offset) = match self.range {
             Range::Unsigned => (1.0, 0.0),
             Range::Signed => (2.0, -1.0),
         };
-        Affine { steps: self.steps, multiplier, offset, scale: clip, gamma: None, grouping }
+        Affine {
+            steps: self.steps,
+            multiplier,
+            offset,
+            scale: clip,
+            shift: None,
+            gamma: None,
+            grouping,
+            restore: Restore::None,
+        }
     }
 }

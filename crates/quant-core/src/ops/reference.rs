@@ -3,7 +3,7 @@
 
 use burn::{
     backend::{Backend, TensorMetadata, tensor::FloatTensor},
-    tensor::BoolDType,
+    tensor::{BoolDType, Slice},
 };
 
 /// Backward: `(steps, signed, rescale, learned_bound)`.
@@ -67,9 +67,26 @@ pub(crate) fn clip_quantize_backward<B: Backend>(
         true => B::float_mask_fill(grad, B::bool_not(above), 0f32.into()),
         false => B::float_sub(
             B::float_mul(grad, levels::<B>(v.clone(), steps, signed)),
-            B::float_mul(grad_x.clone(), v),
+            // Clamped where grad_x is 0, so that infinities count as the bounds they are clamped to.
+            B::float_mul(grad_x.clone(), B::float_clamp(v, lowest.into(), 1f32.into())),
         ),
     };
     let grad_clip = B::float_sum_dim(B::float_sum_dim(per_element, 2), 0);
     (grad_x, grad_clip)
+}
+
+/// See [`QuantOps::count_below`](super::QuantOps::count_below).
+pub(crate) fn count_below<B: Backend>(
+    x: FloatTensor<B>,
+    thresholds: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let count = thresholds.shape()[2];
+    let dtype = x.dtype().into();
+    let start = B::float_zeros(x.shape(), &x.device(), dtype);
+    (0..count).fold(start, |sum, index| {
+        let slices = [Slice::from(..), Slice::from(..), Slice::from(index..index + 1)];
+        let threshold = B::float_slice(thresholds.clone(), &slices);
+        let above = B::float_greater(x.clone(), threshold, BoolDType::Native);
+        B::float_add(sum, B::bool_into_float(above, dtype))
+    })
 }

@@ -71,6 +71,34 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Few thresholds are all compared, many searched; both count those that x is above.
+    #[test]
+    fn counting_thresholds_equals_the_composed_operations(
+        outer in 1usize..4,
+        groups in 1usize..6,
+        inner in prop_oneof![1usize..40, 5000usize..9000],
+        count in prop_oneof![0usize..5, 14usize..19, 255usize..=255],
+        seed: u64,
+    ) {
+        let shape = [outer, groups, inner];
+        let mut x = values(seed, outer * groups * inner);
+        x[0] = f32::NAN;
+        let mut thresholds = values(seed ^ 1, groups * count);
+        if count > 0 {
+            thresholds.chunks_mut(count).for_each(|group| group.sort_by(f32::total_cmp));
+            // On a threshold is not above it.
+            x[inner - 1] = thresholds[0];
+        }
+        let (x, thresholds) = (tensor(&x, shape), tensor(&thresholds, [1, groups, count]));
+        let fast = Flex::count_below(x.clone(), thresholds.clone());
+        prop_assert_eq!(fast.shape().to_vec(), shape.to_vec());
+        prop_assert_eq!(host(fast), host(reference::count_below::<Flex>(x, thresholds)));
+    }
+}
+
 #[test]
 fn a_transposed_input_is_read_in_its_logical_order() {
     let x = tensor(&values(1, 24), [2, 3, 4]).transpose(0, 2);

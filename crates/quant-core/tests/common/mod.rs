@@ -1,7 +1,22 @@
 //! What the test programs share.
 
+#![allow(dead_code, reason = "each test program uses a part")]
+
 use burn::tensor::{Device, Tensor};
-use quant_core::{Quantizer, QuantizerConfig, Role, Site};
+use proptest::prelude::*;
+use quant_core::{
+    Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
+    Quantizer, QuantizerConfig, Range, Role, SignScale, Site,
+};
+
+/// Enough cases to meet every method, however many do not fit the claim.
+pub(crate) fn cases() -> ProptestConfig {
+    ProptestConfig { cases: 192, max_global_rejects: 1 << 16, ..ProptestConfig::default() }
+}
+
+/// Two images of four channels, or four output channels of two input channels.
+pub(crate) const SHAPE: [usize; 4] = [2, 4, 3, 3];
+pub(crate) const COUNT: usize = 72;
 
 /// The quantizer of a configuration at a weight of this shape, or at an activation of its channels.
 pub(crate) fn make(config: &QuantizerConfig, shape: [usize; 4], device: &Device) -> Quantizer {
@@ -16,6 +31,139 @@ pub(crate) fn tensor(values: &[f32], shape: [usize; 4], device: &Device) -> Tens
     Tensor::<1>::from_floats(values, device).reshape(shape)
 }
 
+/// Values as one row.
+pub(crate) fn row(values: &[f32], device: &Device) -> Tensor<2> {
+    Tensor::<1>::from_floats(values, device).reshape([1, values.len()])
+}
+
 pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter().collect()
+}
+
+/// The usual form of a method, with this number of levels or the nearest it has.
+pub(crate) fn config(method: Method, role: Role, levels: usize) -> QuantizerConfig {
+    QuantizerConfig::new(method, role, Levels::new(levels).unwrap()).nearest()
+}
+
+/// Every method in every role it has.
+pub(crate) fn methods() -> Vec<(Method, Role)> {
+    let all = Method::ALL.into_iter().flat_map(|method| Role::ALL.map(|role| (method, role)));
+    all.filter(|(method, role)| config(*method, *role, 4).method == *method).collect()
+}
+
+/// Any configuration that is valid: any at all, and the nearest valid one.
+pub(crate) fn configs() -> impl Strategy<Value = QuantizerConfig> {
+    let choices = (
+        prop::sample::select(methods()),
+        prop_oneof![2usize..=9, 2usize..=256],
+        any::<bool>(),
+        prop::sample::select(vec![
+            Granularity::PerTensor,
+            Granularity::PerChannel,
+            Granularity::Groups(2),
+        ]),
+        prop::sample::select(vec![
+            Estimator::Clipped,
+            Estimator::Clipped,
+            Estimator::SteScale,
+            Estimator::Identity,
+            Estimator::Triangle,
+            Estimator::Ewgs,
+        ]),
+        prop::sample::select(vec![
+            Normalization::None,
+            Normalization::None,
+            Normalization::VarMean,
+            Normalization::Mean,
+            Normalization::Var,
+            Normalization::MeanVar,
+        ]),
+        prop::sample::select(vec![
+            SignScale::None,
+            SignScale::None,
+            SignScale::OverChannels,
+            SignScale::OverResolution,
+        ]),
+        prop::array::uniform6(any::<bool>()),
+        0.0..=1.0,
+    );
+    choices.prop_map(|choices| {
+        let (
+            (method, role),
+            levels,
+            signed,
+            granularity,
+            estimator,
+            normalization,
+            sign_scale,
+            flags,
+            position,
+        ) = choices;
+        let [gamma, shift, closed_form, independent_norm, restore_normalization, running] = flags;
+        QuantizerConfig {
+            range: if signed { Range::Signed } else { Range::Unsigned },
+            granularity,
+            estimator,
+            normalization,
+            sign_scale,
+            gamma,
+            shift,
+            closed_form,
+            independent_norm,
+            restore_normalization,
+            running_mean_basis: running,
+            threshold_position: position,
+            gradient_scale: GradientScale {
+                rule: GradientScaleRule::None,
+                ..GradientScale::default()
+            },
+            ..QuantizerConfig::new(method, role, Levels::new(levels).unwrap())
+        }
+        .nearest()
+    })
+}
+
+/// Whether a value depends on other elements of its image.
+pub(crate) fn looks_around(config: &QuantizerConfig) -> bool {
+    config.sign_scale != SignScale::None
+        || config.role != Role::Weight && config.normalization != Normalization::None
+}
+
+/// Parameters in a sensible range, from numbers in 0..1.
+pub(crate) fn randomize(quantizer: &mut Quantizer, seeds: &[f32]) {
+    let steps = quantizer.config().levels.steps();
+    let learned: Vec<(&str, usize)> = quantizer
+        .learned()
+        .iter()
+        .map(|learned| (learned.name, host(learned.value.val()).len()))
+        .collect();
+    for (kind, (name, count)) in learned.into_iter().enumerate() {
+        let value = |index: usize| {
+            let seed = seeds[(7 * kind + index) % seeds.len()];
+            match name {
+                "offset" | "start" | "shift" => seed - 0.5,
+                "step_size" => (0.5 + seed) * 2.0 / steps,
+                "intervals" => (0.3 + seed) * 3.0 / steps,
+                "alpha0" | "alpha1" | "alpha2" => 0.5 + seed,
+                _ => 0.6 + seed,
+            }
+        };
+        let values: Vec<f32> = (0..count).map(value).collect();
+        assert!(quantizer.set_learned(name, &values), "{name}");
+    }
+}
+
+/// Indices of each group's elements in a tensor of [`SHAPE`].
+pub(crate) fn group_members(quantizer: &Quantizer) -> Vec<Vec<usize>> {
+    let groups = quantizer.groups();
+    let mut members = vec![Vec::new(); groups];
+    for index in 0..COUNT {
+        let group = match (groups, quantizer.config().role) {
+            (1, _) => 0,
+            (_, Role::Weight) => index * groups / COUNT,
+            _ => index / 9 % 4 * groups / 4,
+        };
+        members[group].push(index);
+    }
+    members
 }

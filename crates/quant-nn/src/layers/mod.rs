@@ -1,5 +1,7 @@
-//! Layers: quantized convolution and linear, and batch normalisation with PyTorch's statistics.
+//! Layers: quantized convolution and linear, batch normalisation with PyTorch's statistics, learned
+//! activation functions.
 
+pub mod activation;
 pub mod conv;
 pub mod linear;
 pub mod norm;

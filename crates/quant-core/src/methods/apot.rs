@@ -1,0 +1,246 @@
+//! APoT: additive powers of two (Li et al., "Additive Powers-of-Two Quantization: An Efficient Non-uniform
+//! Discretization for Neural Networks", ICLR 2020). Levels are dense near 0, where bell-shaped weights
+//! and activations are, and a product with one is a few shifts and additions.
+//!
+//! A level of b bits is a sum of terms of two bits, and one of one bit where b is odd (base bit-width
+//! k = 2, equation 5). Each term is 0 or a power of two; the powers 1, 1/2, 1/4, .. are dealt to the
+//! terms in turn, three rounds, in the last of which the one-bit term comes first and alone takes one:
+//! for 4 bits {0, 1, 1/4, 1/16} + {0, 1/2, 1/8, 1/32}. All sums are divided by the largest. Signed
+//! levels are plus and minus those of b - 1 bits: 2^b - 1 values.
+//!
+//! With a = |`clip_val`|, one per group, and P(v) the level nearest to v (equation 7):
+//!
+//! y = a·P(clamp(x/a, -1 or 0, 1))
+//!
+//! **Gradients** (equation 8, the reparameterized clipping function). With v = x/a, strictly inside the
+//! clamp ∂x = g and ∂a = g·(P(v) - v); at and outside its bounds ∂x = 0 and ∂a = g·sign(x), or 0 below
+//! an unsigned range. The sum over a group is multiplied by the [gradient scale](crate::GradientScale) and
+//! by the sign of `clip_val`. A v half way between two levels takes the lower.
+//!
+//! **Weight normalisation** (equation 9): (w - mean)/std before clipping, the default for weights
+//! (`var-mean`).
+//!
+//! **Shapes.** Any; `clip_val` is `[groups]`.
+//!
+//! **Initial value.** boundary, then calibrated.
+//!
+//! **The reference** does not have it.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+
+use super::{Named, Parameters, Quantize, divisor, host, keeping_nan};
+use crate::{
+    calibrate::{Calibration, GroupSamples},
+    codes::{Codes, Decoding, Table, per_group},
+    config::{QuantizerConfig, Range},
+    normalize::Normalizer,
+    ops::{clamped, count_below, scale_gradient, straight_through},
+    site::Grouping,
+    staircase::Staircase,
+};
+
+/// Additive powers of two: see the [module](self).
+#[derive(Module, Debug)]
+pub struct Apot {
+    /// Clipping value, `[groups]`.
+    pub clip_val: Param<Tensor<1>>,
+    /// What it does to one number with clipping value 1.
+    #[module(skip)]
+    unit: Staircase,
+    #[module(skip)]
+    lowest: f32,
+    #[module(skip)]
+    gradient_scale: f32,
+    #[module(skip)]
+    grouping: Grouping,
+    #[module(skip)]
+    normalizer: Normalizer,
+}
+
+/// The sums of `bits` bits' terms, ascending, the largest 1; 0 alone for no bits.
+fn sums(bits: u32) -> Vec<f64> {
+    let pairs = bits as usize / 2;
+    let mut terms = vec![vec![0.0]; pairs];
+    let mut single = vec![0.0];
+    let mut power = 1.0;
+    let mut deal = |term: &mut Vec<f64>| {
+        term.push(power);
+        power /= 2.0;
+    };
+    for round in 0..3 {
+        if round == 2 && bits % 2 == 1 {
+            deal(&mut single);
+        }
+        terms.iter_mut().for_each(&mut deal);
+    }
+    terms.push(single);
+    let mut sums = terms.iter().fold(vec![0.0], |sums, term| {
+        sums.iter().flat_map(|sum| term.iter().map(move |power| sum + power)).collect()
+    });
+    sums.sort_by(f64::total_cmp);
+    let largest = sums.last().copied().filter(|largest| *largest > 0.0).unwrap_or(1.0);
+    sums.into_iter().map(|sum| sum / largest).collect()
+}
+
+fn levels(bits: u32, range: Range) -> Vec<f32> {
+    let to_f32 = |sums: Vec<f64>| -> Vec<f32> { sums.into_iter().map(|x| x as f32).collect() };
+    match range {
+        Range::Unsigned => to_f32(sums(bits)),
+        Range::Signed => {
+            let positive = to_f32(sums(bits - 1));
+            let negative = positive.iter().skip(1).rev().map(|level| -level);
+            negative.chain(positive.iter().copied()).collect()
+        }
+    }
+}
+
+impl Apot {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        grouping: Grouping,
+        gradient_scale: f64,
+        device: &Device,
+    ) -> Self {
+        let clip_val = Tensor::full([grouping.groups], config.boundary, device);
+        Self {
+            clip_val: Param::from_tensor(clip_val),
+            unit: Staircase::midway(levels(config.levels.bits(), config.range)),
+            lowest: if config.range == Range::Signed { -1.0 } else { 0.0 },
+            gradient_scale: gradient_scale as f32,
+            grouping,
+            normalizer: Normalizer::new(config, grouping),
+        }
+    }
+
+    fn scale(&self) -> Tensor<1> {
+        divisor(scale_gradient(self.clip_val.val(), self.gradient_scale).abs())
+    }
+
+    /// The unit's thresholds or values as a row.
+    fn row(values: &[f32], device: &Device) -> Tensor<2> {
+        Tensor::<1>::from_floats(values, device).reshape([1, values.len()])
+    }
+
+    /// Index of the level of each v, as a float.
+    fn indices<const D: usize>(&self, v: Tensor<D>) -> Tensor<D> {
+        let shape = v.shape();
+        let thresholds = Self::row(self.unit.thresholds(), &v.device());
+        let whole = [1, 1, shape.num_elements()];
+        count_below(v.reshape(whole), thresholds).reshape(shape)
+    }
+}
+
+impl Quantize for Apot {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let (x, restore) = self.normalizer.apply(x);
+        let scale = self.scale();
+        let scaled = |x| per_group_quotient(x, &scale, self.grouping);
+        let u = clamped(x.clone(), scaled, self.lowest, 1.0);
+        let fixed = scaled(x).detach();
+        let values = Self::row(self.unit.values(), &fixed.device()).flatten(0, 1);
+        let flat = self.indices(fixed.clone()).int().reshape([fixed.shape().num_elements()]);
+        let level: Tensor<1> = values;
+        let level = level.select(0, flat).reshape(fixed.shape());
+        let y = straight_through(keeping_nan(level, fixed), u);
+        restore.apply(per_group(y, &scale, self.grouping))
+    }
+
+    fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        let (x, restore) = self.normalizer.apply(x.detach());
+        let scale = self.scale().detach();
+        let codes = self.indices(per_group_quotient(x, &scale, self.grouping)).int();
+        let values = Self::row(self.unit.values(), &codes.device()) * scale.reshape([-1, 1]);
+        let table = Table { values, restore, grouping: self.grouping };
+        Codes { codes, decoding: Decoding::Table(table) }
+    }
+
+    fn presented<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.normalizer.apply(x).0
+    }
+}
+
+fn per_group_quotient<const D: usize>(
+    x: Tensor<D>,
+    scale: &Tensor<1>,
+    grouping: Grouping,
+) -> Tensor<D> {
+    let shape = x.shape();
+    let view = grouping.view(&shape);
+    (x.reshape(view) / scale.clone().reshape([1, view[1], 1])).reshape(shape)
+}
+
+impl Parameters for Apot {
+    fn parameters(&self) -> Vec<Named<'_>> {
+        vec![("clip_val", &self.clip_val)]
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        vec![("clip_val", &mut self.clip_val)]
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        host(&self.clip_val).into_iter().map(|clip| self.unit.scaled(clip.abs())).collect()
+    }
+
+    fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let steps = self.unit.values().iter().filter(|level| **level > 0.0).count() as f32;
+        let clip = samples.clipping_value(calibration, &self.unit, steps);
+        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+
+    fn clipping(&self) -> Option<(&'static str, f32)> {
+        Some(("clip_val", 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_bits_are_a_quarter_a_half_and_one() {
+        assert_eq!(levels(2, Range::Unsigned), [0.0, 0.25, 0.5, 1.0]);
+    }
+
+    #[test]
+    fn an_odd_bit_is_a_term_of_its_own() {
+        // {0, 1, 1/2, 1/8} + {0, 1/4}, over 5/4.
+        let eighths = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0];
+        assert_eq!(levels(3, Range::Unsigned), eighths.map(|eighth| (eighth / 10.0) as f32));
+    }
+
+    #[test]
+    fn four_bits_are_the_papers_sums() {
+        let (a, b) = ([0.0, 32.0, 8.0, 2.0], [0.0, 16.0, 4.0, 1.0]);
+        let mut sums: Vec<f64> = a.iter().flat_map(|a| b.map(|b| (a + b) / 48.0)).collect();
+        sums.sort_by(f64::total_cmp);
+        let sums: Vec<f32> = sums.into_iter().map(|x| x as f32).collect();
+        assert_eq!(levels(4, Range::Unsigned), sums);
+    }
+
+    #[test]
+    fn all_sums_differ() {
+        for bits in 1..=8 {
+            let levels = levels(bits, Range::Unsigned);
+            assert_eq!(levels.len(), 1 << bits);
+            assert!(levels.windows(2).all(|pair| pair[0] < pair[1]), "{bits} bits: {levels:?}");
+        }
+    }
+
+    #[test]
+    fn signed_levels_are_symmetric() {
+        assert_eq!(levels(2, Range::Signed), [-1.0, 0.0, 1.0]);
+        assert_eq!(levels(3, Range::Signed), [-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0]);
+    }
+}

@@ -1,0 +1,156 @@
+//! LSQ+ (Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better
+//! initialization", CVPR Workshops 2020): LSQ with a learned offset, for activations with negative values
+//! (Swish, PReLU, the inputs of pre-activation blocks). Activations and outputs; LSQ+'s weights are
+//! LSQ's ([`super::lsq_step`]).
+//!
+//! With s = |`step_size`| and b = `offset`, one each per group (equations 3 and 4):
+//!
+//! y = R(clamp((x - b)/s, 0, n))·s + b
+//!
+//! **Gradients** (equations 5 and 6). With v = (x - b)/s, strictly inside the clamp ∂x = g,
+//! ∂s = g·(R(v) - v), ∂b = 0; at and outside its bounds ∂x = 0, ∂s = 0 or g·n, ∂b = g. The sums over a
+//! group are multiplied by the [gradient scale](crate::GradientScale). `ewgs` scales the rounding's
+//! gradient by element.
+//!
+//! **Shapes.** Any; `step_size` and `offset` are `[groups]`.
+//!
+//! **Initial values.** s = boundary/n and b = 0, then calibrated: `squared-error` finds the lowest and
+//! highest level with the least squared error, as the paper does; `min-max` takes the extremes,
+//! `percentile` p the (100 - p)th and the pth percentile, `mean-magnitude` LSQ's step above the minimum.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+
+use super::{Named, Parameters, Quantize, host, lsq_step::StepGrid};
+use crate::{
+    calibrate::{Calibration, GroupSamples},
+    codes::{Affine, Codes, Decoding, per_group},
+    config::QuantizerConfig,
+    normalize::add_per_group,
+    ops::scale_gradient,
+    site::Grouping,
+    staircase::Staircase,
+};
+
+/// Learned step size and offset: see the [module](self).
+#[derive(Module, Debug)]
+pub struct LsqPlus {
+    /// Step size, `[groups]`.
+    pub step_size: Param<Tensor<1>>,
+    /// Value of the lowest level, `[groups]`.
+    pub offset: Param<Tensor<1>>,
+    #[module(skip)]
+    grid: StepGrid,
+    #[module(skip)]
+    grouping: Grouping,
+}
+
+impl LsqPlus {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        grouping: Grouping,
+        gradient_scale: f64,
+        device: &Device,
+    ) -> Self {
+        let grid = StepGrid::new(config, gradient_scale);
+        let step = config.boundary / f64::from(grid.positive);
+        Self {
+            step_size: Param::from_tensor(Tensor::full([grouping.groups], step, device)),
+            offset: Param::from_tensor(Tensor::zeros([grouping.groups], device)),
+            grid,
+            grouping,
+        }
+    }
+
+    fn offset(&self) -> Tensor<1> {
+        scale_gradient(self.offset.val(), self.grid.gradient_scale)
+    }
+
+    /// R(clamp((x - b)/s, 0, n)), differentiable.
+    fn integers<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        step: &Tensor<1>,
+        offset: &Tensor<1>,
+    ) -> Tensor<D> {
+        let x = add_per_group(x, &offset.clone().neg(), self.grouping);
+        self.grid.integers(x, step, self.grouping)
+    }
+}
+
+impl Quantize for LsqPlus {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let (step, offset) = (self.grid.step(&self.step_size), self.offset());
+        let integers = self.integers(x, &step, &offset);
+        add_per_group(per_group(integers, &step, self.grouping), &offset, self.grouping)
+    }
+
+    fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        let step = self.grid.step(&self.step_size).detach();
+        let offset = self.offset().detach();
+        let codes = self.integers(x.detach(), &step, &offset).int();
+        let decoding = Affine { shift: Some(offset), ..self.grid.decoding(step, self.grouping) };
+        Codes { codes, decoding: Decoding::Affine(decoding) }
+    }
+}
+
+impl Parameters for LsqPlus {
+    fn parameters(&self) -> Vec<Named<'_>> {
+        vec![("step_size", &self.step_size), ("offset", &self.offset)]
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        vec![("step_size", &mut self.step_size), ("offset", &mut self.offset)]
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let pairs = host(&self.step_size).into_iter().zip(host(&self.offset));
+        pairs.map(|(step, offset)| Staircase::even(offset, step.abs(), self.grid.count())).collect()
+    }
+
+    fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let n = self.grid.positive;
+        let stairs =
+            |(low, high): (f32, f32)| Staircase::even(low, (high - low) / n, self.grid.count());
+        let (lowest, highest) = (samples.lowest, samples.highest);
+        let (low, high) = match calibration {
+            Calibration::MinMax => (lowest, highest),
+            Calibration::Percentile(p) => {
+                (samples.quantile(100.0 - p.get()), samples.quantile(p.get()))
+            }
+            Calibration::MeanMagnitude => {
+                let step = 2.0 * samples.mean_magnitude() / n.sqrt();
+                (lowest, lowest + step * n)
+            }
+            Calibration::SquaredError => {
+                let part = |index: usize| (highest - lowest) * index as f32 / 40.0;
+                let candidates = (0..20).flat_map(|low| (0..20).map(move |high| (low, high)));
+                let candidates = candidates.map(|(l, h)| (lowest + part(l), highest - part(h)));
+                let best = candidates
+                    .map(|ends| (ends, samples.error(&stairs(ends))))
+                    .min_by(|a, b| a.1.total_cmp(&b.1));
+                best.map_or((lowest, highest), |(ends, _)| ends)
+            }
+        };
+        // Without a span there is no step; equal elements are one level.
+        let step = (high - low) / n;
+        match step > 0.0 && step.is_finite() {
+            true => vec![("step_size", vec![step]), ("offset", vec![low])],
+            false => Vec::new(),
+        }
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+
+    fn clipping(&self) -> Option<(&'static str, f32)> {
+        Some(("step_size", self.grid.positive))
+    }
+}

@@ -1,0 +1,186 @@
+//! LSQ as in its paper (Esser et al., "Learned Step Size Quantization", ICLR 2020): by the step size.
+//!
+//! With s = |`step_size`|, one per group (equations 1 and 2):
+//!
+//! y = R(clamp(x/s, -Qn, Qp))·s
+//!
+//! Unsigned: Qn = 0, Qp = n. Signed: Qp = floor(n/2), Qn = n - Qp: of 2^b levels 2^(b-1) lie below 0 and
+//! 2^(b-1) - 1 above.
+//!
+//! **Gradients** (equations 3 and 5). With v = x/s and g the incoming gradient, strictly inside the clamp
+//! ∂x = g and ∂s = g·(R(v) - v); at and outside its bounds ∂x = 0 and ∂s = -g·Qn or g·Qp. The sum over a
+//! group is multiplied by the [gradient scale](crate::GradientScale), by default the paper's
+//! 1/sqrt(N·Qp), and by the sign of `step_size`. `ewgs` scales the rounding's gradient by element.
+//!
+//! **Shapes.** Any; `step_size` is `[groups]`.
+//!
+//! **Initial value.** boundary/Qp, then calibrated: the paper's 2·mean|x|/sqrt(Qp)
+//! (`mean-magnitude`), or least squared error.
+//!
+//! **The clipping-value form** ([`super::lsq`]) with clipping value s·Qp is the same function where levels
+//! are unsigned or odd in number; signed and even, its levels lie half a step beside these.
+//!
+//! **Where the reference differs from the paper.** It has the clipping-value form alone.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+
+use super::{Named, Parameters, Quantize, divisor, host};
+use crate::{
+    calibrate::{Calibration, GroupSamples},
+    codes::{Affine, Codes, Decoding, per_group},
+    config::{QuantizerConfig, Range},
+    gradient::{Estimator, positive_steps},
+    normalize::{Normalizer, Restore},
+    ops::{clamped, rounded, scale_gradient},
+    site::Grouping,
+    staircase::Staircase,
+};
+
+/// Learned step size: see the [module](self).
+#[derive(Module, Debug)]
+pub struct LsqStep {
+    /// Step size, `[groups]`.
+    pub step_size: Param<Tensor<1>>,
+    #[module(skip)]
+    pub(super) grid: StepGrid,
+    #[module(skip)]
+    grouping: Grouping,
+    #[module(skip)]
+    normalizer: Normalizer,
+}
+
+/// Integers -Qn to Qp, and how rounding to them passes gradients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepGrid {
+    pub(super) negative: f32,
+    pub(super) positive: f32,
+    pub(super) gradient_scale: f32,
+    ewgs: Option<f32>,
+}
+
+impl StepGrid {
+    pub(super) fn new(config: &QuantizerConfig, gradient_scale: f64) -> Self {
+        let n = config.levels.steps();
+        let positive = positive_steps(n, config.range);
+        Self {
+            negative: if config.range == Range::Signed { n - positive } else { 0.0 },
+            positive,
+            gradient_scale: gradient_scale as f32,
+            ewgs: (config.estimator == Estimator::Ewgs).then_some(config.ewgs_factor as f32),
+        }
+    }
+
+    /// s, whose gradient is scaled.
+    pub(super) fn step(&self, step_size: &Param<Tensor<1>>) -> Tensor<1> {
+        divisor(scale_gradient(step_size.val(), self.gradient_scale).abs())
+    }
+
+    /// R(clamp(x/s, -Qn, Qp)), differentiable.
+    pub(super) fn integers<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        step: &Tensor<1>,
+        grouping: Grouping,
+    ) -> Tensor<D> {
+        let shape = x.shape();
+        let view = grouping.view(&shape);
+        let step = step.clone().reshape([1, view[1], 1]);
+        let scaled = |x: Tensor<3>| x / step.clone();
+        let inside = clamped(x.reshape(view), scaled, -self.negative, self.positive);
+        rounded(inside, self.negative + self.positive, self.ewgs).reshape(shape)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        (self.negative + self.positive) as usize + 1
+    }
+
+    pub(super) fn decoding(&self, step: Tensor<1>, grouping: Grouping) -> Affine {
+        Affine {
+            steps: 1.0,
+            multiplier: 1.0,
+            offset: -self.negative,
+            scale: step,
+            shift: None,
+            gamma: None,
+            grouping,
+            restore: Restore::None,
+        }
+    }
+}
+
+impl LsqStep {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        grouping: Grouping,
+        gradient_scale: f64,
+        device: &Device,
+    ) -> Self {
+        let grid = StepGrid::new(config, gradient_scale);
+        let initial = config.boundary / f64::from(grid.positive);
+        Self {
+            step_size: Param::from_tensor(Tensor::full([grouping.groups], initial, device)),
+            grid,
+            grouping,
+            normalizer: Normalizer::new(config, grouping),
+        }
+    }
+}
+
+impl Quantize for LsqStep {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let (x, restore) = self.normalizer.apply(x);
+        let step = self.grid.step(&self.step_size);
+        let integers = self.grid.integers(x, &step, self.grouping);
+        restore.apply(per_group(integers, &step, self.grouping))
+    }
+
+    fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        let (x, restore) = self.normalizer.apply(x.detach());
+        let step = self.grid.step(&self.step_size).detach();
+        let integers = self.grid.integers(x, &step, self.grouping);
+        let decoding = Affine { restore, ..self.grid.decoding(step, self.grouping) };
+        let codes = integers.add_scalar(self.grid.negative).int();
+        Codes { codes, decoding: Decoding::Affine(decoding) }
+    }
+
+    fn presented<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.normalizer.apply(x).0
+    }
+}
+
+impl Parameters for LsqStep {
+    fn parameters(&self) -> Vec<Named<'_>> {
+        vec![("step_size", &self.step_size)]
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        vec![("step_size", &mut self.step_size)]
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let unit = Staircase::even(-self.grid.negative, 1.0, self.grid.count());
+        host(&self.step_size).into_iter().map(|step| unit.scaled(step.abs())).collect()
+    }
+
+    fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let unit = Staircase::even(-self.grid.negative, 1.0, self.grid.count());
+        let unit = unit.scaled(1.0 / self.grid.positive);
+        let clip = samples.clipping_value(calibration, &unit, self.grid.positive);
+        clip.map(|clip| ("step_size", vec![clip / self.grid.positive])).into_iter().collect()
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+
+    fn clipping(&self) -> Option<(&'static str, f32)> {
+        Some(("step_size", self.grid.positive))
+    }
+}

@@ -1,0 +1,288 @@
+//! N2UQ (Liu et al., "Nonuniform-to-Uniform Quantization: Towards Accurate Quantization via Generalized
+//! Straight-Through Estimation", CVPR 2022): learned thresholds, evenly spaced outputs, so that inference
+//! is as with any uniform quantizer.
+//!
+//! **Activations and outputs** (section 3.2). With a_i the ith of `intervals`, o_1 = `start`,
+//! o_(i+1) = o_i + a_i and c = `scale`, one each per group, and i from 1 to n:
+//!
+//! y = c·(sum of R(clamp((x - o_i)/a_i, 0, 1)) over i): the thresholds lie in the middle of the intervals
+//!
+//! The gradient is that of the expected value of stochastic rounding inside each interval, the generalised
+//! straight-through estimator (equation 8): R passes it, each clamp does strictly inside. So x in
+//! interval i has ∂x = g·c/a_i, and `start` and the intervals up to i learn by their share in
+//! (x - o_i)/a_i. ∂c = the sum of g·y/c.
+//!
+//! **Weights** (section 3.4, entropy-preserving regularisation). With m = mean|w| per group, taken as a
+//! constant, and a = |`clip_val`|: y = Q(w/(r·m))·r·m with r = 2n/(n + 1), where Q is
+//! [LSQ's](super::lsq) signed quantizer with clipping value a, gradients included. r·m makes the
+//! levels about equally full.
+//!
+//! All sums are multiplied by the [gradient scale](crate::GradientScale).
+//!
+//! **Shapes.** Any; `start`, `scale` and `clip_val` are `[groups]`, `intervals` is `[n, groups]` row-major.
+//!
+//! **Initial values.** `start` 0, `intervals` and `scale` boundary/n, then calibrated to the best uniform
+//! range (the paper's boundary is 2); `clip_val` boundary, then calibrated.
+//!
+//! **Beside the paper.** Its implementation scales the input too, which start and intervals do already;
+//! its clipping value is learned from the clipped elements alone. The reference does not have it.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+
+use super::{Named, Parameters, Quantize, divisor, fatnn::piece, host};
+use crate::{
+    calibrate::{Calibration, GroupSamples},
+    codes::{Affine, Codes, Decoding, per_group},
+    config::QuantizerConfig,
+    normalize::{Normalizer, Restore},
+    ops::{ClipQuantize, scale_gradient},
+    site::Grouping,
+    staircase::Staircase,
+};
+
+/// Learned thresholds of activations and outputs: see the [module](self).
+#[derive(Module, Debug)]
+pub struct N2uqActivation {
+    /// Where the first interval starts, `[groups]`.
+    pub start: Param<Tensor<1>>,
+    /// Widths of the intervals, `[n, groups]` row-major.
+    pub intervals: Param<Tensor<1>>,
+    /// Step between two values, `[groups]`.
+    pub scale: Param<Tensor<1>>,
+    #[module(skip)]
+    steps: usize,
+    #[module(skip)]
+    gradient_scale: f32,
+    #[module(skip)]
+    grouping: Grouping,
+}
+
+/// Entropy-preserving quantizer of weights: see the [module](self).
+#[derive(Module, Debug)]
+pub struct N2uqWeight {
+    /// Clipping value in units of r·mean|w|, `[groups]`.
+    pub clip_val: Param<Tensor<1>>,
+    #[module(skip)]
+    operation: ClipQuantize,
+    #[module(skip)]
+    grouping: Grouping,
+    #[module(skip)]
+    normalizer: Normalizer,
+}
+
+impl N2uqActivation {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        grouping: Grouping,
+        gradient_scale: f64,
+        device: &Device,
+    ) -> Self {
+        let (groups, steps) = (grouping.groups, config.levels.count() - 1);
+        let step = config.boundary / steps as f64;
+        Self {
+            start: Param::from_tensor(Tensor::zeros([groups], device)),
+            intervals: Param::from_tensor(Tensor::full([steps * groups], step, device)),
+            scale: Param::from_tensor(Tensor::full([groups], step, device)),
+            steps,
+            gradient_scale: gradient_scale as f32,
+            grouping,
+        }
+    }
+
+    /// Number of thresholds below x, differentiable.
+    fn integers<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let shape = x.shape();
+        let groups = self.grouping.groups;
+        let x = x.reshape(self.grouping.view(&shape));
+        let scaled = |param: &Param<Tensor<1>>| scale_gradient(param.val(), self.gradient_scale);
+        let widths = divisor(scaled(&self.intervals)).reshape([self.steps, groups]);
+        let mut from = scaled(&self.start).reshape([1, groups, 1]);
+        let mut y = None;
+        for index in 0..self.steps {
+            let width = widths.clone().narrow(0, index, 1).reshape([1, groups, 1]);
+            let part = piece(x.clone() - from.clone(), |x| x / width.clone(), 0.0, 1.0);
+            y = Some(match y {
+                None => part,
+                Some(y) => y + part,
+            });
+            from = from + width;
+        }
+        y.unwrap_or_else(|| x.zeros_like()).reshape(shape)
+    }
+
+    fn scale(&self) -> Tensor<1> {
+        scale_gradient(self.scale.val(), self.gradient_scale)
+    }
+}
+
+impl Quantize for N2uqActivation {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        per_group(self.integers(x), &self.scale(), self.grouping)
+    }
+
+    fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        Codes {
+            codes: self.integers(x.detach()).int(),
+            decoding: Decoding::Affine(Affine {
+                steps: 1.0,
+                multiplier: 1.0,
+                offset: 0.0,
+                scale: self.scale().detach(),
+                shift: None,
+                gamma: None,
+                grouping: self.grouping,
+                restore: Restore::None,
+            }),
+        }
+    }
+}
+
+impl Parameters for N2uqActivation {
+    fn parameters(&self) -> Vec<Named<'_>> {
+        vec![("scale", &self.scale), ("start", &self.start), ("intervals", &self.intervals)]
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        vec![
+            ("scale", &mut self.scale),
+            ("start", &mut self.start),
+            ("intervals", &mut self.intervals),
+        ]
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let groups = self.grouping.groups;
+        let (starts, widths, scales) =
+            (host(&self.start), host(&self.intervals), host(&self.scale));
+        (0..groups)
+            .map(|group| {
+                let mut from = starts[group];
+                let thresholds = (0..self.steps).map(|index| {
+                    let width = widths[index * groups + group];
+                    from += width;
+                    from - width / 2.0
+                });
+                let thresholds = thresholds.collect();
+                let values = (0..=self.steps).map(|code| code as f32 * scales[group]);
+                Staircase::new(values.collect(), thresholds)
+            })
+            .collect()
+    }
+
+    fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let steps = self.steps as f32;
+        let unit = Staircase::even(0.0, 1.0 / steps, self.steps + 1);
+        let Some(clip) = samples.clipping_value(calibration, &unit, steps) else {
+            return Vec::new();
+        };
+        let step = clip / steps;
+        let intervals = vec![step; self.steps];
+        vec![("scale", vec![step]), ("start", vec![0.0]), ("intervals", intervals)]
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+}
+
+impl N2uqWeight {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        grouping: Grouping,
+        gradient_scale: f64,
+        device: &Device,
+    ) -> Self {
+        let clip_val = Tensor::full([grouping.groups], config.boundary, device);
+        Self {
+            clip_val: Param::from_tensor(clip_val),
+            operation: ClipQuantize::new(config, gradient_scale),
+            grouping,
+            normalizer: Normalizer::new(config, grouping),
+        }
+    }
+
+    /// r·mean|w| per group; 1 of zeros and denormals.
+    fn unit<const D: usize>(&self, w: &Tensor<D>) -> Tensor<1> {
+        let [outer, groups, inner] = self.grouping.view(&w.shape());
+        let magnitude = w.clone().detach().abs().reshape([outer, groups, inner]);
+        let mean = magnitude.mean_dim(2).mean_dim(0).reshape([groups]);
+        let steps = self.operation.steps;
+        let unit = mean.mul_scalar(2.0 * steps / (steps + 1.0));
+        let none = unit.clone().lower_elem(f32::MIN_POSITIVE);
+        unit.mask_fill(none, 1.0)
+    }
+
+    /// The weight in units of r·mean|w|, and how to undo that and a normalisation.
+    fn measured<const D: usize>(&self, w: Tensor<D>) -> (Tensor<D>, Restore) {
+        let (w, restore) = self.normalizer.apply(w);
+        let unit = self.unit(&w);
+        let shape = w.shape();
+        let grouped = w.reshape(self.grouping.view(&shape));
+        let w = grouped / unit.clone().reshape([1, self.grouping.groups, 1]);
+        (w.reshape(shape), restore.after(unit, self.grouping))
+    }
+
+    fn clip(&self) -> Tensor<1> {
+        divisor(self.clip_val.val().abs())
+    }
+}
+
+impl Quantize for N2uqWeight {
+    fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
+        let (w, restore) = self.measured(w);
+        let view = self.grouping.view(&w.shape());
+        restore.apply(self.operation.forward(w, self.clip(), view))
+    }
+
+    fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {
+        let (w, restore) = self.measured(w);
+        let clip = self.clip();
+        Codes {
+            codes: self.operation.codes(w, clip.clone(), self.grouping).int(),
+            decoding: Decoding::Affine(Affine {
+                restore,
+                ..self.operation.decoding(clip, self.grouping)
+            }),
+        }
+    }
+
+    fn presented<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
+        self.measured(w).0
+    }
+}
+
+impl Parameters for N2uqWeight {
+    fn parameters(&self) -> Vec<Named<'_>> {
+        vec![("clip_val", &self.clip_val)]
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        vec![("clip_val", &mut self.clip_val)]
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        let unit = self.operation.unit();
+        host(&self.clip_val).into_iter().map(|clip| unit.scaled(clip.abs())).collect()
+    }
+
+    fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let (unit, steps) = (self.operation.unit(), self.operation.positive_steps());
+        let clip = samples.clipping_value(calibration, &unit, steps);
+        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+}

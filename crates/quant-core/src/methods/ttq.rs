@@ -1,0 +1,159 @@
+//! TTQ: trained ternary quantization (Zhu et al., "Trained Ternary Quantization", ICLR 2017). Weights.
+//!
+//! With D = t·max|w| per group, t = `ternary_threshold` (equations 6 and 9), and the learned scales
+//! P = `positive`, N = `negative`, one each per group:
+//!
+//! y = P where w > D, -N where w < -D, else 0
+//!
+//! **Gradients** (equations 7 and 8). ∂P = the sum of g over w > D; ∂N = minus the sum of g over w < -D,
+//! both times the [gradient scale](crate::GradientScale). ∂w = P·g where w > D, N·g where w < -D, else g:
+//! the derivative of the continuous function with these slopes. D is a constant.
+//!
+//! **Shapes.** Any; `positive` and `negative` are `[groups]`.
+//!
+//! **Initial values.** boundary, then calibrated: the means of |w| over w > D and over w < -D, the scales of
+//! least squared error (whatever the calibration).
+//!
+//! **Beside the paper.** It divides the weights by their largest magnitude before; here the threshold
+//! scales with it instead, and w keeps its unit. Equation 7 takes ∂N without its sign: for -N as the
+//! parameter.
+//!
+//! **The reference** does not have it.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Int, Tensor},
+};
+
+use super::{Named, Parameters, Quantize, host, keeping_nan};
+use crate::{
+    calibrate::{Calibration, GroupSamples},
+    codes::{Codes, Decoding, Table},
+    config::QuantizerConfig,
+    normalize::Normalizer,
+    ops::{estimated, scale_gradient},
+    site::Grouping,
+    staircase::Staircase,
+};
+
+/// Trained ternary quantization: see the [module](self).
+#[derive(Module, Debug)]
+pub struct Ttq {
+    /// The positive value, `[groups]`.
+    pub positive: Param<Tensor<1>>,
+    /// The magnitude of the negative value, `[groups]`.
+    pub negative: Param<Tensor<1>>,
+    #[module(skip)]
+    threshold: f32,
+    #[module(skip)]
+    gradient_scale: f32,
+    #[module(skip)]
+    grouping: Grouping,
+    #[module(skip)]
+    normalizer: Normalizer,
+}
+
+impl Ttq {
+    pub(crate) fn new(
+        config: &QuantizerConfig,
+        grouping: Grouping,
+        gradient_scale: f64,
+        device: &Device,
+    ) -> Self {
+        let scale = || Param::from_tensor(Tensor::full([grouping.groups], config.boundary, device));
+        Self {
+            positive: scale(),
+            negative: scale(),
+            threshold: config.ternary_threshold as f32,
+            gradient_scale: gradient_scale as f32,
+            grouping,
+            normalizer: Normalizer::new(config, grouping),
+        }
+    }
+
+    /// Where w > D and where w < -D, as 0 and 1.
+    fn sides(&self, w: &Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let magnitude = w.clone().abs();
+        let bound = magnitude.max_dim(2).max_dim(0).mul_scalar(self.threshold);
+        let above = w.clone().greater(bound.clone()).float();
+        (above, w.clone().lower(bound.neg()).float())
+    }
+
+    fn scale(&self, param: &Param<Tensor<1>>) -> Tensor<3> {
+        let scale = scale_gradient(param.val(), self.gradient_scale);
+        scale.reshape([1, self.grouping.groups, 1])
+    }
+}
+
+impl Quantize for Ttq {
+    fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
+        let shape = w.shape();
+        let (w, restore) = self.normalizer.apply(w);
+        let w = w.reshape(self.grouping.view(&shape));
+        let fixed = w.clone().detach();
+        let (above, below) = self.sides(&fixed);
+        let (positive, negative) = (self.scale(&self.positive), self.scale(&self.negative));
+        let value = above.clone() * positive.clone() - below.clone() * negative.clone();
+        let middle = (above.clone() + below.clone()).neg().add_scalar(1.0);
+        let slope = above * positive + below * negative + middle;
+        let y = value + estimated(fixed.zeros_like(), w, slope);
+        restore.apply(keeping_nan(y, fixed).reshape(shape))
+    }
+
+    fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {
+        let shape = w.shape();
+        let (w, restore) = self.normalizer.apply(w.detach());
+        let (above, below) = self.sides(&w.reshape(self.grouping.view(&shape)));
+        let codes: Tensor<3, Int> = (above - below).add_scalar(1.0).int();
+        let column = |param: &Param<Tensor<1>>| param.val().detach().reshape([-1, 1]);
+        let (positive, negative) = (column(&self.positive), column(&self.negative).neg());
+        let values = Tensor::cat(vec![negative, positive.zeros_like(), positive], 1);
+        let table = Table { values, restore, grouping: self.grouping };
+        Codes { codes: codes.reshape(shape), decoding: Decoding::Table(table) }
+    }
+
+    fn presented<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
+        self.normalizer.apply(w).0
+    }
+}
+
+impl Parameters for Ttq {
+    fn parameters(&self) -> Vec<Named<'_>> {
+        vec![("positive", &self.positive), ("negative", &self.negative)]
+    }
+
+    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
+        vec![("positive", &mut self.positive), ("negative", &mut self.negative)]
+    }
+
+    fn staircases(&self, seen: &[GroupSamples]) -> Vec<Staircase> {
+        let scales = host(&self.positive).into_iter().zip(host(&self.negative));
+        let pairs = scales.zip(seen);
+        pairs
+            .map(|((positive, negative), seen)| {
+                let bound = self.threshold * seen.largest_magnitude();
+                Staircase::new(vec![-negative, 0.0, positive], vec![-bound, bound])
+            })
+            .collect()
+    }
+
+    fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        _calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let bound = self.threshold * samples.largest_magnitude();
+        let mean = |side: f32| {
+            let chosen = || samples.kept().map(|x| x * side).filter(|x| *x > bound);
+            let count = chosen().count();
+            (count > 0).then(|| chosen().sum::<f32>() / count as f32)
+        };
+        let named = [("positive", mean(1.0)), ("negative", mean(-1.0))];
+        let found = named.into_iter().filter_map(|(name, value)| Some((name, vec![value?])));
+        found.collect()
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,284 @@
+//! Calibration, warm-up, proximal quantization, quantization losses, probes, changes of levels, and
+//! weights of stock layers.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+mod common;
+
+use burn::{
+    module::Module,
+    nn::{Linear, LinearConfig, conv::Conv2d, conv::Conv2dConfig},
+    tensor::{Device, Tensor},
+};
+use common::{COUNT, SHAPE, config, host, make, methods, row, tensor};
+use quant_core::{
+    Calibration, Granularity, Levels, Method, Percentile, QuantizationLoss, QuantizerConfig,
+    QuantizerError, Role, quantize_weights,
+};
+
+fn wave() -> Vec<f32> {
+    (0..COUNT).map(|i| (i as f32 * 0.37).sin() * 5.0 + 0.3).collect()
+}
+
+/// The squared error calibration never does worse than what was there, whatever the method.
+#[test]
+fn calibration_lowers_the_error_and_says_so() {
+    let device = Device::flex();
+    for (method, role) in methods() {
+        for granularity in [Granularity::PerTensor, Granularity::PerChannel] {
+            let config = QuantizerConfig { granularity, ..config(method, role, 8) }.nearest();
+            let mut quantizer = make(&config, SHAPE, &device);
+            let x = tensor(&wave(), SHAPE, &device);
+            let Some(info) = quantizer.calibrate_on(x, Calibration::SquaredError) else {
+                let nothing = matches!(
+                    method,
+                    Method::Dorefa | Method::Xnor | Method::LqNets | Method::Fatnn
+                );
+                assert!(nothing, "{method:?} {role:?}");
+                continue;
+            };
+            assert_eq!(info.elements, COUNT as u64);
+            assert_eq!(quantizer.learned_values(&info.parameter), Some(info.after.clone()));
+            assert_ne!(info.before, info.after, "{method:?}");
+            assert!(info.error_after < info.error_before, "{info:?}");
+            assert!(info.error_after < 0.7, "{info:?}");
+        }
+    }
+}
+
+#[test]
+fn calibrations_are_what_they_are_called() {
+    let device = Device::flex();
+    let clip = |calibration| {
+        let mut quantizer = make(&config(Method::Lsq, Role::Activation, 4), [1, 1, 1, 1], &device);
+        // 0.01, 0.02, .. 1, and one below 0, which an unsigned range cannot hold.
+        let x: Vec<f32> = (0..=100).map(|i| if i == 0 { -9.0 } else { i as f32 / 100.0 }).collect();
+        quantizer.calibrate_on(row(&x, &device), calibration);
+        quantizer.learned_values("clip_val").unwrap()[0]
+    };
+    assert_eq!(clip(Calibration::MinMax), 1.0);
+    let part = |percent| clip(Calibration::Percentile(Percentile::new(percent).unwrap()));
+    assert_eq!(part(100.0), 1.0);
+    assert!((part(90.0) - 0.90).abs() < 0.011, "{}", part(90.0));
+    // mean|x| = (50.5 + 9)/101; step 2·mean/sqrt(3), three steps.
+    let expected = 2.0 * 59.5 / 101.0 * 3f32.sqrt();
+    assert!((clip(Calibration::MeanMagnitude) - expected).abs() < 1e-5);
+    for percent in [0.0, -1.0, 100.1, f64::NAN] {
+        assert!(Percentile::new(percent).is_err(), "{percent}");
+    }
+}
+
+#[test]
+fn the_papers_step_is_the_same_in_both_forms() {
+    let device = Device::flex();
+    let x = tensor(&[0.5, 1.5], [1, 1, 1, 2], &device);
+    // mean|x| = 1: step 2/sqrt(3).
+    for (method, name, parts) in
+        [(Method::Lsq, "clip_val", 3.0), (Method::LsqStep, "step_size", 1.0)]
+    {
+        let mut quantizer = make(&config(method, Role::Activation, 4), [1, 1, 1, 2], &device);
+        quantizer.calibrate_on(x.clone(), Calibration::MeanMagnitude).unwrap();
+        let step = quantizer.learned_values(name).unwrap()[0] / parts;
+        assert!((step - 2.0 / 3f32.sqrt()).abs() < 1e-6, "{method:?}: {step}");
+    }
+}
+
+#[test]
+fn lsq_plus_takes_its_offset_from_the_minimum() {
+    let device = Device::flex();
+    let mut quantizer = make(&config(Method::LsqPlus, Role::Activation, 4), [1, 1, 1, 3], &device);
+    quantizer.calibrate_on(tensor(&[-0.5, 0.2, 2.5], [1, 1, 1, 3], &device), Calibration::MinMax);
+    assert_eq!(quantizer.level_values(), [-0.5, 0.5, 1.5, 2.5]);
+}
+
+#[test]
+fn zeros_say_nothing_about_a_scale() {
+    let device = Device::flex();
+    for (method, role) in methods() {
+        let mut quantizer = make(&config(method, role, 4), SHAPE, &device);
+        let before: Vec<_> = quantizer.learned().iter().map(|l| host(l.value.val())).collect();
+        quantizer.calibrate_on(Tensor::<4>::zeros(SHAPE, &device), Calibration::SquaredError);
+        let after: Vec<_> = quantizer.learned().iter().map(|l| host(l.value.val())).collect();
+        assert_eq!(before, after, "{method:?} {role:?}");
+    }
+}
+
+#[test]
+fn a_warm_up_passes_inputs_and_follows_their_maximum() {
+    let device = Device::flex().autodiff();
+    for (method, name, parts) in [
+        (Method::Lsq, "clip_val", 1.0),
+        (Method::LsqStep, "step_size", 3.0),
+        (Method::Pact, "clip_val", 1.0),
+    ] {
+        let mut quantizer = make(&config(method, Role::Activation, 4), [1, 1, 1, 2], &device);
+        quantizer.warm_up(2, 0.5, 0);
+        for (call, x) in [[0.4f32, -5.0], [3.0, 0.1]].iter().enumerate() {
+            let input = tensor(x, [1, 1, 1, 2], &device);
+            assert_eq!(host(quantizer.forward(input)), x.to_vec());
+            assert_eq!(quantizer.settle(), Some(call + 1));
+        }
+        // (5/2 + 3/2)/2.
+        assert!((quantizer.learned_values(name).unwrap()[0] * parts - 2.0).abs() < 1e-6);
+        assert_eq!(quantizer.settle(), None);
+        let input = tensor(&[0.4, 0.1], [1, 1, 1, 2], &device);
+        assert_ne!(host(quantizer.forward(input)), [0.4, 0.1]);
+    }
+}
+
+#[test]
+fn a_frozen_quantizer_does_not_warm_up() {
+    let device = Device::flex().autodiff();
+    let quantizer = make(&config(Method::Lsq, Role::Activation, 4), [1, 1, 1, 2], &device);
+    quantizer.warm_up(3, -1.0, 0);
+    let x = tensor(&[0.4, 5.0], [1, 1, 1, 2], &device);
+    assert_eq!(host(quantizer.forward(x.clone())), [0.4, 5.0]);
+    assert_ne!(host(quantizer.freeze().forward(x)), [0.4, 5.0]);
+}
+
+#[test]
+fn proximal_quantization_mixes_in_training_alone() {
+    let device = Device::flex().autodiff();
+    let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
+    quantizer.set_proximal(0.25);
+    let x = tensor(&[0.25, 0.75], [1, 1, 1, 2], &device);
+    assert_eq!(host(quantizer.forward(x.clone())), [0.0625, 0.9375]);
+    assert_eq!(host(quantizer.forward(x.inner())), [0.0, 1.0]);
+}
+
+#[test]
+fn quantization_losses_are_means_over_the_elements() {
+    let device = Device::flex().autodiff();
+    // 0.25 becomes 0 and 0.75 becomes 1.
+    for (loss, expected, gradient) in [
+        (QuantizationLoss::L1, 0.25, [0.0, 0.0]),
+        (QuantizationLoss::L2, 0.0625, [0.0, 0.0]),
+        // Σxy = 0.75, Σy² = 1.
+        (QuantizationLoss::Distribution, 0.25, [-0.25, -0.25]),
+    ] {
+        let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
+        quantizer.set_loss(Some((loss, 2.0)));
+        assert!(quantizer.take_loss().is_none());
+        let x = tensor(&[0.25, 0.75], [1, 1, 1, 2], &device).require_grad();
+        quantizer.forward(x.clone());
+        let taken = quantizer.take_loss().unwrap();
+        let value: f32 = taken.clone().into_scalar();
+        assert!((value - 2.0 * expected).abs() < 1e-6, "{loss:?}: {value}");
+        // y moves as x does: differences do not move, and the factor Σxy/Σy² by y + x - 2·0.75·y.
+        let by_x = host(x.grad(&taken.backward()).unwrap());
+        for (actual, expected) in by_x.iter().zip(gradient) {
+            assert!((actual - 2.0 * expected).abs() < 1e-6, "{loss:?}: {by_x:?}");
+        }
+        assert!(quantizer.take_loss().is_none());
+        quantizer.forward(x.inner());
+        assert!(quantizer.take_loss().is_none(), "evaluation has no loss");
+    }
+}
+
+#[test]
+fn a_probe_holds_the_last_evaluation_call() {
+    let device = Device::flex();
+    let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
+    assert!(quantizer.probed().is_none());
+    quantizer.probe();
+    assert!(quantizer.probed().is_none());
+    quantizer.probe();
+    quantizer.forward(tensor(&[0.25, 0.75], [1, 1, 1, 2], &device));
+    let probe = quantizer.probed().unwrap();
+    let names: Vec<&str> = probe.tensors.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["before-quant", "after-quant", "clip_val"]);
+    let values = |index: usize| probe.tensors[index].1.iter::<f32>().collect::<Vec<_>>();
+    assert_eq!((values(0), values(1), values(2)), (vec![0.25, 0.75], vec![0.0, 1.0], vec![1.0]));
+    assert_eq!(probe.layer, "test");
+}
+
+#[test]
+fn a_change_of_levels_keeps_the_step_size() {
+    let device = Device::flex().autodiff();
+    let two = Levels::from_bits(2).unwrap();
+    for (method, name, factor) in [
+        (Method::Lsq, "clip_val", 3.0 / 15.0),
+        (Method::Pact, "clip_val", 3.0 / 15.0),
+        (Method::LsqStep, "step_size", 1.0),
+        (Method::LsqPlus, "step_size", 1.0),
+        (Method::Apot, "clip_val", 1.0),
+    ] {
+        let mut quantizer = make(&config(method, Role::Activation, 16), SHAPE, &device);
+        quantizer.set_learned(name, &[0.9]);
+        let id = quantizer.learned()[0].value.id;
+        let change = quantizer.set_levels(two).unwrap();
+        assert_eq!((change.from, change.to), (16, 4));
+        let value = quantizer.learned_values(name).unwrap()[0];
+        assert!((value - 0.9 * factor).abs() < 1e-6, "{method:?}: {value}");
+        // The parameter is the same to an optimizer, which is told whose momentum to reset.
+        assert_eq!(quantizer.learned()[0].value.id, id);
+        let rescaled: Vec<_> = change.rescaled.iter().map(|r| (r.name, r.id)).collect();
+        assert_eq!(rescaled, if factor == 1.0 { vec![] } else { vec![(name, id)] });
+        assert_eq!(quantizer.level_values().len(), 4);
+        assert_eq!(quantizer.config().levels, two);
+    }
+}
+
+#[test]
+fn methods_whose_parameters_belong_to_their_levels_keep_them() {
+    let device = Device::flex();
+    for (method, from, to) in
+        [(Method::LqNets, 4, 8), (Method::Fatnn, 4, 2), (Method::N2uq, 4, 8), (Method::Xnor, 2, 4)]
+    {
+        let mut quantizer = make(&config(method, Role::Activation, from), SHAPE, &device);
+        let error = quantizer.set_levels(Levels::new(to).unwrap()).unwrap_err();
+        assert!(matches!(error, QuantizerError::LevelChange { .. }), "{error}");
+        assert!(error.to_string().contains("test"), "{error}");
+        assert_eq!(quantizer.config().levels.count(), from);
+    }
+}
+
+#[derive(Module, Debug)]
+struct Stock {
+    conv: Conv2d,
+    fc: Linear,
+}
+
+/// Stock layers read quantized weights where the filter says, and folding leaves just those.
+#[test]
+fn weights_of_stock_layers_fold_to_what_they_computed() {
+    let device = Device::flex();
+    for (method, _) in methods().into_iter().filter(|(_, role)| *role == Role::Weight) {
+        for granularity in [Granularity::PerTensor, Granularity::PerChannel] {
+            let config =
+                QuantizerConfig { granularity, ..config(method, Role::Weight, 4) }.nearest();
+            let stock = Stock {
+                conv: Conv2dConfig::new([2, 4], [3, 3]).init(&device),
+                fc: LinearConfig::new(6, 5).init(&device),
+            };
+            let plain = host(stock.fc.weight.val());
+            let model = quantize_weights(stock, &config, |path| path == "conv.weight").unwrap();
+            assert_eq!(host(model.fc.weight.val()), plain, "not selected");
+            let quantized = host(model.conv.weight.val());
+            let folded = model.materialize();
+            assert!(!format!("{folded}").contains("quant_weight"));
+            assert_eq!(host(folded.conv.weight.val()), quantized, "{method:?}");
+            for channel in quantized.chunks(18) {
+                let mut values = channel.to_vec();
+                values.sort_by(f32::total_cmp);
+                values.dedup();
+                assert!(values.len() <= 4, "{method:?}: {values:?}");
+            }
+        }
+    }
+}
+
+/// `Linear` stores `[in, out]`: its channels are columns.
+#[test]
+fn channels_of_stock_linear_layers_are_columns() {
+    let device = Device::flex();
+    let config = QuantizerConfig {
+        granularity: Granularity::PerChannel,
+        ..config(Method::Xnor, Role::Weight, 2)
+    };
+    let mut layer = LinearConfig::new(2, 2).with_bias(false).init(&device);
+    let weight = Tensor::<2>::from_data([[1.0, -10.0], [-3.0, 30.0]], &device);
+    layer.weight = burn::module::Param::from_tensor(weight);
+    let layer = quantize_weights(layer, &config, |_| true).unwrap();
+    assert_eq!(host(layer.weight.val()), [2.0, -20.0, -2.0, 20.0]);
+}

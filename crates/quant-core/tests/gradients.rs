@@ -1,0 +1,518 @@
+//! Analytic gradients against central differences, in double precision, of each method's *surrogate*: the
+//! function whose derivative its estimators claim to be. Written from the papers' formulas.
+//!
+//! A surrogate is the forward formula with what the estimators hold constant held constant: a rounding's
+//! error, a maximum or mean that is not differentiated. A [`Tape`] records those at the point itself and
+//! plays them back beside it.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+mod common;
+
+use burn::tensor::Device;
+use common::{COUNT, SHAPE, cases, config, configs, group_members, host, make, randomize, tensor};
+use proptest::prelude::*;
+use quant_core::{
+    Estimator, GradientScale, GradientScaleRule, Levels, Method, Normalization, Quantizer,
+    QuantizerConfig, Range, Role, SignScale,
+};
+
+/// What is held constant, in the order it is met.
+#[derive(Default)]
+struct Tape {
+    constants: Vec<f64>,
+    at: usize,
+    recording: bool,
+    /// Whether the point is too near a kink or a rounding's tie for a difference to mean anything.
+    kink: bool,
+}
+
+impl Tape {
+    fn constant(&mut self, value: f64) -> f64 {
+        if self.recording {
+            self.constants.push(value);
+            return value;
+        }
+        self.at += 1;
+        self.constants[self.at - 1]
+    }
+
+    /// `value` at the point itself, moving with `like` beside it.
+    fn like(&mut self, value: f64, like: f64) -> f64 {
+        self.constant(value - like) + like
+    }
+
+    fn round(&mut self, u: f64) -> f64 {
+        self.kink |= self.recording && (u - u.floor() - 0.5).abs() < 1e-4;
+        self.like(u.round_ties_even(), u)
+    }
+
+    fn clamp(&mut self, u: f64, low: f64, high: f64) -> f64 {
+        self.kink |= self.recording && ((u - low).abs() < 1e-3 || (u - high).abs() < 1e-3);
+        u.clamp(low, high)
+    }
+}
+
+type Params = Vec<(String, Vec<f64>)>;
+
+fn param(params: &Params, name: &str, group: usize) -> f64 {
+    params.iter().find(|(other, _)| other == name).map_or(1.0, |(_, values)| values[group])
+}
+
+fn mean(x: &[f64], f: impl Fn(f64) -> f64) -> f64 {
+    x.iter().map(|x| f(*x)).sum::<f64>() / x.len() as f64
+}
+
+/// (w - mean)/std of the group, and what a restoration multiplies by.
+fn normalized(config: &QuantizerConfig, x: &[f64], tape: &mut Tape) -> (Vec<f64>, f64) {
+    if config.normalization != Normalization::VarMean {
+        return (x.to_vec(), 1.0);
+    }
+    let centre = tape.constant(mean(x, |x| x));
+    let variance = x.iter().map(|x| (x - centre).powi(2)).sum::<f64>() / (x.len() as f64 - 1.0);
+    let deviation = tape.constant(variance.sqrt());
+    let restore = if config.restore_normalization { deviation } else { 1.0 };
+    (x.iter().map(|x| (x - centre) / deviation).collect(), restore)
+}
+
+/// A sign's stand-in: the integral of the estimator's mask.
+fn sign(x: f64, estimator: Estimator, tape: &mut Tape) -> f64 {
+    let value = if x >= 0.0 { 1.0 } else { -1.0 };
+    let like = match estimator {
+        Estimator::Identity => x,
+        Estimator::Triangle => {
+            let x = tape.clamp(x, -1.0, 1.0);
+            2.0 * x - x * x.abs()
+        }
+        _ => tape.clamp(x, -1.0, 1.0),
+    };
+    tape.like(value, like)
+}
+
+/// The surrogate of one group's elements.
+fn surrogate(
+    quantizer: &Quantizer,
+    group: usize,
+    x: &[f64],
+    params: &Params,
+    tape: &mut Tape,
+) -> Vec<f64> {
+    let config = quantizer.config();
+    let n = f64::from(config.levels.steps());
+    let signed = config.range == Range::Signed;
+    let weight = config.role == Role::Weight;
+    let get = |name: &str| param(params, name, group);
+    let (x, restore) = normalized(config, x, tape);
+    let gamma = get("gamma");
+    let staircase = |v: f64, tape: &mut Tape| match signed {
+        false => {
+            let u = tape.clamp(v, 0.0, 1.0);
+            tape.round(u * n) / n
+        }
+        true => {
+            let u = (tape.clamp(v, -1.0, 1.0) + 1.0) / 2.0;
+            2.0 * tape.round(u * n) / n - 1.0
+        }
+    };
+    let y: Vec<f64> = match config.method {
+        Method::Lsq => {
+            let s = get("clip_val").abs();
+            x.iter().map(|x| staircase(x / s, tape) * s * gamma).collect()
+        }
+        Method::LsqStep => {
+            let positive = if signed { (n / 2.0).floor() } else { n };
+            let negative = if signed { n - positive } else { 0.0 };
+            let s = get("step_size");
+            let code = |x: f64, tape: &mut Tape| {
+                let v = tape.clamp(x / s, -negative, positive);
+                tape.round(v)
+            };
+            x.iter().map(|x| code(*x, tape) * s).collect()
+        }
+        Method::LsqPlus => {
+            let (s, b) = (get("step_size"), get("offset"));
+            let code = |x: f64, tape: &mut Tape| {
+                let v = tape.clamp((x - b) / s, 0.0, n);
+                tape.round(v)
+            };
+            x.iter().map(|x| code(*x, tape) * s + b).collect()
+        }
+        // The clipping value is a constant inside the rounding.
+        Method::Pact => {
+            let c = get("clip_val");
+            let fixed = tape.constant(c);
+            let code = |x: f64, tape: &mut Tape| {
+                tape.kink |= tape.recording && (x.abs() < 1e-3 || (x - c).abs() < 1e-3);
+                tape.round(x.max(0.0).min(c) * n / fixed)
+            };
+            x.iter().map(|x| code(*x, tape) * fixed / n).collect()
+        }
+        Method::Dorefa if !weight => {
+            let b = config.boundary;
+            let code = |x: f64, tape: &mut Tape| {
+                let v = tape.clamp(x, 0.0, b);
+                tape.round(v * n / b)
+            };
+            x.iter().map(|x| code(*x, tape) * b / n * gamma).collect()
+        }
+        // The maximum is differentiated; it must stay at its element.
+        Method::Dorefa => {
+            let b = config.boundary;
+            let t: Vec<f64> = x.iter().map(|x| x.tanh()).collect();
+            let mut sizes: Vec<f64> = t.iter().map(|t| t.abs()).collect();
+            sizes.sort_by(f64::total_cmp);
+            let largest = sizes[sizes.len() - 1];
+            tape.kink |= tape.recording && largest - sizes[sizes.len() - 2] < 1e-3;
+            let code = |t: f64, tape: &mut Tape| tape.round((t / (2.0 * largest) + 0.5) * n / b);
+            t.iter().map(|t| (2.0 * code(*t, tape) * b / n - 1.0) * gamma).collect()
+        }
+        Method::Xnor if weight => {
+            let scale = tape.constant(mean(&x, f64::abs));
+            // The estimator stands for the derivative of the scaled sign.
+            let value = |x: f64, tape: &mut Tape| {
+                let fixed = if x >= 0.0 { scale } else { -scale };
+                let like = sign(x, config.estimator, tape);
+                tape.like(fixed, like)
+            };
+            x.iter().map(|x| value(*x, tape) * gamma).collect()
+        }
+        Method::Xnor => {
+            let shift = if config.shift { get("shift") } else { 0.0 };
+            x.iter().map(|x| sign(x - shift, config.estimator, tape)).collect()
+        }
+        Method::Fatnn if signed => {
+            let (below, above) = (get("alpha0"), get("alpha1"));
+            let piece = |u: f64, low: f64, tape: &mut Tape| {
+                let u = tape.clamp(u, low, low + 1.0);
+                tape.round(u)
+            };
+            x.iter().map(|x| piece(x * below, -1.0, tape) + piece(x * above, 0.0, tape)).collect()
+        }
+        Method::Fatnn => {
+            let alphas: Vec<f64> = ["alpha0", "alpha1", "alpha2"]
+                .iter()
+                .take(config.levels.count() - 1)
+                .map(|name| get(name))
+                .collect();
+            let sum = |x: f64, tape: &mut Tape| {
+                let (mut sum, mut from) = (0.0, 0.0);
+                for alpha in &alphas {
+                    let u = tape.clamp((x - from) * alpha, 0.0, 1.0);
+                    sum += tape.round(u);
+                    from += 1.0 / alpha;
+                }
+                sum
+            };
+            x.iter().map(|x| sum(*x, tape)).collect()
+        }
+        Method::N2uq if !weight => {
+            let (start, scale) = (get("start"), get("scale"));
+            let groups = quantizer.groups();
+            let widths: Vec<f64> = (0..config.levels.count() - 1)
+                .map(|index| param(params, "intervals", index * groups + group))
+                .collect();
+            let sum = |x: f64, tape: &mut Tape| {
+                let (mut sum, mut from) = (0.0, start);
+                for width in &widths {
+                    let u = tape.clamp((x - from) / width, 0.0, 1.0);
+                    sum += tape.round(u);
+                    from += width;
+                }
+                sum
+            };
+            x.iter().map(|x| sum(*x, tape) * scale).collect()
+        }
+        Method::N2uq => {
+            let unit = tape.constant(mean(&x, f64::abs) * 2.0 * n / (n + 1.0));
+            let s = get("clip_val") * unit;
+            x.iter().map(|x| staircase(x / s, tape) * s).collect()
+        }
+        // By the scales the values themselves; by w the function with slopes N, 1, P.
+        Method::Ttq => {
+            let largest = x.iter().map(|x| x.abs()).fold(0.0, f64::max);
+            let bound = tape.constant(largest * config.ternary_threshold);
+            let (positive, negative) = (get("positive"), get("negative"));
+            let (p, q) = (tape.constant(positive), tape.constant(negative));
+            let value = |x: f64, tape: &mut Tape| {
+                tape.kink |= tape.recording && (x.abs() - bound).abs() < 1e-3;
+                let value = match x {
+                    x if x > bound => positive,
+                    x if x < -bound => -negative,
+                    _ => 0.0,
+                };
+                let inner = x.clamp(-bound, bound);
+                let moving = inner + p * (x - bound).max(0.0) - q * (-bound - x).max(0.0);
+                value + moving - tape.constant(moving)
+            };
+            x.iter().map(|x| value(*x, tape)).collect()
+        }
+        Method::Apot => {
+            let a = get("clip_val");
+            let unit = apot_levels(config);
+            let value = |x: f64, tape: &mut Tape| {
+                let v = tape.clamp(x / a, if signed { -1.0 } else { 0.0 }, 1.0);
+                let distance = |level: &f64| (level - v).abs();
+                let mut near: Vec<f64> = unit.clone();
+                near.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+                tape.kink |= tape.recording && distance(&near[1]) - distance(&near[0]) < 1e-4;
+                tape.like(near[0], v)
+            };
+            x.iter().map(|x| value(*x, tape) * a).collect()
+        }
+        // No surrogate has the derivative of the weights; of activations, min(x, top).
+        Method::LqNets => {
+            // The basis from before the call, which moves it.
+            let top = tape.constant(f64::from(*quantizer.level_values().last().unwrap()));
+            let value = |x: f64, tape: &mut Tape| match weight {
+                true => x,
+                false => {
+                    tape.kink |= tape.recording && (x - top).abs() < 1e-3;
+                    x.min(top)
+                }
+            };
+            x.iter().map(|x| value(*x, tape)).collect()
+        }
+    };
+    y.into_iter().map(|y| y * restore).collect()
+}
+
+/// Sums of a term of two bits each, and one of one bit where they are odd in number: section 2.2.
+fn apot_levels(config: &QuantizerConfig) -> Vec<f64> {
+    let signed = config.range == Range::Signed;
+    let bits = config.levels.bits() - u32::from(signed);
+    let terms: &[&[i32]] = match bits {
+        1 => &[&[0]],
+        2 => &[&[0, 1, 2]],
+        3 => &[&[0, 1, 3], &[2]],
+        4 => &[&[0, 2, 4], &[1, 3, 5]],
+        _ => unreachable!("the test keeps to four bits"),
+    };
+    let mut sums = vec![0.0];
+    for term in terms {
+        let powers: Vec<f64> =
+            [0.0].into_iter().chain(term.iter().map(|power| 2f64.powi(-power))).collect();
+        sums = sums.iter().flat_map(|sum| powers.iter().map(move |power| sum + power)).collect();
+    }
+    let largest = sums.iter().copied().fold(0.0, f64::max);
+    let positive: Vec<f64> = sums.iter().map(|sum| sum / largest).collect();
+    match signed {
+        false => positive,
+        true => positive
+            .iter()
+            .flat_map(|p| [*p, -p])
+            .filter(|p| *p != -0.0 || p.is_sign_positive())
+            .collect(),
+    }
+}
+
+/// Σ g·surrogate over all groups.
+fn objective(
+    quantizer: &Quantizer,
+    x: &[f64],
+    grad: &[f32],
+    params: &Params,
+    tape: &mut Tape,
+) -> f64 {
+    tape.at = 0;
+    let mut sum = 0.0;
+    for (group, members) in group_members(quantizer).into_iter().enumerate() {
+        let inputs: Vec<f64> = members.iter().map(|index| x[*index]).collect();
+        let y = surrogate(quantizer, group, &inputs, params, tape);
+        sum += members.iter().zip(y).map(|(index, y)| f64::from(grad[*index]) * y).sum::<f64>();
+    }
+    sum
+}
+
+fn close(
+    actual: f32,
+    expected: f64,
+    what: &str,
+    config: &QuantizerConfig,
+) -> Result<(), TestCaseError> {
+    let error = (f64::from(actual) - expected).abs();
+    prop_assert!(
+        error < 2e-4 * (1.0 + expected.abs()),
+        "{what}: {actual}, expected {expected}: {config:?}"
+    );
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn gradients_are_those_of_the_surrogate(
+        config in configs(),
+        x in prop::collection::vec(-2.5f32..2.5, COUNT),
+        grad in prop::collection::vec(-1.0f32..1.0, COUNT),
+        seeds in prop::collection::vec(0.0f32..1.0, 11),
+    ) {
+        // Estimators without a surrogate, and normalisations over images, have their own tests.
+        prop_assume!(!matches!(config.estimator, Estimator::Ewgs | Estimator::SteScale));
+        prop_assume!(matches!(config.normalization, Normalization::None | Normalization::VarMean));
+        prop_assume!(config.sign_scale == SignScale::None);
+        let device = Device::flex().autodiff();
+        let levels = Levels::new(config.levels.count().min(16)).unwrap();
+        let config = QuantizerConfig { closed_form: false, levels, ..config }.nearest();
+        let mut quantizer = make(&config, SHAPE, &device);
+        randomize(&mut quantizer, &seeds);
+        // The maximum over the tensor and a normalisation over it are one group's business here.
+        let together = config.method == Method::Dorefa && config.role == Role::Weight
+            || config.independent_norm;
+        prop_assume!(!together || quantizer.groups() == 1);
+
+        let wide: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+        let params: Params = quantizer.learned().iter().map(|learned| {
+            let values = host(learned.value.val()).into_iter().map(f64::from).collect();
+            (learned.name.to_owned(), values)
+        }).collect();
+        let mut tape = Tape { recording: true, ..Tape::default() };
+        objective(&quantizer, &wide, &grad, &params, &mut tape);
+        prop_assume!(!tape.kink);
+        tape.recording = false;
+
+        let input = tensor(&x, SHAPE, &device).require_grad();
+        let loss = (quantizer.forward(input.clone()) * tensor(&grad, SHAPE, &device)).sum();
+        let gradients = loss.backward();
+
+        let h = 1e-5;
+        for (index, by_x) in host(input.grad(&gradients).unwrap()).into_iter().enumerate() {
+            let mut at = |by: f64| {
+                let mut x = wide.clone();
+                x[index] += by;
+                objective(&quantizer, &x, &grad, &params, &mut tape)
+            };
+            close(by_x, (at(h) - at(-h)) / (2.0 * h), "x", &config)?;
+        }
+        for (kind, learned) in quantizer.learned().iter().enumerate() {
+            let actual = learned.value.val().grad(&gradients).unwrap();
+            for (index, actual) in host(actual).into_iter().enumerate() {
+                let mut at = |by: f64| {
+                    let mut params = params.clone();
+                    params[kind].1[index] += by;
+                    objective(&quantizer, &wide, &grad, &params, &mut tape)
+                };
+                close(actual, (at(h) - at(-h)) / (2.0 * h), learned.name, &config)?;
+            }
+        }
+    }
+
+    /// The gradient scale multiplies the gradients of scales, and nothing else.
+    #[test]
+    fn gradient_scales_multiply(
+        config in configs(),
+        x in prop::collection::vec(-2.5f32..2.5, COUNT),
+        seeds in prop::collection::vec(0.0f32..1.0, 11),
+    ) {
+        prop_assume!(config.method != Method::Xnor && config.method != Method::Dorefa);
+        let device = Device::flex().autodiff();
+        // fan is 36 for weights and 4 channels for activations: a/sqrt(fan).
+        let factor = if config.role == Role::Weight { 0.5 / 6.0 } else { 0.25 };
+        let gradients = |rule| {
+            let gradient_scale = GradientScale { rule, factor: 0.5, skip_integer_one: false };
+            let config = QuantizerConfig { gradient_scale, ..config.clone() };
+            let mut quantizer = make(&config, SHAPE, &device);
+            randomize(&mut quantizer, &seeds);
+            let input = tensor(&x, SHAPE, &device).require_grad();
+            let gradients = quantizer.forward(input.clone()).sum().backward();
+            let learned = quantizer.learned().into_iter().map(|learned| {
+                (learned.name, host(learned.value.val().grad(&gradients).unwrap()))
+            });
+            (host(input.grad(&gradients).unwrap()), learned.collect::<Vec<_>>())
+        };
+        let (plain_x, plain) = gradients(GradientScaleRule::None);
+        let (scaled_x, scaled) = gradients(GradientScaleRule::ScaleFan);
+        prop_assert_eq!(plain_x, scaled_x);
+        for ((name, plain), (_, scaled)) in plain.into_iter().zip(scaled) {
+            let factor = if name == "gamma" { 1.0 } else { factor };
+            for (plain, scaled) in plain.into_iter().zip(scaled) {
+                let expected = plain * factor;
+                prop_assert!((scaled - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{name}");
+            }
+        }
+    }
+
+    /// Element-wise gradient scaling against its formula: g·(1 + d·sign(g)·(u - q)) of what plain
+    /// rounding passes, u and q in 0..1.
+    #[test]
+    fn ewgs_scales_each_element(
+        x in prop::collection::vec(-0.3f32..1.3, COUNT),
+        grad in prop::collection::vec(-1.0f32..1.0, COUNT),
+        method in prop::sample::select(vec![
+            Method::Lsq, Method::LsqStep, Method::LsqPlus, Method::Pact, Method::Dorefa,
+        ]),
+    ) {
+        let device = Device::flex().autodiff();
+        let config = QuantizerConfig {
+            estimator: Estimator::Ewgs,
+            ewgs_factor: 0.4,
+            ..config(method, Role::Activation, 4)
+        };
+        prop_assume!(x.iter().all(|x| (x * 3.0 - (x * 3.0).floor() - 0.5).abs() > 1e-4));
+        let input = tensor(&x, SHAPE, &device).require_grad();
+        let y = make(&config, SHAPE, &device).forward(input.clone());
+        let gradients = (y * tensor(&grad, SHAPE, &device)).sum().backward();
+        for ((by_x, x), g) in host(input.grad(&gradients).unwrap()).iter().zip(&x).zip(&grad) {
+            let error = x - (x * 3.0).round_ties_even() / 3.0;
+            let expected = match *x > 0.0 && *x < 1.0 {
+                true => g * (1.0 + 0.4 * g.signum() * error),
+                false => 0.0,
+            };
+            prop_assert!((by_x - expected).abs() < 1e-5, "{method:?} {x}: {by_x} {expected}");
+        }
+    }
+
+    /// The factor is sqrt(elements / elements inside), over the whole tensor.
+    #[test]
+    fn ste_scale_keeps_the_norm(x in prop::collection::vec(-1.0f32..2.0, COUNT)) {
+        let device = Device::flex().autodiff();
+        let inside = x.iter().filter(|x| **x > 0.0 && **x < 1.0).count();
+        let config =
+            QuantizerConfig { estimator: Estimator::SteScale, ..config(Method::Lsq, Role::Activation, 4) };
+        let input = tensor(&x, SHAPE, &device).require_grad();
+        let gradients = make(&config, SHAPE, &device).forward(input.clone()).sum().backward();
+        let factor = (COUNT as f32 / inside.max(1) as f32).sqrt();
+        for (by_x, x) in host(input.grad(&gradients).unwrap()).iter().zip(&x) {
+            let expected = if *x > 0.0 && *x < 1.0 { factor } else { 0.0 };
+            prop_assert!((by_x - expected).abs() < 1e-5 * factor);
+        }
+    }
+
+    /// A normalisation over images is taken as a constant: the mask of what was normalised.
+    #[test]
+    fn lq_nets_masks_what_it_normalised(
+        x in prop::collection::vec(0.1f32..4.0, COUNT),
+        grad in prop::collection::vec(-1.0f32..1.0, COUNT),
+    ) {
+        let device = Device::flex().autodiff();
+        let config = QuantizerConfig {
+            normalization: Normalization::Mean,
+            ..config(Method::LqNets, Role::Activation, 4)
+        };
+        let quantizer = make(&config, SHAPE, &device);
+        let top = *quantizer.level_values().last().unwrap();
+        let input = tensor(&x, SHAPE, &device).require_grad();
+        let y = quantizer.forward(input.clone());
+        let by_x = host(input.grad(&(y * tensor(&grad, SHAPE, &device)).sum().backward()).unwrap());
+        for (index, by_x) in by_x.iter().enumerate() {
+            let image = &x[index / 36 * 36..][..36];
+            let mean = image.iter().sum::<f32>() / 36.0 + 1e-5;
+            let expected = if x[index] / mean < top { grad[index] } else { 0.0 };
+            prop_assert!((by_x - expected).abs() < 1e-5);
+        }
+    }
+}
+
+/// The convention at the bounds: outside, as in PyTorch's clamp.
+#[test]
+fn bounds_pass_no_gradient() {
+    let device = Device::flex().autodiff();
+    for method in
+        [Method::Lsq, Method::LsqStep, Method::LsqPlus, Method::Pact, Method::Dorefa, Method::Apot]
+    {
+        let quantizer = make(&config(method, Role::Activation, 4), [1, 1, 1, 3], &device);
+        let input = tensor(&[0.0, 0.5001, 1.0], [1, 1, 1, 3], &device).require_grad();
+        let gradients = quantizer.forward(input.clone()).sum().backward();
+        assert_eq!(host(input.grad(&gradients).unwrap()), [0.0, 1.0, 0.0], "{method:?}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Activation functions with learned parameters.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+
+/// RPReLU (Liu et al., "ReActNet: Towards Precise Binary Neural Network with Generalized Activation
+/// Functions", ECCV 2020, equation 2): a PReLU whose corner is learned too. With the shifts g and z and
+/// the slope b of each channel:
+///
+/// y = x - g + z where x > g, else b·(x - g) + z
+///
+/// Its sign counterpart RSign is the `shift` of XNOR activations ([`quant_core::QuantizerConfig::shift`]).
+///
+/// **Gradients.** with d the incoming gradient, ∂x = d where x > g and b·d elsewhere,
+/// ∂g = -Σ∂x, ∂z = Σd, ∂b = the sum of d·(x - g) where x <= g; sums over
+/// each channel.
+///
+/// **Initial values.** Shifts 0, slope 0.25 (PyTorch's PReLU).
+#[derive(Module, Debug)]
+pub struct RPReLU {
+    /// g, subtracted before, `[channels]`.
+    pub shift_in: Param<Tensor<1>>,
+    /// b, `[channels]`.
+    pub slope: Param<Tensor<1>>,
+    /// z, added after, `[channels]`.
+    pub shift_out: Param<Tensor<1>>,
+}
+
+impl RPReLU {
+    /// One for inputs of `channels` channels.
+    pub fn new(channels: usize, device: &Device) -> Self {
+        let filled = |value| Param::from_tensor(Tensor::full([channels], value, device));
+        Self { shift_in: filled(0.0), slope: filled(0.25), shift_out: filled(0.0) }
+    }
+
+    /// Applies it.
+    ///
+    /// # Shapes
+    /// - `x` and output: `[batch, channels, ...]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let per_channel = |param: &Param<Tensor<1>>| {
+            let mut shape = [1; D];
+            shape[1] = x.dims()[1];
+            param.val().reshape(shape)
+        };
+        let (before, slope, after) =
+            (per_channel(&self.shift_in), per_channel(&self.slope), per_channel(&self.shift_out));
+        let x = x - before;
+        let below = x.clone().lower_equal_elem(0.0);
+        x.clone().mask_where(below, x * slope) + after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(param: &mut Param<Tensor<1>>, values: [f32; 2], device: &Device) {
+        *param = Param::from_tensor(Tensor::from_floats(values, device));
+    }
+
+    #[test]
+    fn the_corner_lies_where_the_shifts_put_it() {
+        let device = Device::flex().autodiff();
+        let mut layer = RPReLU::new(2, &device);
+        set(&mut layer.shift_in, [1.0, 0.0], &device);
+        set(&mut layer.slope, [0.5, 0.25], &device);
+        set(&mut layer.shift_out, [-3.0, 2.0], &device);
+        let x = Tensor::<3>::from_floats([[[0.0, 2.0], [-4.0, 1.0]]], &device).require_grad();
+        let y = layer.forward(x.clone());
+        let gradients = y.clone().sum().backward();
+        let host = |tensor: Tensor<3>| tensor.into_data().iter::<f32>().collect::<Vec<f32>>();
+        // 0.5·(0 - 1) - 3, 2 - 1 - 3, 0.25·-4 + 2, 1 + 2.
+        assert_eq!(host(y), [-3.5, -2.0, 1.0, 3.0]);
+        assert_eq!(x.grad(&gradients).map(host), Some(vec![0.5, 1.0, 0.25, 1.0]));
+        let grad = |param: &Param<Tensor<1>>| {
+            let grad = param.val().grad(&gradients).map(|grad| grad.into_data());
+            grad.map(|grad| grad.iter::<f32>().collect::<Vec<f32>>())
+        };
+        assert_eq!(grad(&layer.shift_in), Some(vec![-1.5, -1.25]));
+        assert_eq!(grad(&layer.slope), Some(vec![-1.0, -4.0]));
+        assert_eq!(grad(&layer.shift_out), Some(vec![2.0, 2.0]));
+    }
+
+    #[test]
+    fn a_fresh_one_is_a_leaky_relu() {
+        let device = Device::flex();
+        let x = Tensor::<2>::from_floats([[-2.0, 3.0]], &device);
+        let y: Vec<f32> = RPReLU::new(2, &device).forward(x).into_data().iter().collect();
+        assert_eq!(y, [-0.5, 3.0]);
+    }
+}

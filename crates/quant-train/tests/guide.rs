@@ -1,0 +1,40 @@
+//! The recipes in the guide are recipes.
+
+use std::path::Path;
+
+use quant_train::Recipe;
+
+const REST: &str = r#"
+    name = "guide"
+    [data]
+    kind = "image-folder"
+    input_size = 32
+    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
+    [model]
+    depth = "resnet18"
+    stem = "imagenet"
+    [[phase]]
+    name = "quantized"
+    epochs = 1
+    batch_size = 8
+    learning_rate = 0.05
+    schedule = { policy = "cos" }
+    optimizer = { kind = "sgd" }
+"#;
+
+#[test]
+fn every_recipe_of_the_guide_makes_a_network() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/quantizers.md");
+    let guide = std::fs::read_to_string(path).unwrap();
+    let blocks: Vec<&str> =
+        guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() > 10, "{}", blocks.len());
+    for block in blocks {
+        let recipe = Recipe::parse(&format!("{REST}{block}"), Path::new("guide.toml"));
+        let recipe = recipe.unwrap_or_else(|error| panic!("{error}\n{block}"));
+        recipe.validate().unwrap();
+        let config = recipe.network(&recipe.phases[0], 10).unwrap();
+        let network = config.init(&burn::tensor::Device::flex());
+        assert!(network.is_ok(), "{:?}\n{block}", network.err());
+    }
+}

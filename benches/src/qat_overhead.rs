@@ -1,4 +1,4 @@
-//! What quantization costs: a training step (forward, backward, update) of CIFAR ResNet-20, quantized
+//! What quantization costs: a training step (forward, backward, update) of CIFAR Network-20, quantized
 //! over full precision, on the CPU.
 
 use std::{error::Error, time::Instant};
@@ -9,7 +9,7 @@ use burn::{
 };
 use quant_core::{Levels, Method, QuantizerConfig, Role};
 use quant_nn::{
-    Quantization, ResNet, ResNetConfig,
+    Network, Quantization, ResNetConfig,
     resnet::{Depth, Stem},
 };
 use quant_train::optimizer::{GroupRules, Optimizer, Optimizers, clipped_gradients};
@@ -20,7 +20,7 @@ const BATCH: usize = 32;
 
 struct Side {
     name: &'static str,
-    network: ResNet,
+    network: Network,
     optimizers: Optimizers,
     seconds: Vec<f64>,
 }

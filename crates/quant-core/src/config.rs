@@ -264,6 +264,10 @@ pub struct QuantizerConfig {
     /// Whether FATNN's values are multiplied by a least squares factor.
     #[serde(default)]
     pub closed_form: bool,
+    /// Whether FATNN keeps a clipping value that nothing uses, as the reference implementation does, so
+    /// that states match. For imported configurations.
+    #[serde(default)]
+    pub unused_clipping_value: bool,
     /// Where LQ-Nets' thresholds lie between two levels: 0 at the upper, 1 at the lower.
     #[serde(default = "half")]
     pub threshold_position: f64,
@@ -332,6 +336,7 @@ impl QuantizerConfig {
             shift: false,
             initial_slope: half(),
             closed_form: false,
+            unused_clipping_value: false,
             threshold_position: half(),
             running_mean_basis: false,
             ternary_threshold: twentieth(),

@@ -17,6 +17,7 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct QtoolOptions {
     keywords: BTreeSet<String>,
+    repeated: BTreeSet<String>,
     options: BTreeMap<String, String>,
 }
 
@@ -26,10 +27,13 @@ impl QtoolOptions {
     /// # Errors
     /// [`QuantizerError::Option`] for a word that is not an option's name or value.
     pub fn parse(keywords: &str, command_line: &str) -> Result<Self, QuantizerError> {
-        let keywords = (keywords.split(',').map(str::trim))
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let words = keywords.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let (mut keywords, mut repeated) = (BTreeSet::new(), BTreeSet::new());
+        for word in words {
+            if !keywords.insert(word.to_owned()) {
+                repeated.insert(word.to_owned());
+            }
+        }
         let mut options = BTreeMap::new();
         let mut words = command_line.split_whitespace().peekable();
         while let Some(word) = words.next() {
@@ -40,7 +44,7 @@ impl QtoolOptions {
             let value = words.next_if(is_value).unwrap_or_default();
             options.insert(name.to_owned(), value.to_owned());
         }
-        Ok(Self { keywords, options })
+        Ok(Self { keywords, repeated, options })
     }
 
     /// Whether a keyword is given.
@@ -51,6 +55,11 @@ impl QtoolOptions {
     /// All keywords.
     pub fn keywords(&self) -> impl Iterator<Item = &str> {
         self.keywords.iter().map(String::as_str)
+    }
+
+    /// Keywords that were given more than once.
+    pub fn repeated(&self) -> impl Iterator<Item = &str> {
+        self.repeated.iter().map(String::as_str)
     }
 
     /// Whether an option is given, with or without a value.
@@ -148,6 +157,7 @@ impl QtoolOptions {
             },
             closed_form: method == Method::Fatnn
                 && (self.keyword("closed_form") || self.keyword(&name("closed_form"))),
+            unused_clipping_value: method == Method::Fatnn && role != Role::Weight,
             threshold_position: scale,
             running_mean_basis: method == Method::LqNets && self.keyword("custom-update"),
             gradient_scale: GradientScale {

@@ -21,6 +21,14 @@ pub enum NetworkError {
         /// What would work.
         accepted: &'static str,
     },
+    /// Parts of a structure do not fit together.
+    #[error("{at}: {reason}")]
+    Structure {
+        /// Where: a layer or block.
+        at: String,
+        /// Why not.
+        reason: String,
+    },
     /// A keyword or option of another program has no counterpart.
     #[error("keyword {word:?}: {reason}")]
     Keyword {

@@ -2,22 +2,30 @@
 //!
 //! - [`layers`] holds quantized convolution and linear layers, and batch normalisation with PyTorch's
 //!   statistics.
-//! - [`resnet`]: typed configurations of residual networks and the networks themselves.
-//! - [`visit`]: a network's layers in execution order; calibration.
+//! - [`resnet`], [`mobilenet`], [`vgg_small`], [`nin`]: typed configurations of networks.
+//! - [`network`]: the network itself, pieces wired by a [`graph`].
+//! - [`keywords`]: QTool's keywords, a table of words that change typed configurations.
+//! - [`visit`]: a network's layers in the reference's order; calibration.
 //! - [`summary`]: parameters, multiply-accumulates, size at the true bit width.
 //! - [`state`]: state dictionaries and safetensors files.
-//! - [`qtool`]: QTool's keywords.
 
+mod builder;
 pub mod error;
+pub mod graph;
+pub mod keywords;
 pub mod layers;
-pub mod qtool;
+pub mod mobilenet;
+pub mod network;
+pub mod nin;
 pub mod resnet;
 pub mod state;
 pub mod summary;
+pub mod vgg_small;
 pub mod visit;
 
 pub use error::NetworkError;
-pub use resnet::{Quantization, ResNet, ResNetConfig};
+pub use network::{Network, NetworkConfig};
+pub use resnet::{Quantization, ResNetConfig};
 pub use state::{LoadReport, StateDict};
 pub use summary::{LayerSummary, NetworkSummary, summarize};
 pub use visit::QuantizedModule;

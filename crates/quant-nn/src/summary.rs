@@ -6,7 +6,7 @@ use quant_core::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    state::{StateDict, is_running},
+    state::StateDict,
     visit::{Layer, QuantizedModule},
 };
 
@@ -85,14 +85,14 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             bit_operations: macs * u64::from(activation_bits) * u64::from(weight_bits),
         });
     }
-    let elements = |keep: fn(&str) -> bool| -> u64 {
+    let elements = |keep: &dyn Fn(&str) -> bool| -> u64 {
         let kept = state.entries().filter(|(name, _)| keep(name));
         kept.map(|(_, entry)| entry.values.len() as u64).sum()
     };
-    let all = elements(|_| true);
-    let quantizers = elements(|name| name.contains(".quant_"));
+    let all = elements(&|_| true);
+    let quantizers = elements(&|name| name.contains(".quant_"));
     NetworkSummary {
-        parameters: all - elements(is_running),
+        parameters: elements(&|name| network.is_trained(name)),
         macs: layers.iter().map(|layer| layer.macs).sum(),
         size_bytes_float: 4 * (all - quantizers),
         size_bytes_packed: 4 * (all - quantized) + packed,

@@ -5,7 +5,7 @@ use quant_core::{Calibration, CalibrationInfo, Quantizer, QuantizerError, Role};
 
 use crate::{
     layers::{conv::QuantConv2d, linear::QuantLinear},
-    state::{Entry, StateDict},
+    state::{Entry, StateDict, is_running},
 };
 
 /// A layer that may be quantized.
@@ -91,6 +91,11 @@ impl<'a> LayerMut<'a> {
 pub trait QuantizedModule {
     /// Its convolutional and linear layers in execution order.
     fn layers(&self) -> Vec<Visited<'_>>;
+
+    /// Whether the parameter of this PyTorch name is trained: no running statistic, and not frozen.
+    fn is_trained(&self, name: &str) -> bool {
+        !is_running(name)
+    }
 
     /// The same layers, to change.
     fn layers_mut(&mut self) -> Vec<LayerMut<'_>>;

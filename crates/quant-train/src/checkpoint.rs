@@ -11,7 +11,7 @@ use std::{
 };
 
 use burn::{module::Module, store::ModuleRecord, tensor::Bytes};
-use quant_nn::{ResNet, ResNetConfig, StateDict};
+use quant_nn::{Network, NetworkConfig, StateDict};
 use serde::{Deserialize, Serialize};
 
 use crate::{error::TrainError, evaluate::Score, files, optimizer::Optimizers, recipe::Phase};
@@ -50,7 +50,7 @@ struct Header {
     version: u32,
     progress: Progress,
     recipe: Phase,
-    network: ResNetConfig,
+    network: NetworkConfig,
     optimizer_groups: usize,
 }
 
@@ -66,7 +66,7 @@ const KEPT: usize = 2;
 pub fn save(
     folder: &Path,
     recipe: &Phase,
-    network: &ResNet,
+    network: &Network,
     optimizers: &Optimizers,
     progress: &Progress,
 ) -> Result<(), TrainError> {
@@ -106,7 +106,7 @@ fn optimizer_file(group: usize) -> String {
 ///
 /// # Errors
 /// Those of the format.
-pub fn state_bytes(network: &ResNet) -> Result<Vec<u8>, TrainError> {
+pub fn state_bytes(network: &Network) -> Result<Vec<u8>, TrainError> {
     // One entry: the format keeps several in no fixed order, and equal networks should be equal files.
     let version = env!("CARGO_PKG_VERSION");
     let config = serde_json::json!({ "quant_train": version, "network": network.config() });
@@ -122,9 +122,9 @@ pub fn state_bytes(network: &ResNet) -> Result<Vec<u8>, TrainError> {
 pub fn load(
     folder: &Path,
     recipe: &Phase,
-    network: &ResNet,
+    network: &Network,
     mut damaged: impl FnMut(&TrainError),
-) -> Result<Option<(ResNet, Optimizers, Progress)>, TrainError> {
+) -> Result<Option<(Network, Optimizers, Progress)>, TrainError> {
     let mut last = None;
     for (_, path) in list(folder)?.into_iter().rev() {
         match load_one(&path, recipe, network) {
@@ -142,8 +142,8 @@ pub fn load(
 fn load_one(
     path: &Path,
     recipe: &Phase,
-    network: &ResNet,
-) -> Result<(ResNet, Optimizers, Progress), TrainError> {
+    network: &Network,
+) -> Result<(Network, Optimizers, Progress), TrainError> {
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
     let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));
     let header: Header = serde_json::from_slice(&read("progress.json")?)

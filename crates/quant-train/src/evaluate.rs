@@ -5,7 +5,7 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 use quant_data::{Batch, Loader};
-use quant_nn::ResNet;
+use quant_nn::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -69,7 +69,7 @@ pub(crate) fn right_answers(
 /// # Errors
 /// Those of the loader.
 pub fn evaluate(
-    network: &ResNet,
+    network: &Network,
     loader: &Loader,
     normalizer: &Normalizer,
     device: &Device,

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use quant_data::Pipeline;
 use quant_nn::{
-    ResNetConfig,
+    NetworkConfig, ResNetConfig,
     resnet::{Depth, DownsampleKind, Stem},
 };
 use serde::{Deserialize, Serialize};
@@ -245,16 +245,16 @@ impl Recipe {
     ///
     /// # Errors
     /// The quantizers' errors.
-    pub fn network(&self, phase: &Phase, classes: usize) -> Result<ResNetConfig, TrainError> {
+    pub fn network(&self, phase: &Phase, classes: usize) -> Result<NetworkConfig, TrainError> {
         let model = &self.model;
         let quantization = phase.quantization.as_ref().map(QuantizationRecipe::typed).transpose();
-        Ok(ResNetConfig {
+        Ok(NetworkConfig::ResNet(ResNetConfig {
             width_alpha: model.width_alpha,
             downsample: model.downsample,
             zero_init_residual: model.zero_init_residual,
             quantization: quantization.map_err(quant_nn::NetworkError::from)?.unwrap_or_default(),
             ..ResNetConfig::new(model.depth, model.stem, classes, self.data.input_size)
-        })
+        }))
     }
 }
 

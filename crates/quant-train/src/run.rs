@@ -22,7 +22,7 @@ use quant_data::{
     Cifar, Dataset, ImageFolder, Loader, LoaderConfig,
     dataset::cifar::{CifarKind, Split},
 };
-use quant_nn::{NetworkSummary, QuantizedModule, ResNet, StateDict, summarize};
+use quant_nn::{Network, NetworkSummary, QuantizedModule, StateDict, summarize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -214,10 +214,10 @@ impl Run {
         &self,
         index: usize,
         place: &Path,
-        fresh: ResNet,
+        fresh: Network,
         loaders: (&Loader, &Loader),
         events: &mut Events,
-    ) -> Result<(ResNet, PhaseResult), TrainError> {
+    ) -> Result<(Network, PhaseResult), TrainError> {
         let phase = &self.recipe.phases[index];
         let (checkpoints, best) = (place.join("checkpoints"), place.join("best.safetensors"));
         let normalization = self.recipe.data.normalization();
@@ -279,7 +279,7 @@ impl Run {
         index: usize,
         phase: &Phase,
         classes: usize,
-    ) -> Result<ResNet, TrainError> {
+    ) -> Result<Network, TrainError> {
         let device = self.options.device.clone();
         device.seed(self.recipe.seed.wrapping_add(index as u64));
         let network = self.recipe.network(phase, classes)?.init(&device.autodiff())?;
@@ -292,10 +292,10 @@ impl Run {
     fn initialize(
         &self,
         index: usize,
-        mut network: ResNet,
+        mut network: Network,
         trainer: &Trainer,
         events: &mut Events,
-    ) -> Result<ResNet, TrainError> {
+    ) -> Result<Network, TrainError> {
         let phase = &self.recipe.phases[index];
         let from = match (&phase.init, index.checked_sub(1)) {
             (Some(file), _) => Some(self.header.recipe_folder.join(file)),
@@ -366,7 +366,7 @@ impl Run {
     /// What the quantizers of the last network see on a validation batch.
     fn histograms(
         &self,
-        network: &ResNet,
+        network: &Network,
         val: &Loader,
     ) -> Result<Vec<report::Histogram>, TrainError> {
         let plain = &self.options.device;
@@ -431,7 +431,7 @@ fn new_folder(runs: &Path, name: &str) -> Result<PathBuf, TrainError> {
     }
 }
 
-fn load_state(path: &Path, network: ResNet) -> Result<ResNet, TrainError> {
+fn load_state(path: &Path, network: Network) -> Result<Network, TrainError> {
     let (network, report) = StateDict::read(path)?.load_into(network);
     report.require(true)?;
     Ok(network)

@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 use quant_data::{Batch, Loader};
-use quant_nn::{QuantizedModule, ResNet};
+use quant_nn::{Network, QuantizedModule};
 
 use crate::{
     checkpoint::{self, EpochSums, Progress},
@@ -24,7 +24,7 @@ use crate::{
 /// Everything that training changes.
 pub struct TrainState {
     /// The network.
-    pub network: ResNet,
+    pub network: Network,
     /// The optimizers' state.
     pub optimizers: Optimizers,
     /// Where the phase stands.
@@ -87,7 +87,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// A fresh state that starts from `network`.
-    pub fn start(&self, network: ResNet) -> TrainState {
+    pub fn start(&self, network: Network) -> TrainState {
         let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
         TrainState {
             optimizers: Optimizers::new(optimizer, rules, &network),
@@ -224,7 +224,7 @@ impl<'a> Trainer<'a> {
         Ok(state)
     }
 
-    fn evaluate(&self, network: &ResNet, events: &mut Events) -> Result<Score, TrainError> {
+    fn evaluate(&self, network: &Network, events: &mut Events) -> Result<Score, TrainError> {
         let mut skipped = Vec::new();
         let plain = self.device.clone().without_autodiff();
         let network = network.valid();

@@ -8,7 +8,7 @@ use burn::{
 };
 use quant_core::qtool::QtoolOptions;
 use quant_golden::{Check, Folder, NUDGES, Report, normals, nudged, parameter};
-use quant_nn::{StateDict, qtool::resnet, state::Entry};
+use quant_nn::{StateDict, keywords::network, state::Entry};
 use quant_train::{
     optimizer::{Optimizers, clipped_gradients, parameters},
     qtool,
@@ -99,7 +99,7 @@ fn parameter_groups(folder: &Folder) -> Option<Report> {
 fn groups(case: &GroupsCase) -> Result<(), String> {
     let options = QtoolOptions::parse(&case.keyword, &case.options).map_err(text)?;
     let rules = qtool::group_rules(&options).map_err(text)?;
-    let config = resnet(&case.model, &options).map_err(text)?;
+    let config = network(&case.model, &options).map_err(text)?;
     let network = config.init(&Device::flex().autodiff()).map_err(text)?;
     let ours: BTreeMap<String, GroupEntry> = parameters(&network)
         .into_iter()
@@ -167,9 +167,9 @@ impl Measured {
     fn new(case: &TrainingCase, by: f32) -> Result<Self, String> {
         let device = Device::flex().autodiff();
         let options = QtoolOptions::parse(&case.keyword, &case.options).map_err(text)?;
-        let config = resnet(&case.model, &options).map_err(text)?;
-        let classes = config.classes;
-        let quantized = config.quantization != Default::default();
+        let config = network(&case.model, &options).map_err(text)?;
+        let classes = config.classes();
+        let quantized = *config.quantization() != Default::default();
         let network = config.init(&device).map_err(text)?;
         let state = StateDict::of(&network);
         let filled = state.entries().map(|(name, entry)| {

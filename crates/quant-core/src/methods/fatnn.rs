@@ -21,7 +21,7 @@
 //! basis 1.
 //!
 //! **Where the reference differs from the paper.** Its names are `alpha0`, `alpha1`, `alpha2`; a
-//! clipping value is kept beside them and never used.
+//! clipping value is kept beside them and never used (`unused_clipping_value`).
 
 use burn::{
     module::{Module, Param, RunningState},
@@ -48,6 +48,8 @@ pub struct Fatnn {
     pub alpha1: Option<Param<Tensor<1>>>,
     /// Slope of the third piece, `[groups]`.
     pub alpha2: Option<Param<Tensor<1>>>,
+    /// The reference's, which nothing uses, `[groups]`.
+    pub clip_val: Option<RunningState<Tensor<1>>>,
     /// The closed form's factor, `[1]`.
     pub basis: Option<RunningState<Tensor<1>>>,
     #[module(skip)]
@@ -78,6 +80,9 @@ impl Fatnn {
             alpha0: alpha(),
             alpha1: (pieces > 1).then(alpha),
             alpha2: (pieces > 2).then(alpha),
+            clip_val: config.unused_clipping_value.then(|| {
+                RunningState::new(Tensor::full([grouping.groups], config.boundary, device))
+            }),
             basis: config.closed_form.then(basis),
             signed: config.range == Range::Signed,
             gradient_scale: gradient_scale as f32,
@@ -209,8 +214,8 @@ impl Parameters for Fatnn {
     }
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
-        let slopes: Vec<Vec<f32>> =
-            self.parameters().iter().map(|(_, alpha)| host(alpha)).collect();
+        let alphas = [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()];
+        let slopes: Vec<Vec<f32>> = alphas.into_iter().flatten().map(host).collect();
         let scale = self.basis.as_ref().map_or(1.0, |basis| basis.value_sync().into_scalar());
         (0..self.grouping.groups)
             .map(|group| {

@@ -1,9 +1,86 @@
-//! Activation functions with learned parameters.
+//! Activation functions.
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::{
+        Device, Tensor,
+        activation::{leaky_relu, prelu, relu},
+    },
 };
+use serde::{Deserialize, Serialize};
+
+/// Which activation function a network uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActivationKind {
+    /// max(x, 0).
+    #[default]
+    ReLU,
+    /// x: no activation.
+    NReLU,
+    /// min(max(x, 0), 6).
+    ReLU6,
+    /// x where x > 0, else x/100.
+    LReLU,
+    /// x where x > 0, else a·x, with one learned slope.
+    PReLU,
+    /// [`RPReLU`].
+    RPReLU,
+}
+
+/// An activation function with a state.
+#[derive(Module, Debug)]
+pub enum Activation {
+    /// [`ActivationKind::PReLU`].
+    PReLU(PReLU),
+    /// [`ActivationKind::RPReLU`].
+    RPReLU(RPReLU),
+}
+
+impl Activation {
+    /// One for inputs of `channels` channels; `None` for a kind without a state.
+    pub(crate) fn new(kind: ActivationKind, channels: usize, device: &Device) -> Option<Self> {
+        match kind {
+            ActivationKind::PReLU => Some(Activation::PReLU(PReLU::new(device))),
+            ActivationKind::RPReLU => Some(Activation::RPReLU(RPReLU::new(channels, device))),
+            _ => None,
+        }
+    }
+
+    /// Applies it to `[batch, channels, height, width]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Activation::PReLU(layer) => prelu(x, layer.weight.val()),
+            Activation::RPReLU(layer) => layer.forward(x),
+        }
+    }
+}
+
+impl ActivationKind {
+    /// Applies a kind without a state; kinds with one leave x as it is.
+    pub(crate) fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            ActivationKind::ReLU => relu(x),
+            ActivationKind::ReLU6 => relu(x).clamp_max(6.0),
+            ActivationKind::LReLU => leaky_relu(x, 0.01),
+            ActivationKind::NReLU | ActivationKind::PReLU | ActivationKind::RPReLU => x,
+        }
+    }
+}
+
+/// PReLU (He et al. 2015) with one slope, initially 0.25.
+#[derive(Module, Debug)]
+pub struct PReLU {
+    /// The slope below 0, `[1]`.
+    pub weight: Param<Tensor<1>>,
+}
+
+impl PReLU {
+    /// With PyTorch's initial slope.
+    pub fn new(device: &Device) -> Self {
+        Self { weight: Param::from_tensor(Tensor::full([1], 0.25, device)) }
+    }
+}
 
 /// RPReLU (Liu et al., "ReActNet: Towards Precise Binary Neural Network with Generalized Activation
 /// Functions", ECCV 2020, equation 2): a PReLU whose corner is learned too. With the shifts g and z and

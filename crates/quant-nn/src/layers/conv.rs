@@ -24,6 +24,8 @@ pub struct QuantConv2dConfig {
     pub stride: usize,
     /// Zeros added on every side.
     pub padding: usize,
+    /// Distance between two elements of the kernel.
+    pub dilation: usize,
     /// Groups of channels that are convolved among themselves.
     pub groups: usize,
     /// Whether a bias is added.
@@ -43,6 +45,7 @@ impl QuantConv2dConfig {
             kernel,
             stride,
             padding: kernel / 2,
+            dilation: 1,
             groups: 1,
             bias: false,
             padding_after_quant: false,
@@ -73,6 +76,7 @@ impl QuantConv2dConfig {
             quant_output: init_quantizer(&quantizers.output, output, device)?,
             stride: self.stride,
             padding: self.padding,
+            dilation: self.dilation,
             groups: self.groups,
             padding_after_quant: self.padding_after_quant,
         })
@@ -97,6 +101,8 @@ pub struct QuantConv2d {
     pub stride: usize,
     /// Zeros added on every side.
     pub padding: usize,
+    /// Distance between two elements of the kernel.
+    pub dilation: usize,
     /// Groups of channels.
     pub groups: usize,
     /// Whether zeros are added after quantizing.
@@ -108,7 +114,7 @@ impl QuantConv2d {
     ///
     /// # Shapes
     /// - `x`: `[batch, in, height, width]`
-    /// - output: `[batch, out, (height + 2·padding - kernel)/stride + 1, ...]`
+    /// - output: `[batch, out, (height + 2·padding - dilation·(kernel - 1) - 1)/stride + 1, ...]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (x, padding) = self.quantized_input(x);
         let weight = match &self.quant_weight {
@@ -117,7 +123,7 @@ impl QuantConv2d {
         };
         let bias = self.bias.as_ref().map(Param::val);
         let stride = [self.stride; 2];
-        let options = ConvOptions::new(stride, [padding; 2], [1, 1], self.groups);
+        let options = ConvOptions::new(stride, [padding; 2], [self.dilation; 2], self.groups);
         let y = conv2d(x, weight, bias, options);
         match &self.quant_output {
             Some(quantizer) => quantizer.forward(y),

@@ -1,12 +1,174 @@
-//! Batch normalisation with PyTorch's running statistics and parameter names.
+//! Normalisation layers with PyTorch's statistics and parameter names.
 //!
-//! Burn's own keeps the biased variance of the batch; PyTorch the unbiased one, larger by m/(m - 1)
-//! for m elements per channel.
+//! Burn's own batch norm keeps the biased variance of the batch; PyTorch the unbiased one, larger by
+//! m/(m - 1) for m elements per channel.
 
 use burn::{
     module::{Flag, Module, Param, RunningState},
     tensor::{Device, Tensor, module::batch_norm_train},
 };
+use serde::{Deserialize, Serialize};
+
+/// Which normalisation a network uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormKind {
+    /// Batch normalisation.
+    #[default]
+    Batch,
+    /// Batch normalisation whose scale and shift are applied before it.
+    Reverse,
+    /// Statistics that stay as they are, learned scale and shift.
+    Static,
+    /// Statistics, scale and shift that stay as they are.
+    Frozen,
+    /// Over groups of channels of each image (Wu and He 2018); this many groups.
+    Group(usize),
+    /// Over each channel of each image, without scale and shift.
+    Instance,
+}
+
+/// A normalisation with a state.
+#[derive(Module, Debug)]
+pub enum Norm {
+    /// [`NormKind::Batch`] and [`NormKind::Reverse`].
+    Batch(BatchNorm2d),
+    /// [`NormKind::Static`] and [`NormKind::Frozen`].
+    Static(StaticNorm2d),
+    /// [`NormKind::Group`].
+    Group(GroupNorm2d),
+}
+
+impl Norm {
+    /// One for `channels` channels; `None` for a kind without a state.
+    pub(crate) fn new(kind: NormKind, channels: usize, device: &Device) -> Option<Self> {
+        Some(match kind {
+            NormKind::Batch => Norm::Batch(BatchNorm2d::new(channels, device)),
+            NormKind::Reverse => {
+                Norm::Batch(BatchNorm2d { reverse: true, ..BatchNorm2d::new(channels, device) })
+            }
+            NormKind::Static => Norm::Static(StaticNorm2d::new(channels, true, device)),
+            NormKind::Frozen => Norm::Static(StaticNorm2d::new(channels, false, device)),
+            NormKind::Group(groups) => Norm::Group(GroupNorm2d::new(groups, channels, device)),
+            NormKind::Instance => return None,
+        })
+    }
+
+    /// The learned scale.
+    pub(crate) fn weight_mut(&mut self) -> &mut Param<Tensor<1>> {
+        match self {
+            Norm::Batch(norm) => &mut norm.weight,
+            Norm::Static(norm) => &mut norm.weight,
+            Norm::Group(norm) => &mut norm.weight,
+        }
+    }
+
+    /// Whether scale and shift are learned.
+    pub(crate) fn is_trained(&self) -> bool {
+        !matches!(self, Norm::Static(StaticNorm2d { trained: false, .. }))
+    }
+
+    /// Applies it to `[batch, channels, height, width]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Norm::Batch(norm) => norm.forward(x),
+            Norm::Static(norm) => norm.forward(x),
+            Norm::Group(norm) => norm.forward(x),
+        }
+    }
+}
+
+/// (x - mean)/sqrt(var + eps)·weight + bias with a mean and variance that stay as they are: 0 and 1 - eps
+/// unless loaded.
+#[derive(Module, Debug)]
+pub struct StaticNorm2d {
+    /// Scale, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Mean, `[channels]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Variance, `[channels]`.
+    pub running_var: RunningState<Tensor<1>>,
+    #[module(skip)]
+    trained: bool,
+}
+
+impl StaticNorm2d {
+    /// With scale and shift `trained`, or staying too.
+    pub fn new(channels: usize, trained: bool, device: &Device) -> Self {
+        let filled = |value: f64| Tensor::<1>::full([channels], value, device);
+        let param = |value| {
+            let param = Param::from_tensor(filled(value));
+            if trained { param } else { param.set_require_grad(false) }
+        };
+        Self {
+            weight: param(1.0),
+            bias: param(0.0),
+            running_mean: RunningState::new(filled(0.0)),
+            running_var: RunningState::new(filled(1.0 - EPSILON)),
+            trained,
+        }
+    }
+
+    /// Applies it to `[batch, channels, height, width]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let (mean, variance) = (&self.running_mean, &self.running_var);
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        by_statistics(x, (mean.value_sync(), variance.value_sync()), (weight, bias))
+    }
+}
+
+/// Group normalisation (Wu and He, "Group Normalization", 2018): mean and biased variance of each image's
+/// groups of channels.
+#[derive(Module, Debug)]
+pub struct GroupNorm2d {
+    /// Scale, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    #[module(skip)]
+    groups: usize,
+}
+
+impl GroupNorm2d {
+    /// `groups` groups, which divide the channels.
+    pub fn new(groups: usize, channels: usize, device: &Device) -> Self {
+        let filled = |value: f64| Param::from_tensor(Tensor::full([channels], value, device));
+        Self { weight: filled(1.0), bias: filled(0.0), groups }
+    }
+
+    /// Applies it to `[batch, channels, height, width]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let channels = x.dims()[1];
+        let x = normalize_groups(x, self.groups);
+        let per_channel = [1, channels, 1, 1];
+        x * self.weight.val().reshape(per_channel) + self.bias.val().reshape(per_channel)
+    }
+}
+
+/// Each image's groups of channels at mean 0 and variance 1.
+pub(crate) fn normalize_groups(x: Tensor<4>, groups: usize) -> Tensor<4> {
+    let shape = x.dims();
+    let [batch, channels, height, width] = shape;
+    let flat = x.reshape([batch, groups, channels / groups * height * width]);
+    let (variance, mean) = flat.clone().var_mean_bias(2);
+    ((flat - mean) / (variance + EPSILON).sqrt()).reshape(shape)
+}
+
+/// y = (x - mean)/sqrt(variance + eps)·weight + bias: one multiplication and one addition an element.
+fn by_statistics(
+    x: Tensor<4>,
+    (mean, variance): (Tensor<1>, Tensor<1>),
+    (weight, bias): (Tensor<1>, Tensor<1>),
+) -> Tensor<4> {
+    let device = x.device();
+    let (mean, variance) = (mean.to_device(&device), variance.to_device(&device));
+    let scale = weight / (variance + EPSILON).sqrt();
+    let shift = bias - mean * scale.clone();
+    let per_channel = [1, scale.dims()[0], 1, 1];
+    x * scale.reshape(per_channel) + shift.reshape(per_channel)
+}
 
 /// y = (x - mean)/sqrt(var + eps)·weight + bias per channel (Ioffe and Szegedy 2015): statistics of
 /// the batch in training, running ones in evaluation.
@@ -22,6 +184,9 @@ pub struct BatchNorm2d {
     pub running_var: RunningState<Tensor<1>>,
     /// Whether training uses and updates batch statistics. `freeze` clears it.
     pub training: Param<Flag>,
+    /// Whether scale and shift come before the normalisation.
+    #[module(skip)]
+    pub reverse: bool,
 }
 
 /// Weight of the batch in the running statistics.
@@ -38,6 +203,7 @@ impl BatchNorm2d {
             running_mean: RunningState::new(filled(0.0)),
             running_var: RunningState::new(filled(1.0)),
             training: Param::from_bool(true),
+            reverse: false,
         }
     }
 
@@ -46,19 +212,21 @@ impl BatchNorm2d {
     /// # Shapes
     /// - `x` and output: `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let (mut weight, mut bias) = (self.weight.val(), self.bias.val());
+        let mut x = x;
+        if self.reverse {
+            let per_channel = [1, weight.dims()[0], 1, 1];
+            let (ones, zeros) = (weight.ones_like(), bias.zeros_like());
+            x = x * weight.reshape(per_channel) + bias.reshape(per_channel);
+            (weight, bias) = (ones, zeros);
+        }
         if !(x.device().is_autodiff() && self.training.is_enabled()) {
-            let device = x.device();
-            let mean = self.running_mean.value_sync().to_device(&device);
-            let variance = self.running_var.value_sync().to_device(&device);
-            // One multiplication and one addition per element.
-            let scale = self.weight.val() / (variance + EPSILON).sqrt();
-            let shift = self.bias.val() - mean * scale.clone();
-            let per_channel = [1, scale.dims()[0], 1, 1];
-            return x * scale.reshape(per_channel) + shift.reshape(per_channel);
+            let statistics = (self.running_mean.value_sync(), self.running_var.value_sync());
+            return by_statistics(x, statistics, (weight, bias));
         }
         let [batch, _, height, width] = x.dims();
         let elements = (batch * height * width) as f64;
-        let batch = batch_norm_train(x, self.weight.val(), self.bias.val(), EPSILON);
+        let batch = batch_norm_train(x, weight, bias, EPSILON);
         let unbiased = batch.variance.mul_scalar(elements / (elements - 1.0).max(1.0));
         update(&self.running_mean, batch.mean);
         update(&self.running_var, unbiased);

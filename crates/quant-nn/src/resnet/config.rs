@@ -4,8 +4,12 @@ use burn::tensor::Device;
 use quant_core::QuantizerConfig;
 use serde::{Deserialize, Serialize};
 
-use super::network::ResNet;
-use crate::{error::NetworkError, layers::LayerQuantizers};
+use super::build;
+use crate::{
+    error::NetworkError,
+    layers::{activation::ActivationKind, norm::NormKind},
+    network::Network,
+};
 
 /// How many blocks of which kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -13,6 +17,9 @@ use crate::{error::NetworkError, layers::LayerQuantizers};
 pub enum Depth {
     /// Basic blocks 3, 3, 3.
     ResNet20,
+    /// Basic blocks 2, 2, 3, 2.
+    #[serde(rename = "resnet20_")]
+    ResNet20Wide,
     /// Basic blocks 5, 5, 5.
     ResNet32,
     /// Basic blocks 7, 7, 7.
@@ -23,10 +30,15 @@ pub enum Depth {
     ResNet18,
     /// Basic blocks 3, 4, 6, 3.
     ResNet34,
+    /// Basic blocks 2 in each of eight stages behind an empty one.
+    #[serde(rename = "resnet34_")]
+    ResNet34Deep,
     /// Bottlenecks 3, 4, 6, 3.
     ResNet50,
     /// Bottlenecks 3, 4, 23, 3.
     ResNet101,
+    /// Bottlenecks 3, 8, 36, 3.
+    ResNet152,
 }
 
 /// The residual block.
@@ -60,13 +72,16 @@ impl Depth {
             Depth::ResNet18 => &[2, 2, 2, 2],
             Depth::ResNet34 | Depth::ResNet50 => &[3, 4, 6, 3],
             Depth::ResNet101 => &[3, 4, 23, 3],
+            Depth::ResNet152 => &[3, 8, 36, 3],
+            Depth::ResNet20Wide => &[2, 2, 3, 2],
+            Depth::ResNet34Deep => &[0, 2, 2, 2, 2, 2, 2, 2, 2],
         }
     }
 
     /// Kind of its blocks.
     pub fn block(self) -> BlockKind {
         match self {
-            Depth::ResNet50 | Depth::ResNet101 => BlockKind::Bottleneck,
+            Depth::ResNet50 | Depth::ResNet101 | Depth::ResNet152 => BlockKind::Bottleneck,
             _ => BlockKind::Basic,
         }
     }
@@ -78,8 +93,108 @@ impl Depth {
 pub enum Stem {
     /// 3x3 convolution.
     Cifar,
-    /// 7x7 convolution of stride 2, and 3x3 maximum pooling of stride 2 after the norm.
+    /// 7x7 convolution of stride 2, and 3x3 maximum pooling of stride 2.
     ImageNet,
+    /// 4x4 squares become channels, then a convolution with this kernel, 1 or 3 (TResNet; Ridnik et al.
+    /// 2021).
+    #[serde(rename = "space-to-depth")]
+    SpaceToDepth(usize),
+    /// 2x2 squares become channels, then a convolution with this kernel, 1 or 3, and 3x3 maximum pooling
+    /// of stride 2.
+    #[serde(rename = "space-to-depth-max-pool")]
+    SpaceToDepthMaxPool(usize),
+}
+
+/// In which order a block's convolution (c), norm (b), activation (a) and addition of the skip (s) stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Convolution, norm, activation, addition.
+    Cbas,
+    /// Convolution, norm, addition, activation.
+    #[default]
+    Cbsa,
+    /// Convolution, activation, norm, addition.
+    Cabs,
+    /// Norm, activation, convolution, addition.
+    Bacs,
+    /// Norm, convolution, activation, addition.
+    Bcas,
+}
+
+impl Order {
+    /// The letters.
+    pub fn letters(self) -> &'static str {
+        match self {
+            Order::Cbas => "cbas",
+            Order::Cbsa => "cbsa",
+            Order::Cabs => "cabs",
+            Order::Bacs => "bacs",
+            Order::Bcas => "bcas",
+        }
+    }
+
+    /// Whether the norm stands before the convolution.
+    pub fn norm_first(self) -> bool {
+        matches!(self, Order::Bacs | Order::Bcas)
+    }
+}
+
+/// Over how much of a block a skip leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkipSpan {
+    /// The whole block.
+    #[default]
+    Block,
+    /// Each convolution: bi-real (Liu et al., "Bi-Real Net", 2018).
+    Layer,
+}
+
+/// Lossless downsampling: space-to-depth and a convolution in front of a block take its stride.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LosslessDownsample {
+    /// What stands there, one letter each: c space-to-depth and convolution, b norm, a activation.
+    pub order: String,
+    /// Whether its convolution is 3x3 and stands for the whole block; else 1x1.
+    #[serde(default)]
+    pub whole_block: bool,
+}
+
+/// Point-wise-and-reshape blocks: space-to-depth, a 1x1 convolution and depth-to-space take the place of 3x3
+/// convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PointReshape {
+    /// Whether strided convolutions stay 3x3.
+    pub keep_downsample: bool,
+    /// Whether the norm stands before depth-to-space.
+    pub norm_before_restore: bool,
+}
+
+/// Fixup (Zhang et al., "Fixup Initialization: Residual Learning Without Normalization", 2019): no norms, a
+/// learned scale in each block, weights that start small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fixup {
+    /// Whether learned biases stand around convolutions and activations.
+    pub bias: bool,
+}
+
+/// A 3x3 convolution's kernel in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kernel {
+    /// As the structure has it.
+    #[default]
+    Usual,
+    /// 1x1.
+    One,
+    /// 3x3.
+    Three,
+    /// The convolution, its norm and its activation are left out.
+    None,
 }
 
 /// How the skip branch meets a smaller, wider block output.
@@ -91,6 +206,8 @@ pub enum DownsampleKind {
     StridedConv,
     /// Average pooling of the stride, then 1x1 convolution.
     AveragePool,
+    /// Average pooling of the stride, then the channels several times over.
+    Repeat,
 }
 
 /// Under which PyTorch names the network's state is read and written.
@@ -167,6 +284,67 @@ pub struct ResNetConfig {
     /// Whether the last norm of every block starts at scale 0, so that blocks start as identities.
     #[serde(default)]
     pub zero_init_residual: bool,
+    /// Order inside a block.
+    #[serde(default)]
+    pub order: Order,
+    /// What skips lead over.
+    #[serde(default)]
+    pub skip: SkipSpan,
+    /// With `cbas` and `cbsa`: whether a block's last activation stands behind its final addition. With `bacs`
+    /// and `bcas`: whether a norm stands before that. Skip branches then end with a norm.
+    #[serde(default = "yes")]
+    pub fix: bool,
+    /// Whether the norm of the stem stands before its pooling.
+    #[serde(default = "yes")]
+    pub norm_before_pool: bool,
+    /// Whether the stem ends without norm and activation, and a norm stands before the last pooling.
+    #[serde(default)]
+    pub pre_norm: bool,
+    /// With `pre_norm`: whether an activation follows that norm, and norm and activation the stem's
+    /// convolution, if they stand before its pooling.
+    #[serde(default)]
+    pub pre_norm_stem: bool,
+    /// Whether the stem has no activation.
+    #[serde(default)]
+    pub linear_stem: bool,
+    /// Whether skips without convolution have a norm too.
+    #[serde(default)]
+    pub identity_norm: bool,
+    /// Parallel branches of each block, summed with learned scales (Group-Net; Zhuang et al. 2019).
+    #[serde(default = "single")]
+    pub branches: usize,
+    /// Lossless downsampling.
+    pub lossless_downsample: Option<LosslessDownsample>,
+    /// Point-wise-and-reshape convolutions.
+    pub point_reshape: Option<PointReshape>,
+    /// The first convolution of blocks: of those with a stride where downsampling is lossless, of all that
+    /// would be point-wise-and-reshape.
+    #[serde(default)]
+    pub first_kernel: Kernel,
+    /// The second convolution of the same blocks.
+    #[serde(default)]
+    pub second_kernel: Kernel,
+    /// Whether strided convolutions of 14x14 inputs are padded by one more.
+    #[serde(default)]
+    pub extra_padding: bool,
+    /// Fixup instead of norms.
+    pub fixup: Option<Fixup>,
+    /// Maximum pooling of the stem without padding, in ceiling mode, as Caffe does.
+    #[serde(default)]
+    pub caffe_pooling: bool,
+    /// Groups of the 3x3 convolutions of bottlenecks (ResNeXt).
+    #[serde(default = "single")]
+    pub groups: usize,
+    /// Channels of each of those groups, in 64ths of a stage's width: 64 makes a plain bottleneck of one
+    /// group.
+    #[serde(default = "sixty_four")]
+    pub width_per_group: usize,
+    /// The normalisation.
+    #[serde(default)]
+    pub norm: NormKind,
+    /// The activation function.
+    #[serde(default)]
+    pub activation: ActivationKind,
     /// Names of the state.
     #[serde(default)]
     pub names: NameStyle,
@@ -177,6 +355,18 @@ pub struct ResNetConfig {
 
 fn one() -> f64 {
     1.0
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn single() -> usize {
+    1
+}
+
+fn sixty_four() -> usize {
+    64
 }
 
 impl ResNetConfig {
@@ -190,6 +380,26 @@ impl ResNetConfig {
             width_alpha: 1.0,
             downsample: DownsampleKind::default(),
             zero_init_residual: false,
+            order: Order::default(),
+            skip: SkipSpan::default(),
+            fix: true,
+            norm_before_pool: true,
+            pre_norm: false,
+            pre_norm_stem: false,
+            linear_stem: false,
+            identity_norm: false,
+            branches: 1,
+            lossless_downsample: None,
+            point_reshape: None,
+            first_kernel: Kernel::Usual,
+            second_kernel: Kernel::Usual,
+            extra_padding: false,
+            fixup: None,
+            caffe_pooling: false,
+            groups: 1,
+            width_per_group: 64,
+            norm: NormKind::default(),
+            activation: ActivationKind::default(),
             names: NameStyle::default(),
             quantization: Quantization::default(),
         }
@@ -223,18 +433,38 @@ impl ResNetConfig {
             let accepted = "int(64·width_alpha) must be 1 to 65536";
             return field("width_alpha", self.width_alpha.to_string(), accepted);
         }
-        let quantizers = &self.quantization;
-        let configs = [&quantizers.activation, &quantizers.weight, &quantizers.output];
-        for config in configs.into_iter().flatten() {
-            config.validate("network")?;
+        let conflict = |at: &str, reason: &str| {
+            Err(NetworkError::Structure { at: at.to_owned(), reason: reason.to_owned() })
+        };
+        if self.depth.block() == BlockKind::Bottleneck && self.skip == SkipSpan::Layer {
+            return conflict("skip", "bottlenecks have block-wise skips only");
         }
-        Ok(())
+        if self.point_reshape.is_some() && self.pre_norm {
+            return conflict("point_reshape", "does not go with pre_norm");
+        }
+        if let Stem::SpaceToDepth(kernel) | Stem::SpaceToDepthMaxPool(kernel) = self.stem
+            && ![1, 3].contains(&kernel)
+        {
+            return field("stem", format!("kernel {kernel}"), "kernel 1 or 3");
+        }
+        if let Some(lossless) = &self.lossless_downsample
+            && (!lossless.order.chars().all(|letter| "cba".contains(letter))
+                || lossless.order.matches('c').count() != 1)
+        {
+            return field("lossless_downsample.order", lossless.order.clone(), "c, ca, cb or cba");
+        }
+        for (name, value) in [("branches", self.branches), ("groups", self.groups)] {
+            if value == 0 {
+                return field(name, "0".into(), "at least 1");
+            }
+        }
+        self.quantization.validate()
     }
 
     fn smallest_input(&self) -> usize {
         match self.stem {
             Stem::Cifar => 1 << (self.depth.stages().len() - 1),
-            Stem::ImageNet => 32,
+            _ => 32,
         }
     }
 
@@ -242,20 +472,19 @@ impl ResNetConfig {
     ///
     /// # Errors
     /// Those of [`validate`](Self::validate), and of quantizers that do not fit a layer.
-    pub fn init(&self, device: &Device) -> Result<ResNet, NetworkError> {
+    pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
         self.validate()?;
-        ResNet::new(self, device)
+        build::network(self, device)
     }
+}
 
-    /// The quantizers of a layer inside the network whose input has sides of `size` pixels.
-    pub(crate) fn layer_quantizers(&self, size: usize) -> LayerQuantizers {
-        let quantization = &self.quantization;
-        LayerQuantizers {
-            activation: quantization.activation.clone(),
-            weight: quantization.weight.clone(),
-            output: quantization.output.clone(),
-            positions: Some(size * size),
-            batch_size: quantization.batch_size,
+impl Quantization {
+    /// Checks the quantizers' configurations.
+    pub(crate) fn validate(&self) -> Result<(), NetworkError> {
+        let configs = [&self.activation, &self.weight, &self.output];
+        for config in configs.into_iter().flatten() {
+            config.validate("network")?;
         }
+        Ok(())
     }
 }

@@ -1,10 +1,11 @@
-//! Residual networks (He et al., "Deep Residual Learning for Image Recognition", 2016) in
-//! torchvision's order: convolution, norm, activation; the skip added before the last activation.
+//! Residual networks (He et al., "Deep Residual Learning for Image Recognition", 2016), torchvision's and
+//! every variant of QTool's keywords.
 
 mod block;
+mod build;
 mod config;
-mod network;
 
-pub use block::{BasicBlock, Block, Bottleneck, Downsample};
-pub use config::{BlockKind, Depth, DownsampleKind, NameStyle, Quantization, ResNetConfig, Stem};
-pub use network::{ResNet, Stage};
+pub use config::{
+    BlockKind, Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
+    PointReshape, Quantization, ResNetConfig, SkipSpan, Stem,
+};

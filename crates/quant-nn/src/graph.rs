@@ -1,0 +1,212 @@
+//! How a network's pieces are wired: nodes in execution order, each computing one value from values
+//! before it.
+
+use burn::tensor::{
+    Tensor,
+    module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d},
+    ops::{AvgPoolOptions, MaxPoolOptions, PadMode},
+};
+
+use crate::layers::{activation::ActivationKind, norm::normalize_groups};
+
+/// What a node computes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// The images.
+    Input,
+    /// A piece with a state, by its index: convolution, norm, activation, linear layer.
+    Piece(usize),
+    /// An activation without a state.
+    Activation(ActivationKind),
+    /// Normalisation over each channel of each image.
+    InstanceNorm,
+    /// Means of squares of this side, which is the stride too.
+    AveragePool(usize),
+    /// Maxima.
+    MaxPool {
+        /// Side of the squares.
+        kernel: usize,
+        /// Stride.
+        stride: usize,
+        /// Padding with minus infinity on every side.
+        padding: usize,
+        /// Whether a last square may overlap the edge.
+        ceil: bool,
+    },
+    /// Mean over all positions.
+    GlobalPool,
+    /// r x r positions become channels: channel c of position (dy, dx) becomes c·r² + dy·r + dx.
+    SpaceToDepth(usize),
+    /// The inverse.
+    DepthToSpace(usize),
+    /// Zeros on every side.
+    Pad(usize),
+    /// The channels, this many times over.
+    Repeat(usize),
+    /// All inputs' channels, one after another.
+    Concatenate,
+    /// The sum of all inputs.
+    Add,
+    /// Plus a learned number, by its index.
+    AddScalar(usize),
+    /// Times a learned number, by its index.
+    MulScalar(usize),
+    /// A quantizer by itself, by its index.
+    Quantize(usize),
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// What it is computed by.
+    pub op: Op,
+    /// Indices of the nodes it is computed from.
+    pub inputs: Vec<usize>,
+    /// Channels.
+    pub channels: usize,
+    /// Side in pixels, for the input size of the network's configuration.
+    pub size: usize,
+    /// Name of the block it belongs to; empty outside of blocks.
+    pub block: String,
+}
+
+/// The nodes of a network; the last one holds the class scores.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Graph {
+    /// The nodes in execution order.
+    pub nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// Computes the last node. `piece` applies a piece.
+    pub(crate) fn run(
+        &self,
+        x: Tensor<4>,
+        piece: impl Fn(&Op, Tensor<4>) -> Tensor<4>,
+    ) -> Tensor<4> {
+        let mut last_use = vec![0; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|input| last_use[*input] = index);
+        }
+        let mut values: Vec<Option<Tensor<4>>> = Vec::with_capacity(self.nodes.len());
+        let mut x = Some(x);
+        for (index, node) in self.nodes.iter().enumerate() {
+            let inputs: Vec<Tensor<4>> = node
+                .inputs
+                .iter()
+                .filter_map(|input| match last_use[*input] == index {
+                    // Whoever reads a value last owns it, and may reuse its memory.
+                    true => values[*input].take(),
+                    false => values[*input].clone(),
+                })
+                .collect();
+            values.push(node.op.apply(inputs, &mut x, &piece));
+        }
+        values.pop().flatten().unwrap_or_else(|| unreachable!("a graph ends with its scores"))
+    }
+}
+
+impl Op {
+    fn apply(
+        &self,
+        inputs: Vec<Tensor<4>>,
+        images: &mut Option<Tensor<4>>,
+        piece: &impl Fn(&Op, Tensor<4>) -> Tensor<4>,
+    ) -> Option<Tensor<4>> {
+        if *self == Op::Concatenate {
+            return Some(Tensor::cat(inputs, 1));
+        }
+        let Some(x) = inputs.into_iter().reduce(|sum, term| sum + term) else {
+            return images.take();
+        };
+        Some(match self {
+            Op::Input | Op::Concatenate | Op::Add => x,
+            Op::Activation(kind) => kind.forward(x),
+            Op::InstanceNorm => {
+                let channels = x.dims()[1];
+                normalize_groups(x, channels)
+            }
+            Op::AveragePool(side) => {
+                let (kernel_size, stride) = ([*side; 2], [*side; 2]);
+                let options = AvgPoolOptions {
+                    kernel_size,
+                    stride,
+                    padding: [(0, 0); 2],
+                    count_include_pad: false,
+                    ceil_mode: false,
+                };
+                avg_pool2d(x, options)
+            }
+            Op::MaxPool { kernel, stride, padding, ceil } => max_pool2d(
+                x,
+                MaxPoolOptions {
+                    kernel_size: [*kernel; 2],
+                    stride: [*stride; 2],
+                    padding: [(*padding, *padding); 2],
+                    dilation: [1, 1],
+                    ceil_mode: *ceil,
+                },
+            ),
+            Op::GlobalPool => adaptive_avg_pool2d(x, [1, 1]),
+            Op::SpaceToDepth(r) => space_to_depth(x, *r),
+            Op::DepthToSpace(r) => depth_to_space(x, *r),
+            Op::Pad(p) => x.pad((*p, *p, *p, *p), PadMode::Constant(0.0)),
+            Op::Repeat(times) => Tensor::cat(vec![x; *times], 1),
+            Op::Piece(_) | Op::AddScalar(_) | Op::MulScalar(_) | Op::Quantize(_) => piece(self, x),
+        })
+    }
+
+    /// Channels and side of what it makes of an input, but for pieces, which know better.
+    pub(crate) fn output(&self, channels: usize, size: usize) -> (usize, usize) {
+        match self {
+            Op::AveragePool(side) => (channels, size / side),
+            Op::MaxPool { kernel, stride, padding, ceil } => {
+                let room = (size + 2 * padding).saturating_sub(*kernel);
+                let size = if *ceil { room.div_ceil(*stride) + 1 } else { room / stride + 1 };
+                (channels, size)
+            }
+            Op::GlobalPool => (channels, 1),
+            Op::SpaceToDepth(r) => (channels * r * r, size / r),
+            Op::DepthToSpace(r) => (channels / (r * r), size * r),
+            Op::Pad(p) => (channels, size + 2 * p),
+            Op::Repeat(times) => (channels * times, size),
+            _ => (channels, size),
+        }
+    }
+}
+
+/// Channel c of position (dy, dx) in each r x r square becomes channel c·r² + dy·r + dx, as in PyTorch's
+/// `pixel_unshuffle`.
+pub(crate) fn space_to_depth(x: Tensor<4>, r: usize) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let (rows, columns) = (height / r, width / r);
+    let squares: Tensor<6> = x.reshape([batch, channels, rows, r, columns, r]);
+    squares.permute([0, 1, 3, 5, 2, 4]).reshape([batch, channels * r * r, rows, columns])
+}
+
+/// The inverse of [`space_to_depth`], PyTorch's `pixel_shuffle`.
+pub(crate) fn depth_to_space(x: Tensor<4>, r: usize) -> Tensor<4> {
+    let [batch, channels, rows, columns] = x.dims();
+    let channels = channels / (r * r);
+    let squares: Tensor<6> = x.reshape([batch, channels, r, r, rows, columns]);
+    squares.permute([0, 1, 4, 2, 5, 3]).reshape([batch, channels, rows * r, columns * r])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Int};
+
+    use super::*;
+
+    #[test]
+    fn space_to_depth_orders_channels_as_pixel_unshuffle() {
+        let x = Tensor::<1, Int>::arange(0..16, &Device::flex()).float().reshape([1, 1, 4, 4]);
+        let y = space_to_depth(x.clone(), 2);
+        assert_eq!(y.dims(), [1, 4, 2, 2]);
+        let values: Vec<f32> = y.clone().into_data().iter().collect();
+        // Channels: top left, top right, bottom left, bottom right of each square.
+        let expected = [0., 2., 8., 10., 1., 3., 9., 11., 4., 6., 12., 14., 5., 7., 13., 15.];
+        assert_eq!(values, expected);
+        assert!(depth_to_space(y, 2).equal(x).all().into_scalar::<bool>());
+    }
+}

@@ -1,0 +1,272 @@
+//! [`Network`]: any of the structures, as pieces with PyTorch's names and a graph that wires them.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+use quant_core::Quantizer;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    builder::Builder,
+    error::NetworkError,
+    graph::{Graph, Op},
+    layers::{activation::Activation, conv::QuantConv2d, linear::QuantLinear, norm::Norm},
+    mobilenet::{MobileNetV1Config, MobileNetV2Config},
+    nin::NinConfig,
+    resnet::{Quantization, ResNetConfig},
+    state::{PytorchNames, is_running},
+    vgg_small::VggSmallConfig,
+    visit::{Layer, LayerMut, QuantizedModule, Visited},
+};
+
+/// A network of any structure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "architecture", rename_all = "kebab-case")]
+pub enum NetworkConfig {
+    /// [`ResNetConfig`].
+    #[serde(rename = "resnet")]
+    ResNet(ResNetConfig),
+    /// [`MobileNetV1Config`].
+    MobilenetV1(MobileNetV1Config),
+    /// [`MobileNetV2Config`].
+    MobilenetV2(MobileNetV2Config),
+    /// [`VggSmallConfig`].
+    VggSmall(VggSmallConfig),
+    /// [`NinConfig`].
+    Nin(NinConfig),
+}
+
+impl From<ResNetConfig> for NetworkConfig {
+    fn from(config: ResNetConfig) -> Self {
+        NetworkConfig::ResNet(config)
+    }
+}
+
+impl NetworkConfig {
+    /// Makes the network with freshly drawn weights.
+    ///
+    /// # Errors
+    /// [`NetworkError::Field`] and [`NetworkError::Structure`] for what does not fit together, and the
+    /// quantizers' errors.
+    pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
+        match self {
+            NetworkConfig::ResNet(config) => config.init(device),
+            NetworkConfig::MobilenetV1(config) => config.init(device),
+            NetworkConfig::MobilenetV2(config) => config.init(device),
+            NetworkConfig::VggSmall(config) => config.init(device),
+            NetworkConfig::Nin(config) => config.init(device),
+        }
+    }
+
+    /// Checks the fields that types leave open. [`init`](Self::init) calls it.
+    ///
+    /// # Errors
+    /// Those of the configurations' own `validate`.
+    pub fn validate(&self) -> Result<(), NetworkError> {
+        match self {
+            NetworkConfig::ResNet(config) => config.validate(),
+            NetworkConfig::MobilenetV1(config) => config.validate(),
+            NetworkConfig::MobilenetV2(config) => config.validate(),
+            NetworkConfig::VggSmall(config) => config.validate(),
+            NetworkConfig::Nin(config) => config.validate(),
+        }
+    }
+
+    /// Side of its input images, in pixels.
+    pub fn input_size(&self) -> usize {
+        match self {
+            NetworkConfig::ResNet(config) => config.input_size,
+            NetworkConfig::MobilenetV1(config) => config.input_size,
+            NetworkConfig::MobilenetV2(config) => config.input_size,
+            NetworkConfig::VggSmall(config) => config.input_size,
+            NetworkConfig::Nin(config) => config.input_size,
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        match self {
+            NetworkConfig::ResNet(config) => config.classes,
+            NetworkConfig::MobilenetV1(config) => config.classes,
+            NetworkConfig::MobilenetV2(config) => config.classes,
+            NetworkConfig::VggSmall(config) => config.classes,
+            NetworkConfig::Nin(config) => config.classes,
+        }
+    }
+
+    /// The quantizers of its layers.
+    pub fn quantization(&self) -> &Quantization {
+        match self {
+            NetworkConfig::ResNet(config) => &config.quantization,
+            NetworkConfig::MobilenetV1(config) => &config.quantization,
+            NetworkConfig::MobilenetV2(config) => &config.quantization,
+            NetworkConfig::VggSmall(config) => &config.quantization,
+            NetworkConfig::Nin(config) => &config.quantization,
+        }
+    }
+
+    /// The same, to change.
+    pub fn quantization_mut(&mut self) -> &mut Quantization {
+        match self {
+            NetworkConfig::ResNet(config) => &mut config.quantization,
+            NetworkConfig::MobilenetV1(config) => &mut config.quantization,
+            NetworkConfig::MobilenetV2(config) => &mut config.quantization,
+            NetworkConfig::VggSmall(config) => &mut config.quantization,
+            NetworkConfig::Nin(config) => &mut config.quantization,
+        }
+    }
+}
+
+/// A network: pieces in the order in which the reference registers them, wired by a graph.
+#[derive(Module, Debug)]
+pub struct Network {
+    /// What has a state.
+    pub pieces: Vec<Piece>,
+    #[module(skip)]
+    names: Vec<String>,
+    #[module(skip)]
+    graph: Graph,
+    #[module(skip)]
+    config: NetworkConfig,
+}
+
+/// A part of a network that has a state and a name.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has tens of pieces")]
+pub enum Piece {
+    /// A convolution.
+    Conv(QuantConv2d),
+    /// A linear layer.
+    Linear(QuantLinear),
+    /// A normalisation.
+    Norm(Norm),
+    /// An activation function.
+    Activation(Activation),
+    /// A learned number: a branch's scale, a Fixup scale or bias.
+    Scalar(Scalar),
+    /// A quantizer that belongs to no layer.
+    Quantizer(Quantizer),
+}
+
+/// A learned number.
+#[derive(Module, Debug)]
+pub struct Scalar {
+    /// The number, `[1]`.
+    pub value: Param<Tensor<1>>,
+}
+
+impl Network {
+    pub(crate) fn new(builder: Builder<'_>, config: NetworkConfig) -> Self {
+        let Builder { pieces, names, graph, .. } = builder;
+        Self { pieces, names, graph, config }
+    }
+
+    /// The configuration it was made from.
+    pub fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
+    /// How the pieces are wired.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// PyTorch name of a piece, by its index.
+    pub fn piece_name(&self, index: usize) -> &str {
+        &self.names[index]
+    }
+
+    /// Class scores.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, 3, height, width]`, normalised
+    /// - output: `[batch, classes]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        self.graph.run(x, |op, x| self.apply(op, x)).flatten(1, 3)
+    }
+
+    fn apply(&self, op: &Op, x: Tensor<4>) -> Tensor<4> {
+        let (Op::Piece(index) | Op::AddScalar(index) | Op::MulScalar(index) | Op::Quantize(index)) =
+            op
+        else {
+            return x;
+        };
+        match (&self.pieces[*index], op) {
+            (Piece::Conv(layer), _) => layer.forward(x),
+            (Piece::Linear(layer), _) => {
+                let y = layer.forward(x.flatten(1, 3));
+                let [batch, outputs] = y.dims();
+                y.reshape([batch, outputs, 1, 1])
+            }
+            (Piece::Norm(layer), _) => layer.forward(x),
+            (Piece::Activation(layer), _) => layer.forward(x),
+            (Piece::Quantizer(quantizer), _) => quantizer.forward(x),
+            (Piece::Scalar(scalar), Op::AddScalar(_)) => x + scalar.value.val().reshape([1; 4]),
+            (Piece::Scalar(scalar), _) => x * scalar.value.val().reshape([1; 4]),
+        }
+    }
+
+    /// Side of a piece's input, in pixels.
+    fn input_size(&self, piece: usize) -> usize {
+        let node = self.graph.nodes.iter().find(|node| node.op == Op::Piece(piece));
+        let input = node.and_then(|node| node.inputs.first());
+        input.map_or(1, |input| self.graph.nodes[*input].size)
+    }
+}
+
+impl QuantizedModule for Network {
+    fn layers(&self) -> Vec<Visited<'_>> {
+        let layers = self.pieces.iter().enumerate().filter_map(|(piece, part)| match part {
+            Piece::Conv(conv) => Some((piece, Layer::Conv(conv), self.input_size(piece))),
+            Piece::Linear(linear) => Some((piece, Layer::Linear(linear), 1)),
+            _ => None,
+        });
+        layers
+            .enumerate()
+            .map(|(index, (piece, layer, input_size))| Visited {
+                index,
+                name: self.names[piece].clone(),
+                layer,
+                input_size,
+            })
+            .collect()
+    }
+
+    fn layers_mut(&mut self) -> Vec<LayerMut<'_>> {
+        let layers = self.pieces.iter_mut().filter_map(|piece| match piece {
+            Piece::Conv(conv) => Some(LayerMut::Conv(conv)),
+            Piece::Linear(linear) => Some(LayerMut::Linear(linear)),
+            _ => None,
+        });
+        layers.collect()
+    }
+
+    fn is_trained(&self, name: &str) -> bool {
+        let within = |owner: &str| name.strip_prefix(owner)?.strip_prefix('.');
+        let frozen = self.pieces.iter().zip(&self.names).any(|(piece, owner)| {
+            matches!(piece, Piece::Norm(norm) if !norm.is_trained()) && within(owner).is_some()
+        });
+        // A quantizer's values are trained where it says that they are learned.
+        let kept = self.quantizers().into_iter().any(|(_, _, quantizer)| {
+            let field = within(quantizer.name());
+            let learned = |field| quantizer.learned().iter().any(|learned| learned.name == field);
+            field.is_some_and(|field| !learned(field))
+        });
+        !frozen && !kept && !is_running(name)
+    }
+}
+
+impl PytorchNames for Network {
+    fn pytorch_name(&self, path: &str) -> String {
+        let mut parts = path.splitn(3, '.');
+        let (_, index, rest) = (parts.next(), parts.next(), parts.next());
+        let name = index.and_then(|index| self.names.get(index.parse::<usize>().ok()?));
+        match (name, rest) {
+            // A learned number has no name beside its piece's.
+            (Some(name), Some("value")) => name.clone(),
+            (Some(name), Some(rest)) => format!("{name}.{rest}"),
+            _ => path.to_owned(),
+        }
+    }
+}

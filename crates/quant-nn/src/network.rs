@@ -133,7 +133,6 @@ pub struct Network {
 
 /// A part of a network that has a state and a name.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has tens of pieces")]
 pub enum Piece {
     /// A convolution.
     Conv(QuantConv2d),

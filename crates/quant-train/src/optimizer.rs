@@ -12,7 +12,7 @@ use burn::{
 };
 use quant_nn::{
     QuantizedModule,
-    state::{PytorchNames, is_running, parameter_names},
+    state::{PytorchNames, parameter_names},
 };
 use serde::{Deserialize, Serialize};
 
@@ -197,7 +197,7 @@ pub struct NamedParameter {
     pub shape: Vec<usize>,
 }
 
-/// The network's trainable parameters; running statistics are none.
+/// The network's trainable parameters; running statistics and what is frozen are none.
 pub fn parameters<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Vec<NamedParameter> {
     struct Shapes(Vec<(ParamId, Vec<usize>)>);
     impl ModuleVisitor for Shapes {
@@ -218,7 +218,7 @@ pub fn parameters<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Ve
     let named = shapes.0.into_iter().filter_map(|(id, shape)| {
         let name = names.get(&id)?.clone();
         let shape = learned.get(&id.val()).cloned().unwrap_or(shape);
-        (!is_running(&name)).then_some(NamedParameter { id, name, shape })
+        network.is_trained(&name).then_some(NamedParameter { id, name, shape })
     });
     named.collect()
 }

@@ -53,6 +53,24 @@ pub enum NetworkError {
         /// Cause.
         source: safetensors::SafeTensorError,
     },
+    /// A file is not a usable PyTorch checkpoint.
+    #[error("{path}: not a usable PyTorch checkpoint: {source}")]
+    Pytorch {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: pytorch_reader::PytorchError,
+    },
+    /// A line of a renaming file is no rule.
+    #[error("line {line} ({text:?}): {reason}")]
+    Renaming {
+        /// Number of the line, from 1.
+        line: usize,
+        /// The line.
+        text: String,
+        /// Why not.
+        reason: String,
+    },
     /// An entry of a state file has a type that networks do not use.
     #[error("{path}: entry {name} has type {dtype}; expected F32, F16, BF16, F64 or I64")]
     Type {

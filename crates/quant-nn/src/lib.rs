@@ -7,7 +7,8 @@
 //! - [`keywords`]: QTool's keywords, a table of words that change typed configurations.
 //! - [`visit`]: a network's layers in the reference's order; calibration.
 //! - [`summary`]: parameters, multiply-accumulates, size at the true bit width.
-//! - [`state`]: state dictionaries and safetensors files.
+//! - [`state`]: state dictionaries from PyTorch's checkpoints and safetensors files, and to the latter;
+//!   [`rename`] gives their entries other names.
 
 mod builder;
 pub mod error;
@@ -17,6 +18,8 @@ pub mod layers;
 pub mod mobilenet;
 pub mod network;
 pub mod nin;
+mod pytorch;
+pub mod rename;
 pub mod resnet;
 pub mod state;
 pub mod summary;
@@ -25,6 +28,7 @@ pub mod visit;
 
 pub use error::NetworkError;
 pub use network::{Network, NetworkConfig};
+pub use rename::Renaming;
 pub use resnet::{Quantization, ResNetConfig};
 pub use state::{LoadReport, StateDict};
 pub use summary::{LayerSummary, NetworkSummary, summarize};

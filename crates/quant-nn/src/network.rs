@@ -95,6 +95,18 @@ impl NetworkConfig {
         }
     }
 
+    /// Changes the number of classes and the side of input images.
+    pub fn set_data(&mut self, classes: usize, input_size: usize) {
+        let (c, s) = match self {
+            NetworkConfig::ResNet(config) => (&mut config.classes, &mut config.input_size),
+            NetworkConfig::MobilenetV1(config) => (&mut config.classes, &mut config.input_size),
+            NetworkConfig::MobilenetV2(config) => (&mut config.classes, &mut config.input_size),
+            NetworkConfig::VggSmall(config) => (&mut config.classes, &mut config.input_size),
+            NetworkConfig::Nin(config) => (&mut config.classes, &mut config.input_size),
+        };
+        (*c, *s) = (classes, input_size);
+    }
+
     /// The quantizers of its layers.
     pub fn quantization(&self) -> &Quantization {
         match self {
@@ -174,6 +186,85 @@ impl Network {
     /// PyTorch name of a piece, by its index.
     pub fn piece_name(&self, index: usize) -> &str {
         &self.names[index]
+    }
+
+    /// The nodes of a block, such as `layer2.0`, as text: what each computes, from which, and its shape. Of
+    /// what stands outside of blocks for an empty name.
+    pub fn draw(&self, block: &str) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        let prefix = format!("{block}.");
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            if node.block != block {
+                continue;
+            }
+            let what = self.describe(&node.op);
+            let what = what.replace(&prefix, "");
+            let inputs: Vec<String> = node.inputs.iter().map(|i| format!("%{i}")).collect();
+            let shape = format!("{} x {}x{}", node.channels, node.size, node.size);
+            let of = inputs.join(", ");
+            let _ = writeln!(text, "%{index:<4} {what:<44} {shape:>14}   {of}");
+        }
+        text
+    }
+
+    /// The blocks' names, in execution order.
+    pub fn blocks(&self) -> Vec<&str> {
+        let mut blocks: Vec<&str> = Vec::new();
+        for node in self.graph.nodes.iter().filter(|node| !node.block.is_empty()) {
+            if blocks.last() != Some(&node.block.as_str()) {
+                blocks.push(&node.block);
+            }
+        }
+        blocks
+    }
+
+    fn describe(&self, op: &Op) -> String {
+        let name = |index: &usize| &self.names[*index];
+        match op {
+            Op::Input => "images".into(),
+            Op::Piece(index) => {
+                let name = name(index);
+                match &self.pieces[*index] {
+                    Piece::Conv(conv) => {
+                        let shape = conv.weight.lazy_shape();
+                        let stride = match conv.stride {
+                            1 => String::new(),
+                            stride => format!(" stride {stride}"),
+                        };
+                        let groups = match conv.groups {
+                            1 => String::new(),
+                            groups => format!(" in {groups} groups"),
+                        };
+                        let real = match (&conv.quant_activation, &conv.quant_weight) {
+                            (None, None) => "convolution",
+                            _ => "quantized convolution",
+                        };
+                        format!("{name}: {real} {}x{}{stride}{groups}", shape[2], shape[3])
+                    }
+                    Piece::Linear(_) => format!("{name}: linear"),
+                    Piece::Norm(_) => format!("{name}: norm"),
+                    Piece::Activation(_) => format!("{name}: activation"),
+                    Piece::Scalar(_) | Piece::Quantizer(_) => name.clone(),
+                }
+            }
+            Op::Activation(kind) => format!("{kind:?}"),
+            Op::InstanceNorm => "instance norm".into(),
+            Op::AveragePool(side) => format!("average pool {side}x{side}"),
+            Op::MaxPool { kernel, stride, .. } => {
+                format!("max pool {kernel}x{kernel} stride {stride}")
+            }
+            Op::GlobalPool => "global average pool".into(),
+            Op::SpaceToDepth(r) => format!("space to depth {r}"),
+            Op::DepthToSpace(r) => format!("depth to space {r}"),
+            Op::Pad(p) => format!("pad by {p}"),
+            Op::Repeat(times) => format!("channels {times} times over"),
+            Op::Concatenate => "concatenate".into(),
+            Op::Add => "add".into(),
+            Op::AddScalar(index) => format!("plus {}", name(index)),
+            Op::MulScalar(index) => format!("times {}", name(index)),
+            Op::Quantize(index) => format!("quantize by {}", name(index)),
+        }
     }
 
     /// Class scores.

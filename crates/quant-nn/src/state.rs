@@ -1,9 +1,10 @@
-//! State dictionaries: a network's parameters and running statistics under PyTorch's names, as
-//! safetensors files.
+//! State dictionaries: a network's parameters and running statistics under PyTorch's names, from PyTorch's
+//! checkpoints and safetensors files, and to the latter.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, fs,
+    io::Read,
     path::Path,
 };
 
@@ -13,7 +14,7 @@ use burn::{
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{error::NetworkError, visit::QuantizedModule};
+use crate::{error::NetworkError, pytorch, rename::Renaming, visit::QuantizedModule};
 
 /// A module whose parameters have PyTorch names.
 pub trait PytorchNames {
@@ -199,13 +200,31 @@ impl StateDict {
         safetensors::serialize(views, metadata).map_err(format)
     }
 
-    /// Reads a safetensors file; 16-bit floats, doubles and 64-bit integers become floats.
+    /// Gives entries other names. Of several that get the same name, the last by old name stays.
+    #[must_use]
+    pub fn renamed(self, renaming: &Renaming) -> Self {
+        let entries = self.entries.into_iter();
+        let entries = entries.map(|(name, entry)| (renaming.apply(&name), entry)).collect();
+        Self { entries, metadata: self.metadata }
+    }
+
+    /// Reads a safetensors file or a PyTorch checkpoint, told apart by their first bytes: weights at the top
+    /// level or under `state_dict` or `model`, `module.` taken off. 16-bit floats, doubles and integers become
+    /// floats. Nothing in a file is executed.
     ///
     /// # Errors
-    /// [`NetworkError::Io`], [`NetworkError::Format`] and [`NetworkError::Type`], with the path.
+    /// [`NetworkError::Io`], [`NetworkError::Format`], [`NetworkError::Pytorch`] and [`NetworkError::Type`],
+    /// with the path.
     pub fn read(path: &Path) -> Result<Self, NetworkError> {
-        let bytes =
-            fs::read(path).map_err(|source| NetworkError::Io { path: path.to_owned(), source })?;
+        let io = |source| NetworkError::Io { path: path.to_owned(), source };
+        let mut start = Vec::new();
+        fs::File::open(path).and_then(|file| file.take(9).read_to_end(&mut start)).map_err(io)?;
+        // The length of a JSON header, and its brace.
+        if start.get(8) != Some(&b'{') && !start.is_empty() {
+            let entries = pytorch::read(path)?.into_iter().collect();
+            return Ok(Self { entries, metadata: HashMap::new() });
+        }
+        let bytes = fs::read(path).map_err(io)?;
         let format = |source| NetworkError::Format { path: path.to_owned(), source };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
         let file = SafeTensors::deserialize(&bytes).map_err(format)?;

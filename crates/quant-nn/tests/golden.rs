@@ -9,12 +9,15 @@ use burn::{
 use quant_core::qtool::QtoolOptions;
 use quant_golden::{Check, Folder, NUDGES, Report, normals, nudged, parameter, relative_l2};
 use quant_nn::{
-    Network, StateDict,
+    Network, NetworkConfig, QuantizedModule, StateDict,
     keywords::network,
     state::{Entry, parameter_names},
     summarize,
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 
 #[derive(Deserialize)]
 struct Case {
@@ -30,7 +33,8 @@ struct Case {
     eval_logits: Vec<Vec<f32>>,
     train_logits: Vec<Vec<f32>>,
     train_loss: f32,
-    state: BTreeMap<String, Vec<usize>>,
+    #[serde(deserialize_with = "ordered")]
+    state: Vec<(String, Vec<usize>)>,
     grad_norm: BTreeMap<String, f64>,
 }
 
@@ -66,6 +70,8 @@ fn check(case: &Case) -> Result<(), String> {
     let network = config.init(&device).map_err(text)?;
     let state = StateDict::of(&network);
     same_state(&state, &case.state)?;
+    same_order(&network, &case.state)?;
+    round_trip(&config, &state, case)?;
     let summary = summarize(&network, &state);
     if (summary.parameters, summary.macs) != (case.params, case.macs) {
         let (ours, theirs) = ((summary.parameters, summary.macs), (case.params, case.macs));
@@ -165,6 +171,62 @@ impl Run {
     }
 }
 
+/// The entries of a JSON object in the order in which they stand.
+fn ordered<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Vec<usize>)>, D::Error> {
+    struct Entries;
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<(String, Vec<usize>)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object of shapes")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+    from.deserialize_map(Entries)
+}
+
+/// Layers are visited in the order in which the reference registers them, which is that of its state:
+/// policies address them by it.
+fn same_order(network: &Network, expected: &[(String, Vec<usize>)]) -> Result<(), String> {
+    let layers: Vec<String> = network.layers().into_iter().map(|layer| layer.name).collect();
+    let weights = expected.iter().filter(|(_, shape)| shape.len() > 1);
+    let weights = weights.filter_map(|(name, _)| name.strip_suffix(".weight"));
+    let theirs: Vec<&str> = weights.collect();
+    match layers == theirs {
+        true => Ok(()),
+        false => Err(format!("layers {layers:?}, expected {theirs:?}")),
+    }
+}
+
+/// Saved and loaded into another network of the same configuration, it computes the same bits.
+fn round_trip(config: &NetworkConfig, state: &StateDict, case: &Case) -> Result<(), String> {
+    let device = Device::flex();
+    let filled = filled(state, 0.0);
+    let file = tempfile::NamedTempFile::new().map_err(text)?;
+    std::fs::write(file.path(), filled.to_bytes().map_err(text)?).map_err(text)?;
+    let read = StateDict::read(file.path()).map_err(text)?;
+    let outputs = [filled, read].map(|state| {
+        let (network, report) = state.load_into(config.init(&device).map_err(text)?);
+        report.require(false).map_err(text)?;
+        let size = case.input_size.min(32);
+        let input = TensorData::new(normals("round trip", 3 * size * size), [1, 3, size, size]);
+        let logits = network.forward(Tensor::from_data(input, &device));
+        Ok::<Vec<f32>, String>(logits.into_data().iter().collect())
+    });
+    let [before, after] = outputs;
+    match before? == after? {
+        true => Ok(()),
+        false => Err("saving and loading changes the outputs".into()),
+    }
+}
+
 /// Zero is as far from zero as it can be: not at all.
 fn relative(actual: f64, expected: f64) -> f64 {
     if actual == expected { 0.0 } else { (actual - expected).abs() / expected }
@@ -174,7 +236,7 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-fn same_state(state: &StateDict, expected: &BTreeMap<String, Vec<usize>>) -> Result<(), String> {
+fn same_state(state: &StateDict, expected: &[(String, Vec<usize>)]) -> Result<(), String> {
     let bookkeeping = |name: &str| BOOKKEEPING.iter().any(|end| name.ends_with(end));
     let ours: BTreeMap<&str, &Vec<usize>> = (state.entries())
         .filter(|(name, _)| !bookkeeping(name))

@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
+use quant_core::qtool::QtoolOptions;
 use quant_data::Pipeline;
 use quant_nn::{
-    NetworkConfig, ResNetConfig,
+    NetworkConfig, Quantization, ResNetConfig,
     resnet::{Depth, DownsampleKind, Stem},
 };
 use serde::{Deserialize, Serialize};
@@ -77,10 +78,10 @@ pub enum DataKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRecipe {
-    /// How many blocks of which kind.
-    pub depth: Depth,
+    /// How many blocks of which kind, of a residual network in torchvision's order.
+    pub depth: Option<Depth>,
     /// What stands before them.
-    pub stem: Stem,
+    pub stem: Option<Stem>,
     /// The first stage has int(64·`width_alpha`) channels.
     #[serde(default = "one")]
     pub width_alpha: f64,
@@ -90,6 +91,12 @@ pub struct ModelRecipe {
     /// Whether blocks start as identities.
     #[serde(default)]
     pub zero_init_residual: bool,
+    /// Instead of all that: a model that keywords describe, such as `resnet20` or `mobilenetv1`.
+    pub name: Option<String>,
+    /// Its keywords, such as `cifar10,origin,cbsa,fix`.
+    pub keywords: Option<String>,
+    /// Its options, such as `--base 3 --stem_kernel 1`.
+    pub options: Option<String>,
 }
 
 /// A phase of training.
@@ -248,12 +255,38 @@ impl Recipe {
     pub fn network(&self, phase: &Phase, classes: usize) -> Result<NetworkConfig, TrainError> {
         let model = &self.model;
         let quantization = phase.quantization.as_ref().map(QuantizationRecipe::typed).transpose();
+        let quantization = quantization.map_err(quant_nn::NetworkError::from)?.unwrap_or_default();
+        let size = self.data.input_size;
+        let field = |field: &str, accepted| TrainError::Field {
+            field: format!("model.{field}"),
+            value: "none".into(),
+            accepted,
+        };
+        if let Some(name) = &model.name {
+            let words = model.keywords.as_deref().unwrap_or_default();
+            let options = model.options.as_deref().unwrap_or_default();
+            let qtool =
+                QtoolOptions::parse(words, options).map_err(quant_nn::NetworkError::from)?;
+            let mut config = quant_nn::keywords::network(name, &qtool)?;
+            config.set_data(classes, size);
+            let said = config.quantization().clone();
+            *config.quantization_mut() = Quantization {
+                first_last: quantization.first_last || said.first_last,
+                real_downsample: quantization.real_downsample || said.real_downsample,
+                padding_after_quant: quantization.padding_after_quant || said.padding_after_quant,
+                ..quantization
+            };
+            return Ok(config);
+        }
+        let accepted = "a depth and a stem, or a name with keywords";
+        let depth = model.depth.ok_or_else(|| field("depth", accepted))?;
+        let stem = model.stem.ok_or_else(|| field("stem", accepted))?;
         Ok(NetworkConfig::ResNet(ResNetConfig {
             width_alpha: model.width_alpha,
             downsample: model.downsample,
             zero_init_residual: model.zero_init_residual,
-            quantization: quantization.map_err(quant_nn::NetworkError::from)?.unwrap_or_default(),
-            ..ResNetConfig::new(model.depth, model.stem, classes, self.data.input_size)
+            quantization,
+            ..ResNetConfig::new(depth, stem, classes, size)
         }))
     }
 }

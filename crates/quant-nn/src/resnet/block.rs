@@ -47,9 +47,9 @@ impl Place<'_> {
 
     /// PyTorch name of the branch `branch` of a part, such as `conv1`.
     fn branch(&self, part: &str, branch: usize) -> String {
-        match self.config.names {
-            NameStyle::Torchvision => self.at(part),
-            NameStyle::Keyword => self.at(&format!("{part}.{branch}")),
+        match (self.config.names, self.config.branches) {
+            (NameStyle::Torchvision, 1) => self.at(part),
+            _ => self.at(&format!("{part}.{branch}")),
         }
     }
 
@@ -239,11 +239,7 @@ fn half(
     part: Part<'_>,
 ) -> Result<Value, NetworkError> {
     let number = part.number;
-    let name = |what: &str| match (place.config.names, what) {
-        // torchvision's activations have no number; where they have a slope, each is one of its own.
-        (NameStyle::Torchvision, "relu") => place.at(&format!("relu{number}")),
-        _ => place.branch(&format!("{what}{number}"), branch),
-    };
+    let name = |what: &str| place.branch(&format!("{what}{number}"), branch);
     let restored = part.reshape.is_some_and(|reshape| reshape.norm_before_restore);
     let mut y = x;
     for letter in place.config.order.letters().chars() {

@@ -1,0 +1,53 @@
+//! Reading PyTorch's checkpoints: every format that `torch.save` has written. Nothing in a file is
+//! executed; what a file claims is checked against what it holds.
+
+use std::path::Path;
+
+use burn::tensor::{Bytes, DType, TensorData};
+use pytorch_reader::{PytorchError, PytorchReader};
+
+use crate::{error::NetworkError, state::Entry};
+
+/// Keys under which training programs keep the weights, in the order in which they are tried.
+const KEYS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
+
+/// The tensors of a checkpoint by name: those at the top level, or under the first of the usual keys; without
+/// the prefix `module.` of parallel training.
+pub(crate) fn read(path: &Path) -> Result<Vec<(String, Entry)>, NetworkError> {
+    let unreadable = |source| NetworkError::Pytorch { path: path.to_owned(), source };
+    let nested = KEYS.iter().find_map(|key| match PytorchReader::with_top_level_key(path, key) {
+        Err(PytorchError::KeyNotFound(_)) => None,
+        Ok(reader) if reader.is_empty() => None,
+        found => Some(found),
+    });
+    let reader = nested.unwrap_or_else(|| PytorchReader::new(path)).map_err(unreadable)?;
+    let mut entries = Vec::with_capacity(reader.len());
+    for (name, tensor) in reader.into_tensors() {
+        let shape = tensor.shape().to_vec();
+        let dtype = burn_type(tensor.dtype());
+        let bytes = tensor.read().map_err(|source| unreadable(source.into()))?;
+        let data = TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.clone(), dtype);
+        let values = data.convert::<f32>().iter().collect();
+        let name = name.strip_prefix("module.").unwrap_or(&name).to_owned();
+        entries.push((name, Entry { shape, values }));
+    }
+    Ok(entries)
+}
+
+fn burn_type(dtype: pytorch_reader::DType) -> DType {
+    use pytorch_reader::DType as Theirs;
+    match dtype {
+        Theirs::F64 => DType::F64,
+        Theirs::F32 => DType::F32,
+        Theirs::F16 => DType::F16,
+        Theirs::BF16 => DType::BF16,
+        Theirs::I64 => DType::I64,
+        Theirs::I32 => DType::I32,
+        Theirs::I16 => DType::I16,
+        Theirs::I8 => DType::I8,
+        Theirs::U64 => DType::U64,
+        Theirs::U32 => DType::U32,
+        Theirs::U16 => DType::U16,
+        Theirs::U8 | Theirs::Bool => DType::U8,
+    }
+}

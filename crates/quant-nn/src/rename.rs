@@ -1,0 +1,137 @@
+//! Other names for a state's entries: from torchvision's networks to keyword networks, or by a file.
+
+use crate::error::NetworkError;
+
+/// Rules that give entries other names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renaming {
+    /// Prefixes and what takes their place, the longest first.
+    rules: Vec<(String, String)>,
+    torchvision: bool,
+}
+
+impl Renaming {
+    /// From torchvision's ResNet names to those of keyword networks: `layer1.0.conv1.weight` becomes
+    /// `layer1.0.conv1.0.weight`, `layer2.0.downsample.0.weight` `layer2.0.skip.1.weight`, `bn1.weight`
+    /// `bn1.0.weight`.
+    pub fn torchvision_to_keywords() -> Self {
+        Self { rules: Vec::new(), torchvision: true }
+    }
+
+    /// From text with a rule a line, `from to`: names that are `from`, or start with it and a dot, have `to`
+    /// there instead. `{a,b}` stands for each of a and b, in step in both: `conv{1,2} layer.{0,1}`. Empty
+    /// lines and lines that start with # are passed over.
+    ///
+    /// # Errors
+    /// [`NetworkError::Renaming`] with the line, for lines that are not two words or whose lists differ in
+    /// length.
+    pub fn parse(text: &str) -> Result<Self, NetworkError> {
+        let mut rules = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = |reason: &str| NetworkError::Renaming {
+                line: number + 1,
+                text: line.to_owned(),
+                reason: reason.to_owned(),
+            };
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [from, to] = words[..] else {
+                return Err(wrong("expected two words, the old name and the new"));
+            };
+            let (from, to) = (expanded(from), expanded(to));
+            if from.len() != to.len() {
+                return Err(wrong("the lists in braces differ in length"));
+            }
+            rules.extend(from.into_iter().zip(to));
+        }
+        rules.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
+        Ok(Self { rules, torchvision: false })
+    }
+
+    /// The name that an entry gets.
+    pub fn apply(&self, name: &str) -> String {
+        if self.torchvision {
+            return keyword_name(name);
+        }
+        let renamed = self.rules.iter().find_map(|(from, to)| {
+            let rest = name.strip_prefix(from.as_str())?;
+            (rest.is_empty() || rest.starts_with('.')).then(|| format!("{to}{rest}"))
+        });
+        renamed.unwrap_or_else(|| name.to_owned())
+    }
+}
+
+/// All texts that a pattern with lists in braces stands for.
+fn expanded(pattern: &str) -> Vec<String> {
+    let Some((before, rest)) = pattern.split_once('{') else {
+        return vec![pattern.to_owned()];
+    };
+    let Some((list, after)) = rest.split_once('}') else {
+        return vec![pattern.to_owned()];
+    };
+    let ends = expanded(after);
+    let items = list.split(',');
+    items.flat_map(|item| ends.iter().map(move |end| format!("{before}{item}{end}"))).collect()
+}
+
+fn keyword_name(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').collect();
+    let numbered = |part: &str| {
+        ["conv", "bn", "relu"].iter().any(|kind| {
+            part.strip_prefix(kind).is_some_and(|n| !n.is_empty() && n.parse::<u8>().is_ok())
+        })
+    };
+    match parts[..] {
+        [stage, block, part, ref rest @ ..] if stage.starts_with("layer") => {
+            let rest = rest.join(".");
+            match (part, rest.split_once('.')) {
+                ("downsample", Some(("0", rest))) => format!("{stage}.{block}.skip.1.{rest}"),
+                ("downsample", Some((_, rest))) => format!("{stage}.{block}.skip.2.{rest}"),
+                _ if numbered(part) => format!("{stage}.{block}.{part}.0.{rest}"),
+                _ => name.to_owned(),
+            }
+        }
+        ["bn1", rest] => format!("bn1.0.{rest}"),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torchvisions_names_become_those_of_keyword_networks() {
+        let renaming = Renaming::torchvision_to_keywords();
+        for (from, to) in [
+            ("conv1.weight", "conv1.weight"),
+            ("bn1.running_mean", "bn1.0.running_mean"),
+            ("layer1.0.conv1.weight", "layer1.0.conv1.0.weight"),
+            ("layer1.0.bn2.bias", "layer1.0.bn2.0.bias"),
+            ("layer2.0.downsample.0.weight", "layer2.0.skip.1.weight"),
+            ("layer2.0.downsample.1.running_var", "layer2.0.skip.2.running_var"),
+            ("fc.weight", "fc.weight"),
+        ] {
+            assert_eq!(renaming.apply(from), to);
+        }
+    }
+
+    #[test]
+    fn lists_in_braces_are_taken_in_step() {
+        let renaming = Renaming::parse("# comment\n\nconv{1,2} layer.{0,1}.conv\nfc head").unwrap();
+        assert_eq!(renaming.apply("conv2.weight"), "layer.1.conv.weight");
+        assert_eq!(renaming.apply("fc"), "head");
+        assert_eq!(renaming.apply("fc2.weight"), "fc2.weight", "a prefix ends at a dot");
+    }
+
+    #[test]
+    fn a_line_that_is_no_rule_is_named() {
+        for (text, line) in [("a b\nc", "line 2"), ("x{1,2} y{1,2,3}", "line 1")] {
+            let error = Renaming::parse(text).unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        }
+    }
+}

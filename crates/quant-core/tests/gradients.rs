@@ -375,7 +375,7 @@ proptest! {
         let loss = (quantizer.forward(input.clone()) * tensor(&grad, SHAPE, &device)).sum();
         let gradients = loss.backward();
 
-        let h = 1e-5;
+        let h = 1e-6;
         for (index, by_x) in host(input.grad(&gradients).unwrap()).into_iter().enumerate() {
             let mut at = |by: f64| {
                 let mut x = wide.clone();

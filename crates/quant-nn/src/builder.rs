@@ -5,7 +5,6 @@ use burn::{
     nn::Initializer,
     tensor::{Device, Tensor},
 };
-use quant_core::{Quantizer, Site};
 
 use crate::{
     error::NetworkError,
@@ -290,27 +289,6 @@ impl<'a> Builder<'a> {
             return Ok(*first);
         }
         Ok(self.push(Op::Add, terms.to_vec(), channels, size))
-    }
-
-    /// An addition whose summands pass through one output quantizer, where outputs are quantized.
-    #[expect(dead_code, reason = "the reference's keyword networks add unquantized")]
-    pub(crate) fn quantized_add(
-        &mut self,
-        terms: &[Value],
-        name: &str,
-    ) -> Result<Value, NetworkError> {
-        let Some(config) = &self.quantization.output else {
-            return self.add(terms, name);
-        };
-        let Some(first) = terms.first() else {
-            return self.add(terms, name);
-        };
-        let site = Site::activation(format!("{name}.quant_output"), self.channels(*first));
-        let quantizer: Quantizer = config.init(&site, self.device)?;
-        let piece = self.piece(&format!("{name}.quant_output"), Piece::Quantizer(quantizer));
-        let quantized: Vec<Value> =
-            terms.iter().map(|term| self.op(*term, Op::Quantize(piece))).collect();
-        self.add(&quantized, name)
     }
 
     pub(crate) fn concatenate(&mut self, parts: &[Value]) -> Value {

@@ -51,8 +51,6 @@ pub enum Op {
     AddScalar(usize),
     /// Times a learned number, by its index.
     MulScalar(usize),
-    /// A quantizer by itself, by its index.
-    Quantize(usize),
 }
 
 /// A value.
@@ -152,7 +150,7 @@ impl Op {
             Op::DepthToSpace(r) => depth_to_space(x, *r),
             Op::Pad(p) => x.pad((*p, *p, *p, *p), PadMode::Constant(0.0)),
             Op::Repeat(times) => Tensor::cat(vec![x; *times], 1),
-            Op::Piece(_) | Op::AddScalar(_) | Op::MulScalar(_) | Op::Quantize(_) => piece(self, x),
+            Op::Piece(_) | Op::AddScalar(_) | Op::MulScalar(_) => piece(self, x),
         })
     }
 

@@ -4,7 +4,6 @@ use burn::{
     module::{Module, Param},
     tensor::{Device, Tensor},
 };
-use quant_core::Quantizer;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -156,8 +155,6 @@ pub enum Piece {
     Activation(Activation),
     /// A learned number: a branch's scale, a Fixup scale or bias.
     Scalar(Scalar),
-    /// A quantizer that belongs to no layer.
-    Quantizer(Quantizer),
 }
 
 /// A learned number.
@@ -245,7 +242,7 @@ impl Network {
                     Piece::Linear(_) => format!("{name}: linear"),
                     Piece::Norm(_) => format!("{name}: norm"),
                     Piece::Activation(_) => format!("{name}: activation"),
-                    Piece::Scalar(_) | Piece::Quantizer(_) => name.clone(),
+                    Piece::Scalar(_) => name.clone(),
                 }
             }
             Op::Activation(kind) => format!("{kind:?}"),
@@ -263,7 +260,6 @@ impl Network {
             Op::Add => "add".into(),
             Op::AddScalar(index) => format!("plus {}", name(index)),
             Op::MulScalar(index) => format!("times {}", name(index)),
-            Op::Quantize(index) => format!("quantize by {}", name(index)),
         }
     }
 
@@ -277,9 +273,7 @@ impl Network {
     }
 
     fn apply(&self, op: &Op, x: Tensor<4>) -> Tensor<4> {
-        let (Op::Piece(index) | Op::AddScalar(index) | Op::MulScalar(index) | Op::Quantize(index)) =
-            op
-        else {
+        let (Op::Piece(index) | Op::AddScalar(index) | Op::MulScalar(index)) = op else {
             return x;
         };
         match (&self.pieces[*index], op) {
@@ -291,10 +285,23 @@ impl Network {
             }
             (Piece::Norm(layer), _) => layer.forward(x),
             (Piece::Activation(layer), _) => layer.forward(x),
-            (Piece::Quantizer(quantizer), _) => quantizer.forward(x),
             (Piece::Scalar(scalar), Op::AddScalar(_)) => x + scalar.value.val().reshape([1; 4]),
             (Piece::Scalar(scalar), _) => x * scalar.value.val().reshape([1; 4]),
         }
+    }
+
+    /// Keeps the batch norms that `select` names in evaluation: their statistics stay, scale and shift go on
+    /// learning.
+    #[must_use]
+    pub fn with_frozen_statistics(mut self, select: impl Fn(&str) -> bool) -> Self {
+        for (piece, name) in self.pieces.iter_mut().zip(&self.names) {
+            if let Piece::Norm(Norm::Batch(norm)) = piece
+                && select(name)
+            {
+                norm.training = Param::from_bool(false);
+            }
+        }
+        self
     }
 
     /// Side of a piece's input, in pixels.

@@ -11,9 +11,9 @@ use crate::{error::NetworkError, state::Entry};
 /// Keys under which training programs keep the weights, in the order in which they are tried.
 const KEYS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 
-/// The tensors of a checkpoint by name: those at the top level, or under the first of the usual keys; without
+/// The tensors of a checkpoint, name and type first: those at the top level, or under the first of the usual keys; without
 /// the prefix `module.` of parallel training.
-pub(crate) fn read(path: &Path) -> Result<Vec<(String, Entry)>, NetworkError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<(String, String, Entry)>, NetworkError> {
     let unreadable = |source| NetworkError::Pytorch { path: path.to_owned(), source };
     let nested = KEYS.iter().find_map(|key| match PytorchReader::with_top_level_key(path, key) {
         Err(PytorchError::KeyNotFound(_)) => None,
@@ -29,7 +29,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<(String, Entry)>, NetworkError> {
         let data = TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.clone(), dtype);
         let values = data.convert::<f32>().iter().collect();
         let name = name.strip_prefix("module.").unwrap_or(&name).to_owned();
-        entries.push((name, Entry { shape, values }));
+        let stored = format!("{:?}", tensor.dtype());
+        entries.push((name, stored, Entry { shape, values }));
     }
     Ok(entries)
 }

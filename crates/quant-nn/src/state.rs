@@ -37,6 +37,8 @@ pub struct Entry {
 pub struct StateDict {
     entries: BTreeMap<String, Entry>,
     metadata: HashMap<String, String>,
+    /// Types that entries had in the file they were read from.
+    types: BTreeMap<String, String>,
 }
 
 /// What became of every entry and parameter when a state was loaded.
@@ -127,12 +129,12 @@ impl StateDict {
                 }
             }
         }
-        Self { entries, metadata: HashMap::new() }
+        Self { entries, ..Self::default() }
     }
 
     /// From entries.
     pub fn from_entries(entries: impl IntoIterator<Item = (String, Entry)>) -> Self {
-        Self { entries: entries.into_iter().collect(), metadata: HashMap::new() }
+        Self { entries: entries.into_iter().collect(), ..Self::default() }
     }
 
     /// The entries, by name.
@@ -143,6 +145,11 @@ impl StateDict {
     /// One entry.
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
+    }
+
+    /// The type that an entry had in the file it was read from, such as F32 or BF16.
+    pub fn stored_type(&self, name: &str) -> Option<&str> {
+        self.types.get(name).map(String::as_str)
     }
 
     /// Text that travels with the file, such as the network's configuration.
@@ -205,7 +212,9 @@ impl StateDict {
     pub fn renamed(self, renaming: &Renaming) -> Self {
         let entries = self.entries.into_iter();
         let entries = entries.map(|(name, entry)| (renaming.apply(&name), entry)).collect();
-        Self { entries, metadata: self.metadata }
+        let types = self.types.into_iter();
+        let types = types.map(|(name, dtype)| (renaming.apply(&name), dtype)).collect();
+        Self { entries, metadata: self.metadata, types }
     }
 
     /// Reads a safetensors file or a PyTorch checkpoint, told apart by their first bytes: weights at the top
@@ -221,14 +230,18 @@ impl StateDict {
         fs::File::open(path).and_then(|file| file.take(9).read_to_end(&mut start)).map_err(io)?;
         // The length of a JSON header, and its brace.
         if start.get(8) != Some(&b'{') && !start.is_empty() {
-            let entries = pytorch::read(path)?.into_iter().collect();
-            return Ok(Self { entries, metadata: HashMap::new() });
+            let mut state = Self::default();
+            for (name, dtype, entry) in pytorch::read(path)? {
+                state.types.insert(name.clone(), dtype);
+                state.entries.insert(name, entry);
+            }
+            return Ok(state);
         }
         let bytes = fs::read(path).map_err(io)?;
         let format = |source| NetworkError::Format { path: path.to_owned(), source };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
         let file = SafeTensors::deserialize(&bytes).map_err(format)?;
-        let mut entries = BTreeMap::new();
+        let (mut entries, mut types) = (BTreeMap::new(), BTreeMap::new());
         for (name, view) in file.iter() {
             let Some(dtype) = burn_type(view.dtype()) else {
                 return Err(NetworkError::Type {
@@ -242,9 +255,10 @@ impl StateDict {
             let values = TensorData::from_bytes(bytes, shape.clone(), dtype);
             let values = values.convert::<f32>().iter().collect();
             entries.insert(name.to_owned(), Entry { shape, values });
+            types.insert(name.to_owned(), format!("{:?}", view.dtype()));
         }
         let metadata = header.metadata().clone().unwrap_or_default();
-        Ok(Self { entries, metadata })
+        Ok(Self { entries, metadata, types })
     }
 }
 

@@ -29,6 +29,8 @@ pub struct LayerSummary {
     pub macs: u64,
     /// Bit operations for one image: MACs times activation bits times weight bits.
     pub bit_operations: u64,
+    /// Bytes of weight, bit-packed at its width, and bias.
+    pub bytes: u64,
 }
 
 /// A whole network.
@@ -74,9 +76,11 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             packed += (weights * u64::from(weight_bits)).div_ceil(8);
         }
         let macs = weights * (output_size * output_size) as u64;
+        let bias_elements = if bias { shape[0] as u64 } else { 0 };
         layers.push(LayerSummary {
             name: visited.name,
-            parameters: weights + if bias { shape[0] as u64 } else { 0 },
+            parameters: weights + bias_elements,
+            bytes: (weights * u64::from(weight_bits)).div_ceil(8) + 4 * bias_elements,
             weight_shape: shape,
             output_size,
             activation_bits,
@@ -102,20 +106,32 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
 
 impl fmt::Display for NetworkSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = ("layer", "weight", "output", "bits a/w", "parameters", "MACs");
-        let (layer, weight, output, bits, parameters, macs) = columns;
-        writeln!(f, "{layer:<24} {weight:<18} {output:>7} {bits:>8} {parameters:>11} {macs:>13}")?;
+        writeln!(
+            f,
+            "{:<26} {:<16} {:>13} {:>8} {:>11} {:>13} {:>16} {:>10}",
+            "layer",
+            "weight",
+            "output",
+            "bits a/w",
+            "parameters",
+            "MACs",
+            "bit operations",
+            "bytes"
+        )?;
         for layer in &self.layers {
             let shape: Vec<String> = layer.weight_shape.iter().map(usize::to_string).collect();
+            let (channels, size) = (layer.weight_shape[0], layer.output_size);
             writeln!(
                 f,
-                "{:<24} {:<18} {:>7} {:>8} {:>11} {:>13}",
+                "{:<26} {:<16} {:>13} {:>8} {:>11} {:>13} {:>16} {:>10}",
                 layer.name,
                 shape.join("x"),
-                format!("{0}x{0}", layer.output_size),
+                format!("{channels}x{size}x{size}"),
                 format!("{}/{}", layer.activation_bits, layer.weight_bits),
                 layer.parameters,
-                layer.macs
+                layer.macs,
+                layer.bit_operations,
+                layer.bytes,
             )?;
         }
         write!(

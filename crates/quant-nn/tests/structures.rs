@@ -218,3 +218,24 @@ fn what_does_not_fit_together_says_where() {
     let text = text(groups);
     assert!(text.contains("bn1") && text.contains("7 groups") && text.contains("64"), "{text}");
 }
+
+/// Norms that stay in evaluation neither use nor move statistics; the others do.
+#[test]
+fn frozen_statistics_stay() {
+    use quant_nn::ResNetConfig;
+    use quant_nn::resnet::{Depth, Stem};
+    let device = Device::flex().autodiff();
+    let config = ResNetConfig {
+        width_alpha: 0.0625,
+        ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 3, 32)
+    };
+    let network = config.init(&device).unwrap_or_else(|error| panic!("{error}"));
+    let network = network.with_frozen_statistics(|name| name.starts_with("layer1"));
+    network.forward(Tensor::random([2, 3, 32, 32], Distribution::Default, &device));
+    let state = StateDict::of(&network);
+    for (name, entry) in state.entries().filter(|(name, _)| name.ends_with("running_mean")) {
+        let moved = entry.values.iter().any(|mean| *mean != 0.0);
+        assert_eq!(moved, !name.starts_with("layer1"), "{name}");
+    }
+    assert!(network.is_trained("layer1.0.bn1.weight"));
+}

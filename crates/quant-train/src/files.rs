@@ -8,7 +8,7 @@ use crate::error::TrainError;
 ///
 /// # Errors
 /// [`TrainError::Io`]; what was at `path` before is then still there.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
     let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
@@ -22,7 +22,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 ///
 /// # Errors
 /// [`TrainError::Io`]; nothing is left behind.
-pub(crate) fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
+pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
     let partial = builder(0o777).tempdir_in(parent).map_err(TrainError::io(parent))?;

@@ -16,7 +16,7 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod events;
-mod files;
+pub mod files;
 pub mod optimizer;
 pub mod qtool;
 pub mod quantization;

@@ -1,8 +1,9 @@
-//! Layers: quantized convolution and linear, batch normalisation with PyTorch's statistics, learned
+//! Layers: quantized convolution, linear and addition, batch normalisation with PyTorch's statistics, learned
 //! activation functions.
 
 pub mod activation;
 pub mod conv;
+pub mod eltwise;
 pub mod linear;
 pub mod norm;
 

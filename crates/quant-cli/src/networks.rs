@@ -1,0 +1,227 @@
+//! What the `quant` program tells of networks and their states. Texts, for the program to print.
+
+use std::{
+    error::Error,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::Device;
+use quant_core::qtool::QtoolOptions;
+use quant_nn::{
+    Network, Renaming, StateDict,
+    keywords::{self, Explained, Registry},
+    summarize,
+};
+
+/// A network as keywords describe it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Description {
+    /// The model, such as resnet20, pytorch-resnet18 or mobilenetv1
+    #[arg(long, default_value = "resnet20")]
+    pub model: String,
+    /// Its keywords, such as cifar10,origin,cbsa,fix
+    #[arg(long, default_value = "")]
+    pub keyword: String,
+    /// Its options, such as "--width_alpha 0.5 --wt_bit 2 --wt_enable"
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub options: String,
+}
+
+impl Description {
+    fn read(&self) -> Result<Explained, Box<dyn Error>> {
+        let qtool = QtoolOptions::parse(&self.keyword, &self.options)?;
+        Ok(Registry::default().read(&self.model, &qtool)?)
+    }
+
+    fn network(&self) -> Result<Network, Box<dyn Error>> {
+        Ok(self.read()?.config.init(&Device::default())?)
+    }
+}
+
+/// One line a word, then the first block that changes the resolution, or the first at all, as text.
+///
+/// # Errors
+/// Those of [`keywords::network`], and of networks that cannot be built.
+pub fn explain(description: &Description) -> Result<String, Box<dyn Error>> {
+    let Explained { config, lines, warnings } = description.read()?;
+    let mut text = String::new();
+    for line in lines {
+        writeln!(text, "{line}")?;
+    }
+    for warning in warnings {
+        writeln!(text, "warning: {warning}")?;
+    }
+    let network = config.init(&Device::default())?;
+    let blocks = network.blocks();
+    let size = |block: &str| {
+        let mut nodes = network.graph().nodes.iter().filter(|node| node.block == block);
+        nodes.next_back().map(|node| node.size)
+    };
+    let shrinks = |pair: &[&str]| size(pair[0]) != size(pair[1]);
+    let shown = blocks.windows(2).find(|pair| shrinks(pair)).map(|pair| pair[1]);
+    if let Some(block) = shown.or(blocks.first().copied()) {
+        write!(text, "\n{block}\n{}", network.draw(block))?;
+    }
+    Ok(text)
+}
+
+/// Per layer: shapes, bits, parameters, multiply-accumulates; and totals.
+///
+/// # Errors
+/// Those of [`explain`].
+pub fn summary(description: &Description) -> Result<String, Box<dyn Error>> {
+    let network = description.network()?;
+    Ok(summarize(&network, &StateDict::of(&network)).to_string())
+}
+
+/// The entries of a state file: names, shapes, types, smallest and largest value, and quantizers' parameters.
+///
+/// # Errors
+/// Those of [`StateDict::read`].
+pub fn inspect(file: &Path) -> Result<String, Box<dyn Error>> {
+    let state = StateDict::read(file)?;
+    let mut text = String::new();
+    for (key, value) in state.metadata() {
+        writeln!(text, "{key}: {value}")?;
+    }
+    let (name, shape, kind) = ("name", "shape", "type");
+    writeln!(text, "{name:<52} {shape:<16} {kind:<5} {:>12} {:>12}", "smallest", "largest")?;
+    let mut elements = 0;
+    for (name, entry) in state.entries() {
+        let shape: Vec<String> = entry.shape.iter().map(usize::to_string).collect();
+        let (low, high) = (entry.values.iter())
+            .fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
+        let unusual = match entry.values.iter().filter(|x| !x.is_finite()).count() {
+            0 => String::new(),
+            count => format!("   {count} not finite"),
+        };
+        let shape = shape.join("x");
+        let kind = state.stored_type(name).unwrap_or("-");
+        writeln!(text, "{name:<52} {shape:<16} {kind:<5} {low:>12.5} {high:>12.5}{unusual}")?;
+        elements += entry.values.len();
+    }
+    write!(text, "{} entries, {elements} elements", state.entries().count())?;
+    Ok(text)
+}
+
+/// How `convert` renames.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Renames {
+    /// File of renaming rules, a line each: `old new`, with lists as in conv{1,2} layer.{0,1}
+    #[arg(long)]
+    pub map: Option<PathBuf>,
+    /// From torchvision's ResNet names to those of keyword networks
+    #[arg(long, conflicts_with = "map")]
+    pub from_torchvision: bool,
+}
+
+/// Reads a PyTorch checkpoint or safetensors file and writes a safetensors file.
+///
+/// # Errors
+/// Those of reading, of the renaming file, and of writing; then nothing is left at `to`.
+pub fn convert(from: &Path, to: &Path, renames: &Renames) -> Result<String, Box<dyn Error>> {
+    let mut state = StateDict::read(from)?;
+    if let Some(map) = &renames.map {
+        let text = std::fs::read_to_string(map).map_err(|e| format!("{}: {e}", map.display()))?;
+        let rules = Renaming::parse(&text).map_err(|e| format!("{}: {e}", map.display()))?;
+        state = state.renamed(&rules);
+    }
+    if renames.from_torchvision {
+        state = state.renamed(&Renaming::torchvision_to_keywords());
+    }
+    quant_train::files::write(to, &state.to_bytes()?)?;
+    Ok(format!("{} entries in {}", state.entries().count(), to.display()))
+}
+
+/// Structures that the guide draws: title, model, keywords, options.
+const DRAWN: [(&str, &str, &str, &str); 9] = [
+    (
+        "A plain block: `origin,cbsa,fix`",
+        "resnet20",
+        "cifar10,origin,cbsa,fix,fix_pooling,singleconv",
+        "",
+    ),
+    ("Bi-real, `cbas` without `origin`", "resnet20", "cifar10,cbas", ""),
+    ("Pre-activation: `origin,bacs,preBN,fix`", "resnet20", "cifar10,origin,bacs,preBN,fix", ""),
+    (
+        "Group-Net: `cabs,group-net` with `--base 3`",
+        "resnet20",
+        "cifar10,cabs,real_skip,group-net",
+        "--base 3",
+    ),
+    (
+        "Lossless downsampling: `ReShapeResolution` with `--order cba`",
+        "resnet20",
+        "cifar10,origin,cbsa,fix,ReShapeResolution",
+        "--order cba",
+    ),
+    ("Point-wise and reshape: `prone`", "resnet20", "cifar10,origin,cbsa,fix,prone", ""),
+    ("Fixup with biases: `fixup,bias`", "resnet20", "cifar10,origin,cbsa,fixup,bias", ""),
+    ("Double channel, halve resolution: `DCHR`", "resnet20", "cifar10,origin,cbas,DCHR", ""),
+    ("ReActNet's MobileNet: `bireal,react`", "mobilenetv1", "cifar10,bacs,bireal,react", ""),
+];
+
+/// The guide to networks, `docs/networks.md`: every structure drawn, and every keyword.
+///
+/// # Errors
+/// Those of [`explain`]; none, for the structures that are drawn.
+pub fn guide() -> Result<String, Box<dyn Error>> {
+    let mut text = String::from(GUIDE);
+    for (title, model, keyword, options) in DRAWN {
+        let description = Description {
+            model: model.to_owned(),
+            keyword: keyword.to_owned(),
+            options: options.to_owned(),
+        };
+        let network = description.network()?;
+        let blocks = network.blocks();
+        let strided = match model {
+            "mobilenetv1" => blocks.get(1),
+            _ => blocks.iter().find(|block| block.starts_with("layer2.0")),
+        };
+        let block = strided.copied().unwrap_or_default();
+        let drawing = network.draw(block);
+        write!(text, "\n### {title}\n\n`{block}` of {model}:\n\n```text\n{drawing}```\n")?;
+    }
+    write!(text, "\n## Models\n\n{}\n", keywords::MODELS.map(|m| format!("`{m}`")).join(", "))?;
+    write!(text, "\n## Keywords\n\n{WORDS}\n{}", keywords::table())?;
+    Ok(text)
+}
+
+const GUIDE: &str = "# Networks
+
+A network is a typed configuration (`quant_nn::ResNetConfig`, `MobileNetV1Config`, ...) or a model name with QTool's
+keywords, which are translated into one. `quant explain --model resnet20 --keyword cifar10,origin,cbsa,fix` says what each
+word did and draws a block; `quant summary` tells what the network costs. In a recipe:
+
+```toml
+[model]
+name = \"resnet20\"
+keywords = \"cifar10,origin,cbsa,fix,fix_pooling,singleconv\"
+options = \"--width_alpha 0.5\"
+```
+
+A network is pieces with PyTorch's names (what has a state), in the order in which the reference registers them, and a graph
+that wires them. A keyword of your own is a closure on the configuration:
+
+```rust
+let registry = Registry::default().with(\"half\", \"half the width\", |network| {
+    if let NetworkConfig::ResNet(config) = network {
+        config.width_alpha /= 2.0;
+    }
+});
+let explained = registry.read(\"resnet20\", &QtoolOptions::parse(\"cifar10,cbas,half\", \"\")?)?;
+```
+
+This page is written by `quant guide`; a test holds it to that.
+
+## Structures
+
+Each line is a value: its number, what it is computed by, its channels and size, and the values it is computed from. Names
+are PyTorch's, within the block.
+";
+
+const WORDS: &str = "The order of words does not matter. Words of one kind exclude each other. Words without effect on a \
+model are warnings, unknown words errors that show the nearest.
+";

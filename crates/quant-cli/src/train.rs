@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use quant_train::{Recipe, Run, RunOptions, Summary, device};
+use quant_train::{Recipe, Run, RunOptions, Stop, Summary, TrainError, device};
 
 /// Makes or finds a folder of data.
 pub type FindData = fn() -> Result<PathBuf, Box<dyn Error>>;
@@ -47,7 +47,8 @@ struct Arguments {
     workers: Option<usize>,
 }
 
-/// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`.
+/// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`. Asked to
+/// stop by Ctrl+C or SIGTERM, it saves and ends with exit code [`STOPPED`].
 pub fn main(program: &TrainProgram) -> ExitCode {
     let command = Arguments::command().name(program.name).about(program.about);
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
@@ -56,11 +57,31 @@ pub fn main(program: &TrainProgram) -> ExitCode {
     };
     match run(program, arguments) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if matches!(error.downcast_ref(), Some(TrainError::Stopped { .. })) => {
+            complain(&error.to_string());
+            ExitCode::from(STOPPED)
+        }
         Err(error) => {
             complain(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Exit code of a run that was asked to stop and can go on: `EX_TEMPFAIL` of sysexits.h.
+pub const STOPPED: u8 = 75;
+
+/// Ctrl+C and SIGTERM let the step end and be saved; a second one ends the program at once.
+fn stop_on_signals() -> Result<Stop, ctrlc::Error> {
+    let stop = Stop::default();
+    let asked = stop.clone();
+    ctrlc::set_handler(move || {
+        if asked.ask() {
+            std::process::exit(130);
+        }
+        complain("stopping after this step; once more to stop at once");
+    })?;
+    Ok(stop)
 }
 
 fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error>> {
@@ -69,6 +90,7 @@ fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error
         device_name: arguments.device,
         workers: arguments.workers,
         terminal: true,
+        stop: stop_on_signals()?,
     };
     let run = match &arguments.resume {
         Some(folder) => Run::resume(folder, arguments.data.as_deref(), options)?,

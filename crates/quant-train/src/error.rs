@@ -51,6 +51,14 @@ pub enum TrainError {
         /// The devices that can be asked for.
         available: String,
     },
+    /// The run was asked to stop; everything is saved.
+    #[error("stopped in phase {phase:?} after step {step}, as asked; everything is saved")]
+    Stopped {
+        /// The phase.
+        phase: String,
+        /// Steps of that phase so far.
+        step: usize,
+    },
     /// A checkpoint is damaged.
     #[error("{path}: not a usable checkpoint: {reason}")]
     Checkpoint {

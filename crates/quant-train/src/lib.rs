@@ -11,6 +11,7 @@
 //! - [`qtool`]: QTool's training options.
 //! - [`device`]: choosing the device by name.
 
+pub mod adam;
 pub mod checkpoint;
 pub mod device;
 pub mod error;
@@ -23,8 +24,10 @@ pub mod quantization;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
+pub mod stop;
 pub mod trainer;
 
 pub use error::TrainError;
 pub use recipe::Recipe;
 pub use run::{Run, RunOptions, Summary};
+pub use stop::Stop;

@@ -16,6 +16,8 @@ use quant_nn::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::adam::Adam;
+
 /// The optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -29,6 +31,33 @@ pub enum Optimizer {
         #[serde(default)]
         nesterov: bool,
     },
+    /// [`Adam`], decay added to the gradient.
+    Adam {
+        /// Weights of the old means of gradient and of its square.
+        #[serde(default = "betas")]
+        betas: [f64; 2],
+        /// Added to the divisor.
+        #[serde(default = "epsilon")]
+        epsilon: f64,
+    },
+    /// [`Adam`] with decoupled decay, AdamW.
+    #[serde(rename = "adamw")]
+    AdamW {
+        /// Weights of the old means of gradient and of its square.
+        #[serde(default = "betas")]
+        betas: [f64; 2],
+        /// Added to the divisor.
+        #[serde(default = "epsilon")]
+        epsilon: f64,
+    },
+}
+
+fn betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+
+fn epsilon() -> f64 {
+    1e-8
 }
 
 fn nine_tenths() -> f64 {
@@ -39,7 +68,7 @@ fn nine_tenths() -> f64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroupRules {
-    /// L2 decay, added to the gradient (PyTorch's coupled decay).
+    /// L2 decay, added to the gradient (PyTorch's coupled decay); AdamW's is decoupled.
     pub weight_decay: f64,
     /// Whether small parameters decay too: those of one dimension, and those of four whose second is
     /// 1 (norms, biases, quantizers' parameters, depthwise kernels).
@@ -181,6 +210,12 @@ impl Optimizer {
                     nesterov,
                 });
                 SgdConfig::new().with_weight_decay(decay).with_momentum(momentum).init()
+            }
+            Optimizer::Adam { betas: [beta1, beta2], epsilon } => {
+                Adam { beta1, beta2, epsilon, weight_decay, decoupled: false }.into()
+            }
+            Optimizer::AdamW { betas: [beta1, beta2], epsilon } => {
+                Adam { beta1, beta2, epsilon, weight_decay, decoupled: true }.into()
             }
         }
     }

@@ -48,7 +48,7 @@ pub fn schedule(qtool: &QtoolOptions) -> Result<(f64, Schedule), QuantizerError>
 /// The optimizer.
 ///
 /// # Errors
-/// [`QuantizerError::Option`] for another one than SGD.
+/// [`QuantizerError::Option`] for another one than SGD and ADAM.
 pub fn optimizer(qtool: &QtoolOptions) -> Result<Optimizer, QuantizerError> {
     let kind = qtool.get::<String>("optimizer")?.unwrap_or("SGD".into());
     match kind.as_str() {
@@ -56,10 +56,11 @@ pub fn optimizer(qtool: &QtoolOptions) -> Result<Optimizer, QuantizerError> {
             momentum: qtool.get("momentum")?.unwrap_or(0.9),
             nesterov: qtool.has("nesterov"),
         }),
+        "ADAM" => Ok(Optimizer::Adam { betas: [0.9, 0.999], epsilon: 1e-8 }),
         _ => Err(QuantizerError::Option {
             option: "optimizer".into(),
             value: kind,
-            accepted: "SGD (others are not available yet)",
+            accepted: "SGD or ADAM",
         }),
     }
 }

@@ -234,9 +234,21 @@ impl Recipe {
                 let good = norm.is_finite() && norm > 0.0;
                 check(good, &name("clip_norm"), norm.to_string(), "a finite number above 0")?;
             }
-            let Optimizer::Sgd { momentum, .. } = phase.optimizer;
-            let good = (0.0..1.0).contains(&momentum);
-            check(good, &name("optimizer.momentum"), momentum.to_string(), "0 to below 1")?;
+            match phase.optimizer {
+                Optimizer::Sgd { momentum, .. } => {
+                    let good = (0.0..1.0).contains(&momentum);
+                    let field = name("optimizer.momentum");
+                    check(good, &field, momentum.to_string(), "0 to below 1")?;
+                }
+                Optimizer::Adam { betas, epsilon } | Optimizer::AdamW { betas, epsilon } => {
+                    let good = betas.iter().all(|beta| (0.0..1.0).contains(beta));
+                    let field = name("optimizer.betas");
+                    check(good, &field, format!("{betas:?}"), "two of 0 to below 1")?;
+                    let good = epsilon.is_finite() && epsilon > 0.0;
+                    let field = name("optimizer.epsilon");
+                    check(good, &field, epsilon.to_string(), "a finite number above 0")?;
+                }
+            }
             check(
                 phase.checkpoint_steps != Some(0),
                 &name("checkpoint_steps"),

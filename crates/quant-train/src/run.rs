@@ -32,6 +32,7 @@ use crate::{
     events::{Event, Events, report},
     files,
     recipe::{DataKind, Phase, Recipe},
+    stop::Stop,
     trainer::{TrainState, Trainer},
 };
 
@@ -46,6 +47,8 @@ pub struct RunOptions {
     pub workers: Option<usize>,
     /// Whether progress is shown on the terminal.
     pub terminal: bool,
+    /// How it is asked to stop.
+    pub stop: Stop,
 }
 
 /// The result of a run, `summary.json`.
@@ -221,13 +224,14 @@ impl Run {
         let phase = &self.recipe.phases[index];
         let (checkpoints, best) = (place.join("checkpoints"), place.join("best.safetensors"));
         let normalization = self.recipe.data.normalization();
-        let trainer = Trainer::new(
+        let mut trainer = Trainer::new(
             phase,
             loaders,
             normalization,
             &self.options.device,
             (&checkpoints, &best),
         );
+        trainer.stop = self.options.stop.clone();
         let mut damaged = Vec::new();
         let found = checkpoint::load(&checkpoints, phase, &fresh, |error| {
             damaged.push(error.to_string());

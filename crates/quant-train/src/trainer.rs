@@ -19,6 +19,7 @@ use crate::{
     optimizer::{Optimizers, clipped_gradients},
     recipe::Phase,
     schedule::Length,
+    stop::Stop,
 };
 
 /// Everything that training changes.
@@ -47,6 +48,8 @@ pub struct Trainer<'a> {
     pub checkpoints: &'a Path,
     /// File of the best network.
     pub best: &'a Path,
+    /// How training is asked to stop.
+    pub stop: Stop,
     loss: CrossEntropyLoss,
 }
 
@@ -82,6 +85,7 @@ impl<'a> Trainer<'a> {
             device: device.clone().autodiff(),
             checkpoints,
             best,
+            stop: Stop::default(),
             loss,
         }
     }
@@ -137,7 +141,7 @@ impl<'a> Trainer<'a> {
     /// Trains to the end of the phase.
     ///
     /// # Errors
-    /// Those of the loader and of checkpoints, and [`TrainError::Diverged`].
+    /// Those of the loader and of checkpoints, [`TrainError::Diverged`], and [`TrainError::Stopped`].
     pub fn run(
         &self,
         mut state: TrainState,
@@ -186,7 +190,8 @@ impl<'a> Trainer<'a> {
             let last = state.progress.batch >= self.train.batches();
             let due = (self.recipe.checkpoint_steps)
                 .is_some_and(|steps| state.progress.step.is_multiple_of(steps));
-            if due || last || state.progress.step.is_multiple_of(LOOK) {
+            let stop = self.stop.is_asked();
+            if due || last || stop || state.progress.step.is_multiple_of(LOOK) {
                 let before = state.progress.sums;
                 pending.read_into(&mut state.progress.sums);
                 let images = state.progress.sums.images - before.images;
@@ -209,8 +214,12 @@ impl<'a> Trainer<'a> {
                 })?;
                 look = Instant::now();
             }
-            if due && !last {
+            if due && !last || stop {
                 self.save(&state)?;
+            }
+            if stop {
+                let (phase, step) = (self.recipe.name.clone(), state.progress.step);
+                return Err(TrainError::Stopped { phase, step });
             }
         }
         seen += pending.images;

@@ -10,7 +10,7 @@ use std::{
 use burn::{module::Module, tensor::Device};
 use quant_data::dataset::shapes::ShapesConfig;
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError,
+    Recipe, Run, RunOptions, Stop, TrainError,
     events::{Event, read_log},
 };
 
@@ -60,6 +60,7 @@ fn options() -> RunOptions {
         device_name: "flex".into(),
         workers: Some(2),
         terminal: false,
+        stop: Stop::default(),
     }
 }
 
@@ -132,7 +133,11 @@ fn resuming_in_the_middle_of_an_epoch_gives_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
     for (index, quantizers) in quantizers.into_iter().enumerate() {
-        let text = RECIPE.split("activation =").next().unwrap().to_owned() + quantizers;
+        let mut text = RECIPE.split("activation =").next().unwrap().to_owned() + quantizers;
+        if index == 2 {
+            let adam = "optimizer = { kind = \"adamw\" }";
+            text = text.replace("optimizer = { kind = \"sgd\" }", adam);
+        }
         let recipe = Recipe::parse(&text, Path::new("tiny.toml")).unwrap();
         let runs = folder.path().join(format!("runs-{index}"));
         let run = Run::create(&runs, recipe, folder.path(), &data, options()).unwrap();
@@ -145,6 +150,36 @@ fn resuming_in_the_middle_of_an_epoch_gives_the_same_bits() {
         assert_eq!(resumed.execute().unwrap(), summary);
         assert!(last_network(&run) == whole, "{index}: the weights differ");
     }
+}
+
+/// Stopped after every single step and resumed, a run ends with the bits of an uninterrupted one.
+#[test]
+fn a_run_that_is_asked_to_stop_saves_first_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let whole = create(folder.path(), &data);
+    let summary = whole.execute().unwrap();
+
+    let asked = || {
+        let options = options();
+        options.stop.ask();
+        options
+    };
+    let run = Run::create(&folder.path().join("runs"), recipe(), folder.path(), &data, asked());
+    let folder = run.unwrap().folder().to_owned();
+    let mut steps = Vec::new();
+    let resumed = loop {
+        let run = Run::resume(&folder, None, asked()).unwrap();
+        match run.execute() {
+            Err(TrainError::Stopped { step, .. }) => steps.push(step),
+            other => break other.unwrap(),
+        }
+    };
+    // 5 steps in full precision and 10 quantized.
+    assert_eq!(steps, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(resumed, summary);
+    let last = fs::read(folder.join("quantized/last.safetensors")).unwrap();
+    assert!(last == last_network(&whole), "the weights differ");
 }
 
 #[test]

@@ -36,6 +36,19 @@ pub enum NetworkConfig {
     Nin(NinConfig),
 }
 
+/// `body` for the structure's own configuration, whichever it is.
+macro_rules! each_config {
+    ($self:expr, $config:ident => $body:expr) => {
+        match $self {
+            NetworkConfig::ResNet($config) => $body,
+            NetworkConfig::MobilenetV1($config) => $body,
+            NetworkConfig::MobilenetV2($config) => $body,
+            NetworkConfig::VggSmall($config) => $body,
+            NetworkConfig::Nin($config) => $body,
+        }
+    };
+}
+
 impl From<ResNetConfig> for NetworkConfig {
     fn from(config: ResNetConfig) -> Self {
         NetworkConfig::ResNet(config)
@@ -49,13 +62,7 @@ impl NetworkConfig {
     /// [`NetworkError::Field`] and [`NetworkError::Structure`] for what does not fit together, and the
     /// quantizers' errors.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
-        match self {
-            NetworkConfig::ResNet(config) => config.init(device),
-            NetworkConfig::MobilenetV1(config) => config.init(device),
-            NetworkConfig::MobilenetV2(config) => config.init(device),
-            NetworkConfig::VggSmall(config) => config.init(device),
-            NetworkConfig::Nin(config) => config.init(device),
-        }
+        each_config!(self, config => config.init(device))
     }
 
     /// Checks the fields that types leave open. [`init`](Self::init) calls it.
@@ -63,69 +70,32 @@ impl NetworkConfig {
     /// # Errors
     /// Those of the configurations' own `validate`.
     pub fn validate(&self) -> Result<(), NetworkError> {
-        match self {
-            NetworkConfig::ResNet(config) => config.validate(),
-            NetworkConfig::MobilenetV1(config) => config.validate(),
-            NetworkConfig::MobilenetV2(config) => config.validate(),
-            NetworkConfig::VggSmall(config) => config.validate(),
-            NetworkConfig::Nin(config) => config.validate(),
-        }
+        each_config!(self, config => config.validate())
     }
 
     /// Side of its input images, in pixels.
     pub fn input_size(&self) -> usize {
-        match self {
-            NetworkConfig::ResNet(config) => config.input_size,
-            NetworkConfig::MobilenetV1(config) => config.input_size,
-            NetworkConfig::MobilenetV2(config) => config.input_size,
-            NetworkConfig::VggSmall(config) => config.input_size,
-            NetworkConfig::Nin(config) => config.input_size,
-        }
+        each_config!(self, config => config.input_size)
     }
 
     /// Number of classes.
     pub fn classes(&self) -> usize {
-        match self {
-            NetworkConfig::ResNet(config) => config.classes,
-            NetworkConfig::MobilenetV1(config) => config.classes,
-            NetworkConfig::MobilenetV2(config) => config.classes,
-            NetworkConfig::VggSmall(config) => config.classes,
-            NetworkConfig::Nin(config) => config.classes,
-        }
+        each_config!(self, config => config.classes)
     }
 
     /// Changes the number of classes and the side of input images.
     pub fn set_data(&mut self, classes: usize, input_size: usize) {
-        let (c, s) = match self {
-            NetworkConfig::ResNet(config) => (&mut config.classes, &mut config.input_size),
-            NetworkConfig::MobilenetV1(config) => (&mut config.classes, &mut config.input_size),
-            NetworkConfig::MobilenetV2(config) => (&mut config.classes, &mut config.input_size),
-            NetworkConfig::VggSmall(config) => (&mut config.classes, &mut config.input_size),
-            NetworkConfig::Nin(config) => (&mut config.classes, &mut config.input_size),
-        };
-        (*c, *s) = (classes, input_size);
+        each_config!(self, config => (config.classes, config.input_size) = (classes, input_size));
     }
 
     /// The quantizers of its layers.
     pub fn quantization(&self) -> &Quantization {
-        match self {
-            NetworkConfig::ResNet(config) => &config.quantization,
-            NetworkConfig::MobilenetV1(config) => &config.quantization,
-            NetworkConfig::MobilenetV2(config) => &config.quantization,
-            NetworkConfig::VggSmall(config) => &config.quantization,
-            NetworkConfig::Nin(config) => &config.quantization,
-        }
+        each_config!(self, config => &config.quantization)
     }
 
     /// The same, to change.
     pub fn quantization_mut(&mut self) -> &mut Quantization {
-        match self {
-            NetworkConfig::ResNet(config) => &mut config.quantization,
-            NetworkConfig::MobilenetV1(config) => &mut config.quantization,
-            NetworkConfig::MobilenetV2(config) => &mut config.quantization,
-            NetworkConfig::VggSmall(config) => &mut config.quantization,
-            NetworkConfig::Nin(config) => &mut config.quantization,
-        }
+        each_config!(self, config => &mut config.quantization)
     }
 }
 

@@ -1,0 +1,390 @@
+//! QTool's keywords: one table of words, what each does to a typed configuration, and an explanation.
+//!
+//! A network is described by a model name (`resnet20`, `pytorch-resnet18`, `mobilenetv1`, ...), keywords and a
+//! few options. Words are applied in the table's order, so their order in the text does not matter. To add a
+//! word, add it to [`WORDS`]: it is then parsed, tested, explained and documented. Words of your own are closures
+//! ([`Registry::with`]).
+
+use quant_core::{Role, qtool::QtoolOptions};
+
+use crate::{
+    error::NetworkError,
+    mobilenet::{MobileNetV1Config, MobileNetV2Config},
+    network::NetworkConfig,
+    nin::NinConfig,
+    resnet::{Depth, DownsampleKind, NameStyle, Quantization, ResNetConfig, SkipSpan, Stem},
+    vgg_small::VggSmallConfig,
+};
+
+mod table;
+
+use table::{IGNORED, QUANTIZERS};
+pub use table::{WORDS, Word, table};
+
+/// A word that a caller has registered.
+struct Custom {
+    word: String,
+    what: String,
+    apply: Box<dyn Fn(&mut NetworkConfig)>,
+}
+
+/// The words that are known: the table's, and the caller's own.
+#[derive(Default)]
+pub struct Registry {
+    custom: Vec<Custom>,
+}
+
+/// What a description came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explained {
+    /// The network.
+    pub config: NetworkConfig,
+    /// One line a word: what it did.
+    pub lines: Vec<String>,
+    /// What was odd and did no harm: words given twice, words without effect on this model.
+    pub warnings: Vec<String>,
+}
+
+/// The models: name, and the network before any keyword.
+fn model(name: &str) -> Result<NetworkConfig, NetworkError> {
+    let keyword = |depth| {
+        NetworkConfig::ResNet(ResNetConfig {
+            skip: SkipSpan::Layer,
+            fix: false,
+            norm_before_pool: false,
+            downsample: DownsampleKind::AveragePool,
+            names: NameStyle::Keyword,
+            ..ResNetConfig::new(depth, Stem::ImageNet, 1000, 224)
+        })
+    };
+    let torchvision = |depth, groups, width_per_group| {
+        NetworkConfig::ResNet(ResNetConfig {
+            groups,
+            width_per_group,
+            ..ResNetConfig::new(depth, Stem::ImageNet, 1000, 224)
+        })
+    };
+    Ok(match name {
+        "resnet18" => keyword(Depth::ResNet18),
+        "resnet20" => keyword(Depth::ResNet20),
+        "resnet20_" => keyword(Depth::ResNet20Wide),
+        "resnet32" => keyword(Depth::ResNet32),
+        "resnet34" => keyword(Depth::ResNet34),
+        "resnet34_" => keyword(Depth::ResNet34Deep),
+        "resnet44" => keyword(Depth::ResNet44),
+        "resnet50" => keyword(Depth::ResNet50),
+        "resnet56" => keyword(Depth::ResNet56),
+        "resnet101" => keyword(Depth::ResNet101),
+        "pytorch-resnet18" => torchvision(Depth::ResNet18, 1, 64),
+        "pytorch-resnet34" => torchvision(Depth::ResNet34, 1, 64),
+        "pytorch-resnet50" => torchvision(Depth::ResNet50, 1, 64),
+        "pytorch-resnet101" => torchvision(Depth::ResNet101, 1, 64),
+        "pytorch-resnet152" => torchvision(Depth::ResNet152, 1, 64),
+        "pytorch-resnext50_32x4d" => torchvision(Depth::ResNet50, 32, 4),
+        "pytorch-wide_resnet50_2" => torchvision(Depth::ResNet50, 1, 128),
+        "mobilenetv1" => NetworkConfig::MobilenetV1(MobileNetV1Config::new(1000, 224)),
+        "mobilenetv2" => NetworkConfig::MobilenetV2(MobileNetV2Config::new(1000, 224)),
+        "vgg_small" => NetworkConfig::VggSmall(VggSmallConfig::new(10, 32)),
+        "nin" => NetworkConfig::Nin(NinConfig::new(10, 32)),
+        _ => {
+            let reason = format!("no such model; known: {}", MODELS.join(", "));
+            return Err(NetworkError::Keyword { word: name.to_owned(), reason });
+        }
+    })
+}
+
+/// The models' names.
+pub const MODELS: [&str; 21] = [
+    "resnet18",
+    "resnet20",
+    "resnet20_",
+    "resnet32",
+    "resnet34",
+    "resnet34_",
+    "resnet44",
+    "resnet50",
+    "resnet56",
+    "resnet101",
+    "pytorch-resnet18",
+    "pytorch-resnet34",
+    "pytorch-resnet50",
+    "pytorch-resnet101",
+    "pytorch-resnet152",
+    "pytorch-resnext50_32x4d",
+    "pytorch-wide_resnet50_2",
+    "mobilenetv1",
+    "mobilenetv2",
+    "vgg_small",
+    "nin",
+];
+
+/// The network that QTool builds from `model_name`, its keywords and its options.
+///
+/// # Errors
+/// [`NetworkError::Keyword`] for an unknown model or word, and for words that contradict each other; the
+/// quantizers' errors.
+pub fn network(model_name: &str, qtool: &QtoolOptions) -> Result<NetworkConfig, NetworkError> {
+    Ok(Registry::default().read(model_name, qtool)?.config)
+}
+
+impl Registry {
+    /// Registers a word of the caller's own, which is applied after the table's.
+    #[must_use]
+    pub fn with(
+        mut self,
+        word: impl Into<String>,
+        what: impl Into<String>,
+        apply: impl Fn(&mut NetworkConfig) + 'static,
+    ) -> Self {
+        let (word, what, apply) = (word.into(), what.into(), Box::new(apply));
+        self.custom.push(Custom { word, what, apply });
+        self
+    }
+
+    /// Reads a description, and says what each word did.
+    ///
+    /// # Errors
+    /// Those of [`network`].
+    pub fn read(&self, model_name: &str, qtool: &QtoolOptions) -> Result<Explained, NetworkError> {
+        let mut config = model(model_name)?;
+        let words: Vec<&str> = qtool.keywords().collect();
+        words.iter().try_for_each(|word| self.known(word))?;
+        contradictions(&words)?;
+        let (mut lines, mut warnings) = (Vec::new(), Vec::new());
+        for entry in WORDS.iter().filter(|entry| words.contains(&entry.word)) {
+            match (entry.apply)(&mut config, qtool)? {
+                true => lines.push(format!("{}: {}", entry.word, entry.what)),
+                false => warnings.push(format!("{}: no effect on {model_name} here", entry.word)),
+            }
+        }
+        let told = QUANTIZERS.iter().chain(&IGNORED);
+        for (word, what) in told.filter(|(word, _)| words.contains(word)) {
+            lines.push(format!("{word}: {what}"));
+        }
+        options(&mut config, qtool)?;
+        for custom in self.custom.iter().filter(|custom| words.contains(&custom.word.as_str())) {
+            (custom.apply)(&mut config);
+            lines.push(format!("{}: {}", custom.word, custom.what));
+        }
+        for word in qtool.repeated() {
+            warnings.push(format!("{word}: given more than once"));
+        }
+        if let NetworkConfig::ResNet(resnet) = &config
+            && resnet.names == NameStyle::Keyword
+            && !words.iter().any(|word| kind(word) == Some("order"))
+        {
+            let reason = "needs the order of a block: cbas, cbsa, cabs, bacs or bcas".to_owned();
+            return Err(NetworkError::Keyword { word: model_name.to_owned(), reason });
+        }
+        Ok(Explained { config, lines, warnings })
+    }
+
+    fn known(&self, word: &str) -> Result<(), NetworkError> {
+        let table = WORDS.iter().map(|entry| entry.word);
+        let others = QUANTIZERS.iter().chain(&IGNORED).map(|(word, _)| *word);
+        let custom = self.custom.iter().map(|custom| custom.word.as_str());
+        let all: Vec<&str> = table.chain(others).chain(custom).collect();
+        if all.contains(&word) {
+            return Ok(());
+        }
+        let mut near: Vec<(usize, &str)> =
+            all.into_iter().map(|known| (strsim::levenshtein(word, known), known)).collect();
+        near.sort_unstable();
+        let near: Vec<&str> = near.into_iter().take(3).map(|(_, known)| known).collect();
+        let reason = format!("no such keyword; the nearest: {}", near.join(", "));
+        Err(NetworkError::Keyword { word: word.to_owned(), reason })
+    }
+}
+
+fn kind(word: &str) -> Option<&'static str> {
+    WORDS.iter().find(|entry| entry.word == word).map(|entry| entry.kind)
+}
+
+/// Words of one kind, and methods that cannot both be.
+fn contradictions(words: &[&str]) -> Result<(), NetworkError> {
+    let clash = |a: &str, b: &str, why: &str| {
+        let reason = format!("contradicts {b:?}: {why}");
+        Err(NetworkError::Keyword { word: a.to_owned(), reason })
+    };
+    let structural = WORDS.iter().filter(|entry| !entry.kind.is_empty());
+    let given: Vec<&Word> = structural.filter(|entry| words.contains(&entry.word)).collect();
+    for (index, entry) in given.iter().enumerate() {
+        if let Some(other) = given[..index].iter().find(|other| other.kind == entry.kind) {
+            return clash(other.word, entry.word, &format!("one {} at most", entry.kind));
+        }
+    }
+    for family in ["lq", "xnor"] {
+        let rivals = ["lq", "xnor", "pact", "dorefa", "lsq"];
+        let rival = rivals.iter().find(|rival| **rival != family && words.contains(rival));
+        if let Some(rival) = rival.filter(|_| words.contains(&family)) {
+            return clash(family, rival, "one family of quantizers at most");
+        }
+    }
+    Ok(())
+}
+
+/// What options say beside the words.
+fn options(net: &mut NetworkConfig, qtool: &QtoolOptions) -> Result<(), NetworkError> {
+    let classes: Option<usize> = qtool.get("num_classes")?;
+    let size: Option<usize> = qtool.get("input_size")?;
+    let alpha: Option<f64> = qtool.get("width_alpha")?;
+    let branches: Option<usize> = qtool.get("base")?;
+    let set = |field: &mut usize, value: Option<usize>| *field = value.unwrap_or(*field);
+    match net {
+        NetworkConfig::ResNet(c) => {
+            set(&mut c.input_size, size);
+            if c.names == NameStyle::Keyword {
+                set(&mut c.classes, classes);
+                set(&mut c.branches, branches);
+                c.width_alpha = alpha.unwrap_or(c.width_alpha);
+            }
+        }
+        NetworkConfig::MobilenetV1(c) => {
+            set(&mut c.classes, classes);
+            set(&mut c.input_size, size);
+            c.width_alpha = alpha.unwrap_or(c.width_alpha);
+        }
+        NetworkConfig::MobilenetV2(c) => {
+            set(&mut c.classes, classes);
+            set(&mut c.input_size, size);
+            c.width_alpha = alpha.unwrap_or(c.width_alpha);
+        }
+        NetworkConfig::VggSmall(c) => {
+            set(&mut c.classes, classes);
+            set(&mut c.input_size, size);
+        }
+        NetworkConfig::Nin(c) => {
+            set(&mut c.classes, classes);
+            set(&mut c.input_size, size);
+        }
+    }
+    let quantization = net.quantization_mut();
+    *quantization = Quantization {
+        activation: qtool.quantizer(Role::Activation)?,
+        weight: qtool.quantizer(Role::Weight)?,
+        output: qtool.quantizer(Role::Output)?,
+        padding_after_quant: qtool.has("padding_after_quant"),
+        batch_size: qtool.get("batch_size")?,
+        ..quantization.clone()
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::resnet::Fixup;
+
+    fn read(model: &str, words: &str, options: &str) -> Result<Explained, NetworkError> {
+        Registry::default().read(model, &QtoolOptions::parse(words, options)?)
+    }
+
+    fn message(model: &str, words: &str) -> String {
+        read(model, words, "").unwrap_err().to_string()
+    }
+
+    /// Each word means something for some model, with the words it needs, and is explained.
+    #[test]
+    fn every_word_of_the_table_does_something() {
+        let needs = |word: &str| match word {
+            "ldn3x3" | "f0x0" | "f1x1" => ",ReShapeResolution",
+            "no_prone_downsample" | "bn_before_restore" => ",prone",
+            "bias" => ",fixup",
+            _ => "",
+        };
+        for entry in WORDS {
+            let order = |model: &str| match (model, entry.kind) {
+                (_, "order") => "",
+                ("vgg_small", _) => ",cba",
+                _ => ",cbas",
+            };
+            let found =
+                ["resnet20", "pytorch-resnet18", "mobilenetv1", "vgg_small"].iter().any(|model| {
+                    let words = format!("{}{}{}", entry.word, needs(entry.word), order(model));
+                    let Ok(explained) = read(model, &words, "") else { return false };
+                    let line = format!("{}: {}", entry.word, entry.what);
+                    explained.lines.contains(&line)
+                });
+            assert!(found, "{}", entry.word);
+        }
+    }
+
+    #[test]
+    fn the_order_of_words_does_not_matter() {
+        let one = read("resnet20", "bias,origin,cifar10,cbsa,fixup", "").unwrap();
+        let other = read("resnet20", "cifar10,fixup,cbsa,origin,bias", "").unwrap();
+        assert_eq!(one.config, other.config);
+        let NetworkConfig::ResNet(config) = one.config else { unreachable!() };
+        assert_eq!(config.fixup, Some(Fixup { bias: true }));
+    }
+
+    #[test]
+    fn an_unknown_word_shows_the_nearest() {
+        let text = message("resnet20", "cifar10,cbsa,fix_poolin");
+        assert!(text.contains("fix_poolin") && text.contains("nearest: fix_pooling"), "{text}");
+        assert!(message("resnet19", "cbsa").contains("resnet18"));
+    }
+
+    #[test]
+    fn contradictions_name_both_words() {
+        for (words, both) in [
+            ("cbas,bacs", ["cbas", "bacs"]),
+            ("cbas,lq,pact", ["lq", "pact"]),
+            ("cbas,xnor,lq", ["lq", "xnor"]),
+            ("cbas,group-norm,static-bn", ["group-norm", "static-bn"]),
+            ("cbas,cifar10,imagenet", ["imagenet", "cifar10"]),
+            ("cbas,bireal,block_skip", ["bireal", "block_skip"]),
+        ] {
+            let text = message("resnet20", words);
+            assert!(both.iter().all(|word| text.contains(&format!("{word:?}"))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_without_an_order_says_what_it_needs() {
+        assert!(message("resnet20", "cifar10,origin").contains("cbas, cbsa, cabs, bacs or bcas"));
+    }
+
+    #[test]
+    fn words_given_twice_and_words_without_effect_are_warnings() {
+        let explained = read("pytorch-resnet18", "preBN,real_skip,real_skip", "").unwrap();
+        assert_eq!(explained.warnings.len(), 2, "{:?}", explained.warnings);
+        assert!(explained.warnings.iter().any(|warning| warning.starts_with("preBN")));
+        assert!(explained.warnings.iter().any(|warning| warning.contains("more than once")));
+    }
+
+    #[test]
+    fn a_word_of_the_callers_own_is_a_closure() {
+        let registry = Registry::default().with("half", "half the width", |network| {
+            if let NetworkConfig::ResNet(config) = network {
+                config.width_alpha /= 2.0;
+            }
+        });
+        let qtool = QtoolOptions::parse("cifar10,cbas,half", "--width_alpha 0.5").unwrap();
+        let explained = registry.read("resnet20", &qtool).unwrap();
+        let NetworkConfig::ResNet(config) = &explained.config else { unreachable!() };
+        assert_eq!(config.width_alpha, 0.25);
+        assert!(explained.lines.contains(&"half: half the width".to_owned()));
+        assert!(message("resnet20", "cifar10,cbas,half").contains("half"));
+    }
+
+    #[test]
+    fn every_model_builds() {
+        for name in MODELS {
+            let (words, options) = match name {
+                "vgg_small" | "nin" => ("cifar10", ""),
+                "resnet34_" => ("cifar10,origin,cbas", "--width_alpha 0.02 --input_size 256"),
+                _ => ("imagenet,origin,cbas", "--width_alpha 0.0625 --input_size 64"),
+            };
+            let words = if name.starts_with("pytorch") { "imagenet" } else { words };
+            let config = read(name, words, options).unwrap().config;
+            assert!(
+                config.init(&Device::flex()).is_ok(),
+                "{name}: {:?}",
+                config.init(&Device::flex())
+            );
+        }
+    }
+}

@@ -62,6 +62,11 @@ impl QtoolOptions {
         self.repeated.iter().map(String::as_str)
     }
 
+    /// Names of all options, without their dashes.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.options.keys().map(String::as_str)
+    }
+
     /// Whether an option is given, with or without a value.
     pub fn has(&self, name: &str) -> bool {
         self.options.contains_key(name)

@@ -327,7 +327,8 @@ impl Quantizer {
         self.observer.start(false);
     }
 
-    /// Ends [`record`](Self::record): a sample of the inputs, at most 8192 per group. `None` where
+    /// Ends [`record`](Self::record): a sample of the inputs, normalised where the method does that, at most 8192
+    /// per group. `None` where
     /// there were none.
     pub fn recorded(&self) -> Option<Vec<f32>> {
         Some(self.observer.finish()?.values())

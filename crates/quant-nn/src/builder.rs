@@ -17,7 +17,7 @@ use crate::{
         norm::{Norm, NormKind},
     },
     network::{Piece, Scalar},
-    resnet::Quantization,
+    resnet::{PointReshape, Quantization},
 };
 
 /// A value of the network that is being built.
@@ -145,6 +145,31 @@ impl<'a> Builder<'a> {
         let piece = self.piece(name, layer);
         let size = (padded - conv.kernel) / conv.stride + 1;
         Ok(self.push(Op::Piece(piece), vec![x], conv.outputs, size))
+    }
+
+    /// In place of `conv`: space-to-depth of twice its stride, a 1x1 convolution to four times its channels, and
+    /// depth-to-space of 2. Padded where the size does not divide.
+    pub(crate) fn point_reshape(
+        &mut self,
+        x: Value,
+        name: &str,
+        conv: Conv,
+        reshape: PointReshape,
+    ) -> Result<Value, NetworkError> {
+        let side = 2 * conv.stride;
+        let rest = self.size(x) % side;
+        let x = if rest == 0 { x } else { self.op(x, Op::Pad((side - rest) / 2)) };
+        let squares = self.op(x, Op::SpaceToDepth(side));
+        let point = Conv {
+            groups: conv.groups,
+            quantized: conv.quantized,
+            ..Conv::new(4 * conv.outputs, 1, 1)
+        };
+        let mut y = self.conv(squares, &format!("{name}.conv"), point)?;
+        if reshape.norm_before_restore {
+            y = self.norm(y, &format!("{name}.bn"))?;
+        }
+        Ok(self.op(y, Op::DepthToSpace(2)))
     }
 
     /// Flattens, then a linear layer with a bias.

@@ -8,7 +8,7 @@ use crate::{
     error::NetworkError,
     graph::Op,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::{Network, NetworkConfig},
+    network::{Network, NetworkConfig, check_classes},
     resnet::{Order, PointReshape, Quantization},
 };
 
@@ -115,11 +115,9 @@ fn scaled(channels: usize, alpha: f64) -> usize {
 
 /// Checks what both configurations have in common.
 fn check(classes: usize, alpha: f64, quantization: &Quantization) -> Result<(), NetworkError> {
+    check_classes(classes)?;
     let field =
         |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
-    if classes == 0 {
-        return field("classes", "0".into(), "at least 1");
-    }
     if !alpha.is_finite() || scaled(16, alpha) == 0 || alpha > 64.0 {
         return field("width_alpha", alpha.to_string(), "1/16 to 64");
     }
@@ -290,7 +288,7 @@ impl MobileNetV1Config {
             x = match (letter, skip) {
                 ('c', _) => match self.point_reshape.filter(|_| number == 1) {
                     Some(reshape) if !(reshape.keep_downsample && conv.stride != 1) => {
-                        reshaped(b, x, &conv_name, conv, reshape)?
+                        b.point_reshape(x, &conv_name, conv, reshape)?
                     }
                     _ => b.conv(x, &conv_name, conv)?,
                 },
@@ -302,26 +300,6 @@ impl MobileNetV1Config {
         }
         Ok(x)
     }
-}
-
-/// A depthwise convolution as point-wise-and-reshape.
-fn reshaped(
-    b: &mut Builder<'_>,
-    x: Value,
-    name: &str,
-    conv: Conv,
-    reshape: PointReshape,
-) -> Result<Value, NetworkError> {
-    let side = 2 * conv.stride;
-    let rest = b.size(x) % side;
-    let x = if rest == 0 { x } else { b.op(x, Op::Pad((side - rest) / 2)) };
-    let squares = b.op(x, Op::SpaceToDepth(side));
-    let point = Conv { groups: conv.groups, ..Conv::new(4 * conv.outputs, 1, 1) };
-    let mut y = b.conv(squares, &format!("{name}.conv"), point)?;
-    if reshape.norm_before_restore {
-        y = b.norm(y, &format!("{name}.bn"))?;
-    }
-    Ok(b.op(y, Op::DepthToSpace(2)))
 }
 
 /// Expansion, channels, blocks, stride of the stages.

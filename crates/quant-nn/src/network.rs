@@ -49,6 +49,15 @@ macro_rules! each_config {
     };
 }
 
+/// A network has at least one class.
+pub(crate) fn check_classes(classes: usize) -> Result<(), NetworkError> {
+    let (field, accepted) = ("classes", "at least 1");
+    match classes {
+        0 => Err(NetworkError::Field { field, value: "0".into(), accepted }),
+        _ => Ok(()),
+    }
+}
+
 impl From<ResNetConfig> for NetworkConfig {
     fn from(config: ResNetConfig) -> Self {
         NetworkConfig::ResNet(config)

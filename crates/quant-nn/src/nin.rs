@@ -8,7 +8,7 @@ use crate::{
     error::NetworkError,
     graph::Op,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::{Network, NetworkConfig},
+    network::{Network, NetworkConfig, check_classes},
     resnet::Quantization,
 };
 
@@ -59,10 +59,7 @@ impl NinConfig {
     /// # Errors
     /// [`NetworkError::Field`] naming the field, and the quantizers' own errors.
     pub fn validate(&self) -> Result<(), NetworkError> {
-        if self.classes == 0 {
-            let (field, accepted) = ("classes", "at least 1");
-            return Err(NetworkError::Field { field, value: "0".into(), accepted });
-        }
+        check_classes(self.classes)?;
         self.quantization.validate()
     }
 

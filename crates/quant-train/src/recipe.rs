@@ -274,6 +274,17 @@ impl Recipe {
             value: "none".into(),
             accepted,
         };
+        let typed = model.depth.is_some() || model.stem.is_some() || model.zero_init_residual;
+        let typed = typed || model.width_alpha != 1.0 || model.downsample != Default::default();
+        let described = model.keywords.is_some() || model.options.is_some();
+        if typed && model.name.is_some() || described && model.name.is_none() {
+            return Err(TrainError::Field {
+                field: "model".into(),
+                value: format!("{:?} and fields of the other kind", model.name),
+                accepted: "either depth, stem, width_alpha, downsample and zero_init_residual, or name, \
+                           keywords and options",
+            });
+        }
         if let Some(name) = &model.name {
             let words = model.keywords.as_deref().unwrap_or_default();
             let options = model.options.as_deref().unwrap_or_default();
@@ -282,6 +293,13 @@ impl Recipe {
             let mut config = quant_nn::keywords::network(name, &qtool)?;
             config.set_data(classes, size);
             let said = config.quantization().clone();
+            if said.activation.is_some() || said.weight.is_some() || said.output.is_some() {
+                return Err(TrainError::Field {
+                    field: "model.options".into(),
+                    value: options.to_owned(),
+                    accepted: "no quantizers: they belong to a phase, in [phase.quantization]",
+                });
+            }
             *config.quantization_mut() = Quantization {
                 first_last: quantization.first_last || said.first_last,
                 real_downsample: quantization.real_downsample || said.real_downsample,

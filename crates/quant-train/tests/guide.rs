@@ -38,3 +38,28 @@ fn every_recipe_of_the_guide_makes_a_network() {
         assert!(network.is_ok(), "{:?}\n{block}", network.err());
     }
 }
+
+/// A network is described in one way; the other's fields are refused, not passed over.
+#[test]
+fn a_network_described_in_two_ways_is_refused() {
+    let typed = "depth = \"resnet18\"\n    stem = \"imagenet\"";
+    for (model, field) in [
+        (format!("{typed}\n    name = \"resnet18\""), "either depth"),
+        (format!("{typed}\n    keywords = \"cbsa\""), "either depth"),
+        (
+            "name = \"resnet20\"\n    keywords = \"cbsa\"\n    width_alpha = 0.5".into(),
+            "either depth",
+        ),
+        ("name = \"resnet20\"\n    keywords = \"cbsa,fixx\"".into(), "nearest: fix"),
+        (
+            "name = \"resnet20\"\n    keywords = \"cbsa,dorefa\"\n    \
+             options = \"--wt_bit 2 --wt_enable\""
+                .into(),
+            "phase.quantization",
+        ),
+    ] {
+        let recipe = Recipe::parse(&REST.replace(typed, &model), Path::new("guide.toml"));
+        let text = recipe.unwrap_err().to_string();
+        assert!(text.contains(field), "{text}");
+    }
+}

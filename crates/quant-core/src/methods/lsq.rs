@@ -133,9 +133,7 @@ impl Parameters for Lsq {
         samples: &GroupSamples,
         calibration: Calibration,
     ) -> Vec<(&'static str, Vec<f32>)> {
-        let (unit, steps) = (self.operation.unit(), self.operation.positive_steps());
-        let clip = samples.clipping_value(calibration, &unit, steps);
-        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
+        self.operation.calibrated(samples, calibration)
     }
 
     fn calibrates(&self) -> bool {

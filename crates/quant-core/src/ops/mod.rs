@@ -9,6 +9,7 @@ use burn::{
 };
 
 use crate::{
+    calibrate::{Calibration, GroupSamples},
     codes::Affine,
     config::{QuantizerConfig, Range},
     gradient::Estimator,
@@ -124,6 +125,9 @@ fn estimated_by<const D: usize>(
     slope: Tensor<D>,
     scaled: bool,
 ) -> Tensor<D> {
+    if !x.device().is_autodiff() {
+        return value;
+    }
     Tensor::from_dispatch(<Dispatch as QuantOps>::estimated_tracked(
         value.detach().into_dispatch(),
         x.into_dispatch(),
@@ -140,6 +144,9 @@ pub(crate) fn clamped<const D: usize>(
     lowest: f32,
     highest: f32,
 ) -> Tensor<D> {
+    if !x.device().is_autodiff() {
+        return f(x).clamp(lowest, highest);
+    }
     let fixed = f(x.clone()).detach();
     let below = fixed.clone().lower_equal_elem(lowest);
     let outside = below.bool_or(fixed.clone().greater_equal_elem(highest));
@@ -305,6 +312,16 @@ impl ClipQuantize {
             Range::Unsigned => self.steps,
             Range::Signed => self.steps / 2.0,
         }
+    }
+
+    /// The initial clipping value for samples; none where they do not say.
+    pub(crate) fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let clip = samples.clipping_value(calibration, &self.unit(), self.positive_steps());
+        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
     }
 
     /// A code's value: (m·code/n - z)·s.

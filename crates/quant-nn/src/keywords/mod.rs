@@ -18,7 +18,7 @@ use crate::{
 
 mod table;
 
-use table::{IGNORED, QUANTIZERS};
+use table::{IGNORED, OPTIONS, QUANTIZER_OPTIONS, QUANTIZERS};
 pub use table::{WORDS, Word, table};
 
 /// A word that a caller has registered.
@@ -149,6 +149,7 @@ impl Registry {
         let mut config = model(model_name)?;
         let words: Vec<&str> = qtool.keywords().collect();
         words.iter().try_for_each(|word| self.known(word))?;
+        qtool.names().try_for_each(known_option)?;
         contradictions(&words)?;
         let (mut lines, mut warnings) = (Vec::new(), Vec::new());
         for entry in WORDS.iter().filter(|entry| words.contains(&entry.word)) {
@@ -187,13 +188,30 @@ impl Registry {
         if all.contains(&word) {
             return Ok(());
         }
-        let mut near: Vec<(usize, &str)> =
-            all.into_iter().map(|known| (strsim::levenshtein(word, known), known)).collect();
-        near.sort_unstable();
-        let near: Vec<&str> = near.into_iter().take(3).map(|(_, known)| known).collect();
-        let reason = format!("no such keyword; the nearest: {}", near.join(", "));
-        Err(NetworkError::Keyword { word: word.to_owned(), reason })
+        Err(unknown(word, "keyword", &all))
     }
+}
+
+fn known_option(name: &str) -> Result<(), NetworkError> {
+    let field = ["fm_", "wt_", "ot_"].iter().find_map(|tag| name.strip_prefix(tag));
+    if OPTIONS.contains(&name) || field.is_some_and(|field| QUANTIZER_OPTIONS.contains(&field)) {
+        return Ok(());
+    }
+    let prefix = &name[..field.map_or(0, |field| name.len() - field.len())];
+    let fields = QUANTIZER_OPTIONS.iter().map(|field| format!("{prefix}{field}"));
+    let all: Vec<String> =
+        OPTIONS.iter().map(|option| (*option).to_owned()).chain(fields).collect();
+    Err(unknown(name, "option", &all.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+/// The error for a word that is not among the known ones, with the nearest of them.
+fn unknown(word: &str, what: &str, known: &[&str]) -> NetworkError {
+    let mut near: Vec<(usize, &str)> =
+        known.iter().map(|known| (strsim::levenshtein(word, known), *known)).collect();
+    near.sort_unstable();
+    let near: Vec<&str> = near.into_iter().take(3).map(|(_, known)| known).collect();
+    let reason = format!("no such {what}; the nearest: {}", near.join(", "));
+    NetworkError::Keyword { word: word.to_owned(), reason }
 }
 
 fn kind(word: &str) -> Option<&'static str> {
@@ -229,6 +247,11 @@ fn options(net: &mut NetworkConfig, qtool: &QtoolOptions) -> Result<(), NetworkE
     let size: Option<usize> = qtool.get("input_size")?;
     let alpha: Option<f64> = qtool.get("width_alpha")?;
     let branches: Option<usize> = qtool.get("base")?;
+    let blocks: Option<f64> = qtool.get("block_alpha")?;
+    if blocks.is_some_and(|alpha| alpha != 1.0) {
+        let reason = "only 1: what another value does is described nowhere".to_owned();
+        return Err(NetworkError::Keyword { word: "block_alpha".to_owned(), reason });
+    }
     let set = |field: &mut usize, value: Option<usize>| *field = value.unwrap_or(*field);
     match net {
         NetworkConfig::ResNet(c) => {
@@ -325,6 +348,10 @@ mod tests {
         let text = message("resnet20", "cifar10,cbsa,fix_poolin");
         assert!(text.contains("fix_poolin") && text.contains("nearest: fix_pooling"), "{text}");
         assert!(message("resnet19", "cbsa").contains("resnet18"));
+        for (option, nearest) in [("--width_alhpa 0.5", "width_alpha"), ("--wt_bits 2", "wt_bit")] {
+            let text = read("resnet20", "cifar10,cbsa", option).unwrap_err().to_string();
+            assert!(text.contains(&format!("nearest: {nearest}")), "{text}");
+        }
     }
 
     #[test]

@@ -246,7 +246,7 @@ fn half(
         y = match letter {
             'c' => {
                 let y = match part.reshape {
-                    Some(reshape) => point_reshape(b, y, &name("conv"), part.conv, reshape)?,
+                    Some(reshape) => b.point_reshape(y, &name("conv"), part.conv, reshape)?,
                     None => b.conv(y, &name("conv"), part.conv)?,
                 };
                 if let Some(deviation) = part.deviation {
@@ -265,25 +265,6 @@ fn half(
         };
     }
     Ok(y)
-}
-
-/// Space-to-depth, a 1x1 convolution to four times the channels, and depth-to-space.
-fn point_reshape(
-    b: &mut Builder<'_>,
-    x: Value,
-    name: &str,
-    conv: Conv,
-    reshape: PointReshape,
-) -> Result<Value, NetworkError> {
-    let side = 2 * conv.stride;
-    let rest = b.size(x) % side;
-    let x = if rest == 0 { x } else { b.op(x, Op::Pad((side - rest) / 2)) };
-    let squares = b.op(x, Op::SpaceToDepth(side));
-    let mut y = b.conv(squares, &format!("{name}.conv"), Conv::new(4 * conv.outputs, 1, 1))?;
-    if reshape.norm_before_restore {
-        y = b.norm(y, &format!("{name}.bn"))?;
-    }
-    Ok(b.op(y, Op::DepthToSpace(2)))
 }
 
 /// Lossless downsampling in front of a block.

@@ -8,7 +8,7 @@ use super::build;
 use crate::{
     error::NetworkError,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::Network,
+    network::{Network, check_classes},
 };
 
 /// How many blocks of which kind.
@@ -422,9 +422,7 @@ impl ResNetConfig {
     pub fn validate(&self) -> Result<(), NetworkError> {
         let field =
             |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
-        if self.classes == 0 {
-            return field("classes", "0".into(), "at least 1");
-        }
+        check_classes(self.classes)?;
         if self.input_size < self.smallest_input() {
             let accepted = "large enough to leave a pixel after all strides: 4 (cifar stem) or 32";
             return field("input_size", self.input_size.to_string(), accepted);

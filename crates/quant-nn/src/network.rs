@@ -1,5 +1,7 @@
 //! [`Network`]: any of the structures, as pieces with PyTorch's names and a graph that wires them.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::{
     module::{Module, Param},
     tensor::{Device, Tensor},
@@ -14,7 +16,7 @@ use crate::{
     mobilenet::{MobileNetV1Config, MobileNetV2Config},
     nin::NinConfig,
     resnet::{Quantization, ResNetConfig},
-    state::{PytorchNames, is_running},
+    state::{PytorchNames, StateDict, is_running},
     vgg_small::VggSmallConfig,
     visit::{Layer, LayerMut, QuantizedModule, Visited},
 };
@@ -72,6 +74,23 @@ impl NetworkConfig {
     /// quantizers' errors.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
         each_config!(self, config => config.init(device))
+    }
+
+    /// The same, with weights that are a function of `seed`, of the configuration and of the device's kind.
+    ///
+    /// A device's random generator belongs to the whole process. Networks that are made so wait for each
+    /// other; whoever else draws from it meanwhile changes the weights.
+    ///
+    /// # Errors
+    /// Those of [`init`](Self::init).
+    pub fn init_seeded(&self, seed: u64, device: &Device) -> Result<Network, NetworkError> {
+        static DRAWING: Mutex<()> = Mutex::new(());
+        let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+        device.seed(seed);
+        let network = self.init(device)?;
+        // Parameters are drawn on first use: now, right behind the seed.
+        StateDict::of(&network);
+        Ok(network)
     }
 
     /// Checks the fields that types leave open. [`init`](Self::init) calls it.
@@ -344,5 +363,32 @@ impl PytorchNames for Network {
             (Some(name), Some(rest)) => format!("{name}.{rest}"),
             _ => path.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resnet::{Depth, Stem};
+
+    #[test]
+    fn a_seed_gives_the_same_weights_whatever_other_threads_draw_behind_theirs() {
+        let draw = |seed| {
+            let config: NetworkConfig = ResNetConfig {
+                width_alpha: 0.05,
+                ..ResNetConfig::new(Depth::Resnet18, Stem::Imagenet, 3, 32)
+            }
+            .into();
+            let network = config.init_seeded(seed, &Device::flex()).unwrap();
+            StateDict::of(&network).to_bytes().unwrap()
+        };
+        let expected = draw(5);
+        assert_ne!(expected, draw(6));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..12).map(|_| scope.spawn(|| draw(5))).collect();
+            for thread in threads {
+                assert!(thread.join().unwrap() == expected, "the weights differ");
+            }
+        });
     }
 }

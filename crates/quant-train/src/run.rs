@@ -284,12 +284,9 @@ impl Run {
         phase: &Phase,
         classes: usize,
     ) -> Result<Network, TrainError> {
-        let device = self.options.device.clone();
-        device.seed(self.recipe.seed.wrapping_add(index as u64));
-        let network = self.recipe.network(phase, classes)?.init(&device.autodiff())?;
-        // Parameters are drawn on first use: now, right behind the seed.
-        StateDict::of(&network);
-        Ok(network)
+        let seed = self.recipe.seed.wrapping_add(index as u64);
+        let config = self.recipe.network(phase, classes)?;
+        Ok(config.init_seeded(seed, &self.options.device.clone().autodiff())?)
     }
 
     /// Weights from a file or from the phase before, then clipping values from data.

@@ -376,7 +376,7 @@ mod tests {
         let draw = |seed| {
             let config: NetworkConfig = ResNetConfig {
                 width_alpha: 0.05,
-                ..ResNetConfig::new(Depth::Resnet18, Stem::Imagenet, 3, 32)
+                ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
             }
             .into();
             let network = config.init_seeded(seed, &Device::flex()).unwrap();

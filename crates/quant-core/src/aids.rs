@@ -1,20 +1,12 @@
 //! What helps training along, whatever the method: proximal quantization, a loss on the quantization
-//! error, probes, a change of the number of levels.
+//! error, probes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::{
-    module::ParamId,
-    tensor::{Device, Tensor, TensorData},
-};
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    config::{Levels, Method, QuantizerConfig, Role},
-    error::QuantizerError,
-    methods::{Parameters, host},
-    quantizer::{MethodModule, Quantizer, each_method},
-};
+use crate::quantizer::Quantizer;
 
 /// A loss on the difference between x and its quantized value y, means over the elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,30 +42,6 @@ pub struct Probe {
     pub layer: String,
     /// `before-quant`, `after-quant`, and the quantizer's parameters and running values by name.
     pub tensors: Vec<(String, TensorData)>,
-}
-
-/// A number of levels that changed while training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LevelChange {
-    /// Name of the layer.
-    pub layer: String,
-    /// Levels before.
-    pub from: usize,
-    /// Levels after.
-    pub to: usize,
-    /// The parameters that were rescaled: their momentum is of another scale now and should be reset.
-    pub rescaled: Vec<Rescaled>,
-}
-
-/// A parameter that was multiplied by a factor.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rescaled {
-    /// Its name.
-    pub name: &'static str,
-    /// Its identity, for optimizers.
-    pub id: ParamId,
-    /// The factor.
-    pub factor: f32,
 }
 
 /// The state of the aids. Clones share it, because `forward` borrows the quantizer immutably.
@@ -180,59 +148,5 @@ impl Quantizer {
         let tensors = seen.into_iter().chain(learned).chain(running);
         let tensors = tensors.map(|(name, data)| (name.to_owned(), data)).collect();
         Some(Probe { layer: self.name().to_owned(), tensors })
-    }
-
-    /// Goes on with another number of levels: progressive quantization. Clipping values are multiplied by
-    /// (new - 1)/(old - 1), which keeps their step size; step sizes stay, and so does APoT's clipping value,
-    /// whose levels are not evenly spaced. All else that is learned stays.
-    ///
-    /// # Errors
-    /// [`QuantizerError::LevelChange`] for methods whose number of parameters depends on the levels, and
-    /// where the configuration would not be valid.
-    pub fn set_levels(&mut self, levels: Levels) -> Result<LevelChange, QuantizerError> {
-        let (from, to) = (self.config.levels, levels);
-        let refused = |reason: String| QuantizerError::LevelChange {
-            layer: self.site.name.clone(),
-            method: self.config.method,
-            from: from.count(),
-            to: to.count(),
-            reason,
-        };
-        let config = QuantizerConfig { levels, ..self.config.clone() };
-        let changed = config.validate(&self.site.name);
-        changed.map_err(|error| refused(error.to_string()))?;
-        let ratio = to.steps() / from.steps();
-        let factor = match (config.method, config.role) {
-            (Method::Lsq | Method::Pact, _) | (Method::N2uq, Role::Weight) => ratio,
-            (Method::LsqStep | Method::LsqPlus | Method::Dorefa | Method::Apot, _) => 1.0,
-            (Method::Xnor | Method::Fatnn | Method::LqNets | Method::Ttq | Method::N2uq, _) => {
-                return Err(refused("its parameters belong to its levels; start anew".into()));
-            }
-        };
-        let kept: Vec<_> = self.learned().into_iter().map(|l| (l.name, l.value.clone())).collect();
-        let device = kept.first().map_or_else(Device::default, |(_, param)| param.val().device());
-        let mut rescaled = Vec::new();
-        self.method = MethodModule::new(&config, &self.site, self.grouping, &device);
-        self.config = config;
-        let fresh = each_method!(&mut self.method, method => method.parameters_mut());
-        for ((name, fresh), (_, old)) in fresh.into_iter().zip(kept) {
-            let id = old.id;
-            *fresh = old;
-            if name == "clip_val" && factor != 1.0 {
-                rescaled.push(Rescaled { name, id, factor });
-            }
-        }
-        for Rescaled { name, factor, .. } in &rescaled {
-            let values =
-                self.learned().into_iter().find(|l| l.name == *name).map(|l| host(l.value));
-            let values = values.unwrap_or_default().into_iter().map(|value| value * factor);
-            self.set_learned(name, &values.collect::<Vec<f32>>());
-        }
-        Ok(LevelChange {
-            layer: self.site.name.clone(),
-            from: from.count(),
-            to: to.count(),
-            rescaled,
-        })
     }
 }

@@ -61,6 +61,7 @@
 mod aids;
 pub mod calibrate;
 pub mod capability;
+pub mod change;
 pub mod codes;
 pub mod config;
 pub mod error;
@@ -74,8 +75,9 @@ pub mod reparameterize;
 pub mod site;
 mod staircase;
 
-pub use aids::{LevelChange, Probe, QuantizationLoss, Rescaled};
+pub use aids::{Probe, QuantizationLoss};
 pub use calibrate::{Calibration, CalibrationInfo, Percentile};
+pub use change::{QuantizerChange, Rescaled};
 pub use codes::{Affine, Codes, Decoding, Table};
 pub use config::{
     Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale,

@@ -48,7 +48,11 @@ pub struct Quantizer {
     #[module(skip)]
     pub(crate) grouping: Grouping,
     #[module(skip)]
-    fallback: Option<GroupFallback>,
+    pub(crate) fallback: Option<GroupFallback>,
+    #[module(skip)]
+    pub(crate) enabled: bool,
+    #[module(skip)]
+    pub(crate) changed: bool,
     #[module(skip)]
     observer: Observer,
     #[module(skip)]
@@ -178,6 +182,8 @@ impl Quantizer {
             site: site.clone(),
             grouping,
             fallback,
+            enabled: true,
+            changed: false,
             observer: Observer::default(),
             aids: Aids::default(),
         })
@@ -200,14 +206,16 @@ impl Quantizer {
 
     /// Quantizes `x`, of any shape the [`Site`] describes. Differentiable in `x` and in the learned
     /// parameters, as the method's page says. While it [observes](Self::observe) or
-    /// [warms up](Self::warm_up), `x` passes through unchanged.
+    /// [warms up](Self::warm_up), and while it is not [enabled](Self::set_enabled), `x` passes through
+    /// unchanged.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         if x.shape().num_elements() == 0 {
             return x;
         }
         let training = self.training.is_enabled() && x.device().is_autodiff();
         let presented = || each_method!(&self.method, method => method.presented(x.clone()));
-        if self.observer.passes(&x, presented, self.grouping, training) {
+        // Statistics settle even while it does not quantize.
+        if self.observer.passes(&x, presented, self.grouping, training) || !self.enabled {
             return x;
         }
         each_method!(&self.method, method => {

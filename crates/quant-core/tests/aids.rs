@@ -233,6 +233,46 @@ fn methods_whose_parameters_belong_to_their_levels_keep_them() {
     }
 }
 
+/// What fits is kept, one value is repeated for several groups, the rest starts anew; and a parameter with
+/// a new identity has the old value.
+#[test]
+fn a_reconfigured_quantizer_keeps_what_fits() {
+    let device = Device::flex().autodiff();
+    let of = |method, granularity| QuantizerConfig {
+        granularity,
+        ..config(method, Role::Activation, 16)
+    };
+    let mut quantizer = make(&of(Method::Lsq, Granularity::PerTensor), SHAPE, &device);
+    quantizer.set_learned("clip_val", &[0.75]);
+    let wider = of(Method::Lsq, Granularity::PerChannel);
+    assert_eq!(quantizer.reconfigure(&wider, false).unwrap().fresh, ["clip_val"]);
+    assert_eq!(quantizer.learned_values("clip_val").unwrap(), vec![0.75; SHAPE[1]]);
+    let change = quantizer.reconfigure(&of(Method::Pact, Granularity::PerChannel), true).unwrap();
+    assert!(change.fresh.is_empty() && change.rescaled.is_empty());
+    let before = quantizer.learned()[0].value.id;
+    quantizer.renew("clip_val");
+    assert_ne!(quantizer.learned()[0].value.id, before);
+    assert!(quantizer.learned()[0].value.val().is_require_grad());
+    assert_eq!(quantizer.learned_values("clip_val").unwrap(), vec![0.75; SHAPE[1]]);
+    // A refusal changes nothing.
+    let groups = of(Method::Lsq, Granularity::Groups(SHAPE[1] + 1));
+    assert!(quantizer.reconfigure(&groups, true).is_err());
+    assert_eq!(quantizer.config().method, Method::Pact);
+}
+
+#[test]
+fn a_disabled_quantizer_passes_everything() {
+    let device = Device::flex();
+    let mut quantizer = make(&config(Method::Lsq, Role::Activation, 4), SHAPE, &device);
+    let x = || tensor(&wave(), SHAPE, &device);
+    assert!(!quantizer.is_changed());
+    quantizer.set_enabled(false);
+    assert_eq!(host(quantizer.forward(x())), wave());
+    quantizer.set_enabled(true);
+    assert_ne!(host(quantizer.forward(x())), wave());
+    assert!(quantizer.is_changed());
+}
+
 #[derive(Module, Debug)]
 struct Stock {
     conv: Conv2d,

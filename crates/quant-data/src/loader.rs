@@ -68,6 +68,11 @@ impl Loader {
         }
     }
 
+    /// How it works.
+    pub fn config(&self) -> &LoaderConfig {
+        &self.config
+    }
+
     /// The data set.
     pub fn dataset(&self) -> &dyn Dataset {
         self.dataset.as_ref()

@@ -1,6 +1,11 @@
 //! Random numbers that are a function of what they are for: the same on every machine, with any
 //! number of threads.
 
+use std::convert::Infallible;
+
+use rand::TryRng;
+use rand_distr::{Beta, Distribution, StandardNormal};
+
 /// SplitMix64 (Steele, Lea and Flood 2014): one addition and a hash for each number.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -40,11 +45,41 @@ impl Random {
         self.uniform(0.0, 1.0) < probability
     }
 
+    /// A standard normal number.
+    pub fn normal(&mut self) -> f64 {
+        StandardNormal.sample(self)
+    }
+
+    /// A number of the symmetric beta distribution Beta(alpha, alpha); 1 where alpha is not above 0.
+    pub fn beta(&mut self, alpha: f64) -> f64 {
+        Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(self))
+    }
+
     /// Puts the items in random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
+    }
+}
+
+/// For the distributions of `rand_distr`.
+impl TryRng for Random {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok((self.next_u64() >> 32) as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.next_u64())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
     }
 }
 
@@ -68,5 +103,25 @@ mod tests {
             counts[random.below(10)] += 1;
         }
         assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn normal_and_beta_numbers_have_their_moments() {
+        let mut random = Random::new(&[3]);
+        let moments = |draw: &mut dyn FnMut() -> f64| {
+            let drawn: Vec<f64> = (0..20_000).map(|_| draw()).collect();
+            let mean = drawn.iter().sum::<f64>() / 20_000.0;
+            (mean, drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 20_000.0)
+        };
+        let (mean, variance) = moments(&mut || random.normal());
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.04, "{mean} {variance}");
+        // Beta(a, a): mean 1/2, variance 1/(4·(2a + 1)).
+        for alpha in [0.2, 0.7, 2.0] {
+            let (mean, variance) = moments(&mut || random.beta(alpha));
+            let expected = 0.25 / (2.0 * alpha + 1.0);
+            assert!((mean - 0.5).abs() < 0.02, "{alpha}: {mean}");
+            assert!((variance - expected).abs() < 0.05 * expected, "{alpha}: {variance}");
+        }
+        assert_eq!(random.beta(0.0), 1.0);
     }
 }

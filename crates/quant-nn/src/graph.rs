@@ -76,11 +76,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Computes the last node. `piece` applies a piece.
+    /// Computes the last node. `piece` applies a piece, `seen` is shown every value with its node's index.
     pub(crate) fn run(
         &self,
         x: Tensor<4>,
         piece: impl Fn(&Op, Tensor<4>) -> Tensor<4>,
+        mut seen: impl FnMut(usize, &Tensor<4>),
     ) -> Tensor<4> {
         let mut last_use = vec![0; self.nodes.len()];
         for (index, node) in self.nodes.iter().enumerate() {
@@ -98,7 +99,11 @@ impl Graph {
                     false => values[*input].clone(),
                 })
                 .collect();
-            values.push(node.op.apply(inputs, &mut x, &piece));
+            let value = node.op.apply(inputs, &mut x, &piece);
+            if let Some(value) = &value {
+                seen(index, value);
+            }
+            values.push(value);
         }
         values.pop().flatten().unwrap_or_else(|| unreachable!("a graph ends with its scores"))
     }

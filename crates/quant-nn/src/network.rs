@@ -267,7 +267,40 @@ impl Network {
     /// - `x`: `[batch, 3, height, width]`, normalised
     /// - output: `[batch, classes]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        self.graph.run(x, |op, x| self.apply(op, x)).flatten(1, 3)
+        self.graph.run(x, |op, x| self.apply(op, x), |_, _| {}).flatten(1, 3)
+    }
+
+    /// Class scores as of [`forward`](Self::forward), and the last value of each block in the order of
+    /// [`blocks`](Self::blocks), `[batch, channels, height, width]`.
+    pub fn forward_blocks(&self, x: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
+        let ends = self.block_ends();
+        let mut outputs = Vec::with_capacity(ends.len());
+        let scores = self.graph.run(
+            x,
+            |op, x| self.apply(op, x),
+            |index, value| {
+                if ends.contains(&index) {
+                    outputs.push(value.clone());
+                }
+            },
+        );
+        (scores.flatten(1, 3), outputs)
+    }
+
+    /// Indices of the nodes that end blocks.
+    pub(crate) fn block_ends(&self) -> Vec<usize> {
+        let nodes = &self.graph.nodes;
+        let ends = (0..nodes.len()).filter(|index| {
+            let (node, next) = (&nodes[*index], nodes.get(index + 1));
+            !node.block.is_empty() && next.is_none_or(|next| next.block != node.block)
+        });
+        ends.collect()
+    }
+
+    /// Channels and side of the last value of each block.
+    pub fn block_shapes(&self) -> Vec<(usize, usize)> {
+        let nodes = self.block_ends().into_iter().map(|index| &self.graph.nodes[index]);
+        nodes.map(|node| (node.channels, node.size)).collect()
     }
 
     fn apply(&self, op: &Op, x: Tensor<4>) -> Tensor<4> {

@@ -67,7 +67,8 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
         };
         let bits = |role| {
             let quantizers = visited.layer.quantizers();
-            let found = quantizers.iter().find(|(other, _)| *other == role);
+            let mut enabled = quantizers.iter().filter(|(_, quantizer)| quantizer.is_enabled());
+            let found = enabled.find(|(other, _)| *other == role);
             found.map_or(32, |(_, quantizer)| quantizer.config().levels.bits())
         };
         let (activation_bits, weight_bits) = (bits(Role::Activation), bits(Role::Weight));

@@ -2,7 +2,8 @@
 //! stopped.
 //!
 //! A checkpoint is a folder `step-<n>` with the network under PyTorch's names (`model.safetensors`),
-//! the same with parameter identities (`network.bpk`), the optimizer's state, and `progress.json`.
+//! the same with parameter identities (`network.bpk`), the moving average where there is one
+//! (`average.bpk`), the optimizer's state, and `progress.json`.
 //! It appears complete or not at all; the two newest are kept.
 
 use std::{
@@ -10,11 +11,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::{module::Module, store::ModuleRecord, tensor::Bytes};
-use quant_nn::{Network, NetworkConfig, StateDict};
+use burn::{
+    module::Module,
+    store::ModuleRecord,
+    tensor::{Bytes, Device},
+};
+use quant_core::{QuantizerConfig, Role};
+use quant_nn::{Network, NetworkConfig, QuantizedModule, StateDict};
 use serde::{Deserialize, Serialize};
 
-use crate::{error::TrainError, evaluate::Score, files, optimizer::Optimizers, recipe::Phase};
+use crate::{
+    average::Average, error::TrainError, evaluate::Score, files, optimizer::Optimizers,
+    phase::Phase, trainer::TrainState,
+};
 
 /// Where a phase stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +36,10 @@ pub struct Progress {
     pub batch: usize,
     /// Optimizer steps of the phase.
     pub step: usize,
+    /// Batches of the phase that were trained on.
+    pub calls: usize,
+    /// Policies that were applied, in that order, by their index in the recipe.
+    pub policies: Vec<usize>,
     /// Sums over the epoch so far.
     pub sums: EpochSums,
     /// The best score so far, and its epoch.
@@ -54,7 +67,7 @@ struct Header {
     optimizer_groups: usize,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The newest and the one before.
 const KEPT: usize = 2;
@@ -63,18 +76,16 @@ const KEPT: usize = 2;
 ///
 /// # Errors
 /// [`TrainError::Io`]; earlier checkpoints are then untouched.
-pub fn save(
-    folder: &Path,
-    recipe: &Phase,
-    network: &Network,
-    optimizers: &Optimizers,
-    progress: &Progress,
-) -> Result<(), TrainError> {
+pub fn save(folder: &Path, recipe: &Phase, state: &TrainState) -> Result<(), TrainError> {
+    let TrainState { network, optimizers, progress, average } = state;
     let path = folder.join(format!("step-{:09}", progress.step));
     let fail = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
     // A snapshot: it brings running statistics up to date.
     let snapshot = network.valid();
-    let record = snapshot.clone().into_record().into_bytes();
+    let record = |network: &Network| {
+        let bytes = network.clone().into_record().into_bytes();
+        bytes.map(|bytes| bytes.to_vec()).map_err(|error| fail(error.to_string()))
+    };
     let groups = optimizers.to_bytes().map_err(fail)?;
     let header = Header {
         version: VERSION,
@@ -87,9 +98,12 @@ pub fn save(
     let names: Vec<String> = (0..groups.len()).map(optimizer_file).collect();
     let mut contents = vec![
         ("model.safetensors", state_bytes(&snapshot)?),
-        ("network.bpk", record.map_err(|error| fail(error.to_string()))?.to_vec()),
+        ("network.bpk", record(&snapshot)?),
         ("progress.json", header),
     ];
+    if let Some(average) = average {
+        contents.push(("average.bpk", record(&average.network)?));
+    }
     contents.extend(names.iter().map(String::as_str).zip(groups));
     files::write_folder(&path, &contents)?;
     for (_, old) in list(folder)?.into_iter().rev().skip(KEPT) {
@@ -102,15 +116,60 @@ fn optimizer_file(group: usize) -> String {
     format!("optimizer-{group}.bpk")
 }
 
+/// What a network's file says beside its state.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    quant_train: String,
+    network: NetworkConfig,
+    /// Quantizers that policies have changed: layer, role, configuration, and whether it quantizes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changed: Vec<(String, Role, QuantizerConfig, bool)>,
+}
+
 /// The state of a network with its configuration, as the bytes of a safetensors file.
 ///
 /// # Errors
 /// Those of the format.
 pub fn state_bytes(network: &Network) -> Result<Vec<u8>, TrainError> {
     // One entry: the format keeps several in no fixed order, and equal networks should be equal files.
-    let version = env!("CARGO_PKG_VERSION");
-    let config = serde_json::json!({ "quant_train": version, "network": network.config() });
-    Ok(StateDict::of(network).with_metadata("config", config.to_string()).to_bytes()?)
+    let changed = network.quantizers().into_iter().filter(|(.., quantizer)| quantizer.is_changed());
+    let changed =
+        changed.map(|(name, role, q)| (name, role, q.config().clone(), q.is_enabled())).collect();
+    let description = Description {
+        quant_train: env!("CARGO_PKG_VERSION").to_owned(),
+        network: network.config().clone(),
+        changed,
+    };
+    let text = serde_json::to_string(&description).unwrap_or_default();
+    Ok(StateDict::of(network).with_metadata("config", text).to_bytes()?)
+}
+
+/// Makes the network that a file of [`state_bytes`] holds.
+///
+/// # Errors
+/// Those of reading, [`TrainError::Checkpoint`] for a file that does not say what network it is of, and
+/// where its entries are not that network's.
+pub fn read_network(path: &Path, device: &Device) -> Result<Network, TrainError> {
+    let state = StateDict::read(path)?;
+    let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
+    let config = state.metadata().get("config");
+    let config = config.ok_or_else(|| fail("it does not say what network it is of".into()))?;
+    let description: Description = serde_json::from_str(config)
+        .map_err(|error| fail(format!("its configuration: {error}")))?;
+    let mut network = description.network.init(device)?;
+    let layers = network.quantizers().into_iter().map(|(name, role, _)| (name, role));
+    let layers: Vec<(String, Role)> = layers.collect();
+    for ((_, quantizer), at) in network.quantizers_mut().into_iter().zip(layers) {
+        let changed =
+            description.changed.iter().find(|(name, role, ..)| (name, role) == (&at.0, &at.1));
+        if let Some((.., config, enabled)) = changed {
+            quantizer.reconfigure(config, false).map_err(quant_nn::NetworkError::from)?;
+            quantizer.set_enabled(*enabled);
+        }
+    }
+    let (network, report) = state.load_into(network);
+    report.require(false)?;
+    Ok(network)
 }
 
 /// Restores the newest usable checkpoint below `folder` into `network`. `None` where there is none;
@@ -124,7 +183,7 @@ pub fn load(
     recipe: &Phase,
     network: &Network,
     mut damaged: impl FnMut(&TrainError),
-) -> Result<Option<(Network, Optimizers, Progress)>, TrainError> {
+) -> Result<Option<TrainState>, TrainError> {
     let mut last = None;
     for (_, path) in list(folder)?.into_iter().rev() {
         match load_one(&path, recipe, network) {
@@ -139,11 +198,7 @@ pub fn load(
     last.map_or(Ok(None), Err)
 }
 
-fn load_one(
-    path: &Path,
-    recipe: &Phase,
-    network: &Network,
-) -> Result<(Network, Optimizers, Progress), TrainError> {
+fn load_one(path: &Path, recipe: &Phase, network: &Network) -> Result<TrainState, TrainError> {
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
     let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));
     let header: Header = serde_json::from_slice(&read("progress.json")?)
@@ -153,18 +208,29 @@ fn load_one(
     }
     same(path, "network", &header.network, network.config())?;
     same(path, "phase", &header.recipe, recipe)?;
-    let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(read("network.bpk")?))
-        .map_err(|error| fail(format!("network.bpk: {error}")))?;
-    let network = network
-        .clone()
-        .try_load_record(record)
-        .map_err(|error| fail(format!("network.bpk: {error}")))?;
+    let progress = header.progress;
+    let mut network = network.clone();
+    for policy in &progress.policies {
+        let policy = recipe.policies.get(*policy);
+        let policy = policy.ok_or_else(|| fail("a policy that the recipe has not".into()))?;
+        policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
+    }
+    let restore = |name: &str, network: Network| {
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(read(name)?))
+            .map_err(|error| fail(format!("{name}: {error}")))?;
+        network.try_load_record(record).map_err(|error| fail(format!("{name}: {error}")))
+    };
+    let average = match recipe.average {
+        Some(decay) => Some(Average::resume(restore("average.bpk", network.valid())?, decay)),
+        None => None,
+    };
+    let network = restore("network.bpk", network)?;
     let states: Result<Vec<_>, _> =
         (0..header.optimizer_groups).map(|group| read(&optimizer_file(group))).collect();
     let optimizers = Optimizers::new(recipe.optimizer, &recipe.groups, &network)
         .load(states?)
         .map_err(|error| fail(format!("optimizer: {error}")))?;
-    Ok((network, optimizers, header.progress))
+    Ok(TrainState { network, optimizers, progress, average })
 }
 
 fn same<T: PartialEq + Serialize>(

@@ -1,24 +1,32 @@
 //! Quantization-aware training of image classifiers on [Burn](https://burn.dev): a recipe goes in, a
 //! trained low-bit network and a report come out.
 //!
-//! - [`recipe`]: one TOML file describes one run; [`quantization`]: its quantizers.
+//! - [`recipe`]: one TOML file describes one run; [`phase`]: a phase of it; [`quantization`]: its
+//!   quantizers; [`policy`]: how they change on the way.
 //! - [`run`]: the run: its folder, its phases, its result; resumable at any checkpoint.
 //! - [`trainer`]: the loop of one phase. [`evaluate`]: loss, top-1, top-5.
-//! - [`schedule`], [`optimizer`]: learning rates; SGD over parameter groups, with PyTorch's
+//! - [`schedule`], [`optimizer`]: learning rates; SGD, Adam and AdamW over parameter groups, with PyTorch's
 //!   semantics.
+//! - [`loss`], [`mixing`], [`average`]: focal loss and distillation, mixup and CutMix, the moving average of
+//!   weights.
 //! - [`checkpoint`]: everything a phase is.
 //! - [`events`]: the log, the terminal, the HTML report.
 //! - [`qtool`]: QTool's training options.
 //! - [`device`]: choosing the device by name.
 
 pub mod adam;
+pub mod average;
 pub mod checkpoint;
 pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod events;
 pub mod files;
+pub mod loss;
+pub mod mixing;
 pub mod optimizer;
+pub mod phase;
+pub mod policy;
 pub mod qtool;
 pub mod quantization;
 pub mod recipe;

@@ -156,6 +156,25 @@ impl Optimizers {
         Self { groups: groups.collect() }
     }
 
+    /// Goes on with a network some of whose parameters are new: those start without momentum.
+    #[must_use]
+    pub fn regroup<M: Module + PytorchNames + QuantizedModule>(
+        self,
+        optimizer: Optimizer,
+        rules: &GroupRules,
+        network: &M,
+    ) -> Self {
+        let mut old = self.groups;
+        let groups = Self::new(optimizer, rules, network).groups.into_iter().map(|group| match old
+            .iter()
+            .position(|other| other.rule == group.rule)
+        {
+            Some(index) => Group { optimizer: old.swap_remove(index).optimizer, ..group },
+            None => group,
+        });
+        Self { groups: groups.collect() }
+    }
+
     /// One step: every group with its own rate, or `rate`.
     pub fn step<M: Module>(&mut self, rate: f64, mut network: M, mut grads: GradientsParams) -> M {
         for group in &mut self.groups {
@@ -282,7 +301,15 @@ pub fn clipped_gradients<M: Module>(
     network: &M,
     largest: Option<f64>,
 ) -> GradientsParams {
-    let mut grads = GradientsParams::from_grads(gradients, network);
+    clip_gradients(GradientsParams::from_grads(gradients, network), network, largest)
+}
+
+/// The same of gradients that belong to parameters already.
+pub fn clip_gradients<M: Module>(
+    mut grads: GradientsParams,
+    network: &M,
+    largest: Option<f64>,
+) -> GradientsParams {
     if let Some(largest) = largest {
         let mut squares = SumOfSquares { grads: &grads, sum: None };
         network.visit(&mut squares);

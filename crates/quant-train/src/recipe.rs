@@ -10,12 +10,7 @@ use quant_nn::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::TrainError,
-    optimizer::{GroupRules, Optimizer},
-    quantization::QuantizationRecipe,
-    schedule::Schedule,
-};
+use crate::{error::TrainError, phase::Phase, quantization::QuantizationRecipe};
 
 /// A run: data, network, and the phases of training, each of which starts from the one before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,39 +94,6 @@ pub struct ModelRecipe {
     pub options: Option<String>,
 }
 
-/// A phase of training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Phase {
-    /// Its name: files are named after it.
-    pub name: String,
-    /// Epochs.
-    pub epochs: usize,
-    /// Images per step.
-    pub batch_size: usize,
-    /// Initial learning rate.
-    pub learning_rate: f64,
-    /// Its course.
-    pub schedule: Schedule,
-    /// The optimizer.
-    pub optimizer: Optimizer,
-    /// Weight decay, and exceptions.
-    #[serde(default)]
-    pub groups: GroupRules,
-    /// Largest global L2 norm of the gradients.
-    pub clip_norm: Option<f64>,
-    /// Share of the target that is spread over all classes.
-    #[serde(default)]
-    pub label_smoothing: f64,
-    /// A safetensors file with the weights to start from, relative to the recipe; by default those of
-    /// the phase before.
-    pub init: Option<String>,
-    /// Optimizer steps between checkpoints; an epoch's end is always one.
-    pub checkpoint_steps: Option<usize>,
-    /// The quantizers; without them the phase is full precision.
-    pub quantization: Option<QuantizationRecipe>,
-}
-
 fn seed() -> u64 {
     1
 }
@@ -211,50 +173,11 @@ impl Recipe {
             check(fits, name, value, accepted)?;
         }
         for (index, phase) in self.phases.iter().enumerate() {
-            let name = |field: &str| format!("phase {:?}: {field}", phase.name);
-            check(file_name(&phase.name), &name("name"), format!("{:?}", phase.name), accepted)?;
+            let field = format!("phase {:?}: name", phase.name);
+            check(file_name(&phase.name), &field, format!("{:?}", phase.name), accepted)?;
             let unique = self.phases[..index].iter().all(|other| other.name != phase.name);
-            check(unique, &name("name"), phase.name.clone(), "a name no other phase has")?;
-            check(phase.epochs > 0, &name("epochs"), "0".into(), "at least 1")?;
-            check(phase.batch_size > 0, &name("batch_size"), "0".into(), "at least 1")?;
-            let rate = phase.learning_rate;
-            let good = rate.is_finite() && rate > 0.0;
-            check(good, &name("learning_rate"), rate.to_string(), "a finite number above 0")?;
-            let decay = phase.groups.weight_decay;
-            let good = decay.is_finite() && decay >= 0.0;
-            check(good, &name("groups.weight_decay"), decay.to_string(), "0 or more")?;
-            let smoothing = phase.label_smoothing;
-            let good = (0.0..1.0).contains(&smoothing);
-            check(good, &name("label_smoothing"), smoothing.to_string(), "0 to below 1")?;
-            let flaw = phase.quantization.as_ref().and_then(QuantizationRecipe::flaw);
-            if let Some((field, value, accepted)) = flaw {
-                check(false, &name(&format!("quantization.{field}")), value, accepted)?;
-            }
-            if let Some(norm) = phase.clip_norm {
-                let good = norm.is_finite() && norm > 0.0;
-                check(good, &name("clip_norm"), norm.to_string(), "a finite number above 0")?;
-            }
-            match phase.optimizer {
-                Optimizer::Sgd { momentum, .. } => {
-                    let good = (0.0..1.0).contains(&momentum);
-                    let field = name("optimizer.momentum");
-                    check(good, &field, momentum.to_string(), "0 to below 1")?;
-                }
-                Optimizer::Adam { betas, epsilon } | Optimizer::AdamW { betas, epsilon } => {
-                    let good = betas.iter().all(|beta| (0.0..1.0).contains(beta));
-                    let field = name("optimizer.betas");
-                    check(good, &field, format!("{betas:?}"), "two of 0 to below 1")?;
-                    let good = epsilon.is_finite() && epsilon > 0.0;
-                    let field = name("optimizer.epsilon");
-                    check(good, &field, epsilon.to_string(), "a finite number above 0")?;
-                }
-            }
-            check(
-                phase.checkpoint_steps != Some(0),
-                &name("checkpoint_steps"),
-                "0".into(),
-                "1 or more",
-            )?;
+            check(unique, &field, phase.name.clone(), "a name no other phase has")?;
+            phase.validate()?;
             self.network(phase, 2)?.validate()?;
         }
         Ok(())
@@ -263,12 +186,26 @@ impl Recipe {
     /// The network of a phase.
     ///
     /// # Errors
-    /// The quantizers' errors.
+    /// Those of [`ModelRecipe::network`].
     pub fn network(&self, phase: &Phase, classes: usize) -> Result<NetworkConfig, TrainError> {
-        let model = &self.model;
-        let quantization = phase.quantization.as_ref().map(QuantizationRecipe::typed).transpose();
+        self.model.network(phase.quantization.as_ref(), classes, self.data.input_size)
+    }
+}
+
+impl ModelRecipe {
+    /// The network, with quantizers, for images of `size` pixels a side.
+    ///
+    /// # Errors
+    /// [`TrainError::Field`] where fields are missing or exclude each other, and the quantizers' errors.
+    pub fn network(
+        &self,
+        quantization: Option<&QuantizationRecipe>,
+        classes: usize,
+        size: usize,
+    ) -> Result<NetworkConfig, TrainError> {
+        let model = self;
+        let quantization = quantization.map(QuantizationRecipe::typed).transpose();
         let quantization = quantization.map_err(quant_nn::NetworkError::from)?.unwrap_or_default();
-        let size = self.data.input_size;
         let field = |field: &str, accepted| TrainError::Field {
             field: format!("model.{field}"),
             value: "none".into(),

@@ -6,7 +6,7 @@
 //!   log.jsonl                   every event
 //!   summary.json  report.html   the result
 //!   <phase>/checkpoints/        to resume from
-//!   <phase>/best.safetensors  last.safetensors  result.json
+//!   <phase>/best.safetensors  last.safetensors  result.json  epoch-<n>.safetensors
 //! ```
 
 use std::{
@@ -31,9 +31,12 @@ use crate::{
     evaluate::{Normalizer, Score},
     events::{Event, Events, report},
     files,
-    recipe::{DataKind, Phase, Recipe},
+    loss::DistillationRecipe,
+    phase::Phase,
+    policy::Trigger,
+    recipe::{DataKind, Recipe},
     stop::Stop,
-    trainer::{TrainState, Trainer},
+    trainer::Trainer,
 };
 
 /// How a run goes, whatever its recipe.
@@ -187,13 +190,13 @@ impl Run {
         for (index, phase) in self.recipe.phases.iter().enumerate() {
             let place = self.folder.join(&phase.name);
             let loaders = self.loaders(phase, &train, &val)?;
-            let fresh = self.fresh_network(index, phase, classes.len())?;
             let trained = match read_result(&place)? {
                 Some(result) => {
                     results.push(result);
-                    load_state(&place.join("last.safetensors"), fresh)?
+                    checkpoint::read_network(&place.join("last.safetensors"), &self.options.device)?
                 }
                 None => {
+                    let fresh = self.fresh_network(index, phase, classes.len())?;
                     let (trained, result) =
                         self.phase(index, &place, fresh, (&loaders.0, &loaders.1), &mut events)?;
                     results.push(result);
@@ -222,32 +225,30 @@ impl Run {
         events: &mut Events,
     ) -> Result<(Network, PhaseResult), TrainError> {
         let phase = &self.recipe.phases[index];
-        let (checkpoints, best) = (place.join("checkpoints"), place.join("best.safetensors"));
         let normalization = self.recipe.data.normalization();
-        let mut trainer = Trainer::new(
-            phase,
-            loaders,
-            normalization,
-            &self.options.device,
-            (&checkpoints, &best),
-        );
+        let device = &self.options.device;
+        let mut trainer = Trainer::new(phase, loaders, normalization, device, place);
         trainer.stop = self.options.stop.clone();
+        if let Some(distillation) = &phase.distillation {
+            let teacher = self.teacher(distillation, &fresh)?;
+            trainer.objective = trainer.objective.with_teacher(distillation, teacher, &fresh)?;
+        }
         let mut damaged = Vec::new();
-        let found = checkpoint::load(&checkpoints, phase, &fresh, |error| {
+        let found = checkpoint::load(&place.join("checkpoints"), phase, &fresh, |error| {
             damaged.push(error.to_string());
         });
         for message in damaged {
             events.emit(&Event::Warning { message })?;
         }
         let state = match found? {
-            Some((network, optimizers, progress)) => TrainState { network, optimizers, progress },
+            Some(state) => state,
             None => trainer.start(self.initialize(index, fresh, &trainer, events)?),
         };
         let summary = summarize(&state.network, &StateDict::of(&state.network));
         events.emit(&Event::PhaseStarted {
             phase: phase.name.clone(),
             step: state.progress.step,
-            summary: summary.clone(),
+            summary,
         })?;
         for (_, _, quantizer) in state.network.quantizers() {
             if let Some(fallback) = quantizer.group_fallback() {
@@ -255,14 +256,8 @@ impl Run {
             }
         }
         let state = trainer.run(state, events)?;
-        let plain = &self.options.device;
-        let last = crate::evaluate::evaluate(
-            &state.network.valid(),
-            loaders.1,
-            &Normalizer::new(normalization, plain),
-            plain,
-            |_| {},
-        )?;
+        let (served, normalizer) = (state.served(), Normalizer::new(normalization, device));
+        let last = crate::evaluate::evaluate(&served, loaders.1, &normalizer, device, |_| {})?;
         let (best_epoch, best) = state.progress.best.unwrap_or((state.progress.epoch, last));
         let result = PhaseResult {
             phase: phase.name.clone(),
@@ -270,12 +265,35 @@ impl Run {
             last,
             best_epoch,
             best,
-            network: summary,
+            // Policies may have changed it.
+            network: summarize(&served, &StateDict::of(&served)),
         };
-        files::write(&place.join("last.safetensors"), &checkpoint::state_bytes(&state.network)?)?;
+        files::write(&place.join("last.safetensors"), &checkpoint::state_bytes(&served)?)?;
         files::write(&place.join("result.json"), &json(&result))?;
         events.emit(&Event::PhaseFinished { phase: phase.name.clone(), last, best_epoch, best })?;
-        Ok((state.network, result))
+        Ok((served, result))
+    }
+
+    /// The network that a phase learns from, on the plain device.
+    fn teacher(
+        &self,
+        recipe: &DistillationRecipe,
+        student: &Network,
+    ) -> Result<Network, TrainError> {
+        let device = &self.options.device;
+        if self.recipe.phases.iter().any(|phase| phase.name == recipe.teacher) {
+            let path = self.folder.join(&recipe.teacher).join("best.safetensors");
+            return checkpoint::read_network(&path, device);
+        }
+        let path = self.header.recipe_folder.join(&recipe.teacher);
+        match &recipe.model {
+            None => checkpoint::read_network(&path, device),
+            Some(model) => {
+                let (classes, size) = (student.config().classes(), student.config().input_size());
+                let network = model.network(None, classes, size)?.init(device)?;
+                load_state(&path, network)
+            }
+        }
     }
 
     fn fresh_network(
@@ -286,7 +304,9 @@ impl Run {
     ) -> Result<Network, TrainError> {
         let seed = self.recipe.seed.wrapping_add(index as u64);
         let config = self.recipe.network(phase, classes)?;
-        Ok(config.init_seeded(seed, &self.options.device.clone().autodiff())?)
+        let network = config.init_seeded(seed, &self.options.device.clone().autodiff())?;
+        let frozen = &phase.frozen_statistics;
+        Ok(network.with_frozen_statistics(|name| frozen.iter().any(|text| name.contains(text))))
     }
 
     /// Weights from a file or from the phase before, then clipping values from data.
@@ -308,6 +328,9 @@ impl Run {
         };
         if let Some(path) = from {
             network = load_state(&path, network)?;
+        }
+        for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
+            policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
         }
         let Some(quantization) = &phase.quantization else {
             return Ok(network);
@@ -371,7 +394,6 @@ impl Run {
         val: &Loader,
     ) -> Result<Vec<report::Histogram>, TrainError> {
         let plain = &self.options.device;
-        let network = network.valid();
         for visited in network.layers() {
             for (_, quantizer) in visited.layer.quantizers() {
                 quantizer.record();

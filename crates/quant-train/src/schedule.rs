@@ -111,6 +111,18 @@ pub struct Length {
 }
 
 impl Schedule {
+    /// The epochs that it names; none where it has no steps.
+    pub fn steps(&self) -> &[usize] {
+        match self {
+            Schedule::Decay { .. } | Schedule::Fix | Schedule::FixStep { .. } => &[],
+            Schedule::CustomStep { steps, .. }
+            | Schedule::Poly { steps, .. }
+            | Schedule::Sgdr { steps, .. }
+            | Schedule::SgdrStep { steps, .. }
+            | Schedule::Cos { steps, .. } => steps,
+        }
+    }
+
     /// The learning rate at an iteration of an epoch.
     pub fn rate(&self, initial: f64, epoch: usize, iteration: usize, length: Length) -> f64 {
         let power = |factor: f64, count: usize| initial * factor.powi(count as i32);

@@ -4,21 +4,24 @@ use std::{path::Path, time::Instant};
 
 use burn::{
     module::Module,
-    nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig},
+    optim::{GradientsAccumulator, GradientsParams},
     tensor::{Device, Int, Tensor},
 };
-use quant_data::{Batch, Loader};
-use quant_nn::{Network, QuantizedModule};
+use quant_data::{Batch, Loader, random::Random};
+use quant_nn::{Network, NetworkError, QuantizedModule};
 
 use crate::{
+    average::Average,
     checkpoint::{self, EpochSums, Progress},
     error::TrainError,
     evaluate::{Normalizer, Score, evaluate, right_answers},
     events::{Event, Events},
     files,
-    optimizer::{Optimizers, clipped_gradients},
-    recipe::Phase,
-    schedule::Length,
+    loss::Objective,
+    mixing::Targets,
+    optimizer::{Optimizers, clip_gradients},
+    phase::Phase,
+    policy::Trigger,
     stop::Stop,
 };
 
@@ -30,6 +33,18 @@ pub struct TrainState {
     pub optimizers: Optimizers,
     /// Where the phase stands.
     pub progress: Progress,
+    /// The moving average of the weights, where there is one.
+    pub average: Option<Average>,
+}
+
+impl TrainState {
+    /// The network that is evaluated and kept, on the plain device: the average where there is one.
+    pub fn served(&self) -> Network {
+        match &self.average {
+            Some(average) => average.network.clone(),
+            None => self.network.valid(),
+        }
+    }
 }
 
 /// What training needs and does not change.
@@ -44,98 +59,116 @@ pub struct Trainer<'a> {
     pub normalizer: Normalizer,
     /// The device, with autodiff.
     pub device: Device,
-    /// Folder of the phase's checkpoints.
-    pub checkpoints: &'a Path,
-    /// File of the best network.
-    pub best: &'a Path,
+    /// Folder of the phase: its checkpoints and networks.
+    pub place: &'a Path,
     /// How training is asked to stop.
     pub stop: Stop,
-    loss: CrossEntropyLoss,
-}
-
-/// Loss, right answers and images of steps whose numbers have not been read back yet.
-#[derive(Default)]
-struct Pending {
-    loss: Option<Tensor<1>>,
-    right: Option<Tensor<1, Int>>,
-    images: usize,
+    /// The loss.
+    pub objective: Objective,
 }
 
 /// Steps between two looks at the loss: each look waits for the device.
 const LOOK: usize = 10;
 
 impl<'a> Trainer<'a> {
-    /// A trainer on `device`, a plain one.
+    /// A trainer on `device`, a plain one, with its files below `place`.
     pub fn new(
         recipe: &'a Phase,
         (train, val): (&'a Loader, &'a Loader),
         normalization: ([f64; 3], [f64; 3]),
         device: &Device,
-        (checkpoints, best): (&'a Path, &'a Path),
+        place: &'a Path,
     ) -> Self {
-        let smoothing = recipe.label_smoothing as f32;
-        let loss = CrossEntropyLossConfig::new()
-            .with_smoothing((smoothing > 0.0).then_some(smoothing))
-            .init(device);
         Self {
             recipe,
             train,
             val,
             normalizer: Normalizer::new(normalization, device),
             device: device.clone().autodiff(),
-            checkpoints,
-            best,
+            place,
             stop: Stop::default(),
-            loss,
+            objective: Objective::new(recipe, device),
         }
     }
 
-    /// A fresh state that starts from `network`.
+    /// A fresh state that starts from `network`, to which the policies of the start have been applied.
     pub fn start(&self, network: Network) -> TrainState {
         let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
+        let policies = self.recipe.policies.iter().enumerate();
+        let applied = policies.filter(|(_, policy)| policy.at == Trigger::Start);
         TrainState {
             optimizers: Optimizers::new(optimizer, rules, &network),
+            average: self.recipe.average.map(|decay| Average::new(&network, decay)),
             network,
             progress: Progress {
                 phase: self.recipe.name.clone(),
                 epoch: 0,
                 batch: 0,
                 step: 0,
+                calls: 0,
+                policies: applied.map(|(index, _)| index).collect(),
                 sums: EpochSums::default(),
                 best: None,
             },
         }
     }
 
-    /// One optimizer step. Returns loss, right answers and number of images, still on the device.
-    pub fn step(&self, mut state: TrainState, batch: Batch) -> (TrainState, StepOutput) {
-        let (number, images_count) = (batch.number, batch.labels.len());
+    /// One optimizer step from the gradients of `batches`, at least one. Returns loss, right answers and
+    /// number of images, still on the device.
+    pub fn step(&self, mut state: TrainState, batches: Vec<Batch>) -> (TrainState, StepOutput) {
+        let rate = self.rate(&state.progress);
+        let frozen = state.progress.calls < self.recipe.frozen_batches;
+        let share = match self.recipe.accumulate {
+            Some(accumulate) if !accumulate.sum => 1.0 / batches.len() as f64,
+            _ => 1.0,
+        };
+        let (mut output, mut sum) = (StepOutput::default(), GradientsAccumulator::new());
+        for batch in batches {
+            let (number, count) = (batch.number, batch.labels.len());
+            let (loss, right) = self.loss(&state, batch);
+            output.add(loss.clone().detach().inner(), right, count);
+            if !frozen {
+                let loss = if share == 1.0 { loss } else { loss.mul_scalar(share) };
+                let grads = GradientsParams::from_grads(loss.backward(), &state.network);
+                sum.accumulate(&state.network, grads);
+            }
+            for (_, quantizer) in state.network.quantizers_mut() {
+                quantizer.settle();
+            }
+            // Batches without a usable image were passed over.
+            state.progress.batch = number + 1;
+            state.progress.calls += 1;
+        }
+        if !frozen {
+            let grads = clip_gradients(sum.grads(), &state.network, self.recipe.clip_norm);
+            state.network = state.optimizers.step(rate, state.network, grads);
+        }
+        state.progress.step += 1;
+        if let Some(average) = &mut state.average {
+            average.update(&state.network, state.progress.step);
+        }
+        (state, output)
+    }
+
+    /// The loss of a batch and the number of right answers.
+    fn loss(&self, state: &TrainState, batch: Batch) -> (Tensor<1>, Tensor<1, Int>) {
+        let purpose =
+            [self.train.config().seed, 2, state.progress.epoch as u64, batch.number as u64];
         let (images, labels) = self.normalizer.tensors(batch, &self.device);
-        let scores = state.network.forward(images);
-        let right = right_answers(scores.clone().detach(), labels.clone(), 1);
-        let loss = self.loss.forward(scores, labels);
+        let (images, targets) = match self.recipe.mixing {
+            Some(mixing) => mixing.apply(images, labels, &mut Random::new(&purpose)),
+            None => (images, Targets::new(labels)),
+        };
+        let (scores, loss) = self.objective.forward(&state.network, images, &targets);
+        let right = right_answers(scores.detach(), targets.labels, 1);
         let quantizers = state.network.quantizers().into_iter();
         let terms = quantizers.filter_map(|(_, _, quantizer)| quantizer.take_loss());
-        let loss = terms.fold(loss, |loss, term| loss + term);
-        let output =
-            StepOutput { loss: loss.clone().detach().inner(), right, images: images_count };
-        let grads = clipped_gradients(loss.backward(), &state.network, self.recipe.clip_norm);
-        let rate = self.rate(&state.progress);
-        state.network = state.optimizers.step(rate, state.network, grads);
-        for (_, quantizer) in state.network.quantizers_mut() {
-            quantizer.settle();
-        }
-        // Batches without a usable image were passed over.
-        state.progress.batch = number + 1;
-        state.progress.step += 1;
-        (state, output)
+        (terms.fold(loss, |loss, term| loss + term), right)
     }
 
     /// The learning rate of the next step.
     fn rate(&self, progress: &Progress) -> f64 {
-        let length = Length { epochs: self.recipe.epochs, iterations: self.train.batches() };
-        let recipe = self.recipe;
-        recipe.schedule.rate(recipe.learning_rate, progress.epoch, progress.batch, length)
+        self.recipe.rate(progress.epoch, progress.batch, self.train.batches())
     }
 
     /// Trains to the end of the phase.
@@ -148,9 +181,9 @@ impl<'a> Trainer<'a> {
         events: &mut Events,
     ) -> Result<TrainState, TrainError> {
         self.arm(&state);
-        while state.progress.epoch < self.recipe.epochs {
+        while state.progress.epoch < self.recipe.all_epochs() {
             state = self.epoch(state, events)?;
-            let score = self.evaluate(&state.network, events)?;
+            let score = self.evaluate(&state.served(), events)?;
             self.finish_epoch(&mut state, score, events)?;
         }
         Ok(state)
@@ -164,7 +197,7 @@ impl<'a> Trainer<'a> {
         };
         for (_, role, quantizer) in state.network.quantizers() {
             if let Some(warm_up) = recipe.warm_up.as_ref().filter(|w| w.roles.contains(&role)) {
-                quantizer.warm_up(warm_up.steps, warm_up.correlate, state.progress.step);
+                quantizer.warm_up(warm_up.steps, warm_up.correlate, state.progress.calls);
             }
             let loss = recipe.of(role).and_then(|quantizer| quantizer.loss);
             quantizer.set_loss(loss.map(|loss| (loss.kind, loss.factor)));
@@ -178,41 +211,27 @@ impl<'a> Trainer<'a> {
             }
         }
         let first = state.progress.batch;
-        let (mut pending, mut look, mut seen) = (Pending::default(), Instant::now(), 0);
+        let (mut pending, mut look, mut seen) = (StepOutput::default(), Instant::now(), 0);
+        let mut batches = Vec::new();
         for batch in self.train.epoch(state.progress.epoch, first) {
             let mut batch = batch?;
             for reason in batch.skipped.drain(..) {
                 events.emit(&Event::ImageSkipped { reason })?;
             }
+            let last = batch.number + 1 >= self.train.batches();
+            batches.push(batch);
+            if batches.len() < self.recipe.batches_per_step() && !last {
+                continue;
+            }
+            state = self.apply_policies(state, &batches, events)?;
             let output;
-            (state, output) = self.step(state, batch);
-            pending.add(output);
-            let last = state.progress.batch >= self.train.batches();
+            (state, output) = self.step(state, std::mem::take(&mut batches));
+            pending.append(output);
             let due = (self.recipe.checkpoint_steps)
                 .is_some_and(|steps| state.progress.step.is_multiple_of(steps));
             let stop = self.stop.is_asked();
             if due || last || stop || state.progress.step.is_multiple_of(LOOK) {
-                let before = state.progress.sums;
-                pending.read_into(&mut state.progress.sums);
-                let images = state.progress.sums.images - before.images;
-                let loss = ((state.progress.sums.loss - before.loss) / images.max(1) as f64) as f32;
-                let step = state.progress.step;
-                if !loss.is_finite() {
-                    let phase = self.recipe.name.clone();
-                    return Err(TrainError::Diverged { phase, step, loss });
-                }
-                seen += images;
-                events.emit(&Event::Progress {
-                    phase: self.recipe.name.clone(),
-                    epoch: state.progress.epoch,
-                    step,
-                    batch: state.progress.batch,
-                    batches: self.train.batches(),
-                    loss,
-                    learning_rate: self.rate(&state.progress),
-                    images_per_second: images as f64 / look.elapsed().as_secs_f64().max(1e-9),
-                })?;
-                look = Instant::now();
+                seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
             }
             if due && !last || stop {
                 self.save(&state)?;
@@ -222,8 +241,13 @@ impl<'a> Trainer<'a> {
                 return Err(TrainError::Stopped { phase, step });
             }
         }
-        seen += pending.images;
-        pending.read_into(&mut state.progress.sums);
+        if !batches.is_empty() {
+            // The last batch of the epoch had no usable image.
+            let output;
+            (state, output) = self.step(state, batches);
+            pending.append(output);
+        }
+        seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
         if seen == 0 && first < self.train.batches() {
             // Every batch was empty: there is nothing to learn from.
             let images = self.train.dataset().len();
@@ -233,11 +257,75 @@ impl<'a> Trainer<'a> {
         Ok(state)
     }
 
+    /// Applies the policies that are due before the last of `batches` is trained on.
+    fn apply_policies(
+        &self,
+        mut state: TrainState,
+        batches: &[Batch],
+        events: &mut Events,
+    ) -> Result<TrainState, TrainError> {
+        let iterations = self.train.batches();
+        let next = batches.last().map_or(0, |batch| batch.number);
+        let at = state.progress.epoch * iterations + next;
+        let policies = self.recipe.policies.iter().enumerate();
+        let due: Vec<_> = policies
+            .filter(|(_, policy)| policy.is_due(at, iterations))
+            .filter(|(index, _)| !state.progress.policies.contains(index))
+            .collect();
+        if due.is_empty() {
+            return Ok(state);
+        }
+        for (index, policy) in due {
+            let quantizers = policy.apply(&mut state.network).map_err(NetworkError::from)?;
+            let (phase, step) = (self.recipe.name.clone(), state.progress.step);
+            let layers = quantizers.into_iter().map(|change| change.layer).collect();
+            events.emit(&Event::PolicyApplied { phase, step, policy: index, layers })?;
+            state.progress.policies.push(index);
+        }
+        let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
+        state.optimizers = state.optimizers.regroup(optimizer, rules, &state.network);
+        // An average of quantizers of two kinds is none of either.
+        state.average = self.recipe.average.map(|decay| Average::new(&state.network, decay));
+        Ok(state)
+    }
+
+    /// Reads the numbers of the steps since the last look and tells them; how many images they had.
+    fn look(
+        &self,
+        progress: &mut Progress,
+        pending: &mut StepOutput,
+        since: &mut Instant,
+        events: &mut Events,
+    ) -> Result<usize, TrainError> {
+        let before = progress.sums;
+        std::mem::take(pending).read_into(&mut progress.sums);
+        let images = progress.sums.images - before.images;
+        if images == 0 {
+            return Ok(0);
+        }
+        let loss = ((progress.sums.loss - before.loss) / images as f64) as f32;
+        if !loss.is_finite() {
+            let (phase, step) = (self.recipe.name.clone(), progress.step);
+            return Err(TrainError::Diverged { phase, step, loss });
+        }
+        events.emit(&Event::Progress {
+            phase: self.recipe.name.clone(),
+            epoch: progress.epoch,
+            step: progress.step,
+            batch: progress.batch,
+            batches: self.train.batches(),
+            loss,
+            learning_rate: self.rate(progress),
+            images_per_second: images as f64 / since.elapsed().as_secs_f64().max(1e-9),
+        })?;
+        *since = Instant::now();
+        Ok(images)
+    }
+
     fn evaluate(&self, network: &Network, events: &mut Events) -> Result<Score, TrainError> {
         let mut skipped = Vec::new();
         let plain = self.device.clone().without_autodiff();
-        let network = network.valid();
-        let score = evaluate(&network, self.val, &self.normalizer, &plain, |reason| {
+        let score = evaluate(network, self.val, &self.normalizer, &plain, |reason| {
             skipped.push(reason);
         })?;
         for reason in skipped {
@@ -256,60 +344,73 @@ impl<'a> Trainer<'a> {
         if let Err(error) = state.network.check_quantizers() {
             events.emit(&Event::Warning { message: error.to_string() })?;
         }
+        let network = state.served();
+        let served = || checkpoint::state_bytes(&network);
         let progress = &mut state.progress;
         let images = progress.sums.images.max(1) as f64;
         events.emit(&Event::EpochFinished {
             phase: self.recipe.name.clone(),
             epoch: progress.epoch,
-            epochs: self.recipe.epochs,
+            epochs: self.recipe.all_epochs(),
             train_loss: progress.sums.loss / images,
             train_top1: 100.0 * progress.sums.right / images,
             val: score,
         })?;
+        let epoch = progress.epoch;
         if progress.best.is_none_or(|(_, best)| score.top1 > best.top1) {
-            progress.best = Some((progress.epoch, score));
-            files::write(self.best, &checkpoint::state_bytes(&state.network)?)?;
+            progress.best = Some((epoch, score));
+            files::write(&self.place.join("best.safetensors"), &served()?)?;
         }
         progress.epoch += 1;
         progress.batch = 0;
         progress.sums = EpochSums::default();
+        let every = self.recipe.keep_every.is_some_and(|every| (epoch + 1).is_multiple_of(every));
+        let steps = self.recipe.schedule.steps();
+        if every || self.recipe.keep_at_steps && steps.contains(&(epoch + 1)) {
+            let name = format!("epoch-{:04}.safetensors", epoch + 1);
+            files::write(&self.place.join(name), &served()?)?;
+        }
         self.save(state)
     }
 
     fn save(&self, state: &TrainState) -> Result<(), TrainError> {
-        let TrainState { network, optimizers, progress } = state;
-        checkpoint::save(self.checkpoints, self.recipe, network, optimizers, progress)
+        checkpoint::save(&self.place.join("checkpoints"), self.recipe, state)
     }
 }
 
-/// What a step tells, on the device.
+/// What steps tell, on the device.
+#[derive(Debug, Default)]
 pub struct StepOutput {
-    /// Mean loss of the batch, `[1]`.
-    pub loss: Tensor<1>,
+    /// Sum of the losses over images, `[1]`.
+    pub loss: Option<Tensor<1>>,
     /// Right answers, `[1]`.
-    pub right: Tensor<1, Int>,
+    pub right: Option<Tensor<1, Int>>,
     /// Images.
     pub images: usize,
 }
 
-impl Pending {
-    fn add(&mut self, output: StepOutput) {
-        let loss = output.loss.mul_scalar(output.images as f64);
-        self.loss = Some(match self.loss.take() {
-            None => loss,
-            Some(sum) => sum + loss,
-        });
-        self.right = Some(match self.right.take() {
-            None => output.right,
-            Some(sum) => sum + output.right,
-        });
-        self.images += output.images;
+impl StepOutput {
+    /// Takes in a batch's mean loss, right answers and number of images.
+    fn add(&mut self, loss: Tensor<1>, right: Tensor<1, Int>, images: usize) {
+        let loss = Some(loss.mul_scalar(images as f64));
+        self.append(Self { loss, right: Some(right), images });
     }
 
-    fn read_into(&mut self, sums: &mut EpochSums) {
-        let pending = std::mem::take(self);
-        sums.loss += pending.loss.map_or(0.0, |sum| sum.into_scalar::<f64>());
-        sums.right += pending.right.map_or(0.0, |sum| sum.into_scalar::<i64>() as f64);
-        sums.images += pending.images;
+    fn append(&mut self, other: Self) {
+        self.loss = match (self.loss.take(), other.loss) {
+            (Some(sum), Some(loss)) => Some(sum + loss),
+            (sum, loss) => sum.or(loss),
+        };
+        self.right = match (self.right.take(), other.right) {
+            (Some(sum), Some(right)) => Some(sum + right),
+            (sum, right) => sum.or(right),
+        };
+        self.images += other.images;
+    }
+
+    fn read_into(self, sums: &mut EpochSums) {
+        sums.loss += self.loss.map_or(0.0, |sum| sum.into_scalar::<f64>());
+        sums.right += self.right.map_or(0.0, |sum| sum.into_scalar::<i64>() as f64);
+        sums.images += self.images;
     }
 }

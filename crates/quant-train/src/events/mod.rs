@@ -85,6 +85,17 @@ pub enum Event {
         /// On the validation images.
         val: Score,
     },
+    /// A policy changed quantizers.
+    PolicyApplied {
+        /// The phase.
+        phase: String,
+        /// Optimizer steps before it.
+        step: usize,
+        /// Its index in the recipe.
+        policy: usize,
+        /// The quantizers.
+        layers: Vec<String>,
+    },
     /// An image could not be used.
     ImageSkipped {
         /// Which, and why.

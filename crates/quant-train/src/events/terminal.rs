@@ -45,6 +45,11 @@ impl Terminal {
                     val.top5
                 ));
             }
+            Event::PolicyApplied { phase, step, policy, layers } => self.line(&format!(
+                "{phase}, step {step}: policy {} changed {} quantizers",
+                policy + 1,
+                layers.len()
+            )),
             Event::ImageSkipped { reason } => self.line(&format!("skipped: {reason}")),
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             Event::PhaseFinished { phase, last, best_epoch, best } => self.line(&format!(

@@ -1,0 +1,156 @@
+//! Quantizers that change while training: other levels, granularity, normalisation.
+
+use burn::{
+    module::{Param, ParamId},
+    tensor::Device,
+};
+
+use crate::{
+    config::{Levels, Method, QuantizerConfig, Role},
+    error::QuantizerError,
+    methods::{Parameters, host},
+    quantizer::{MethodModule, Quantizer, each_method},
+    site::Grouping,
+};
+
+/// What became of a quantizer that was changed while training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantizerChange {
+    /// Name of the layer.
+    pub layer: String,
+    /// Levels before.
+    pub from: usize,
+    /// Levels after.
+    pub to: usize,
+    /// The parameters that were rescaled: their momentum is of another scale now and should be reset.
+    pub rescaled: Vec<Rescaled>,
+    /// The parameters that start anew, because they did not fit.
+    pub fresh: Vec<&'static str>,
+}
+
+/// A parameter that was multiplied by a factor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rescaled {
+    /// Its name.
+    pub name: &'static str,
+    /// Its identity, for optimizers.
+    pub id: ParamId,
+    /// The factor.
+    pub factor: f32,
+}
+
+impl Quantizer {
+    /// Goes on with another number of levels: progressive quantization. Clipping values are multiplied by
+    /// (new - 1)/(old - 1), which keeps their step size; step sizes stay, and so does APoT's clipping value,
+    /// whose levels are not evenly spaced. All else that is learned stays.
+    ///
+    /// # Errors
+    /// [`QuantizerError::LevelChange`] for methods whose number of parameters depends on the levels, and
+    /// where the configuration would not be valid.
+    pub fn set_levels(&mut self, levels: Levels) -> Result<QuantizerChange, QuantizerError> {
+        use Method::{Fatnn, LqNets, N2uq, Ttq, Xnor};
+        let refused = |reason: String| QuantizerError::LevelChange {
+            layer: self.site.name.clone(),
+            method: self.config.method,
+            from: self.config.levels.count(),
+            to: levels.count(),
+            reason,
+        };
+        if let (Xnor | Fatnn | LqNets | Ttq, _) | (N2uq, Role::Activation | Role::Output) =
+            (self.config.method, self.config.role)
+        {
+            return Err(refused("its parameters belong to its levels; start anew".into()));
+        }
+        let config = QuantizerConfig { levels, ..self.config.clone() };
+        config.validate(&self.site.name).map_err(|error| refused(error.to_string()))?;
+        self.reconfigure(&config, true)
+    }
+
+    /// Goes on with another configuration. Parameters that fit by name and size keep their values; one value
+    /// is repeated for several groups; the others start as the configuration says. With `rescale`, clipping
+    /// values are multiplied as in [`set_levels`](Self::set_levels). The role stays.
+    ///
+    /// # Errors
+    /// Those of [`QuantizerConfig::init`]; the quantizer is then unchanged.
+    pub fn reconfigure(
+        &mut self,
+        config: &QuantizerConfig,
+        rescale: bool,
+    ) -> Result<QuantizerChange, QuantizerError> {
+        let config = QuantizerConfig { role: self.config.role, ..config.clone() };
+        config.validate(&self.site.name)?;
+        let (groups, fallback) = self.site.groups(&config)?;
+        let grouping = Grouping { groups, ..self.grouping };
+        let factor = match rescale && config.method == self.config.method {
+            true => rescaling(&self.config, config.levels),
+            false => 1.0,
+        };
+        let kept: Vec<_> = self.learned().into_iter().map(|l| (l.name, l.value.clone())).collect();
+        let device = kept.first().map_or_else(Device::default, |(_, param)| param.val().device());
+        let (from, to) = (self.config.levels.count(), config.levels.count());
+        self.changed = true;
+        self.method = MethodModule::new(&config, &self.site, grouping, &device);
+        (self.config, self.grouping, self.fallback) = (config, grouping, fallback);
+        let (mut rescaled, mut fresh, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, param) in each_method!(&mut self.method, method => method.parameters_mut()) {
+            let size = param.lazy_shape().num_elements();
+            let old = kept.iter().find(|(other, _)| *other == name).map(|(_, old)| old);
+            match old.map(|old| (old, old.lazy_shape().num_elements())) {
+                Some((old, count)) if count == size => {
+                    *param = old.clone();
+                    if name == "clip_val" && factor != 1.0 {
+                        rescaled.push(Rescaled { name, id: old.id, factor });
+                    }
+                }
+                Some((old, 1)) => repeated.push((name, vec![host(old)[0] * factor; size])),
+                _ => fresh.push(name),
+            }
+        }
+        for (name, values) in repeated {
+            self.set_learned(name, &values);
+            fresh.push(name);
+        }
+        for Rescaled { name, factor, .. } in &rescaled {
+            let values = self.learned_values(name).unwrap_or_default();
+            let values = values.into_iter().map(|value| value * factor);
+            self.set_learned(name, &values.collect::<Vec<f32>>());
+        }
+        Ok(QuantizerChange { layer: self.site.name.clone(), from, to, rescaled, fresh })
+    }
+
+    /// Gives a learned parameter a new identity, so that optimizers know nothing of it: its momentum starts
+    /// anew.
+    pub fn renew(&mut self, name: &str) {
+        let parameters = each_method!(&mut self.method, method => method.parameters_mut());
+        for (_, param) in parameters.into_iter().filter(|(other, _)| *other == name) {
+            let (value, learned) = (param.val().detach(), param.val().is_require_grad());
+            *param = Param::initialized(ParamId::new(), value.set_require_grad(learned));
+        }
+    }
+
+    /// Whether it quantizes; otherwise everything passes through.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Lets it quantize, or not.
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = enabled;
+        self.changed = true;
+    }
+
+    /// Whether it is another than its layer was made with.
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+}
+
+/// What keeps the step size when the levels become `levels`.
+fn rescaling(config: &QuantizerConfig, levels: Levels) -> f32 {
+    match (config.method, config.role) {
+        (Method::Lsq | Method::Pact, _) | (Method::N2uq, Role::Weight) => {
+            levels.steps() / config.levels.steps()
+        }
+        _ => 1.0,
+    }
+}

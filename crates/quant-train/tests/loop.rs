@@ -1,0 +1,252 @@
+//! What the loop can do beyond plain training: accumulation, mixing, distillation, averages, policies.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::Device;
+use quant_data::dataset::shapes::ShapesConfig;
+use quant_nn::{QuantizedModule, StateDict};
+use quant_train::{
+    Recipe, Run, RunOptions, Stop, TrainError, checkpoint,
+    events::{Event, read_log},
+};
+
+const DATA: &str = r#"
+    name = "tiny"
+    [data]
+    kind = "image-folder"
+    input_size = 32
+    train = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
+    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
+    [model]
+    depth = "resnet18"
+    stem = "imagenet"
+    width_alpha = 0.04
+"#;
+
+const FULL: &str = r#"
+    [[phase]]
+    name = "full_precision"
+    epochs = 1
+    batch_size = 8
+    learning_rate = 0.05
+    schedule = { policy = "fix" }
+    optimizer = { kind = "sgd" }
+"#;
+
+const QUANTIZED: &str = r#"
+    [[phase]]
+    name = "quantized"
+    epochs = 2
+    batch_size = 8
+    learning_rate = 0.01
+    schedule = { policy = "fix" }
+    optimizer = { kind = "sgd" }
+"#;
+
+const LSQ: &str = r#"
+    [phase.quantization]
+    activation = { method = "lsq", bits = 4 }
+    weight = { method = "lsq", bits = 4 }
+"#;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    data: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = ShapesConfig { side: 32, train_per_class: 4, val_per_class: 2, seed: 1 };
+        let data = config.render(folder.path()).unwrap();
+        Self { folder, data }
+    }
+
+    fn options() -> RunOptions {
+        RunOptions {
+            device: Device::flex(),
+            device_name: "flex".into(),
+            workers: Some(2),
+            terminal: false,
+            stop: Stop::default(),
+        }
+    }
+
+    fn run(&self, text: &str) -> Run {
+        let recipe = Recipe::parse(text, Path::new("tiny.toml")).unwrap();
+        let runs = self.folder.path().join("runs");
+        Run::create(&runs, recipe, self.folder.path(), &self.data, Self::options()).unwrap()
+    }
+}
+
+fn state(run: &Run, file: &str) -> StateDict {
+    StateDict::read(&run.folder().join(file)).unwrap()
+}
+
+fn learning_rates(run: &Run) -> Vec<f64> {
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    log.into_iter()
+        .filter_map(|event| match event {
+            Event::Progress { learning_rate, .. } => Some(learning_rate),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn everything_together_resumes_after_every_step_with_the_same_bits() {
+    let bench = Bench::new();
+    let text = [
+        DATA,
+        FULL,
+        QUANTIZED,
+        "extra_epochs = 1\naccumulate = { batches = 2 }\nramp_batches = 3\nfrozen_batches = 2
+         mixing = { mixup = 0.7, cutmix = 1.0 }\naverage = 0.9\nfrozen_statistics = ['bn1']
+         keep_every = 2\ndistillation = { teacher = 'full_precision' }",
+        LSQ,
+        "warm_up = { steps = 3 }\nproximal = { epochs = 2.0 }
+        [[phase.policy]]\nat = 'start'\nlayers = [0]\nrole = 'activation'\nchange = { enabled = false }
+        [[phase.policy]]\nat = { epoch = 1 }\nlayers = [0]\nchange = { enabled = true }
+        [[phase.policy]]\nat = { batch = 3 }\nrole = 'weight'\nchange = { levels_by = -12 }
+        [[phase.policy]]\nat = { batch = 8 }\nchange = { bits = 2, granularity = 'per-channel' }",
+    ]
+    .join("\n");
+    let whole = bench.run(&text);
+    let summary = whole.execute().unwrap();
+    let log = read_log(&whole.folder().join("log.jsonl")).unwrap();
+    let applied: Vec<_> = log
+        .iter()
+        .filter_map(|event| match event {
+            Event::PolicyApplied { policy, step, .. } => Some((*policy, *step)),
+            _ => None,
+        })
+        .collect();
+    // 5 batches an epoch are 3 steps; the policy of batch 3 stands before the step of batches 2 and 3.
+    assert_eq!(applied, [(2, 1), (1, 3), (3, 4)]);
+    let kept = whole.folder().join("quantized/epoch-0002.safetensors");
+    let network = checkpoint::read_network(&kept, &Device::flex()).unwrap();
+    for (_, _, quantizer) in network.quantizers() {
+        assert!(quantizer.is_enabled());
+        assert_eq!(quantizer.config().levels.count(), 4);
+        assert!(quantizer.groups() > 1);
+    }
+
+    let asked = || {
+        let options = Bench::options();
+        options.stop.ask();
+        options
+    };
+    let recipe = Recipe::parse(&text, Path::new("tiny.toml")).unwrap();
+    let runs = bench.folder.path().join("runs");
+    let run = Run::create(&runs, recipe, bench.folder.path(), &bench.data, asked()).unwrap();
+    let mut stops = 0;
+    let resumed = loop {
+        match Run::resume(run.folder(), None, asked()).unwrap().execute() {
+            Err(TrainError::Stopped { .. }) => stops += 1,
+            other => break other.unwrap(),
+        }
+    };
+    assert_eq!(stops, 5 + 9);
+    assert_eq!(resumed.quantized, summary.quantized);
+    assert!(resumed == summary, "the summaries differ");
+    for file in ["last", "best", "epoch-0002"] {
+        let file = format!("quantized/{file}.safetensors");
+        let read = |run: &Run| fs::read(run.folder().join(&file)).unwrap();
+        assert!(read(&run) == read(&whole), "{file} differs");
+    }
+}
+
+#[test]
+fn gradients_of_two_batches_are_those_of_one_of_both() {
+    let bench = Bench::new();
+    // Batch norms in evaluation: else each batch is normalised by itself.
+    let train = |batch_size: usize, more: &str| {
+        let size = format!("batch_size = {batch_size}");
+        let full = FULL.replace("batch_size = 8", &size);
+        let fixed = "frozen_statistics = ['bn', 'downsample']\nclip_norm = 1.0\n";
+        let run = bench.run(&[DATA, &full, fixed, more].join("\n"));
+        run.execute().unwrap();
+        state(&run, "full_precision/last.safetensors")
+    };
+    let one = train(20, "");
+    let two = train(10, "accumulate = { batches = 2 }");
+    let sum = train(10, "accumulate = { batches = 2, sum = true }");
+    let distance = |other: &StateDict| {
+        let entries = one.entries().map(|(name, entry)| {
+            let other = other.get(name).unwrap().values.iter();
+            let apart = entry.values.iter().zip(other).map(|(a, b)| (a - b).abs());
+            apart.fold(0.0, f32::max)
+        });
+        entries.fold(0.0, f32::max)
+    };
+    assert!(distance(&two) < 1e-5, "{}", distance(&two));
+    assert!(distance(&sum) > 0.0);
+}
+
+#[test]
+fn frozen_batches_move_statistics_but_no_weight() {
+    let bench = Bench::new();
+    let run = bench.run(&[DATA, FULL, "frozen_batches = 5"].join("\n"));
+    run.execute().unwrap();
+    let state = state(&run, "full_precision/last.safetensors");
+    let of = |name: &str| state.get(name).unwrap().values.clone();
+    assert!(of("layer1.0.bn1.weight").iter().all(|x| *x == 1.0));
+    assert!(of("layer1.0.bn1.running_mean").iter().any(|x| *x != 0.0));
+}
+
+#[test]
+fn frozen_statistics_stay() {
+    let bench = Bench::new();
+    let run = bench.run(&[DATA, FULL, "frozen_statistics = ['layer1']"].join("\n"));
+    run.execute().unwrap();
+    let state = state(&run, "full_precision/last.safetensors");
+    let moved = |name: &str| state.get(name).unwrap().values.iter().any(|x| *x != 0.0);
+    assert!(!moved("layer1.0.bn1.running_mean") && moved("layer2.0.bn1.running_mean"));
+}
+
+#[test]
+fn the_ramp_shows_in_the_log() {
+    let bench = Bench::new();
+    let run = bench.run(&[DATA, FULL, "ramp_batches = 10\ncheckpoint_steps = 1"].join("\n"));
+    run.execute().unwrap();
+    let rates = learning_rates(&run);
+    assert!(rates.iter().zip(1..).all(|(rate, i)| (rate - 0.005 * f64::from(i)).abs() < 1e-12));
+    assert_eq!(rates.len(), 5);
+}
+
+#[test]
+fn a_teacher_is_a_phase_a_file_or_an_error() {
+    let bench = Bench::new();
+    let teacher = bench.run(&[DATA, FULL].join("\n"));
+    teacher.execute().unwrap();
+    let file = teacher.folder().join("full_precision/last.safetensors");
+    for kind in ["soft", "hard", "feature"] {
+        let distillation = format!(
+            "distillation = {{ teacher = '{}', kind = '{kind}', weight = 1.0 }}",
+            file.display()
+        );
+        let run = bench.run(&[DATA, FULL, &distillation].join("\n"));
+        run.execute().unwrap();
+        let [taught, alone] =
+            [&run, &teacher].map(|run| state(run, "full_precision/last.safetensors"));
+        assert_ne!(taught, alone, "{kind}");
+    }
+    let missing = bench.run(&[DATA, FULL, "distillation = { teacher = 'nobody' }"].join("\n"));
+    let error = missing.execute().unwrap_err().to_string();
+    assert!(error.contains("nobody"), "{error}");
+}
+
+#[test]
+fn a_policy_that_does_not_fit_is_an_error_with_the_layer() {
+    let bench = Bench::new();
+    let policy =
+        "[[phase.policy]]\nat = { batch = 2 }\nchange = { granularity = { groups = 999 } }";
+    let run = bench.run(&[DATA, FULL, QUANTIZED, LSQ, policy].join("\n"));
+    let error = run.execute().unwrap_err().to_string();
+    assert!(error.contains("layer1.0.conv1") && error.contains("999"), "{error}");
+}

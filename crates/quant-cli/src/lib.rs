@@ -1,5 +1,7 @@
-//! Command lines: [`networks`] is what the `quant` program tells, [`train`] a training program for those
+//! Command lines: [`networks`], [`recipes`] and [`data`] are what the `quant` program tells, [`train`] a training program for those
 //! that bring a recipe and data of their own.
 
+pub mod data;
 pub mod networks;
+pub mod recipes;
 pub mod train;

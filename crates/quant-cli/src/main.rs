@@ -2,10 +2,19 @@
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use quant_cli::networks::{self, Description, Renames};
+use clap::{CommandFactory, Parser, Subcommand};
+use quant_cli::{
+    data::{self, Downloadable, Format},
+    networks::{self, Description, Renames},
+    recipes,
+    train::{self, MachineArguments, StartArguments},
+};
+use quant_train::{Recipe, Run, Stop};
 
-/// Low-bit networks: what keywords build, what they cost, and states that come and go.
+/// Low-bit networks: train, evaluate, describe, convert.
+///
+/// Exit codes: 0 done; 1 failed, with a message; 2 wrong usage; 75 asked to stop by Ctrl+C or SIGTERM,
+/// everything is saved and `quant resume` goes on; 130 stopped at once by a second Ctrl+C.
 #[derive(Parser)]
 #[command(name = "quant", version)]
 struct Arguments {
@@ -15,6 +24,70 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Train from a recipe, in a new run folder
+    Train {
+        /// Recipe file, or the name of a recipe that comes with the program
+        recipe: String,
+        #[command(flatten)]
+        start: StartArguments,
+        #[command(flatten)]
+        machine: MachineArguments,
+    },
+    /// Go on with a run that was stopped
+    Resume {
+        /// The run folder
+        run: PathBuf,
+        /// Folder of the data, if it is elsewhere now
+        #[arg(long)]
+        data: Option<PathBuf>,
+        #[command(flatten)]
+        machine: MachineArguments,
+    },
+    /// Evaluate a network on validation data
+    Eval {
+        /// A run folder, or a safetensors file that a run has written
+        network: PathBuf,
+        /// Of a run: the phase, by default the last
+        #[arg(long)]
+        phase: Option<String>,
+        /// Of a run: the phase's best network instead of its last
+        #[arg(long)]
+        best: bool,
+        /// Of a file: the recipe that says what the data are
+        #[arg(long)]
+        recipe: Option<String>,
+        /// Folder of the data; of a run, by default its own
+        #[arg(long)]
+        data: Option<PathBuf>,
+        #[command(flatten)]
+        machine: MachineArguments,
+    },
+    /// Write the report of a run anew
+    Report {
+        /// The run folder
+        run: PathBuf,
+        #[command(flatten)]
+        machine: MachineArguments,
+    },
+    /// Train from several recipes, one after another
+    Queue {
+        /// Recipe files or names
+        #[arg(required = true)]
+        recipes: Vec<String>,
+        /// How often a run that fails is tried again
+        #[arg(long, default_value_t = 0)]
+        retries: usize,
+        #[command(flatten)]
+        start: StartArguments,
+        #[command(flatten)]
+        machine: MachineArguments,
+    },
+    /// Recipes: list, show, check, import from QTool, verify
+    #[command(subcommand)]
+    Recipe(RecipeCommand),
+    /// Data: check, download, pack into shards
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Say what each keyword does, and draw a block
     Explain(Description),
     /// Say what a network costs, layer by layer
@@ -35,28 +108,171 @@ enum Command {
     },
     /// Print the guide to networks, docs/networks.md
     Guide,
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
-fn run(command: Command) -> Result<String, Box<dyn Error>> {
+#[derive(Subcommand)]
+enum RecipeCommand {
+    /// List the recipes that come with the program
+    List,
+    /// Print a recipe with every default
+    Show {
+        /// File or name
+        recipe: String,
+        /// Change a field (may be repeated)
+        #[arg(long = "set", value_name = "FIELD=VALUE")]
+        changes: Vec<String>,
+    },
+    /// Check a recipe and say what it would train
+    Check {
+        /// File or name
+        recipe: String,
+        /// Change a field (may be repeated)
+        #[arg(long = "set", value_name = "FIELD=VALUE")]
+        changes: Vec<String>,
+    },
+    /// Make a recipe of one of QTool's configuration files
+    Import {
+        /// The configuration file
+        from: PathBuf,
+        /// The recipe to write
+        #[arg(long, short, default_value = "imported.toml")]
+        output: PathBuf,
+    },
+    /// Run a recipe and compare its score with the expected one
+    Verify {
+        /// File or name
+        recipe: String,
+        #[command(flatten)]
+        start: StartArguments,
+        #[command(flatten)]
+        machine: MachineArguments,
+    },
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Decode every image and name those that cannot be
+    Check {
+        /// The folder
+        folder: PathBuf,
+        /// Its format
+        #[arg(long, value_enum, default_value = "image-folder")]
+        format: Format,
+    },
+    /// Download and unpack a data set
+    Download {
+        /// Which
+        which: Downloadable,
+        /// Where to
+        folder: PathBuf,
+        /// Address of the archive, instead of the official one
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Pack class folders into tar files that are read fast
+    Shard {
+        /// Folder with train/<class> and val/<class>
+        from: PathBuf,
+        /// Folder to write train/*.tar and val/*.tar in
+        to: PathBuf,
+        /// Size of a tar file, in MiB
+        #[arg(long, default_value_t = 256)]
+        size: u64,
+    },
+}
+
+/// What a command prints at the end.
+type Printed = Result<String, Box<dyn Error>>;
+
+fn run(command: Command) -> Printed {
+    let nothing = |()| String::new();
     match command {
+        Command::Train { recipe, start, machine } => {
+            let (text, path) = recipes::find(&recipe)?;
+            let options = machine.options(train::stop_on_signals()?)?;
+            train::execute(&train::create(&text, &path, &start, options)?).map(nothing)
+        }
+        Command::Resume { run, data, machine } => {
+            let options = machine.options(train::stop_on_signals()?)?;
+            train::resume(&run, data.as_deref(), options).map(nothing)
+        }
+        Command::Eval { network, phase, best, recipe, data, machine } => {
+            evaluate(&network, phase, best, recipe, data, &machine)
+        }
+        Command::Report { run, machine } => {
+            let run = Run::resume(&run, None, machine.options(Stop::default())?)?;
+            Ok(format!("written: {}", run.report()?.display()))
+        }
+        Command::Queue { recipes, retries, start, machine } => {
+            recipes::queue(&recipes, retries, &start, &machine).map(nothing)
+        }
+        Command::Recipe(command) => match command {
+            RecipeCommand::List => recipes::list(),
+            RecipeCommand::Show { recipe, changes } => recipes::show(&recipe, &changes),
+            RecipeCommand::Check { recipe, changes } => recipes::check(&recipe, &changes),
+            RecipeCommand::Import { from, output } => recipes::import(&from, &output),
+            RecipeCommand::Verify { recipe, start, machine } => {
+                recipes::verify(&recipe, &start, &machine)
+            }
+        },
+        Command::Data(command) => match command {
+            DataCommand::Check { folder, format } => data::check(&folder, format),
+            DataCommand::Download { which, folder, url } => data::download(which, &folder, url),
+            DataCommand::Shard { from, to, size } => data::shard(&from, &to, size),
+        },
         Command::Explain(description) => networks::explain(&description),
         Command::Summary(description) => networks::summary(&description),
         Command::Inspect { file } => networks::inspect(&file),
         Command::Convert { from, to, renames } => networks::convert(&from, &to, &renames),
         Command::Guide => networks::guide(),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "quant", &mut script);
+            Ok(String::from_utf8(script)?)
+        }
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
+fn evaluate(
+    network: &std::path::Path,
+    phase: Option<String>,
+    best: bool,
+    recipe: Option<String>,
+    data: Option<PathBuf>,
+    machine: &MachineArguments,
+) -> Printed {
+    let options = machine.options(Stop::default())?;
+    let score = if network.is_dir() {
+        let run = Run::resume(network, data.as_deref(), options.clone())?;
+        let last = run.recipe().phases.last().map(|phase| phase.name.clone());
+        let phase = phase.or(last).unwrap_or_default();
+        Run::evaluate(&run.network_file(&phase, best), run.recipe(), run.data(), &options)?
+    } else {
+        let recipe = recipe.ok_or("--recipe is needed with a file: it says what the data are")?;
+        let (text, path) = recipes::find(&recipe)?;
+        let recipe = Recipe::parse(&text, &path)?;
+        let data = match data {
+            Some(data) => data,
+            None if recipe.data.is_made() => PathBuf::from("."),
+            None => return Err("--data <folder> is needed".into()),
+        };
+        Run::evaluate(network, &recipe, &data, &options)?
+    };
+    let (top1, top5, loss, images) = (score.top1, score.top5, score.loss, score.images);
+    Ok(format!("top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on {images} images"))
+}
+
+#[expect(clippy::print_stdout, reason = "a program's output")]
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
-        Ok(text) => {
+    let result = run(Arguments::parse().command);
+    train::exit_code(result.map(|text| {
+        if !text.is_empty() {
             println!("{}", text.trim_end());
-            ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    }))
 }

@@ -1,9 +1,11 @@
-//! A program that trains from a recipe: starts a run or resumes one, and prints its result.
+//! Programs that train: start a run or resume one, and print its result.
 
 use std::{
     error::Error,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::Duration,
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -30,21 +32,62 @@ struct Arguments {
     /// Recipe file; by default the program's own
     #[arg(long)]
     recipe: Option<PathBuf>,
+    #[command(flatten)]
+    start: StartArguments,
+    /// Run folder to go on with, instead of a new run
+    #[arg(long, conflicts_with_all = ["recipe", "runs", "changes"])]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    machine: MachineArguments,
+}
+
+/// What a new run is given.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StartArguments {
     /// Folder of the data, in the format that the recipe names
     #[arg(long)]
-    data: Option<PathBuf>,
-    /// flex (CPU), cuda, rocm, wgpu, vulkan or metal, as far as this build has them
-    #[arg(long, default_value = "flex")]
-    device: String,
+    pub data: Option<PathBuf>,
     /// Folder that the run's own folder is made in
     #[arg(long, default_value = "runs")]
-    runs: PathBuf,
-    /// Run folder to go on with, instead of a new run
-    #[arg(long, conflicts_with_all = ["recipe", "runs"])]
-    resume: Option<PathBuf>,
+    pub runs: PathBuf,
+    /// Change a field of the recipe, such as phase.quantized.learning_rate=0.01 (may be repeated)
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub changes: Vec<String>,
+}
+
+/// Where and how a run is executed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MachineArguments {
+    /// flex (CPU), cuda, rocm, wgpu, vulkan or metal, as far as this build has them
+    #[arg(long, default_value = "flex")]
+    pub device: String,
     /// Threads that load images; by default as the recipe says
     #[arg(long)]
-    workers: Option<usize>,
+    pub workers: Option<usize>,
+    /// Wait for the process of this number to end first
+    #[arg(long, value_name = "PID")]
+    pub after: Option<u32>,
+}
+
+impl MachineArguments {
+    /// Waits as asked, and makes the options of a run that stops on signals.
+    ///
+    /// # Errors
+    /// Unknown devices and processes.
+    pub fn options(&self, stop: Stop) -> Result<RunOptions, Box<dyn Error>> {
+        let device = device::select(&self.device)?;
+        if let Some(process) = self.after {
+            wait_for(process, &stop)?;
+        }
+        Ok(RunOptions {
+            device,
+            device_name: self.device.clone(),
+            workers: self.workers,
+            terminal: true,
+            cache: cache(),
+            stop,
+        })
+    }
 }
 
 /// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`. Asked to
@@ -55,7 +98,12 @@ pub fn main(program: &TrainProgram) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    match run(program, arguments) {
+    exit_code(run(program, arguments))
+}
+
+/// Tells an error, and the exit code for it.
+pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if matches!(error.downcast_ref(), Some(TrainError::Stopped { .. })) => {
             complain(&error.to_string());
@@ -72,7 +120,10 @@ pub fn main(program: &TrainProgram) -> ExitCode {
 pub const STOPPED: u8 = 75;
 
 /// Ctrl+C and SIGTERM let the step end and be saved; a second one ends the program at once.
-fn stop_on_signals() -> Result<Stop, ctrlc::Error> {
+///
+/// # Errors
+/// Where signals are caught already.
+pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
     let stop = Stop::default();
     let asked = stop.clone();
     ctrlc::set_handler(move || {
@@ -84,42 +135,104 @@ fn stop_on_signals() -> Result<Stop, ctrlc::Error> {
     Ok(stop)
 }
 
-fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let options = RunOptions {
-        device: device::select(&arguments.device)?,
-        device_name: arguments.device,
-        workers: arguments.workers,
-        terminal: true,
-        stop: stop_on_signals()?,
+/// Returns when the process of this number has ended, or somebody has asked to stop.
+fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
+    let runs = || -> Result<bool, Box<dyn Error>> {
+        let number = process.to_string();
+        let mut ps = Command::new("ps");
+        ps.args(["-p", &number]).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(ps.status().map_err(|error| format!("--after needs the program ps: {error}"))?.success())
     };
-    let run = match &arguments.resume {
-        Some(folder) => Run::resume(folder, arguments.data.as_deref(), options)?,
-        None => {
-            let (recipe, folder) = match &arguments.recipe {
-                Some(path) => (Recipe::read(path)?, path.parent().unwrap_or(Path::new(""))),
-                None => {
-                    let (name, text) = program.recipe;
-                    (Recipe::parse(text, Path::new(name))?, Path::new(""))
-                }
-            };
-            let data = match (arguments.data, program.data) {
-                (Some(data), _) => data,
-                (None, Some(data)) => data()?,
-                (None, None) => return Err("--data <folder> is needed".into()),
-            };
-            Run::create(&arguments.runs, recipe, folder, &data, options)?
+    if !runs()? {
+        complain(&format!("process {process} has ended already"));
+        return Ok(());
+    }
+    complain(&format!("waiting for process {process} to end"));
+    while runs()? {
+        if stop.is_asked() {
+            return Err("stopped while waiting".into());
         }
+        thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let options = arguments.machine.options(stop_on_signals()?)?;
+    if let Some(folder) = &arguments.resume {
+        return resume(folder, arguments.start.data.as_deref(), options);
+    }
+    let (text, path) = match arguments.recipe {
+        Some(path) => (read(&path)?, path),
+        None => (program.recipe.1.to_owned(), PathBuf::from(program.recipe.0)),
     };
+    let mut start = arguments.start;
+    if let (None, Some(find)) = (&start.data, program.data) {
+        start.data = Some(find()?);
+    }
+    execute(&create(&text, &path, &start, options)?)
+}
+
+/// Text of a file.
+///
+/// # Errors
+/// With the path.
+pub fn read(path: &Path) -> Result<String, Box<dyn Error>> {
+    Ok(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+/// A new run of a recipe, which was read from `path`.
+///
+/// # Errors
+/// Those of the recipe and of [`Run::create`].
+pub fn create(
+    text: &str,
+    path: &Path,
+    start: &StartArguments,
+    options: RunOptions,
+) -> Result<Run, Box<dyn Error>> {
+    let recipe = Recipe::parse_with(text, path, &start.changes)?;
+    let data = match &start.data {
+        Some(data) => data.clone(),
+        None if recipe.data.is_made() => PathBuf::from("."),
+        None => return Err("--data <folder> is needed".into()),
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(Run::create(&start.runs, recipe, folder, &data, options)?)
+}
+
+/// Goes on with the run in `folder`.
+///
+/// # Errors
+/// Those of [`Run::resume`] and [`Run::execute`].
+pub fn resume(
+    folder: &Path,
+    data: Option<&Path>,
+    options: RunOptions,
+) -> Result<(), Box<dyn Error>> {
+    execute(&Run::resume(folder, data, options)?)
+}
+
+/// Executes a run and prints its result.
+///
+/// # Errors
+/// Those of [`Run::execute`].
+pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
     let summary = run.execute().inspect_err(|_| {
-        complain(&format!("to go on from the last checkpoint: --resume {folder}"));
+        complain(&format!("to go on from the last checkpoint: quant resume {folder}"));
     })?;
     print(&summary, run.folder());
     Ok(())
 }
 
+/// Folder for what can be made again.
+pub fn cache() -> PathBuf {
+    dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("quant-train")
+}
+
 #[expect(clippy::print_stderr, reason = "a program's messages")]
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     eprintln!("{text}");
 }
 

@@ -27,13 +27,6 @@ impl QtoolOptions {
     /// # Errors
     /// [`QuantizerError::Option`] for a word that is not an option's name or value.
     pub fn parse(keywords: &str, command_line: &str) -> Result<Self, QuantizerError> {
-        let words = keywords.split(',').map(str::trim).filter(|word| !word.is_empty());
-        let (mut keywords, mut repeated) = (BTreeSet::new(), BTreeSet::new());
-        for word in words {
-            if !keywords.insert(word.to_owned()) {
-                repeated.insert(word.to_owned());
-            }
-        }
         let mut options = BTreeMap::new();
         let mut words = command_line.split_whitespace().peekable();
         while let Some(word) = words.next() {
@@ -44,7 +37,19 @@ impl QtoolOptions {
             let value = words.next_if(is_value).unwrap_or_default();
             options.insert(name.to_owned(), value.to_owned());
         }
-        Ok(Self { keywords, repeated, options })
+        Ok(Self::from_pairs(keywords, options))
+    }
+
+    /// From a comma-separated keyword list and options, names without dashes.
+    pub fn from_pairs(keywords: &str, options: impl IntoIterator<Item = (String, String)>) -> Self {
+        let words = keywords.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let (mut keywords, mut repeated) = (BTreeSet::new(), BTreeSet::new());
+        for word in words {
+            if !keywords.insert(word.to_owned()) {
+                repeated.insert(word.to_owned());
+            }
+        }
+        Self { keywords, repeated, options: options.into_iter().collect() }
     }
 
     /// Whether a keyword is given.

@@ -28,6 +28,28 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder that should hold tar files holds none.
+    #[error("{path}: no .tar files inside")]
+    NoShards {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A tar file of images, or its list of classes, is not usable.
+    #[error("{path}: not a usable shard: {reason}")]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A download failed.
+    #[error("{url}: {reason}")]
+    Download {
+        /// The address.
+        url: String,
+        /// Why, and what is kept.
+        reason: String,
+    },
     /// A class folder holds no image.
     #[error("{path}: class folder without images (looked for .jpg, .jpeg and .png)")]
     EmptyClass {

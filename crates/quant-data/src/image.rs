@@ -22,8 +22,17 @@ pub struct RgbImage {
     pub pixels: Vec<u8>,
 }
 
-/// Images with longer sides are refused: such a header is more likely corrupt than true.
-const LONGEST_SIDE: usize = 1 << 14;
+/// Images of more pixels are refused before they are decoded, which would take three bytes for each: Pillow's
+/// limit.
+const MOST_PIXELS: usize = 89_478_485;
+
+fn check_size(width: usize, height: usize) -> Result<(), String> {
+    match width.checked_mul(height) {
+        Some(0) => Err("no pixels".into()),
+        Some(..=MOST_PIXELS) => Ok(()),
+        _ => Err(format!("{width}x{height} pixels, more than the {MOST_PIXELS} that are decoded")),
+    }
+}
 
 impl RgbImage {
     /// A black image.
@@ -50,12 +59,15 @@ impl RgbImage {
         if bytes.starts_with(&[0xff, 0xd8]) {
             return decode_jpeg(bytes);
         }
-        let mut reader = image::ImageReader::new(Cursor::new(bytes));
-        reader.set_format(image::ImageFormat::Png);
-        let mut limits = image::Limits::default();
-        limits.max_image_width = Some(LONGEST_SIDE as u32);
-        limits.max_image_height = Some(LONGEST_SIDE as u32);
-        reader.limits(limits);
+        let reader = || {
+            let mut reader = image::ImageReader::new(Cursor::new(bytes));
+            reader.set_format(image::ImageFormat::Png);
+            reader
+        };
+        let (width, height) = reader().into_dimensions().map_err(|error| error.to_string())?;
+        check_size(width as usize, height as usize)?;
+        let mut reader = reader();
+        reader.no_limits();
         let image = reader.decode().map_err(|error| error.to_string())?.into_rgb8();
         Ok(Self {
             width: image.width() as usize,
@@ -83,12 +95,16 @@ fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage, String> {
     // Strict: a truncated file is an error, not a picture with a grey rest.
     let options = DecoderOptions::new_fast()
         .set_strict_mode(true)
-        .set_max_width(LONGEST_SIDE)
-        .set_max_height(LONGEST_SIDE)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    let pixels = decoder.decode().map_err(|error| error.to_string().trim().replace('\n', " "))?;
+    let reason =
+        |error: zune_jpeg::errors::DecodeErrors| error.to_string().trim().replace('\n', " ");
+    decoder.decode_headers().map_err(reason)?;
     let (width, height) = decoder.dimensions().ok_or("no dimensions")?;
+    check_size(width, height)?;
+    let pixels = decoder.decode().map_err(reason)?;
     let channels = pixels.len() / (width * height).max(1);
     let pixels = match channels {
         3 => pixels,

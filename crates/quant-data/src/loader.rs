@@ -86,9 +86,23 @@ impl Loader {
 
     /// The indices of an epoch's images, in order.
     pub fn order(&self, epoch: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.dataset.len()).collect();
-        if self.config.training {
-            Random::new(&[self.config.seed, 0, epoch as u64]).shuffle(&mut order);
+        if !self.config.training {
+            return (0..self.dataset.len()).collect();
+        }
+        let mut random = Random::new(&[self.config.seed, 0, epoch as u64]);
+        let blocks = self.dataset.blocks();
+        if blocks.is_empty() {
+            let mut order: Vec<usize> = (0..self.dataset.len()).collect();
+            random.shuffle(&mut order);
+            return order;
+        }
+        let mut blocks = blocks.to_vec();
+        random.shuffle(&mut blocks);
+        let mut order = Vec::with_capacity(self.dataset.len());
+        for neighbours in blocks.chunks(NEIGHBOURS) {
+            let start = order.len();
+            order.extend(neighbours.iter().cloned().flatten());
+            random.shuffle(&mut order[start..]);
         }
         order
     }
@@ -115,6 +129,9 @@ impl Loader {
         Epoch { work, workers, broken: 0 }
     }
 }
+
+/// Blocks whose images are shuffled among each other.
+const NEIGHBOURS: usize = 16;
 
 /// What the workers of an epoch share.
 struct Work {

@@ -41,6 +41,14 @@ pub enum TrainError {
         /// What would work.
         accepted: &'static str,
     },
+    /// A configuration of QTool is not usable.
+    #[error("{place}: {reason}")]
+    Qtool {
+        /// The option, or file and line.
+        place: String,
+        /// Why.
+        reason: String,
+    },
     /// The device is not available.
     #[error("device {name:?}: {reason}; this binary has {available}")]
     Device {

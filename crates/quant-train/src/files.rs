@@ -1,6 +1,10 @@
 //! Files that appear complete or not at all.
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
 
 use crate::error::TrainError;
 
@@ -12,7 +16,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
     let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
-    file.write_all(bytes).map_err(TrainError::io(path))?;
+    file.as_file_mut().write_all(bytes).map_err(TrainError::io(path))?;
     file.as_file().sync_all().map_err(TrainError::io(path))?;
     file.persist(path).map_err(|error| TrainError::io(path)(error.error))?;
     Ok(())
@@ -27,7 +31,11 @@ pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainE
     fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
     let partial = builder(0o777).tempdir_in(parent).map_err(TrainError::io(parent))?;
     for (name, bytes) in files {
-        write(&partial.path().join(name), bytes)?;
+        // The folder is not there yet, but its name is what says something.
+        let shown = path.join(name);
+        let mut file = File::create(partial.path().join(name)).map_err(TrainError::io(&shown))?;
+        file.write_all(bytes).map_err(TrainError::io(&shown))?;
+        file.sync_all().map_err(TrainError::io(&shown))?;
     }
     if path.exists() {
         fs::remove_dir_all(path).map_err(TrainError::io(path))?;

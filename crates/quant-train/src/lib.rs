@@ -1,7 +1,7 @@
 //! Quantization-aware training of image classifiers on [Burn](https://burn.dev): a recipe goes in, a
 //! trained low-bit network and a report come out.
 //!
-//! - [`recipe`]: one TOML file describes one run; [`phase`]: a phase of it; [`quantization`]: its
+//! - [`recipe`]: one TOML file describes one run; [`data`]: its data; [`phase`]: a phase of it; [`quantization`]: its
 //!   quantizers; [`policy`]: how they change on the way.
 //! - [`run`]: the run: its folder, its phases, its result; resumable at any checkpoint.
 //! - [`trainer`]: the loop of one phase. [`evaluate`]: loss, top-1, top-5.
@@ -17,6 +17,7 @@
 pub mod adam;
 pub mod average;
 pub mod checkpoint;
+pub mod data;
 pub mod device;
 pub mod error;
 pub mod evaluate;

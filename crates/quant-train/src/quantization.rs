@@ -84,6 +84,10 @@ pub struct QuantizerRecipe {
     pub running_mean_basis: Option<bool>,
     /// TTQ's thresholds in units of the largest magnitude. By default 0.05.
     pub ternary_threshold: Option<f64>,
+    /// Whether groups that do not fit fall back as in the reference implementation. For imported recipes.
+    pub group_fallback: Option<bool>,
+    /// Whether FATNN keeps a clipping value that nothing uses. For imported recipes.
+    pub unused_clipping_value: Option<bool>,
     /// A loss on the quantization error, added to the training loss.
     pub loss: Option<QuantizationLossRecipe>,
 }
@@ -144,6 +148,27 @@ fn calibration_batches() -> usize {
 }
 
 impl QuantizationRecipe {
+    /// Of these quantizers, with all else as usual.
+    pub fn new(
+        activation: Option<QuantizerRecipe>,
+        weight: Option<QuantizerRecipe>,
+        output: Option<QuantizerRecipe>,
+    ) -> Self {
+        Self {
+            activation,
+            weight,
+            output,
+            first_last: false,
+            real_downsample: false,
+            padding_after_quant: false,
+            scale_batch_size: None,
+            calibration: Calibration::default(),
+            calibration_batches: calibration_batches(),
+            warm_up: None,
+            proximal: None,
+        }
+    }
+
     /// The quantizer of a role.
     pub fn of(&self, role: Role) -> Option<&QuantizerRecipe> {
         match role {
@@ -194,6 +219,47 @@ impl QuantizationRecipe {
 }
 
 impl QuantizerRecipe {
+    /// The recipe of a configuration: what is as by default is left out.
+    pub fn from_config(config: &QuantizerConfig) -> Self {
+        let usual = QuantizerConfig::new(config.method, config.role, config.levels);
+        macro_rules! unusual {
+            ($($field:ident),*) => {
+                Self {
+                    method: config.method,
+                    bits: Levels::from_bits(config.levels.bits())
+                        .is_ok_and(|levels| levels == config.levels)
+                        .then(|| config.levels.bits()),
+                    levels: None,
+                    loss: None,
+                    $($field: (config.$field != usual.$field).then(|| config.$field.clone()),)*
+                }
+            };
+        }
+        let recipe = unusual!(
+            range,
+            granularity,
+            estimator,
+            gradient_scale,
+            ewgs_factor,
+            boundary,
+            normalization,
+            independent_norm,
+            restore_normalization,
+            gamma,
+            sign_scale,
+            shift,
+            initial_slope,
+            closed_form,
+            threshold_position,
+            running_mean_basis,
+            ternary_threshold,
+            group_fallback,
+            unused_clipping_value
+        );
+        let levels = recipe.bits.is_none().then(|| config.levels.count());
+        Self { levels, ..recipe }
+    }
+
     fn typed(&self, role: Role) -> Result<QuantizerConfig, QuantizerError> {
         let levels = match (self.bits, self.levels) {
             (Some(bits), None) => Levels::from_bits(bits)?,
@@ -229,7 +295,9 @@ impl QuantizerRecipe {
             closed_form,
             threshold_position,
             running_mean_basis,
-            ternary_threshold
+            ternary_threshold,
+            group_fallback,
+            unused_clipping_value
         );
         Ok(config)
     }

@@ -3,14 +3,13 @@
 use std::{fs, path::Path};
 
 use quant_core::qtool::QtoolOptions;
-use quant_data::Pipeline;
 use quant_nn::{
     NetworkConfig, Quantization, ResNetConfig,
     resnet::{Depth, DownsampleKind, Stem},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{error::TrainError, phase::Phase, quantization::QuantizationRecipe};
+use crate::{data::DataRecipe, error::TrainError, phase::Phase, quantization::QuantizationRecipe};
 
 /// A run: data, network, and the phases of training, each of which starts from the one before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +20,12 @@ pub struct Recipe {
     /// Seed of weights, order and augmentation.
     #[serde(default = "seed")]
     pub seed: u64,
+    /// What others report of this recipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
+    /// What a run of ours gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
     /// The data.
     pub data: DataRecipe,
     /// The network.
@@ -30,43 +35,24 @@ pub struct Recipe {
     pub phases: Vec<Phase>,
 }
 
-/// The data.
+/// A reported accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DataRecipe {
-    /// Its format.
-    pub kind: DataKind,
-    /// Side of the network's input, in pixels.
-    pub input_size: usize,
-    /// Mean of every channel, of bytes scaled to 0..1. By default the format's usual one.
-    pub mean: Option<[f64; 3]>,
-    /// Deviation of every channel. By default the format's usual one.
-    pub std: Option<[f64; 3]>,
-    /// Augmentation. By default the format's usual one.
-    pub train: Option<Pipeline>,
-    /// Preparation for evaluation. By default the format's usual one.
-    pub eval: Option<Pipeline>,
-    /// Images per batch in evaluation.
-    #[serde(default = "eval_batch_size")]
-    pub eval_batch_size: usize,
-    /// Threads that decode and augment; 0 for as many as there are cores.
-    #[serde(default)]
-    pub workers: usize,
-    /// Batches ahead.
-    #[serde(default = "prefetch")]
-    pub prefetch: usize,
+pub struct Published {
+    /// Top-1 in percent.
+    pub top1: f64,
+    /// Paper and table.
+    pub source: String,
 }
 
-/// Format of the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DataKind {
-    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`.
-    ImageFolder,
-    /// CIFAR-10's binary files.
-    Cifar10,
-    /// CIFAR-100's binary files.
-    Cifar100,
+/// A measured accuracy, for `quant recipe verify`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// Top-1 of the last phase's last network, in percent.
+    pub top1: f64,
+    /// By how much another run may differ.
+    pub tolerance: f64,
 }
 
 /// The network, but for its classes, which the data tell, and its quantizers, which the phases do.
@@ -100,13 +86,6 @@ fn seed() -> u64 {
 fn one() -> f64 {
     1.0
 }
-fn eval_batch_size() -> usize {
-    100
-}
-fn prefetch() -> usize {
-    4
-}
-
 impl Recipe {
     /// Reads a recipe file.
     ///
@@ -131,6 +110,35 @@ impl Recipe {
         })?;
         recipe.validate()?;
         Ok(recipe)
+    }
+
+    /// Reads a recipe from text with changes, each `field=value`: fields are joined by dots, and values are
+    /// TOML, or text. `phase.x` changes x of every phase, `phase.name.x` of that of this name.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse), and [`TrainError::Recipe`] for a change that leads nowhere.
+    pub fn parse_with(text: &str, path: &Path, changes: &[String]) -> Result<Self, TrainError> {
+        if changes.is_empty() {
+            return Self::parse(text, path);
+        }
+        // As it is it must be right, so that messages name its own lines.
+        Self::parse(text, path)?;
+        let fail = |message: String| TrainError::Recipe { path: path.to_owned(), message };
+        let table: toml::Table = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
+        let mut value = toml::Value::Table(table);
+        for change in changes {
+            let unusable = || fail(format!("--set {change}: expected field=value"));
+            let (field, new) = change.split_once('=').ok_or_else(unusable)?;
+            let new = toml::from_str::<toml::Table>(&format!("v = {new}"))
+                .ok()
+                .and_then(|mut table| table.remove("v"))
+                .unwrap_or_else(|| toml::Value::String(new.to_owned()));
+            let fields: Vec<&str> = field.trim().split('.').collect();
+            set(&mut value, &fields, &new)
+                .map_err(|part| fail(format!("--set {change}: {part} is no table or phase")))?;
+        }
+        let text = toml::to_string(&value).map_err(|error| fail(error.to_string()))?;
+        Self::parse(&text, path)
     }
 
     /// The recipe as TOML, every default written out.
@@ -160,18 +168,7 @@ impl Recipe {
         let accepted = "letters, digits, -, _ and . (it names files)";
         check(file_name(&self.name), "name", format!("{:?}", self.name), accepted)?;
         check(!self.phases.is_empty(), "phase", "none".into(), "at least one [[phase]]")?;
-        let data = &self.data;
-        check(data.eval_batch_size > 0, "data.eval_batch_size", "0".into(), "at least 1")?;
-        let positive = |values: [f64; 3]| values.iter().all(|x| x.is_finite() && *x > 0.0);
-        if let Some(std) = data.std {
-            check(positive(std), "data.std", format!("{std:?}"), "finite numbers above 0")?;
-        }
-        for (name, pipeline) in [("data.train", data.train()), ("data.eval", data.eval())] {
-            let fits = pipeline.output_size() == Some(data.input_size);
-            let value = format!("{:?}", pipeline.output_size());
-            let accepted = "steps that end in squares of input_size pixels";
-            check(fits, name, value, accepted)?;
-        }
+        self.data.validate()?;
         for (index, phase) in self.phases.iter().enumerate() {
             let field = format!("phase {:?}: name", phase.name);
             check(file_name(&phase.name), &field, format!("{:?}", phase.name), accepted)?;
@@ -258,34 +255,31 @@ impl ModelRecipe {
     }
 }
 
-impl DataRecipe {
-    /// Mean and deviation of every channel.
-    pub fn normalization(&self) -> ([f64; 3], [f64; 3]) {
-        let (mean, std) = match self.kind {
-            DataKind::ImageFolder => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            DataKind::Cifar10 | DataKind::Cifar100 => {
-                ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
+/// Sets the field at a path; what stands in the way, where it is no table.
+fn set(value: &mut toml::Value, path: &[&str], new: &toml::Value) -> Result<(), String> {
+    let (Some((first, rest)), true) = (path.split_first(), value.is_table() || value.is_array())
+    else {
+        return Err(path.first().map_or(String::new(), |part| format!("what holds {part:?}")));
+    };
+    match value {
+        toml::Value::Table(table) if rest.is_empty() => {
+            table.insert((*first).to_owned(), new.clone());
+            Ok(())
+        }
+        toml::Value::Table(table) => {
+            let empty = || toml::Value::Table(toml::Table::new());
+            set(table.entry((*first).to_owned()).or_insert_with(empty), rest, new)
+        }
+        toml::Value::Array(items) => {
+            let name =
+                |item: &toml::Value| item.get("name").and_then(toml::Value::as_str) == Some(first);
+            if let (Some(item), false) = (items.iter_mut().find(|item| name(item)), rest.is_empty())
+            {
+                return set(item, rest, new);
             }
-        };
-        (self.mean.unwrap_or(mean), self.std.unwrap_or(std))
-    }
-
-    /// Augmentation.
-    pub fn train(&self) -> Pipeline {
-        self.train.clone().unwrap_or_else(|| match self.kind {
-            DataKind::ImageFolder => Pipeline::imagenet_train(self.input_size),
-            DataKind::Cifar10 | DataKind::Cifar100 => Pipeline::cifar_train(self.input_size),
-        })
-    }
-
-    /// Preparation for evaluation.
-    pub fn eval(&self) -> Pipeline {
-        self.eval.clone().unwrap_or_else(|| match self.kind {
-            DataKind::ImageFolder => Pipeline::imagenet_eval(self.input_size),
-            DataKind::Cifar10 | DataKind::Cifar100 => {
-                Pipeline(vec![quant_data::Transform::CenterCrop { size: self.input_size }])
-            }
-        })
+            items.iter_mut().try_for_each(|item| set(item, path, new))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -337,6 +331,35 @@ mod tests {
     fn what_is_written_out_reads_back() {
         let recipe = parse(RECIPE).unwrap();
         assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
+    }
+
+    #[test]
+    fn changes_reach_every_field() {
+        let set = |changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+            Recipe::parse_with(RECIPE, Path::new("test.toml"), &changes)
+        };
+        let recipe = set(&[
+            "seed=7",
+            "phase.learning_rate=0.5",
+            "phase.quantized.quantization.weight.bits=4",
+            "data.workers = 3",
+            "name=other",
+            "phase.schedule={ policy = 'fix' }",
+        ])
+        .unwrap();
+        assert_eq!((recipe.seed, recipe.data.workers, recipe.name.as_str()), (7, 3, "other"));
+        let phase = &recipe.phases[0];
+        assert_eq!((phase.learning_rate, &phase.schedule), (0.5, &crate::schedule::Schedule::Fix));
+        assert_eq!(phase.quantization.as_ref().unwrap().weight.as_ref().unwrap().bits, Some(4));
+        for (change, part) in [
+            ("seed", "field=value"),
+            ("name.x=1", "no table"),
+            ("phase.epocs=3", "did you mean `epochs`"),
+        ] {
+            let error = set(&[change]).unwrap_err().to_string();
+            assert!(error.contains(part), "{change}: {error}");
+        }
     }
 
     #[test]

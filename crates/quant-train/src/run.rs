@@ -18,10 +18,7 @@ use std::{
 };
 
 use burn::{module::Module, tensor::Device};
-use quant_data::{
-    Cifar, Dataset, ImageFolder, Loader, LoaderConfig,
-    dataset::cifar::{CifarKind, Split},
-};
+use quant_data::{Dataset, Loader, LoaderConfig};
 use quant_nn::{Network, NetworkSummary, QuantizedModule, StateDict, summarize};
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +31,7 @@ use crate::{
     loss::DistillationRecipe,
     phase::Phase,
     policy::Trigger,
-    recipe::{DataKind, Recipe},
+    recipe::Recipe,
     stop::Stop,
     trainer::Trainer,
 };
@@ -50,6 +47,8 @@ pub struct RunOptions {
     pub workers: Option<usize>,
     /// Whether progress is shown on the terminal.
     pub terminal: bool,
+    /// Folder for what can be made again: lists of images, rendered pictures.
+    pub cache: PathBuf,
     /// How it is asked to stop.
     pub stop: Stop,
 }
@@ -126,7 +125,7 @@ impl Run {
             fs::canonicalize(recipe_folder).map_err(TrainError::io(recipe_folder))?;
         let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
         // Looked at before anything is written: most runs fail here if they fail.
-        open_data(&recipe, &data)?;
+        recipe.data.open(&data, &options.cache)?;
         let folder = new_folder(runs, &recipe.name)?;
         let header =
             RunHeader { data, recipe_folder, version: env!("CARGO_PKG_VERSION").to_owned() };
@@ -175,7 +174,7 @@ impl Run {
     /// Those of data, networks, files and training. What was saved stays and can be resumed.
     pub fn execute(&self) -> Result<Summary, TrainError> {
         let mut events = Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?;
-        let (train, val) = open_data(&self.recipe, &self.header.data)?;
+        let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let classes = train.classes().to_vec();
         events.emit(&Event::RunStarted {
             name: self.recipe.name.clone(),
@@ -208,12 +207,83 @@ impl Run {
         let summary = self.summarize(results);
         files::write(&self.folder.join("summary.json"), &json(&summary))?;
         if let Some((network, val)) = network {
-            let histograms = self.histograms(&network, &val)?;
-            let log = crate::events::read_log(&self.folder.join("log.jsonl"))?;
-            let html = report::html(&summary, &log, &histograms);
-            files::write(&self.folder.join("report.html"), html.as_bytes())?;
+            self.write_report(&summary, &network, &val)?;
         }
         Ok(summary)
+    }
+
+    /// Writes the report of what is done so far, and returns its path: of a run that is going on, was stopped
+    /// or is finished.
+    ///
+    /// # Errors
+    /// [`TrainError::NoRun`] where no phase is done, and those of data and files.
+    pub fn report(&self) -> Result<PathBuf, TrainError> {
+        let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        let mut results = Vec::new();
+        for phase in &self.recipe.phases {
+            results.extend(read_result(&self.folder.join(&phase.name))?);
+        }
+        let missing =
+            || TrainError::NoRun { path: self.folder.clone(), missing: "a finished phase" };
+        let last = results.last().ok_or_else(missing)?;
+        let phase = self.recipe.phases.iter().find(|phase| phase.name == last.phase);
+        let loaders = self.loaders(phase.ok_or_else(missing)?, &train, &val)?;
+        let network = self.network_file(&last.phase, false);
+        let network = checkpoint::read_network(&network, &self.options.device)?;
+        self.write_report(&self.summarize(results), &network, &loaders.1)
+    }
+
+    fn write_report(
+        &self,
+        summary: &Summary,
+        network: &Network,
+        val: &Loader,
+    ) -> Result<PathBuf, TrainError> {
+        let histograms = self.histograms(network, val)?;
+        let log = crate::events::read_log(&self.folder.join("log.jsonl"))?;
+        let path = self.folder.join("report.html");
+        files::write(&path, report::html(summary, &log, &histograms).as_bytes())?;
+        Ok(path)
+    }
+
+    /// The file of a phase's last network, or of its best.
+    pub fn network_file(&self, phase: &str, best: bool) -> PathBuf {
+        let file = if best { "best.safetensors" } else { "last.safetensors" };
+        self.folder.join(phase).join(file)
+    }
+
+    /// Its recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Folder of its data.
+    pub fn data(&self) -> &Path {
+        &self.header.data
+    }
+
+    /// Evaluates a network on the validation data of `recipe` at `data`.
+    ///
+    /// # Errors
+    /// Those of data and of the network's file.
+    pub fn evaluate(
+        network: &Path,
+        recipe: &Recipe,
+        data: &Path,
+        options: &RunOptions,
+    ) -> Result<Score, TrainError> {
+        let (_, val) = recipe.data.open(data, &options.cache)?;
+        let network = checkpoint::read_network(network, &options.device)?;
+        let config = LoaderConfig {
+            batch_size: recipe.data.eval_batch_size,
+            training: false,
+            seed: recipe.seed,
+            workers: workers(options.workers.unwrap_or(recipe.data.workers)),
+            prefetch: recipe.data.prefetch,
+        };
+        let loader = Loader::new(val, recipe.data.eval(), config)?;
+        let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);
+        crate::evaluate::evaluate(&network, &loader, &normalizer, &options.device, |_| {})
     }
 
     fn phase(
@@ -354,10 +424,7 @@ impl Run {
         val: &Arc<dyn Dataset>,
     ) -> Result<(Loader, Loader), TrainError> {
         let data = &self.recipe.data;
-        let workers = match self.options.workers.unwrap_or(data.workers) {
-            0 => available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        };
+        let workers = workers(self.options.workers.unwrap_or(data.workers));
         let config = |batch_size, training| LoaderConfig {
             batch_size,
             training,
@@ -420,23 +487,11 @@ impl Run {
     }
 }
 
-/// Training and validation data.
-type DataPair = (Arc<dyn Dataset>, Arc<dyn Dataset>);
-
-fn open_data(recipe: &Recipe, data: &Path) -> Result<DataPair, TrainError> {
-    let cifar = |kind| -> Result<DataPair, TrainError> {
-        let train = Cifar::open(data, kind, Split::Train)?;
-        let test = Cifar::open(data, kind, Split::Test)?;
-        Ok((Arc::new(train), Arc::new(test)))
-    };
-    match recipe.data.kind {
-        DataKind::ImageFolder => {
-            let train = ImageFolder::open(&data.join("train"))?;
-            let val = ImageFolder::open_like(&data.join("val"), &train)?;
-            Ok((Arc::new(train), Arc::new(val)))
-        }
-        DataKind::Cifar10 => cifar(CifarKind::Cifar10),
-        DataKind::Cifar100 => cifar(CifarKind::Cifar100),
+/// As many as asked for; 0 for as many as there are cores.
+fn workers(asked: usize) -> usize {
+    match asked {
+        0 => available_parallelism().map_or(1, usize::from),
+        workers => workers,
     }
 }
 

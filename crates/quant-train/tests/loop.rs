@@ -73,6 +73,7 @@ impl Bench {
             device_name: "flex".into(),
             workers: Some(2),
             terminal: false,
+            cache: std::env::temp_dir().join("quant-train-tests"),
             stop: Stop::default(),
         }
     }

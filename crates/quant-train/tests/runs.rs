@@ -60,6 +60,7 @@ fn options() -> RunOptions {
         device_name: "flex".into(),
         workers: Some(2),
         terminal: false,
+        cache: std::env::temp_dir().join("quant-train-tests"),
         stop: Stop::default(),
     }
 }

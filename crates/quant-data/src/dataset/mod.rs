@@ -1,8 +1,12 @@
 //! Data sets: images with labels, read one at a time from any thread.
 
 pub mod cifar;
+pub mod fake;
 pub mod image_folder;
 pub mod shapes;
+pub mod shards;
+
+use std::ops::Range;
 
 use crate::{error::DataError, image::RgbImage};
 
@@ -27,4 +31,10 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// Where it cannot be read or decoded.
     fn image(&self, index: usize) -> Result<RgbImage, DataError>;
+
+    /// Ranges of images that are stored together, if reading them in order is faster: random orders then
+    /// shuffle the blocks, and the images within several neighbouring ones.
+    fn blocks(&self) -> &[Range<usize>] {
+        &[]
+    }
 }

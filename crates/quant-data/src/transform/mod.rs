@@ -1,10 +1,13 @@
 //! Augmentation and evaluation transforms: a list of steps with a random generator per sample.
 
+mod color;
 mod resample;
+mod trivial;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{image::RgbImage, random::Random};
+use color::Jitter;
 use resample::{Window, resample};
 
 /// One step from image to image.
@@ -38,6 +41,25 @@ pub enum Transform {
         /// Pixels added on every side; fewer than the image has.
         padding: usize,
     },
+    /// Brightness, contrast and saturation in random order, each times a factor that is uniform in
+    /// max(0, 1 - x)..1 + x (torchvision's).
+    ColorJitter {
+        /// x of the brightness.
+        brightness: f64,
+        /// x of the contrast.
+        contrast: f64,
+        /// x of the saturation.
+        saturation: f64,
+    },
+    /// Adds ImageNet's principal components of colour, each times its deviation times a normal number
+    /// (Krizhevsky et al. 2012).
+    Lighting {
+        /// Deviation of that number.
+        std: f64,
+    },
+    /// One random operation of random strength: shear, shift, rotation, colour (TrivialAugment, wide;
+    /// Müller and Hutter 2021).
+    TrivialAugment,
 }
 
 /// Steps in order.
@@ -52,6 +74,14 @@ impl Pipeline {
             Transform::RandomResizedCrop { size, scale: [0.08, 1.0] },
             Transform::HorizontalFlip,
         ])
+    }
+
+    /// The same with colour jitter of 0.4 each and lighting of 0.1.
+    pub fn imagenet_train_color(size: usize) -> Self {
+        let mut steps = Self::imagenet_train(size).0;
+        let jitter = Transform::ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4 };
+        steps.extend([jitter, Transform::Lighting { std: 0.1 }]);
+        Self(steps)
     }
 
     /// ImageNet evaluation: the shorter side to 8/7 of `size` (256 for 224), then the centre.
@@ -78,7 +108,11 @@ impl Pipeline {
             Transform::RandomResizedCrop { size, .. }
             | Transform::CenterCrop { size }
             | Transform::PaddedCrop { size, .. } => Some(*size),
-            Transform::HorizontalFlip | Transform::Resize { .. } => None,
+            Transform::HorizontalFlip
+            | Transform::Resize { .. }
+            | Transform::ColorJitter { .. }
+            | Transform::Lighting { .. }
+            | Transform::TrivialAugment => None,
         })
     }
 }
@@ -112,6 +146,11 @@ impl Transform {
                 let (left, top) = (offset(image.width), offset(image.height));
                 crop(&image, left, top, size, |_, _| None)
             }
+            Transform::ColorJitter { brightness, contrast, saturation } => {
+                Jitter { brightness, contrast, saturation }.apply(image, random)
+            }
+            Transform::Lighting { std } => color::lighting(image, std, random),
+            Transform::TrivialAugment => trivial::trivial_augment(image, random),
             Transform::PaddedCrop { size, padding } => {
                 let range = |side: usize| (side + 2 * padding + 1).saturating_sub(size).max(1);
                 let left = random.below(range(image.width)) as isize - padding as isize;
@@ -269,7 +308,9 @@ mod tests {
 
         #[test]
         fn pipelines_make_squares(width in 1usize..80, height in 1usize..80, seed: u64) {
-            for pipeline in [Pipeline::imagenet_train(16), Pipeline::imagenet_eval(16)] {
+            let trivial = Pipeline([Pipeline::imagenet_train(16).0, vec![Transform::TrivialAugment]].concat());
+            let color = Pipeline::imagenet_train_color(16);
+            for pipeline in [color, trivial, Pipeline::imagenet_eval(16)] {
                 let image = pipeline.apply(map(width, height), &mut Random::new(&[seed]));
                 prop_assert_eq!((image.width, image.height), (16, 16));
             }

@@ -1,4 +1,9 @@
-//! Reads QTool's training options: optimizer, parameter groups and schedule.
+//! Reads QTool's training options: optimizer, parameter groups and schedule; its configuration files and
+//! policy files.
+
+pub mod config;
+pub mod import;
+pub mod policy;
 
 use quant_core::{QuantizerError, qtool::QtoolOptions};
 

@@ -1,0 +1,141 @@
+//! What the `quant` program does with data. Texts, for the program to print.
+
+use std::{
+    error::Error,
+    fmt::Write,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use quant_data::{
+    ImageFolder,
+    dataset::{cifar::CifarKind, shards::write_shards},
+    download::Archive,
+};
+use quant_train::data::{DataKind, DataRecipe};
+
+use crate::train;
+
+/// A format of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// train/<class>/*.jpg and val/<class>/*.jpg
+    ImageFolder,
+    /// train/*.tar and val/*.tar
+    Shards,
+    /// CIFAR-10's binary files
+    Cifar10,
+    /// CIFAR-100's binary files
+    Cifar100,
+}
+
+impl From<Format> for DataKind {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::ImageFolder => DataKind::ImageFolder,
+            Format::Shards => DataKind::Shards,
+            Format::Cifar10 => DataKind::Cifar10,
+            Format::Cifar100 => DataKind::Cifar100,
+        }
+    }
+}
+
+/// Decodes every image and names those that cannot be.
+///
+/// # Errors
+/// Where the data cannot be opened, or an image is unusable.
+pub fn check(folder: &Path, format: Format) -> Result<String, Box<dyn Error>> {
+    let (train, val) = DataRecipe::new(format.into(), 224).open(folder, &train::cache())?;
+    let mut text = String::new();
+    let mut broken = 0;
+    for (name, data) in [("training", train), ("validation", val)] {
+        let (next, bad) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        thread::scope(|scope| {
+            for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(|| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        if index >= data.len() {
+                            return;
+                        }
+                        if let Err(error) = data.image(index) {
+                            let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
+                            bad.push((index, error.to_string()));
+                        }
+                    }
+                });
+            }
+        });
+        let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
+        bad.sort();
+        let (images, classes) = (data.len(), data.classes().len());
+        writeln!(text, "{name}: {images} images, {classes} classes, {} unusable", bad.len())?;
+        for (_, reason) in &bad {
+            writeln!(text, "  {reason}")?;
+        }
+        broken += bad.len();
+    }
+    if broken > 0 { Err(text.into()) } else { Ok(text) }
+}
+
+/// Which archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Downloadable {
+    /// CIFAR-10, binary
+    Cifar10,
+    /// CIFAR-100, binary
+    Cifar100,
+}
+
+/// Downloads and unpacks CIFAR's archive below `folder`, from `url` if given.
+///
+/// # Errors
+/// Those of [`Archive::fetch`].
+pub fn download(
+    which: Downloadable,
+    folder: &Path,
+    url: Option<String>,
+) -> Result<String, Box<dyn Error>> {
+    let mut archive = Archive::cifar(match which {
+        Downloadable::Cifar10 => CifarKind::Cifar10,
+        Downloadable::Cifar100 => CifarKind::Cifar100,
+    });
+    if let Some(url) = url {
+        archive.url = url;
+    }
+    let mut told = 0;
+    let unpacked = archive.fetch(folder, |have, total| {
+        if have >= told + (8 << 20) || have == total {
+            told = have;
+            train::complain(&format!("{} of {} MiB", have >> 20, total >> 20));
+        }
+    })?;
+    Ok(format!("unpacked to {}", unpacked.display()))
+}
+
+/// Packs `<from>/train` and `<from>/val` into tar files below `to`.
+///
+/// # Errors
+/// Those of [`write_shards`].
+pub fn shard(from: &Path, to: &Path, mebibytes: u64) -> Result<String, Box<dyn Error>> {
+    let train = ImageFolder::open(&from.join("train"))?;
+    let val = ImageFolder::open(&from.join("val"))?.like(&train)?;
+    let mut text = String::new();
+    for (name, images) in [("train", train), ("val", val)] {
+        let folder: PathBuf = to.join(name);
+        let files = images.files();
+        let count = write_shards(
+            &files,
+            quant_data::Dataset::classes(&images),
+            &folder,
+            mebibytes << 20,
+            1,
+        )?;
+        writeln!(text, "{name}: {} images in {count} files in {}", files.len(), folder.display())?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,232 @@
+//! What the `quant` program does with recipes. Texts, for the program to print.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use quant_train::{
+    Recipe, TrainError, files,
+    qtool::{config::ShellConfig, import},
+};
+
+use crate::train::{self, MachineArguments, StartArguments};
+
+macro_rules! recipes {
+    ($($name:literal),* $(,)?) => {
+        /// The recipes that come with the program: name and text.
+        pub const RECIPES: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../recipes/", $name, ".toml")))),*];
+    };
+}
+
+recipes!(
+    "shapes-lsq-w2a2",
+    "shapes-lq-nets-w2a2",
+    "shapes-xnor-bireal",
+    "cifar10-resnet20-lsq-w2a2",
+    "cifar100-resnet20-fp",
+    "cifar100-resnet20-dorefa-w2a2",
+    "cifar100-resnet20-lq-nets-w2a2",
+    "cifar100-resnet20-lsq-w2a2",
+    "imagenet-resnet18-lsq-w2a2",
+    "imagenet-resnet18-lsq-w3a3",
+    "imagenet-resnet18-lsq-w4a4",
+    "imagenet-resnet18-lq-nets-w2a2",
+    "imagenet-resnet18-pact-w2a2",
+    "imagenet-resnet18-apot-w2a2",
+    "imagenet-resnet18-n2uq-w2a2",
+    "imagenet-resnet18-fatnn-ternary",
+    "imagenet-resnet18-xnor-bireal",
+    "imagenet-mobilenet-react",
+);
+
+/// Text and path of a recipe: a file, or the name of one that comes with the program.
+///
+/// # Errors
+/// Where there is neither, with the nearest name.
+pub fn find(name: &str) -> Result<(String, PathBuf), Box<dyn Error>> {
+    let path = Path::new(name);
+    if path.is_file() {
+        return Ok((train::read(path)?, path.to_owned()));
+    }
+    match RECIPES.iter().find(|(known, _)| *known == name) {
+        Some((known, text)) => Ok(((*text).to_owned(), PathBuf::from(format!("{known}.toml")))),
+        None => {
+            Err(format!("{name}: no such file, and no recipe of that name (see quant recipe list)")
+                .into())
+        }
+    }
+}
+
+/// The recipes that come with the program.
+///
+/// # Errors
+/// None: a test reads them all.
+pub fn list() -> Result<String, Box<dyn Error>> {
+    let mut text = format!("{:<34} {:>10} {:>10}  source\n", "recipe", "published", "expected");
+    for (name, recipe) in RECIPES {
+        let recipe = Recipe::parse(recipe, Path::new(name))?;
+        let number = |value: Option<f64>| value.map_or("-".into(), |top1| format!("{top1:.1} %"));
+        let published = recipe.published.as_ref();
+        let (top1, expected) = (published.map(|p| p.top1), recipe.expected.map(|e| e.top1));
+        let source = published.map_or("", |published| &published.source);
+        writeln!(text, "{name:<34} {:>10} {:>10}  {source}", number(top1), number(expected))?;
+    }
+    Ok(text)
+}
+
+/// The recipe with every default written out.
+///
+/// # Errors
+/// Those of reading it.
+pub fn show(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
+    let (text, path) = find(name)?;
+    Ok(Recipe::parse_with(&text, &path, changes)?.to_toml()?)
+}
+
+/// What a recipe would do, without data: its network and its phases.
+///
+/// # Errors
+/// Those of reading it, and of its networks.
+pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
+    let (text, path) = find(name)?;
+    let recipe = Recipe::parse_with(&text, &path, changes)?;
+    let mut lines = format!(
+        "{}: {:?} data at {} pixels\n",
+        recipe.name, recipe.data.kind, recipe.data.input_size
+    );
+    for phase in &recipe.phases {
+        let classes = match recipe.data.kind {
+            quant_train::data::DataKind::Cifar100 => 100,
+            quant_train::data::DataKind::ImageFolder | quant_train::data::DataKind::Shards => 1000,
+            _ => 10,
+        };
+        let network = recipe.network(phase, classes)?.init(&burn::tensor::Device::default())?;
+        let summary = quant_nn::summarize(&network, &quant_nn::StateDict::of(&network));
+        writeln!(
+            lines,
+            "phase {}: {} epochs, batch {}, rate {}; {} parameters, {} bytes at 32 bits, {} packed ({classes} classes)",
+            phase.name,
+            phase.all_epochs(),
+            phase.batch_size * phase.batches_per_step(),
+            phase.learning_rate,
+            summary.parameters,
+            summary.size_bytes_float,
+            summary.size_bytes_packed
+        )?;
+    }
+    Ok(lines)
+}
+
+/// Reads a configuration file of QTool and writes a recipe to `to`; what each setting became.
+///
+/// # Errors
+/// Those of reading, and of settings that cannot be; then nothing is written.
+pub fn import(from: &Path, to: &Path) -> Result<String, Box<dyn Error>> {
+    let outside: BTreeMap<String, String> =
+        std::env::var("FASTDIR").map(|value| ("FASTDIR".to_owned(), value)).into_iter().collect();
+    let config = ShellConfig::parse(&train::read(from)?, &outside);
+    let folder = from.parent().unwrap_or(Path::new(""));
+    let imported = import::import(&config, |file| {
+        let path = folder.join(file);
+        std::fs::read_to_string(&path).map_err(|source| TrainError::Io { path, source })
+    })?;
+    let mut text = String::new();
+    for outcome in &imported.outcomes {
+        let setting = format!("{} {}", outcome.setting, outcome.value);
+        writeln!(text, "{setting:<40} {}", outcome.became)?;
+    }
+    for warning in &imported.warnings {
+        writeln!(text, "warning: {warning}")?;
+    }
+    files::write(to, imported.recipe.to_toml()?.as_bytes())?;
+    let data = imported.data.map_or("<folder>".to_owned(), |data| data);
+    write!(text, "written to {0}; to train: quant train {0} --data {data}", to.display())?;
+    Ok(text)
+}
+
+/// Runs a recipe and compares its last score with the one it expects.
+///
+/// # Errors
+/// Where it expects none, where the score is out of tolerance, and those of the run.
+pub fn verify(
+    name: &str,
+    start: &StartArguments,
+    machine: &MachineArguments,
+) -> Result<String, Box<dyn Error>> {
+    let (text, path) = find(name)?;
+    let expected = Recipe::parse_with(&text, &path, &start.changes)?.expected;
+    let expected =
+        expected.ok_or("the recipe has no [expected] score: no run of ours has measured it")?;
+    let options = machine.options(train::stop_on_signals()?)?;
+    let summary = train::create(&text, &path, start, options)?.execute()?;
+    let last = summary.phases.last().ok_or("no phase")?.last;
+    let difference = (last.top1 - expected.top1).abs();
+    let line = format!(
+        "top-1 {:.2} %, expected {:.2} ± {:.2} %",
+        last.top1, expected.top1, expected.tolerance
+    );
+    if difference > expected.tolerance { Err(line.into()) } else { Ok(line) }
+}
+
+/// Runs recipes one after another, each at most `retries` times more where it fails.
+///
+/// # Errors
+/// Where a run is asked to stop; and at the end, which have failed.
+pub fn queue(
+    names: &[String],
+    retries: usize,
+    start: &StartArguments,
+    machine: &MachineArguments,
+) -> Result<(), Box<dyn Error>> {
+    let options = machine.options(train::stop_on_signals()?)?;
+    // All are read before the first is run.
+    let found: Vec<_> = names.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
+    for (text, path) in &found {
+        Recipe::parse_with(text, path, &start.changes)?;
+    }
+    let mut failed = Vec::new();
+    for (text, path) in &found {
+        let attempt = || -> Result<(), Box<dyn Error>> {
+            let run = train::create(text, path, start, options.clone())?;
+            let mut result = train::execute(&run);
+            for left in (0..retries).rev() {
+                match &result {
+                    Err(error)
+                        if matches!(error.downcast_ref(), Some(TrainError::Stopped { .. })) =>
+                    {
+                        break;
+                    }
+                    Err(error) => {
+                        train::complain(&format!(
+                            "{}: {error}; trying again, {left} times more",
+                            path.display()
+                        ));
+                        result = train::resume(run.folder(), None, options.clone());
+                    }
+                    Ok(()) => break,
+                }
+            }
+            result
+        };
+        match attempt() {
+            Err(error) if matches!(error.downcast_ref(), Some(TrainError::Stopped { .. })) => {
+                return Err(error);
+            }
+            Err(error) => {
+                train::complain(&format!("error: {}: {error}", path.display()));
+                failed.push(path.display().to_string());
+            }
+            Ok(()) => {}
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(format!("{} of {} failed: {}", failed.len(), found.len(), failed.join(", ")).into())
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The `quant` program as its users run it, on data that need no download.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+const RECIPE: &str = r#"
+    name = "tiny"
+    [data]
+    kind = "fake"
+    input_size = 32
+    fake = { train = 64, val = 20, classes = 10 }
+    [model]
+    depth = "resnet18"
+    stem = "imagenet"
+    width_alpha = 0.04
+    [[phase]]
+    name = "full_precision"
+    epochs = 1
+    batch_size = 8
+    learning_rate = 0.005
+    clip_norm = 1.0
+    schedule = { policy = "fix" }
+    optimizer = { kind = "sgd" }
+    checkpoint_steps = 2
+    [[phase]]
+    name = "quantized"
+    epochs = 3
+    batch_size = 8
+    learning_rate = 0.001
+    clip_norm = 1.0
+    schedule = { policy = "fix" }
+    optimizer = { kind = "sgd" }
+    checkpoint_steps = 2
+    [phase.quantization]
+    activation = { method = "lsq", bits = 2 }
+    weight = { method = "lsq", bits = 2 }
+"#;
+
+struct Desk {
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("tiny.toml"), RECIPE).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quant"));
+        command.args(arguments).current_dir(self.folder.path());
+        command.env("XDG_CACHE_HOME", self.path("cache"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn quant(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a command that ends well prints.
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = self.quant(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The message of a command that fails.
+    fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.quant(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn last(run: &Path) -> Vec<u8> {
+    fs::read(run.join("quantized/last.safetensors")).unwrap()
+}
+
+#[test]
+fn train_eval_and_report() {
+    let desk = Desk::new();
+    let said = desk.says(&["train", "tiny.toml", "--set", "phase.epochs=1", "--set", "name=short"]);
+    assert!(said.contains("run folder: runs/short-001"), "{said}");
+    let quantized = said.lines().find_map(|line| line.strip_prefix("quantized:")).unwrap();
+    let score = desk.says(&["eval", "runs/short-001"]);
+    // The same network, the same images.
+    assert!(score.starts_with(quantized.trim()), "{score} is not {quantized}");
+    let file = "runs/short-001/quantized/last.safetensors";
+    assert_eq!(desk.says(&["eval", file, "--recipe", "tiny.toml"]), score);
+    desk.says(&["eval", "runs/short-001", "--phase", "full_precision", "--best"]);
+    fs::remove_file(desk.path("runs/short-001/report.html")).unwrap();
+    desk.says(&["report", "runs/short-001"]);
+    assert!(desk.path("runs/short-001/report.html").is_file());
+
+    assert!(desk.fails(&["eval", file]).contains("--recipe"));
+    assert!(desk.fails(&["report", "nowhere"]).contains("not a run folder"));
+    assert!(desk.fails(&["train", "nobody"]).contains("quant recipe list"));
+    assert!(desk.fails(&["train", "tiny.toml", "--set", "sead=1"]).contains("did you mean `seed`"));
+    assert!(desk.fails(&["train", "tiny.toml", "--device", "gpu"]).contains("flex"));
+    assert!(desk.fails(&["train", "cifar10-resnet20-lsq-w2a2"]).contains("--data"));
+}
+
+#[test]
+fn a_queue_goes_on_after_a_failure_and_names_it() {
+    let desk = Desk::new();
+    // A rate at which the loss is soon no number.
+    let wild = RECIPE
+        .replace("learning_rate = 0.005", "learning_rate = 1e30")
+        .replace("\"tiny\"", "\"wild\"");
+    fs::write(desk.path("wild.toml"), wild).unwrap();
+    let output = desk.quant(&[
+        "queue",
+        "wild.toml",
+        "tiny.toml",
+        "--retries",
+        "1",
+        "--set",
+        "phase.epochs=1",
+    ]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        error.contains("trying again") && error.contains("1 of 2 failed: wild.toml"),
+        "{error}"
+    );
+    assert!(desk.path("runs/tiny-001/summary.json").is_file());
+}
+
+#[test]
+fn recipes_that_come_with_the_program_are_sound() {
+    let desk = Desk::new();
+    let list = desk.says(&["recipe", "list"]);
+    let names: Vec<&str> =
+        list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() > 15);
+    for name in ["shapes-lsq-w2a2", "imagenet-resnet18-n2uq-w2a2", "imagenet-mobilenet-react"] {
+        assert!(names.contains(&name));
+        assert!(desk.says(&["recipe", "check", name]).contains("epochs"));
+        let shown = desk.says(&["recipe", "show", name]);
+        fs::write(desk.path("shown.toml"), &shown).unwrap();
+        assert_eq!(desk.says(&["recipe", "show", "shown.toml"]), shown);
+    }
+    for (name, text) in quant_cli::recipes::RECIPES {
+        let recipe = quant_train::Recipe::parse(text, Path::new(name)).unwrap();
+        assert_eq!(recipe.name, *name);
+    }
+}
+
+#[test]
+fn a_configuration_of_qtool_is_imported() {
+    let desk = Desk::new();
+    let text = "dataset=cifar10\nroot=$FASTDIR/cifar\nmodel=resnet20\nkeyword=\"cifar10,origin,cbsa,fix,lq\"\n\
+                options=\"--fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --lr 0.1\"\n";
+    fs::write(desk.path("config.lq"), text).unwrap();
+    let output = desk
+        .command(&["recipe", "import", "config.lq", "-o", "lq.toml"])
+        .env("FASTDIR", "/fast")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("quant train lq.toml --data /fast/cifar"), "{said}");
+    assert!(desk.says(&["recipe", "show", "lq.toml"]).contains("lq-nets"));
+}
+
+#[test]
+fn data_are_sharded_checked_and_trained_on() {
+    let desk = Desk::new();
+    let shapes = quant_data::dataset::shapes::ShapesConfig {
+        side: 32,
+        train_per_class: 4,
+        val_per_class: 2,
+        seed: 1,
+    };
+    let folder = shapes.render(desk.folder.path()).unwrap();
+    let folder = folder.to_str().unwrap();
+    assert!(desk.says(&["data", "shard", folder, "shards"]).contains("40 images in 1 files"));
+    let said = desk.says(&["data", "check", "shards", "--format", "shards"]);
+    assert!(said.contains("training: 40 images, 10 classes, 0 unusable"), "{said}");
+    let more = ["--set", "data={ kind = 'shards', input_size = 32 }", "--set", "phase.epochs=1"];
+    desk.says(&[&["train", "tiny.toml", "--data", "shards"], &more[..]].concat());
+
+    let image = fs::read_dir(Path::new(folder).join("val")).unwrap().next().unwrap().unwrap();
+    fs::write(image.path().join("broken.jpg"), "no image").unwrap();
+    assert!(desk.fails(&["data", "check", folder]).contains("broken.jpg"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_waits_for_another_process() {
+    let desk = Desk::new();
+    let mut other = Command::new("sleep").arg("2").spawn().unwrap();
+    let number = other.id().to_string();
+    let reap = thread::spawn(move || other.wait().unwrap());
+    let before = std::time::Instant::now();
+    desk.says(&["train", "tiny.toml", "--after", &number, "--set", "phase.epochs=1"]);
+    assert!(before.elapsed() > Duration::from_secs(2));
+    reap.join().unwrap();
+}
+
+/// A process that is killed at any moment leaves nothing that cannot be resumed, and the bits of the end do
+/// not know of it.
+#[cfg(unix)]
+#[test]
+fn fifty_kills_change_nothing() {
+    let desk = Desk::new();
+    desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
+    // 16 steps in all, a checkpoint at every second one and at every epoch's end.
+    let mut command = desk.command(&["train", "tiny.toml"]);
+    let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let run = desk.path("runs/tiny-001");
+    let mut finished = false;
+    let mut random = quant_data::random::Random::new(&[5]);
+    for kill in 0..50 {
+        // Long enough for the first to make its folder.
+        let least = if kill == 0 { 400 } else { 20 };
+        thread::sleep(Duration::from_millis(least + random.below(250) as u64));
+        finished |= child.try_wait().unwrap().is_some_and(|status| status.success());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let resume = ["resume", run.to_str().unwrap()];
+        let mut command = desk.command(&resume);
+        child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        if finished {
+            // Start over: what is killed must be at work.
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(last(&run) == last(&desk.path("runs/whole-001")), "the weights differ");
+            fs::remove_dir_all(run.join("quantized")).unwrap();
+            fs::remove_dir_all(run.join("full_precision")).unwrap();
+            child =
+                desk.command(&resume).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+            finished = false;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    desk.says(&["resume", run.to_str().unwrap()]);
+    assert!(last(&run) == last(&desk.path("runs/whole-001")), "the weights differ");
+}
+
+/// Files may not grow beyond a limit: what happens when a disk is full.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error_and_the_checkpoints_stay() {
+    let desk = Desk::new();
+    desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
+    desk.says(&["train", "tiny.toml"]);
+    let run = desk.path("runs/tiny-001");
+    // Back to the middle of the second phase.
+    let quantized = run.join("quantized");
+    fs::remove_file(quantized.join("result.json")).unwrap();
+    fs::remove_file(quantized.join("last.safetensors")).unwrap();
+    let checkpoints = || {
+        let entries = fs::read_dir(quantized.join("checkpoints")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(checkpoints(), ["step-000000022", "step-000000024"]);
+    fs::remove_dir_all(quantized.join("checkpoints/step-000000024")).unwrap();
+    // Blocks of 512 bytes: less than a network.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 100; exec {} resume {}",
+        env!("CARGO_BIN_EXE_quant"),
+        run.display()
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("step-000000024") && error.contains("File too large"), "{error}");
+    assert_eq!(checkpoints(), ["step-000000022"]);
+    desk.says(&["resume", run.to_str().unwrap()]);
+    assert!(last(&run) == last(&desk.path("runs/whole-001")), "the weights differ");
+}

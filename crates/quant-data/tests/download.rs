@@ -1,0 +1,181 @@
+//! Downloads from a server on this machine that cuts connections, corrupts bytes and refuses.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use md5::{Digest, Md5};
+use quant_data::{
+    Cifar, DataError, Dataset,
+    dataset::cifar::{CifarKind, Split},
+    download::Archive,
+};
+
+/// What the server does with one request.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// Sends all that is asked for.
+    Whole,
+    /// Breaks the connection off after so many bytes.
+    CutAfter(usize),
+    /// Sends other bytes.
+    Corrupt,
+    /// Ignores ranges.
+    NoRange,
+    /// Status 503.
+    Busy,
+}
+
+/// Serves `bytes`, a request an answer; the first bytes that were asked for.
+fn serve(bytes: Vec<u8>, answers: Vec<Answer>) -> (String, Arc<Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    thread::spawn(move || {
+        for answer in answers {
+            let (stream, _) = listener.accept().unwrap();
+            seen.lock().unwrap().push(respond(stream, &bytes, answer));
+        }
+    });
+    (format!("http://{address}/cifar-100-binary.tar.gz"), asked)
+}
+
+fn respond(mut stream: TcpStream, bytes: &[u8], answer: Answer) -> usize {
+    let mut start = 0;
+    for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+        let line = line.unwrap().to_ascii_lowercase();
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            start = range.trim_end_matches('-').parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = match answer {
+        Answer::NoRange => bytes.to_vec(),
+        _ => bytes[start..].to_vec(),
+    };
+    let status = match (answer, start) {
+        (Answer::Busy, _) => "503 Service Unavailable",
+        (Answer::NoRange, _) | (_, 0) => "200 OK",
+        _ => "206 Partial Content",
+    };
+    if let Answer::Corrupt = answer {
+        body[0] ^= 1;
+    }
+    let length = body.len();
+    if let Answer::CutAfter(count) = answer {
+        body.truncate(count);
+    }
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    if !matches!(answer, Answer::Busy) {
+        stream.write_all(&body).unwrap();
+    }
+    start
+}
+
+/// CIFAR-100's archive, of 3 training images and 1 test image.
+fn archive() -> Vec<u8> {
+    let mut builder =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (name, images) in [("train.bin", 3), ("test.bin", 1)] {
+        let mut content = Vec::new();
+        for image in 0..images {
+            content.extend([0, image]);
+            content
+                .extend((0..3072u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 ^ image));
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        let name = format!("cifar-100-binary/{name}");
+        builder.append_data(&mut header, name, content.as_slice()).unwrap();
+    }
+    builder.into_inner().unwrap().finish().unwrap()
+}
+
+fn described(url: String, bytes: &[u8]) -> Archive {
+    let md5 = Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let pause = Duration::from_millis(1);
+    Archive { url, md5, pause, ..Archive::cifar(CifarKind::Cifar100) }
+}
+
+/// Fetches with these answers; the first bytes asked for, and what came out.
+fn fetch(folder: &Path, answers: &[Answer]) -> (Vec<usize>, Result<usize, DataError>) {
+    let bytes = archive();
+    let (url, asked) = serve(bytes.clone(), answers.to_vec());
+    let archive = Archive { attempts: answers.len(), ..described(url, &bytes) };
+    let fetched = archive.fetch(folder, |_, _| {});
+    let images = fetched.map(|_| {
+        let train = Cifar::open(folder, CifarKind::Cifar100, Split::Train).unwrap();
+        assert_eq!((train.label(2), train.classes().len()), (2, 100));
+        train.len()
+    });
+    let asked = asked.lock().unwrap().clone();
+    (asked, images)
+}
+
+#[test]
+fn an_archive_is_fetched_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (asked, images) = fetch(folder.path(), &[Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![0], 3));
+    let left: Vec<_> = folder.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["cifar-100-binary"]);
+    // No server answers any more.
+    let archive = described("http://127.0.0.1:9/".into(), b"");
+    assert!(archive.fetch(folder.path(), |_, _| {}).is_ok());
+}
+
+#[test]
+fn a_cut_connection_is_resumed_where_it_broke() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = [Answer::CutAfter(1000), Answer::Busy, Answer::CutAfter(500), Answer::Whole];
+    let (asked, images) = fetch(folder.path(), &answers);
+    assert_eq!((asked, images.unwrap()), (vec![0, 1000, 1000, 1500], 3));
+}
+
+#[test]
+fn a_server_without_ranges_starts_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, images) = fetch(folder.path(), &[Answer::CutAfter(1000), Answer::NoRange]);
+    assert_eq!(images.unwrap(), 3);
+}
+
+#[test]
+fn corrupt_bytes_are_discarded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (asked, images) = fetch(folder.path(), &[Answer::Corrupt, Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![0, 0], 3));
+}
+
+#[test]
+fn what_has_arrived_stays_for_the_next_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, images) = fetch(folder.path(), &[Answer::CutAfter(700), Answer::Busy]);
+    let error = images.unwrap_err().to_string();
+    assert!(error.contains("503") && error.contains("700 bytes are kept"), "{error}");
+    let (asked, images) = fetch(folder.path(), &[Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![700], 3));
+}
+
+#[test]
+fn progress_counts_up_to_the_whole() {
+    let bytes = archive();
+    let (url, _) = serve(bytes.clone(), vec![Answer::Whole]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = Vec::new();
+    described(url, &bytes).fetch(folder.path(), |have, total| seen.push((have, total))).unwrap();
+    assert_eq!(seen.last(), Some(&(bytes.len() as u64, bytes.len() as u64)));
+    assert!(seen.is_sorted());
+}

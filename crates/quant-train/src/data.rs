@@ -1,0 +1,249 @@
+//! The data of a recipe.
+
+use std::{path::Path, sync::Arc};
+
+use quant_data::{
+    Cifar, DataError, Dataset, Fake, ImageFolder, Pipeline, Shards, Transform,
+    dataset::{
+        cifar::{CifarKind, Split},
+        shapes::ShapesConfig,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+
+/// Training and validation data.
+pub type DataPair = (Arc<dyn Dataset>, Arc<dyn Dataset>);
+
+/// The data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecipe {
+    /// Its format.
+    pub kind: DataKind,
+    /// Side of the network's input, in pixels.
+    pub input_size: usize,
+    /// Mean of every channel, of bytes scaled to 0..1. By default the format's usual one.
+    pub mean: Option<[f64; 3]>,
+    /// Deviation of every channel. By default the format's usual one.
+    pub std: Option<[f64; 3]>,
+    /// Augmentation. By default the format's usual one.
+    pub train: Option<Pipeline>,
+    /// Preparation for evaluation. By default the format's usual one.
+    pub eval: Option<Pipeline>,
+    /// Images per batch in evaluation.
+    #[serde(default = "eval_batch_size")]
+    pub eval_batch_size: usize,
+    /// Threads that decode and augment; 0 for as many as there are cores.
+    #[serde(default)]
+    pub workers: usize,
+    /// Batches ahead.
+    #[serde(default = "prefetch")]
+    pub prefetch: usize,
+    /// Of the kind `fake`: how much.
+    pub fake: Option<FakeRecipe>,
+    /// Of the kind `rendered`: how much.
+    pub rendered: Option<RenderedRecipe>,
+}
+
+/// Format of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataKind {
+    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`.
+    ImageFolder,
+    /// CIFAR-10's binary files.
+    Cifar10,
+    /// CIFAR-100's binary files.
+    Cifar100,
+    /// Tar files in WebDataset's layout: `train/*.tar` and `val/*.tar`.
+    Shards,
+    /// The rendered set, made in the cache folder on first use; no data are needed.
+    Rendered,
+    /// Noise; no data are needed.
+    Fake,
+}
+
+/// How much noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FakeRecipe {
+    /// Training images.
+    pub train: usize,
+    /// Validation images.
+    pub val: usize,
+    /// Classes.
+    pub classes: usize,
+}
+
+impl Default for FakeRecipe {
+    fn default() -> Self {
+        Self { train: 1024, val: 256, classes: 10 }
+    }
+}
+
+/// How many pictures of the rendered set, and of which size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RenderedRecipe {
+    /// Side, in pixels.
+    pub side: usize,
+    /// Training images per class.
+    pub train_per_class: usize,
+    /// Validation images per class.
+    pub val_per_class: usize,
+    /// Seed of what they show.
+    pub seed: u64,
+}
+
+impl Default for RenderedRecipe {
+    fn default() -> Self {
+        let ShapesConfig { side, train_per_class, val_per_class, seed } = ShapesConfig::default();
+        Self { side, train_per_class, val_per_class, seed }
+    }
+}
+
+fn eval_batch_size() -> usize {
+    100
+}
+fn prefetch() -> usize {
+    4
+}
+
+impl DataRecipe {
+    /// Of a kind, with all else as usual.
+    pub fn new(kind: DataKind, input_size: usize) -> Self {
+        Self {
+            kind,
+            input_size,
+            mean: None,
+            std: None,
+            train: None,
+            eval: None,
+            eval_batch_size: eval_batch_size(),
+            workers: 0,
+            prefetch: prefetch(),
+            fake: None,
+            rendered: None,
+        }
+    }
+
+    /// Mean and deviation of every channel.
+    pub fn normalization(&self) -> ([f64; 3], [f64; 3]) {
+        let (mean, std) = match self.kind {
+            DataKind::ImageFolder | DataKind::Shards | DataKind::Rendered | DataKind::Fake => {
+                ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+            }
+            DataKind::Cifar10 | DataKind::Cifar100 => {
+                ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
+            }
+        };
+        (self.mean.unwrap_or(mean), self.std.unwrap_or(std))
+    }
+
+    /// Augmentation.
+    pub fn train(&self) -> Pipeline {
+        self.train.clone().unwrap_or_else(|| match self.kind {
+            DataKind::ImageFolder | DataKind::Shards => Pipeline::imagenet_train(self.input_size),
+            DataKind::Rendered => Pipeline(vec![
+                Transform::RandomResizedCrop { size: self.input_size, scale: [0.6, 1.0] },
+                Transform::HorizontalFlip,
+            ]),
+            DataKind::Fake => self.centre(),
+            DataKind::Cifar10 | DataKind::Cifar100 => Pipeline::cifar_train(self.input_size),
+        })
+    }
+
+    /// Preparation for evaluation.
+    pub fn eval(&self) -> Pipeline {
+        self.eval.clone().unwrap_or_else(|| match self.kind {
+            DataKind::ImageFolder | DataKind::Shards => Pipeline::imagenet_eval(self.input_size),
+            DataKind::Rendered => {
+                let resize = Transform::Resize { size: self.input_size };
+                Pipeline([vec![resize], self.centre().0].concat())
+            }
+            DataKind::Cifar10 | DataKind::Cifar100 | DataKind::Fake => self.centre(),
+        })
+    }
+
+    fn centre(&self) -> Pipeline {
+        Pipeline(vec![Transform::CenterCrop { size: self.input_size }])
+    }
+
+    /// Whether it is made, and needs no data.
+    pub fn is_made(&self) -> bool {
+        matches!(self.kind, DataKind::Rendered | DataKind::Fake)
+    }
+
+    /// Opens training and validation data at `data`; `cache` is a folder for what can be made again.
+    ///
+    /// # Errors
+    /// Those of the data sets.
+    pub fn open(&self, data: &Path, cache: &Path) -> Result<DataPair, DataError> {
+        let cifar = |kind| -> Result<DataPair, DataError> {
+            let train = Cifar::open(data, kind, Split::Train)?;
+            let test = Cifar::open(data, kind, Split::Test)?;
+            Ok((Arc::new(train), Arc::new(test)))
+        };
+        let folders = |data: &Path| -> Result<DataPair, DataError> {
+            let train = ImageFolder::open_cached(&data.join("train"), cache)?;
+            let val = ImageFolder::open_cached(&data.join("val"), cache)?.like(&train)?;
+            Ok((Arc::new(train), Arc::new(val)))
+        };
+        match self.kind {
+            DataKind::ImageFolder => folders(data),
+            DataKind::Cifar10 => cifar(CifarKind::Cifar10),
+            DataKind::Cifar100 => cifar(CifarKind::Cifar100),
+            DataKind::Shards => {
+                let train = Shards::open(&data.join("train"))?;
+                let val = Shards::open(&data.join("val"))?;
+                Ok((Arc::new(train), Arc::new(val)))
+            }
+            DataKind::Rendered => {
+                let RenderedRecipe { side, train_per_class, val_per_class, seed } =
+                    self.rendered.unwrap_or_default();
+                let config = ShapesConfig { side, train_per_class, val_per_class, seed };
+                folders(&config.render(cache)?)
+            }
+            DataKind::Fake => {
+                let FakeRecipe { train, val, classes } = self.fake.unwrap_or_default();
+                let fake =
+                    |images, seed| Arc::new(Fake::new(images, self.input_size, classes, seed));
+                Ok((fake(train, 0), fake(val, 1)))
+            }
+        }
+    }
+
+    /// Checks what types leave open.
+    ///
+    /// # Errors
+    /// [`TrainError::Field`] with field, value and range.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let check = |good: bool, field: &str, value: String, accepted| match good {
+            true => Ok(()),
+            false => Err(TrainError::Field { field: field.to_owned(), value, accepted }),
+        };
+        let data = self;
+        check(data.eval_batch_size > 0, "data.eval_batch_size", "0".into(), "at least 1")?;
+        let positive = |values: [f64; 3]| values.iter().all(|x| x.is_finite() && *x > 0.0);
+        if let Some(std) = data.std {
+            check(positive(std), "data.std", format!("{std:?}"), "finite numbers above 0")?;
+        }
+        for (name, pipeline) in [("data.train", data.train()), ("data.eval", data.eval())] {
+            let fits = pipeline.output_size() == Some(data.input_size);
+            let value = format!("{:?}", pipeline.output_size());
+            let accepted = "steps that end in squares of input_size pixels";
+            check(fits, name, value, accepted)?;
+        }
+        let extra = [
+            (data.fake.is_some(), DataKind::Fake, "data.fake"),
+            (data.rendered.is_some(), DataKind::Rendered, "data.rendered"),
+        ];
+        for (given, kind, field) in extra {
+            let accepted = "none, unless data.kind is of that name";
+            check(!given || data.kind == kind, field, "given".into(), accepted)?;
+        }
+        Ok(())
+    }
+}

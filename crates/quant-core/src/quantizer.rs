@@ -235,6 +235,13 @@ impl Quantizer {
         })
     }
 
+    /// Gives this clone records, probes, warm-up and losses of its own, none of which are going on: clones share
+    /// them otherwise.
+    pub fn isolate(&mut self) {
+        self.observer = Observer::default();
+        self.aids = Aids::default();
+    }
+
     /// The code of every element of `x`, and what it stands for:
     /// `quantizer.codes(x).decode() == quantizer.forward(x)` for what is a number. An empty tensor has
     /// empty codes, of signs.

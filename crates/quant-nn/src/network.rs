@@ -12,7 +12,7 @@ use crate::{
     builder::Builder,
     error::NetworkError,
     graph::{Graph, Op},
-    layers::{activation::Activation, conv::QuantConv2d, linear::QuantLinear, norm::Norm},
+    layers::{Compute, activation::Activation, conv::QuantConv2d, linear::QuantLinear, norm::Norm},
     mobilenet::{MobileNetV1Config, MobileNetV2Config},
     nin::NinConfig,
     resnet::{Quantization, ResNetConfig},
@@ -330,6 +330,18 @@ impl Network {
                 && select(name)
             {
                 norm.training = Param::from_bool(false);
+            }
+        }
+        self
+    }
+
+    /// Computes convolutions and linear layers in another type.
+    #[must_use]
+    pub fn with_compute(mut self, compute: Compute) -> Self {
+        for layer in self.layers_mut() {
+            match layer {
+                LayerMut::Conv(layer) => layer.compute = compute,
+                LayerMut::Linear(layer) => layer.compute = compute,
             }
         }
         self

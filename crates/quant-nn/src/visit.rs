@@ -60,6 +60,15 @@ impl<'a> Layer<'a> {
         }
     }
 
+    /// The codes that `quantizer` gives to the weight, row-major.
+    pub fn weight_codes(self, quantizer: &Quantizer) -> Vec<u8> {
+        let codes = match self {
+            Layer::Conv(layer) => quantizer.codes(layer.weight.val()).codes.into_data(),
+            Layer::Linear(layer) => quantizer.codes(layer.weight.val()).codes.into_data(),
+        };
+        codes.iter::<i64>().map(|code| code as u8).collect()
+    }
+
     /// The weight's values, row-major.
     pub fn weight_values(self) -> Vec<f32> {
         match self {

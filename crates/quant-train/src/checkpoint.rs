@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     average::Average, error::TrainError, evaluate::Score, files, optimizer::Optimizers,
-    phase::Phase, trainer::TrainState,
+    phase::Phase, precision::LossScale, trainer::TrainState,
 };
 
 /// Where a phase stands.
@@ -40,6 +40,8 @@ pub struct Progress {
     pub calls: usize,
     /// Policies that were applied, in that order, by their index in the recipe.
     pub policies: Vec<usize>,
+    /// The loss scale of mixed precision.
+    pub loss_scale: Option<LossScale>,
     /// Sums over the epoch so far.
     pub sums: EpochSums,
     /// The best score so far, and its epoch.

@@ -7,10 +7,10 @@
 //! - [`trainer`]: the loop of one phase. [`evaluate`]: loss, top-1, top-5.
 //! - [`schedule`], [`optimizer`]: learning rates; SGD, Adam and AdamW over parameter groups, with PyTorch's
 //!   semantics.
-//! - [`loss`], [`mixing`], [`average`]: focal loss and distillation, mixup and CutMix, the moving average of
-//!   weights.
+//! - [`loss`], [`mixing`], [`average`], [`precision`]: focal loss and distillation, mixup and CutMix, the moving
+//!   average of weights, products in 16 bits.
 //! - [`checkpoint`]: everything a phase is.
-//! - [`events`]: the log, the terminal, the HTML report.
+//! - [`events`]: the log, the terminal, TensorBoard, the HTML report; [`monitor`]: the quantizers' health.
 //! - [`qtool`]: QTool's training options.
 //! - [`device`]: choosing the device by name.
 
@@ -25,9 +25,11 @@ pub mod events;
 pub mod files;
 pub mod loss;
 pub mod mixing;
+pub mod monitor;
 pub mod optimizer;
 pub mod phase;
 pub mod policy;
+pub mod precision;
 pub mod qtool;
 pub mod quantization;
 pub mod recipe;

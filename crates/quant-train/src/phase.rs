@@ -8,6 +8,7 @@ use crate::{
     mixing::MixingRecipe,
     optimizer::{GroupRules, Optimizer},
     policy::Policy,
+    precision::PrecisionRecipe,
     quantization::QuantizationRecipe,
     schedule::{Length, Schedule},
 };
@@ -55,6 +56,8 @@ pub struct Phase {
     pub distillation: Option<DistillationRecipe>,
     /// Decay of a moving average of the weights, such as 0.9999, which is then what is evaluated and kept.
     pub average: Option<f64>,
+    /// Products in 16 bits.
+    pub precision: Option<PrecisionRecipe>,
     /// Batch norms whose PyTorch name contains one of these texts keep their running statistics.
     #[serde(default)]
     pub frozen_statistics: Vec<String>,
@@ -146,6 +149,10 @@ impl Phase {
         count(self.keep_every.unwrap_or(1), "keep_every")?;
         if let Some(norm) = self.clip_norm {
             above_0(norm, "clip_norm")?;
+        }
+        if let Some(precision) = self.precision {
+            above_0(precision.loss_scale.unwrap_or(1.0), "precision.loss_scale")?;
+            count(precision.growth_steps, "precision.growth_steps")?;
         }
         if let Some(decay) = self.average {
             below_1(decay, "average")?;

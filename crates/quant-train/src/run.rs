@@ -3,7 +3,7 @@
 //! ```text
 //! <runs>/<name>-001/
 //!   recipe.toml  run.json       what was asked for, and of which data
-//!   log.jsonl                   every event
+//!   log.jsonl  tensorboard/     every event
 //!   summary.json  report.html   the result
 //!   <phase>/checkpoints/        to resume from
 //!   <phase>/best.safetensors  last.safetensors  result.json  epoch-<n>.safetensors
@@ -19,7 +19,7 @@ use std::{
 
 use burn::{module::Module, tensor::Device};
 use quant_data::{Dataset, Loader, LoaderConfig};
-use quant_nn::{Network, NetworkSummary, QuantizedModule, StateDict, summarize};
+use quant_nn::{Compute, Network, NetworkSummary, QuantizedModule, StateDict, summarize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -173,7 +173,8 @@ impl Run {
     /// # Errors
     /// Those of data, networks, files and training. What was saved stays and can be resumed.
     pub fn execute(&self) -> Result<Summary, TrainError> {
-        let mut events = Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?;
+        let events = Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?;
+        let mut events = events.with_tensorboard(&self.folder.join("tensorboard"))?;
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let classes = train.classes().to_vec();
         events.emit(&Event::RunStarted {
@@ -376,6 +377,8 @@ impl Run {
         let config = self.recipe.network(phase, classes)?;
         let network = config.init_seeded(seed, &self.options.device.clone().autodiff())?;
         let frozen = &phase.frozen_statistics;
+        let compute = phase.precision.map_or(Compute::F32, |precision| precision.compute);
+        let network = network.with_compute(compute);
         Ok(network.with_frozen_statistics(|name| frozen.iter().any(|text| name.contains(text))))
     }
 

@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 use quant_data::{Batch, Loader, random::Random};
-use quant_nn::{Network, NetworkError, QuantizedModule};
+use quant_nn::{Compute, Network, NetworkError, QuantizedModule};
 
 use crate::{
     average::Average,
@@ -19,9 +19,11 @@ use crate::{
     files,
     loss::Objective,
     mixing::Targets,
+    monitor::{Monitor, histogram},
     optimizer::{Optimizers, clip_gradients},
     phase::Phase,
     policy::Trigger,
+    precision::LossScale,
     stop::Stop,
 };
 
@@ -38,12 +40,19 @@ pub struct TrainState {
 }
 
 impl TrainState {
-    /// The network that is evaluated and kept, on the plain device: the average where there is one.
+    /// The network that is evaluated and kept, on the plain device and in 32 bits: the average where there is
+    /// one.
     pub fn served(&self) -> Network {
-        match &self.average {
+        let mut network = match &self.average {
             Some(average) => average.network.clone(),
             None => self.network.valid(),
+        };
+        network = network.with_compute(Compute::F32);
+        // What is recorded there must not end a warm-up here.
+        for (_, quantizer) in network.quantizers_mut() {
+            quantizer.isolate();
         }
+        network
     }
 }
 
@@ -107,6 +116,7 @@ impl<'a> Trainer<'a> {
                 step: 0,
                 calls: 0,
                 policies: applied.map(|(index, _)| index).collect(),
+                loss_scale: LossScale::new(self.recipe.precision),
                 sums: EpochSums::default(),
                 best: None,
             },
@@ -122,13 +132,14 @@ impl<'a> Trainer<'a> {
             Some(accumulate) if !accumulate.sum => 1.0 / batches.len() as f64,
             _ => 1.0,
         };
+        let factor = share * state.progress.loss_scale.map_or(1.0, |scale| scale.scale);
         let (mut output, mut sum) = (StepOutput::default(), GradientsAccumulator::new());
         for batch in batches {
             let (number, count) = (batch.number, batch.labels.len());
             let (loss, right) = self.loss(&state, batch);
             output.add(loss.clone().detach().inner(), right, count);
             if !frozen {
-                let loss = if share == 1.0 { loss } else { loss.mul_scalar(share) };
+                let loss = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
                 let grads = GradientsParams::from_grads(loss.backward(), &state.network);
                 sum.accumulate(&state.network, grads);
             }
@@ -140,8 +151,15 @@ impl<'a> Trainer<'a> {
             state.progress.calls += 1;
         }
         if !frozen {
-            let grads = clip_gradients(sum.grads(), &state.network, self.recipe.clip_norm);
-            state.network = state.optimizers.step(rate, state.network, grads);
+            let scale = state.progress.loss_scale.as_mut().zip(self.recipe.precision);
+            let grads = match scale {
+                Some((scale, recipe)) => scale.unscale(recipe, &state.network, sum.grads()),
+                None => Some(sum.grads()),
+            };
+            if let Some(grads) = grads {
+                let grads = clip_gradients(grads, &state.network, self.recipe.clip_norm);
+                state.network = state.optimizers.step(rate, state.network, grads);
+            }
         }
         state.progress.step += 1;
         if let Some(average) = &mut state.average {
@@ -181,9 +199,13 @@ impl<'a> Trainer<'a> {
         events: &mut Events,
     ) -> Result<TrainState, TrainError> {
         self.arm(&state);
+        let mut monitor = Monitor::default();
         while state.progress.epoch < self.recipe.all_epochs() {
             state = self.epoch(state, events)?;
             let score = self.evaluate(&state.served(), events)?;
+            if self.recipe.quantization.is_some() {
+                self.monitor(&mut monitor, &state, events)?;
+            }
             self.finish_epoch(&mut state, score, events)?;
         }
         Ok(state)
@@ -334,16 +356,43 @@ impl<'a> Trainer<'a> {
         Ok(score)
     }
 
-    /// Keeps the best network, notes the epoch, checks the quantizers and saves.
+    /// Tells how the quantizers fare on a validation batch, and how the weights are distributed.
+    fn monitor(
+        &self,
+        monitor: &mut Monitor,
+        state: &TrainState,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        let Some(batch) = self.val.epoch(0, 0).next() else {
+            return Ok(());
+        };
+        let plain = self.device.clone().without_autodiff();
+        let (network, (images, _)) = (state.served(), self.normalizer.tensors(batch?, &plain));
+        let (quantizers, warnings) = monitor.look(&network, images);
+        let (phase, epoch) = (self.recipe.name.clone(), state.progress.epoch);
+        for message in warnings {
+            events.emit(&Event::Warning { message })?;
+        }
+        events.emit(&Event::QuantizerHealth { phase: phase.clone(), epoch, quantizers })?;
+        for visited in network.layers() {
+            let quantized = !visited.layer.quantizers().is_empty();
+            if let (true, Some((low, high, bins))) =
+                (quantized, histogram(&visited.layer.weight_values()))
+            {
+                let (phase, layer) = (phase.clone(), visited.name);
+                events.emit(&Event::WeightHistogram { phase, epoch, layer, low, high, bins })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the best network, notes the epoch and saves.
     fn finish_epoch(
         &self,
         state: &mut TrainState,
         score: Score,
         events: &mut Events,
     ) -> Result<(), TrainError> {
-        if let Err(error) = state.network.check_quantizers() {
-            events.emit(&Event::Warning { message: error.to_string() })?;
-        }
         let network = state.served();
         let served = || checkpoint::state_bytes(&network);
         let progress = &mut state.progress;
@@ -355,6 +404,7 @@ impl<'a> Trainer<'a> {
             train_loss: progress.sums.loss / images,
             train_top1: 100.0 * progress.sums.right / images,
             val: score,
+            loss_scale: progress.loss_scale,
         })?;
         let epoch = progress.epoch;
         if progress.best.is_none_or(|(_, best)| score.top1 > best.top1) {

@@ -115,3 +115,12 @@ fn what_cannot_be_is_named() {
         assert!(error.contains(part), "{to}: {error}");
     }
 }
+
+#[test]
+fn the_guide_names_every_option() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/training.md");
+    let guide = std::fs::read_to_string(path).unwrap();
+    for (option, became) in quant_train::qtool::import::OPTIONS {
+        assert!(guide.contains(&format!("| `--{option}` | {became} |\n")), "--{option}");
+    }
+}

@@ -106,7 +106,7 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
         DATA,
         FULL,
         QUANTIZED,
-        "extra_epochs = 1\naccumulate = { batches = 2 }\nramp_batches = 3\nfrozen_batches = 2
+        "precision = { compute = 'f16', growth_steps = 2 }\nextra_epochs = 1\naccumulate = { batches = 2 }\nramp_batches = 3\nfrozen_batches = 2
          mixing = { mixup = 0.7, cutmix = 1.0 }\naverage = 0.9\nfrozen_statistics = ['bn1']
          keep_every = 2\ndistillation = { teacher = 'full_precision' }",
         LSQ,
@@ -250,4 +250,39 @@ fn a_policy_that_does_not_fit_is_an_error_with_the_layer() {
     let run = bench.run(&[DATA, FULL, QUANTIZED, LSQ, policy].join("\n"));
     let error = run.execute().unwrap_err().to_string();
     assert!(error.contains("layer1.0.conv1") && error.contains("999"), "{error}");
+}
+
+#[test]
+fn sixteen_bits_train_nearly_as_thirty_two_and_overflows_are_skipped() {
+    let bench = Bench::new();
+    let train = |more: &str| {
+        let run = bench.run(&[DATA, FULL, "clip_norm = 1.0", more].join("\n"));
+        run.execute().unwrap();
+        state(&run, "full_precision/last.safetensors")
+    };
+    let plain = train("");
+    for compute in ["f16", "bf16"] {
+        let half = train(&format!("precision = {{ compute = '{compute}' }}"));
+        let (mut apart, mut moved) = (0.0, 0.0);
+        for (name, entry) in plain.entries().filter(|(name, _)| name.ends_with("conv1.weight")) {
+            for (a, b) in entry.values.iter().zip(&half.get(name).unwrap().values) {
+                apart += f64::from(a - b).powi(2);
+                moved += f64::from(*a).powi(2);
+            }
+        }
+        assert!(apart > 0.0 && apart < 0.01 * moved, "{compute}: {apart} of {moved}");
+    }
+    // A scale at which every gradient overflows is halved, step by step, and no weight changes.
+    let scale = "precision = { compute = 'f16', loss_scale = 1e30 }";
+    let run = bench.run(&[DATA, FULL, scale].join("\n"));
+    run.execute().unwrap();
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    let last = log.iter().find_map(|event| match event {
+        Event::EpochFinished { loss_scale, .. } => *loss_scale,
+        _ => None,
+    });
+    let last = last.unwrap();
+    assert_eq!((last.skipped, last.scale), (5, 1e30 / 32.0));
+    let frozen = state(&run, "full_precision/last.safetensors");
+    assert!(frozen.get("layer1.0.bn1.weight").unwrap().values.iter().all(|x| *x == 1.0));
 }

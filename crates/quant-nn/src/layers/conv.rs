@@ -11,7 +11,7 @@ use burn::{
 };
 use quant_core::{Quantizer, QuantizerError, Site};
 
-use super::{LayerQuantizers, init_quantizer};
+use super::{Compute, LayerQuantizers, init_quantizer};
 
 /// Configuration of a [`QuantConv2d`].
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +79,7 @@ impl QuantConv2dConfig {
             dilation: self.dilation,
             groups: self.groups,
             padding_after_quant: self.padding_after_quant,
+            compute: Compute::F32,
         })
     }
 }
@@ -107,6 +108,9 @@ pub struct QuantConv2d {
     pub groups: usize,
     /// Whether zeros are added after quantizing.
     pub padding_after_quant: bool,
+    /// The type that the convolution is computed in.
+    #[module(skip)]
+    pub compute: Compute,
 }
 
 impl QuantConv2d {
@@ -121,10 +125,11 @@ impl QuantConv2d {
             Some(quantizer) => quantizer.forward(self.weight.val()),
             None => self.weight.val(),
         };
-        let bias = self.bias.as_ref().map(Param::val);
+        let bias = self.bias.as_ref().map(|bias| self.compute.input(bias.val()));
         let stride = [self.stride; 2];
         let options = ConvOptions::new(stride, [padding; 2], [self.dilation; 2], self.groups);
-        let y = conv2d(x, weight, bias, options);
+        let y = conv2d(self.compute.input(x), self.compute.input(weight), bias, options);
+        let y = self.compute.output(y);
         match &self.quant_output {
             Some(quantizer) => quantizer.forward(y),
             None => y,

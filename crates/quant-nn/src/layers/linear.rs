@@ -7,7 +7,7 @@ use burn::{
 };
 use quant_core::{Quantizer, QuantizerError, Site};
 
-use super::{LayerQuantizers, init_quantizer};
+use super::{Compute, LayerQuantizers, init_quantizer};
 
 /// Configuration of a [`QuantLinear`].
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,7 @@ impl QuantLinearConfig {
             quant_activation: init_quantizer(&quantizers.activation, input, device)?,
             quant_weight: init_quantizer(&quantizers.weight, weight, device)?,
             quant_output: init_quantizer(&quantizers.output, output, device)?,
+            compute: Compute::F32,
         })
     }
 }
@@ -63,6 +64,9 @@ pub struct QuantLinear {
     pub quant_weight: Option<Quantizer>,
     /// Quantizer of the output.
     pub quant_output: Option<Quantizer>,
+    /// The type that the product is computed in.
+    #[module(skip)]
+    pub compute: Compute,
 }
 
 impl QuantLinear {
@@ -77,7 +81,9 @@ impl QuantLinear {
             None => x,
         };
         let x = quantize(&self.quant_activation, x);
-        let y = x.matmul(quantize(&self.quant_weight, self.weight.val()).transpose());
+        let weight = quantize(&self.quant_weight, self.weight.val()).transpose();
+        let y = self.compute.input(x).matmul(self.compute.input(weight));
+        let y = self.compute.output(y);
         let y = match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,

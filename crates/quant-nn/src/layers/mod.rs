@@ -9,7 +9,8 @@ pub mod norm;
 
 use quant_core::{Quantizer, QuantizerConfig, QuantizerError, Site};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// The quantizers of one layer; a role without one stays in full precision.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,4 +33,36 @@ fn init_quantizer(
     device: &Device,
 ) -> Result<Option<Quantizer>, QuantizerError> {
     config.as_ref().map(|config| config.init(&site, device)).transpose()
+}
+
+/// The type that a layer's products are computed in. Its weights, quantizers and outputs are in 32 bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compute {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// IEEE half precision: 11 bits of precision, up to 65504.
+    F16,
+    /// 8 bits of precision, with the range of 32 bits.
+    Bf16,
+}
+
+impl Compute {
+    /// What a product takes.
+    fn input<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Compute::F32 => x,
+            Compute::F16 => x.cast(FloatDType::F16),
+            Compute::Bf16 => x.cast(FloatDType::BF16),
+        }
+    }
+
+    /// What a product gives.
+    fn output<const D: usize>(self, y: Tensor<D>) -> Tensor<D> {
+        match self {
+            Compute::F32 => y,
+            Compute::F16 | Compute::Bf16 => y.cast(FloatDType::F32),
+        }
+    }
 }

@@ -1,6 +1,8 @@
-//! What happens in a run: a log of JSON lines, a terminal display, and at the end a report.
+//! What happens in a run: a log of JSON lines, a terminal display, event files for TensorBoard, and at the end a
+//! report.
 
 pub mod report;
+mod tensorboard;
 mod terminal;
 
 use std::{
@@ -13,7 +15,8 @@ use quant_core::CalibrationInfo;
 use quant_nn::NetworkSummary;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::TrainError, evaluate::Score};
+use crate::{error::TrainError, evaluate::Score, monitor::Health, precision::LossScale};
+use tensorboard::TensorBoard;
 use terminal::Terminal;
 
 /// Something that happened.
@@ -84,6 +87,33 @@ pub enum Event {
         train_top1: f64,
         /// On the validation images.
         val: Score,
+        /// The loss scale of mixed precision, and how many steps it has cost.
+        #[serde(default)]
+        loss_scale: Option<LossScale>,
+    },
+    /// How the quantizers fared in an epoch.
+    QuantizerHealth {
+        /// The phase.
+        phase: String,
+        /// Epoch, from 0.
+        epoch: usize,
+        /// The quantizers that quantize.
+        quantizers: Vec<Health>,
+    },
+    /// How the weights of a quantized layer are distributed after an epoch.
+    WeightHistogram {
+        /// The phase.
+        phase: String,
+        /// Epoch, from 0.
+        epoch: usize,
+        /// The layer.
+        layer: String,
+        /// The smallest weight.
+        low: f64,
+        /// The largest.
+        high: f64,
+        /// Weights in each of the evenly spaced bins between.
+        bins: Vec<u64>,
     },
     /// A policy changed quantizers.
     PolicyApplied {
@@ -124,6 +154,7 @@ pub struct Events {
     path: PathBuf,
     log: File,
     terminal: Option<Terminal>,
+    board: Option<TensorBoard>,
 }
 
 impl Events {
@@ -139,7 +170,21 @@ impl Events {
         if cut_off {
             log.write_all(b"\n").map_err(TrainError::io(path))?;
         }
-        Ok(Self { path: path.to_owned(), log, terminal: terminal.then(Terminal::default) })
+        Ok(Self {
+            path: path.to_owned(),
+            log,
+            terminal: terminal.then(Terminal::default),
+            board: None,
+        })
+    }
+
+    /// Writes an event file for TensorBoard in `folder` too.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] where it cannot be made.
+    pub fn with_tensorboard(mut self, folder: &Path) -> Result<Self, TrainError> {
+        self.board = Some(TensorBoard::create(folder)?);
+        Ok(self)
     }
 
     /// Logs and shows an event.
@@ -147,11 +192,17 @@ impl Events {
     /// # Errors
     /// [`TrainError::Io`] where the log cannot be written.
     pub fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
-        let mut line = serde_json::to_string(event).unwrap_or_default();
-        line.push('\n');
-        self.log.write_all(line.as_bytes()).map_err(TrainError::io(&self.path))?;
+        // Histograms are for TensorBoard alone: the log stays readable.
+        if !matches!(event, Event::WeightHistogram { .. }) {
+            let mut line = serde_json::to_string(event).unwrap_or_default();
+            line.push('\n');
+            self.log.write_all(line.as_bytes()).map_err(TrainError::io(&self.path))?;
+        }
         if let Some(terminal) = &mut self.terminal {
             terminal.show(event);
+        }
+        if let Some(board) = &mut self.board {
+            board.show(event)?;
         }
         Ok(())
     }

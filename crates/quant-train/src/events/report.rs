@@ -107,6 +107,7 @@ pub fn html(summary: &Summary, log: &[Event], histograms: &[Histogram]) -> Strin
     body += &curves(log);
     body += "</div><h2>Layers</h2>";
     body += &layer_table(summary, log);
+    body += &health_table(log);
     body += "<h2>Quantizers</h2><p>What each quantizer of the last network sees on one validation \
              batch, and its levels (vertical lines). The tallest bin may be cut.</p>\
              <div class='histograms'>";
@@ -155,6 +156,37 @@ fn result_table(summary: &Summary) -> String {
             result.best_epoch + 1,
             result.network.size_bytes_float,
             result.network.size_bytes_packed
+        );
+    }
+    table + "</table>"
+}
+
+/// The last word on the quantizers' health.
+fn health_table(log: &[Event]) -> String {
+    let last = log.iter().rev().find_map(|event| match event {
+        Event::QuantizerHealth { epoch, quantizers, .. } => Some((epoch, quantizers)),
+        _ => None,
+    });
+    let Some((epoch, quantizers)) = last else {
+        return String::new();
+    };
+    let mut table = format!(
+        "<h2>Health of quantizers after epoch {}</h2><p>Flips: share of the weights whose code changed in the epoch. \
+         At the bounds: share of the values with the lowest or highest code.</p><table><tr><th>quantizer</th>\
+         <th>levels</th><th>unused</th><th>flips %</th><th>at the bounds %</th><th>scale</th></tr>",
+        epoch + 1
+    );
+    for health in quantizers {
+        let flips =
+            health.flip_rate.map_or("–".to_owned(), |rate| format!("{:.2}", 100.0 * rate));
+        let scale = health.scale.map_or("–".to_owned(), |scale| format!("{scale:.4}"));
+        let _ = write!(
+            table,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{flips}</td><td>{:.1}</td><td>{scale}</td></tr>",
+            escape(&health.quantizer),
+            health.levels,
+            health.unused_levels,
+            100.0 * health.at_bounds,
         );
     }
     table + "</table>"

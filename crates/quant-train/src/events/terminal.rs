@@ -34,8 +34,20 @@ impl Terminal {
                     epoch + 1
                 ));
             }
-            Event::EpochFinished { phase, epoch, epochs, train_loss, train_top1, val } => {
+            Event::EpochFinished {
+                phase,
+                epoch,
+                epochs,
+                train_loss,
+                train_top1,
+                val,
+                loss_scale,
+            } => {
                 self.finish_bar();
+                if let Some(scale) = loss_scale {
+                    let (scale, skipped) = (scale.scale, scale.skipped);
+                    self.line(&format!("loss scale {scale}, {skipped} steps skipped so far"));
+                }
                 self.line(&format!(
                     "{phase} {}/{epochs}: train loss {train_loss:.3}, top-1 {train_top1:.1} %; \
                      validation loss {:.3}, top-1 {:.2} %, top-5 {:.2} %",
@@ -45,6 +57,7 @@ impl Terminal {
                     val.top5
                 ));
             }
+            Event::QuantizerHealth { .. } | Event::WeightHistogram { .. } => {}
             Event::PolicyApplied { phase, step, policy, layers } => self.line(&format!(
                 "{phase}, step {step}: policy {} changed {} quantizers",
                 policy + 1,

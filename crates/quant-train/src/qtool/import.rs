@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quant_core::{QuantizerConfig, QuantizerError, Role, qtool::QtoolOptions};
 use quant_data::Pipeline;
-use quant_nn::keywords;
+use quant_nn::{Compute, keywords};
 
 use super::{config::ShellConfig, group_rules, optimizer, policy, schedule};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     loss::{DistillationKind, DistillationRecipe, FocalRecipe},
     mixing::MixingRecipe,
     phase::{Accumulation, Phase},
+    precision::PrecisionRecipe,
     quantization::{QuantizationRecipe, QuantizerRecipe, WarmUpRecipe},
     recipe::{ModelRecipe, Recipe},
 };
@@ -41,8 +42,8 @@ pub struct Outcome {
     pub became: String,
 }
 
-/// What each option became, but for the quantizers' own.
-const OPTIONS: &[(&str, &str)] = &[
+/// What each option of the reference's becomes, but for the quantizers' own. `docs/training.md` shows it.
+pub const OPTIONS: &[(&str, &str)] = &[
     ("aa", "data.train: colour jitter and lighting"),
     ("arch", "model.name"),
     ("base", "model.options"),
@@ -67,7 +68,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("extra_epoch", "phase.extra_epochs"),
     ("focal_alpha", "phase.focal.weight"),
     ("focal_gamma", "phase.focal.gamma"),
-    ("fp16", "no effect yet: training is in 32 bits"),
+    ("fp16", "phase.precision"),
     ("grad_clip", "phase.clip_norm"),
     ("input_size", "data.input_size"),
     ("iter-size", "phase.accumulate"),
@@ -86,7 +87,10 @@ const OPTIONS: &[(&str, &str)] = &[
     ("momentum", "phase.optimizer.momentum"),
     ("nesterov", "phase.optimizer.nesterov"),
     ("num_classes", "no effect: the data tell"),
-    ("opt_level", "no effect yet: training is in 32 bits"),
+    (
+        "opt_level",
+        "phase.precision, f16: O1, O2 and O3 all keep weights and norms in 32 bits; O0 is 32 bits",
+    ),
     ("optimizer", "phase.optimizer"),
     ("order", "model.options"),
     ("padding_after_quant", "phase.quantization.padding_after_quant"),
@@ -242,6 +246,15 @@ pub fn import(
             None => None,
         },
         average: None,
+        precision: match text("opt_level").unwrap_or("O1") {
+            "O0" => None,
+            _ if !described.has("fp16") => None,
+            _ => Some(PrecisionRecipe {
+                compute: Compute::F16,
+                loss_scale: None,
+                growth_steps: 2000,
+            }),
+        },
         frozen_statistics: Vec::new(),
         init: text("pretrained").filter(|file| *file != "none").map(str::to_owned),
         checkpoint_steps: None,

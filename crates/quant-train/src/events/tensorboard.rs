@@ -1,0 +1,239 @@
+//! Event files for TensorBoard: records of length, checksum, protocol buffer `Event`, checksum.
+//!
+//! Format: TensorFlow's `tfrecord` framing (`core/lib/io/record_writer.h`) around `core/util/event.proto` and
+//! `core/framework/summary.proto`, of which a few fields are written.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::Event;
+use crate::error::TrainError;
+
+/// Writes scalars as they happen.
+#[derive(Debug)]
+pub(super) struct TensorBoard {
+    path: PathBuf,
+    file: File,
+}
+
+impl TensorBoard {
+    /// A new event file in `folder`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`].
+    pub(super) fn create(folder: &Path) -> Result<Self, TrainError> {
+        fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
+        let seconds = now();
+        // A resumed run writes another file: TensorBoard reads them all.
+        let mut number = 0;
+        let (path, file) = loop {
+            let path =
+                folder.join(format!("events.out.tfevents.{}.quant.{number}", seconds as u64));
+            match OpenOptions::new().create_new(true).append(true).open(&path) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(TrainError::io(path)(error)),
+            }
+        };
+        let mut board = Self { path, file };
+        let mut event = Message::default();
+        event.double(1, seconds).bytes(3, b"brain.Event:2");
+        board.write(&event)?;
+        Ok(board)
+    }
+
+    pub(super) fn show(&mut self, event: &Event) -> Result<(), TrainError> {
+        match event {
+            Event::Progress { phase, step, loss, learning_rate, images_per_second, .. } => self
+                .scalars(
+                    *step,
+                    &[
+                        (format!("{phase}/loss"), f64::from(*loss)),
+                        (format!("{phase}/learning_rate"), *learning_rate),
+                        (format!("{phase}/images_per_second"), *images_per_second),
+                    ],
+                ),
+            Event::EpochFinished { phase, epoch, train_loss, train_top1, val, .. } => self.scalars(
+                epoch + 1,
+                &[
+                    (format!("{phase}/epoch/train_loss"), *train_loss),
+                    (format!("{phase}/epoch/train_top1"), *train_top1),
+                    (format!("{phase}/epoch/val_loss"), val.loss),
+                    (format!("{phase}/epoch/val_top1"), val.top1),
+                    (format!("{phase}/epoch/val_top5"), val.top5),
+                ],
+            ),
+            Event::QuantizerHealth { phase, epoch, quantizers } => {
+                let mut scalars = Vec::new();
+                for health in quantizers {
+                    let name = |what: &str| format!("{phase}/{what}/{}", health.quantizer);
+                    scalars.push((name("at_bounds"), health.at_bounds));
+                    scalars.extend(health.scale.map(|scale| (name("scale"), scale)));
+                    scalars.extend(health.flip_rate.map(|rate| (name("flip_rate"), rate)));
+                }
+                self.scalars(epoch + 1, &scalars)
+            }
+            Event::WeightHistogram { phase, epoch, layer, low, high, bins } => {
+                self.histogram(&format!("{phase}/weights/{layer}"), epoch + 1, (*low, *high), bins)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn scalars(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), TrainError> {
+        let mut summary = Message::default();
+        for (tag, value) in scalars {
+            let mut entry = Message::default();
+            entry.bytes(1, tag.as_bytes()).float(2, *value as f32);
+            summary.message(1, &entry);
+        }
+        self.summary(step, &summary)
+    }
+
+    /// Counts of evenly spaced bins.
+    fn histogram(
+        &mut self,
+        tag: &str,
+        step: usize,
+        (low, high): (f64, f64),
+        bins: &[u64],
+    ) -> Result<(), TrainError> {
+        let width = (high - low) / bins.len().max(1) as f64;
+        let middle = |bin: usize| low + (bin as f64 + 0.5) * width;
+        let weighted = |f: &dyn Fn(f64) -> f64| -> f64 {
+            bins.iter().enumerate().map(|(bin, count)| *count as f64 * f(middle(bin))).sum()
+        };
+        let limits: Vec<f64> = (1..=bins.len()).map(|bin| low + bin as f64 * width).collect();
+        let counts: Vec<f64> = bins.iter().map(|count| *count as f64).collect();
+        let mut histogram = Message::default();
+        histogram
+            .double(1, low)
+            .double(2, high)
+            .double(3, counts.iter().sum())
+            .double(4, weighted(&|x| x))
+            .double(5, weighted(&|x| x * x))
+            .doubles(6, &limits)
+            .doubles(7, &counts);
+        let mut entry = Message::default();
+        entry.bytes(1, tag.as_bytes()).message(5, &histogram);
+        let mut summary = Message::default();
+        summary.message(1, &entry);
+        self.summary(step, &summary)
+    }
+
+    fn summary(&mut self, step: usize, summary: &Message) -> Result<(), TrainError> {
+        let mut event = Message::default();
+        event.double(1, now()).varint(2, step as u64).message(5, summary);
+        self.write(&event)
+    }
+
+    fn write(&mut self, event: &Message) -> Result<(), TrainError> {
+        let length = (event.0.len() as u64).to_le_bytes();
+        let mut record = length.to_vec();
+        record.extend(masked(&length).to_le_bytes());
+        record.extend(&event.0);
+        record.extend(masked(&event.0).to_le_bytes());
+        self.file.write_all(&record).map_err(TrainError::io(&self.path))
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// CRC-32C, rotated by 15 bits and shifted, so that a checksum of data with checksums stays one.
+fn masked(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// A protocol buffer message: fields of number, type and value.
+#[derive(Debug, Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn varint(&mut self, field: u64, value: u64) -> &mut Self {
+        self.raw_varint(field << 3);
+        self.raw_varint(value);
+        self
+    }
+
+    fn double(&mut self, field: u64, value: f64) -> &mut Self {
+        self.raw_varint(field << 3 | 1);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn float(&mut self, field: u64, value: f32) -> &mut Self {
+        self.raw_varint(field << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn bytes(&mut self, field: u64, value: &[u8]) -> &mut Self {
+        self.raw_varint(field << 3 | 2);
+        self.raw_varint(value.len() as u64);
+        self.0.extend(value);
+        self
+    }
+
+    fn doubles(&mut self, field: u64, values: &[f64]) -> &mut Self {
+        let packed: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.bytes(field, &packed)
+    }
+
+    fn message(&mut self, field: u64, value: &Message) -> &mut Self {
+        self.bytes(field, &value.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_formats() {
+        // CRC-32C of "123456789" is e3069283 (RFC 3720's polynomial).
+        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+        let expected = 0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8);
+        assert_eq!(masked(b"123456789"), expected);
+    }
+
+    #[test]
+    fn records_are_framed_and_messages_nested() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut board = TensorBoard::create(folder.path()).unwrap();
+        board.scalars(300, &[("a".into(), 1.5)]).unwrap();
+        let bytes = fs::read(&board.path).unwrap();
+        let mut rest = bytes.as_slice();
+        let mut events = Vec::new();
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            assert_eq!(rest[8..12], masked(&rest[..8]).to_le_bytes());
+            let event = &rest[12..12 + length];
+            assert_eq!(rest[12 + length..16 + length], masked(event).to_le_bytes());
+            events.push(event);
+            rest = &rest[16 + length..];
+        }
+        assert!(events[0].ends_with(b"brain.Event:2"));
+        // Step 300 is ac 02; the summary's value has tag "a" and 1.5 as a float.
+        let expected =
+            [&[0x10, 0xac, 2, 0x2a, 10, 0x0a, 8, 0x0a, 1, b'a', 0x15][..], &1.5f32.to_le_bytes()]
+                .concat();
+        assert_eq!(events[1][9..], expected);
+        // A second writer in the same second has a file of its own.
+        let other = TensorBoard::create(folder.path()).unwrap();
+        assert_ne!(other.path, board.path);
+    }
+}

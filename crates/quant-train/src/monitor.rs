@@ -1,0 +1,250 @@
+//! The health of quantizers: how many weights change their code, how much is clipped, which levels nothing uses,
+//! which scales go astray.
+
+use std::collections::HashMap;
+
+use burn::tensor::Tensor;
+use quant_core::{Quantizer, Role};
+use quant_nn::{Network, QuantizedModule};
+use serde::{Deserialize, Serialize};
+
+/// How a quantizer fares at the end of an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Name of the quantizer, such as `layer1.0.conv1.quant_weight`.
+    pub quantizer: String,
+    /// What it quantizes.
+    pub role: Role,
+    /// Share of the weights whose code is another than at the end of the epoch before; none for the first and
+    /// for activations.
+    pub flip_rate: Option<f64>,
+    /// Share of the values with the lowest or the highest code.
+    pub at_bounds: f64,
+    /// Levels that no value has.
+    pub unused_levels: usize,
+    /// Levels.
+    pub levels: usize,
+    /// Mean of the first learned parameter, the clipping value or step size; none where nothing is learned.
+    pub scale: Option<f64>,
+}
+
+/// Remembers what the quantizers did an epoch ago.
+#[derive(Debug, Default)]
+pub struct Monitor {
+    codes: HashMap<String, Vec<u8>>,
+    scales: HashMap<String, f64>,
+}
+
+/// From this factor on, a scale's growth or fall within an epoch is a warning.
+const JUMP: f64 = 10.0;
+
+impl Monitor {
+    /// Looks at every quantizer of `network` that quantizes: at weights themselves, at activations as `images`
+    /// make them. The second part are warnings, with the quantizer's name and a hint.
+    pub fn look(&mut self, network: &Network, images: Tensor<4>) -> (Vec<Health>, Vec<String>) {
+        for (_, role, quantizer) in network.quantizers() {
+            if role != Role::Weight && quantizer.is_enabled() {
+                quantizer.record();
+            }
+        }
+        network.forward(images);
+        let (mut healths, mut warnings) = (Vec::new(), Vec::new());
+        for visited in network.layers() {
+            for (role, quantizer) in visited.layer.quantizers() {
+                if !quantizer.is_enabled() {
+                    continue;
+                }
+                let seen = match role {
+                    Role::Weight => Some(visited.layer.weight_codes(quantizer)),
+                    // Samples of several groups have lost their channels.
+                    _ => quantizer.recorded().filter(|_| quantizer.groups() == 1).map(|values| {
+                        let device = network_device(network);
+                        let values = Tensor::<1>::from_floats(values.as_slice(), &device);
+                        codes(quantizer, values.reshape([1, 1, 1, -1]))
+                    }),
+                };
+                if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+                    let health = self.assess(role, quantizer, seen, &mut warnings);
+                    healths.push(health);
+                }
+            }
+        }
+        (healths, warnings)
+    }
+
+    fn assess(
+        &mut self,
+        role: Role,
+        quantizer: &Quantizer,
+        codes: Vec<u8>,
+        warnings: &mut Vec<String>,
+    ) -> Health {
+        let name = quantizer.name().to_owned();
+        let levels = quantizer.config().levels.count();
+        let mut counts = vec![0usize; levels];
+        for code in &codes {
+            counts[usize::from(*code).min(levels - 1)] += 1;
+        }
+        let total = codes.len() as f64;
+        let old = self.codes.get(&name).filter(|old| old.len() == codes.len());
+        let flip_rate = (role == Role::Weight).then_some(old).flatten().map(|old| {
+            let flips = old.iter().zip(&codes).filter(|(old, new)| old != new).count();
+            flips as f64 / total
+        });
+        let unused = counts.iter().filter(|count| **count == 0).count();
+        let learned = quantizer.learned().first().map(|learned| learned.name);
+        let values = learned.and_then(|name| quantizer.learned_values(name));
+        let scale = values.map(|values| {
+            values.iter().map(|x| f64::from(*x)).sum::<f64>() / values.len().max(1) as f64
+        });
+        if let Err(error) = quantizer.check() {
+            let hint = "lower its learning rate (groups.exceptions), or give it a gradient scale";
+            warnings.push(format!("{error}: {hint}"));
+        }
+        if let (Some(before), Some(now)) = (self.scales.get(&name), scale) {
+            let ratio = (now / before).abs();
+            if ratio.is_finite() && !(1.0 / JUMP..=JUMP).contains(&ratio) {
+                warnings.push(format!(
+                    "{name}: its scale went from {before:.4} to {now:.4} within an epoch: lower its learning rate \
+                     (groups.exceptions) or clip gradients"
+                ));
+            }
+        }
+        if levels > 2 && levels - unused <= 1 {
+            warnings.push(format!(
+                "{name}: all values have the same code, nothing is left to learn from: calibrate it, or start it \
+                 by warm_up"
+            ));
+        }
+        if role == Role::Weight {
+            self.codes.insert(name.clone(), codes);
+        }
+        if let Some(scale) = scale {
+            self.scales.insert(name.clone(), scale);
+        }
+        Health {
+            quantizer: name,
+            role,
+            flip_rate,
+            at_bounds: (counts[0] + counts[levels - 1]) as f64 / total,
+            unused_levels: unused,
+            levels,
+            scale,
+        }
+    }
+}
+
+/// Lowest and highest of the finite values, and their counts in 40 evenly spaced bins between. None where there
+/// are none.
+pub fn histogram(values: &[f32]) -> Option<(f64, f64, Vec<u64>)> {
+    let finite = || values.iter().copied().filter(|x| x.is_finite()).map(f64::from);
+    let low = finite().reduce(f64::min)?;
+    let high = finite().reduce(f64::max)?.max(low + f64::MIN_POSITIVE);
+    let mut bins = vec![0; 40];
+    for value in finite() {
+        let bin = ((value - low) / (high - low) * 40.0) as usize;
+        bins[bin.min(39)] += 1;
+    }
+    Some((low, high, bins))
+}
+
+fn network_device(network: &Network) -> burn::tensor::Device {
+    use burn::module::Module;
+    network.devices().into_iter().next().unwrap_or_default()
+}
+
+fn codes(quantizer: &Quantizer, values: Tensor<4>) -> Vec<u8> {
+    let codes = quantizer.codes(values).codes;
+    codes.into_data().iter::<i64>().map(|code| code as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use quant_core::{Levels, Method, QuantizerConfig};
+    use quant_nn::{
+        NetworkConfig, Quantization, ResNetConfig,
+        resnet::{Depth, Stem},
+    };
+
+    use super::*;
+
+    fn network() -> Network {
+        let quantizer =
+            |role| QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(2).unwrap());
+        let config = ResNetConfig {
+            width_alpha: 0.05,
+            quantization: Quantization {
+                activation: Some(quantizer(Role::Activation)),
+                weight: Some(quantizer(Role::Weight)),
+                ..Quantization::default()
+            },
+            ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
+        };
+        NetworkConfig::from(config).init_seeded(1, &Device::flex()).unwrap()
+    }
+
+    fn images() -> Tensor<4> {
+        Tensor::ones([2, 3, 32, 32], &Device::flex())
+    }
+
+    fn of<'a>(healths: &'a [Health], name: &str) -> &'a Health {
+        healths.iter().find(|health| health.quantizer == name).unwrap()
+    }
+
+    const WEIGHT: &str = "layer1.0.conv1.quant_weight";
+
+    #[test]
+    fn flips_are_the_codes_that_changed() {
+        let (mut monitor, mut network) = (Monitor::default(), network());
+        let (first, _) = monitor.look(&network, images());
+        assert_eq!(of(&first, WEIGHT).flip_rate, None);
+        assert_eq!(of(&first, "layer1.0.conv1.quant_activation").flip_rate, None);
+        let (same, warnings) = monitor.look(&network, images());
+        assert_eq!(of(&same, WEIGHT).flip_rate, Some(0.0));
+        assert!(warnings.is_empty(), "{warnings:?}");
+        // With another clipping value, other weights are clipped.
+        for (role, quantizer) in network.quantizers_mut() {
+            if role == Role::Weight {
+                quantizer.set_learned("clip_val", &[0.2]);
+            }
+        }
+        let (moved, _) = monitor.look(&network, images());
+        let (old, new) = (of(&same, WEIGHT), of(&moved, WEIGHT));
+        assert!(new.flip_rate > Some(0.0) && new.at_bounds > old.at_bounds);
+        assert!((new.scale.unwrap() - 0.2).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_histogram_counts_everything_that_is_finite() {
+        let (low, high, bins) = histogram(&[0.0, 1.0, 0.5, f32::NAN, 0.51]).unwrap();
+        assert_eq!((low, high, bins.iter().sum::<u64>()), (0.0, 1.0, 4));
+        assert_eq!((bins[0], bins[20], bins[39]), (1, 2, 1));
+        assert_eq!(histogram(&[f32::NAN]), None);
+        assert_eq!(histogram(&[2.0, 2.0]).unwrap().2.iter().sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn what_goes_astray_is_named_with_a_hint() {
+        let (mut monitor, mut network) = (Monitor::default(), network());
+        monitor.look(&network, images());
+        let set = |network: &mut Network, value: f32| {
+            for (_, quantizer) in network.quantizers_mut() {
+                if quantizer.name() == WEIGHT {
+                    quantizer.set_learned("clip_val", &[value]);
+                }
+            }
+        };
+        for (value, part) in
+            [(1000.0, "within an epoch"), (-1.0, "learning rate"), (f32::NAN, "learning rate")]
+        {
+            set(&mut network, value);
+            let (_, warnings) = monitor.look(&network, images());
+            assert!(
+                warnings.iter().any(|w| w.contains(WEIGHT) && w.contains(part)),
+                "{value}: {warnings:?}"
+            );
+        }
+        assert!(!monitor.codes.is_empty());
+    }
+}

@@ -1,0 +1,158 @@
+//! Bytes that are damaged at random, for everything that reads a file: an error or a result, never a panic. Each
+//! reader gets valid files with bytes changed, cut out, doubled and cut off.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use burn::tensor::Device;
+use quant_data::{
+    Cifar, Dataset, ImageFolder, RgbImage, Shards,
+    dataset::{
+        cifar::{CifarKind, Split},
+        shards::write_shards,
+    },
+    random::Random,
+};
+use quant_nn::{
+    NetworkConfig, ResNetConfig, StateDict, keywords,
+    resnet::{Depth, Stem},
+};
+use quant_train::{
+    Recipe, checkpoint,
+    qtool::{config::ShellConfig, import, policy},
+};
+
+const ROUNDS: u64 = 400;
+
+/// A damaged version of `bytes`.
+fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=random.below(4) {
+        if bytes.is_empty() {
+            return bytes;
+        }
+        let at = random.below(bytes.len());
+        let length = random.below(16).min(bytes.len() - at);
+        match random.below(5) {
+            0 => bytes[at] = random.next_u64() as u8,
+            1 => bytes[at] ^= 1 << random.below(8),
+            2 => drop(bytes.drain(at..at + length)),
+            3 => {
+                let piece = bytes[at..at + length].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            _ => bytes.truncate(at),
+        }
+    }
+    bytes
+}
+
+/// Hands `rounds` damaged versions of `seed` to `read`.
+fn attack(seed: &[u8], rounds: u64, read: impl Fn(&[u8])) {
+    read(seed);
+    for round in 0..rounds {
+        read(&damaged(seed, &mut Random::new(&[round])));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn recipes() {
+    for (name, recipe) in quant_cli::recipes::RECIPES {
+        attack(recipe.as_bytes(), ROUNDS, |bytes| {
+            let _ = Recipe::parse(&text(bytes), Path::new(name));
+        });
+    }
+}
+
+#[test]
+fn changes_to_recipes() {
+    let (_, recipe) = quant_cli::recipes::RECIPES[0];
+    attack(b"phase.quantized.quantization.weight.bits=4", ROUNDS, |bytes| {
+        let _ = Recipe::parse_with(recipe, Path::new("x.toml"), &[text(bytes)]);
+    });
+}
+
+#[test]
+fn configurations_and_policies_of_qtool() {
+    let config = "dataset=cifar10\nroot=$FASTDIR/x\nmodel=resnet20\nkeyword=\"cifar10,origin,cbsa,fix,lq\"\n\
+                  options=\"--fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --lr 0.1\"\n\
+                  options=\"$options --lr_policy custom_step --lr_custom_step 3,5 -j 4\"\n";
+    attack(config.as_bytes(), 4 * ROUNDS, |bytes| {
+        let config = ShellConfig::parse(&text(bytes), &BTreeMap::new());
+        let _ = import::import(&config, |_| Ok(String::new()));
+    });
+    let rules = "on epoch: 1, 2\nby_index: 0, 3\nby_tag: fm\nlevel_num: -1\nprogressive: True\nclip_val: 0.5\n";
+    attack(rules.as_bytes(), 4 * ROUNDS, |bytes| {
+        let _ = policy::policies(&text(bytes), |_| {});
+    });
+}
+
+#[test]
+fn keywords_and_options() {
+    let options = "--fm_bit 2 --fm_enable --width_alpha 0.1 --base 2 --order cba";
+    attack(options.as_bytes(), ROUNDS, |bytes| {
+        if let Ok(qtool) =
+            quant_core::qtool::QtoolOptions::parse("cifar10,cbas,group-net", &text(bytes))
+        {
+            let _ = keywords::network("resnet20", &qtool).map(|config| config.validate());
+        }
+    });
+}
+
+#[test]
+fn networks() {
+    let config =
+        ResNetConfig { width_alpha: 0.02, ..ResNetConfig::new(Depth::ResNet18, Stem::Cifar, 3, 8) };
+    let network = NetworkConfig::from(config).init(&Device::flex()).unwrap();
+    let seed = checkpoint::state_bytes(&network).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.safetensors");
+    // The head of the file, where everything is that can be misread.
+    let head = seed.len().min(6000);
+    for round in 0..ROUNDS {
+        let mut bytes = damaged(&seed[..head], &mut Random::new(&[round]));
+        bytes.extend(&seed[head..]);
+        fs::write(&path, &bytes).unwrap();
+        let _ = StateDict::read(&path);
+        let _ = checkpoint::read_network(&path, &Device::flex());
+    }
+}
+
+#[test]
+fn images_shards_and_cifar() {
+    let folder = tempfile::tempdir().unwrap();
+    let class = folder.path().join("images/one");
+    fs::create_dir_all(&class).unwrap();
+    let mut random = Random::new(&[9]);
+    for name in ["a.jpg", "b.jpg"] {
+        let mut image = RgbImage::new(20, 16);
+        image.pixels.iter_mut().for_each(|x| *x = random.below(256) as u8);
+        let jpeg = image.to_jpeg(80).unwrap();
+        attack(&jpeg, ROUNDS, |bytes| {
+            let _ = RgbImage::decode(bytes);
+        });
+        fs::write(class.join(name), jpeg).unwrap();
+    }
+    let images = ImageFolder::open(&folder.path().join("images")).unwrap();
+    let shards = folder.path().join("shards");
+    write_shards(&images.files(), images.classes(), &shards, 1 << 20, 1).unwrap();
+    let path = shards.join("shard-00000.tar");
+    let seed = fs::read(&path).unwrap();
+    attack(&seed, ROUNDS, |bytes| {
+        fs::write(&path, bytes).unwrap();
+        if let Ok(shards) = Shards::open(&shards) {
+            (0..shards.len()).for_each(|index| drop(shards.image(index)));
+        }
+    });
+    let seed: Vec<u8> = (0..3 * 3074).map(|i| (i % 100) as u8).collect();
+    fs::write(folder.path().join("test.bin"), &seed).unwrap();
+    attack(&seed, 100, |bytes| {
+        fs::write(folder.path().join("train.bin"), bytes).unwrap();
+        let _ = Cifar::open(folder.path(), CifarKind::Cifar100, Split::Train);
+    });
+}

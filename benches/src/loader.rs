@@ -4,7 +4,8 @@ use std::{error::Error, fs, path::Path, sync::Arc};
 
 use cpu_time::ProcessTime;
 use quant_data::{
-    Dataset, ImageFolder, Loader, LoaderConfig, Pipeline, RgbImage, dataset::shapes, random::Random,
+    Dataset, ImageFolder, Loader, LoaderConfig, Pipeline, RgbImage, Share, dataset::shapes,
+    random::Random,
 };
 
 use crate::{Row, median};
@@ -30,6 +31,7 @@ pub(crate) fn measure(rounds: usize, images: Option<&Path>) -> Result<Vec<Row>, 
                 seed: round as u64,
                 workers: 1,
                 prefetch: 4,
+                share: Share::ALL,
             };
             let loader = Loader::new(Arc::clone(&dataset), pipeline.clone(), config)?;
             let start = ProcessTime::now();

@@ -4,12 +4,16 @@ use std::{
     error::Error,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    rc::Rc,
     thread,
     time::Duration,
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use quant_train::{Recipe, Run, RunOptions, Stop, Summary, TrainError, device};
+use quant_train::{
+    Recipe, Run, RunOptions, Stop, Summary, TrainError, device,
+    group::{Alone, Group},
+};
 
 /// Makes or finds a folder of data.
 pub type FindData = fn() -> Result<PathBuf, Box<dyn Error>>;
@@ -64,6 +68,9 @@ pub struct MachineArguments {
     /// Threads that load images; by default as the recipe says
     #[arg(long)]
     pub workers: Option<usize>,
+    /// Train with the other processes of mpirun (builds with the feature mpi)
+    #[arg(long)]
+    pub mpi: bool,
     /// Wait for the process of this number to end first
     #[arg(long, value_name = "PID")]
     pub after: Option<u32>,
@@ -79,14 +86,32 @@ impl MachineArguments {
         if let Some(process) = self.after {
             wait_for(process, &stop)?;
         }
+        let group = self.group()?;
         Ok(RunOptions {
             device,
             device_name: self.device.clone(),
             workers: self.workers,
-            terminal: true,
+            terminal: group.rank() == 0,
             cache: cache(),
             stop,
+            group,
         })
+    }
+
+    #[cfg(feature = "mpi")]
+    fn group(&self) -> Result<Rc<dyn Group>, Box<dyn Error>> {
+        match self.mpi {
+            true => Ok(Rc::new(quant_train::mpi::Mpi::start()?)),
+            false => Ok(Rc::new(Alone)),
+        }
+    }
+
+    #[cfg(not(feature = "mpi"))]
+    fn group(&self) -> Result<Rc<dyn Group>, Box<dyn Error>> {
+        match self.mpi {
+            true => Err("--mpi: this build has no MPI; build with --features mpi".into()),
+            false => Ok(Rc::new(Alone)),
+        }
     }
 }
 
@@ -222,7 +247,9 @@ pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
     let summary = run.execute().inspect_err(|_| {
         complain(&format!("to go on from the last checkpoint: quant resume {folder}"));
     })?;
-    print(&summary, run.folder());
+    if run.reports() {
+        print(&summary, run.folder());
+    }
     Ok(())
 }
 

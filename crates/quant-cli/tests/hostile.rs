@@ -1,8 +1,6 @@
 //! Bytes that are damaged at random, for everything that reads a file: an error or a result, never a panic. Each
 //! reader gets valid files with bytes changed, cut out, doubled and cut off.
 
-#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
-
 use std::{collections::BTreeMap, fs, path::Path};
 
 use burn::tensor::Device;

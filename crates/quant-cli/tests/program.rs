@@ -224,10 +224,11 @@ fn fifty_kills_change_nothing() {
     let run = desk.path("runs/tiny-001");
     let mut finished = false;
     let mut random = quant_data::random::Random::new(&[5]);
-    for kill in 0..50 {
-        // Long enough for the first to make its folder.
-        let least = if kill == 0 { 400 } else { 20 };
-        thread::sleep(Duration::from_millis(least + random.below(250) as u64));
+    while !run.join("run.json").is_file() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(20 + random.below(250) as u64));
         finished |= child.try_wait().unwrap().is_some_and(|status| status.success());
         child.kill().unwrap();
         child.wait().unwrap();

@@ -23,6 +23,23 @@ pub struct LoaderConfig {
     pub workers: usize,
     /// Batches that may be ready or in work ahead of the one in use, at least 1.
     pub prefetch: usize,
+    /// Which batches are loaded, where several processes share the epoch.
+    pub share: Share,
+}
+
+/// One process of several that share an epoch: of the epoch's batches, in order, it gets number `rank`, and then
+/// every `of`-th.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Number of the process, from 0.
+    pub rank: usize,
+    /// Processes, at least 1.
+    pub of: usize,
+}
+
+impl Share {
+    /// One process has all.
+    pub const ALL: Self = Self { rank: 0, of: 1 };
 }
 
 /// A batch of images as bytes.
@@ -52,15 +69,16 @@ impl Loader {
     /// Loads `dataset` through `pipeline`, which must fix the size of its squares.
     ///
     /// # Errors
-    /// [`DataError::TooSmall`] where no batch would come out.
+    /// [`DataError::TooSmall`] where no batch would come out; in evaluation, another process may have it.
     pub fn new(
         dataset: Arc<dyn Dataset>,
         pipeline: Pipeline,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
         let loader = Self { dataset, pipeline, config };
+        let alone = Share::ALL == loader.config.share;
         match loader.batches() {
-            0 => Err(DataError::TooSmall {
+            0 if alone || loader.config.training => Err(DataError::TooSmall {
                 images: loader.dataset.len(),
                 batch_size: loader.config.batch_size,
             }),
@@ -78,10 +96,15 @@ impl Loader {
         self.dataset.as_ref()
     }
 
-    /// Batches of an epoch.
+    /// Batches of an epoch, in this process.
     pub fn batches(&self) -> usize {
         let (images, size) = (self.dataset.len(), self.config.batch_size.max(1));
-        if self.config.training { images / size } else { images.div_ceil(size) }
+        let Share { rank, of } = self.config.share;
+        match self.config.training {
+            // All processes have as many.
+            true => images / (size * of),
+            false => images.div_ceil(size).saturating_sub(rank).div_ceil(of),
+        }
     }
 
     /// The indices of an epoch's images, in order.
@@ -184,7 +207,8 @@ impl Work {
 
     fn load(&self, number: usize) -> Batch {
         let size = self.loader.config.batch_size;
-        let start = number * size;
+        let Share { rank, of } = self.loader.config.share;
+        let start = (number * of + rank) * size;
         let indices = &self.order[start..(start + size).min(self.order.len())];
         let mut batch =
             Batch { number, pixels: Vec::new(), labels: Vec::new(), size: 0, skipped: Vec::new() };
@@ -317,7 +341,14 @@ mod tests {
     fn loader(count: usize, broken: &[usize], training: bool, workers: usize) -> Loader {
         let dataset = Numbers { count, broken: broken.to_vec(), classes: Vec::new() };
         let pipeline = Pipeline(vec![Transform::PaddedCrop { size: 4, padding: 2 }]);
-        let config = LoaderConfig { batch_size: 8, training, seed: 3, workers, prefetch: 3 };
+        let config = LoaderConfig {
+            batch_size: 8,
+            training,
+            seed: 3,
+            workers,
+            prefetch: 3,
+            share: Share::ALL,
+        };
         Loader::new(Arc::new(dataset), pipeline, config).unwrap()
     }
 
@@ -328,6 +359,25 @@ mod tests {
     #[test]
     fn order_and_pixels_do_not_depend_on_the_number_of_workers() {
         assert_eq!(all(&loader(50, &[], true, 1), 2, 0), all(&loader(50, &[], true, 5), 2, 0));
+    }
+
+    #[test]
+    fn processes_share_the_batches_of_one() {
+        for training in [true, false] {
+            let shared = |rank| {
+                let mut loader = loader(53, &[], training, 2);
+                loader.config.share = Share { rank, of: 3 };
+                all(&loader, 1, 0)
+            };
+            let whole = all(&loader(53, &[], training, 2), 1, 0);
+            for (rank, batches) in [0, 1, 2].map(|rank| (rank, shared(rank))) {
+                let labels: Vec<_> = batches.iter().map(|batch| &batch.labels).collect();
+                let own = whole.iter().skip(rank).step_by(3).map(|batch| &batch.labels);
+                assert_eq!(labels, own.take(labels.len()).collect::<Vec<_>>());
+                // 6 whole batches in training; 7, of which the last has 5 images, in evaluation.
+                assert_eq!(labels.len(), if training || rank > 0 { 2 } else { 3 });
+            }
+        }
     }
 
     #[test]
@@ -380,8 +430,14 @@ mod tests {
     #[test]
     fn a_training_set_smaller_than_a_batch_is_refused() {
         let dataset = Numbers { count: 7, broken: Vec::new(), classes: Vec::new() };
-        let config =
-            LoaderConfig { batch_size: 8, training: true, seed: 0, workers: 1, prefetch: 1 };
+        let config = LoaderConfig {
+            batch_size: 8,
+            training: true,
+            seed: 0,
+            workers: 1,
+            prefetch: 1,
+            share: Share::ALL,
+        };
         let loader = Loader::new(Arc::new(dataset), Pipeline::default(), config);
         assert!(matches!(loader.err(), Some(DataError::TooSmall { images: 7, batch_size: 8 })));
     }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use quant_data::{
-    DataError, Dataset, ImageFolder, Loader, LoaderConfig, Pipeline, RgbImage, Shards, Transform,
-    dataset::shards::write_shards,
+    DataError, Dataset, ImageFolder, Loader, LoaderConfig, Pipeline, RgbImage, Shards, Share,
+    Transform, dataset::shards::write_shards,
 };
 
 /// `classes` folders of `images` JPEG files of 8 by 8 pixels each.
@@ -135,8 +135,11 @@ fn damaged_shards_are_errors_with_their_reason() {
     let whole = fs::read(&path).unwrap();
     for length in (1..whole.len()).step_by(97) {
         fs::write(&path, &whole[..length]).unwrap();
-        let error = Shards::open(out.path()).unwrap_err();
-        assert!(matches!(error, DataError::Shard { .. }), "{length}: {error}");
+        match Shards::open(out.path()) {
+            // Of the zeros at the end, some are the last entry's.
+            Ok(shards) => assert!(shards.len() == 3 && length + 512 > whole.len(), "{length}"),
+            Err(error) => assert!(matches!(error, DataError::Shard { .. }), "{length}: {error}"),
+        }
     }
     fs::write(&path, &whole).unwrap();
     fs::write(out.path().join("classes.txt"), "").unwrap();
@@ -153,7 +156,14 @@ fn shards_are_read_in_blocks_and_every_image_once() {
     assert!(count > 32, "{count}");
     let shards = Arc::new(Shards::open(out.path()).unwrap());
     let pipeline = Pipeline(vec![Transform::CenterCrop { size: 8 }]);
-    let config = LoaderConfig { batch_size: 10, training: true, seed: 1, workers: 2, prefetch: 2 };
+    let config = LoaderConfig {
+        batch_size: 10,
+        training: true,
+        seed: 1,
+        workers: 2,
+        prefetch: 2,
+        share: Share::ALL,
+    };
     let loader = Loader::new(shards.clone(), pipeline, config).unwrap();
     let order = loader.order(0);
     assert_ne!(order, loader.order(1));

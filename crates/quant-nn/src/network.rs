@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use burn::{
-    module::{Module, Param},
+    module::{Module, Param, RunningState},
     tensor::{Device, Tensor},
 };
 use serde::{Deserialize, Serialize};
@@ -333,6 +333,36 @@ impl Network {
             }
         }
         self
+    }
+
+    /// Running means and variances of the norms, one norm after another: for processes that exchange them.
+    pub fn running_statistics(&self) -> Vec<f32> {
+        let states = self.running_states().into_iter();
+        states
+            .flat_map(|state| state.value_sync().into_data().iter::<f32>().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Sets them.
+    ///
+    /// # Panics
+    /// If there are fewer values than [`running_statistics`](Self::running_statistics) gives.
+    pub fn set_running_statistics(&self, mut values: &[f32]) {
+        for state in self.running_states() {
+            let old = state.value_sync();
+            let (own, rest) = values.split_at(old.shape().num_elements());
+            values = rest;
+            state.update(Tensor::from_floats(own, &old.device()));
+        }
+    }
+
+    fn running_states(&self) -> Vec<&RunningState<Tensor<1>>> {
+        let norms = self.pieces.iter().flat_map(|piece| match piece {
+            Piece::Norm(Norm::Batch(norm)) => vec![&norm.running_mean, &norm.running_var],
+            Piece::Norm(Norm::Static(norm)) => vec![&norm.running_mean, &norm.running_var],
+            _ => Vec::new(),
+        });
+        norms.collect()
     }
 
     /// Computes convolutions and linear layers in another type.

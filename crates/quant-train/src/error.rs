@@ -67,6 +67,25 @@ pub enum TrainError {
         /// Steps of that phase so far.
         step: usize,
     },
+    /// Another process of the group does not answer.
+    #[error(
+        "process {rank}: process {missing:?} of the group has not answered for {seconds} s: it has ended or hangs; resume \
+         from the last checkpoint"
+    )]
+    Lost {
+        /// This process.
+        rank: usize,
+        /// Those that have not answered, where that is known.
+        missing: Vec<usize>,
+        /// How long they were waited for.
+        seconds: u64,
+    },
+    /// MPI does not work.
+    #[error("MPI: {reason}")]
+    Mpi {
+        /// Why.
+        reason: String,
+    },
     /// A checkpoint is damaged.
     #[error("{path}: not a usable checkpoint: {reason}")]
     Checkpoint {

@@ -8,7 +8,7 @@ use quant_data::{Batch, Loader};
 use quant_nn::Network;
 use serde::{Deserialize, Serialize};
 
-use crate::error::TrainError;
+use crate::{error::TrainError, group::Group};
 
 /// How good a network is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,24 @@ pub struct Score {
     pub top5: f64,
     /// Images.
     pub images: usize,
+}
+
+impl Score {
+    /// The score over the images of all processes of a group, of which this is one's.
+    ///
+    /// # Errors
+    /// Those of [`Group::sum`].
+    pub fn of_all(self, group: &dyn Group) -> Result<Self, TrainError> {
+        if group.size() == 1 {
+            return Ok(self);
+        }
+        let images = self.images as f64;
+        let sums = [self.loss * images, self.top1 * images, self.top5 * images, images];
+        let sums = group.sum(sums.to_vec())?;
+        let mean = |sum: f64| sum / sums[3].max(1.0);
+        let (loss, top1, top5) = (mean(sums[0]), mean(sums[1]), mean(sums[2]));
+        Ok(Self { loss, top1, top5, images: sums[3] as usize })
+    }
 }
 
 /// Normalises batches of bytes on the device.

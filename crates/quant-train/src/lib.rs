@@ -11,6 +11,7 @@
 //!   average of weights, products in 16 bits.
 //! - [`checkpoint`]: everything a phase is.
 //! - [`events`]: the log, the terminal, TensorBoard, the HTML report; [`monitor`]: the quantizers' health.
+//! - [`group`]: several processes that train one network, in threads or through MPI.
 //! - [`qtool`]: QTool's training options.
 //! - [`device`]: choosing the device by name.
 
@@ -23,9 +24,12 @@ pub mod error;
 pub mod evaluate;
 pub mod events;
 pub mod files;
+pub mod group;
 pub mod loss;
 pub mod mixing;
 pub mod monitor;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 pub mod optimizer;
 pub mod phase;
 pub mod policy;

@@ -18,8 +18,8 @@ pub struct Health {
     /// Share of the weights whose code is another than at the end of the epoch before; none for the first and
     /// for activations.
     pub flip_rate: Option<f64>,
-    /// Share of the values with the lowest or the highest code.
-    pub at_bounds: f64,
+    /// Share of the values with the lowest or the highest code; none of two levels, which are both.
+    pub at_bounds: Option<f64>,
     /// Levels that no value has.
     pub unused_levels: usize,
     /// Levels.
@@ -126,7 +126,7 @@ impl Monitor {
             quantizer: name,
             role,
             flip_rate,
-            at_bounds: (counts[0] + counts[levels - 1]) as f64 / total,
+            at_bounds: (levels > 2).then(|| (counts[0] + counts[levels - 1]) as f64 / total),
             unused_levels: unused,
             levels,
             scale,

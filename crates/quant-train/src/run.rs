@@ -13,12 +13,13 @@ use std::{
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::Arc,
     thread::available_parallelism,
 };
 
 use burn::{module::Module, tensor::Device};
-use quant_data::{Dataset, Loader, LoaderConfig};
+use quant_data::{Dataset, Loader, LoaderConfig, Share};
 use quant_nn::{Compute, Network, NetworkSummary, QuantizedModule, StateDict, summarize};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,7 @@ use crate::{
     evaluate::{Normalizer, Score},
     events::{Event, Events, report},
     files,
+    group::{self, Group},
     loss::DistillationRecipe,
     phase::Phase,
     policy::Trigger,
@@ -51,6 +53,8 @@ pub struct RunOptions {
     pub cache: PathBuf,
     /// How it is asked to stop.
     pub stop: Stop,
+    /// The processes that train together; each executes the same run.
+    pub group: Rc<dyn Group>,
 }
 
 /// The result of a run, `summary.json`.
@@ -126,11 +130,17 @@ impl Run {
         let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
         // Looked at before anything is written: most runs fail here if they fail.
         recipe.data.open(&data, &options.cache)?;
-        let folder = new_folder(runs, &recipe.name)?;
         let header =
             RunHeader { data, recipe_folder, version: env!("CARGO_PKG_VERSION").to_owned() };
-        files::write(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
-        files::write(&folder.join("run.json"), &json(&header))?;
+        let mut folder = PathBuf::new();
+        if options.group.rank() == 0 {
+            folder = new_folder(runs, &recipe.name)?;
+            files::write(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
+            files::write(&folder.join("run.json"), &json(&header))?;
+        }
+        let name = folder.to_string_lossy().into_owned().into_bytes();
+        let name = group::broadcast(options.group.as_ref(), name)?;
+        let folder = PathBuf::from(String::from_utf8_lossy(&name).into_owned());
         Ok(Self { folder, recipe, header, options, resumed: false })
     }
 
@@ -173,8 +183,12 @@ impl Run {
     /// # Errors
     /// Those of data, networks, files and training. What was saved stays and can be resumed.
     pub fn execute(&self) -> Result<Summary, TrainError> {
-        let events = Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?;
-        let mut events = events.with_tensorboard(&self.folder.join("tensorboard"))?;
+        let reports = self.options.group.rank() == 0;
+        let mut events = match reports {
+            true => Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
+                .with_tensorboard(&self.folder.join("tensorboard"))?,
+            false => Events::silent(),
+        };
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let classes = train.classes().to_vec();
         events.emit(&Event::RunStarted {
@@ -206,8 +220,10 @@ impl Run {
             network = Some((trained, loaders.1));
         }
         let summary = self.summarize(results);
-        files::write(&self.folder.join("summary.json"), &json(&summary))?;
-        if let Some((network, val)) = network {
+        if reports {
+            files::write(&self.folder.join("summary.json"), &json(&summary))?;
+        }
+        if let (Some((network, val)), true) = (network, reports) {
             self.write_report(&summary, &network, &val)?;
         }
         Ok(summary)
@@ -253,6 +269,11 @@ impl Run {
         self.folder.join(phase).join(file)
     }
 
+    /// Whether this process writes and reports: the first of its group.
+    pub fn reports(&self) -> bool {
+        self.options.group.rank() == 0
+    }
+
     /// Its recipe.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
@@ -281,6 +302,7 @@ impl Run {
             seed: recipe.seed,
             workers: workers(options.workers.unwrap_or(recipe.data.workers)),
             prefetch: recipe.data.prefetch,
+            share: Share::ALL,
         };
         let loader = Loader::new(val, recipe.data.eval(), config)?;
         let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);
@@ -300,6 +322,7 @@ impl Run {
         let device = &self.options.device;
         let mut trainer = Trainer::new(phase, loaders, normalization, device, place);
         trainer.stop = self.options.stop.clone();
+        trainer.group = Rc::clone(&self.options.group);
         if let Some(distillation) = &phase.distillation {
             let teacher = self.teacher(distillation, &fresh)?;
             trainer.objective = trainer.objective.with_teacher(distillation, teacher, &fresh)?;
@@ -313,7 +336,11 @@ impl Run {
         }
         let state = match found? {
             Some(state) => state,
-            None => trainer.start(self.initialize(index, fresh, &trainer, events)?),
+            None => {
+                let network = self.initialize(index, fresh, &trainer, events)?;
+                // Each process has calibrated on images of its own.
+                trainer.start(group::same_network(self.options.group.as_ref(), network)?)
+            }
         };
         let summary = summarize(&state.network, &StateDict::of(&state.network));
         events.emit(&Event::PhaseStarted {
@@ -327,8 +354,11 @@ impl Run {
             }
         }
         let state = trainer.run(state, events)?;
-        let (served, normalizer) = (state.served(), Normalizer::new(normalization, device));
+        let group = self.options.group.as_ref();
+        let served = state.served();
+        let normalizer = Normalizer::new(normalization, device);
         let last = crate::evaluate::evaluate(&served, loaders.1, &normalizer, device, |_| {})?;
+        let last = last.of_all(group)?;
         let (best_epoch, best) = state.progress.best.unwrap_or((state.progress.epoch, last));
         let result = PhaseResult {
             phase: phase.name.clone(),
@@ -339,8 +369,12 @@ impl Run {
             // Policies may have changed it.
             network: summarize(&served, &StateDict::of(&served)),
         };
-        files::write(&place.join("last.safetensors"), &checkpoint::state_bytes(&served)?)?;
-        files::write(&place.join("result.json"), &json(&result))?;
+        if group.rank() == 0 {
+            files::write(&place.join("last.safetensors"), &checkpoint::state_bytes(&served)?)?;
+            files::write(&place.join("result.json"), &json(&result))?;
+        }
+        // The next phase reads what this one has written.
+        group.sum(vec![0.0])?;
         events.emit(&Event::PhaseFinished { phase: phase.name.clone(), last, best_epoch, best })?;
         Ok((served, result))
     }
@@ -434,6 +468,7 @@ impl Run {
             seed: self.recipe.seed,
             workers,
             prefetch: data.prefetch,
+            share: Share { rank: self.options.group.rank(), of: self.options.group.size() },
         };
         let train = Loader::new(train.clone(), data.train(), config(phase.batch_size, true))?;
         let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;

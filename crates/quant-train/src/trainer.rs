@@ -1,13 +1,13 @@
 //! The training loop of one phase.
 
-use std::{path::Path, time::Instant};
+use std::{path::Path, rc::Rc, time::Instant};
 
 use burn::{
     module::Module,
     optim::{GradientsAccumulator, GradientsParams},
     tensor::{Device, Int, Tensor},
 };
-use quant_data::{Batch, Loader, random::Random};
+use quant_data::{Batch, Loader, Share, random::Random};
 use quant_nn::{Compute, Network, NetworkError, QuantizedModule};
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     evaluate::{Normalizer, Score, evaluate, right_answers},
     events::{Event, Events},
     files,
+    group::{self, Alone, Group},
     loss::Objective,
     mixing::Targets,
     monitor::{Monitor, histogram},
@@ -74,6 +75,8 @@ pub struct Trainer<'a> {
     pub stop: Stop,
     /// The loss.
     pub objective: Objective,
+    /// The processes that train together.
+    pub group: Rc<dyn Group>,
 }
 
 /// Steps between two looks at the loss: each look waits for the device.
@@ -97,6 +100,7 @@ impl<'a> Trainer<'a> {
             place,
             stop: Stop::default(),
             objective: Objective::new(recipe, device),
+            group: Rc::new(Alone),
         }
     }
 
@@ -125,7 +129,14 @@ impl<'a> Trainer<'a> {
 
     /// One optimizer step from the gradients of `batches`, at least one. Returns loss, right answers and
     /// number of images, still on the device.
-    pub fn step(&self, mut state: TrainState, batches: Vec<Batch>) -> (TrainState, StepOutput) {
+    ///
+    /// # Errors
+    /// [`TrainError::Lost`] where another process of the group does not answer.
+    pub fn step(
+        &self,
+        mut state: TrainState,
+        batches: Vec<Batch>,
+    ) -> Result<(TrainState, StepOutput), TrainError> {
         let rate = self.rate(&state.progress);
         let frozen = state.progress.calls < self.recipe.frozen_batches;
         let share = match self.recipe.accumulate {
@@ -134,6 +145,7 @@ impl<'a> Trainer<'a> {
         };
         let factor = share * state.progress.loss_scale.map_or(1.0, |scale| scale.scale);
         let (mut output, mut sum) = (StepOutput::default(), GradientsAccumulator::new());
+        let mut settled = false;
         for batch in batches {
             let (number, count) = (batch.number, batch.labels.len());
             let (loss, right) = self.loss(&state, batch);
@@ -144,34 +156,40 @@ impl<'a> Trainer<'a> {
                 sum.accumulate(&state.network, grads);
             }
             for (_, quantizer) in state.network.quantizers_mut() {
-                quantizer.settle();
+                settled |= quantizer.settle().is_some();
             }
             // Batches without a usable image were passed over.
             state.progress.batch = number + 1;
             state.progress.calls += 1;
         }
+        let group = self.group.as_ref();
+        let asked = self.stop.is_asked();
+        let (grads, asked) = group::mean_gradients(group, &state.network, sum.grads(), asked)?;
+        output.stop = asked;
         if !frozen {
             let scale = state.progress.loss_scale.as_mut().zip(self.recipe.precision);
             let grads = match scale {
-                Some((scale, recipe)) => scale.unscale(recipe, &state.network, sum.grads()),
-                None => Some(sum.grads()),
+                Some((scale, recipe)) => scale.unscale(recipe, &state.network, grads),
+                None => Some(grads),
             };
             if let Some(grads) = grads {
                 let grads = clip_gradients(grads, &state.network, self.recipe.clip_norm);
                 state.network = state.optimizers.step(rate, state.network, grads);
             }
         }
+        group::same_running(group, &mut state.network, settled)?;
         state.progress.step += 1;
         if let Some(average) = &mut state.average {
             average.update(&state.network, state.progress.step);
         }
-        (state, output)
+        Ok((state, output))
     }
 
     /// The loss of a batch and the number of right answers.
     fn loss(&self, state: &TrainState, batch: Batch) -> (Tensor<1>, Tensor<1, Int>) {
-        let purpose =
-            [self.train.config().seed, 2, state.progress.epoch as u64, batch.number as u64];
+        let Share { rank, of } = self.train.config().share;
+        let number = (batch.number * of + rank) as u64;
+        let purpose = [self.train.config().seed, 2, state.progress.epoch as u64, number];
         let (images, labels) = self.normalizer.tensors(batch, &self.device);
         let (images, targets) = match self.recipe.mixing {
             Some(mixing) => mixing.apply(images, labels, &mut Random::new(&purpose)),
@@ -202,11 +220,12 @@ impl<'a> Trainer<'a> {
         let mut monitor = Monitor::default();
         while state.progress.epoch < self.recipe.all_epochs() {
             state = self.epoch(state, events)?;
-            let score = self.evaluate(&state.served(), events)?;
-            if self.recipe.quantization.is_some() {
-                self.monitor(&mut monitor, &state, events)?;
+            let served = state.served();
+            let score = self.evaluate(&served, events)?;
+            if self.recipe.quantization.is_some() && self.group.rank() == 0 {
+                self.monitor(&mut monitor, &served, state.progress.epoch, events)?;
             }
-            self.finish_epoch(&mut state, score, events)?;
+            self.finish_epoch(&mut state, &served, score, events)?;
         }
         Ok(state)
     }
@@ -247,11 +266,11 @@ impl<'a> Trainer<'a> {
             }
             state = self.apply_policies(state, &batches, events)?;
             let output;
-            (state, output) = self.step(state, std::mem::take(&mut batches));
+            (state, output) = self.step(state, std::mem::take(&mut batches))?;
+            let stop = output.stop;
             pending.append(output);
             let due = (self.recipe.checkpoint_steps)
                 .is_some_and(|steps| state.progress.step.is_multiple_of(steps));
-            let stop = self.stop.is_asked();
             if due || last || stop || state.progress.step.is_multiple_of(LOOK) {
                 seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
             }
@@ -266,7 +285,7 @@ impl<'a> Trainer<'a> {
         if !batches.is_empty() {
             // The last batch of the epoch had no usable image.
             let output;
-            (state, output) = self.step(state, batches);
+            (state, output) = self.step(state, batches)?;
             pending.append(output);
         }
         seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
@@ -320,7 +339,7 @@ impl<'a> Trainer<'a> {
         events: &mut Events,
     ) -> Result<usize, TrainError> {
         let before = progress.sums;
-        std::mem::take(pending).read_into(&mut progress.sums);
+        std::mem::take(pending).read_into(&mut progress.sums, self.group.as_ref())?;
         let images = progress.sums.images - before.images;
         if images == 0 {
             return Ok(0);
@@ -353,23 +372,24 @@ impl<'a> Trainer<'a> {
         for reason in skipped {
             events.emit(&Event::ImageSkipped { reason })?;
         }
-        Ok(score)
+        score.of_all(self.group.as_ref())
     }
 
     /// Tells how the quantizers fare on a validation batch, and how the weights are distributed.
     fn monitor(
         &self,
         monitor: &mut Monitor,
-        state: &TrainState,
+        network: &Network,
+        epoch: usize,
         events: &mut Events,
     ) -> Result<(), TrainError> {
         let Some(batch) = self.val.epoch(0, 0).next() else {
             return Ok(());
         };
         let plain = self.device.clone().without_autodiff();
-        let (network, (images, _)) = (state.served(), self.normalizer.tensors(batch?, &plain));
-        let (quantizers, warnings) = monitor.look(&network, images);
-        let (phase, epoch) = (self.recipe.name.clone(), state.progress.epoch);
+        let (images, _) = self.normalizer.tensors(batch?, &plain);
+        let (quantizers, warnings) = monitor.look(network, images);
+        let phase = self.recipe.name.clone();
         for message in warnings {
             events.emit(&Event::Warning { message })?;
         }
@@ -390,11 +410,14 @@ impl<'a> Trainer<'a> {
     fn finish_epoch(
         &self,
         state: &mut TrainState,
+        network: &Network,
         score: Score,
         events: &mut Events,
     ) -> Result<(), TrainError> {
-        let network = state.served();
-        let served = || checkpoint::state_bytes(&network);
+        let write = |name: &str| match self.group.rank() {
+            0 => files::write(&self.place.join(name), &checkpoint::state_bytes(network)?),
+            _ => Ok(()),
+        };
         let progress = &mut state.progress;
         let images = progress.sums.images.max(1) as f64;
         events.emit(&Event::EpochFinished {
@@ -409,7 +432,7 @@ impl<'a> Trainer<'a> {
         let epoch = progress.epoch;
         if progress.best.is_none_or(|(_, best)| score.top1 > best.top1) {
             progress.best = Some((epoch, score));
-            files::write(&self.place.join("best.safetensors"), &served()?)?;
+            write("best.safetensors")?;
         }
         progress.epoch += 1;
         progress.batch = 0;
@@ -417,13 +440,15 @@ impl<'a> Trainer<'a> {
         let every = self.recipe.keep_every.is_some_and(|every| (epoch + 1).is_multiple_of(every));
         let steps = self.recipe.schedule.steps();
         if every || self.recipe.keep_at_steps && steps.contains(&(epoch + 1)) {
-            let name = format!("epoch-{:04}.safetensors", epoch + 1);
-            files::write(&self.place.join(name), &served()?)?;
+            write(&format!("epoch-{:04}.safetensors", epoch + 1))?;
         }
         self.save(state)
     }
 
     fn save(&self, state: &TrainState) -> Result<(), TrainError> {
+        if self.group.rank() > 0 {
+            return Ok(());
+        }
         checkpoint::save(&self.place.join("checkpoints"), self.recipe, state)
     }
 }
@@ -437,13 +462,15 @@ pub struct StepOutput {
     pub right: Option<Tensor<1, Int>>,
     /// Images.
     pub images: usize,
+    /// Whether somebody has asked to stop, of any process.
+    pub stop: bool,
 }
 
 impl StepOutput {
     /// Takes in a batch's mean loss, right answers and number of images.
     fn add(&mut self, loss: Tensor<1>, right: Tensor<1, Int>, images: usize) {
         let loss = Some(loss.mul_scalar(images as f64));
-        self.append(Self { loss, right: Some(right), images });
+        self.append(Self { loss, right: Some(right), images, stop: false });
     }
 
     fn append(&mut self, other: Self) {
@@ -458,9 +485,14 @@ impl StepOutput {
         self.images += other.images;
     }
 
-    fn read_into(self, sums: &mut EpochSums) {
-        sums.loss += self.loss.map_or(0.0, |sum| sum.into_scalar::<f64>());
-        sums.right += self.right.map_or(0.0, |sum| sum.into_scalar::<i64>() as f64);
-        sums.images += self.images;
+    /// Reads the numbers back from the device, of all processes.
+    fn read_into(self, sums: &mut EpochSums, group: &dyn Group) -> Result<(), TrainError> {
+        let loss = self.loss.map_or(0.0, |sum| sum.into_scalar::<f64>());
+        let right = self.right.map_or(0.0, |sum| sum.into_scalar::<i64>() as f64);
+        let all = group.sum(vec![loss, right, self.images as f64])?;
+        sums.loss += all[0];
+        sums.right += all[1];
+        sums.images += all[2] as usize;
+        Ok(())
     }
 }

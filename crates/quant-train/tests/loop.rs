@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use burn::tensor::Device;
@@ -13,6 +14,7 @@ use quant_nn::{QuantizedModule, StateDict};
 use quant_train::{
     Recipe, Run, RunOptions, Stop, TrainError, checkpoint,
     events::{Event, read_log},
+    group::Alone,
 };
 
 const DATA: &str = r#"
@@ -75,6 +77,7 @@ impl Bench {
             terminal: false,
             cache: std::env::temp_dir().join("quant-train-tests"),
             stop: Stop::default(),
+            group: Rc::new(Alone),
         }
     }
 

@@ -5,6 +5,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use burn::{module::Module, tensor::Device};
@@ -12,6 +13,7 @@ use quant_data::dataset::shapes::ShapesConfig;
 use quant_train::{
     Recipe, Run, RunOptions, Stop, TrainError,
     events::{Event, read_log},
+    group::Alone,
 };
 
 const RECIPE: &str = r#"
@@ -62,6 +64,7 @@ fn options() -> RunOptions {
         terminal: false,
         cache: std::env::temp_dir().join("quant-train-tests"),
         stop: Stop::default(),
+        group: Rc::new(Alone),
     }
 }
 

@@ -152,7 +152,7 @@ pub enum Event {
 /// Where events go.
 pub struct Events {
     path: PathBuf,
-    log: File,
+    log: Option<File>,
     terminal: Option<Terminal>,
     board: Option<TensorBoard>,
 }
@@ -172,10 +172,15 @@ impl Events {
         }
         Ok(Self {
             path: path.to_owned(),
-            log,
+            log: Some(log),
             terminal: terminal.then(Terminal::default),
             board: None,
         })
+    }
+
+    /// Goes nowhere: of a process that leaves reporting to another.
+    pub fn silent() -> Self {
+        Self { path: PathBuf::new(), log: None, terminal: None, board: None }
     }
 
     /// Writes an event file for TensorBoard in `folder` too.
@@ -193,10 +198,11 @@ impl Events {
     /// [`TrainError::Io`] where the log cannot be written.
     pub fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
         // Histograms are for TensorBoard alone: the log stays readable.
-        if !matches!(event, Event::WeightHistogram { .. }) {
+        if let (Some(log), false) = (&mut self.log, matches!(event, Event::WeightHistogram { .. }))
+        {
             let mut line = serde_json::to_string(event).unwrap_or_default();
             line.push('\n');
-            self.log.write_all(line.as_bytes()).map_err(TrainError::io(&self.path))?;
+            log.write_all(line.as_bytes()).map_err(TrainError::io(&self.path))?;
         }
         if let Some(terminal) = &mut self.terminal {
             terminal.show(event);

@@ -177,16 +177,16 @@ fn health_table(log: &[Event]) -> String {
         epoch + 1
     );
     for health in quantizers {
-        let flips =
-            health.flip_rate.map_or("–".to_owned(), |rate| format!("{:.2}", 100.0 * rate));
+        let percent =
+            |share: Option<f64>| share.map_or("–".to_owned(), |x| format!("{:.2}", 100.0 * x));
+        let (flips, bounds) = (percent(health.flip_rate), percent(health.at_bounds));
         let scale = health.scale.map_or("–".to_owned(), |scale| format!("{scale:.4}"));
         let _ = write!(
             table,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{flips}</td><td>{:.1}</td><td>{scale}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{flips}</td><td>{bounds}</td><td>{scale}</td></tr>",
             escape(&health.quantizer),
             health.levels,
             health.unused_levels,
-            100.0 * health.at_bounds,
         );
     }
     table + "</table>"

@@ -71,7 +71,7 @@ impl TensorBoard {
                 let mut scalars = Vec::new();
                 for health in quantizers {
                     let name = |what: &str| format!("{phase}/{what}/{}", health.quantizer);
-                    scalars.push((name("at_bounds"), health.at_bounds));
+                    scalars.extend(health.at_bounds.map(|share| (name("at_bounds"), share)));
                     scalars.extend(health.scale.map(|scale| (name("scale"), scale)));
                     scalars.extend(health.flip_rate.map(|rate| (name("flip_rate"), rate)));
                 }

@@ -1,0 +1,322 @@
+//! Processes that train one network together: each sees its own part of every batch, and gradients are averaged.
+//!
+//! [`Alone`] is one process, [`Threads`] are several in one program (for tests and for machines without MPI), and
+//! `Mpi` (feature `mpi`) are the ranks of `mpirun`, on one machine or on many.
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Tensor, TensorData},
+};
+use quant_nn::{Network, QuantizedModule, StateDict};
+
+use crate::error::TrainError;
+
+/// The processes, as one of them sees them. All of them call the same methods in the same order.
+pub trait Group: Debug {
+    /// Number of this process, from 0. Number 0 writes and reports.
+    fn rank(&self) -> usize;
+
+    /// Number of processes.
+    fn size(&self) -> usize;
+
+    /// The sums of `values` over all processes, which have as many each.
+    ///
+    /// # Errors
+    /// [`TrainError::Lost`] where a process does not answer for a minute.
+    fn sum(&self, values: Vec<f64>) -> Result<Vec<f64>, TrainError>;
+
+    /// The same in 32 bits.
+    ///
+    /// # Errors
+    /// As [`sum`](Self::sum).
+    fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError>;
+}
+
+/// How long a process is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone;
+
+impl Group for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn sum(&self, values: Vec<f64>) -> Result<Vec<f64>, TrainError> {
+        Ok(values)
+    }
+
+    fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
+        Ok(values)
+    }
+}
+
+/// Threads of one program.
+#[derive(Debug)]
+pub struct Threads {
+    rank: usize,
+    size: usize,
+    patience: Duration,
+    meeting: Arc<(Mutex<Meeting>, Condvar)>,
+}
+
+/// A sum in progress.
+#[derive(Debug, Default)]
+struct Meeting {
+    /// What has come so far, by rank.
+    brought: Vec<Option<Vec<f64>>>,
+    sums: Vec<f64>,
+    /// Sums that are complete.
+    round: usize,
+}
+
+impl Threads {
+    /// A group of `size` threads: one for each.
+    pub fn new(size: usize, patience: Duration) -> Vec<Self> {
+        let meeting = Meeting { brought: vec![None; size], ..Meeting::default() };
+        let meeting = Arc::new((Mutex::new(meeting), Condvar::new()));
+        let thread = |rank| Self { rank, size, patience, meeting: Arc::clone(&meeting) };
+        (0..size).map(thread).collect()
+    }
+}
+
+impl Group for Threads {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn sum(&self, values: Vec<f64>) -> Result<Vec<f64>, TrainError> {
+        let (meeting, changed) = &*self.meeting;
+        let mut meeting = meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        let round = meeting.round;
+        let length = values.len();
+        meeting.brought[self.rank] = Some(values);
+        if meeting.brought.iter().all(Option::is_some) {
+            // In order of the ranks: the same bits whoever comes last.
+            let mut sums = vec![0.0; length];
+            for brought in meeting.brought.iter_mut().filter_map(Option::take) {
+                sums.iter_mut().zip(brought).for_each(|(sum, value)| *sum += value);
+            }
+            (meeting.sums, meeting.round) = (sums, round + 1);
+            changed.notify_all();
+        }
+        let waits = |meeting: &mut Meeting| meeting.round == round;
+        let (meeting, waited) = changed
+            .wait_timeout_while(meeting, self.patience, waits)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            let missing = (0..self.size).filter(|rank| meeting.brought[*rank].is_none()).collect();
+            return Err(TrainError::Lost {
+                rank: self.rank,
+                missing,
+                seconds: self.patience.as_secs(),
+            });
+        }
+        Ok(meeting.sums.clone())
+    }
+
+    fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
+        let sums = self.sum(values.into_iter().map(f64::from).collect())?;
+        Ok(sums.into_iter().map(|sum| sum as f32).collect())
+    }
+}
+
+/// The bytes that process 0 gives, for all.
+///
+/// # Errors
+/// Those of [`Group::sum`].
+pub fn broadcast(group: &dyn Group, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
+    let first = group.rank() == 0;
+    let length = group.sum(vec![if first { bytes.len() as f64 } else { 0.0 }])?[0] as usize;
+    let values = match first {
+        true => bytes.into_iter().map(f32::from).collect(),
+        false => vec![0.0; length],
+    };
+    Ok(group.sum_f32(values)?.into_iter().map(|byte| byte as u8).collect())
+}
+
+/// The network of process 0, for all: its parameters and running values.
+///
+/// # Errors
+/// Those of [`Group::sum`].
+pub fn same_network(group: &dyn Group, network: Network) -> Result<Network, TrainError> {
+    if group.size() == 1 {
+        return Ok(network);
+    }
+    let share = if group.rank() == 0 { 1.0 } else { 0.0 };
+    let state = StateDict::of(&network);
+    let mut entries: Vec<_> =
+        state.entries().map(|(name, entry)| (name.to_owned(), entry.clone())).collect();
+    let values = entries.iter().flat_map(|(_, entry)| &entry.values);
+    let mut sums = group.sum_f32(values.map(|value| *value * share).collect())?.into_iter();
+    for (_, entry) in &mut entries {
+        entry.values.iter_mut().zip(&mut sums).for_each(|(value, sum)| *value = sum);
+    }
+    Ok(StateDict::from_entries(entries).load_into(network).0)
+}
+
+/// The mean of all processes' gradients, and whether one of them says `flag`.
+///
+/// # Errors
+/// Those of [`Group::sum_f32`].
+pub fn mean_gradients(
+    group: &dyn Group,
+    network: &Network,
+    grads: GradientsParams,
+    flag: bool,
+) -> Result<(GradientsParams, bool), TrainError> {
+    if group.size() == 1 {
+        return Ok((grads, flag));
+    }
+    let mut gather = Gather { grads: &grads, values: Vec::new() };
+    network.visit(&mut gather);
+    let mut values = gather.values;
+    values.push(if flag { 1.0 } else { 0.0 });
+    let mut sums = group.sum_f32(values)?;
+    let flag = sums.pop().is_some_and(|flag| flag > 0.0);
+    let share = 1.0 / group.size() as f32;
+    sums.iter_mut().for_each(|sum| *sum *= share);
+    let mut scatter = Scatter { grads, values: &sums };
+    network.visit(&mut scatter);
+    Ok((scatter.grads, flag))
+}
+
+struct Gather<'a> {
+    grads: &'a GradientsParams,
+    values: Vec<f32>,
+}
+
+impl ModuleVisitor for Gather<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            self.values.extend(grad.into_data().iter::<f32>());
+        }
+    }
+}
+
+struct Scatter<'a> {
+    grads: GradientsParams,
+    values: &'a [f32],
+}
+
+impl ModuleVisitor for Scatter<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.remove::<D>(param.id) {
+            let (shape, device) = (grad.shape(), grad.device());
+            let (own, rest) = self.values.split_at(shape.num_elements());
+            self.values = rest;
+            let mean = Tensor::<D>::from_data(TensorData::new(own.to_vec(), shape), &device);
+            self.grads.register::<D>(param.id, mean);
+        }
+    }
+}
+
+/// Makes what follows the data the same in all processes, the mean: running statistics of norms and of quantizers;
+/// with `learned`, the quantizers' parameters too, which a warm-up sets from the data.
+///
+/// # Errors
+/// Those of [`Group::sum_f32`].
+pub fn same_running(
+    group: &dyn Group,
+    network: &mut Network,
+    learned: bool,
+) -> Result<(), TrainError> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    let mut values = network.running_statistics();
+    let statistics = values.len();
+    for (_, _, quantizer) in network.quantizers() {
+        for (_, value) in quantizer.running() {
+            values.extend(value.into_data().iter::<f32>());
+        }
+        for parameter in quantizer.learned().iter().filter(|_| learned) {
+            values.extend(quantizer.learned_values(parameter.name).unwrap_or_default());
+        }
+    }
+    let share = 1.0 / group.size() as f32;
+    let means: Vec<f32> = group.sum_f32(values)?.into_iter().map(|sum| sum * share).collect();
+    let (statistics, rest) = means.split_at(statistics);
+    network.set_running_statistics(statistics);
+    let mut rest = rest.iter().copied();
+    let mut take = |count: usize| rest.by_ref().take(count).collect::<Vec<f32>>();
+    for (_, quantizer) in network.quantizers_mut() {
+        let running = quantizer.running().into_iter();
+        let running: Vec<_> =
+            running.map(|(name, value)| (name, value.shape().num_elements())).collect();
+        for (name, count) in running {
+            quantizer.set_running(name, &take(count));
+        }
+        let parameters = quantizer.learned().into_iter().filter(|_| learned);
+        let parameters: Vec<_> =
+            parameters.map(|l| (l.name, l.value.lazy_shape().num_elements())).collect();
+        for (name, count) in parameters {
+            quantizer.set_learned(name, &take(count));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn together<T: Send>(size: usize, work: impl Fn(Threads) -> T + Sync) -> Vec<T> {
+        let threads = Threads::new(size, Duration::from_secs(20));
+        thread::scope(|scope| {
+            let work = &work;
+            let running: Vec<_> =
+                threads.into_iter().map(|t| scope.spawn(move || work(t))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn sums_are_the_same_for_all_round_after_round() {
+        let results = together(3, |group| {
+            (0..50)
+                .map(|round| group.sum(vec![group.rank() as f64, round as f64]).unwrap())
+                .collect::<Vec<_>>()
+        });
+        for result in results {
+            assert!(
+                result.iter().enumerate().all(|(round, sums)| *sums == [3.0, 3.0 * round as f64])
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_of_the_first_reach_all() {
+        let results = together(3, |group| {
+            let own = format!("from {}", group.rank());
+            broadcast(&group, own.into_bytes()).unwrap()
+        });
+        assert!(results.iter().all(|bytes| bytes == b"from 0"));
+    }
+
+    #[test]
+    fn who_is_lost_is_named() {
+        let mut threads = Threads::new(2, Duration::from_millis(50));
+        let error = threads.remove(0).sum(vec![1.0]).unwrap_err().to_string();
+        assert!(error.contains("[1]"), "{error}");
+    }
+}

@@ -23,7 +23,7 @@ use crate::train;
 /// A format of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// train/<class>/*.jpg and val/<class>/*.jpg
+    /// One folder a class below train and below val
     ImageFolder,
     /// train/*.tar and val/*.tar
     Shards,

@@ -176,7 +176,7 @@ enum DataCommand {
     },
     /// Pack class folders into tar files that are read fast
     Shard {
-        /// Folder with train/<class> and val/<class>
+        /// Folder with one folder a class below train and below val
         from: PathBuf,
         /// Folder to write train/*.tar and val/*.tar in
         to: PathBuf,

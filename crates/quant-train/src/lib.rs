@@ -3,8 +3,8 @@
 //!
 //! - [`recipe`]: one TOML file describes one run; [`data`]: its data; [`phase`]: a phase of it; [`quantization`]: its
 //!   quantizers; [`policy`]: how they change on the way.
-//! - [`run`]: the run: its folder, its phases, its result; resumable at any checkpoint.
-//! - [`trainer`]: the loop of one phase. [`evaluate`]: loss, top-1, top-5.
+//! - [`run`]: the run: its folder, its phases; [`summary`]: its result; resumable at any checkpoint.
+//! - [`trainer`]: the loop of one phase; [`step`]: one optimizer step. [`evaluate`]: loss, top-1, top-5.
 //! - [`schedule`], [`optimizer`]: learning rates; SGD, Adam and AdamW over parameter groups, with PyTorch's
 //!   semantics.
 //! - [`loss`], [`mixing`], [`average`], [`precision`]: focal loss and distillation, mixup and CutMix, the moving
@@ -39,10 +39,13 @@ pub mod quantization;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
+pub mod step;
 pub mod stop;
+pub mod summary;
 pub mod trainer;
 
 pub use error::TrainError;
 pub use recipe::Recipe;
-pub use run::{Run, RunOptions, Summary};
+pub use run::{Run, RunOptions};
 pub use stop::Stop;
+pub use summary::Summary;

@@ -92,16 +92,33 @@ impl Policy {
         });
         let mut changes = Vec::new();
         for (index, quantizers) in quantized.enumerate() {
-            if self.layers.as_ref().is_some_and(|layers| !layers.contains(&index)) {
-                continue;
-            }
             for (role, quantizer) in quantizers {
-                if self.role.is_none_or(|wanted| wanted == role) {
+                if self.selects(index, role) {
                     changes.push(self.change.apply(quantizer)?);
                 }
             }
         }
         Ok(changes)
+    }
+
+    /// Gives the quantizers its loss again, which no checkpoint holds.
+    pub fn rearm(&self, network: &Network) {
+        let Some(loss) = self.change.loss else {
+            return;
+        };
+        let layers = network.layers().into_iter().map(|visited| visited.layer.quantizers());
+        for (index, quantizers) in layers.filter(|quantizers| !quantizers.is_empty()).enumerate() {
+            for (role, quantizer) in quantizers {
+                if self.selects(index, role) {
+                    quantizer.set_loss(Some((loss.kind, loss.factor)));
+                }
+            }
+        }
+    }
+
+    fn selects(&self, layer: usize, role: Role) -> bool {
+        self.layers.as_ref().is_none_or(|layers| layers.contains(&layer))
+            && self.role.is_none_or(|wanted| wanted == role)
     }
 
     /// The first field that cannot be: name, value and what would work.

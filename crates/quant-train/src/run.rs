@@ -20,7 +20,7 @@ use std::{
 
 use burn::{module::Module, tensor::Device};
 use quant_data::{Dataset, Loader, LoaderConfig, Share};
-use quant_nn::{Compute, Network, NetworkSummary, QuantizedModule, StateDict, summarize};
+use quant_nn::{Compute, Network, QuantizedModule, StateDict, summarize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -35,6 +35,7 @@ use crate::{
     policy::Trigger,
     recipe::Recipe,
     stop::Stop,
+    summary::{PhaseResult, Summary},
     trainer::Trainer,
 };
 
@@ -55,40 +56,6 @@ pub struct RunOptions {
     pub stop: Stop,
     /// The processes that train together; each executes the same run.
     pub group: Rc<dyn Group>,
-}
-
-/// The result of a run, `summary.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// Name of the recipe.
-    pub name: String,
-    /// Score of the last full-precision phase's last network.
-    pub full_precision: Option<Score>,
-    /// Score of the last quantized phase's last network.
-    pub quantized: Option<Score>,
-    /// Bytes of the last network at 32 bits an element.
-    pub size_bytes_float: u64,
-    /// Bytes of the last network with its weights at their true width.
-    pub size_bytes_packed: u64,
-    /// The phases.
-    pub phases: Vec<PhaseResult>,
-}
-
-/// The result of a phase, `<phase>/result.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PhaseResult {
-    /// Its name.
-    pub phase: String,
-    /// Whether it had quantizers.
-    pub quantized: bool,
-    /// Score of its last network.
-    pub last: Score,
-    /// Epoch, from 0, of its best network.
-    pub best_epoch: usize,
-    /// Score of its best network.
-    pub best: Score,
-    /// What the network costs.
-    pub network: NetworkSummary,
 }
 
 /// `run.json`.
@@ -204,7 +171,7 @@ impl Run {
         for (index, phase) in self.recipe.phases.iter().enumerate() {
             let place = self.folder.join(&phase.name);
             let loaders = self.loaders(phase, &train, &val)?;
-            let trained = match read_result(&place)? {
+            let trained = match PhaseResult::read(&place)? {
                 Some(result) => {
                     results.push(result);
                     checkpoint::read_network(&place.join("last.safetensors"), &self.options.device)?
@@ -219,7 +186,7 @@ impl Run {
             };
             network = Some((trained, loaders.1));
         }
-        let summary = self.summarize(results);
+        let summary = Summary::new(&self.recipe.name, results);
         if reports {
             files::write(&self.folder.join("summary.json"), &json(&summary))?;
         }
@@ -238,7 +205,7 @@ impl Run {
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let mut results = Vec::new();
         for phase in &self.recipe.phases {
-            results.extend(read_result(&self.folder.join(&phase.name))?);
+            results.extend(PhaseResult::read(&self.folder.join(&phase.name))?);
         }
         let missing =
             || TrainError::NoRun { path: self.folder.clone(), missing: "a finished phase" };
@@ -247,7 +214,7 @@ impl Run {
         let loaders = self.loaders(phase.ok_or_else(missing)?, &train, &val)?;
         let network = self.network_file(&last.phase, false);
         let network = checkpoint::read_network(&network, &self.options.device)?;
-        self.write_report(&self.summarize(results), &network, &loaders.1)
+        self.write_report(&Summary::new(&self.recipe.name, results), &network, &loaders.1)
     }
 
     fn write_report(
@@ -256,7 +223,12 @@ impl Run {
         network: &Network,
         val: &Loader,
     ) -> Result<PathBuf, TrainError> {
-        let histograms = self.histograms(network, val)?;
+        let mut histograms = Vec::new();
+        if let Some(batch) = val.epoch(0, 0).next() {
+            let device = &self.options.device;
+            let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
+            histograms = report::histograms(network, normalizer.tensors(batch?, device).0);
+        }
         let log = crate::events::read_log(&self.folder.join("log.jsonl"))?;
         let path = self.folder.join("report.html");
         files::write(&path, report::html(summary, &log, &histograms).as_bytes())?;
@@ -474,55 +446,6 @@ impl Run {
         let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;
         Ok((train, val))
     }
-
-    fn summarize(&self, results: Vec<PhaseResult>) -> Summary {
-        let last = |quantized| {
-            let matching = results.iter().rev().find(|result| result.quantized == quantized);
-            matching.map(|result| result.last)
-        };
-        let (full_precision, quantized) = (last(false), last(true));
-        let network = results.last().map(|result| &result.network);
-        Summary {
-            name: self.recipe.name.clone(),
-            full_precision,
-            quantized,
-            size_bytes_float: network.map_or(0, |network| network.size_bytes_float),
-            size_bytes_packed: network.map_or(0, |network| network.size_bytes_packed),
-            phases: results,
-        }
-    }
-
-    /// What the quantizers of the last network see on a validation batch.
-    fn histograms(
-        &self,
-        network: &Network,
-        val: &Loader,
-    ) -> Result<Vec<report::Histogram>, TrainError> {
-        let plain = &self.options.device;
-        for visited in network.layers() {
-            for (_, quantizer) in visited.layer.quantizers() {
-                quantizer.record();
-            }
-        }
-        if let Some(batch) = val.epoch(0, 0).next() {
-            let normalizer = Normalizer::new(self.recipe.data.normalization(), plain);
-            network.forward(normalizer.tensors(batch?, plain).0);
-        }
-        let mut histograms = Vec::new();
-        for visited in network.layers() {
-            for (role, quantizer) in visited.layer.quantizers() {
-                if let Some(values) = quantizer.recorded() {
-                    histograms.push(report::Histogram::new(
-                        &visited.name,
-                        role,
-                        quantizer,
-                        &values,
-                    ));
-                }
-            }
-        }
-        Ok(histograms)
-    }
 }
 
 /// As many as asked for; 0 for as many as there are cores.
@@ -551,20 +474,6 @@ fn load_state(path: &Path, network: Network) -> Result<Network, TrainError> {
     let (network, report) = StateDict::read(path)?.load_into(network);
     report.require(true)?;
     Ok(network)
-}
-
-fn read_result(place: &Path) -> Result<Option<PhaseResult>, TrainError> {
-    let path = place.join("result.json");
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let result = serde_json::from_slice(&bytes);
-            result
-                .map(Some)
-                .map_err(|error| TrainError::Checkpoint { path, reason: error.to_string() })
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(TrainError::io(path)(error)),
-    }
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -117,7 +117,8 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
         [[phase.policy]]\nat = 'start'\nlayers = [0]\nrole = 'activation'\nchange = { enabled = false }
         [[phase.policy]]\nat = { epoch = 1 }\nlayers = [0]\nchange = { enabled = true }
         [[phase.policy]]\nat = { batch = 3 }\nrole = 'weight'\nchange = { levels_by = -12 }
-        [[phase.policy]]\nat = { batch = 8 }\nchange = { bits = 2, granularity = 'per-channel' }",
+        [[phase.policy]]\nat = { batch = 8 }\nchange = { bits = 2, granularity = 'per-channel' }
+        [[phase.policy]]\nat = { batch = 1 }\nrole = 'activation'\nchange = { loss = { kind = 'l2', factor = 0.1 } }",
     ]
     .join("\n");
     let whole = bench.run(&text);
@@ -131,7 +132,7 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
         })
         .collect();
     // 5 batches an epoch are 3 steps; the policy of batch 3 stands before the step of batches 2 and 3.
-    assert_eq!(applied, [(2, 1), (1, 3), (3, 4)]);
+    assert_eq!(applied, [(4, 0), (2, 1), (1, 3), (3, 4)]);
     let kept = whole.folder().join("quantized/epoch-0002.safetensors");
     let network = checkpoint::read_network(&kept, &Device::flex()).unwrap();
     for (_, _, quantizer) in network.quantizers() {

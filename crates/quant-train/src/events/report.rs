@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
+use burn::tensor::Tensor;
 use quant_core::{Quantizer, Role};
+use quant_nn::{Network, QuantizedModule};
 
 use super::Event;
-use crate::run::Summary;
+use crate::summary::Summary;
 
 /// Distribution of what a quantizer sees, and its levels.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +98,23 @@ impl Histogram {
         );
         svg
     }
+}
+
+/// What the quantizers of `network` see of `images`, in evaluation.
+pub fn histograms(network: &Network, images: Tensor<4>) -> Vec<Histogram> {
+    for (_, _, quantizer) in network.quantizers() {
+        quantizer.record();
+    }
+    network.forward(images);
+    let layers = network.layers().into_iter();
+    let seen = layers.flat_map(|visited| {
+        let quantizers = visited.layer.quantizers().into_iter();
+        let seen = quantizers.filter_map(|(role, quantizer)| {
+            Some(Histogram::new(&visited.name, role, quantizer, &quantizer.recorded()?))
+        });
+        seen.collect::<Vec<_>>()
+    });
+    seen.collect()
 }
 
 /// The report of a run.

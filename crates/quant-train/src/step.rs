@@ -1,0 +1,143 @@
+//! One optimizer step.
+
+use burn::{
+    optim::{GradientsAccumulator, GradientsParams},
+    tensor::{Int, Tensor},
+};
+use quant_data::{Batch, Share, random::Random};
+use quant_nn::QuantizedModule;
+
+use crate::{
+    checkpoint::EpochSums,
+    error::TrainError,
+    evaluate::right_answers,
+    group::{self, Group},
+    mixing::Targets,
+    optimizer::clip_gradients,
+    trainer::{TrainState, Trainer},
+};
+
+impl Trainer<'_> {
+    /// One optimizer step from the gradients of `batches`, at least one. Returns loss, right answers and
+    /// number of images, still on the device.
+    ///
+    /// # Errors
+    /// [`TrainError::Lost`] where another process of the group does not answer.
+    pub fn step(
+        &self,
+        mut state: TrainState,
+        batches: Vec<Batch>,
+    ) -> Result<(TrainState, StepOutput), TrainError> {
+        let rate = self.rate(&state.progress);
+        let frozen = state.progress.calls < self.recipe.frozen_batches;
+        let share = match self.recipe.accumulate {
+            Some(accumulate) if !accumulate.sum => 1.0 / batches.len() as f64,
+            _ => 1.0,
+        };
+        let factor = share * state.progress.loss_scale.map_or(1.0, |scale| scale.scale);
+        let (mut output, mut sum) = (StepOutput::default(), GradientsAccumulator::new());
+        let mut settled = false;
+        for batch in batches {
+            let (number, count) = (batch.number, batch.labels.len());
+            let (loss, right) = self.loss(&state, batch);
+            output.add(loss.clone().detach().inner(), right, count);
+            if !frozen {
+                let loss = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
+                let grads = GradientsParams::from_grads(loss.backward(), &state.network);
+                sum.accumulate(&state.network, grads);
+            }
+            for (_, quantizer) in state.network.quantizers_mut() {
+                settled |= quantizer.settle().is_some();
+            }
+            // Batches without a usable image were passed over.
+            state.progress.batch = number + 1;
+            state.progress.calls += 1;
+        }
+        let group = self.group.as_ref();
+        let asked = self.stop.is_asked();
+        let (grads, asked) = group::mean_gradients(group, &state.network, sum.grads(), asked)?;
+        output.stop = asked;
+        if !frozen {
+            let scale = state.progress.loss_scale.as_mut().zip(self.recipe.precision);
+            let grads = match scale {
+                Some((scale, recipe)) => scale.unscale(recipe, &state.network, grads),
+                None => Some(grads),
+            };
+            if let Some(grads) = grads {
+                let grads = clip_gradients(grads, &state.network, self.recipe.clip_norm);
+                state.network = state.optimizers.step(rate, state.network, grads);
+            }
+        }
+        group::same_running(group, &mut state.network, settled)?;
+        state.progress.step += 1;
+        if let Some(average) = &mut state.average {
+            average.update(&state.network, state.progress.step);
+        }
+        Ok((state, output))
+    }
+
+    /// The loss of a batch and the number of right answers.
+    fn loss(&self, state: &TrainState, batch: Batch) -> (Tensor<1>, Tensor<1, Int>) {
+        let Share { rank, of } = self.train.config().share;
+        let number = (batch.number * of + rank) as u64;
+        let purpose = [self.train.config().seed, 2, state.progress.epoch as u64, number];
+        let (images, labels) = self.normalizer.tensors(batch, &self.device);
+        let (images, targets) = match self.recipe.mixing {
+            Some(mixing) => mixing.apply(images, labels, &mut Random::new(&purpose)),
+            None => (images, Targets::new(labels)),
+        };
+        let (scores, loss) = self.objective.forward(&state.network, images, &targets);
+        let right = right_answers(scores.detach(), targets.labels, 1);
+        let quantizers = state.network.quantizers().into_iter();
+        let terms = quantizers.filter_map(|(_, _, quantizer)| quantizer.take_loss());
+        (terms.fold(loss, |loss, term| loss + term), right)
+    }
+}
+
+/// What steps tell, on the device.
+#[derive(Debug, Default)]
+pub struct StepOutput {
+    /// Sum of the losses over images, `[1]`.
+    pub loss: Option<Tensor<1>>,
+    /// Right answers, `[1]`.
+    pub right: Option<Tensor<1, Int>>,
+    /// Images.
+    pub images: usize,
+    /// Whether somebody has asked to stop, of any process.
+    pub stop: bool,
+}
+
+impl StepOutput {
+    /// Takes in a batch's mean loss, right answers and number of images.
+    fn add(&mut self, loss: Tensor<1>, right: Tensor<1, Int>, images: usize) {
+        let loss = Some(loss.mul_scalar(images as f64));
+        self.append(Self { loss, right: Some(right), images, stop: false });
+    }
+
+    pub(crate) fn append(&mut self, other: Self) {
+        self.loss = match (self.loss.take(), other.loss) {
+            (Some(sum), Some(loss)) => Some(sum + loss),
+            (sum, loss) => sum.or(loss),
+        };
+        self.right = match (self.right.take(), other.right) {
+            (Some(sum), Some(right)) => Some(sum + right),
+            (sum, right) => sum.or(right),
+        };
+        self.images += other.images;
+    }
+
+    /// Reads the numbers back from the device, of all processes.
+    pub(crate) fn read_into(
+        self,
+        sums: &mut EpochSums,
+        group: &dyn Group,
+    ) -> Result<(), TrainError> {
+        let loss = self.loss.map_or(0.0, |sum| sum.into_scalar::<f64>());
+        let right = self.right.map_or(0.0, |sum| sum.into_scalar::<i64>() as f64);
+        let all = group.sum(vec![loss, right, self.images as f64])?;
+        sums.loss += all[0];
+        sums.right += all[1];
+        sums.images += all[2] as usize;
+        Ok(())
+    }
+}

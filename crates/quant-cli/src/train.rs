@@ -245,7 +245,9 @@ pub fn resume(
 pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
     let summary = run.execute().inspect_err(|_| {
-        complain(&format!("to go on from the last checkpoint: quant resume {folder}"));
+        complain(&format!(
+            "to go on from the last checkpoint: quant resume {folder}, or --resume {folder}"
+        ));
     })?;
     if run.reports() {
         print(&summary, run.folder());

@@ -164,6 +164,9 @@ pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
 fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
     let runs = || -> Result<bool, Box<dyn Error>> {
         let number = process.to_string();
+        if Path::new("/proc/self").exists() {
+            return Ok(Path::new("/proc").join(&number).exists());
+        }
         let mut ps = Command::new("ps");
         ps.args(["-p", &number]).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(ps.status().map_err(|error| format!("--after needs the program ps: {error}"))?.success())

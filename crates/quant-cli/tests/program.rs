@@ -224,7 +224,10 @@ fn fifty_kills_change_nothing() {
     let run = desk.path("runs/tiny-001");
     let mut finished = false;
     let mut random = quant_data::random::Random::new(&[5]);
-    while !run.join("run.json").is_file() {
+    for _ in 0..12_000 {
+        if run.join("run.json").is_file() {
+            break;
+        }
         thread::sleep(Duration::from_millis(5));
     }
     for _ in 0..50 {

@@ -55,8 +55,14 @@ pub fn find(name: &str) -> Result<(String, PathBuf), Box<dyn Error>> {
     match RECIPES.iter().find(|(known, _)| *known == name) {
         Some((known, text)) => Ok(((*text).to_owned(), PathBuf::from(format!("{known}.toml")))),
         None => {
-            Err(format!("{name}: no such file, and no recipe of that name (see quant recipe list)")
-                .into())
+            let near =
+                RECIPES.iter().map(|(known, _)| (strsim::damerau_levenshtein(name, known), known));
+            let near = near.min().filter(|(distance, _)| *distance <= 1 + name.len() / 3);
+            let near = near.map_or(String::new(), |(_, known)| format!("; did you mean {known}?"));
+            Err(format!(
+                "{name}: no such file, and no recipe of that name (quant recipe list){near}"
+            )
+            .into())
         }
     }
 }
@@ -195,27 +201,20 @@ pub fn queue(
             let mut result = train::execute(&run);
             for left in (0..retries).rev() {
                 match &result {
-                    Err(error)
-                        if matches!(error.downcast_ref(), Some(TrainError::Stopped { .. })) =>
-                    {
-                        break;
-                    }
-                    Err(error) => {
+                    Err(error) if !train::is_stop(error.as_ref()) => {
                         train::complain(&format!(
                             "{}: {error}; trying again, {left} times more",
                             path.display()
                         ));
                         result = train::resume(run.folder(), None, options.clone());
                     }
-                    Ok(()) => break,
+                    _ => break,
                 }
             }
             result
         };
         match attempt() {
-            Err(error) if matches!(error.downcast_ref(), Some(TrainError::Stopped { .. })) => {
-                return Err(error);
-            }
+            Err(error) if train::is_stop(error.as_ref()) => return Err(error),
             Err(error) => {
                 train::complain(&format!("error: {}: {error}", path.display()));
                 failed.push(path.display().to_string());

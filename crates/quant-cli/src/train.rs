@@ -130,7 +130,7 @@ pub fn main(program: &TrainProgram) -> ExitCode {
 pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if matches!(error.downcast_ref(), Some(TrainError::Stopped { .. })) => {
+        Err(error) if is_stop(error.as_ref()) => {
             complain(&error.to_string());
             ExitCode::from(STOPPED)
         }
@@ -139,6 +139,11 @@ pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether a run was asked to stop.
+pub(crate) fn is_stop(error: &(dyn Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(TrainError::Stopped { .. }))
 }
 
 /// Exit code of a run that was asked to stop and can go on: `EX_TEMPFAIL` of sysexits.h.

@@ -109,6 +109,7 @@ fn train_eval_and_report() {
     assert!(desk.fails(&["eval", file]).contains("--recipe"));
     assert!(desk.fails(&["report", "nowhere"]).contains("not a run folder"));
     assert!(desk.fails(&["train", "nobody"]).contains("quant recipe list"));
+    assert!(desk.fails(&["train", "shapes-lsq-w2a"]).contains("did you mean shapes-lsq-w2a2?"));
     assert!(desk.fails(&["train", "tiny.toml", "--set", "sead=1"]).contains("did you mean `seed`"));
     assert!(desk.fails(&["train", "tiny.toml", "--device", "gpu"]).contains("flex"));
     assert!(desk.fails(&["train", "cifar10-resnet20-lsq-w2a2"]).contains("--data"));

@@ -231,15 +231,20 @@ impl QtoolOptions {
     }
 
     fn granularity(&self, role: Role, option: &str) -> Result<Granularity, QuantizerError> {
-        let asked: i64 = self.get(option)?.unwrap_or(0);
-        let size = usize::try_from(asked.unsigned_abs()).unwrap_or(usize::MAX);
-        Ok(match (asked, role) {
-            (..=-1, _) => Granularity::GroupsOf(size),
-            (1, _) => Granularity::PerTensor,
-            (2.., _) => Granularity::Groups(size),
-            (0, Role::Weight) => Granularity::PerChannel,
-            (0, _) => Granularity::PerTensor,
-        })
+        Ok(granularity(self.get(option)?.unwrap_or(0), role))
+    }
+}
+
+/// What `quant_group` means: n groups, groups of -n elements, and for 0 the channels of weights and one group of
+/// all else.
+pub fn granularity(quant_group: i64, role: Role) -> Granularity {
+    let size = usize::try_from(quant_group.unsigned_abs()).unwrap_or(usize::MAX);
+    match (quant_group, role) {
+        (..=-1, _) => Granularity::GroupsOf(size),
+        (1, _) => Granularity::PerTensor,
+        (2.., _) => Granularity::Groups(size),
+        (0, Role::Weight) => Granularity::PerChannel,
+        (0, _) => Granularity::PerTensor,
     }
 }
 

@@ -44,7 +44,7 @@ pub struct DataRecipe {
     /// Of the kind `fake`: how much.
     pub fake: Option<FakeRecipe>,
     /// Of the kind `rendered`: how much.
-    pub rendered: Option<RenderedRecipe>,
+    pub rendered: Option<ShapesConfig>,
 }
 
 /// Format of the data.
@@ -80,27 +80,6 @@ pub struct FakeRecipe {
 impl Default for FakeRecipe {
     fn default() -> Self {
         Self { train: 1024, val: 256, classes: 10 }
-    }
-}
-
-/// How many pictures of the rendered set, and of which size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RenderedRecipe {
-    /// Side, in pixels.
-    pub side: usize,
-    /// Training images per class.
-    pub train_per_class: usize,
-    /// Validation images per class.
-    pub val_per_class: usize,
-    /// Seed of what they show.
-    pub seed: u64,
-}
-
-impl Default for RenderedRecipe {
-    fn default() -> Self {
-        let ShapesConfig { side, train_per_class, val_per_class, seed } = ShapesConfig::default();
-        Self { side, train_per_class, val_per_class, seed }
     }
 }
 
@@ -201,10 +180,7 @@ impl DataRecipe {
                 Ok((Arc::new(train), Arc::new(val)))
             }
             DataKind::Rendered => {
-                let RenderedRecipe { side, train_per_class, val_per_class, seed } =
-                    self.rendered.unwrap_or_default();
-                let config = ShapesConfig { side, train_per_class, val_per_class, seed };
-                folders(&config.render(cache)?)
+                folders(&self.rendered.clone().unwrap_or_default().render(cache)?)
             }
             DataKind::Fake => {
                 let FakeRecipe { train, val, classes } = self.fake.unwrap_or_default();
@@ -224,25 +200,24 @@ impl DataRecipe {
             true => Ok(()),
             false => Err(TrainError::Field { field: field.to_owned(), value, accepted }),
         };
-        let data = self;
-        check(data.eval_batch_size > 0, "data.eval_batch_size", "0".into(), "at least 1")?;
+        check(self.eval_batch_size > 0, "data.eval_batch_size", "0".into(), "at least 1")?;
         let positive = |values: [f64; 3]| values.iter().all(|x| x.is_finite() && *x > 0.0);
-        if let Some(std) = data.std {
+        if let Some(std) = self.std {
             check(positive(std), "data.std", format!("{std:?}"), "finite numbers above 0")?;
         }
-        for (name, pipeline) in [("data.train", data.train()), ("data.eval", data.eval())] {
-            let fits = pipeline.output_size() == Some(data.input_size);
+        for (name, pipeline) in [("data.train", self.train()), ("data.eval", self.eval())] {
+            let fits = pipeline.output_size() == Some(self.input_size);
             let value = format!("{:?}", pipeline.output_size());
             let accepted = "steps that end in squares of input_size pixels";
             check(fits, name, value, accepted)?;
         }
         let extra = [
-            (data.fake.is_some(), DataKind::Fake, "data.fake"),
-            (data.rendered.is_some(), DataKind::Rendered, "data.rendered"),
+            (self.fake.is_some(), DataKind::Fake, "data.fake"),
+            (self.rendered.is_some(), DataKind::Rendered, "data.rendered"),
         ];
         for (given, kind, field) in extra {
             let accepted = "none, unless data.kind is of that name";
-            check(!given || data.kind == kind, field, "given".into(), accepted)?;
+            check(!given || self.kind == kind, field, "given".into(), accepted)?;
         }
         Ok(())
     }

@@ -47,6 +47,7 @@ impl Monitor {
                 quantizer.record();
             }
         }
+        let device = images.device();
         network.forward(images);
         let (mut healths, mut warnings) = (Vec::new(), Vec::new());
         for visited in network.layers() {
@@ -54,17 +55,17 @@ impl Monitor {
                 if !quantizer.is_enabled() {
                     continue;
                 }
+                let scale = self.follow(quantizer, &mut warnings);
                 let seen = match role {
                     Role::Weight => Some(visited.layer.weight_codes(quantizer)),
                     // Samples of several groups have lost their channels.
                     _ => quantizer.recorded().filter(|_| quantizer.groups() == 1).map(|values| {
-                        let device = network_device(network);
                         let values = Tensor::<1>::from_floats(values.as_slice(), &device);
                         codes(quantizer, values.reshape([1, 1, 1, -1]))
                     }),
                 };
                 if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
-                    let health = self.assess(role, quantizer, seen, &mut warnings);
+                    let health = self.assess(role, quantizer, seen, scale, &mut warnings);
                     healths.push(health);
                 }
             }
@@ -72,11 +73,34 @@ impl Monitor {
         (healths, warnings)
     }
 
+    /// The mean of its first learned parameter, compared with what it was; whatever is learned is checked.
+    fn follow(&mut self, quantizer: &Quantizer, warnings: &mut Vec<String>) -> Option<f64> {
+        if let Err(error) = quantizer.check() {
+            let hint = "lower its learning rate (groups.exceptions), or give it a gradient scale";
+            warnings.push(format!("{error}: {hint}"));
+        }
+        let name = quantizer.name();
+        let learned = quantizer.learned().first()?.name;
+        let values = quantizer.learned_values(learned)?;
+        let now = values.iter().map(|x| f64::from(*x)).sum::<f64>() / values.len().max(1) as f64;
+        if let Some(before) = self.scales.insert(name.to_owned(), now) {
+            let ratio = (now / before).abs();
+            if ratio.is_finite() && !(1.0 / JUMP..=JUMP).contains(&ratio) {
+                warnings.push(format!(
+                    "{name}: its scale went from {before:.4} to {now:.4} within an epoch: lower its learning rate \
+                     (groups.exceptions) or clip gradients"
+                ));
+            }
+        }
+        Some(now)
+    }
+
     fn assess(
         &mut self,
         role: Role,
         quantizer: &Quantizer,
         codes: Vec<u8>,
+        scale: Option<f64>,
         warnings: &mut Vec<String>,
     ) -> Health {
         let name = quantizer.name().to_owned();
@@ -92,24 +116,6 @@ impl Monitor {
             flips as f64 / total
         });
         let unused = counts.iter().filter(|count| **count == 0).count();
-        let learned = quantizer.learned().first().map(|learned| learned.name);
-        let values = learned.and_then(|name| quantizer.learned_values(name));
-        let scale = values.map(|values| {
-            values.iter().map(|x| f64::from(*x)).sum::<f64>() / values.len().max(1) as f64
-        });
-        if let Err(error) = quantizer.check() {
-            let hint = "lower its learning rate (groups.exceptions), or give it a gradient scale";
-            warnings.push(format!("{error}: {hint}"));
-        }
-        if let (Some(before), Some(now)) = (self.scales.get(&name), scale) {
-            let ratio = (now / before).abs();
-            if ratio.is_finite() && !(1.0 / JUMP..=JUMP).contains(&ratio) {
-                warnings.push(format!(
-                    "{name}: its scale went from {before:.4} to {now:.4} within an epoch: lower its learning rate \
-                     (groups.exceptions) or clip gradients"
-                ));
-            }
-        }
         if levels > 2 && levels - unused <= 1 {
             warnings.push(format!(
                 "{name}: all values have the same code, nothing is left to learn from: calibrate it, or start it \
@@ -118,9 +124,6 @@ impl Monitor {
         }
         if role == Role::Weight {
             self.codes.insert(name.clone(), codes);
-        }
-        if let Some(scale) = scale {
-            self.scales.insert(name.clone(), scale);
         }
         Health {
             quantizer: name,
@@ -148,11 +151,6 @@ pub fn histogram(values: &[f32]) -> Option<(f64, f64, Vec<u64>)> {
     Some((low, high, bins))
 }
 
-fn network_device(network: &Network) -> burn::tensor::Device {
-    use burn::module::Module;
-    network.devices().into_iter().next().unwrap_or_default()
-}
-
 fn codes(quantizer: &Quantizer, values: Tensor<4>) -> Vec<u8> {
     let codes = quantizer.codes(values).codes;
     codes.into_data().iter::<i64>().map(|code| code as u8).collect()
@@ -161,7 +159,7 @@ fn codes(quantizer: &Quantizer, values: Tensor<4>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
-    use quant_core::{Levels, Method, QuantizerConfig};
+    use quant_core::{Granularity, Levels, Method, QuantizerConfig};
     use quant_nn::{
         NetworkConfig, Quantization, ResNetConfig,
         resnet::{Depth, Stem},
@@ -246,5 +244,21 @@ mod tests {
             );
         }
         assert!(!monitor.codes.is_empty());
+    }
+
+    #[test]
+    fn activations_in_several_groups_are_checked_too() {
+        let mut network = network();
+        for (role, quantizer) in network.quantizers_mut() {
+            if role == Role::Activation {
+                let granularity = Granularity::PerChannel;
+                let config = QuantizerConfig { granularity, ..quantizer.config().clone() };
+                quantizer.reconfigure(&config, false).unwrap();
+                quantizer.set_learned("clip_val", &vec![-1.0; quantizer.groups()]);
+            }
+        }
+        let (_, warnings) = Monitor::default().look(&network, images());
+        let name = "layer1.0.conv1.quant_activation";
+        assert!(warnings.iter().any(|warning| warning.contains(name)), "{warnings:?}");
     }
 }

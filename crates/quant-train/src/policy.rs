@@ -84,19 +84,33 @@ impl Policy {
     /// have a new identity: [`Optimizers::regroup`](crate::optimizer::Optimizers::regroup) finds them.
     ///
     /// # Errors
-    /// Those of [`Quantizer::reconfigure`]; earlier quantizers have then changed.
+    /// Those of [`Quantizer::reconfigure`], and [`QuantizerError::Option`] for layers that are not there or where
+    /// nothing is selected; earlier quantizers have then changed.
     pub fn apply(&self, network: &mut Network) -> Result<Vec<QuantizerChange>, QuantizerError> {
         let quantized = network.layers_mut().into_iter().filter_map(|layer| {
             let quantizers = layer.quantizers();
             (!quantizers.is_empty()).then_some(quantizers)
         });
         let mut changes = Vec::new();
+        let mut count = 0;
         for (index, quantizers) in quantized.enumerate() {
+            count = index + 1;
             for (role, quantizer) in quantizers {
                 if self.selects(index, role) {
                     changes.push(self.change.apply(quantizer)?);
                 }
             }
+        }
+        let beyond = self.layers.iter().flatten().find(|layer| **layer >= count);
+        if let (Some(_), _) | (None, true) = (beyond, changes.is_empty()) {
+            return Err(QuantizerError::Option {
+                option: "policy: layers and role".into(),
+                value: format!(
+                    "{:?} and {:?}, of {count} quantized layers",
+                    self.layers, self.role
+                ),
+                accepted: "indices of quantized layers, from 0, and a role that has quantizers",
+            });
         }
         Ok(changes)
     }

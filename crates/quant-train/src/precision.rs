@@ -24,6 +24,11 @@ pub struct PrecisionRecipe {
     pub growth_steps: usize,
 }
 
+impl PrecisionRecipe {
+    /// f16 as usual.
+    pub const F16: Self = Self { compute: Compute::F16, loss_scale: None, growth_steps: 2000 };
+}
+
 fn growth() -> usize {
     2000
 }

@@ -218,24 +218,10 @@ impl QuantizationRecipe {
     }
 }
 
-impl QuantizerRecipe {
-    /// The recipe of a configuration: what is as by default is left out.
-    pub fn from_config(config: &QuantizerConfig) -> Self {
-        let usual = QuantizerConfig::new(config.method, config.role, config.levels);
-        macro_rules! unusual {
-            ($($field:ident),*) => {
-                Self {
-                    method: config.method,
-                    bits: Levels::from_bits(config.levels.bits())
-                        .is_ok_and(|levels| levels == config.levels)
-                        .then(|| config.levels.bits()),
-                    levels: None,
-                    loss: None,
-                    $($field: (config.$field != usual.$field).then(|| config.$field.clone()),)*
-                }
-            };
-        }
-        let recipe = unusual!(
+/// The options that a recipe and a configuration have in common, handed to a macro.
+macro_rules! each_option {
+    ($then:ident) => {
+        $then!(
             range,
             granularity,
             estimator,
@@ -255,7 +241,28 @@ impl QuantizerRecipe {
             ternary_threshold,
             group_fallback,
             unused_clipping_value
-        );
+        )
+    };
+}
+
+impl QuantizerRecipe {
+    /// The recipe of a configuration: what is as by default is left out.
+    pub fn from_config(config: &QuantizerConfig) -> Self {
+        let usual = QuantizerConfig::new(config.method, config.role, config.levels);
+        macro_rules! unusual {
+            ($($field:ident),*) => {
+                Self {
+                    method: config.method,
+                    bits: Levels::from_bits(config.levels.bits())
+                        .is_ok_and(|levels| levels == config.levels)
+                        .then(|| config.levels.bits()),
+                    levels: None,
+                    loss: None,
+                    $($field: (config.$field != usual.$field).then(|| config.$field.clone()),)*
+                }
+            };
+        }
+        let recipe = each_option!(unusual);
         let levels = recipe.bits.is_none().then(|| config.levels.count());
         Self { levels, ..recipe }
     }
@@ -278,27 +285,7 @@ impl QuantizerRecipe {
                 $(if let Some(value) = self.$field { config.$field = value; })*
             };
         }
-        given!(
-            range,
-            granularity,
-            estimator,
-            gradient_scale,
-            ewgs_factor,
-            boundary,
-            normalization,
-            independent_norm,
-            restore_normalization,
-            gamma,
-            sign_scale,
-            shift,
-            initial_slope,
-            closed_form,
-            threshold_position,
-            running_mean_basis,
-            ternary_threshold,
-            group_fallback,
-            unused_clipping_value
-        );
+        each_option!(given);
         Ok(config)
     }
 }

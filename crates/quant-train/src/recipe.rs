@@ -200,7 +200,6 @@ impl ModelRecipe {
         classes: usize,
         size: usize,
     ) -> Result<NetworkConfig, TrainError> {
-        let model = self;
         let quantization = quantization.map(QuantizationRecipe::typed).transpose();
         let quantization = quantization.map_err(quant_nn::NetworkError::from)?.unwrap_or_default();
         let field = |field: &str, accepted| TrainError::Field {
@@ -208,20 +207,20 @@ impl ModelRecipe {
             value: "none".into(),
             accepted,
         };
-        let typed = model.depth.is_some() || model.stem.is_some() || model.zero_init_residual;
-        let typed = typed || model.width_alpha != 1.0 || model.downsample != Default::default();
-        let described = model.keywords.is_some() || model.options.is_some();
-        if typed && model.name.is_some() || described && model.name.is_none() {
+        let typed = self.depth.is_some() || self.stem.is_some() || self.zero_init_residual;
+        let typed = typed || self.width_alpha != 1.0 || self.downsample != Default::default();
+        let described = self.keywords.is_some() || self.options.is_some();
+        if typed && self.name.is_some() || described && self.name.is_none() {
             return Err(TrainError::Field {
                 field: "model".into(),
-                value: format!("{:?} and fields of the other kind", model.name),
+                value: format!("{:?} and fields of the other kind", self.name),
                 accepted: "either depth, stem, width_alpha, downsample and zero_init_residual, or name, \
                            keywords and options",
             });
         }
-        if let Some(name) = &model.name {
-            let words = model.keywords.as_deref().unwrap_or_default();
-            let options = model.options.as_deref().unwrap_or_default();
+        if let Some(name) = &self.name {
+            let words = self.keywords.as_deref().unwrap_or_default();
+            let options = self.options.as_deref().unwrap_or_default();
             let qtool =
                 QtoolOptions::parse(words, options).map_err(quant_nn::NetworkError::from)?;
             let mut config = quant_nn::keywords::network(name, &qtool)?;
@@ -243,12 +242,12 @@ impl ModelRecipe {
             return Ok(config);
         }
         let accepted = "a depth and a stem, or a name with keywords";
-        let depth = model.depth.ok_or_else(|| field("depth", accepted))?;
-        let stem = model.stem.ok_or_else(|| field("stem", accepted))?;
+        let depth = self.depth.ok_or_else(|| field("depth", accepted))?;
+        let stem = self.stem.ok_or_else(|| field("stem", accepted))?;
         Ok(NetworkConfig::ResNet(ResNetConfig {
-            width_alpha: model.width_alpha,
-            downsample: model.downsample,
-            zero_init_residual: model.zero_init_residual,
+            width_alpha: self.width_alpha,
+            downsample: self.downsample,
+            zero_init_residual: self.zero_init_residual,
             quantization,
             ..ResNetConfig::new(depth, stem, classes, size)
         }))

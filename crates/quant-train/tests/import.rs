@@ -108,6 +108,9 @@ fn what_cannot_be_is_named() {
         ("origin,cbsa", "origin,cbsx", "cbsx"),
         ("--aa", "--mean 1,2", "--mean"),
         ("--aa", "stray", "stray"),
+        ("--fm_correlate 0.9", "--fm_correlate x", "fm_correlate"),
+        ("--distill_loss_type hard", "--distill_loss_type loud", "loud"),
+        ("--aa", "--opt_level O7", "O7"),
     ] {
         assert!(CONFIG.contains(from));
         let text = CONFIG.replace(from, to);

@@ -254,6 +254,13 @@ fn a_policy_that_does_not_fit_is_an_error_with_the_layer() {
     let run = bench.run(&[DATA, FULL, QUANTIZED, LSQ, policy].join("\n"));
     let error = run.execute().unwrap_err().to_string();
     assert!(error.contains("layer1.0.conv1") && error.contains("999"), "{error}");
+    // Layers that are not there, and a role without quantizers.
+    for select in ["layers = [99]", "role = 'output'"] {
+        let policy = format!("[[phase.policy]]\nat = 'start'\n{select}\nchange = {{ bits = 2 }}");
+        let run = bench.run(&[DATA, FULL, QUANTIZED, LSQ, &policy].join("\n"));
+        let error = run.execute().unwrap_err().to_string();
+        assert!(error.contains("policy: layers and role"), "{error}");
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{error::DataError, image::RgbImage, random::Random};
 
 /// The classes.
@@ -18,7 +20,8 @@ pub const CLASSES: [&str; 10] = [
 ];
 
 /// What is rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
     /// Side of the images, in pixels.
     pub side: usize,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quant_core::{QuantizerConfig, QuantizerError, Role, qtool::QtoolOptions};
 use quant_data::Pipeline;
-use quant_nn::{Compute, keywords};
+use quant_nn::keywords;
 
 use super::{config::ShellConfig, group_rules, optimizer, policy, schedule};
 use crate::{
@@ -125,8 +125,8 @@ pub const OPTIONS: &[(&str, &str)] = &[
 ];
 
 /// Options that describe the network and go on as they are.
-const STRUCTURE: [&str; 7] =
-    ["base", "block_alpha", "order", "se_reduction", "stem_kernel", "width_alpha", "num_classes"];
+const STRUCTURE: [&str; 6] =
+    ["base", "block_alpha", "order", "se_reduction", "stem_kernel", "width_alpha"];
 
 /// The options' short and other names.
 const ALIASES: [(&str, &str); 12] = [
@@ -141,7 +141,7 @@ const ALIASES: [(&str, &str); 12] = [
     ("device_ids", "device-ids"),
     ("train_batch", "batch_size"),
     ("val_batch", "val_batch_size"),
-    ("mixup", "mixup_enable"),
+    ("arch", "model"),
 ];
 
 /// Makes a recipe of a configuration. `read_policy` gives the text of the file that `--policy` names.
@@ -158,13 +158,15 @@ pub fn import(
     let words = settings.text("keyword").unwrap_or_default().to_owned();
     let structure: Vec<String> = STRUCTURE
         .iter()
-        .filter(|name| settings.values.contains_key(**name) && **name != "num_classes")
+        .filter(|name| settings.values.contains_key(**name))
         .map(|name| format!("--{name} {}", settings.text(name).unwrap_or_default()))
         .collect();
     let described = QtoolOptions::from_pairs(&words, settings.values.clone());
     let network = keywords::network(&model_name, &described)?;
     let quantization = network.quantization();
-    let stable = described.get::<usize>("stable").map_err(quantizer)?;
+    let stable = settings.number::<usize>("stable")?;
+    let correlate = settings.number::<f32>("fm_correlate")?;
+    let batch_size = settings.number("batch_size")?;
     let recipe_of =
         |quantizer: &Option<QuantizerConfig>| quantizer.as_ref().map(QuantizerRecipe::from_config);
     let quantized = [&quantization.activation, &quantization.weight, &quantization.output];
@@ -175,15 +177,10 @@ pub fn import(
         padding_after_quant: quantization.padding_after_quant,
         warm_up: stable.filter(|steps| *steps > 0).map(|steps| WarmUpRecipe {
             steps,
-            correlate: described
-                .get("fm_correlate")
-                .ok()
-                .flatten()
-                .filter(|c| *c > 0.0)
-                .unwrap_or(1.0),
+            correlate: correlate.filter(|c| *c > 0.0).unwrap_or(1.0),
             roles: Role::ALL.to_vec(),
         }),
-        scale_batch_size: settings.number("batch_size").ok().flatten(),
+        scale_batch_size: batch_size,
         ..QuantizationRecipe::new(
             recipe_of(quantized[0]),
             recipe_of(quantized[1]),
@@ -194,7 +191,11 @@ pub fn import(
         Some(file) if any => policy::policies(&read_policy(file)?, |note| {
             warnings.push(format!("policy file, {note}"));
         })?,
-        _ => Vec::new(),
+        Some(_) => {
+            warnings.push("policy: left out, for nothing is quantized".into());
+            Vec::new()
+        }
+        None => Vec::new(),
     };
     let (learning_rate, schedule) = schedule(&described).map_err(quantizer)?;
     let text = |name: &str| settings.text(name);
@@ -202,7 +203,7 @@ pub fn import(
         name: "train".into(),
         epochs: settings.number("epochs")?.unwrap_or(40),
         extra_epochs: settings.number("extra_epoch")?.unwrap_or(0),
-        batch_size: settings.number("batch_size")?.unwrap_or(256),
+        batch_size: batch_size.unwrap_or(256),
         accumulate: match settings.number::<usize>("iter-size")? {
             Some(batches @ 2..) => Some(Accumulation { batches, sum: true }),
             _ => None,
@@ -238,7 +239,10 @@ pub fn import(
                 model: None,
                 kind: match text("distill_loss_type") {
                     Some("hard") => DistillationKind::Hard,
-                    _ => DistillationKind::Soft,
+                    None | Some("soft" | "soft-b") => DistillationKind::Soft,
+                    Some(other) => {
+                        return Err(unusable("distill_loss_type", other, "soft, soft-b or hard"));
+                    }
                 },
                 weight: settings.number("distill_loss_alpha")?.unwrap_or(0.1),
                 temperature: settings.number("distill_loss_temperature")?.unwrap_or(5.0),
@@ -248,12 +252,8 @@ pub fn import(
         average: None,
         precision: match text("opt_level").unwrap_or("O1") {
             "O0" => None,
-            _ if !described.has("fp16") => None,
-            _ => Some(PrecisionRecipe {
-                compute: Compute::F16,
-                loss_scale: None,
-                growth_steps: 2000,
-            }),
+            "O1" | "O2" | "O3" => described.has("fp16").then_some(PrecisionRecipe::F16),
+            other => return Err(unusable("opt_level", other, "O0, O1, O2 or O3")),
         },
         frozen_statistics: Vec::new(),
         init: text("pretrained").filter(|file| *file != "none").map(str::to_owned),
@@ -287,6 +287,13 @@ pub fn import(
     settings.note_words(&described);
     warnings.append(&mut settings.unknown);
     Ok(Import { recipe, data, outcomes: settings.outcomes, warnings })
+}
+
+fn unusable(option: &str, value: &str, accepted: &str) -> TrainError {
+    TrainError::Qtool {
+        place: format!("--{option}"),
+        reason: format!("{value:?}: expected {accepted}"),
+    }
 }
 
 fn quantizer(error: QuantizerError) -> TrainError {
@@ -324,8 +331,7 @@ impl Settings {
         let (mut outcomes, mut unknown, mut values) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (name, value) in all {
             let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, full)| *full);
-            let full = alias.unwrap_or(&name).replace("iter_size", "iter-size");
-            let full = if full == "arch" { "model".to_owned() } else { full };
+            let full = alias.unwrap_or(&name).to_owned();
             let quantizer = ["fm_", "wt_", "ot_"].iter().any(|tag| full.starts_with(tag));
             let known = OPTIONS.iter().find(|(option, _)| *option == full);
             let became = match known {
@@ -350,10 +356,7 @@ impl Settings {
     fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, TrainError> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let number = text.parse().map(Some);
-        number.map_err(|_| TrainError::Qtool {
-            place: format!("--{name}"),
-            reason: format!("{text:?} is not a number"),
-        })
+        number.map_err(|_| unusable(name, text, "a number"))
     }
 
     fn data(&self) -> Result<DataRecipe, TrainError> {
@@ -364,12 +367,8 @@ impl Settings {
             "cifar100" => DataKind::Cifar100,
             "fake" => DataKind::Fake,
             other => {
-                return Err(TrainError::Qtool {
-                    place: "dataset".into(),
-                    reason: format!(
-                        "{other:?}: expected imagenet, dali, cifar10, cifar100 or fake"
-                    ),
-                });
+                let accepted = "imagenet, dali, cifar10, cifar100 or fake";
+                return Err(unusable("dataset", other, accepted));
             }
         };
         let usual = if dataset.starts_with("cifar") { 32 } else { 224 };
@@ -379,10 +378,8 @@ impl Settings {
             let numbers: Option<Vec<f64>> =
                 text.split(',').map(|x| x.trim().parse().ok()).collect();
             let triple = numbers.and_then(|numbers| <[f64; 3]>::try_from(numbers).ok());
-            triple.map(Some).ok_or_else(|| TrainError::Qtool {
-                place: format!("--{name}"),
-                reason: format!("{text:?}: expected three numbers separated by commas"),
-            })
+            let accepted = "three numbers separated by commas";
+            triple.map(Some).ok_or_else(|| unusable(name, text, accepted))
         };
         let color = self.values.contains_key("aa") && kind == DataKind::ImageFolder;
         Ok(DataRecipe {

@@ -1,6 +1,6 @@
 //! QTool's policy files.
 
-use quant_core::{Granularity, Normalization, Role};
+use quant_core::{Normalization, Role, qtool::granularity};
 
 use crate::{
     error::TrainError,
@@ -134,12 +134,14 @@ impl Rule {
             }
             "adaptive_restore" => change.restore_normalization = Some(flag()?),
             "quant_group" => {
-                change.granularity = Some(match number()? as i64 {
-                    1 => Granularity::PerTensor,
-                    0 => Granularity::PerChannel,
-                    groups @ 2.. => Granularity::Groups(groups as usize),
-                    of => Granularity::GroupsOf(of.unsigned_abs() as usize),
-                });
+                let groups = number()? as i64;
+                let role = match (groups, self.role) {
+                    (0, None) => {
+                        return Err("quant_group 0 depends on the tag: say by_tag first".into());
+                    }
+                    (_, role) => role.unwrap_or(Role::Weight),
+                };
+                change.granularity = Some(granularity(groups, role));
             }
             "gamma" => change.gamma = Some(flag()?),
             _ => return Ok(false),
@@ -167,6 +169,8 @@ fn numbers(list: &str) -> Result<Vec<usize>, String> {
 
 #[cfg(test)]
 mod tests {
+    use quant_core::Granularity;
+
     use super::*;
 
     #[test]
@@ -206,6 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn groups_mean_what_the_options_mean() {
+        let read = |tag: &str, groups: i64| {
+            let text = format!("on init:\nby_index: all\nby_tag: {tag}\nquant_group: {groups}");
+            policies(&text, |_| {}).unwrap()[0].change.granularity.unwrap()
+        };
+        assert_eq!(
+            (read("fm", 0), read("wt", 0)),
+            (Granularity::PerTensor, Granularity::PerChannel)
+        );
+        assert_eq!(
+            (read("wt", 4), read("wt", -4)),
+            (Granularity::Groups(4), Granularity::GroupsOf(4))
+        );
+    }
+
+    #[test]
     fn errors_name_the_line() {
         for (text, part) in [
             ("on init:\nby_index: x", "line 2"),
@@ -213,6 +233,7 @@ mod tests {
             ("on start: 1", "section"),
             ("on init:\nby_tag: fw", "fm, wt or ot"),
             ("on init:\nby_index: all\nbit: two", "bit"),
+            ("on init:\nby_index: all\nquant_group: 0", "by_tag"),
         ] {
             let error = policies(text, |_| {}).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

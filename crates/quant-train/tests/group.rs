@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+mod common;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,12 +12,11 @@ use std::{
     time::Duration,
 };
 
-use burn::tensor::Device;
+use common::{data, options};
 use quant_core::Method;
-use quant_data::dataset::shapes::ShapesConfig;
 use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, RunOptions, Stop, Summary, TrainError,
+    Recipe, Run, Summary, TrainError,
     group::{Alone, Group, Threads},
 };
 
@@ -56,18 +57,6 @@ const RECIPE: &str = r#"
     calibration_batches = {calibration}
 "#;
 
-fn options(group: Rc<dyn Group>) -> RunOptions {
-    RunOptions {
-        device: Device::flex(),
-        device_name: "flex".into(),
-        workers: Some(1),
-        terminal: false,
-        cache: std::env::temp_dir().join("quant-train-tests"),
-        stop: Stop::default(),
-        group,
-    }
-}
-
 fn recipe(batch: usize, calibration: usize, more: &str) -> Recipe {
     let text = RECIPE
         .replace("{batch}", &batch.to_string())
@@ -89,11 +78,6 @@ fn run(runs: &Path, data: &Path, size: usize, recipe: &Recipe) -> Vec<(PathBuf, 
         let threads: Vec<_> = threads.collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
-}
-
-fn data(folder: &Path) -> PathBuf {
-    let config = ShapesConfig { side: 32, train_per_class: 4, val_per_class: 2, seed: 1 };
-    config.render(folder).unwrap()
 }
 
 fn distance(a: &Path, b: &Path) -> f32 {

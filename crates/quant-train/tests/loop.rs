@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+mod common;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,10 +11,9 @@ use std::{
 };
 
 use burn::tensor::Device;
-use quant_data::dataset::shapes::ShapesConfig;
 use quant_nn::{QuantizedModule, StateDict};
 use quant_train::{
-    Recipe, Run, RunOptions, Stop, TrainError, checkpoint,
+    Recipe, Run, RunOptions, TrainError, checkpoint,
     events::{Event, read_log},
     group::Alone,
 };
@@ -64,21 +65,12 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = ShapesConfig { side: 32, train_per_class: 4, val_per_class: 2, seed: 1 };
-        let data = config.render(folder.path()).unwrap();
+        let data = common::data(folder.path());
         Self { folder, data }
     }
 
     fn options() -> RunOptions {
-        RunOptions {
-            device: Device::flex(),
-            device_name: "flex".into(),
-            workers: Some(2),
-            terminal: false,
-            cache: std::env::temp_dir().join("quant-train-tests"),
-            stop: Stop::default(),
-            group: Rc::new(Alone),
-        }
+        common::options(Rc::new(Alone))
     }
 
     fn run(&self, text: &str) -> Run {

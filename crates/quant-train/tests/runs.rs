@@ -2,16 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    rc::Rc,
-};
+mod common;
+
+use std::{fs, path::Path, rc::Rc};
 
 use burn::{module::Module, tensor::Device};
+use common::data;
 use quant_data::dataset::shapes::ShapesConfig;
 use quant_train::{
-    Recipe, Run, RunOptions, Stop, TrainError,
+    Recipe, Run, RunOptions, TrainError,
     events::{Event, read_log},
     group::Alone,
 };
@@ -51,21 +50,8 @@ fn recipe() -> Recipe {
     Recipe::parse(RECIPE, Path::new("tiny.toml")).unwrap()
 }
 
-fn data(cache: &Path) -> PathBuf {
-    let config = ShapesConfig { side: 32, train_per_class: 4, val_per_class: 2, seed: 1 };
-    config.render(cache).unwrap()
-}
-
 fn options() -> RunOptions {
-    RunOptions {
-        device: Device::flex(),
-        device_name: "flex".into(),
-        workers: Some(2),
-        terminal: false,
-        cache: std::env::temp_dir().join("quant-train-tests"),
-        stop: Stop::default(),
-        group: Rc::new(Alone),
-    }
+    common::options(Rc::new(Alone))
 }
 
 fn create(folder: &Path, data: &Path) -> Run {

@@ -4,7 +4,7 @@ use std::{
     error::Error,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    rc::Rc,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -99,18 +99,18 @@ impl MachineArguments {
     }
 
     #[cfg(feature = "mpi")]
-    fn group(&self) -> Result<Rc<dyn Group>, Box<dyn Error>> {
+    fn group(&self) -> Result<Arc<dyn Group>, Box<dyn Error>> {
         match self.mpi {
-            true => Ok(Rc::new(quant_train::mpi::Mpi::start()?)),
-            false => Ok(Rc::new(Alone)),
+            true => Ok(Arc::new(quant_train::mpi::Mpi::start()?)),
+            false => Ok(Arc::new(Alone)),
         }
     }
 
     #[cfg(not(feature = "mpi"))]
-    fn group(&self) -> Result<Rc<dyn Group>, Box<dyn Error>> {
+    fn group(&self) -> Result<Arc<dyn Group>, Box<dyn Error>> {
         match self.mpi {
             true => Err("--mpi: this build has no MPI; build with --features mpi".into()),
-            false => Ok(Rc::new(Alone)),
+            false => Ok(Arc::new(Alone)),
         }
     }
 }

@@ -27,7 +27,7 @@ pub mod vgg_small;
 pub mod visit;
 
 pub use error::NetworkError;
-pub use layers::Compute;
+pub use layers::{Compute, norm::SumOverProcesses};
 pub use network::{Network, NetworkConfig};
 pub use rename::Renaming;
 pub use resnet::{Quantization, ResNetConfig};

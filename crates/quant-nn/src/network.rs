@@ -12,7 +12,13 @@ use crate::{
     builder::Builder,
     error::NetworkError,
     graph::{Graph, Op},
-    layers::{Compute, activation::Activation, conv::QuantConv2d, linear::QuantLinear, norm::Norm},
+    layers::{
+        Compute,
+        activation::Activation,
+        conv::QuantConv2d,
+        linear::QuantLinear,
+        norm::{Norm, SumOverProcesses},
+    },
     mobilenet::{MobileNetV1Config, MobileNetV2Config},
     nin::NinConfig,
     resnet::{Quantization, ResNetConfig},
@@ -330,6 +336,17 @@ impl Network {
                 && select(name)
             {
                 norm.training = Param::from_bool(false);
+            }
+        }
+        self
+    }
+
+    /// Normalises the batches of several processes as one.
+    #[must_use]
+    pub fn with_shared_statistics(mut self, sums: &SumOverProcesses) -> Self {
+        for piece in &mut self.pieces {
+            if let Piece::Norm(Norm::Batch(norm)) = piece {
+                norm.sums = Some(sums.clone());
             }
         }
         self

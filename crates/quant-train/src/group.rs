@@ -14,12 +14,12 @@ use burn::{
     optim::GradientsParams,
     tensor::{Tensor, TensorData},
 };
-use quant_nn::{Network, QuantizedModule, StateDict};
+use quant_nn::{Network, QuantizedModule, StateDict, SumOverProcesses};
 
 use crate::error::TrainError;
 
 /// The processes, as one of them sees them. All of them call the same methods in the same order.
-pub trait Group: Debug {
+pub trait Group: Debug + Send + Sync {
     /// Number of this process, from 0. Number 0 writes and reports.
     fn rank(&self) -> usize;
 
@@ -37,6 +37,16 @@ pub trait Group: Debug {
     /// # Errors
     /// As [`sum`](Self::sum).
     fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError>;
+
+    /// The same of a tensor, where the devices can do it among themselves.
+    ///
+    /// # Errors
+    /// As [`sum`](Self::sum).
+    fn sum_tensor(&self, x: Tensor<1>) -> Result<Tensor<1>, TrainError> {
+        let (shape, device) = (x.shape(), x.device());
+        let sums = self.sum_f32(x.into_data().iter::<f32>().collect())?;
+        Ok(Tensor::from_data(TensorData::new(sums, shape), &device))
+    }
 }
 
 /// How long a process is waited for.
@@ -188,43 +198,84 @@ pub fn mean_gradients(
     let mut gather = Gather { grads: &grads, values: Vec::new() };
     network.visit(&mut gather);
     let mut values = gather.values;
-    values.push(if flag { 1.0 } else { 0.0 });
-    let mut sums = group.sum_f32(values)?;
-    let flag = sums.pop().is_some_and(|flag| flag > 0.0);
-    let share = 1.0 / group.size() as f32;
-    sums.iter_mut().for_each(|sum| *sum *= share);
-    let mut scatter = Scatter { grads, values: &sums };
+    let device = network.devices().into_iter().next().unwrap_or_default().without_autodiff();
+    values.push(Tensor::full([1], if flag { 1.0 } else { 0.0 }, &device));
+    let sums = group.sum_tensor(Tensor::cat(values, 0))?;
+    let last = sums.dims()[0] - 1;
+    let flag = sums.clone().narrow(0, last, 1).into_scalar::<f32>() > 0.0;
+    let means = sums.div_scalar(group.size() as f64);
+    let mut scatter = Scatter { grads, values: means, at: 0 };
     network.visit(&mut scatter);
     Ok((scatter.grads, flag))
 }
 
+/// All gradients, one after another.
 struct Gather<'a> {
     grads: &'a GradientsParams,
-    values: Vec<f32>,
+    values: Vec<Tensor<1>>,
 }
 
 impl ModuleVisitor for Gather<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = self.grads.get::<D>(param.id) {
-            self.values.extend(grad.into_data().iter::<f32>());
+            let count = grad.shape().num_elements();
+            self.values.push(grad.reshape([count]));
         }
     }
 }
 
-struct Scatter<'a> {
+struct Scatter {
     grads: GradientsParams,
-    values: &'a [f32],
+    values: Tensor<1>,
+    at: usize,
 }
 
-impl ModuleVisitor for Scatter<'_> {
+impl ModuleVisitor for Scatter {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = self.grads.remove::<D>(param.id) {
-            let (shape, device) = (grad.shape(), grad.device());
-            let (own, rest) = self.values.split_at(shape.num_elements());
-            self.values = rest;
-            let mean = Tensor::<D>::from_data(TensorData::new(own.to_vec(), shape), &device);
+            let shape = grad.shape();
+            let count = shape.num_elements();
+            let mean = self.values.clone().narrow(0, self.at, count).reshape(shape);
+            self.at += count;
             self.grads.register::<D>(param.id, mean);
         }
+    }
+}
+
+/// Batch statistics over a group. Layers cannot fail: what fails is kept, and told by [`check`](Self::check).
+#[derive(Debug, Clone)]
+pub struct SharedStatistics {
+    group: Arc<dyn Group>,
+    failure: Arc<Mutex<Option<TrainError>>>,
+}
+
+impl SharedStatistics {
+    /// Statistics over `group`.
+    pub fn new(group: Arc<dyn Group>) -> Self {
+        Self { group, failure: Arc::default() }
+    }
+
+    /// What the layers sum by.
+    pub fn sums(&self) -> SumOverProcesses {
+        let shared = self.clone();
+        SumOverProcesses::new(move |values| {
+            let mut failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            // Once one is lost, nobody is waited for again.
+            if failure.is_some() {
+                return values;
+            }
+            shared.group.sum_f32(values.clone()).unwrap_or_else(|error| {
+                *failure = Some(error);
+                values
+            })
+        })
+    }
+
+    /// # Errors
+    /// The first failure, if there was one.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.map_or(Ok(()), Err)
     }
 }
 

@@ -61,6 +61,10 @@ pub struct Phase {
     /// Batch norms whose PyTorch name contains one of these texts keep their running statistics.
     #[serde(default)]
     pub frozen_statistics: Vec<String>,
+    /// Whether the batch norms of several processes normalise by the statistics of all their images, as one
+    /// process with the whole batch would.
+    #[serde(default)]
+    pub shared_statistics: bool,
     /// A safetensors file with the weights to start from, relative to the recipe; by default those of
     /// the phase before.
     pub init: Option<String>,

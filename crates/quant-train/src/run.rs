@@ -13,7 +13,6 @@ use std::{
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
-    rc::Rc,
     sync::Arc,
     thread::available_parallelism,
 };
@@ -29,7 +28,7 @@ use crate::{
     evaluate::{Normalizer, Score},
     events::{Event, Events, report},
     files,
-    group::{self, Group},
+    group::{self, Group, SharedStatistics},
     loss::DistillationRecipe,
     phase::Phase,
     policy::Trigger,
@@ -55,7 +54,7 @@ pub struct RunOptions {
     /// How it is asked to stop.
     pub stop: Stop,
     /// The processes that train together; each executes the same run.
-    pub group: Rc<dyn Group>,
+    pub group: Arc<dyn Group>,
 }
 
 /// `run.json`.
@@ -294,7 +293,10 @@ impl Run {
         let device = &self.options.device;
         let mut trainer = Trainer::new(phase, loaders, normalization, device, place);
         trainer.stop = self.options.stop.clone();
-        trainer.group = Rc::clone(&self.options.group);
+        trainer.group = Arc::clone(&self.options.group);
+        if phase.shared_statistics && trainer.group.size() > 1 {
+            trainer.shared = Some(SharedStatistics::new(Arc::clone(&trainer.group)));
+        }
         if let Some(distillation) = &phase.distillation {
             let teacher = self.teacher(distillation, &fresh)?;
             trainer.objective = trainer.objective.with_teacher(distillation, teacher, &fresh)?;

@@ -11,7 +11,7 @@ use crate::{
     checkpoint::EpochSums,
     error::TrainError,
     evaluate::right_answers,
-    group::{self, Group},
+    group::{self, Group, SharedStatistics},
     mixing::Targets,
     optimizer::clip_gradients,
     trainer::{TrainState, Trainer},
@@ -53,6 +53,7 @@ impl Trainer<'_> {
             state.progress.batch = number + 1;
             state.progress.calls += 1;
         }
+        self.shared.as_ref().map_or(Ok(()), SharedStatistics::check)?;
         let group = self.group.as_ref();
         let asked = self.stop.is_asked();
         let (grads, asked) = group::mean_gradients(group, &state.network, sum.grads(), asked)?;

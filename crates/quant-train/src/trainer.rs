@@ -1,6 +1,6 @@
 //! The training loop of one phase.
 
-use std::{path::Path, rc::Rc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use burn::{module::Module, tensor::Device};
 use quant_data::{Batch, Loader};
@@ -13,7 +13,7 @@ use crate::{
     evaluate::{Normalizer, Score, evaluate},
     events::{Event, Events},
     files,
-    group::{Alone, Group},
+    group::{Alone, Group, SharedStatistics},
     loss::Objective,
     monitor::{Monitor, histogram},
     optimizer::Optimizers,
@@ -72,7 +72,9 @@ pub struct Trainer<'a> {
     /// The loss.
     pub objective: Objective,
     /// The processes that train together.
-    pub group: Rc<dyn Group>,
+    pub group: Arc<dyn Group>,
+    /// The statistics that they share, if so.
+    pub shared: Option<SharedStatistics>,
 }
 
 /// Steps between two looks at the loss: each look waits for the device.
@@ -96,7 +98,8 @@ impl<'a> Trainer<'a> {
             place,
             stop: Stop::default(),
             objective: Objective::new(recipe, device),
-            group: Rc::new(Alone),
+            group: Arc::new(Alone),
+            shared: None,
         }
     }
 
@@ -138,6 +141,9 @@ impl<'a> Trainer<'a> {
         events: &mut Events,
     ) -> Result<TrainState, TrainError> {
         self.arm(&state);
+        if let Some(shared) = &self.shared {
+            state.network = state.network.with_shared_statistics(&shared.sums());
+        }
         let mut monitor = Monitor::default();
         while state.progress.epoch < self.recipe.all_epochs() {
             state = self.epoch(state, events)?;

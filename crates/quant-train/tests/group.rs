@@ -7,7 +7,7 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -20,7 +20,8 @@ use quant_train::{
     group::{Alone, Group, Threads},
 };
 
-/// `{batch}` is to be filled in. Batch norms are frozen: else each process normalises by its own images.
+/// `{batch}` is to be filled in. Batch norms are frozen: else each process normalises by its own images, unless
+/// they share their statistics.
 const RECIPE: &str = r#"
     name = "shared"
     [data]
@@ -70,7 +71,7 @@ fn run(runs: &Path, data: &Path, size: usize, recipe: &Recipe) -> Vec<(PathBuf, 
     thread::scope(|scope| {
         let threads = Threads::new(size, Duration::from_secs(60)).into_iter().map(|group| {
             scope.spawn(move || {
-                let run = Run::create(runs, recipe.clone(), runs, data, options(Rc::new(group)));
+                let run = Run::create(runs, recipe.clone(), runs, data, options(Arc::new(group)));
                 let run = run.unwrap();
                 (run.folder().to_owned(), run.execute().unwrap())
             })
@@ -99,6 +100,16 @@ fn distance(a: &Path, b: &Path) -> f32 {
 
 #[test]
 fn two_processes_train_as_one_with_the_doubled_batch() {
+    two_train_as_one(false);
+}
+
+#[test]
+fn with_shared_statistics_batch_norms_too_work_as_in_one_process() {
+    two_train_as_one(true);
+}
+
+/// With batch norms that share their statistics, or frozen ones.
+fn two_train_as_one(shared: bool) {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
     // Clipping values from a file: each process would calibrate on images of its own.
@@ -111,6 +122,12 @@ fn two_processes_train_as_one_with_the_doubled_batch() {
         let mut recipe = recipe(batch, 1, fixed);
         // Weights are calibrated on themselves, activations not at all: both come from the file.
         recipe.phases[1].quantization.as_mut().unwrap().calibration_batches = 0;
+        if shared {
+            for phase in &mut recipe.phases {
+                phase.frozen_statistics.clear();
+                phase.shared_statistics = true;
+            }
+        }
         recipe
     };
     let one = run(folder.path(), &data, 1, &calibrated(20));
@@ -162,7 +179,7 @@ fn a_group_that_one_asks_to_stop_stops_at_one_step_and_goes_on() {
                     (place.clone(), recipe.clone(), &data, folder.path());
                 scope.spawn(move || {
                     let rank = group.rank();
-                    let options = options(Rc::new(group));
+                    let options = options(Arc::new(group));
                     // Only the second process gets the signal.
                     if rank == 1 {
                         options.stop.ask();
@@ -205,7 +222,7 @@ fn a_lost_process_ends_the_others_with_a_message() {
         recipe(10, 1, ""),
         folder.path(),
         &data,
-        options(Rc::new(group)),
+        options(Arc::new(group)),
     );
     let error = run.err().unwrap().to_string();
     assert!(error.contains("has not answered") && error.contains("resume"), "{error}");

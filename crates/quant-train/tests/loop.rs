@@ -7,7 +7,7 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::Arc,
 };
 
 use burn::tensor::Device;

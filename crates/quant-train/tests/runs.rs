@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{fs, path::Path, rc::Rc};
+use std::{fs, path::Path, sync::Arc};
 
 use burn::{module::Module, tensor::Device};
 use common::data;

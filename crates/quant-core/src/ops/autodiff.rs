@@ -1,17 +1,20 @@
 //! The hand-written backward, for every backend and checkpointing strategy.
 
-use burn::backend::{
-    Backend,
-    autodiff::{
-        Autodiff,
-        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-        grads::Gradients,
-        ops::{Backward, Ops, OpsKind},
+use burn::{
+    backend::{
+        Backend, TensorMetadata,
+        autodiff::{
+            Autodiff,
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        tensor::FloatTensor,
     },
-    tensor::FloatTensor,
+    tensor::{TensorData, try_read_sync},
 };
 
-use super::QuantOps;
+use super::{GradientMap, QuantOps};
 
 #[derive(Debug)]
 struct ClipQuantizeBackward;
@@ -89,7 +92,46 @@ impl<B: Backend + QuantOps> Backward<B, 1> for EstimatedBackward {
     }
 }
 
+#[derive(Debug)]
+struct MappedBackward;
+
+impl<B: Backend + QuantOps> Backward<B, 1> for MappedBackward {
+    type State = GradientMap;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [node] = ops.parents;
+        let grad = grads.consume::<B>(&ops.node);
+        let Some(node) = node else {
+            return;
+        };
+        let (shape, device, dtype) = (grad.shape(), grad.device(), grad.dtype());
+        let read = try_read_sync(B::float_into_data(grad));
+        let values =
+            read.and_then(Result::ok).expect("gradients can be read where threads can wait");
+        let mapped = (ops.state.0)(values.iter::<f32>().collect());
+        let mapped = TensorData::new(mapped, shape).convert_dtype(dtype);
+        grads.register::<B>(node.id, B::float_from_data(mapped, &device));
+    }
+}
+
 impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
+    fn mapped_tracked(
+        value: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        map: GradientMap,
+    ) -> FloatTensor<Self> {
+        let value = value.into_primitive();
+        match MappedBackward.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(map, value),
+            OpsKind::UnTracked(prepared) => prepared.finish(value),
+        }
+    }
+
     fn estimated_tracked(
         value: FloatTensor<Self>,
         x: FloatTensor<Self>,

@@ -3,9 +3,11 @@
 //!
 //! Nothing outside this module names a backend.
 
+use std::{fmt, sync::Arc};
+
 use burn::{
     backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
-    tensor::Tensor,
+    tensor::{Tensor, TensorData},
 };
 
 use crate::{
@@ -102,6 +104,49 @@ pub trait QuantOps: Backend {
         let _only_backward = (x, slope, scaled);
         value
     }
+
+    /// `value`, whose gradient reaches x through `map`. The autodiff backend overrides it, every other passes
+    /// the value on.
+    #[fusion(dtype = value, shape = value)]
+    fn mapped_tracked(
+        value: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        map: GradientMap,
+    ) -> FloatTensor<Self> {
+        let _only_backward = (x, map);
+        value
+    }
+}
+
+/// What becomes of a gradient's values on their way back.
+#[derive(Clone)]
+pub struct GradientMap(Arc<dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync>);
+
+impl fmt::Debug for GradientMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GradientMap")
+    }
+}
+
+/// `map` of the values of x, whose gradient is `map` of the gradient's: for linear maps that are their own
+/// transpose and are not computed on the device, such as a sum over processes. `map` keeps the number of values.
+pub fn mapped_on_host<const D: usize>(
+    x: Tensor<D>,
+    map: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static,
+) -> Tensor<D> {
+    let fixed = x.clone().detach();
+    let fixed = if fixed.device().is_autodiff() { fixed.inner() } else { fixed };
+    let (shape, device, dtype) = (fixed.shape(), fixed.device(), fixed.dtype());
+    let values = map(fixed.into_data().iter::<f32>().collect());
+    let value = Tensor::<D>::from_data(TensorData::new(values, shape), &device).cast(dtype);
+    if !x.device().is_autodiff() {
+        return value;
+    }
+    Tensor::from_dispatch(<Dispatch as QuantOps>::mapped_tracked(
+        Tensor::from_inner(value).into_dispatch(),
+        x.into_dispatch(),
+        GradientMap(Arc::new(map)),
+    ))
 }
 
 /// `value` with the gradient `g·slope` for x, of the same shape; the slope may broadcast to it.

@@ -3,10 +3,13 @@
 //! Burn's own batch norm keeps the biased variance of the batch; PyTorch the unbiased one, larger by
 //! m/(m - 1) for m elements per channel.
 
+use std::{fmt, sync::Arc};
+
 use burn::{
     module::{Flag, Module, Param, RunningState},
     tensor::{Device, Tensor, module::batch_norm_train},
 };
+use quant_core::ops::mapped_on_host;
 use serde::{Deserialize, Serialize};
 
 /// Which normalisation a network uses.
@@ -187,6 +190,32 @@ pub struct BatchNorm2d {
     /// Whether scale and shift come before the normalisation.
     #[module(skip)]
     pub reverse: bool,
+    /// Sums over the processes whose batches are normalised as one.
+    #[module(skip)]
+    pub sums: Option<SumOverProcesses>,
+}
+
+/// The sum of values over processes that train one network together: each brings as many and gets the sums.
+#[derive(Clone)]
+pub struct SumOverProcesses(Arc<dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync>);
+
+impl SumOverProcesses {
+    /// By a function that all processes call equally often, in the same order.
+    pub fn new(sum: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sum))
+    }
+
+    /// Differentiable: what comes back is summed too, every process's loss counting.
+    fn of(&self, x: Tensor<1>) -> Tensor<1> {
+        let sum = Arc::clone(&self.0);
+        mapped_on_host(x, move |values| sum(values))
+    }
+}
+
+impl fmt::Debug for SumOverProcesses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SumOverProcesses")
+    }
 }
 
 /// Weight of the batch in the running statistics.
@@ -204,6 +233,7 @@ impl BatchNorm2d {
             running_var: RunningState::new(filled(1.0)),
             training: Param::from_bool(true),
             reverse: false,
+            sums: None,
         }
     }
 
@@ -224,6 +254,9 @@ impl BatchNorm2d {
             let statistics = (self.running_mean.value_sync(), self.running_var.value_sync());
             return by_statistics(x, statistics, (weight, bias));
         }
+        if let Some(sums) = &self.sums {
+            return self.normalize_together(x, (weight, bias), sums);
+        }
         let [batch, _, height, width] = x.dims();
         let elements = (batch * height * width) as f64;
         let batch = batch_norm_train(x, weight, bias, EPSILON);
@@ -231,6 +264,29 @@ impl BatchNorm2d {
         update(&self.running_mean, batch.mean);
         update(&self.running_var, unbiased);
         batch.output
+    }
+
+    /// By the mean and variance over the batches of all processes, which are of one size.
+    fn normalize_together(
+        &self,
+        x: Tensor<4>,
+        (weight, bias): (Tensor<1>, Tensor<1>),
+        sums: &SumOverProcesses,
+    ) -> Tensor<4> {
+        let [batch, channels, height, width] = x.dims();
+        let over_images = |x: Tensor<4>| x.sum_dims(&[0, 2, 3]).reshape([channels]);
+        let count = Tensor::<1>::full([1], (batch * height * width) as f64, &x.device());
+        let both = sums.of(Tensor::cat(vec![over_images(x.clone()), count], 0));
+        let elements = both.clone().narrow(0, channels, 1).detach();
+        let mean = both.narrow(0, 0, channels) / elements.clone();
+        let centred = x - mean.clone().reshape([1, channels, 1, 1]);
+        let squares = sums.of(over_images(centred.clone().powi_scalar(2)));
+        let unbiased = squares.clone() / elements.clone().sub_scalar(1.0).clamp_min(1.0);
+        update(&self.running_mean, mean);
+        update(&self.running_var, unbiased);
+        let scale = weight / (squares / elements + EPSILON).sqrt();
+        let per_channel = [1, channels, 1, 1];
+        centred * scale.reshape(per_channel) + bias.reshape(per_channel)
     }
 }
 
@@ -252,6 +308,36 @@ mod tests {
         norm.forward(x);
         let variance: f32 = norm.valid().running_var.value().into_scalar();
         assert!((variance - (0.9 + 0.1 * 5.0 / 3.0)).abs() < 1e-6, "{variance}");
+    }
+
+    #[test]
+    fn two_equal_processes_normalise_as_one() {
+        let device = Device::flex().autodiff();
+        let x = [0.5f32, 1.5, 2.5, 3.5, -1.0, 0.25, 2.0, 7.0];
+        let run = |doubled: bool| {
+            let mut norm = BatchNorm2d::new(2, &device);
+            let x = Tensor::<1>::from_floats(x, &device).reshape([1, 2, 2, 2]).require_grad();
+            let input = match doubled {
+                // The same images once more, here or in another process, which is in step with this one.
+                true => Tensor::cat(vec![x.clone(), x.clone()], 0),
+                false => x.clone(),
+            };
+            if !doubled {
+                let twice = |values: Vec<f32>| values.into_iter().map(|v| 2.0 * v).collect();
+                norm.sums = Some(SumOverProcesses::new(twice));
+            }
+            let y = norm.forward(input);
+            let grads = (y.clone() * y.powi_scalar(2)).sum().backward();
+            // One process's loss is half of both's; its own images get both shares.
+            let share = if doubled { 0.5 } else { 1.0 };
+            let grad = x.grad(&grads).unwrap().mul_scalar(share).into_data();
+            let weight = norm.weight.grad(&grads).unwrap().mul_scalar(share).into_data();
+            let running = norm.valid().running_var.value().into_data();
+            [grad, weight, running]
+        };
+        for (one, two) in run(false).into_iter().zip(run(true)) {
+            one.assert_approx_eq::<f32>(&two, burn::tensor::Tolerance::absolute(1e-4));
+        }
     }
 
     #[test]

@@ -256,6 +256,7 @@ pub fn import(
             other => return Err(unusable("opt_level", other, "O0, O1, O2 or O3")),
         },
         frozen_statistics: Vec::new(),
+        shared_statistics: false,
         init: text("pretrained").filter(|file| *file != "none").map(str::to_owned),
         checkpoint_steps: None,
         keep_every: settings.number::<i64>("save_freq")?.filter(|n| *n > 0).map(|n| n as usize),

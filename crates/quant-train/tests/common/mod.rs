@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::Arc,
 };
 
 use burn::tensor::Device;
@@ -15,7 +15,7 @@ pub(crate) fn data(folder: &Path) -> PathBuf {
     config.render(folder).unwrap()
 }
 
-pub(crate) fn options(group: Rc<dyn Group>) -> RunOptions {
+pub(crate) fn options(group: Arc<dyn Group>) -> RunOptions {
     RunOptions {
         device: Device::flex(),
         device_name: "flex".into(),

@@ -194,12 +194,12 @@ fn run(command: Command) -> Printed {
     match command {
         Command::Train { recipe, start, machine } => {
             let (text, path) = recipes::find(&recipe)?;
-            let options = machine.options(train::stop_on_signals()?)?;
-            train::execute(&train::create(&text, &path, &start, options)?).map(nothing)
+            let run = |options| train::execute(&train::create(&text, &path, &start, options)?);
+            machine.execute(train::stop_on_signals()?, run).map(nothing)
         }
         Command::Resume { run, data, machine } => {
-            let options = machine.options(train::stop_on_signals()?)?;
-            train::resume(&run, data.as_deref(), options).map(nothing)
+            let go_on = |options| train::resume(&run, data.as_deref(), options);
+            machine.execute(train::stop_on_signals()?, go_on).map(nothing)
         }
         Command::Eval { network, phase, best, recipe, data, machine } => {
             evaluate(&network, phase, best, recipe, data, &machine)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use quant_train::{
-    Recipe, TrainError, files,
+    Recipe, RunOptions, TrainError, files,
     qtool::{config::ShellConfig, import},
 };
 
@@ -188,14 +188,26 @@ pub fn queue(
     start: &StartArguments,
     machine: &MachineArguments,
 ) -> Result<(), Box<dyn Error>> {
-    let options = machine.options(train::stop_on_signals()?)?;
+    if retries > 0 && machine.devices > 1 {
+        return Err("--retries: a group of devices does not find together again".into());
+    }
     // All are read before the first is run.
     let found: Vec<_> = names.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
     for (text, path) in &found {
         Recipe::parse_with(text, path, &start.changes)?;
     }
+    let stop = train::stop_on_signals()?;
+    machine.execute(stop, |options| run_all(&found, retries, start, &options))
+}
+
+fn run_all(
+    found: &[(String, PathBuf)],
+    retries: usize,
+    start: &StartArguments,
+    options: &RunOptions,
+) -> Result<(), Box<dyn Error>> {
     let mut failed = Vec::new();
-    for (text, path) in &found {
+    for (text, path) in found {
         let attempt = || -> Result<(), Box<dyn Error>> {
             let run = train::create(text, path, start, options.clone())?;
             let mut result = train::execute(&run);

@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use burn::tensor::Device;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use quant_train::{
     Recipe, Run, RunOptions, Stop, Summary, TrainError, device,
-    group::{Alone, Group},
+    group::{Alone, Devices, Group, PATIENCE},
 };
 
 /// Makes or finds a folder of data.
@@ -65,7 +66,10 @@ pub struct MachineArguments {
     /// flex (CPU), cuda, rocm, wgpu, vulkan or metal, as far as this build has them
     #[arg(long, default_value = "flex")]
     pub device: String,
-    /// Threads that load images; by default as the recipe says
+    /// Devices of this kind to train on together, each with a part of every batch
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub devices: u16,
+    /// Threads that load images, for each device; by default as the recipe says
     #[arg(long)]
     pub workers: Option<usize>,
     /// Train with the other processes of mpirun (builds with the feature mpi)
@@ -77,17 +81,69 @@ pub struct MachineArguments {
 }
 
 impl MachineArguments {
-    /// Waits as asked, and makes the options of a run that stops on signals.
+    /// Waits as asked, and makes the options of a run on one device.
     ///
     /// # Errors
-    /// Unknown devices and processes.
+    /// Unknown devices and processes, and several devices.
     pub fn options(&self, stop: Stop) -> Result<RunOptions, Box<dyn Error>> {
+        if self.devices > 1 {
+            return Err("--devices: this command works on one device".into());
+        }
         let device = device::select(&self.device)?;
         if let Some(process) = self.after {
             wait_for(process, &stop)?;
         }
-        let group = self.group()?;
-        Ok(RunOptions {
+        Ok(self.on(device, stop, self.group()?))
+    }
+
+    /// Waits as asked, and does `work` with the options of a run: on several devices, in a thread for each.
+    ///
+    /// # Errors
+    /// Unknown devices and processes, and what the work fails with first.
+    pub fn execute(
+        &self,
+        stop: Stop,
+        work: impl Fn(RunOptions) -> Result<(), Box<dyn Error>> + Sync,
+    ) -> Result<(), Box<dyn Error>> {
+        if self.devices == 1 {
+            return work(self.options(stop)?);
+        }
+        if self.mpi {
+            return Err("--mpi has a process for each device: without --devices".into());
+        }
+        let devices: Result<Vec<_>, _> = (0..usize::from(self.devices))
+            .map(|index| device::select_number(&self.device, index))
+            .collect();
+        let devices = devices?;
+        if let Some(process) = self.after {
+            wait_for(process, &stop)?;
+        }
+        // What Burn lets devices sum among themselves.
+        let together = self.device == "cuda";
+        let members = Devices::new(&devices, together, PATIENCE).into_iter().zip(devices);
+        let results: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = members
+                .map(|(group, device)| {
+                    let options = self.on(device, stop.clone(), Arc::new(group));
+                    scope.spawn(|| work(options).map_err(sendable))
+                })
+                .collect();
+            let failed = |_| Err("the thread of a device panicked".into());
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect()
+        });
+        let mut errors: Vec<Box<dyn Error>> = Vec::new();
+        for result in results {
+            if let Err(error) = result {
+                errors.push(error);
+            }
+        }
+        // That another is missing says less than why it is.
+        errors.sort_by_key(|error| matches!(error.downcast_ref(), Some(TrainError::Lost { .. })));
+        errors.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    fn on(&self, device: Device, stop: Stop, group: Arc<dyn Group>) -> RunOptions {
+        RunOptions {
             device,
             device_name: self.device.clone(),
             workers: self.workers,
@@ -95,7 +151,7 @@ impl MachineArguments {
             cache: cache(),
             stop,
             group,
-        })
+        }
     }
 
     #[cfg(feature = "mpi")]
@@ -112,6 +168,14 @@ impl MachineArguments {
             true => Err("--mpi: this build has no MPI; build with --features mpi".into()),
             false => Ok(Arc::new(Alone)),
         }
+    }
+}
+
+/// An error that can leave its thread.
+fn sendable(error: Box<dyn Error>) -> Box<dyn Error + Send + Sync> {
+    match error.downcast::<TrainError>() {
+        Ok(error) => error,
+        Err(error) => error.to_string().into(),
     }
 }
 
@@ -191,9 +255,10 @@ fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
 }
 
 fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let options = arguments.machine.options(stop_on_signals()?)?;
+    let stop = stop_on_signals()?;
     if let Some(folder) = &arguments.resume {
-        return resume(folder, arguments.start.data.as_deref(), options);
+        let data = arguments.start.data.as_deref();
+        return arguments.machine.execute(stop, |options| resume(folder, data, options));
     }
     let (text, path) = match arguments.recipe {
         Some(path) => (read(&path)?, path),
@@ -203,7 +268,7 @@ fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error
     if let (None, Some(find)) = (&start.data, program.data) {
         start.data = Some(find()?);
     }
-    execute(&create(&text, &path, &start, options)?)
+    arguments.machine.execute(stop, |options| execute(&create(&text, &path, &start, options)?))
 }
 
 /// Text of a file.
@@ -253,9 +318,11 @@ pub fn resume(
 pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
     let summary = run.execute().inspect_err(|_| {
-        complain(&format!(
-            "to go on from the last checkpoint: quant resume {folder}, or --resume {folder}"
-        ));
+        if run.reports() {
+            complain(&format!(
+                "to go on from the last checkpoint: quant resume {folder}, or --resume {folder}"
+            ));
+        }
     })?;
     if run.reports() {
         print(&summary, run.folder());

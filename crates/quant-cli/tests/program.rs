@@ -91,6 +91,35 @@ fn last(run: &Path) -> Vec<u8> {
 }
 
 #[test]
+fn several_devices_train_together_and_go_on() {
+    let desk = Desk::new();
+    let two =
+        ["--devices", "2", "--set", "phase.shared_statistics=true", "--set", "phase.batch_size=4"];
+    let said = desk.says(&[&["train", "tiny.toml"][..], &two[..]].concat());
+    // One result, of one run.
+    assert_eq!(said.matches("run folder: runs/tiny-001").count(), 1, "{said}");
+    let run = desk.path("runs/tiny-001");
+    let whole = last(&run);
+    // As if it had been stopped before its last checkpoint.
+    for name in ["last.safetensors", "result.json"] {
+        fs::remove_file(run.join("quantized").join(name)).unwrap();
+    }
+    let steps = fs::read_dir(run.join("quantized/checkpoints")).unwrap();
+    fs::remove_dir_all(steps.map(|step| step.unwrap().path()).max().unwrap()).unwrap();
+    desk.says(&["resume", "runs/tiny-001", "--devices", "2"]);
+    assert!(last(&run) == whole, "the weights differ");
+
+    assert!(desk.fails(&["eval", "runs/tiny-001", "--devices", "2"]).contains("one device"));
+    assert!(
+        desk.fails(&["queue", "tiny.toml", "--devices", "2", "--retries", "1"])
+            .contains("--retries")
+    );
+    let error =
+        desk.fails(&["train", "tiny.toml", "--devices", "2", "--set", "phase.batch_size=50"]);
+    assert!(error.contains("64"), "{error}");
+}
+
+#[test]
 fn train_eval_and_report() {
     let desk = Desk::new();
     let said = desk.says(&["train", "tiny.toml", "--set", "phase.epochs=1", "--set", "name=short"]);

@@ -29,6 +29,14 @@ pub fn available() -> Vec<&'static str> {
 /// [`TrainError::Device`] for an unknown name, one whose feature this build lacks, or a device that
 /// does not answer.
 pub fn select(name: &str) -> Result<Device, TrainError> {
+    select_number(name, 0)
+}
+
+/// The same, of several devices of a kind: number `index`, from 0. The CPU is one device for all numbers.
+///
+/// # Errors
+/// As [`select`].
+pub fn select_number(name: &str, index: usize) -> Result<Device, TrainError> {
     let fail = |reason: String| {
         let available = match available().as_slice() {
             [] => "no device (build with one of the features flex, cuda, wgpu, ...)".to_owned(),
@@ -37,7 +45,7 @@ pub fn select(name: &str) -> Result<Device, TrainError> {
         Err(TrainError::Device { name: name.to_owned(), reason, available })
     };
     let works = || {
-        let device = construct(name)?;
+        let device = construct(name, index)?;
         let sum: f32 = Tensor::<1>::ones([4], &device).sum().into_scalar();
         (sum == 4.0).then_some(device)
     };
@@ -54,21 +62,31 @@ pub fn select(name: &str) -> Result<Device, TrainError> {
     }
 }
 
-fn construct(name: &str) -> Option<Device> {
+fn construct(name: &str, index: usize) -> Option<Device> {
+    let _without_such = index;
     match name {
         #[cfg(feature = "flex")]
         "flex" => Some(Device::flex()),
         #[cfg(feature = "cuda")]
-        "cuda" => Some(Device::cuda(0)),
+        "cuda" => Some(Device::cuda(index)),
         #[cfg(feature = "rocm")]
-        "rocm" => Some(Device::rocm(0)),
+        "rocm" => Some(Device::rocm(index)),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Some(Device::wgpu(Default::default())),
+        "wgpu" => Some(Device::wgpu(gpu(index))),
         #[cfg(feature = "vulkan")]
-        "vulkan" => Some(Device::vulkan(Default::default())),
+        "vulkan" => Some(Device::vulkan(gpu(index))),
         #[cfg(feature = "metal")]
-        "metal" => Some(Device::metal(Default::default())),
+        "metal" => Some(Device::metal(gpu(index))),
         _ => None,
+    }
+}
+
+/// The first is whichever the driver thinks best.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+fn gpu(index: usize) -> burn::tensor::DeviceKind {
+    match index {
+        0 => burn::tensor::DeviceKind::DefaultDevice,
+        index => burn::tensor::DeviceKind::DiscreteGpu(index),
     }
 }
 

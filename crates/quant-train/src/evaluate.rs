@@ -2,13 +2,17 @@
 
 use burn::{
     nn::loss::CrossEntropyLossConfig,
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{Device, Int, Tensor},
 };
-use quant_data::{Batch, Loader};
+use quant_data::Loader;
 use quant_nn::Network;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::TrainError, group::Group};
+use crate::{
+    error::TrainError,
+    group::Group,
+    upload::{Normalizer, Uploads},
+};
 
 /// How good a network is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -41,35 +45,6 @@ impl Score {
     }
 }
 
-/// Normalises batches of bytes on the device.
-#[derive(Debug, Clone)]
-pub struct Normalizer {
-    scale: Tensor<4>,
-    shift: Tensor<4>,
-}
-
-impl Normalizer {
-    /// (byte/255 - mean)/std per channel.
-    pub fn new((mean, std): ([f64; 3], [f64; 3]), device: &Device) -> Self {
-        let per_channel = |values: [f64; 3]| {
-            Tensor::<1>::from_floats(values.map(|x| x as f32), device).reshape([1, 3, 1, 1])
-        };
-        Self {
-            scale: per_channel(std.map(|std| 1.0 / (255.0 * std))),
-            shift: per_channel([0, 1, 2].map(|c| -mean[c] / std[c])),
-        }
-    }
-
-    /// Images `[batch, 3, size, size]` and labels `[batch]` of a batch.
-    pub fn tensors(&self, batch: Batch, device: &Device) -> (Tensor<4>, Tensor<1, Int>) {
-        let labels: Vec<i64> = batch.labels.iter().map(|label| *label as i64).collect();
-        let shape = [labels.len(), 3, batch.size, batch.size];
-        let images = Tensor::<4>::from_data(TensorData::new(batch.pixels, shape), device);
-        let images = images * self.scale.clone() + self.shift.clone();
-        (images, Tensor::from_data(labels.as_slice(), device))
-    }
-}
-
 /// Number of right answers: `[batch, classes]` scores against `[batch]` labels, on the device.
 pub(crate) fn right_answers(
     scores: Tensor<2>,
@@ -95,12 +70,11 @@ pub fn evaluate(
 ) -> Result<Score, TrainError> {
     let cross_entropy = CrossEntropyLossConfig::new().init(device);
     let mut score = Score::default();
-    for batch in loader.epoch(0, 0) {
+    for batch in Uploads::new(loader.epoch(0, 0), device) {
         let mut batch = batch?;
         batch.skipped.drain(..).for_each(&mut skipped);
-        let count = batch.labels.len();
-        let (images, labels) = normalizer.tensors(batch, device);
-        let scores = network.forward(images);
+        let scores = network.forward(normalizer.images(&batch));
+        let (count, labels) = (batch.count, batch.labels);
         let loss: f64 = cross_entropy.forward(scores.clone(), labels.clone()).into_scalar();
         let hits = |best| -> f64 {
             right_answers(scores.clone(), labels.clone(), best).into_scalar::<i64>() as f64

@@ -1,6 +1,6 @@
 //! Processes that train one network together: each sees its own part of every batch, and gradients are averaged.
 //!
-//! [`Alone`] is one process, [`Threads`] are several in one program (for tests and for machines without MPI), and
+//! [`Alone`] is one process, [`Threads`] are several in one program, [`Devices`] the same with a device each, and
 //! `Mpi` (feature `mpi`) are the ranks of `mpirun`, on one machine or on many.
 
 use std::{
@@ -12,7 +12,10 @@ use std::{
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::GradientsParams,
-    tensor::{Tensor, TensorData},
+    tensor::{
+        Device, Tensor, TensorData,
+        distributed::{DistributedConfig, DistributedContext, ReduceOperation, all_reduce},
+    },
 };
 use quant_nn::{Network, QuantizedModule, StateDict, SumOverProcesses};
 
@@ -145,6 +148,56 @@ impl Group for Threads {
     fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
         let sums = self.sum(values.into_iter().map(f64::from).collect())?;
         Ok(sums.into_iter().map(|sum| sum as f32).collect())
+    }
+}
+
+/// Threads of one program with a device each. Gradients are summed by the devices themselves where Burn can have
+/// them do so, which is CUDA with NCCL; through the host elsewhere.
+#[derive(Debug)]
+pub struct Devices {
+    threads: Threads,
+    devices: Vec<Device>,
+    /// Lets the devices talk to each other, while one of the group lives.
+    context: Option<Arc<DistributedContext>>,
+}
+
+impl Devices {
+    /// A group of as many threads as `devices`, plain ones: one for each. `together`: the devices sum.
+    pub fn new(devices: &[Device], together: bool, patience: Duration) -> Vec<Self> {
+        // Sums, as every group gives: what is a mean is divided once, by the group's size.
+        let config = DistributedConfig { all_reduce_op: ReduceOperation::Sum };
+        let context =
+            together.then(|| Arc::new(DistributedContext::init(devices.to_vec(), config)));
+        let member =
+            |threads| Self { threads, devices: devices.to_vec(), context: context.clone() };
+        Threads::new(devices.len(), patience).into_iter().map(member).collect()
+    }
+}
+
+impl Group for Devices {
+    fn rank(&self) -> usize {
+        self.threads.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.threads.size()
+    }
+
+    fn sum(&self, values: Vec<f64>) -> Result<Vec<f64>, TrainError> {
+        self.threads.sum(values)
+    }
+
+    fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
+        self.threads.sum_f32(values)
+    }
+
+    fn sum_tensor(&self, x: Tensor<1>) -> Result<Tensor<1>, TrainError> {
+        if self.context.is_none() {
+            return self.threads.sum_tensor(x);
+        }
+        // Who does not come is found out here: the devices would wait for ever.
+        self.threads.sum(vec![0.0])?;
+        Ok(all_reduce(x, ReduceOperation::Sum, self.devices.clone()).resolve())
     }
 }
 
@@ -362,6 +415,22 @@ mod tests {
             broadcast(&group, own.into_bytes()).unwrap()
         });
         assert!(results.iter().all(|bytes| bytes == b"from 0"));
+    }
+
+    #[test]
+    fn tensors_are_summed_through_the_host_where_devices_cannot() {
+        let device = Device::flex();
+        let members = Devices::new(&[device.clone(), device.clone()], false, PATIENCE);
+        let sums = thread::scope(|scope| {
+            let running: Vec<_> = (members.into_iter())
+                .map(|member| {
+                    let x = Tensor::from_floats([1.0, member.rank() as f32], &device);
+                    scope.spawn(move || member.sum_tensor(x).unwrap().into_data())
+                })
+                .collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(sums.iter().all(|sum| sum.as_slice::<f32>().unwrap() == [2.0, 1.0]));
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub mod step;
 pub mod stop;
 pub mod summary;
 pub mod trainer;
+pub mod upload;
 
 pub use error::TrainError;
 pub use recipe::Recipe;

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checkpoint,
     error::TrainError,
-    evaluate::{Normalizer, Score},
+    evaluate::Score,
     events::{Event, Events, report},
     files,
     group::{self, Group, SharedStatistics},
@@ -36,6 +36,7 @@ use crate::{
     stop::Stop,
     summary::{PhaseResult, Summary},
     trainer::Trainer,
+    upload::{DeviceBatch, Normalizer},
 };
 
 /// How a run goes, whatever its recipe.
@@ -226,7 +227,8 @@ impl Run {
         if let Some(batch) = val.epoch(0, 0).next() {
             let device = &self.options.device;
             let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
-            histograms = report::histograms(network, normalizer.tensors(batch?, device).0);
+            let batch = DeviceBatch::new(batch?, device);
+            histograms = report::histograms(network, normalizer.images(&batch));
         }
         let log = crate::events::read_log(&self.folder.join("log.jsonl"))?;
         let path = self.folder.join("report.html");
@@ -420,8 +422,8 @@ impl Run {
         let plain = &self.options.device;
         let snapshot = network.valid();
         for batch in trainer.train.epoch(0, 0).take(quantization.calibration_batches) {
-            let (images, _) = trainer.normalizer.tensors(batch?, plain);
-            snapshot.forward(images);
+            let batch = DeviceBatch::new(batch?, plain);
+            snapshot.forward(trainer.normalizer.images(&batch));
         }
         let quantizers = network.calibrate(quantization.calibration);
         events.emit(&Event::Calibrated { phase: phase.name.clone(), quantizers })?;

@@ -4,7 +4,7 @@ use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     tensor::{Int, Tensor},
 };
-use quant_data::{Batch, Share, random::Random};
+use quant_data::{Share, random::Random};
 use quant_nn::QuantizedModule;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     mixing::Targets,
     optimizer::clip_gradients,
     trainer::{TrainState, Trainer},
+    upload::DeviceBatch,
 };
 
 impl Trainer<'_> {
@@ -26,7 +27,7 @@ impl Trainer<'_> {
     pub fn step(
         &self,
         mut state: TrainState,
-        batches: Vec<Batch>,
+        batches: Vec<DeviceBatch>,
     ) -> Result<(TrainState, StepOutput), TrainError> {
         let rate = self.rate(&state.progress);
         let frozen = state.progress.calls < self.recipe.frozen_batches;
@@ -38,7 +39,7 @@ impl Trainer<'_> {
         let (mut output, mut sum) = (StepOutput::default(), GradientsAccumulator::new());
         let mut settled = false;
         for batch in batches {
-            let (number, count) = (batch.number, batch.labels.len());
+            let (number, count) = (batch.number, batch.count);
             let (loss, right) = self.loss(&state, batch);
             output.add(loss.clone().detach().inner(), right, count);
             if !frozen {
@@ -78,11 +79,12 @@ impl Trainer<'_> {
     }
 
     /// The loss of a batch and the number of right answers.
-    fn loss(&self, state: &TrainState, batch: Batch) -> (Tensor<1>, Tensor<1, Int>) {
+    fn loss(&self, state: &TrainState, batch: DeviceBatch) -> (Tensor<1>, Tensor<1, Int>) {
         let Share { rank, of } = self.train.config().share;
         let number = (batch.number * of + rank) as u64;
         let purpose = [self.train.config().seed, 2, state.progress.epoch as u64, number];
-        let (images, labels) = self.normalizer.tensors(batch, &self.device);
+        let images = Tensor::from_inner(self.normalizer.images(&batch));
+        let labels = Tensor::from_inner(batch.labels);
         let (images, targets) = match self.recipe.mixing {
             Some(mixing) => mixing.apply(images, labels, &mut Random::new(&purpose)),
             None => (images, Targets::new(labels)),

@@ -3,14 +3,14 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use burn::{module::Module, tensor::Device};
-use quant_data::{Batch, Loader};
+use quant_data::Loader;
 use quant_nn::{Compute, Network, NetworkError, QuantizedModule};
 
 use crate::{
     average::Average,
     checkpoint::{self, EpochSums, Progress},
     error::TrainError,
-    evaluate::{Normalizer, Score, evaluate},
+    evaluate::{Score, evaluate},
     events::{Event, Events},
     files,
     group::{Alone, Group, SharedStatistics},
@@ -22,6 +22,7 @@ use crate::{
     precision::LossScale,
     step::StepOutput,
     stop::Stop,
+    upload::{DeviceBatch, Normalizer, Uploads},
 };
 
 /// Everything that training changes.
@@ -184,7 +185,8 @@ impl<'a> Trainer<'a> {
         let first = state.progress.batch;
         let (mut pending, mut look, mut seen) = (StepOutput::default(), Instant::now(), 0);
         let mut batches = Vec::new();
-        for batch in self.train.epoch(state.progress.epoch, first) {
+        let plain = self.device.clone().without_autodiff();
+        for batch in Uploads::new(self.train.epoch(state.progress.epoch, first), &plain) {
             let mut batch = batch?;
             for reason in batch.skipped.drain(..) {
                 events.emit(&Event::ImageSkipped { reason })?;
@@ -232,7 +234,7 @@ impl<'a> Trainer<'a> {
     fn apply_policies(
         &self,
         mut state: TrainState,
-        batches: &[Batch],
+        batches: &[DeviceBatch],
         events: &mut Events,
     ) -> Result<TrainState, TrainError> {
         let iterations = self.train.batches();
@@ -317,8 +319,8 @@ impl<'a> Trainer<'a> {
             return Ok(());
         };
         let plain = self.device.clone().without_autodiff();
-        let (images, _) = self.normalizer.tensors(batch?, &plain);
-        let (quantizers, warnings) = monitor.look(network, images);
+        let batch = DeviceBatch::new(batch?, &plain);
+        let (quantizers, warnings) = monitor.look(network, self.normalizer.images(&batch));
         let phase = self.recipe.name.clone();
         for message in warnings {
             events.emit(&Event::Warning { message })?;

@@ -70,7 +70,7 @@ impl Bench {
     }
 
     fn options() -> RunOptions {
-        common::options(Rc::new(Alone))
+        common::options(Arc::new(Alone))
     }
 
     fn run(&self, text: &str) -> Run {

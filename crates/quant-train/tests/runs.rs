@@ -51,7 +51,7 @@ fn recipe() -> Recipe {
 }
 
 fn options() -> RunOptions {
-    common::options(Rc::new(Alone))
+    common::options(Arc::new(Alone))
 }
 
 fn create(folder: &Path, data: &Path) -> Run {

@@ -75,6 +75,9 @@ pub struct MachineArguments {
     /// Train with the other processes of mpirun (builds with the feature mpi)
     #[arg(long)]
     pub mpi: bool,
+    /// Show Burn's dashboard (builds with the feature tui)
+    #[arg(long)]
+    pub dashboard: bool,
     /// Wait for the process of this number to end first
     #[arg(long, value_name = "PID")]
     pub after: Option<u32>,
@@ -105,6 +108,9 @@ impl MachineArguments {
         stop: Stop,
         work: impl Fn(RunOptions) -> Result<(), Box<dyn Error>> + Sync,
     ) -> Result<(), Box<dyn Error>> {
+        if self.dashboard && !cfg!(feature = "tui") {
+            return Err("--dashboard: this build has none; build with --features tui".into());
+        }
         if self.devices == 1 {
             return work(self.options(stop)?);
         }
@@ -148,6 +154,7 @@ impl MachineArguments {
             device_name: self.device.clone(),
             workers: self.workers,
             terminal: group.rank() == 0,
+            dashboard: self.dashboard,
             cache: cache(),
             stop,
             group,

@@ -1,25 +1,21 @@
 //! Bytes that are damaged at random, for everything that reads a file: an error or a result, never a panic. Each
-//! reader gets valid files with bytes changed, cut out, doubled and cut off.
+//! reader gets valid files with bytes changed, cut out, doubled and cut off, and what fuzzing has found.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use burn::tensor::Device;
 use quant_data::{
-    Cifar, Dataset, ImageFolder, RgbImage, Shards,
-    dataset::{
-        cifar::{CifarKind, Split},
-        shards::write_shards,
-    },
-    random::Random,
+    Dataset, ImageFolder, RgbImage, Shards, dataset::shards::write_shards, random::Random,
 };
 use quant_nn::{
-    NetworkConfig, ResNetConfig, StateDict, keywords,
+    NetworkConfig, ResNetConfig,
     resnet::{Depth, Stem},
 };
-use quant_train::{
-    Recipe, checkpoint,
-    qtool::{config::ShellConfig, import, policy},
-};
+use quant_train::{Recipe, checkpoint};
+
+#[expect(unreachable_pub, reason = "it is the library of the fuzz targets")]
+#[path = "../fuzz/src/readers.rs"]
+mod readers;
 
 const ROUNDS: u64 = 400;
 
@@ -54,16 +50,22 @@ fn attack(seed: &[u8], rounds: u64, read: impl Fn(&[u8])) {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+#[test]
+fn what_fuzzing_has_found() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, read) in readers::READERS {
+        let cases: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().collect();
+        assert!(!cases.is_empty(), "{name} has no corpus");
+        for case in cases {
+            read(&fs::read(case.unwrap().path()).unwrap());
+        }
+    }
 }
 
 #[test]
 fn recipes() {
-    for (name, recipe) in quant_cli::recipes::RECIPES {
-        attack(recipe.as_bytes(), ROUNDS, |bytes| {
-            let _ = Recipe::parse(&text(bytes), Path::new(name));
-        });
+    for (_, recipe) in quant_cli::recipes::RECIPES {
+        attack(recipe.as_bytes(), ROUNDS, readers::recipe);
     }
 }
 
@@ -71,7 +73,11 @@ fn recipes() {
 fn changes_to_recipes() {
     let (_, recipe) = quant_cli::recipes::RECIPES[0];
     attack(b"phase.quantized.quantization.weight.bits=4", ROUNDS, |bytes| {
-        let _ = Recipe::parse_with(recipe, Path::new("x.toml"), &[text(bytes)]);
+        let _ = Recipe::parse_with(
+            recipe,
+            Path::new("x.toml"),
+            &[String::from_utf8_lossy(bytes).into_owned()],
+        );
     });
 }
 
@@ -80,26 +86,16 @@ fn configurations_and_policies_of_qtool() {
     let config = "dataset=cifar10\nroot=$FASTDIR/x\nmodel=resnet20\nkeyword=\"cifar10,origin,cbsa,fix,lq\"\n\
                   options=\"--fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --lr 0.1\"\n\
                   options=\"$options --lr_policy custom_step --lr_custom_step 3,5 -j 4\"\n";
-    attack(config.as_bytes(), 4 * ROUNDS, |bytes| {
-        let config = ShellConfig::parse(&text(bytes), &BTreeMap::new());
-        let _ = import::import(&config, |_| Ok(String::new()));
-    });
+    attack(config.as_bytes(), 4 * ROUNDS, readers::configuration);
     let rules = "on epoch: 1, 2\nby_index: 0, 3\nby_tag: fm\nlevel_num: -1\nprogressive: True\nclip_val: 0.5\n";
-    attack(rules.as_bytes(), 4 * ROUNDS, |bytes| {
-        let _ = policy::policies(&text(bytes), |_| {});
-    });
+    attack(rules.as_bytes(), 4 * ROUNDS, readers::policy);
 }
 
 #[test]
 fn keywords_and_options() {
-    let options = "--fm_bit 2 --fm_enable --width_alpha 0.1 --base 2 --order cba";
-    attack(options.as_bytes(), ROUNDS, |bytes| {
-        if let Ok(qtool) =
-            quant_core::qtool::QtoolOptions::parse("cifar10,cbas,group-net", &text(bytes))
-        {
-            let _ = keywords::network("resnet20", &qtool).map(|config| config.validate());
-        }
-    });
+    let options =
+        "cifar10,cbas,group-net --fm_bit 2 --fm_enable --width_alpha 0.1 --base 2 --order cba";
+    attack(options.as_bytes(), ROUNDS, readers::keywords);
 }
 
 #[test]
@@ -108,16 +104,12 @@ fn networks() {
         ResNetConfig { width_alpha: 0.02, ..ResNetConfig::new(Depth::ResNet18, Stem::Cifar, 3, 8) };
     let network = NetworkConfig::from(config).init(&Device::flex()).unwrap();
     let seed = checkpoint::state_bytes(&network).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("network.safetensors");
     // The head of the file, where everything is that can be misread.
     let head = seed.len().min(6000);
     for round in 0..ROUNDS {
         let mut bytes = damaged(&seed[..head], &mut Random::new(&[round]));
         bytes.extend(&seed[head..]);
-        fs::write(&path, &bytes).unwrap();
-        let _ = StateDict::read(&path);
-        let _ = checkpoint::read_network(&path, &Device::flex());
+        readers::checkpoint(&bytes);
     }
 }
 
@@ -131,9 +123,7 @@ fn images_shards_and_cifar() {
         let mut image = RgbImage::new(20, 16);
         image.pixels.iter_mut().for_each(|x| *x = random.below(256) as u8);
         let jpeg = image.to_jpeg(80).unwrap();
-        attack(&jpeg, ROUNDS, |bytes| {
-            let _ = RgbImage::decode(bytes);
-        });
+        attack(&jpeg, ROUNDS, readers::image);
         fs::write(class.join(name), jpeg).unwrap();
     }
     let images = ImageFolder::open(&folder.path().join("images")).unwrap();
@@ -148,9 +138,5 @@ fn images_shards_and_cifar() {
         }
     });
     let seed: Vec<u8> = (0..3 * 3074).map(|i| (i % 100) as u8).collect();
-    fs::write(folder.path().join("test.bin"), &seed).unwrap();
-    attack(&seed, 100, |bytes| {
-        fs::write(folder.path().join("train.bin"), bytes).unwrap();
-        let _ = Cifar::open(folder.path(), CifarKind::Cifar100, Split::Train);
-    });
+    attack(&seed, 100, readers::cifar);
 }

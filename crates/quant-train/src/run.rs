@@ -50,6 +50,8 @@ pub struct RunOptions {
     pub workers: Option<usize>,
     /// Whether progress is shown on the terminal.
     pub terminal: bool,
+    /// Whether it is Burn's dashboard, in builds with the feature `tui`.
+    pub dashboard: bool,
     /// Folder for what can be made again: lists of images, rendered pictures.
     pub cache: PathBuf,
     /// How it is asked to stop.
@@ -156,6 +158,10 @@ impl Run {
                 .with_tensorboard(&self.folder.join("tensorboard"))?,
             false => Events::silent(),
         };
+        #[cfg(feature = "tui")]
+        if self.options.dashboard {
+            events = events.with_dashboard(self.options.stop.clone());
+        }
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let classes = train.classes().to_vec();
         events.emit(&Event::RunStarted {

@@ -1,10 +1,14 @@
 //! What happens in a run: a log of JSON lines, a terminal display, event files for TensorBoard, and at the end a
 //! report.
 
+#[cfg(feature = "tui")]
+mod dashboard;
 pub mod report;
 mod tensorboard;
 mod terminal;
 
+#[cfg(feature = "tui")]
+use std::io::IsTerminal;
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
@@ -155,6 +159,8 @@ pub struct Events {
     log: Option<File>,
     terminal: Option<Terminal>,
     board: Option<TensorBoard>,
+    #[cfg(feature = "tui")]
+    dashboard: Option<dashboard::Dashboard>,
 }
 
 impl Events {
@@ -175,12 +181,21 @@ impl Events {
             log: Some(log),
             terminal: terminal.then(Terminal::default),
             board: None,
+            #[cfg(feature = "tui")]
+            dashboard: None,
         })
     }
 
     /// Goes nowhere: of a process that leaves reporting to another.
     pub fn silent() -> Self {
-        Self { path: PathBuf::new(), log: None, terminal: None, board: None }
+        Self {
+            path: PathBuf::new(),
+            log: None,
+            terminal: None,
+            board: None,
+            #[cfg(feature = "tui")]
+            dashboard: None,
+        }
     }
 
     /// Writes an event file for TensorBoard in `folder` too.
@@ -190,6 +205,17 @@ impl Events {
     pub fn with_tensorboard(mut self, folder: &Path) -> Result<Self, TrainError> {
         self.board = Some(TensorBoard::create(folder)?);
         Ok(self)
+    }
+
+    /// Shows Burn's dashboard instead of progress bars, where there is a terminal. Its "stop" asks `stop`.
+    #[cfg(feature = "tui")]
+    #[must_use]
+    pub fn with_dashboard(mut self, stop: crate::Stop) -> Self {
+        if self.terminal.is_some() && std::io::stdout().is_terminal() {
+            self.terminal = None;
+            self.dashboard = Some(dashboard::Dashboard::new(stop));
+        }
+        self
     }
 
     /// Logs and shows an event.
@@ -206,6 +232,10 @@ impl Events {
         }
         if let Some(terminal) = &mut self.terminal {
             terminal.show(event);
+        }
+        #[cfg(feature = "tui")]
+        if let Some(dashboard) = &mut self.dashboard {
+            dashboard.show(event);
         }
         if let Some(board) = &mut self.board {
             board.show(event)?;

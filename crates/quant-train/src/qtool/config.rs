@@ -11,6 +11,9 @@ pub struct ShellConfig {
     pub warnings: Vec<String>,
 }
 
+/// Bytes of a value: a variable that holds itself twice would double with every line.
+const LONGEST: usize = 1 << 20;
+
 impl ShellConfig {
     /// Reads assignments, `name=value` with or without quotes. Blanks lead, `#` begins a comment, `$name` and
     /// `${name}` are the values so far, or those of `outside` (`FASTDIR`); the last assignment wins. Nothing is
@@ -66,6 +69,10 @@ impl ShellConfig {
                         chars.next_if_eq(&'}');
                     }
                     match self.variables.get(&name).or_else(|| outside.get(&name)) {
+                        Some(known) if value.len() + known.len() > LONGEST => {
+                            let warning = format!("line {line}: ${name} would make it too long");
+                            self.warnings.push(warning);
+                        }
                         Some(known) => value.push_str(known),
                         // Shells take it for empty, and so does `options="$options ..."` at first.
                         None if name == "options" => {}
@@ -132,6 +139,13 @@ mod tests {
     fn lines_go_on_after_a_backslash_and_within_quotes() {
         let config = parse("a=\"1\n2\"\nb=3\\\n4\n");
         assert_eq!((config.get("a"), config.get("b")), (Some("1 2"), Some("34")));
+    }
+
+    #[test]
+    fn a_variable_that_doubles_itself_stays_small() {
+        let config = parse(&format!("x=12\n{}", "x=$x$x\n".repeat(64)));
+        assert!(config.variables["x"].len() <= LONGEST);
+        assert!(config.warnings[0].contains("too long"), "{:?}", config.warnings[0]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) fn options(group: Arc<dyn Group>) -> RunOptions {
         device_name: "flex".into(),
         workers: Some(2),
         terminal: false,
+        dashboard: false,
         cache: std::env::temp_dir().join("quant-train-tests"),
         stop: Stop::default(),
         group,

@@ -1,0 +1,90 @@
+//! What reads bytes from outside, each as a function of bytes: it may refuse them, and must not panic.
+//!
+//! `cargo fuzz run <target>` in this folder's parent attacks one; the tests in `tests/hostile.rs` run all of them over
+//! damaged files and over `corpus/`.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use burn::tensor::Device;
+use quant_data::{
+    Cifar, RgbImage,
+    dataset::cifar::{CifarKind, Split},
+};
+use quant_nn::{StateDict, keywords};
+use quant_train::{
+    Recipe, checkpoint,
+    qtool::{config::ShellConfig, import, policy as rules},
+};
+
+/// Name and reader.
+pub type Reader = (&'static str, fn(&[u8]));
+
+/// All of them; a name is a fuzz target's and a folder's below `corpus/`.
+pub const READERS: [Reader; 7] = [
+    ("recipe", recipe),
+    ("configuration", configuration),
+    ("policy", policy),
+    ("keywords", keywords),
+    ("checkpoint", checkpoint),
+    ("image", image),
+    ("cifar", cifar),
+];
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A recipe.
+pub fn recipe(bytes: &[u8]) {
+    let _ = Recipe::parse(&text(bytes), Path::new("recipe.toml"));
+}
+
+/// A configuration file of QTool's.
+pub fn configuration(bytes: &[u8]) {
+    let config = ShellConfig::parse(&text(bytes), &BTreeMap::new());
+    let _ = import::import(&config, |_| Ok(String::new()));
+}
+
+/// A policy file of QTool's.
+pub fn policy(bytes: &[u8]) {
+    let _ = rules::policies(&text(bytes), |_| {});
+}
+
+/// Options of QTool's, with keywords before the first blank.
+pub fn keywords(bytes: &[u8]) {
+    let text = text(bytes);
+    let (words, options) = text.split_once(' ').unwrap_or((&text, ""));
+    if let Ok(qtool) = quant_core::qtool::QtoolOptions::parse(words, options) {
+        let _ = keywords::network("resnet20", &qtool).map(|config| config.validate());
+    }
+}
+
+/// A checkpoint of PyTorch's or of ours.
+pub fn checkpoint(bytes: &[u8]) {
+    in_file("network.safetensors", bytes, |path| {
+        let _ = StateDict::read(path);
+        let _ = checkpoint::read_network(path, &Device::flex());
+    });
+}
+
+/// A JPEG or PNG.
+pub fn image(bytes: &[u8]) {
+    let _ = RgbImage::decode(bytes);
+}
+
+/// A binary file of CIFAR-100.
+pub fn cifar(bytes: &[u8]) {
+    in_file("train.bin", bytes, |path| {
+        let _ = Cifar::open(path.parent().unwrap_or(path), CifarKind::Cifar100, Split::Train);
+    });
+}
+
+fn in_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
+    let Ok(folder) = tempfile::tempdir() else {
+        return;
+    };
+    let path = folder.path().join(name);
+    if fs::write(&path, bytes).is_ok() {
+        read(&path);
+    }
+}

@@ -284,6 +284,7 @@ impl<'a> Trainer<'a> {
         events.emit(&Event::Progress {
             phase: self.recipe.name.clone(),
             epoch: progress.epoch,
+            epochs: self.recipe.all_epochs(),
             step: progress.step,
             batch: progress.batch,
             batches: self.train.batches(),

@@ -81,8 +81,9 @@ impl Normalizer {
 
 /// Batches that are brought to the device while the ones before are used. Dropping it ends the epoch.
 pub struct Uploads {
-    /// None once the epoch is over.
-    running: Option<(Receiver<Result<DeviceBatch, DataError>>, JoinHandle<()>)>,
+    /// None once the epoch is over, as the thread.
+    batches: Option<Receiver<Result<DeviceBatch, DataError>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Uploads {
@@ -99,17 +100,13 @@ impl Uploads {
                 }
             }
         });
-        Self { running: Some((batches, thread)) }
+        Self { batches: Some(batches), thread: Some(thread) }
     }
 
     fn end(&mut self) -> thread::Result<()> {
-        match self.running.take() {
-            Some((batches, thread)) => {
-                drop(batches);
-                thread.join()
-            }
-            None => Ok(()),
-        }
+        // Without who takes its batches, the thread ends.
+        self.batches = None;
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
     }
 }
 
@@ -117,7 +114,7 @@ impl Iterator for Uploads {
     type Item = Result<DeviceBatch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Ok(batch) = self.running.as_ref()?.0.recv() {
+        if let Ok(batch) = self.batches.as_ref()?.recv() {
             return Some(batch);
         }
         if let Err(panic) = self.end() {

@@ -17,13 +17,11 @@ use burn_train::{
 use super::Event;
 use crate::stop::Stop;
 
-/// The dashboard. Its "stop" asks the run to stop as a signal does; its "kill" panics.
+/// The dashboard, a new one for each phase. Its "stop" asks the run to stop as a signal does; its "kill" panics.
 pub(super) struct Dashboard {
-    renderer: TuiMetricsRendererWrapper,
+    renderer: Option<TuiMetricsRendererWrapper>,
     interrupter: Interrupter,
     stop: Stop,
-    /// Epochs of the phase, once one has ended.
-    epochs: usize,
 }
 
 /// Name, unit, and whether more is better.
@@ -37,20 +35,7 @@ const METRICS: [(&str, Option<&str>, bool); 5] = [
 
 impl Dashboard {
     pub(super) fn new(stop: Stop) -> Self {
-        let interrupter = Interrupter::new();
-        let mut renderer = TuiMetricsRendererWrapper::new(interrupter.clone(), None);
-        for (name, unit, higher_is_better) in METRICS {
-            renderer.register_metric(MetricDefinition {
-                metric_id: id(name),
-                name: Arc::new(name.to_owned()),
-                description: None,
-                attributes: MetricAttributes::Numeric(NumericAttributes {
-                    unit: unit.map(str::to_owned),
-                    higher_is_better,
-                }),
-            });
-        }
-        Self { renderer, interrupter, stop, epochs: 0 }
+        Self { renderer: None, interrupter: Interrupter::new(), stop }
     }
 
     pub(super) fn show(&mut self, event: &Event) {
@@ -61,6 +46,7 @@ impl Dashboard {
             Event::Progress {
                 phase,
                 epoch,
+                epochs,
                 batch,
                 batches,
                 loss,
@@ -68,28 +54,51 @@ impl Dashboard {
                 images_per_second,
                 ..
             } => {
-                self.renderer.start(self.epochs.max(epoch + 1), *epoch, None, Some(phase));
-                self.renderer.start_split("train", *batches);
-                self.renderer.update_split(*batch);
+                let renderer = self.renderer.get_or_insert_with(|| renderer(&self.interrupter));
+                // Epochs from 1 here; the progress of earlier ones is never taken back.
+                renderer.start(*epochs, epoch + 1, None, Some(phase));
+                renderer.start_split("train", *batches);
+                renderer.update_split(*batch);
                 let values = [("Loss", f64::from(*loss)), ("Learning rate", *learning_rate)];
                 for (name, value) in values.into_iter().chain([("Images/s", *images_per_second)]) {
-                    self.renderer.update_train(state(name, value));
+                    renderer.update_train(state(name, value));
                 }
             }
-            Event::EpochFinished { phase, epoch, epochs, train_top1, val, .. } => {
-                self.epochs = *epochs;
-                self.renderer.start(*epochs, epoch + 1, None, Some(phase));
-                self.renderer.update_train(state("Top-1", *train_top1));
+            Event::EpochFinished { train_top1, val, .. } => {
+                let Some(renderer) = &mut self.renderer else {
+                    return;
+                };
+                renderer.update_train(state("Top-1", *train_top1));
                 let values = [("Loss", val.loss), ("Top-1", val.top1), ("Top-5", val.top5)];
                 for (name, value) in values {
-                    self.renderer.update_valid(state(name, value));
+                    renderer.update_valid(state(name, value));
                 }
             }
-            Event::PhaseStarted { .. } => self.epochs = 0,
-            Event::Warning { message } => self.renderer.log_event_training(message.clone()),
+            Event::PhaseFinished { .. } => self.renderer = None,
+            Event::Warning { message } => {
+                if let Some(renderer) = &mut self.renderer {
+                    renderer.log_event_training(message.clone());
+                }
+            }
             _ => {}
         }
     }
+}
+
+fn renderer(interrupter: &Interrupter) -> TuiMetricsRendererWrapper {
+    let mut renderer = TuiMetricsRendererWrapper::new(interrupter.clone(), None);
+    for (name, unit, higher_is_better) in METRICS {
+        renderer.register_metric(MetricDefinition {
+            metric_id: id(name),
+            name: Arc::new(name.to_owned()),
+            description: None,
+            attributes: MetricAttributes::Numeric(NumericAttributes {
+                unit: unit.map(str::to_owned),
+                higher_is_better,
+            }),
+        });
+    }
+    renderer
 }
 
 fn id(name: &str) -> MetricId {

@@ -64,6 +64,9 @@ pub enum Event {
         phase: String,
         /// Epoch, from 0.
         epoch: usize,
+        /// Epochs of the phase.
+        #[serde(default)]
+        epochs: usize,
         /// Optimizer steps of the phase so far.
         step: usize,
         /// Batches of the epoch so far.

@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release -p quant-benches -- <name> [--json FILE]`
 
+mod conv;
 mod loader;
 mod qat_overhead;
 
@@ -31,6 +32,8 @@ struct Arguments {
 enum Benchmark {
     /// A quantized training step over a full-precision one: CIFAR ResNet-20, batch 32
     QatOverhead,
+    /// Convolutions over those of Burn's CPU backend
+    Conv,
     /// Images decoded and augmented per CPU-second
     Loader,
     /// All of them
@@ -66,6 +69,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut rows = Vec::new();
     if wanted(Benchmark::QatOverhead) {
         rows.extend(qat_overhead::measure(arguments.rounds.unwrap_or(15))?);
+    }
+    if wanted(Benchmark::Conv) {
+        rows.extend(conv::measure(arguments.rounds.unwrap_or(9))?);
     }
     if wanted(Benchmark::Loader) {
         rows.extend(loader::measure(arguments.rounds.unwrap_or(5), arguments.images.as_deref())?);

@@ -16,7 +16,7 @@ use quant_train::optimizer::{GroupRules, Optimizer, Optimizers, clipped_gradient
 
 use crate::{Row, median};
 
-const BATCH: usize = 32;
+const BATCH: usize = 128;
 
 struct Side {
     name: &'static str,

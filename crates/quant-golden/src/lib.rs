@@ -65,13 +65,15 @@ pub fn parameter(name: &str, shape: &[usize]) -> Vec<f32> {
 }
 
 /// How far [`nudged`] values are moved, relatively: an ulp or a few.
-pub const NUDGES: [f32; 6] = [1e-7, -1e-7, 2e-7, -2e-7, 3e-7, -3e-7];
+pub const NUDGES: [f32; 12] =
+    [1e-7, -1e-7, 2e-7, -2e-7, 3e-7, -3e-7, 4e-7, -4e-7, 5e-7, -5e-7, 6e-7, -6e-7];
 
-/// Every value `by` up or down, in turn. Where rounding in the last place decides, as in low-bit
-/// networks, runs from nudged values show how far.
+/// Every value `by` up or down, in a pattern of its own for each `by`. Where rounding in the last place decides, as in
+/// low-bit networks, runs from nudged values show how far.
 pub fn nudged(values: Vec<f32>, by: f32) -> Vec<f32> {
-    let nudge = |(index, x)| x * if index % 2 == 0 { 1.0 + by } else { 1.0 - by };
-    values.into_iter().enumerate().map(nudge).collect()
+    let pattern = by.to_bits().to_string();
+    let nudge = |(index, x)| x * if uniform(&pattern, index) < 0.5 { 1.0 + by } else { 1.0 - by };
+    (0..).zip(values).map(nudge).collect()
 }
 
 /// A folder of golden files.

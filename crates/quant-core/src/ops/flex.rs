@@ -6,6 +6,7 @@ use burn::{
     tensor::{DType, Shape, TensorData},
 };
 use burn_flex::FlexTensor;
+use quant_simd::vectorized;
 use rayon::prelude::*;
 
 use super::{QuantOps, reference};
@@ -36,7 +37,10 @@ impl QuantOps for Flex {
         if let Some(values) = x.try_storage_mut::<f32>() {
             for_each_chunk_mut(values, |start, chunk| {
                 rows.split(start, chunk.len(), |s, range| {
-                    chunk[range].iter_mut().for_each(|x| *x = grid.quantize(*x, s));
+                    vectorized(
+                        #[inline(always)]
+                        || chunk[range].iter_mut().for_each(|x| *x = grid.quantize(*x, s)),
+                    );
                 });
             });
             return x;
@@ -46,9 +50,14 @@ impl QuantOps for Flex {
         for_each_chunk_mut(&mut output, |start, chunk| {
             rows.split(start, chunk.len(), |s, range| {
                 let input = &input[start + range.start..start + range.end];
-                for (y, x) in chunk[range].iter_mut().zip(input) {
-                    *y = grid.quantize(*x, s);
-                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (y, x) in chunk[range].iter_mut().zip(input) {
+                            *y = grid.quantize(*x, s);
+                        }
+                    },
+                );
             });
         });
         from_values(output, shape)
@@ -67,32 +76,40 @@ impl QuantOps for Flex {
             let rule = (steps, signed, rescale, learned_bound);
             return reference::clip_quantize_backward::<Self>(x, clip, grad, rule);
         }
-        let (shape, clip_shape) = (x.shape(), clip.shape());
-        let (x, clip, grad) = (x.to_contiguous(), clip.to_contiguous(), grad.to_contiguous());
-        let (x, clip, grad) = (x.storage::<f32>(), clip.storage::<f32>(), grad.storage::<f32>());
-        let rows = Rows::new(&shape, clip);
+        let clip_shape = clip.shape();
+        let rows_shape = x.shape();
+        let (x, clip) = (x.to_contiguous(), clip.to_contiguous());
+        let (x, clip) = (x.storage::<f32>(), clip.storage::<f32>());
+        let rows = Rows::new(&rows_shape, clip);
         let grid = Grid { steps, signed };
         let factor = match rescale {
             true => grid.rescale_factor(x, &rows),
             false => 1.0,
         };
 
-        let mut grad_x = vec![0f32; x.len()];
+        let contiguous = grad.to_contiguous();
+        // The other handle, for which the gradient would have to be copied.
+        drop(grad);
+        let mut grad = contiguous;
+        // Its memory becomes that of the input's gradient.
+        let grad_x = grad.storage_mut::<f32>();
         // Per chunk, the sum of each run of elements that share a clipping value.
         let partial: Vec<Vec<(usize, f64)>> = grad_x
             .par_chunks_mut(CHUNK)
             .enumerate()
             .with_min_len(if x.len() <= CHUNK { usize::MAX } else { 1 })
-            .map(|(index, out)| {
+            .map(|(index, grad)| {
                 let start = index * CHUNK;
                 let mut sums = Vec::new();
-                rows.split_groups(start, out.len(), |group, s, range| {
-                    let at = start + range.start..start + range.end;
-                    let run = (&x[at.clone()], &grad[at], &mut out[range]);
-                    let sum = match learned_bound {
-                        true => grid.backward_bound(run, s, factor),
-                        false => grid.backward_scale(run, s, factor),
-                    };
+                rows.split_groups(start, grad.len(), |group, s, range| {
+                    let run = (&x[start + range.start..start + range.end], &mut grad[range]);
+                    let sum = vectorized(
+                        #[inline(always)]
+                        || match learned_bound {
+                            true => grid.backward_bound(run, s, factor),
+                            false => grid.backward_scale(run, s, factor),
+                        },
+                    );
                     sums.push((group, sum));
                 });
                 sums
@@ -103,7 +120,7 @@ impl QuantOps for Flex {
             grad_clip[group] += sum;
         }
         let grad_clip = grad_clip.into_iter().map(|sum| sum as f32).collect();
-        (from_values(grad_x, shape), from_values(grad_clip, clip_shape))
+        (grad, from_values(grad_clip, clip_shape))
     }
 
     fn count_below(x: FlexTensor, thresholds: FlexTensor) -> FlexTensor {
@@ -123,9 +140,11 @@ impl QuantOps for Flex {
                 let end = ((row + 1) * length - start).min(chunk.len());
                 let group = row % groups.max(1) * count;
                 let thresholds = &thresholds[group..group + count];
-                for (y, x) in chunk[at..end].iter_mut().zip(&x[start + at..start + end]) {
-                    *y = count_of(*x, thresholds);
-                }
+                let pairs = chunk[at..end].iter_mut().zip(&x[start + at..start + end]);
+                vectorized(
+                    #[inline(always)]
+                    || pairs.for_each(|(y, x)| *y = count_of(*x, thresholds)),
+                );
                 at = end;
             }
         });
@@ -236,14 +255,15 @@ impl Grid {
         (x.len() as f32 * (1.0 / inside.max(1) as f32)).sqrt()
     }
 
-    /// Writes g·[inside] and returns the sum of g·(y/s - v·[inside]).
+    /// Turns g into g·[inside] and returns the sum of g·(y/s - v·[inside]).
+    #[inline(always)]
     fn backward_scale(
         self,
-        (x, grad, out): (&[f32], &[f32], &mut [f32]),
+        (x, grad): (&[f32], &mut [f32]),
         clip: f32,
         factor: f32,
     ) -> f64 {
-        sum_lanes(x, grad, out, |x, g| {
+        sum_lanes(x, grad, |x, g| {
             let v = x / clip;
             let grad_x = if self.inside(v) { g * factor } else { 0.0 };
             // Clamped where grad_x is 0, so that infinities count as the bounds they are clamped to.
@@ -251,14 +271,15 @@ impl Grid {
         })
     }
 
-    /// Writes g·[inside] and returns the sum of g·[x >= s].
+    /// Turns g into g·[inside] and returns the sum of g·[x >= s].
+    #[inline(always)]
     fn backward_bound(
         self,
-        (x, grad, out): (&[f32], &[f32], &mut [f32]),
+        (x, grad): (&[f32], &mut [f32]),
         clip: f32,
         factor: f32,
     ) -> f64 {
-        sum_lanes(x, grad, out, |x, g| {
+        sum_lanes(x, grad, |x, g| {
             let v = x / clip;
             let grad_x = if self.inside(v) { g * factor } else { 0.0 };
             (grad_x, if v >= 1.0 { g } else { 0.0 })
@@ -266,26 +287,23 @@ impl Grid {
     }
 }
 
-/// Runs `f` over the elements; writes its first result and sums its second.
+/// Runs `f` over the elements; its first result replaces the gradient, its second is summed.
 #[inline(always)]
-fn sum_lanes(x: &[f32], grad: &[f32], out: &mut [f32], f: impl Fn(f32, f32) -> (f32, f32)) -> f64 {
+fn sum_lanes(x: &[f32], grad: &mut [f32], f: impl Fn(f32, f32) -> (f32, f32)) -> f64 {
     let mut lanes = [0f32; LANES];
-    let whole = x.len() / LANES * LANES;
-    for ((x, g), y) in x[..whole]
-        .chunks_exact(LANES)
-        .zip(grad[..whole].chunks_exact(LANES))
-        .zip(out[..whole].chunks_exact_mut(LANES))
-    {
+    let ((x, x_rest), (grad, grad_rest)) =
+        (x.as_chunks::<LANES>(), grad.as_chunks_mut::<LANES>());
+    for (x, grad) in x.iter().zip(grad) {
         for lane in 0..LANES {
-            let (grad_x, term) = f(x[lane], g[lane]);
-            y[lane] = grad_x;
+            let (grad_x, term) = f(x[lane], grad[lane]);
+            grad[lane] = grad_x;
             lanes[lane] += term;
         }
     }
     let mut sum: f64 = lanes.iter().map(|lane| f64::from(*lane)).sum();
-    for index in whole..x.len() {
-        let (grad_x, term) = f(x[index], grad[index]);
-        out[index] = grad_x;
+    for (x, grad) in x_rest.iter().zip(grad_rest) {
+        let (grad_x, term) = f(*x, *grad);
+        *grad = grad_x;
         sum += f64::from(term);
     }
     sum

@@ -5,10 +5,10 @@ use burn::{
     nn::Initializer,
     tensor::{
         Device, Tensor,
-        module::conv2d,
         ops::{ConvOptions, PadMode},
     },
 };
+use quant_conv::conv2d;
 use quant_core::{Quantizer, QuantizerError, Site};
 
 use super::{Compute, LayerQuantizers, init_quantizer};
@@ -128,7 +128,11 @@ impl QuantConv2d {
         let bias = self.bias.as_ref().map(|bias| self.compute.input(bias.val()));
         let stride = [self.stride; 2];
         let options = ConvOptions::new(stride, [padding; 2], [self.dilation; 2], self.groups);
-        let y = conv2d(self.compute.input(x), self.compute.input(weight), bias, options);
+        let y = conv2d(self.compute.input(x), self.compute.input(weight), options);
+        let y = match bias {
+            Some(bias) => y + bias.reshape([1, -1, 1, 1]),
+            None => y,
+        };
         let y = self.compute.output(y);
         match &self.quant_output {
             Some(quantizer) => quantizer.forward(y),

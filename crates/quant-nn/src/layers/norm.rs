@@ -7,8 +7,9 @@ use std::{fmt, sync::Arc};
 
 use burn::{
     module::{Flag, Module, Param, RunningState},
-    tensor::{Device, Tensor, module::batch_norm_train},
+    tensor::{Device, Tensor},
 };
+use quant_conv::batch_norm;
 use quant_core::ops::mapped_on_host;
 use serde::{Deserialize, Serialize};
 
@@ -259,7 +260,7 @@ impl BatchNorm2d {
         }
         let [batch, _, height, width] = x.dims();
         let elements = (batch * height * width) as f64;
-        let batch = batch_norm_train(x, weight, bias, EPSILON);
+        let batch = batch_norm(x, weight, bias, EPSILON);
         let unbiased = batch.variance.mul_scalar(elements / (elements - 1.0).max(1.0));
         update(&self.running_mean, batch.mean);
         update(&self.running_var, unbiased);

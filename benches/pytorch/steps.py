@@ -1,0 +1,169 @@
+"""Training steps of CIFAR ResNet-20 in PyTorch: what `quant-benches steps --pytorch FILE` prints ours beside.
+
+    python3 -m venv venv && venv/bin/pip install -r requirements.txt
+    venv/bin/python steps.py --threads 2 --json steps.json
+
+The quantizers are composed of tensor operations, from the papers' formulas: LSQ (Esser et al. 2020) by its clipping
+value, DoReFa (Zhou et al. 2016), PACT (Choi et al. 2018) and XNOR-Net (Rastegari et al. 2016) with a clipped estimator.
+"""
+
+import argparse
+import json
+import platform
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def rounded(u):
+    return u + (u.round() - u).detach()
+
+
+class ClipQuantize(nn.Module):
+    """Levels 0..n (or -n..n in steps of 2) of the clipping value, which is learned."""
+
+    def __init__(self, bits, signed, learned):
+        super().__init__()
+        self.steps, self.signed = 2**bits - 1, signed
+        self.clip_val = nn.Parameter(torch.tensor(1.0), requires_grad=learned)
+
+    def forward(self, x):
+        v = x / self.clip_val
+        if self.signed:
+            u = (v.clamp(-1, 1) + 1) / 2
+            return (rounded(u * self.steps) / self.steps * 2 - 1) * self.clip_val
+        return rounded(v.clamp(0, 1) * self.steps) / self.steps * self.clip_val
+
+
+class Pact(nn.Module):
+    def __init__(self, bits):
+        super().__init__()
+        self.steps = 2**bits - 1
+        self.alpha = nn.Parameter(torch.tensor(8.0))
+
+    def forward(self, x):
+        y = torch.minimum(x.clamp(min=0), self.alpha)
+        scale = self.steps / self.alpha.detach()
+        return rounded(y * scale) / scale
+
+
+class DorefaWeight(nn.Module):
+    def __init__(self, bits):
+        super().__init__()
+        self.steps = 2**bits - 1
+
+    def forward(self, w):
+        t = w.tanh()
+        u = t / (2 * t.abs().max()) + 0.5
+        return 2 * rounded(u * self.steps) / self.steps - 1
+
+
+class Sign(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x):
+        clipped = x.clamp(-1, 1)
+        sign = clipped + (torch.where(x >= 0, 1.0, -1.0) - clipped).detach()
+        return sign * x.abs().mean((1, 2, 3), keepdim=True) if self.weight else sign
+
+
+QUANTIZERS = {
+    "full-precision": lambda: (None, None),
+    "lsq-w2a2": lambda: (ClipQuantize(2, False, True), ClipQuantize(2, True, True)),
+    "dorefa-w2a2": lambda: (ClipQuantize(2, False, False), DorefaWeight(2)),
+    "pact-w2a2": lambda: (Pact(2), DorefaWeight(2)),
+    "xnor-w1a1": lambda: (Sign(False), Sign(True)),
+}
+
+
+class Conv(nn.Conv2d):
+    def __init__(self, inputs, outputs, kernel, stride, method):
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.activation, self.quantizer = QUANTIZERS[method]()
+
+    def forward(self, x):
+        w = self.weight
+        if self.activation is not None:
+            x, w = self.activation(x), self.quantizer(w)
+        return F.conv2d(x, w, None, self.stride, self.padding)
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride, method):
+        super().__init__()
+        self.conv1, self.bn1 = Conv(inputs, outputs, 3, stride, method), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = Conv(outputs, outputs, 3, 1, method), nn.BatchNorm2d(outputs)
+        self.downsample = None
+        if stride > 1:
+            conv = Conv(inputs, outputs, 1, stride, method)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        return (y + (x if self.downsample is None else self.downsample(x))).relu()
+
+
+def resnet20(method):
+    layers = [Conv(3, 16, 3, 1, "full-precision"), nn.BatchNorm2d(16), nn.ReLU()]
+    inputs = 16
+    for outputs in (16, 32, 64):
+        for index in range(3):
+            layers.append(Block(inputs, outputs, 2 if index == 0 and outputs > 16 else 1, method))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+class Side:
+    def __init__(self, method):
+        self.model = resnet20(method)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(parameters, 0.01, momentum=0.9, nesterov=True)
+        self.seconds = []
+
+    def step(self, images, labels):
+        start = time.perf_counter()
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.model(images), labels).backward()
+        self.optimizer.step()
+        return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(1)
+    images = torch.rand(arguments.batch, 3, 32, 32)
+    labels = torch.arange(arguments.batch) % 10
+    sides = {method: Side(method) for method in QUANTIZERS}
+    # The first round warms up.
+    for index in range(arguments.rounds + 1):
+        for side in sides.values():
+            seconds = side.step(images, labels)
+            if index:
+                side.seconds.append(seconds)
+    median = lambda values: sorted(values)[len(values) // 2]
+    rows = {method: median(side.seconds) for method, side in sides.items()}
+    result = {
+        "version": torch.__version__,
+        "machine": platform.machine(),
+        "threads": arguments.threads,
+        "batch": arguments.batch,
+        "seconds": rows,
+    }
+    print(json.dumps(result, indent=2))
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(result, file)
+
+
+if __name__ == "__main__":
+    main()

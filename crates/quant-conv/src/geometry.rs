@@ -1,0 +1,144 @@
+//! Sizes of a convolution, and where its taps read.
+
+use thiserror::Error;
+
+/// A convolution's sizes: square strides, padding and dilation, kernels of any size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Geometry {
+    /// Images.
+    pub batch: usize,
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Height and width of the input.
+    pub size: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Distance of two outputs in the input, in both directions.
+    pub stride: usize,
+    /// Zeros on every side.
+    pub padding: usize,
+    /// Distance of two taps in the input.
+    pub dilation: usize,
+    /// Groups, each of which convolves its share of the inputs to its share of the outputs.
+    pub groups: usize,
+}
+
+/// Why there is no such convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum GeometryError {
+    /// A size that must not be zero is.
+    #[error("{field} is 0; at least 1 is needed")]
+    Zero {
+        /// Which.
+        field: &'static str,
+    },
+    /// Groups that do not divide the channels.
+    #[error("{groups} groups divide neither or only one of {inputs} inputs and {outputs} outputs")]
+    Groups {
+        /// Groups.
+        groups: usize,
+        /// Input channels.
+        inputs: usize,
+        /// Output channels.
+        outputs: usize,
+    },
+    /// A kernel that does not fit.
+    #[error("a kernel of {reach:?} does not fit into {padded:?} pixels, padding included")]
+    Kernel {
+        /// What the kernel covers, dilation included.
+        reach: [usize; 2],
+        /// What there is.
+        padded: [usize; 2],
+    },
+    /// A slice of the wrong length.
+    #[error("{field} has {length} elements, not {expected}")]
+    Length {
+        /// Which.
+        field: &'static str,
+        /// Its length.
+        length: usize,
+        /// What it should be.
+        expected: usize,
+    },
+}
+
+impl Geometry {
+    /// Checks that there is such a convolution.
+    ///
+    /// # Errors
+    /// [`GeometryError`], except for lengths.
+    pub fn validate(&self) -> Result<(), GeometryError> {
+        let sizes = [
+            ("batch", self.batch),
+            ("inputs", self.inputs),
+            ("outputs", self.outputs),
+            ("kernel height", self.kernel[0]),
+            ("kernel width", self.kernel[1]),
+            ("stride", self.stride),
+            ("dilation", self.dilation),
+            ("groups", self.groups),
+        ];
+        if let Some((field, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(GeometryError::Zero { field });
+        }
+        let Self { inputs, outputs, groups, .. } = *self;
+        if !inputs.is_multiple_of(groups) || !outputs.is_multiple_of(groups) {
+            return Err(GeometryError::Groups { groups, inputs, outputs });
+        }
+        let reach = [0, 1].map(|axis| self.reach(axis) + 1);
+        let padded = self.size.map(|size| size + 2 * self.padding);
+        match reach[0] > padded[0] || reach[1] > padded[1] {
+            true => Err(GeometryError::Kernel { reach, padded }),
+            false => Ok(()),
+        }
+    }
+
+    /// Distance from a kernel's first tap to its last.
+    pub(crate) fn reach(&self, axis: usize) -> usize {
+        self.dilation * (self.kernel[axis] - 1)
+    }
+
+    /// Height and width of the output: (size + 2·padding - dilation·(kernel - 1) - 1)/stride + 1.
+    pub fn output_size(&self) -> [usize; 2] {
+        [0, 1].map(|axis| {
+            (self.size[axis] + 2 * self.padding - self.reach(axis) - 1) / self.stride + 1
+        })
+    }
+
+    /// Elements of the input.
+    pub fn input_elements(&self) -> usize {
+        self.batch * self.inputs * self.size[0] * self.size[1]
+    }
+
+    /// Elements of the output.
+    pub fn output_elements(&self) -> usize {
+        let [height, width] = self.output_size();
+        self.batch * self.outputs * height * width
+    }
+
+    /// Elements of the weight: outputs, inputs of a group, kernel.
+    pub fn weight_elements(&self) -> usize {
+        self.outputs * self.group_inputs() * self.kernel[0] * self.kernel[1]
+    }
+
+    /// Whether the passes here are faster than Burn's: measured, see `docs/performance.md`.
+    #[cfg(feature = "flex")]
+    pub(crate) fn is_for_these_passes(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn group_inputs(&self) -> usize {
+        self.inputs / self.groups
+    }
+
+    pub(crate) fn group_outputs(&self) -> usize {
+        self.outputs / self.groups
+    }
+
+    /// Taps of the kernel of one output and one input.
+    pub(crate) fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+}

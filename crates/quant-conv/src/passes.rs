@@ -1,0 +1,359 @@
+//! The three passes of a convolution over contiguous floats: the result, and its gradients by input and weight.
+
+use rayon::prelude::*;
+
+use crate::{
+    geometry::{Geometry, GeometryError},
+    kernels::{Correlation, Destination, Kernels, Products},
+    planes::{GradientPhase, Planes},
+};
+
+/// y\[n\]\[o\]\[i\]\[j\] = Σ w\[o\]\[c\]\[a\]\[b\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b - p\], over the inputs c of o's group and the taps (a, b);
+/// x is `[batch, inputs, height, width]`, w `[outputs, inputs / groups, kernel height, kernel width]`.
+///
+/// # Errors
+/// [`GeometryError`] for sizes that do not fit together, and slices of the wrong length.
+pub fn forward(x: &[f32], weight: &[f32], geometry: &Geometry) -> Result<Vec<f32>, GeometryError> {
+    forward_by(Kernels::detect(), x, weight, geometry)
+}
+
+/// ∂L/∂x from g = ∂L/∂y: the correlation above, transposed.
+///
+/// # Errors
+/// As [`forward`].
+pub fn input_gradient(
+    weight: &[f32],
+    gradient: &[f32],
+    geometry: &Geometry,
+) -> Result<Vec<f32>, GeometryError> {
+    input_gradient_by(Kernels::detect(), weight, gradient, geometry)
+}
+
+/// ∂L/∂w\[o\]\[c\]\[a\]\[b\] = Σ g\[n\]\[o\]\[i\]\[j\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b - p\]. The order of the sum does not depend on the number of threads.
+///
+/// # Errors
+/// As [`forward`].
+pub fn weight_gradient(
+    x: &[f32],
+    gradient: &[f32],
+    geometry: &Geometry,
+) -> Result<Vec<f32>, GeometryError> {
+    weight_gradient_by(Kernels::detect(), x, gradient, geometry)
+}
+
+fn check(
+    geometry: &Geometry,
+    slices: [(&'static str, usize, usize); 2],
+) -> Result<(), GeometryError> {
+    geometry.validate()?;
+    match slices.into_iter().find(|(_, length, expected)| length != expected) {
+        Some((field, length, expected)) => Err(GeometryError::Length { field, length, expected }),
+        None => Ok(()),
+    }
+}
+
+/// Correlations that share planes: of one group of channels.
+struct Correlations<'a> {
+    kernels: &'a Kernels,
+    planes: Planes,
+    offsets: Vec<usize>,
+    panels: Vec<f32>,
+    /// Rows of the result: channels of a group.
+    rows: usize,
+    /// Channels of the planes, in a group.
+    channels: usize,
+    /// Height and width of the result.
+    size: [usize; 2],
+    /// Where the result goes, within an image's channel: first element, line, step.
+    to: (usize, usize, usize),
+    /// Height and width of the image that the planes are of.
+    image: [usize; 2],
+    /// Height times width of the image that is written.
+    channel: usize,
+}
+
+/// Bytes of panels that are worth keeping near while several images use them.
+const NEAR: usize = 1 << 18;
+
+impl<'a> Correlations<'a> {
+    /// Rows that are computed before the next image's.
+    fn rows_at_once(&self) -> usize {
+        let bytes = (self.offsets.len() * size_of::<f32>()).max(1);
+        let blocks = NEAR / bytes / self.kernels.rows;
+        blocks.clamp(1, self.rows.div_ceil(self.kernels.rows)) * self.kernels.rows
+    }
+
+    #[expect(unsafe_code, reason = "the kernels write where they are told")]
+    /// Rows from `first` on, of an image whose planes are filled, to `out`, `[rows][channel]`.
+    fn run(
+        &self,
+        group: usize,
+        first: usize,
+        planes: &[f32],
+        out: &mut [f32],
+        block: &mut Vec<f32>,
+    ) {
+        let rows = out.len() / self.channel;
+        let taps = self.offsets.len();
+        let panels = &self.panels[(group * self.rows + first) * taps..][..rows * taps];
+        let (offsets, grid_width) = (&self.offsets[..], self.planes.size[1]);
+        let job = Correlation { planes, offsets, panels, rows, grid_width, size: self.size };
+        let (start, line, step) = self.to;
+        let last = start + (self.size[0] - 1) * line + (self.size[1] - 1) * step;
+        assert!(last < self.channel, "the result lies within its channel");
+        let start = out[start..].as_mut_ptr();
+        let to = Destination { start, channel: self.channel, line, step };
+        // SAFETY: `out` holds whole channels, and the result lies within each.
+        unsafe { self.kernels.correlate(&job, &to, block) };
+    }
+}
+
+/// Runs correlations on every image: those of one pass write different places of the same images.
+fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
+    let Some(some) = all.first() else {
+        return;
+    };
+    let source = some.channels * some.image[0] * some.image[1];
+    let target = some.rows * some.channel;
+    let rows = all.iter().map(Correlations::rows_at_once).min().unwrap_or(1);
+    let images = out.len() / (groups * target);
+    let panels = some.panels.len() / groups * size_of::<f32>();
+    // Few images share their rows out instead.
+    if images * groups < rayon::current_num_threads() {
+        let rows =
+            some.rows.div_ceil(rayon::current_num_threads()).next_multiple_of(some.kernels.rows);
+        for (unit, (x, out)) in x.chunks_exact(source).zip(out.chunks_exact_mut(target)).enumerate()
+        {
+            for correlations in all {
+                let mut planes = correlations.planes.zeros(correlations.channels);
+                correlations.planes.fill(x, correlations.image, &mut planes);
+                out.par_chunks_mut(rows * some.channel).enumerate().for_each(|(part, out)| {
+                    correlations.run(unit % groups, part * rows, &planes, out, &mut Vec::new());
+                });
+            }
+        }
+        return;
+    }
+    // Where weights are too large to stay near for the next image, several images take turns on them.
+    let together = if panels > NEAR && groups == 1 { 4 } else { 1 };
+    let together = together.min(images.div_ceil(rayon::current_num_threads())).max(1);
+    let scratch = || {
+        let planes: Vec<Vec<Vec<f32>>> = (all.iter())
+            .map(|c| (0..together).map(|_| c.planes.zeros(c.channels)).collect())
+            .collect();
+        (planes, Vec::new())
+    };
+    out.par_chunks_mut(together * target)
+        .zip(x.par_chunks(together * source))
+        .enumerate()
+        .for_each_init(scratch, |(planes, block), (unit, (out, x))| {
+            let group = unit % groups;
+            for (correlations, planes) in all.iter().zip(planes) {
+                for (x, planes) in x.chunks_exact(source).zip(planes.iter_mut()) {
+                    correlations.planes.fill(x, correlations.image, planes);
+                }
+                for first in (0..some.rows).step_by(rows) {
+                    for (out, planes) in out.chunks_exact_mut(target).zip(planes.iter()) {
+                        let end = (first + rows).min(some.rows);
+                        let out = &mut out[first * some.channel..end * some.channel];
+                        correlations.run(group, first, planes, out, block);
+                    }
+                }
+            }
+        });
+}
+
+pub(crate) fn forward_by(
+    kernels: &Kernels,
+    x: &[f32],
+    weight: &[f32],
+    geometry: &Geometry,
+) -> Result<Vec<f32>, GeometryError> {
+    let lengths = [
+        ("the input", x.len(), geometry.input_elements()),
+        ("the weight", weight.len(), geometry.weight_elements()),
+    ];
+    check(geometry, lengths)?;
+    let planes = Planes::of_input(geometry);
+    let (channels, rows) = (geometry.group_inputs(), geometry.group_outputs());
+    let taps = channels * geometry.taps();
+    let pack = |group: usize| {
+        kernels.pack(rows, taps, |row, tap| weight[(group * rows + row) * taps + tap])
+    };
+    let size = geometry.output_size();
+    let correlations = Correlations {
+        kernels,
+        offsets: planes.offsets(channels),
+        planes,
+        panels: (0..geometry.groups).flat_map(pack).collect(),
+        rows,
+        channels,
+        size,
+        to: (0, size[1], 1),
+        image: geometry.size,
+        channel: size[0] * size[1],
+    };
+    let mut y = vec![0.0; geometry.output_elements()];
+    run_all(&[correlations], x, &mut y, geometry.groups);
+    Ok(y)
+}
+
+pub(crate) fn input_gradient_by(
+    kernels: &Kernels,
+    weight: &[f32],
+    gradient: &[f32],
+    geometry: &Geometry,
+) -> Result<Vec<f32>, GeometryError> {
+    let lengths = [
+        ("the weight", weight.len(), geometry.weight_elements()),
+        ("the gradient", gradient.len(), geometry.output_elements()),
+    ];
+    check(geometry, lengths)?;
+    let (channels, rows) = (geometry.group_outputs(), geometry.group_inputs());
+    let taps = geometry.taps();
+    let [height, width] = geometry.size;
+    let correlations: Vec<_> = GradientPhase::all(geometry)
+        .into_iter()
+        .map(|phase| {
+            let own = phase.kernel_taps.len();
+            // Input row, and output and tap that it reads.
+            let pack = |group: usize| {
+                kernels.pack(rows, channels * own, |row, tap| {
+                    let (output, tap) = (tap / own, phase.kernel_taps[tap % own]);
+                    weight[((group * channels + output) * rows + row) * taps + tap]
+                })
+            };
+            let [top, left] = phase.first;
+            Correlations {
+                kernels,
+                offsets: phase.planes.offsets(channels),
+                panels: (0..geometry.groups).flat_map(pack).collect(),
+                rows,
+                channels,
+                size: phase.size,
+                to: (top * width + left, geometry.stride * width, geometry.stride),
+                image: geometry.output_size(),
+                channel: height * width,
+                planes: phase.planes,
+            }
+        })
+        .collect();
+    let mut x = vec![0.0; geometry.input_elements()];
+    run_all(&correlations, gradient, &mut x, geometry.groups);
+    Ok(x)
+}
+
+/// Bytes of partial sums of a weight's gradient.
+const PARTIAL: usize = 1 << 25;
+
+/// Pieces of work of a weight's gradient: enough for many threads.
+const PIECES: usize = 16;
+
+pub(crate) fn weight_gradient_by(
+    kernels: &Kernels,
+    x: &[f32],
+    gradient: &[f32],
+    geometry: &Geometry,
+) -> Result<Vec<f32>, GeometryError> {
+    let lengths = [
+        ("the input", x.len(), geometry.input_elements()),
+        ("the gradient", gradient.len(), geometry.output_elements()),
+    ];
+    check(geometry, lengths)?;
+    let planes = Planes::of_input(geometry);
+    let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
+    let lanes = outputs.next_multiple_of(kernels.lanes);
+    let bytes = inputs * geometry.taps() * lanes * size_of::<f32>();
+    // Pieces depend on the shape alone, and with them the order of sums.
+    let chunks = (PARTIAL / bytes.max(1)).clamp(1, 8).min(geometry.batch);
+    let images = geometry.batch.div_ceil(chunks);
+    let parts = (PIECES / chunks / geometry.groups).clamp(1, inputs.div_ceil(8));
+    let channels = inputs.div_ceil(parts);
+    let pieces: Vec<(usize, usize, usize)> = (0..geometry.groups)
+        .flat_map(|group| (0..inputs).step_by(channels).map(move |channel| (group, channel)))
+        .flat_map(|(group, channel)| {
+            (0..geometry.batch).step_by(images).map(move |image| (group, channel, image))
+        })
+        .collect();
+    let work = Pieces { kernels, geometry, planes: &planes, lanes, images, channels };
+    let sums: Vec<Vec<f32>> =
+        pieces.par_iter().map(|piece| work.sums(*piece, x, gradient)).collect();
+    let mut weight = vec![0.0; geometry.weight_elements()];
+    let taps = geometry.taps();
+    for ((group, channel, _), sums) in pieces.into_iter().zip(sums) {
+        let own = channels.min(inputs - channel) * taps;
+        for output in 0..outputs {
+            let start = ((group * outputs + output) * inputs + channel) * taps;
+            let to = weight[start..start + own].iter_mut();
+            to.enumerate().for_each(|(tap, to)| *to += sums[tap * lanes + output]);
+        }
+    }
+    Ok(weight)
+}
+
+/// What the pieces of a weight's gradient share.
+struct Pieces<'a> {
+    kernels: &'a Kernels,
+    geometry: &'a Geometry,
+    planes: &'a Planes,
+    /// Outputs of a group, as whole vectors.
+    lanes: usize,
+    /// Images of a piece.
+    images: usize,
+    /// Input channels of a piece.
+    channels: usize,
+}
+
+impl Pieces<'_> {
+    /// `[taps][lanes]` of one piece: a group, its input channels from `channel` on, the images from `image` on.
+    fn sums(
+        &self,
+        (group, channel, image): (usize, usize, usize),
+        x: &[f32],
+        gradient: &[f32],
+    ) -> Vec<f32> {
+        let geometry = self.geometry;
+        let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
+        let channels = self.channels.min(inputs - channel);
+        let mut offsets = self.planes.offsets(channels);
+        let last = offsets.last().copied().unwrap_or_default();
+        offsets.resize(offsets.len().next_multiple_of(self.kernels.taps), last);
+        let size = geometry.output_size();
+        let (pixels, area) = (size[0] * size[1], geometry.size[0] * geometry.size[1]);
+        let mut sums = vec![0.0; offsets.len() * self.lanes];
+        let mut planes = self.planes.zeros(channels);
+        let mut gradients = vec![0.0; pixels * self.lanes];
+        for image in image..(image + self.images).min(geometry.batch) {
+            let first = (image * geometry.inputs + group * inputs + channel) * area;
+            self.planes.fill(&x[first..first + channels * area], geometry.size, &mut planes);
+            let first = (image * geometry.outputs + group * outputs) * pixels;
+            transpose(
+                &gradient[first..first + outputs * pixels],
+                pixels,
+                self.lanes,
+                &mut gradients,
+            );
+            self.kernels.multiply(&mut Products {
+                planes: &planes,
+                offsets: &offsets,
+                gradients: &gradients,
+                outputs: self.lanes,
+                grid_width: self.planes.size[1],
+                size,
+                sums: &mut sums,
+            });
+        }
+        sums
+    }
+}
+
+/// `[rows][columns]` to `[columns][lanes]`, in blocks that stay near.
+fn transpose(from: &[f32], columns: usize, lanes: usize, to: &mut [f32]) {
+    const BLOCK: usize = 16;
+    for (index, to) in to.chunks_mut(BLOCK * lanes).enumerate() {
+        for (row, from) in from.chunks_exact(columns).enumerate() {
+            let from = &from[index * BLOCK..];
+            to.chunks_exact_mut(lanes).zip(from).for_each(|(to, from)| to[row] = *from);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Every instruction set of this processor against the sums as they are defined, in 64 bits.
+
+use proptest::prelude::*;
+
+use crate::{
+    geometry::{Geometry, GeometryError},
+    kernels::{Kernels, available},
+    passes::{forward_by, input_gradient_by, weight_gradient_by},
+};
+
+/// Calls `f` with the indices of x, w and y of every product.
+fn each_product(geometry: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
+    let Geometry { batch, inputs, outputs, size, kernel, stride, padding, dilation, groups } =
+        *geometry;
+    let [height, width] = geometry.output_size();
+    let (group_inputs, group_outputs) = (inputs / groups, outputs / groups);
+    for n in 0..batch {
+        for o in 0..outputs {
+            for c in 0..group_inputs {
+                let channel = o / group_outputs * group_inputs + c;
+                for (i, j, a, b) in pixels_and_taps(height, width, kernel) {
+                    let y =
+                        (i * stride + a * dilation).checked_sub(padding).filter(|y| *y < size[0]);
+                    let x =
+                        (j * stride + b * dilation).checked_sub(padding).filter(|x| *x < size[1]);
+                    if let (Some(y), Some(x)) = (y, x) {
+                        f(
+                            ((n * inputs + channel) * size[0] + y) * size[1] + x,
+                            ((o * group_inputs + c) * kernel[0] + a) * kernel[1] + b,
+                            ((n * outputs + o) * height + i) * width + j,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn pixels_and_taps(
+    height: usize,
+    width: usize,
+    kernel: [usize; 2],
+) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+    (0..height * width * kernel[0] * kernel[1]).map(move |index| {
+        let (pixel, tap) = (index / (kernel[0] * kernel[1]), index % (kernel[0] * kernel[1]));
+        (pixel / width, pixel % width, tap / kernel[1], tap % kernel[1])
+    })
+}
+
+/// Numbers that are not all alike, and exact in few bits: sums of their products are exact in f32 too.
+fn numbers(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 37 + seed * 11) % 23) as f32 * 0.25 - 2.5).collect()
+}
+
+fn check(kernels: &Kernels, geometry: &Geometry) -> Result<(), TestCaseError> {
+    let x = numbers(geometry.input_elements(), 1);
+    let w = numbers(geometry.weight_elements(), 2);
+    let g = numbers(geometry.output_elements(), 3);
+    let mut y = vec![0f64; g.len()];
+    let mut gx = vec![0f64; x.len()];
+    let mut gw = vec![0f64; w.len()];
+    each_product(geometry, |ix, iw, iy| {
+        y[iy] += f64::from(x[ix]) * f64::from(w[iw]);
+        gx[ix] += f64::from(g[iy]) * f64::from(w[iw]);
+        gw[iw] += f64::from(g[iy]) * f64::from(x[ix]);
+    });
+    let exact = |values: Vec<f64>| -> Vec<f32> { values.into_iter().map(|v| v as f32).collect() };
+    let name = kernels.name;
+    prop_assert_eq!(forward_by(kernels, &x, &w, geometry), Ok(exact(y)), "y {}", name);
+    prop_assert_eq!(input_gradient_by(kernels, &w, &g, geometry), Ok(exact(gx)), "gx {}", name);
+    prop_assert_eq!(weight_gradient_by(kernels, &x, &g, geometry), Ok(exact(gw)), "gw {}", name);
+    Ok(())
+}
+
+fn geometries() -> impl Strategy<Value = Geometry> {
+    let channels = (1..4usize, 1..12usize, 1..20usize);
+    let kernel = prop_oneof![Just([1, 1]), Just([3, 3]), [1..6usize, 1..6usize]];
+    (1..6usize, channels, [1..14usize, 1..14usize], kernel, 1..4usize, 0..4usize, 1..3usize)
+        .prop_map(|(batch, (groups, inputs, outputs), size, kernel, stride, padding, dilation)| {
+            let (inputs, outputs) = (inputs * groups, outputs * groups);
+            Geometry { batch, inputs, outputs, size, kernel, stride, padding, dilation, groups }
+        })
+        .prop_filter("the kernel fits", |geometry| geometry.validate().is_ok())
+}
+
+proptest! {
+    #[test]
+    fn every_pass_is_its_sum(geometry in geometries()) {
+        for kernels in available() {
+            check(&kernels, &geometry)?;
+        }
+    }
+}
+
+#[test]
+fn the_sizes_of_networks_are_right_too() {
+    let geometry = |inputs, outputs, size, kernel: usize, stride, groups| Geometry {
+        batch: 2,
+        inputs,
+        outputs,
+        size: [size; 2],
+        kernel: [kernel; 2],
+        stride,
+        padding: kernel / 2,
+        dilation: 1,
+        groups,
+    };
+    for geometry in [
+        geometry(16, 16, 32, 3, 1, 1),
+        geometry(16, 32, 32, 3, 2, 1),
+        geometry(64, 64, 8, 3, 1, 1),
+        geometry(16, 32, 32, 1, 2, 1),
+        geometry(3, 8, 40, 7, 2, 1),
+        geometry(24, 24, 14, 3, 1, 24),
+        geometry(24, 24, 15, 3, 2, 24),
+        // Weights that do not stay near: images take turns.
+        geometry(96, 160, 7, 3, 1, 1),
+    ] {
+        for kernels in available() {
+            check(&kernels, &geometry).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let good = Geometry {
+        batch: 1,
+        inputs: 4,
+        outputs: 6,
+        size: [5, 5],
+        kernel: [3, 3],
+        stride: 1,
+        padding: 0,
+        dilation: 1,
+        groups: 2,
+    };
+    assert_eq!(good.validate(), Ok(()));
+    let error = |geometry: Geometry| geometry.validate().unwrap_err();
+    assert_eq!(error(Geometry { stride: 0, ..good }), GeometryError::Zero { field: "stride" });
+    let groups = GeometryError::Groups { groups: 4, inputs: 4, outputs: 6 };
+    assert_eq!(error(Geometry { groups: 4, ..good }), groups);
+    let kernel = GeometryError::Kernel { reach: [7, 7], padded: [5, 5] };
+    assert_eq!(error(Geometry { dilation: 3, ..good }), kernel);
+    let length = crate::forward(&[0.0; 99], &[0.0; 108], &good).unwrap_err();
+    assert_eq!(length, GeometryError::Length { field: "the input", length: 99, expected: 100 });
+}

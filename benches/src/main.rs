@@ -3,8 +3,10 @@
 //!
 //! `cargo run --release -p quant-benches -- <name> [--json FILE]`
 
+mod bandwidth;
 mod conv;
 mod loader;
+mod memory;
 mod qat_overhead;
 
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};
@@ -23,6 +25,9 @@ struct Arguments {
     /// Rounds; by default as many as the benchmark needs
     #[arg(long)]
     rounds: Option<usize>,
+    /// What benches/pytorch/steps.py has written, to print ours beside
+    #[arg(long)]
+    pytorch: Option<PathBuf>,
     /// Folder to make the loader's images in and leave them, for comparisons with other loaders
     #[arg(long)]
     images: Option<PathBuf>,
@@ -30,8 +35,10 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Benchmark {
-    /// A quantized training step over a full-precision one: CIFAR ResNet-20, batch 32
+    /// A quantized training step over a full-precision one, time and memory: CIFAR ResNet-20, batch 128
     QatOverhead,
+    /// Quantizers alone, over copying memory
+    Bandwidth,
     /// Convolutions over those of Burn's CPU backend
     Conv,
     /// Images decoded and augmented per CPU-second
@@ -49,7 +56,14 @@ struct Row {
     target: String,
 }
 
+impl Row {
+    fn new(name: &str, value: f64, unit: &'static str, target: &str) -> Self {
+        Self { name: name.to_owned(), value, unit, target: target.to_owned() }
+    }
+}
+
 fn main() -> ExitCode {
+    quant_cli::memory::keep();
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -68,7 +82,13 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let wanted = |benchmark| [benchmark, Benchmark::All].contains(&arguments.name);
     let mut rows = Vec::new();
     if wanted(Benchmark::QatOverhead) {
-        rows.extend(qat_overhead::measure(arguments.rounds.unwrap_or(15))?);
+        rows.extend(qat_overhead::measure(
+            arguments.rounds.unwrap_or(9),
+            arguments.pytorch.as_deref(),
+        )?);
+    }
+    if wanted(Benchmark::Bandwidth) {
+        rows.extend(bandwidth::measure(arguments.rounds.unwrap_or(15))?);
     }
     if wanted(Benchmark::Conv) {
         rows.extend(conv::measure(arguments.rounds.unwrap_or(9))?);
@@ -85,9 +105,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 #[expect(clippy::print_stdout, reason = "a program's result")]
 fn print(rows: &[Row]) {
-    println!("{:<28} {:>10}  {:<24} target", "", "median", "unit");
+    println!("{:<48} {:>10}  {:<24} target", "", "median", "unit");
     for row in rows {
-        println!("{:<28} {:>10.3}  {:<24} {}", row.name, row.value, row.unit, row.target);
+        println!("{:<48} {:>10.3}  {:<24} {}", row.name, row.value, row.unit, row.target);
     }
 }
 

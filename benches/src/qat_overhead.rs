@@ -1,7 +1,7 @@
-//! What quantization costs: a training step (forward, backward, update) of CIFAR Network-20, quantized
-//! over full precision, on the CPU.
+//! What quantization costs: a training step (forward, backward, update) of CIFAR ResNet-20, quantized over full
+//! precision, on the CPU; beside PyTorch's where its figures are given.
 
-use std::{error::Error, time::Instant};
+use std::{collections::BTreeMap, error::Error, fs, path::Path, time::Instant};
 
 use burn::{
     nn::loss::CrossEntropyLossConfig,
@@ -14,33 +14,50 @@ use quant_nn::{
 };
 use quant_train::optimizer::{GroupRules, Optimizer, Optimizers, clipped_gradients};
 
-use crate::{Row, median};
+use serde::Deserialize;
+
+use crate::{Row, median, memory};
 
 const BATCH: usize = 128;
+
+/// What `benches/pytorch/steps.py` writes.
+#[derive(Deserialize)]
+struct Pytorch {
+    version: String,
+    threads: usize,
+    batch: usize,
+    seconds: BTreeMap<String, f64>,
+}
 
 struct Side {
     name: &'static str,
     network: Network,
     optimizers: Optimizers,
+    target: &'static str,
     seconds: Vec<f64>,
+    /// Most bytes held during a step, beyond what was held before it.
+    peak: usize,
 }
 
-pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
+pub(crate) fn measure(rounds: usize, pytorch: Option<&Path>) -> Result<Vec<Row>, Box<dyn Error>> {
     let device = Device::flex().autodiff();
-    let quantized = |activation, weight| -> Result<Quantization, Box<dyn Error>> {
-        let bits = Levels::from_bits(2)?;
-        Ok(Quantization {
-            activation: Some(QuantizerConfig::new(activation, Role::Activation, bits)),
-            weight: Some(QuantizerConfig::new(weight, Role::Weight, bits)),
-            ..Quantization::default()
-        })
+    let quantized = |activation, weight, levels: Levels| Quantization {
+        activation: Some(QuantizerConfig::new(activation, Role::Activation, levels)),
+        weight: Some(QuantizerConfig::new(weight, Role::Weight, levels)),
+        ..Quantization::default()
     };
-    let mut sides = vec![
-        side("full-precision", Quantization::default(), &device)?,
-        side("lsq-w2a2", quantized(Method::Lsq, Method::Lsq)?, &device)?,
-        side("dorefa-w2a2", quantized(Method::Dorefa, Method::Dorefa)?, &device)?,
-        side("pact-w2a2", quantized(Method::Pact, Method::Dorefa)?, &device)?,
-    ];
+    let (one, two) = (Levels::from_bits(1)?, Levels::from_bits(2)?);
+    let mut sides = vec![side("full-precision", Quantization::default(), "", &device)?];
+    for (name, activation, weight, levels, target) in [
+        ("lsq-w2a2", Method::Lsq, Method::Lsq, two, "at most 1.10"),
+        ("dorefa-w2a2", Method::Dorefa, Method::Dorefa, two, "at most 1.10"),
+        ("pact-w2a2", Method::Pact, Method::Dorefa, two, "at most 1.10"),
+        ("xnor-w1a1", Method::Xnor, Method::Xnor, one, "at most 1.10"),
+        ("fatnn-ternary", Method::Fatnn, Method::Fatnn, Levels::TERNARY, "at most 1.25"),
+        ("lq-nets-w2a2", Method::LqNets, Method::LqNets, two, "at most 1.25"),
+    ] {
+        sides.push(side(name, quantized(activation, weight, levels), target, &device)?);
+    }
     let images = Tensor::<4>::random([BATCH, 3, 32, 32], Distribution::Default, &device);
     let labels: Vec<i64> = (0..BATCH as i64).map(|index| index % 10).collect();
     let labels = Tensor::<1, Int>::from_data(labels.as_slice(), &device);
@@ -54,27 +71,43 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
         }
     }
     let full = sides[0].seconds.clone();
-    let mut rows = vec![Row {
-        name: "full-precision".into(),
-        value: median(full.clone()),
-        unit: "s/step",
-        target: String::new(),
-    }];
-    rows.extend(sides[1..].iter().map(|side| {
+    let mut rows = Vec::new();
+    for side in &sides {
+        let quantized = side.name != "full-precision";
         let ratios = side.seconds.iter().zip(&full).map(|(quantized, full)| quantized / full);
-        Row {
-            name: side.name.into(),
-            value: median(ratios.collect()),
-            unit: "x full precision",
-            target: "at most 1.5".into(),
+        rows.push(match quantized {
+            false => Row::new(side.name, median(full.clone()), "s/step", ""),
+            true => Row::new(side.name, median(ratios.collect()), "x full precision", side.target),
+        });
+        let peak = side.peak as f64 / sides[0].peak as f64;
+        if quantized {
+            let name = format!("{}, peak memory", side.name);
+            rows.push(Row::new(&name, peak, "x full precision", "at most 1.15"));
         }
-    }));
+    }
+    if let Some(path) = pytorch {
+        let pytorch: Pytorch = serde_json::from_slice(&fs::read(path)?)?;
+        let Pytorch { version, threads, batch, seconds } = pytorch;
+        if batch != BATCH {
+            return Err(format!("{}: batch {batch}, not {BATCH}", path.display()).into());
+        }
+        for side in &sides {
+            let Some(theirs) = seconds.get(side.name) else {
+                continue;
+            };
+            let name = format!("{} over PyTorch {version} on {threads} threads", side.name);
+            let target = if side.name == "full-precision" { "at most 1.0" } else { "at most 0.9" };
+            let ratio = median(side.seconds.clone()) / theirs;
+            rows.push(Row::new(&name, ratio, "x PyTorch's time", target));
+        }
+    }
     Ok(rows)
 }
 
 fn side(
     name: &'static str,
     quantization: Quantization,
+    target: &'static str,
     device: &Device,
 ) -> Result<Side, Box<dyn Error>> {
     let config = ResNetConfig {
@@ -85,17 +118,20 @@ fn side(
     let network = config.init(device)?;
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true };
     let optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
-    Ok(Side { name, network, optimizers, seconds: Vec::new() })
+    Ok(Side { name, network, optimizers, target, seconds: Vec::new(), peak: 0 })
 }
 
 impl Side {
     fn step(&mut self, images: Tensor<4>, labels: Tensor<1, Int>) -> f64 {
+        let held = memory::watch();
         let start = Instant::now();
         let scores = self.network.forward(images);
         let loss = CrossEntropyLossConfig::new().init(&scores.device()).forward(scores, labels);
         let grads = clipped_gradients(loss.backward(), &self.network, None);
         let network = self.network.clone();
         self.network = self.optimizers.step(0.01, network, grads);
-        start.elapsed().as_secs_f64()
+        let seconds = start.elapsed().as_secs_f64();
+        self.peak = memory::peak() - held;
+        seconds
     }
 }

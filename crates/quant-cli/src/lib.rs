@@ -2,6 +2,7 @@
 //! that bring a recipe and data of their own.
 
 pub mod data;
+pub mod memory;
 pub mod networks;
 pub mod recipes;
 pub mod train;

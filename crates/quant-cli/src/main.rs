@@ -269,6 +269,7 @@ fn evaluate(
 
 #[expect(clippy::print_stdout, reason = "a program's output")]
 fn main() -> ExitCode {
+    quant_cli::memory::keep();
     let result = run(Arguments::parse().command);
     train::exit_code(result.map(|text| {
         if !text.is_empty() {

@@ -189,6 +189,7 @@ fn sendable(error: Box<dyn Error>) -> Box<dyn Error + Send + Sync> {
 /// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`. Asked to
 /// stop by Ctrl+C or SIGTERM, it saves and ends with exit code [`STOPPED`].
 pub fn main(program: &TrainProgram) -> ExitCode {
+    crate::memory::keep();
     let command = Arguments::command().name(program.name).about(program.about);
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => arguments,

@@ -257,12 +257,7 @@ impl Grid {
 
     /// Turns g into g·[inside] and returns the sum of g·(y/s - v·[inside]).
     #[inline(always)]
-    fn backward_scale(
-        self,
-        (x, grad): (&[f32], &mut [f32]),
-        clip: f32,
-        factor: f32,
-    ) -> f64 {
+    fn backward_scale(self, (x, grad): (&[f32], &mut [f32]), clip: f32, factor: f32) -> f64 {
         sum_lanes(x, grad, |x, g| {
             let v = x / clip;
             let grad_x = if self.inside(v) { g * factor } else { 0.0 };
@@ -273,12 +268,7 @@ impl Grid {
 
     /// Turns g into g·[inside] and returns the sum of g·[x >= s].
     #[inline(always)]
-    fn backward_bound(
-        self,
-        (x, grad): (&[f32], &mut [f32]),
-        clip: f32,
-        factor: f32,
-    ) -> f64 {
+    fn backward_bound(self, (x, grad): (&[f32], &mut [f32]), clip: f32, factor: f32) -> f64 {
         sum_lanes(x, grad, |x, g| {
             let v = x / clip;
             let grad_x = if self.inside(v) { g * factor } else { 0.0 };
@@ -291,8 +281,7 @@ impl Grid {
 #[inline(always)]
 fn sum_lanes(x: &[f32], grad: &mut [f32], f: impl Fn(f32, f32) -> (f32, f32)) -> f64 {
     let mut lanes = [0f32; LANES];
-    let ((x, x_rest), (grad, grad_rest)) =
-        (x.as_chunks::<LANES>(), grad.as_chunks_mut::<LANES>());
+    let ((x, x_rest), (grad, grad_rest)) = (x.as_chunks::<LANES>(), grad.as_chunks_mut::<LANES>());
     for (x, grad) in x.iter().zip(grad) {
         for lane in 0..LANES {
             let (grad_x, term) = f(x[lane], grad[lane]);

@@ -1,0 +1,49 @@
+//! A quantizer alone, forward and backward: bytes that must be read and written, over the time they take, as a share of
+//! what copying memory reaches.
+
+use std::{error::Error, hint::black_box, time::Instant};
+
+use burn::tensor::{Device, Distribution, Tensor};
+use quant_core::{Levels, Method, QuantizerConfig, Role, Site};
+
+use crate::{Row, median};
+
+/// As an activation of ResNet-18, batch 16.
+const SHAPE: [usize; 4] = [16, 64, 56, 56];
+
+pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
+    let device = Device::flex().autodiff();
+    let mut rows = Vec::new();
+    for (name, method) in [("lsq", Method::Lsq), ("dorefa", Method::Dorefa), ("pact", Method::Pact)]
+    {
+        let config = QuantizerConfig::new(method, Role::Activation, Levels::from_bits(2)?);
+        let quantizer = config.init(&Site::activation(name, SHAPE[1]), &device)?;
+        let x = Tensor::<4>::random(SHAPE, Distribution::Default, &device).require_grad();
+        let bytes = (SHAPE.iter().product::<usize>() * size_of::<f32>()) as f64;
+        let (mut shares, mut source) = (Vec::new(), vec![1u8; bytes as usize]);
+        let mut copy = source.clone();
+        // The first round warms up.
+        for round in 0..=rounds {
+            source[round] ^= 1;
+            let start = Instant::now();
+            copy.copy_from_slice(black_box(&source));
+            black_box(&copy);
+            let copying = 2.0 * bytes / start.elapsed().as_secs_f64();
+            let start = Instant::now();
+            let y = quantizer.forward(x.clone());
+            let forward = start.elapsed().as_secs_f64();
+            // Its gradient is made in between.
+            let loss = y.sum();
+            let start = Instant::now();
+            loss.backward();
+            // Read x, write y; write g, read x and g, write the gradient.
+            let quantizing = 6.0 * bytes / (forward + start.elapsed().as_secs_f64());
+            if round > 0 {
+                shares.push(quantizing / copying);
+            }
+        }
+        let name = format!("{name}, forward and backward");
+        rows.push(Row::new(&name, median(shares), "x a copy's GB/s", "at least 0.7"));
+    }
+    Ok(rows)
+}

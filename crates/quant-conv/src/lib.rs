@@ -14,6 +14,10 @@
 mod batch_norm;
 mod geometry;
 #[expect(unsafe_code, reason = "vectors of an instruction set, and pointers into planes")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "registers are counted by constants, which loops are unrolled by"
+)]
 mod kernels;
 mod ops;
 mod passes;
@@ -21,6 +25,7 @@ mod planes;
 #[cfg(test)]
 mod tests;
 #[expect(unsafe_code, reason = "vectors of an instruction set")]
+#[expect(clippy::needless_range_loop, reason = "as in the kernels")]
 mod vector;
 
 pub use batch_norm::{Norm, NormGradients, Normalized};

@@ -95,7 +95,7 @@ proptest! {
 #[test]
 fn the_sizes_of_networks_are_right_too() {
     let geometry = |inputs, outputs, size, kernel: usize, stride, groups| Geometry {
-        batch: 2,
+        batch: 9,
         inputs,
         outputs,
         size: [size; 2],

@@ -83,8 +83,8 @@ impl<'a> Correlations<'a> {
         blocks.clamp(1, self.rows.div_ceil(self.kernels.rows)) * self.kernels.rows
     }
 
-    #[expect(unsafe_code, reason = "the kernels write where they are told")]
     /// Rows from `first` on, of an image whose planes are filled, to `out`, `[rows][channel]`.
+    #[expect(unsafe_code, reason = "the kernels write where they are told")]
     fn run(
         &self,
         group: usize,

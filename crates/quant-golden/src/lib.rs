@@ -66,7 +66,7 @@ pub fn parameter(name: &str, shape: &[usize]) -> Vec<f32> {
 
 /// How far [`nudged`] values are moved, relatively: an ulp or a few.
 pub const NUDGES: [f32; 12] =
-    [1e-7, -1e-7, 2e-7, -2e-7, 3e-7, -3e-7, 4e-7, -4e-7, 5e-7, -5e-7, 6e-7, -6e-7];
+    [1e-7, -1e-7, 1.4e-7, -1.4e-7, 1.8e-7, -1.8e-7, 2.2e-7, -2.2e-7, 2.6e-7, -2.6e-7, 3e-7, -3e-7];
 
 /// Every value `by` up or down, in a pattern of its own for each `by`. Where rounding in the last place decides, as in
 /// low-bit networks, runs from nudged values show how far.

@@ -31,13 +31,13 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, divisor, host, keeping_nan};
+use super::{Named, Parameters, Quantize, divisor, host};
 use crate::{
     calibrate::{Calibration, GroupSamples},
-    codes::{Codes, Decoding, Table, per_group},
+    codes::{Codes, Decoding, Table},
     config::{QuantizerConfig, Range},
     normalize::Normalizer,
-    ops::{clamped, count_below, scale_gradient, straight_through},
+    ops::{Elementwise, Rule, count_below, quantize},
     site::Grouping,
     staircase::Staircase,
 };
@@ -116,7 +116,7 @@ impl Apot {
     }
 
     fn scale(&self) -> Tensor<1> {
-        divisor(scale_gradient(self.clip_val.val(), self.gradient_scale).abs())
+        divisor(self.clip_val.val().abs())
     }
 
     /// The unit's thresholds or values as a row.
@@ -136,16 +136,15 @@ impl Apot {
 impl Quantize for Apot {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let (x, restore) = self.normalizer.apply(x);
-        let scale = self.scale();
-        let scaled = |x| per_group_quotient(x, &scale, self.grouping);
-        let u = clamped(x.clone(), scaled, self.lowest, 1.0);
-        let fixed = scaled(x).detach();
-        let values = Self::row(self.unit.values(), &fixed.device()).flatten(0, 1);
-        let flat = self.indices(fixed.clone()).int().reshape([fixed.shape().num_elements()]);
-        let level: Tensor<1> = values;
-        let level = level.select(0, flat).reshape(fixed.shape());
-        let y = straight_through(keeping_nan(level, fixed), u);
-        restore.apply(per_group(y, &scale, self.grouping))
+        let (groups, scale) = (self.grouping.groups, self.scale().reshape([-1, 1]));
+        let device = scale.device();
+        let row = |values: &[f32]| Self::row(values, &device).expand([groups as i64, -1]);
+        let (thresholds, values) = (self.unit.thresholds(), self.unit.values());
+        let unit = [&[self.lowest, 1.0], thresholds, values].concat();
+        let rule = Rule::Table { thresholds: thresholds.len() };
+        let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
+        let parameters = Tensor::cat(vec![scale, row(&unit)], 1);
+        restore.apply(quantize(x, parameters, operation, self.gradient_scale))
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

@@ -34,7 +34,7 @@ use crate::{
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range, Role},
     normalize::{Normalizer, Restore},
-    ops::{clamped, rounded, scale_gradient},
+    ops::{Elementwise, Rule, quantize},
     site::Grouping,
     staircase::Staircase,
 };
@@ -91,39 +91,14 @@ impl Fatnn {
         }
     }
 
-    /// |alpha| with its scaled gradient, to multiply `[outer, groups, inner]`.
-    fn slope(&self, alpha: &Param<Tensor<1>>) -> Tensor<3> {
-        let alpha = scale_gradient(alpha.val(), self.gradient_scale).abs();
-        divisor(alpha).reshape([1, self.grouping.groups, 1])
-    }
-
     /// The integer value of every element, differentiable.
     fn integers<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let shape = x.shape();
-        let x = x.reshape(self.grouping.view(&shape));
-        let slopes: Vec<Tensor<3>> =
-            [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()]
-                .into_iter()
-                .flatten()
-                .map(|alpha| self.slope(alpha))
-                .collect();
-        let times = |slope: &Tensor<3>| {
-            let slope = slope.clone();
-            move |x: Tensor<3>| x * slope.clone()
-        };
-        let (first, last) = (&slopes[0], &slopes[slopes.len() - 1]);
-        let y = if self.signed {
-            piece(x.clone(), times(first), -1.0, 0.0) + piece(x, times(last), 0.0, 1.0)
-        } else {
-            let mut y = piece(x.clone(), times(first), 0.0, 1.0);
-            let mut offset = first.clone().recip();
-            for slope in &slopes[1..] {
-                y = y + piece(x.clone() - offset.clone(), times(slope), 0.0, 1.0);
-                offset = offset + slope.clone().recip();
-            }
-            y
-        };
-        y.reshape(shape)
+        let slope = |alpha: &Param<Tensor<1>>| divisor(alpha.val().abs());
+        let slopes = [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()];
+        let slopes: Vec<Tensor<1>> = slopes.into_iter().flatten().map(slope).collect();
+        let rule = Rule::Slopes { pieces: slopes.len(), signed: self.signed };
+        let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
+        quantize(x, Tensor::stack(slopes, 1), operation, self.gradient_scale)
     }
 
     fn affine(&self, device: &Device) -> Affine {
@@ -144,16 +119,6 @@ impl Fatnn {
             restore: Restore::None,
         }
     }
-}
-
-/// R(clamp(f(x), low, high)), passing the gradient strictly inside.
-pub(super) fn piece(
-    x: Tensor<3>,
-    f: impl Fn(Tensor<3>) -> Tensor<3>,
-    low: f32,
-    high: f32,
-) -> Tensor<3> {
-    rounded(clamped(x, f, low, high), 1.0, None)
 }
 
 impl Quantize for Fatnn {

@@ -37,13 +37,13 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, keeping_nan};
+use super::{Parameters, Quantize};
 use crate::{
     calibrate::GroupSamples,
     codes::{Codes, Decoding, Table},
     config::{QuantizerConfig, Range, Role},
     normalize::{Restore, normalize},
-    ops::{count_below, estimated, straight_through},
+    ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
     site::{Grouping, Site},
     staircase::Staircase,
 };
@@ -56,13 +56,9 @@ pub struct LqNets {
     /// Updates of the basis so far, `[1]`.
     pub iteration: RunningState<Tensor<1>>,
     #[module(skip)]
-    levels: usize,
+    rule: Basis,
     #[module(skip)]
     role: Role,
-    #[module(skip)]
-    signed: bool,
-    #[module(skip)]
-    position: f64,
     #[module(skip)]
     running_mean: bool,
     #[module(skip)]
@@ -71,20 +67,9 @@ pub struct LqNets {
     normalized_together: Grouping,
     #[module(skip)]
     grouping: Grouping,
-    /// Condition of each group's last system.
+    /// Condition of each group's last system, on the device.
     #[module(skip)]
-    condition: Arc<Mutex<Vec<f64>>>,
-}
-
-/// The levels of one group in ascending order.
-#[derive(Debug)]
-struct Ladder {
-    /// Values.
-    levels: Vec<f32>,
-    /// Thresholds between neighbours.
-    thresholds: Vec<f32>,
-    /// Digits of every level.
-    digits: Vec<Vec<f64>>,
+    condition: Arc<Mutex<Option<Tensor<1>>>>,
 }
 
 impl LqNets {
@@ -107,10 +92,14 @@ impl LqNets {
         Self {
             basis: RunningState::new(basis.reshape([bits, grouping.groups])),
             iteration: RunningState::new(Tensor::zeros([1], device)),
-            levels,
+            rule: Basis {
+                bits,
+                levels,
+                signed: config.range == Range::Signed,
+                position: config.threshold_position,
+                weight: config.role == Role::Weight,
+            },
             role: config.role,
-            signed: config.range == Range::Signed,
-            position: config.threshold_position,
             running_mean: config.running_mean_basis,
             normalization: config.normalization,
             normalized_together: if config.independent_norm { Grouping::WHOLE } else { grouping },
@@ -123,151 +112,44 @@ impl LqNets {
     /// smallest pivot of its system. Above 1e6 or so, the data did not determine the basis, and the
     /// regularisation did.
     pub fn condition(&self) -> Vec<f64> {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let values = condition.map(|condition| condition.into_data().convert::<f64>());
+        values.map(|values| values.iter().collect()).unwrap_or_default()
     }
 
-    /// The ladder of every group, from the basis.
-    fn ladders(&self) -> Vec<Ladder> {
-        let basis: Vec<f32> = self.basis.value_sync().into_data().convert::<f32>().iter().collect();
-        let groups = self.grouping.groups;
-        (0..groups)
-            .map(|group| {
-                let basis: Vec<f32> = basis.iter().skip(group).step_by(groups).copied().collect();
-                self.ladder(&basis)
-            })
-            .collect()
+    /// The basis as `[groups, bits]`, a constant.
+    fn values(&self) -> Tensor<2> {
+        constant(self.basis.value_sync()).transpose()
     }
 
-    fn ladder(&self, basis: &[f32]) -> Ladder {
-        let mut rows: Vec<(f32, Vec<f64>)> = (0..self.levels)
-            .map(|code| {
-                let digits: Vec<f64> = match self.levels {
-                    3 => vec![code as f64 - if self.signed { 1.0 } else { 0.0 }],
-                    _ => (0..basis.len())
-                        .map(|bit| match (code >> bit & 1, self.signed) {
-                            (1, _) => 1.0,
-                            (_, true) => -1.0,
-                            (_, false) => 0.0,
-                        })
-                        .collect(),
-                };
-                let terms = digits.iter().zip(basis).map(|(digit, v)| *digit as f32 * v);
-                (terms.fold(0.0, |sum, term| sum + term), digits)
-            })
-            .collect();
-        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let levels: Vec<f32> = rows.iter().map(|(level, _)| *level).collect();
-        let thresholds = (1..self.levels).map(|index| {
-            let (lower, upper) = (f64::from(levels[index - 1]), f64::from(levels[index]));
-            let share = match (2 * index).cmp(&self.levels) {
-                _ if !self.signed => self.position,
-                std::cmp::Ordering::Less => 1.0 - self.position,
-                std::cmp::Ordering::Equal => 0.5,
-                std::cmp::Ordering::Greater => self.position,
-            };
-            (share * lower + (1.0 - share) * upper) as f32
-        });
-        let thresholds = thresholds.collect();
-        Ladder { thresholds, levels, digits: rows.into_iter().map(|(_, digits)| digits).collect() }
+    /// Thresholds, `[groups, levels - 1]`, and levels, `[groups, levels]`, ascending.
+    fn ladders(&self) -> (Tensor<2>, Tensor<2>) {
+        let both = basis_levels(self.values(), self.rule);
+        let (thresholds, levels) = (self.rule.levels - 1, self.rule.levels);
+        (both.clone().narrow(1, 0, thresholds), both.narrow(1, thresholds, levels))
     }
 
-    /// Index of every element's level, as a float.
-    fn indices(&self, x: Tensor<3>, ladders: &[Ladder]) -> Tensor<3> {
-        let thresholds: Vec<f32> =
-            ladders.iter().flat_map(|ladder| ladder.thresholds.clone()).collect();
-        let device = x.device();
-        let thresholds = Tensor::<1>::from_floats(thresholds.as_slice(), &device);
-        count_below(x, thresholds.reshape([self.grouping.groups, self.levels - 1]))
-    }
-
-    fn table(&self, ladders: &[Ladder], restore: Restore, device: &Device) -> Table {
-        let values: Vec<f32> = ladders.iter().flat_map(|ladder| ladder.levels.clone()).collect();
-        let values = Tensor::<1>::from_floats(values.as_slice(), device);
-        let values = values.reshape([self.grouping.groups, self.levels]);
-        Table { values, restore, grouping: self.grouping }
-    }
-
-    /// Moves the basis towards the least squares solution for x, and returns the solution.
+    /// Moves the basis towards the least squares solution for x.
     fn update(&self, x: Tensor<3>) {
-        let ladders = self.ladders();
-        let indices = self.indices(x.clone(), &ladders);
-        let per_group = |t: Tensor<3>| -> Vec<f32> {
-            t.sum_dim(2).sum_dim(0).into_data().convert::<f32>().iter().collect()
+        let (bits, groups, view) = (self.rule.bits, self.grouping.groups, x.dims());
+        let old = self.values();
+        let fitted = fit_basis(x, old.clone(), self.rule, view);
+        let solution = fitted.clone().narrow(1, 0, bits);
+        let done = constant(self.iteration.value_sync());
+        let next = match self.running_mean {
+            true => {
+                let done = done.clone().reshape([1, 1]);
+                (old.clone() * done.clone() + solution.clone()) / done.add_scalar(1.0)
+            }
+            false => old.clone().mul_scalar(0.9) + solution.clone().mul_scalar(0.1),
         };
-        // How many elements each level has, and their sum: all that the equations need.
-        let (mut counts, mut sums) = (Vec::new(), Vec::new());
-        for level in 0..self.levels {
-            let here = indices.clone().equal_elem(level as f32).float();
-            counts.push(per_group(here.clone()));
-            sums.push(per_group(here * x.clone()));
-        }
-        let old = self.basis.value_sync();
-        let device = old.device();
-        let [bits, groups] = old.dims();
-        let values: Vec<f32> = old.into_data().convert::<f32>().iter().collect();
-        let done: f64 = self.iteration.value_sync().into_scalar();
-        let mut new = vec![0f32; bits * groups];
-        let mut condition = Vec::new();
-        for (group, ladder) in ladders.iter().enumerate() {
-            let basis: Vec<f64> =
-                (0..bits).map(|bit| f64::from(values[bit * groups + group])).collect();
-            let (solution, amplification) = self.solve(ladder, &basis, |level| {
-                (f64::from(counts[level][group]), f64::from(sums[level][group]))
-            });
-            condition.push(amplification);
-            // Data that are not finite say nothing: the basis stays.
-            let sound = solution.iter().all(|v| v.is_finite());
-            for bit in 0..bits {
-                let next = match self.running_mean {
-                    _ if !sound => basis[bit],
-                    true => (basis[bit] * done + solution[bit]) / (done + 1.0),
-                    false => 0.9 * basis[bit] + 0.1 * solution[bit],
-                };
-                new[bit * groups + group] = next as f32;
-            }
-        }
-        let new = Tensor::<1>::from_floats(new.as_slice(), &device).reshape([bits, groups]);
-        self.basis.update(new);
-        self.iteration.update(Tensor::from_floats([done as f32 + 1.0], &device));
-        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
-    }
-
-    fn solve(
-        &self,
-        ladder: &Ladder,
-        basis: &[f64],
-        level: impl Fn(usize) -> (f64, f64),
-    ) -> (Vec<f64>, f64) {
-        let bits = basis.len();
-        let mut matrix = vec![vec![0.0; bits]; bits];
-        let mut right = vec![0.0; bits];
-        for (index, digits) in ladder.digits.iter().enumerate() {
-            let (count, sum) = level(index);
-            for i in 0..bits {
-                right[i] += digits[i] * sum;
-                for j in 0..bits {
-                    matrix[i][j] += digits[i] * digits[j] * count;
-                }
-            }
-        }
-        for bit in 0..bits {
-            let diagonal = &mut matrix[bit][bit];
-            match self.role {
-                Role::Weight => {
-                    *diagonal = (*diagonal + 1e-4) * 1.000_001;
-                    right[bit] += 1e-4 * basis[bit];
-                }
-                Role::Activation | Role::Output if *diagonal == 0.0 => *diagonal = 1e-5,
-                Role::Activation | Role::Output => {}
-            }
-        }
-        gauss(matrix.clone(), right.clone()).unwrap_or_else(|| {
-            let trace: f64 = (0..bits).map(|bit| matrix[bit][bit]).sum();
-            for (bit, row) in matrix.iter_mut().enumerate() {
-                row[bit] += 1e-4 * trace.max(1e-5);
-            }
-            gauss(matrix, right).unwrap_or_else(|| (basis.to_vec(), f64::INFINITY))
-        })
+        // Data that are not finite say nothing: the basis stays.
+        let lost = solution.is_finite().bool_not().float().max_dim(1).greater_elem(0.0);
+        let next = next.mask_where(lost.expand([groups, bits]), old);
+        self.basis.update(next.transpose());
+        self.iteration.update(done.add_scalar(1.0));
+        let condition = fitted.narrow(1, bits, 1).reshape([groups]);
+        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = Some(condition);
     }
 
     fn normalized<const D: usize>(&self, x: Tensor<D>) -> (Tensor<D>, Restore) {
@@ -275,69 +157,34 @@ impl LqNets {
     }
 }
 
-/// Gaussian elimination with partial pivoting: the solution, and the largest over the smallest pivot;
-/// `None` for a singular matrix.
-fn gauss(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<(Vec<f64>, f64)> {
-    let size = right.len();
-    let scale = matrix.iter().flatten().fold(0.0, |max: f64, x| max.max(x.abs()));
-    for column in 0..size {
-        let pivot = (column..size)
-            .max_by(|a, b| matrix[*a][column].abs().total_cmp(&matrix[*b][column].abs()))?;
-        if matrix[pivot][column].abs() <= 1e-12 * scale {
-            return None;
-        }
-        matrix.swap(column, pivot);
-        right.swap(column, pivot);
-        let (done, rest) = matrix.split_at_mut(column + 1);
-        let pivot_row = &done[column];
-        for (offset, row) in rest.iter_mut().enumerate() {
-            let factor = row[column] / pivot_row[column];
-            for (x, p) in row.iter_mut().zip(pivot_row).skip(column) {
-                *x -= factor * p;
-            }
-            right[column + 1 + offset] -= factor * right[column];
-        }
-    }
-    let pivots = || (0..size).map(|index| matrix[index][index].abs());
-    let condition = pivots().fold(0.0, f64::max) / pivots().fold(f64::INFINITY, f64::min);
-    for column in (0..size).rev() {
-        let known: f64 = (column + 1..size).map(|k| matrix[column][k] * right[k]).sum();
-        right[column] = (right[column] - known) / matrix[column][column];
-    }
-    Some((right, condition))
+/// The same values without autodiff.
+fn constant<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.device().is_autodiff() { tensor.inner() } else { tensor }
 }
 
 impl Quantize for LqNets {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let shape = x.shape();
         let (x, restore) = self.normalized(x);
-        let ladders = self.ladders();
-        let view = self.grouping.view(&shape);
-        let x = x.reshape(view);
-        let fixed = x.clone().detach();
-        let table = self.table(&ladders, Restore::None, &x.device());
-        let codes = self.indices(fixed.clone(), &ladders).int();
-        let value = table.values::<D>(codes.reshape(shape.clone())).reshape(view);
-        let value = keeping_nan(value, fixed.clone());
-        let y = match self.role {
-            Role::Weight => straight_through(value, x),
-            Role::Activation | Role::Output => {
-                let top: Vec<f32> =
-                    ladders.iter().map(|ladder| ladder.levels[self.levels - 1]).collect();
-                let top = Tensor::<1>::from_floats(top.as_slice(), &fixed.device());
-                let below = fixed.lower(top.reshape([1, view[1], 1])).float();
-                estimated(value, x, below)
-            }
+        let (thresholds, levels) = self.ladders();
+        let groups = self.grouping.groups;
+        let everywhere = |value: f32| Tensor::full([groups, 1], value, &levels.device());
+        let highest = match self.role {
+            Role::Weight => everywhere(f32::INFINITY),
+            Role::Activation | Role::Output => levels.clone().narrow(1, self.rule.levels - 1, 1),
         };
-        restore.apply(y.reshape(shape))
+        let bounds = vec![everywhere(1.0), everywhere(f32::NEG_INFINITY), highest];
+        let parameters = [bounds, vec![thresholds, levels]].concat();
+        let rule = Rule::Table { thresholds: self.rule.levels - 1 };
+        let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
+        restore.apply(quantize(x, Tensor::cat(parameters, 1), operation, 1.0))
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
         let shape = x.shape();
         let (x, restore) = self.normalized(x.detach());
-        let ladders = self.ladders();
-        let codes = self.indices(x.clone().reshape(self.grouping.view(&shape)), &ladders).int();
-        let table = self.table(&ladders, restore, &x.device());
+        let (thresholds, values) = self.ladders();
+        let codes = count_below(x.reshape(self.grouping.view(&shape)), thresholds).int();
+        let table = Table { values, restore, grouping: self.grouping };
         Codes { codes: codes.reshape(shape), decoding: Decoding::Table(table) }
     }
 
@@ -350,8 +197,12 @@ impl Quantize for LqNets {
 
 impl Parameters for LqNets {
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
-        let ladders = self.ladders().into_iter();
-        ladders.map(|ladder| Staircase::new(ladder.levels, ladder.thresholds)).collect()
+        let (thresholds, levels) = self.ladders();
+        let host = |t: Tensor<2>| t.into_data().convert::<f32>().iter().collect::<Vec<f32>>();
+        let (thresholds, levels) = (host(thresholds), host(levels));
+        let count = self.rule.levels;
+        let groups = levels.chunks(count).zip(thresholds.chunks(count - 1));
+        groups.map(|(l, t)| Staircase::new(l.to_vec(), t.to_vec())).collect()
     }
 
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {

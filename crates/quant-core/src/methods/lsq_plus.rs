@@ -26,10 +26,8 @@ use burn::{
 use super::{Named, Parameters, Quantize, host, lsq_step::StepGrid};
 use crate::{
     calibrate::{Calibration, GroupSamples},
-    codes::{Affine, Codes, Decoding, per_group},
+    codes::{Affine, Codes, Decoding},
     config::QuantizerConfig,
-    normalize::add_per_group,
-    ops::scale_gradient,
     site::Grouping,
     staircase::Staircase,
 };
@@ -64,33 +62,26 @@ impl LsqPlus {
         }
     }
 
-    fn offset(&self) -> Tensor<1> {
-        scale_gradient(self.offset.val(), self.grid.gradient_scale)
+    /// s and b.
+    fn scales(&self) -> [Tensor<1>; 2] {
+        [self.grid.step(&self.step_size), self.offset.val()]
     }
 
-    /// R(clamp((x - b)/s, 0, n)), differentiable.
-    fn integers<const D: usize>(
-        &self,
-        x: Tensor<D>,
-        step: &Tensor<1>,
-        offset: &Tensor<1>,
-    ) -> Tensor<D> {
-        let x = add_per_group(x, &offset.clone().neg(), self.grouping);
-        self.grid.integers(x, step, self.grouping)
+    /// 0 and n.
+    fn range(&self) -> [f32; 2] {
+        [0.0, self.grid.positive]
     }
 }
 
 impl Quantize for LsqPlus {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let (step, offset) = (self.grid.step(&self.step_size), self.offset());
-        let integers = self.integers(x, &step, &offset);
-        add_per_group(per_group(integers, &step, self.grouping), &offset, self.grouping)
+        self.grid.quantize(x, self.scales(), self.range(), self.grouping)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
-        let step = self.grid.step(&self.step_size).detach();
-        let offset = self.offset().detach();
-        let codes = self.integers(x.detach(), &step, &offset).int();
+        let [step, offset] = self.scales().map(Tensor::detach);
+        let parameters = [step.clone(), offset.clone()];
+        let codes = StepGrid::integers(x.detach(), parameters, self.range(), self.grouping).int();
         let decoding = Affine { shift: Some(offset), ..self.grid.decoding(step, self.grouping) };
         Codes { codes, decoding: Decoding::Affine(decoding) }
     }

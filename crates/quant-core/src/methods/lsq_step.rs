@@ -30,11 +30,11 @@ use burn::{
 use super::{Named, Parameters, Quantize, divisor, host};
 use crate::{
     calibrate::{Calibration, GroupSamples},
-    codes::{Affine, Codes, Decoding, per_group},
+    codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range},
     gradient::{Estimator, positive_steps},
     normalize::{Normalizer, Restore},
-    ops::{clamped, rounded, scale_gradient},
+    ops::{Elementwise, Rule, columns, quantize},
     site::Grouping,
     staircase::Staircase,
 };
@@ -58,7 +58,7 @@ pub(super) struct StepGrid {
     pub(super) negative: f32,
     pub(super) positive: f32,
     pub(super) gradient_scale: f32,
-    ewgs: Option<f32>,
+    ewgs: f32,
 }
 
 impl StepGrid {
@@ -69,28 +69,48 @@ impl StepGrid {
             negative: if config.range == Range::Signed { n - positive } else { 0.0 },
             positive,
             gradient_scale: gradient_scale as f32,
-            ewgs: (config.estimator == Estimator::Ewgs).then_some(config.ewgs_factor as f32),
+            ewgs: match config.estimator {
+                Estimator::Ewgs => config.ewgs_factor as f32,
+                _ => 0.0,
+            },
         }
     }
 
-    /// s, whose gradient is scaled.
+    /// s.
     pub(super) fn step(&self, step_size: &Param<Tensor<1>>) -> Tensor<1> {
-        divisor(scale_gradient(step_size.val(), self.gradient_scale).abs())
+        divisor(step_size.val().abs())
     }
 
-    /// R(clamp(x/s, -Qn, Qp)), differentiable.
-    pub(super) fn integers<const D: usize>(
+    /// R(clamp((x - b)/s, lowest, highest))·s + b, differentiable in x, s and b.
+    pub(super) fn quantize<const D: usize>(
         &self,
         x: Tensor<D>,
-        step: &Tensor<1>,
+        [step, offset]: [Tensor<1>; 2],
+        [lowest, highest]: [f32; 2],
+        grouping: Grouping,
+    ) -> Tensor<D> {
+        let rule = Rule::Step { lowest, highest, ewgs: self.ewgs };
+        let operation = Elementwise { rule, view: grouping.view(&x.shape()) };
+        quantize(x, columns([step, offset]), operation, self.gradient_scale)
+    }
+
+    /// R(clamp((x - b)/s, lowest, highest)).
+    pub(super) fn integers<const D: usize>(
+        x: Tensor<D>,
+        [step, offset]: [Tensor<1>; 2],
+        [lowest, highest]: [f32; 2],
         grouping: Grouping,
     ) -> Tensor<D> {
         let shape = x.shape();
         let view = grouping.view(&shape);
-        let step = step.clone().reshape([1, view[1], 1]);
-        let scaled = |x: Tensor<3>| x / step.clone();
-        let inside = clamped(x.reshape(view), scaled, -self.negative, self.positive);
-        rounded(inside, self.negative + self.positive, self.ewgs).reshape(shape)
+        let per_group = |value: Tensor<1>| value.reshape([1, view[1], 1]);
+        let v = (x.reshape(view) - per_group(offset)) / per_group(step);
+        v.clamp(lowest, highest).round().reshape(shape)
+    }
+
+    /// -Qn and Qp.
+    fn range(&self) -> [f32; 2] {
+        [-self.negative, self.positive]
     }
 
     pub(super) fn count(&self) -> usize {
@@ -133,14 +153,16 @@ impl Quantize for LsqStep {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let (x, restore) = self.normalizer.apply(x);
         let step = self.grid.step(&self.step_size);
-        let integers = self.grid.integers(x, &step, self.grouping);
-        restore.apply(per_group(integers, &step, self.grouping))
+        let offset = step.zeros_like();
+        let y = self.grid.quantize(x, [step, offset], self.grid.range(), self.grouping);
+        restore.apply(y)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
         let (x, restore) = self.normalizer.apply(x.detach());
         let step = self.grid.step(&self.step_size).detach();
-        let integers = self.grid.integers(x, &step, self.grouping);
+        let parameters = [step.clone(), step.zeros_like()];
+        let integers = StepGrid::integers(x, parameters, self.grid.range(), self.grouping);
         let decoding = Affine { restore, ..self.grid.decoding(step, self.grouping) };
         let codes = integers.add_scalar(self.grid.negative).int();
         Codes { codes, decoding: Decoding::Affine(decoding) }

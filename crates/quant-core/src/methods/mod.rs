@@ -100,11 +100,6 @@ fn divisor(scale: Tensor<1>) -> Tensor<1> {
     scale.clamp_min(f32::MIN_POSITIVE)
 }
 
-/// `value`, but what is not a number in x stays that.
-fn keeping_nan<const D: usize>(value: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
-    value.mask_fill(x.is_nan(), f32::NAN)
-}
-
 /// A learned factor per group, initially 1, where the configuration asks for it.
 fn gamma(
     config: &QuantizerConfig,

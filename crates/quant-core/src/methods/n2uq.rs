@@ -32,13 +32,13 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, divisor, fatnn::piece, host};
+use super::{Named, Parameters, Quantize, divisor, host};
 use crate::{
     calibrate::{Calibration, GroupSamples},
-    codes::{Affine, Codes, Decoding, per_group},
+    codes::{Affine, Codes, Decoding},
     config::QuantizerConfig,
     normalize::{Normalizer, Restore},
-    ops::{ClipQuantize, scale_gradient},
+    ops::{ClipQuantize, Elementwise, Rule, quantize},
     site::Grouping,
     staircase::Staircase,
 };
@@ -92,45 +92,32 @@ impl N2uqActivation {
         }
     }
 
-    /// Number of thresholds below x, differentiable.
-    fn integers<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let shape = x.shape();
-        let groups = self.grouping.groups;
-        let x = x.reshape(self.grouping.view(&shape));
-        let scaled = |param: &Param<Tensor<1>>| scale_gradient(param.val(), self.gradient_scale);
-        let widths = divisor(scaled(&self.intervals)).reshape([self.steps, groups]);
-        let mut from = scaled(&self.start).reshape([1, groups, 1]);
-        let mut y = None;
-        for index in 0..self.steps {
-            let width = widths.clone().narrow(0, index, 1).reshape([1, groups, 1]);
-            let part = piece(x.clone() - from.clone(), |x| x / width.clone(), 0.0, 1.0);
-            y = Some(match y {
-                None => part,
-                Some(y) => y + part,
-            });
-            from = from + width;
-        }
-        y.unwrap_or_else(|| x.zeros_like()).reshape(shape)
-    }
-
-    fn scale(&self) -> Tensor<1> {
-        scale_gradient(self.scale.val(), self.gradient_scale)
+    /// c times the number of thresholds below x; differentiable in all.
+    fn scaled<const D: usize>(&self, x: Tensor<D>, scale: Tensor<1>) -> Tensor<D> {
+        let (groups, pieces) = (self.grouping.groups, self.steps);
+        let column = |value: Tensor<1>| value.reshape([groups, 1]);
+        let widths = divisor(self.intervals.val()).reshape([pieces, groups]).transpose();
+        let parameters = vec![column(scale), column(self.start.val()), widths];
+        let rule = Rule::Intervals { pieces };
+        let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
+        quantize(x, Tensor::cat(parameters, 1), operation, self.gradient_scale)
     }
 }
 
 impl Quantize for N2uqActivation {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        per_group(self.integers(x), &self.scale(), self.grouping)
+        self.scaled(x, self.scale.val())
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        let scale = self.scale.val().detach();
         Codes {
-            codes: self.integers(x.detach()).int(),
+            codes: self.scaled(x.detach(), scale.ones_like()).int(),
             decoding: Decoding::Affine(Affine {
                 steps: 1.0,
                 multiplier: 1.0,
                 offset: 0.0,
-                scale: self.scale().detach(),
+                scale,
                 shift: None,
                 gamma: None,
                 grouping: self.grouping,

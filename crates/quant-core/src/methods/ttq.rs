@@ -25,13 +25,13 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, host, keeping_nan};
+use super::{Named, Parameters, Quantize, host};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Codes, Decoding, Table},
     config::QuantizerConfig,
     normalize::Normalizer,
-    ops::{estimated, scale_gradient},
+    ops::{Elementwise, Rule, columns, quantize},
     site::Grouping,
     staircase::Staircase,
 };
@@ -71,40 +71,29 @@ impl Ttq {
         }
     }
 
-    /// Where w > D and where w < -D, as 0 and 1.
-    fn sides(&self, w: &Tensor<3>) -> (Tensor<3>, Tensor<3>) {
-        let magnitude = w.clone().abs();
-        let bound = magnitude.max_dim(2).max_dim(0).mul_scalar(self.threshold);
-        let above = w.clone().greater(bound.clone()).float();
-        (above, w.clone().lower(bound.neg()).float())
-    }
-
-    fn scale(&self, param: &Param<Tensor<1>>) -> Tensor<3> {
-        let scale = scale_gradient(param.val(), self.gradient_scale);
-        scale.reshape([1, self.grouping.groups, 1])
+    /// D, `[groups]`.
+    fn bound<const D: usize>(&self, w: &Tensor<D>) -> Tensor<1> {
+        let view = self.grouping.view(&w.shape());
+        let magnitude = w.clone().detach().abs().reshape(view);
+        magnitude.max_dim(2).max_dim(0).mul_scalar(self.threshold).reshape([view[1]])
     }
 }
 
 impl Quantize for Ttq {
     fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
-        let shape = w.shape();
         let (w, restore) = self.normalizer.apply(w);
-        let w = w.reshape(self.grouping.view(&shape));
-        let fixed = w.clone().detach();
-        let (above, below) = self.sides(&fixed);
-        let (positive, negative) = (self.scale(&self.positive), self.scale(&self.negative));
-        let value = above.clone() * positive.clone() - below.clone() * negative.clone();
-        let middle = (above.clone() + below.clone()).neg().add_scalar(1.0);
-        let slope = above * positive + below * negative + middle;
-        let y = value + estimated(fixed.zeros_like(), w, slope);
-        restore.apply(keeping_nan(y, fixed).reshape(shape))
+        let parameters = columns([self.positive.val(), self.negative.val(), self.bound(&w)]);
+        let operation = Elementwise { rule: Rule::Ternary, view: self.grouping.view(&w.shape()) };
+        restore.apply(quantize(w, parameters, operation, self.gradient_scale))
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {
         let shape = w.shape();
         let (w, restore) = self.normalizer.apply(w.detach());
-        let (above, below) = self.sides(&w.reshape(self.grouping.view(&shape)));
-        let codes: Tensor<3, Int> = (above - below).add_scalar(1.0).int();
+        let bound = self.bound(&w).reshape([1, self.grouping.groups, 1]);
+        let w = w.reshape(self.grouping.view(&shape));
+        let above = w.clone().greater(bound.clone()).int();
+        let codes: Tensor<3, Int> = (above - w.lower(bound.neg()).int()).add_scalar(1);
         let column = |param: &Param<Tensor<1>>| param.val().detach().reshape([-1, 1]);
         let (positive, negative) = (column(&self.positive), column(&self.negative).neg());
         let values = Tensor::cat(vec![negative, positive.zeros_like(), positive], 1);

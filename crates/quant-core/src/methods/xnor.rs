@@ -36,7 +36,7 @@ use crate::{
     config::{QuantizerConfig, SignScale},
     gradient::Estimator,
     normalize::{Normalizer, Restore, add_per_group},
-    ops::{estimated, straight_through},
+    ops::{Elementwise, Rule, columns, estimated, quantize, straight_through},
     site::Grouping,
     staircase::Staircase,
 };
@@ -76,6 +76,19 @@ fn bits<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// sign(x) in units of 1.
 fn signs<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     bits(x.detach()).mul_scalar(2.0).sub_scalar(1.0)
+}
+
+/// scale where x >= shift, else -scale; differentiable in x and shift.
+fn scaled_signs<const D: usize>(
+    x: Tensor<D>,
+    shift: Tensor<1>,
+    scale: Tensor<1>,
+    estimator: Estimator,
+    grouping: Grouping,
+) -> Tensor<D> {
+    let rule = Rule::Sign { slope: estimator.into() };
+    let operation = Elementwise { rule, view: grouping.view(&x.shape()) };
+    quantize(x, columns([shift, scale]), operation, 1.0)
 }
 
 /// `value` with the estimator's derivative by x.
@@ -126,12 +139,22 @@ impl SignActivation {
 
 impl Quantize for SignActivation {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let x = self.shifted(x);
-        let value = match self.scale(x.clone()) {
-            None => signs(x.clone()),
-            Some(scale) => signs(x.clone()) * scale,
+        if self.scale != SignScale::None {
+            let x = self.shifted(x);
+            let value = signs(x.clone());
+            let value = match self.scale(x.clone()) {
+                None => value,
+                Some(scale) => value * scale,
+            };
+            return by_estimator(value, x, self.estimator);
+        }
+        let groups = self.grouping.groups;
+        let ones = Tensor::ones([groups], &x.device());
+        let shift = match &self.shift {
+            None => ones.zeros_like(),
+            Some(shift) => shift.val(),
         };
-        by_estimator(value, x, self.estimator)
+        scaled_signs(x, shift, ones, self.estimator, self.grouping)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
@@ -191,8 +214,8 @@ impl SignWeight {
 impl Quantize for SignWeight {
     fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
         let (w, restore) = self.normalizer.apply(w);
-        let decoding = self.decoding(w.clone());
-        let y = by_estimator(decoding.scaled(signs(w.clone())), w, self.estimator);
+        let scale = self.decoding(w.clone()).scale;
+        let y = scaled_signs(w, scale.zeros_like(), scale, self.estimator, self.grouping);
         restore.apply(times_gamma(y, &self.gamma, self.grouping))
     }
 

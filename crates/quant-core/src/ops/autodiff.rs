@@ -4,8 +4,13 @@ use burn::{
     backend::{
         Backend, TensorMetadata,
         autodiff::{
-            Autodiff,
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            Autodiff, NodeId,
+            checkpoint::{
+                base::Checkpointer,
+                retro_forward::RetroForward,
+                state::BackwardStates,
+                strategy::{BalancedCheckpointing, CheckpointStrategy},
+            },
             grads::Gradients,
             ops::{Backward, Ops, OpsKind},
         },
@@ -14,24 +19,21 @@ use burn::{
     tensor::{TensorData, try_read_sync},
 };
 
-use super::{GradientMap, QuantOps};
+use super::{Elementwise, GradientMap, QuantOps};
 
 #[derive(Debug)]
-struct ClipQuantizeBackward;
+struct QuantizeBackward;
 
 /// What backward needs: the inputs, and how to differentiate.
 #[derive(Debug, Clone)]
 struct State<T> {
     x: T,
-    clip: T,
-    steps: f32,
-    signed: bool,
-    rescale: bool,
-    learned_bound: bool,
-    clip_gradient_scale: f32,
+    parameters: T,
+    operation: Elementwise,
+    parameter_gradient_scale: f32,
 }
 
-impl<B: Backend + QuantOps> Backward<B, 2> for ClipQuantizeBackward {
+impl<B: Backend + QuantOps> Backward<B, 2> for QuantizeBackward {
     type State = State<FloatTensor<B>>;
 
     fn backward(
@@ -40,25 +42,60 @@ impl<B: Backend + QuantOps> Backward<B, 2> for ClipQuantizeBackward {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let [node_x, node_clip] = ops.parents;
+        let [node_x, node_parameters] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
         let s = ops.state;
-        let (grad_x, grad_clip) = B::clip_quantize_backward(
-            s.x,
-            s.clip,
-            grad,
-            s.steps,
-            s.signed,
-            s.rescale,
-            s.learned_bound,
-        );
+        let (grad_x, grad_parameters) =
+            B::fake_quantize_backward(s.x, s.parameters, grad, s.operation);
         if let Some(node) = node_x {
             grads.register::<B>(node.id, grad_x);
         }
-        if let Some(node) = node_clip {
-            let scaled = B::float_mul_scalar(grad_clip, s.clip_gradient_scale.into());
+        if let Some(node) = node_parameters {
+            let scale = s.parameter_gradient_scale;
+            let scaled = B::float_mul_scalar(grad_parameters, scale.into());
             grads.register::<B>(node.id, scaled);
         }
+    }
+}
+
+/// How the quantized values are computed once more when backward asks for them: what follows a quantizer, such as a
+/// convolution, then need not keep them.
+#[derive(Debug)]
+struct Again<B: Backend> {
+    x: Source<B>,
+    parameters: Source<B>,
+    operation: Elementwise,
+}
+
+/// Where an input comes from in backward.
+#[derive(Debug)]
+enum Source<B: Backend> {
+    /// It is part of the graph.
+    Node(NodeId),
+    /// It is a constant.
+    Constant(FloatTensor<B>),
+}
+
+impl<B: Backend> Source<B> {
+    fn of<C: CheckpointStrategy>(tensor: &FloatTensor<Autodiff<B, C>>) -> Self {
+        match tensor.is_tracked() {
+            true => Source::Node(tensor.id()),
+            false => Source::Constant(tensor.primitive().clone()),
+        }
+    }
+
+    fn value(&self, states: &mut BackwardStates) -> FloatTensor<B> {
+        match self {
+            Source::Node(id) => states.get_state::<FloatTensor<B>>(id),
+            Source::Constant(tensor) => tensor.clone(),
+        }
+    }
+}
+
+impl<B: Backend + QuantOps> RetroForward for Again<B> {
+    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
+        let (x, parameters) = (self.x.value(states), self.parameters.value(states));
+        states.save(out_node, B::fake_quantize(x, parameters, self.operation));
     }
 }
 
@@ -145,38 +182,40 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         }
     }
 
-    fn clip_quantize(
+    fn fake_quantize(
         x: FloatTensor<Self>,
-        clip: FloatTensor<Self>,
-        steps: f32,
-        signed: bool,
+        parameters: FloatTensor<Self>,
+        operation: Elementwise,
     ) -> FloatTensor<Self> {
-        Self::clip_quantize_tracked(x, clip, steps, signed, false, false, 1.0)
+        Self::fake_quantize_tracked(x, parameters, operation, 1.0)
     }
 
-    fn clip_quantize_tracked(
+    fn fake_quantize_tracked(
         x: FloatTensor<Self>,
-        clip: FloatTensor<Self>,
-        steps: f32,
-        signed: bool,
-        rescale: bool,
-        learned_bound: bool,
-        clip_gradient_scale: f32,
+        parameters: FloatTensor<Self>,
+        operation: Elementwise,
+        parameter_gradient_scale: f32,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), clip.node()];
-        match ClipQuantizeBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        let again =
+            Again { x: Source::of::<C>(&x), parameters: Source::of::<C>(&parameters), operation };
+        let tracked = [&x, &parameters].into_iter().filter(|tensor| tensor.is_tracked());
+        // Whatever the strategy of the other operations: the values are cheap to compute and large to keep.
+        let prepared = QuantizeBackward
+            .prepare::<BalancedCheckpointing>([x.node(), parameters.node()])
+            .memory_bound()
+            .retro_forward(again)
+            .parents(tracked);
+        match prepared.stateful() {
             OpsKind::Tracked(prepared) => {
-                let (x, clip) = (x.into_primitive(), clip.into_primitive());
-                let out = B::clip_quantize(x.clone(), clip.clone(), steps, signed);
-                let state =
-                    State { x, clip, steps, signed, rescale, learned_bound, clip_gradient_scale };
+                let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
+                let out = B::fake_quantize(x.clone(), parameters.clone(), operation);
+                let state = State { x, parameters, operation, parameter_gradient_scale };
                 prepared.finish(state, out)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(B::clip_quantize(
+            OpsKind::UnTracked(prepared) => prepared.finish(B::fake_quantize(
                 x.into_primitive(),
-                clip.into_primitive(),
-                steps,
-                signed,
+                parameters.into_primitive(),
+                operation,
             )),
         }
     }

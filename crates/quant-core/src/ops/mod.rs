@@ -26,12 +26,13 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub(crate) mod reference;
+mod rule;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
-/// Quantization to evenly spaced levels within a clipping value, forward and backward.
-///
-/// Tensors are viewed as `[outer, groups, inner]`; the clipping value is `[1, groups, 1]`.
+pub use rule::{Basis, Elementwise, MAX_INTERVALS, Rule, SignSlope};
+
+/// Quantization and what belongs to it, forward and backward.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(feature = "cube"),
@@ -39,50 +40,38 @@ mod tests;
     Fusion: cfg(feature = "cube"),
 )]
 pub trait QuantOps: Backend {
-    /// y = (m·R(n·u)/n - z)·s, where v = clamp(x/s, lo, 1) and R rounds half to even; unsigned:
-    /// lo = 0, u = v, m = 1, z = 0; signed: lo = -1, u = (v + 1)/2, m = 2, z = 1.
+    /// The quantized values of x: see [`Rule`]. `parameters` is `[groups, parameters]`.
     #[fusion(dtype = x, shape = x)]
-    fn clip_quantize(
+    fn fake_quantize(
         x: FloatTensor<Self>,
-        clip: FloatTensor<Self>,
-        steps: f32,
-        signed: bool,
+        parameters: FloatTensor<Self>,
+        operation: Elementwise,
     ) -> FloatTensor<Self> {
-        reference::clip_quantize::<Self>(x, clip, steps, signed)
+        reference::fake_quantize::<Self>(x, parameters, operation)
     }
 
-    /// Gradients of [`clip_quantize`](Self::clip_quantize) with respect to x and, reduced over
-    /// each group, to s. `rescale` multiplies the clamp's gradient by sqrt(elements / elements inside
-    /// the range). `learned_bound`: s has its gradient as the clamp's bound alone (the sum over elements
-    /// at or above it), not through the scaling and the division.
-    #[fusion(meta = |x, clip, _grad, _steps, _signed, _rescale, _bound| (x.clone(), clip.clone()))]
-    fn clip_quantize_backward(
+    /// Gradients of [`fake_quantize`](Self::fake_quantize) with respect to x and the parameters.
+    #[fusion(meta = |x, parameters, _grad, _operation| (x.clone(), parameters.clone()))]
+    fn fake_quantize_backward(
         x: FloatTensor<Self>,
-        clip: FloatTensor<Self>,
+        parameters: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        steps: f32,
-        signed: bool,
-        rescale: bool,
-        learned_bound: bool,
+        operation: Elementwise,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let rule = (steps, signed, rescale, learned_bound);
-        reference::clip_quantize_backward::<Self>(x, clip, grad, rule)
+        reference::fake_quantize_backward::<Self>(x, parameters, grad, operation)
     }
 
-    /// [`clip_quantize`](Self::clip_quantize) as a differentiable operation: the autodiff backend
+    /// [`fake_quantize`](Self::fake_quantize) as a differentiable operation: the autodiff backend
     /// overrides it, every other computes the value alone.
     #[fusion(dtype = x, shape = x)]
-    fn clip_quantize_tracked(
+    fn fake_quantize_tracked(
         x: FloatTensor<Self>,
-        clip: FloatTensor<Self>,
-        steps: f32,
-        signed: bool,
-        rescale: bool,
-        learned_bound: bool,
-        clip_gradient_scale: f32,
+        parameters: FloatTensor<Self>,
+        operation: Elementwise,
+        parameter_gradient_scale: f32,
     ) -> FloatTensor<Self> {
-        let _only_backward = (rescale, learned_bound, clip_gradient_scale);
-        Self::clip_quantize(x, clip, steps, signed)
+        let _only_backward = parameter_gradient_scale;
+        Self::fake_quantize(x, parameters, operation)
     }
 
     /// Number of thresholds that x is above, as a float; 0 where x is not a number. `thresholds` is
@@ -90,6 +79,25 @@ pub trait QuantOps: Backend {
     #[fusion(dtype = x, shape = x)]
     fn count_below(x: FloatTensor<Self>, thresholds: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::count_below::<Self>(x, thresholds)
+    }
+
+    /// The thresholds between a basis' levels, and the levels, both ascending: `[groups, 2·levels - 1]`. `values` is the basis,
+    /// `[groups, bits]`.
+    #[fusion(dtype = values, shape = burn::tensor::Shape::from([values[0], 2 * basis.levels - 1]))]
+    fn basis_levels(values: FloatTensor<Self>, basis: Basis) -> FloatTensor<Self> {
+        reference::basis_levels::<Self>(values, basis)
+    }
+
+    /// The least squares basis of each group of x, viewed as `view`, and last how far rounding was amplified: `[groups, bits +
+    /// 1]`. A singular system gets 1e-4 of its trace on the diagonal.
+    #[fusion(dtype = x, shape = burn::tensor::Shape::from([view[1], basis.bits + 1]))]
+    fn fit_basis(
+        x: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        basis: Basis,
+        view: [usize; 3],
+    ) -> FloatTensor<Self> {
+        reference::fit_basis::<Self>(x, values, basis, view)
     }
 
     /// `value`, with a stand-in for its derivative by x: g·slope, or where `scaled`
@@ -181,22 +189,25 @@ fn estimated_by<const D: usize>(
     ))
 }
 
-/// clamp(f(x), lowest, highest), passing the gradients of f strictly inside; f(0) is what is
-/// differentiated elsewhere, so that not even infinities reach a gradient.
-pub(crate) fn clamped<const D: usize>(
+/// Quantizes x by the parameters of its groups, `[groups, parameters]`. Differentiable in both, as [`Rule`] says; the
+/// parameters' gradient is multiplied by `parameter_gradient_scale`.
+pub(crate) fn quantize<const D: usize>(
     x: Tensor<D>,
-    f: impl Fn(Tensor<D>) -> Tensor<D>,
-    lowest: f32,
-    highest: f32,
+    parameters: Tensor<2>,
+    operation: Elementwise,
+    parameter_gradient_scale: f32,
 ) -> Tensor<D> {
-    if !x.device().is_autodiff() {
-        return f(x).clamp(lowest, highest);
-    }
-    let fixed = f(x.clone()).detach();
-    let below = fixed.clone().lower_equal_elem(lowest);
-    let outside = below.bool_or(fixed.clone().greater_equal_elem(highest));
-    let inside = f(x.mask_fill(outside, 0.0));
-    straight_through(fixed.clamp(lowest, highest), inside)
+    Tensor::from_dispatch(<Dispatch as QuantOps>::fake_quantize_tracked(
+        x.into_dispatch(),
+        parameters.into_dispatch(),
+        operation,
+        parameter_gradient_scale,
+    ))
+}
+
+/// Parameters of one value a group each, as `[groups, parameters]`.
+pub(crate) fn columns<const N: usize>(parameters: [Tensor<1>; N]) -> Tensor<2> {
+    Tensor::stack(parameters.to_vec(), 1)
 }
 
 /// R(u), with the gradient of u as it comes, or scaled by element with `ewgs` = d, u being n times what
@@ -229,10 +240,20 @@ pub(crate) fn count_below(x: Tensor<3>, thresholds: Tensor<2>) -> Tensor<3> {
     if tracked { Tensor::from_inner(counts) } else { counts }
 }
 
-/// x with `factor` times its gradient: a finite x is changed by exactly 0.
-pub(crate) fn scale_gradient<const D: usize>(x: Tensor<D>, factor: f32) -> Tensor<D> {
-    let fixed = x.clone().detach();
-    fixed.clone() + (x - fixed).mul_scalar(factor)
+/// See [`QuantOps::basis_levels`]; of constants.
+pub(crate) fn basis_levels(values: Tensor<2>, basis: Basis) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as QuantOps>::basis_levels(values.into_dispatch(), basis))
+}
+
+/// See [`QuantOps::fit_basis`]; of constants.
+pub(crate) fn fit_basis<const D: usize>(
+    x: Tensor<D>,
+    values: Tensor<2>,
+    basis: Basis,
+    view: [usize; 3],
+) -> Tensor<2> {
+    let (x, values) = (x.into_dispatch(), values.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as QuantOps>::fit_basis(x, values, basis, view))
 }
 
 /// The clipping quantizer of one call: levels, range, and which gradients.
@@ -263,10 +284,6 @@ impl ClipQuantize {
         }
     }
 
-    fn signed(&self) -> bool {
-        self.range == Range::Signed
-    }
-
     /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`. Differentiable in both.
     pub(crate) fn forward<const D: usize>(
         &self,
@@ -274,55 +291,15 @@ impl ClipQuantize {
         clip: Tensor<1>,
         view: [usize; 3],
     ) -> Tensor<D> {
-        if self.estimator == Estimator::Ewgs {
-            return self.scaled_by_element(x, clip, view);
-        }
-        let shape = x.shape();
-        let out = <Dispatch as QuantOps>::clip_quantize_tracked(
-            x.reshape(view).into_dispatch(),
-            clip.reshape([1, view[1], 1]).into_dispatch(),
-            self.steps,
-            self.signed(),
-            self.estimator == Estimator::SteScale,
-            self.learned_bound,
-            self.clip_gradient_scale,
-        );
-        Tensor::<3>::from_dispatch(out).reshape(shape)
-    }
-
-    /// The same, rounding with element-wise gradient scaling: composed, in the same order.
-    fn scaled_by_element<const D: usize>(
-        &self,
-        x: Tensor<D>,
-        clip: Tensor<1>,
-        view: [usize; 3],
-    ) -> Tensor<D> {
-        let shape = x.shape();
-        let clip = clip.reshape([1, view[1], 1]);
-        let fixed = clip.clone().detach();
-        let clip = scale_gradient(clip, self.clip_gradient_scale);
-        let divisor = if self.learned_bound { fixed.clone() } else { clip.clone() };
-        let x = x.reshape(view);
-        let scaled = |x: Tensor<3>| x / divisor.clone();
-        let u = match self.range {
-            Range::Unsigned => clamped(x.clone(), scaled, 0.0, 1.0),
-            Range::Signed => clamped(x.clone(), scaled, -1.0, 1.0).add_scalar(1.0).mul_scalar(0.5),
+        let rule = Rule::Clip {
+            steps: self.steps,
+            signed: self.range == Range::Signed,
+            rescale: self.estimator == Estimator::SteScale,
+            learned_bound: self.learned_bound,
+            ewgs: if self.estimator == Estimator::Ewgs { self.ewgs_factor } else { 0.0 },
         };
-        let codes = rounded(u.mul_scalar(self.steps), self.steps, Some(self.ewgs_factor));
-        let parts = codes.div_scalar(self.steps);
-        let y = match self.range {
-            Range::Unsigned => parts,
-            Range::Signed => parts.mul_scalar(2.0).sub_scalar(1.0),
-        };
-        let y = y * divisor.clone();
-        let y = match self.learned_bound {
-            false => y,
-            true => {
-                let above = (x / fixed.clone()).detach().greater_equal_elem(1.0);
-                y + (clip - fixed) * above.float()
-            }
-        };
-        y.reshape(shape)
+        let clip = clip.reshape([view[1], 1]);
+        quantize(x, clip, Elementwise { rule, view }, self.clip_gradient_scale)
     }
 
     /// The code R(n·u) of every element, as floats 0 to n.

@@ -7,7 +7,7 @@ use burn::{
 use burn_flex::FlexTensor;
 use proptest::prelude::*;
 
-use super::{QuantOps, reference};
+use super::{Basis, Elementwise, MAX_INTERVALS, QuantOps, Rule, SignSlope, reference};
 
 fn tensor(values: &[f32], shape: [usize; 3]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values.to_vec(), shape))
@@ -29,44 +29,160 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
+/// Any rule.
+fn rules() -> impl Strategy<Value = Rule> {
+    let ewgs = || prop_oneof![Just(0.0f32), Just(0.01)];
+    let bits = any::<[bool; 3]>();
+    let slope = prop_oneof![Just(SignSlope::One), Just(SignSlope::Box), Just(SignSlope::Triangle)];
+    prop_oneof![
+        (1u16..=255, bits, ewgs()).prop_map(|(steps, [signed, rescale, learned_bound], ewgs)| {
+            Rule::Clip { steps: f32::from(steps), signed, rescale, learned_bound, ewgs }
+        }),
+        (0u8..8, 1u8..8, ewgs()).prop_map(|(below, above, ewgs)| Rule::Step {
+            lowest: -f32::from(below),
+            highest: f32::from(above),
+            ewgs
+        }),
+        (1usize..=3).prop_map(|pieces| Rule::Slopes { pieces, signed: false }),
+        Just(Rule::Slopes { pieces: 2, signed: true }),
+        (1..=MAX_INTERVALS).prop_map(|pieces| Rule::Intervals { pieces }),
+        Just(Rule::Ternary),
+        prop_oneof![0usize..5, 14usize..19].prop_map(|thresholds| Rule::Table { thresholds }),
+        slope.prop_map(|slope| Rule::Sign { slope }),
+    ]
+}
+
+/// Parameters that make sense for the rule: positive scales, ascending thresholds.
+fn parameters(rule: Rule, groups: usize, seed: u64) -> FlexTensor {
+    let count = rule.parameters();
+    let drawn = values(seed, groups * count);
+    let rows = drawn.chunks(count).flat_map(|row| {
+        let positive = |x: &f32| x.abs() + 0.1;
+        match rule {
+            Rule::Table { thresholds } => {
+                let (bounds, ladder) = row.split_at(3);
+                let (limits, levels) = ladder.split_at(thresholds);
+                let sorted = |values: &[f32]| {
+                    let mut values = values.to_vec();
+                    values.sort_by(f32::total_cmp);
+                    values
+                };
+                let bounds =
+                    vec![positive(&bounds[0]), -positive(&bounds[1]), positive(&bounds[2])];
+                [bounds, sorted(limits), sorted(levels)].concat()
+            }
+            // An offset, a start and a shift may be anywhere.
+            Rule::Step { .. } => vec![positive(&row[0]), row[1]],
+            Rule::Sign { .. } => vec![row[0] * 0.5, positive(&row[1])],
+            Rule::Intervals { .. } => {
+                let widths = row[2..].iter().map(positive);
+                [positive(&row[0]), row[1]].into_iter().chain(widths).collect()
+            }
+            _ => row.iter().map(positive).collect(),
+        }
+    });
+    FlexTensor::from_data(TensorData::new(rows.collect::<Vec<f32>>(), [groups, count]))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// To the last bit, but for sums over a group, which are taken in another order.
     #[test]
-    fn the_kernel_equals_the_composed_operations(
+    fn the_kernels_equal_the_composed_operations(
+        rule in rules(),
         outer in 1usize..4,
         groups in 1usize..6,
         inner in prop_oneof![1usize..40, 5000usize..9000],
         seed: u64,
-        steps in 1u16..=255,
-        signed: bool,
-        rescale: bool,
-        learned_bound: bool,
     ) {
-        let shape = [outer, groups, inner];
+        let view = [outer, groups, inner];
+        let operation = Elementwise { rule, view };
         let count = outer * groups * inner;
-        let x = tensor(&values(seed, count), shape);
-        let grad = tensor(&values(seed ^ 1, count), shape);
-        let clip: Vec<f32> = values(seed ^ 2, groups).iter().map(|x| x.abs() + 0.1).collect();
-        let clip = tensor(&clip, [1, groups, 1]);
-        let steps = f32::from(steps);
+        let mut numbers = values(seed, count);
+        if let [first, second, ..] = numbers.as_mut_slice() {
+            // On a bound or a threshold, for some rules.
+            (*first, *second) = (0.0, -0.5);
+        }
+        let x = tensor(&numbers, view);
+        let grad = tensor(&values(seed ^ 1, count), view);
+        let parameters = parameters(rule, groups, seed ^ 2);
 
-        let fast = Flex::clip_quantize(x.clone(), clip.clone(), steps, signed);
-        prop_assert_eq!(fast.shape().to_vec(), shape.to_vec());
-        let slow = reference::clip_quantize::<Flex>(x.clone(), clip.clone(), steps, signed);
+        let fast = Flex::fake_quantize(x.clone(), parameters.clone(), operation);
+        prop_assert_eq!(fast.shape().to_vec(), view.to_vec());
+        let slow = reference::fake_quantize::<Flex>(x.clone(), parameters.clone(), operation);
         prop_assert_eq!(host(fast), host(slow));
 
-        let rule = (steps, signed, rescale, learned_bound);
-        let (fast_x, fast_clip) = Flex::clip_quantize_backward(
-            x.clone(), clip.clone(), grad.clone(), steps, signed, rescale, learned_bound,
+        let (fast_x, fast_parameters) = Flex::fake_quantize_backward(
+            x.clone(), parameters.clone(), grad.clone(), operation,
         );
-        let (slow_x, slow_clip) =
-            reference::clip_quantize_backward::<Flex>(x, clip, grad, rule);
+        let (slow_x, slow_parameters) =
+            reference::fake_quantize_backward::<Flex>(x, parameters.clone(), grad, operation);
         prop_assert_eq!(host(fast_x), host(slow_x));
-        for (fast, slow) in host(fast_clip).into_iter().zip(host(slow_clip)) {
-            // Sums of up to `count` terms below 4.
-            prop_assert!((fast - slow).abs() <= 1e-6 * 4.0 * (count as f32), "{fast} {slow}");
+        // Terms of a slope grow with 1/a², of a boundary with 1/a: of parameters above 0.1.
+        let largest = 4.0 * match rule { Rule::Slopes { .. } => 210.0, Rule::Intervals { .. } => 21.0, _ => 21.0 };
+        for (fast, slow) in host(fast_parameters).into_iter().zip(host(slow_parameters)) {
+            prop_assert!(
+                (fast - slow).abs() <= 1e-7 * largest * (1.0 + count as f32),
+                "{fast} {slow} {rule:?}"
+            );
+        }
+    }
+
+    /// Whatever is not a number stays so, and nothing else is touched.
+    #[test]
+    fn what_is_not_a_number_stays_so(rule in rules(), seed: u64) {
+        let operation = Elementwise { rule, view: [1, 1, 40] };
+        let parameters = parameters(rule, 1, seed);
+        let clean = values(seed, 40);
+        let mut dirty = clean.clone();
+        dirty[7] = f32::NAN;
+        let of = |values: &[f32]| {
+            let x = tensor(values, [1, 1, 40]);
+            [
+                host(Flex::fake_quantize(x.clone(), parameters.clone(), operation)),
+                host(reference::fake_quantize::<Flex>(x, parameters.clone(), operation)),
+            ]
+        };
+        for (mut dirty, clean) in of(&dirty).into_iter().zip(of(&clean)) {
+            prop_assert!(dirty[7].is_nan());
+            dirty[7] = clean[7];
+            prop_assert_eq!(dirty, clean);
+        }
+    }
+
+    /// To the precision of f32, in which the composed operations solve; and the levels to the last bit or the one that
+    /// rounding a threshold once more costs.
+    #[test]
+    fn the_basis_equals_the_composed_operations(
+        levels in prop_oneof![Just(2usize), Just(3), Just(4), Just(8)],
+        signed: bool,
+        weight: bool,
+        groups in 1usize..4,
+        inner in 50usize..3000,
+        seed: u64,
+    ) {
+        let bits = if levels == 3 { 1 } else { levels.ilog2() as usize };
+        let basis = Basis { bits, levels, signed, position: 0.4, weight };
+        let drawn = values(seed, groups * bits).into_iter().enumerate();
+        let drawn = drawn.map(|(at, x)| (x.abs() + 0.5) * f32::powi(2.0, (at % bits) as i32) / 2.0);
+        let drawn = TensorData::new(drawn.collect::<Vec<f32>>(), [groups, bits]);
+        let drawn = FlexTensor::from_data(drawn);
+        let fast = host(Flex::basis_levels(drawn.clone(), basis));
+        let slow = host(reference::basis_levels::<Flex>(drawn.clone(), basis));
+        for (fast, slow) in fast.iter().zip(&slow) {
+            prop_assert!((fast - slow).abs() <= 2.0 * f32::EPSILON * slow.abs().max(1.0));
+        }
+        let view = [1, groups, inner];
+        let x = tensor(&values(seed ^ 1, groups * inner), view);
+        let fast = host(Flex::fit_basis(x.clone(), drawn.clone(), basis, view));
+        let slow = host(reference::fit_basis::<Flex>(x, drawn, basis, view));
+        for (fast, slow) in fast.chunks(bits + 1).zip(slow.chunks(bits + 1)) {
+            // Only where the data determine the basis.
+            prop_assume!(fast[bits] < 1e3);
+            for (fast, slow) in fast[..bits].iter().zip(&slow[..bits]) {
+                prop_assert!((fast - slow).abs() < 1e-3 * fast.abs().max(1.0), "{fast} {slow}");
+            }
         }
     }
 }
@@ -102,7 +218,10 @@ proptest! {
 #[test]
 fn a_transposed_input_is_read_in_its_logical_order() {
     let x = tensor(&values(1, 24), [2, 3, 4]).transpose(0, 2);
-    let clip = tensor(&[0.5, 1.0, 1.5], [1, 3, 1]);
-    let fast = Flex::clip_quantize(x.clone(), clip.clone(), 3.0, false);
-    assert_eq!(host(fast), host(reference::clip_quantize::<Flex>(x, clip, 3.0, false)));
+    let clip = FlexTensor::from_data(TensorData::new(vec![0.5f32, 1.0, 1.5], [3, 1]));
+    let rule =
+        Rule::Clip { steps: 3.0, signed: false, rescale: false, learned_bound: false, ewgs: 0.0 };
+    let operation = Elementwise { rule, view: [4, 3, 2] };
+    let fast = Flex::fake_quantize(x.clone(), clip.clone(), operation);
+    assert_eq!(host(fast), host(reference::fake_quantize::<Flex>(x, clip, operation)));
 }

@@ -267,7 +267,7 @@ impl BatchNorm2d {
         batch.output
     }
 
-    /// By the mean and variance over the batches of all processes, which are of one size.
+    /// By the mean and variance over the batches of all processes, each counting by its images.
     fn normalize_together(
         &self,
         x: Tensor<4>,

@@ -1,0 +1,219 @@
+//! LQ-Nets' basis: its levels, and its least squares fit: one pass that counts and sums each level's elements, then a small
+//! system for each group, in f64.
+
+use quant_simd::vectorized;
+use rayon::prelude::*;
+
+use super::{CHUNK, LANES};
+use crate::ops::rule::Basis;
+
+/// The levels of one group in ascending order.
+struct Ladder {
+    levels: Vec<f32>,
+    thresholds: Vec<f32>,
+    /// Of every level.
+    digits: Vec<Vec<f64>>,
+}
+
+impl Ladder {
+    fn new(values: &[f32], basis: Basis) -> Self {
+        let mut rows: Vec<(f32, Vec<f64>)> = (0..basis.levels)
+            .map(|code| {
+                let digits: Vec<f32> =
+                    (0..values.len()).map(|bit| basis.digit(code, bit)).collect();
+                let terms = digits.iter().zip(values).map(|(digit, value)| digit * value);
+                let level = terms.fold(0.0, |sum, term| sum + term);
+                (level, digits.into_iter().map(f64::from).collect())
+            })
+            .collect();
+        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let levels: Vec<f32> = rows.iter().map(|(level, _)| *level).collect();
+        let threshold = |index: usize| {
+            let (lower, upper) = (f64::from(levels[index - 1]), f64::from(levels[index]));
+            let share = basis.share(index);
+            (share * lower + (1.0 - share) * upper) as f32
+        };
+        let thresholds = (1..basis.levels).map(threshold).collect();
+        Self { thresholds, levels, digits: rows.into_iter().map(|(_, digits)| digits).collect() }
+    }
+}
+
+/// Thresholds and levels of every group.
+pub(super) fn levels(values: &[f32], basis: Basis) -> Vec<f32> {
+    let ladders = values.chunks_exact(basis.bits).map(|values| Ladder::new(values, basis));
+    ladders.flat_map(|ladder| ladder.thresholds.into_iter().chain(ladder.levels)).collect()
+}
+
+/// Solutions and amplifications, `[groups, bits + 1]`.
+pub(super) fn fit(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> Vec<f32> {
+    let Basis { bits, levels, .. } = basis;
+    let ladders: Vec<Ladder> =
+        values.chunks_exact(bits).map(|values| Ladder::new(values, basis)).collect();
+    let thresholds: Vec<f32> =
+        ladders.iter().flat_map(|ladder| ladder.thresholds.iter().copied()).collect();
+    let sums = sums_above(x, &thresholds, levels - 1, view);
+    let groups = ladders.iter().zip(values.chunks_exact(bits)).zip(sums.chunks_exact(levels));
+    groups
+        .flat_map(|((ladder, values), above)| {
+            // Above all thresholds but the first i are those of the levels from i on.
+            let of_level = |level: usize| {
+                let beyond = above.get(level + 1).copied().unwrap_or_default();
+                (above[level].0 - beyond.0, above[level].1 - beyond.1)
+            };
+            let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+            let (solution, condition) = solve(ladder, &values, basis.weight, of_level);
+            solution.into_iter().chain([condition]).map(|value| value as f32)
+        })
+        .collect()
+}
+
+/// For each group the number and the sum of all elements, of those above the first threshold, above the second, ...
+fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> Vec<(f64, f64)> {
+    let [outer, groups, inner] = view;
+    let length = if groups == 1 { outer * inner } else { inner }.max(1);
+    let levels = steps + 1;
+    let partial: Vec<Vec<(usize, Vec<(f64, f64)>)>> = x
+        .par_chunks(CHUNK)
+        .enumerate()
+        .with_min_len(if x.len() <= CHUNK { usize::MAX } else { 1 })
+        .map(|(index, chunk)| {
+            let (start, mut at, mut sums) = (index * CHUNK, 0, Vec::new());
+            while at < chunk.len() {
+                let row = (start + at) / length;
+                let end = ((row + 1) * length - start).min(chunk.len());
+                let group = row % groups;
+                let thresholds = &thresholds[group * steps..][..steps];
+                let run = &chunk[at..end];
+                sums.push((
+                    group,
+                    vectorized(
+                        #[inline(always)]
+                        || above_each(run, thresholds),
+                    ),
+                ));
+                at = end;
+            }
+            sums
+        })
+        .collect();
+    let mut sums = vec![(0.0, 0.0); groups * levels];
+    for (group, run) in partial.into_iter().flatten() {
+        for (sum, part) in sums[group * levels..][..levels].iter_mut().zip(run) {
+            *sum = (sum.0 + part.0, sum.1 + part.1);
+        }
+    }
+    sums
+}
+
+/// Number and sum of x, and of the elements above each threshold.
+#[inline(always)]
+fn above_each(x: &[f32], thresholds: &[f32]) -> Vec<(f64, f64)> {
+    match *thresholds {
+        [a] => above_each_of(x, [a]),
+        [a, b] => above_each_of(x, [a, b]),
+        [a, b, c] => above_each_of(x, [a, b, c]),
+        _ => {
+            let each = thresholds.iter().map(|threshold| above_each_of(x, [*threshold])[1]);
+            above_each_of(x, []).into_iter().chain(each).collect()
+        }
+    }
+}
+
+/// The same for few thresholds, whose sums fit registers.
+#[inline(always)]
+fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Vec<(f64, f64)> {
+    let (mut total, mut counts, mut sums) = ([0f32; LANES], [[0f32; LANES]; N], [[0f32; LANES]; N]);
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for lanes in chunks {
+        for (sum, x) in total.iter_mut().zip(lanes) {
+            *sum += x;
+        }
+        for ((threshold, counts), sums) in thresholds.iter().zip(&mut counts).zip(&mut sums) {
+            for lane in 0..LANES {
+                let above = lanes[lane] > *threshold;
+                counts[lane] += if above { 1.0 } else { 0.0 };
+                sums[lane] += if above { lanes[lane] } else { 0.0 };
+            }
+        }
+    }
+    let sum_of = |lanes: &[f32; LANES]| lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>();
+    let sum_rest = |f: &dyn Fn(f32) -> f64| rest.iter().map(|x| f(*x)).sum::<f64>();
+    let all = (x.len() as f64, sum_of(&total) + sum_rest(&|x| f64::from(x)));
+    let above =
+        thresholds.iter().zip(counts.iter().zip(&sums)).map(|(threshold, (counts, sums))| {
+            let count = sum_of(counts) + sum_rest(&|x| if x > *threshold { 1.0 } else { 0.0 });
+            let sum = sum_of(sums) + sum_rest(&|x| if x > *threshold { f64::from(x) } else { 0.0 });
+            (count, sum)
+        });
+    std::iter::once(all).chain(above).collect()
+}
+
+/// The basis of least squared error for a group, and how far rounding was amplified; `of_level` has the number of elements
+/// at each level, and their sum.
+fn solve(
+    ladder: &Ladder,
+    basis: &[f64],
+    weight: bool,
+    of_level: impl Fn(usize) -> (f64, f64),
+) -> (Vec<f64>, f64) {
+    let bits = basis.len();
+    let mut matrix = vec![vec![0.0; bits]; bits];
+    let mut right = vec![0.0; bits];
+    for (level, digits) in ladder.digits.iter().enumerate() {
+        let (count, sum) = of_level(level);
+        for i in 0..bits {
+            right[i] += digits[i] * sum;
+            for j in 0..bits {
+                matrix[i][j] += digits[i] * digits[j] * count;
+            }
+        }
+    }
+    for bit in 0..bits {
+        let diagonal = &mut matrix[bit][bit];
+        if weight {
+            *diagonal = (*diagonal + 1e-4) * 1.000_001;
+            right[bit] += 1e-4 * basis[bit];
+        } else if *diagonal == 0.0 {
+            *diagonal = 1e-5;
+        }
+    }
+    gauss(matrix.clone(), right.clone()).unwrap_or_else(|| {
+        let trace: f64 = (0..bits).map(|bit| matrix[bit][bit]).sum();
+        for (bit, row) in matrix.iter_mut().enumerate() {
+            row[bit] += 1e-4 * trace.max(1e-5);
+        }
+        gauss(matrix, right).unwrap_or_else(|| (basis.to_vec(), f64::INFINITY))
+    })
+}
+
+/// Gaussian elimination with partial pivoting: the solution, and the largest over the smallest pivot;
+/// `None` for a singular matrix.
+fn gauss(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<(Vec<f64>, f64)> {
+    let size = right.len();
+    let scale = matrix.iter().flatten().fold(0.0, |max: f64, x| max.max(x.abs()));
+    for column in 0..size {
+        let pivot = (column..size)
+            .max_by(|a, b| matrix[*a][column].abs().total_cmp(&matrix[*b][column].abs()))?;
+        if matrix[pivot][column].abs() <= 1e-12 * scale {
+            return None;
+        }
+        matrix.swap(column, pivot);
+        right.swap(column, pivot);
+        let (done, rest) = matrix.split_at_mut(column + 1);
+        let pivot_row = &done[column];
+        for (offset, row) in rest.iter_mut().enumerate() {
+            let factor = row[column] / pivot_row[column];
+            for (x, p) in row.iter_mut().zip(pivot_row).skip(column) {
+                *x -= factor * p;
+            }
+            right[column + 1 + offset] -= factor * right[column];
+        }
+    }
+    let pivots = || (0..size).map(|index| matrix[index][index].abs());
+    let condition = pivots().fold(0.0, f64::max) / pivots().fold(f64::INFINITY, f64::min);
+    for column in (0..size).rev() {
+        let known: f64 = (column + 1..size).map(|k| matrix[column][k] * right[k]).sum();
+        right[column] = (right[column] - known) / matrix[column][column];
+    }
+    Some((right, condition))
+}

@@ -14,10 +14,15 @@ const SHAPE: [usize; 4] = [16, 64, 56, 56];
 pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let device = Device::flex().autodiff();
     let mut rows = Vec::new();
-    for (name, method) in [("lsq", Method::Lsq), ("dorefa", Method::Dorefa), ("pact", Method::Pact)]
-    {
-        let config = QuantizerConfig::new(method, Role::Activation, Levels::from_bits(2)?);
-        let quantizer = config.init(&Site::activation(name, SHAPE[1]), &device)?;
+    for method in Method::ALL {
+        let name = format!("{method:?}");
+        let levels = if method == Method::Xnor { 2 } else { 4 };
+        let config = QuantizerConfig::new(method, Role::Activation, Levels::new(levels)?);
+        // Of weights alone.
+        if config.nearest().method != method {
+            continue;
+        }
+        let quantizer = config.init(&Site::activation(name.as_str(), SHAPE[1]), &device)?;
         let x = Tensor::<4>::random(SHAPE, Distribution::Default, &device).require_grad();
         let bytes = (SHAPE.iter().product::<usize>() * size_of::<f32>()) as f64;
         let (mut shares, mut source) = (Vec::new(), vec![1u8; bytes as usize]);

@@ -1,10 +1,13 @@
 //! Batch normalisation in training (Ioffe and Szegedy 2015), over contiguous floats: as many passes as statistics need.
 
-use quant_simd::vectorized;
+use quant_simd::{stored, vectorized};
 use rayon::prelude::*;
 
 /// Sums are kept in this many lanes, which the compiler turns into vectors.
-const LANES: usize = 16;
+const LANES: usize = 64;
+
+/// Elements of one task.
+const CHUNK: usize = 1 << 14;
 
 /// Sizes of a normalised tensor, `[batch, channels, pixels]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,11 +31,20 @@ pub struct Normalized {
     pub variance: Vec<f32>,
 }
 
+/// What is done to a normalised tensor in the same pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct After<'a> {
+    /// What is added, of the same shape.
+    pub add: Option<&'a [f32]>,
+    /// Whether a ReLU comes last.
+    pub relu: bool,
+}
+
 /// Gradients of [`Norm::forward`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormGradients {
-    /// By x, mean and variance depending on it.
-    pub input: Vec<f32>,
+    /// By x, mean and variance depending on it; if it is not where the output's gradient was.
+    pub input: Option<Vec<f32>>,
     /// By γ.
     pub weight: Vec<f32>,
     /// By β.
@@ -59,13 +71,20 @@ impl Norm {
         &values[start..start + self.pixels]
     }
 
-    /// Normalises x by the mean and biased variance of each channel, then scales by γ = `weight` and shifts by
-    /// β = `bias`.
+    /// Normalises x by the mean and biased variance of each channel, then scales by γ = `weight`, shifts by β = `bias`, and
+    /// does what comes [`After`].
     ///
     /// # Panics
     /// If lengths are not those of the sizes, or a size is 0.
-    pub fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) -> Normalized {
+    pub fn forward(
+        &self,
+        x: &[f32],
+        (weight, bias): (&[f32], &[f32]),
+        epsilon: f32,
+        after: After<'_>,
+    ) -> Normalized {
         self.check(x, [weight, bias]);
+        after.add.inspect(|add| self.check(add, [weight, bias]));
         let mut output = vec![0.0; x.len()];
         let count = (self.batch * self.pixels) as f64;
         let statistics: Vec<(f32, f32)> = self
@@ -81,13 +100,22 @@ impl Norm {
                 let variance = (of_rows(&|row| sum(row, square)) / count) as f32;
                 let scale = weight[channel] / (variance + epsilon).sqrt();
                 let shift = bias[channel];
+                let lowest = if after.relu { 0.0 } else { f32::NEG_INFINITY };
                 for (image, out) in rows.into_iter().enumerate() {
                     let row = self.row(x, channel, image);
+                    let add = after.add.map(|add| self.row(add, channel, image));
                     vectorized(
                         #[inline(always)]
-                        || {
-                            for (out, x) in out.iter_mut().zip(row) {
-                                *out = (x - mean) * scale + shift;
+                        || match add {
+                            None => {
+                                for (out, x) in out.iter_mut().zip(row) {
+                                    *out = at_least((x - mean) * scale + shift, lowest);
+                                }
+                            }
+                            Some(add) => {
+                                for ((out, x), add) in out.iter_mut().zip(row).zip(add) {
+                                    *out = at_least((x - mean) * scale + shift + add, lowest);
+                                }
                             }
                         },
                     );
@@ -102,28 +130,41 @@ impl Norm {
     /// With x̂ = (x - mean)/√(variance + ε) and g the gradient of the output: by β Σg, by γ Σg·x̂, and by x
     /// γ/√(variance + ε)·(g - Σg/m - x̂·Σg·x̂/m) for m elements of a channel.
     ///
+    /// `rectified` is the output where a ReLU came after: g becomes 0 where it is not above 0. If something was added,
+    /// g stays in `gradient`, as the gradient of that; else `gradient` becomes that of x.
+    ///
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn backward(
         &self,
-        (x, gradient): (&[f32], &[f32]),
-        weight: &[f32],
-        (mean, variance): (&[f32], &[f32]),
+        x: &[f32],
+        gradient: &mut [f32],
+        (weight, mean, variance): (&[f32], &[f32], &[f32]),
         epsilon: f32,
+        (rectified, added): (Option<&[f32]>, bool),
     ) -> NormGradients {
         self.check(x, [weight, mean]);
         self.check(gradient, [weight, variance]);
-        let mut input = vec![0.0; x.len()];
+        rectified.inspect(|output| self.check(output, [weight, mean]));
+        let mut input = vec![0.0; if added { x.len() } else { 0 }];
+        let mut own = match added {
+            true => self.rows_mut(&mut input),
+            false => (0..self.channels).map(|_| Vec::new()).collect(),
+        };
         let count = (self.batch * self.pixels) as f64;
         let sums: Vec<(f32, f32)> = self
-            .rows_mut(&mut input)
+            .rows_mut(gradient)
             .into_par_iter()
+            .zip(&mut own)
             .enumerate()
-            .map(|(channel, rows)| {
+            .map(|(channel, (mut gradients, own))| {
                 let (mean, inverse) = (mean[channel], 1.0 / (variance[channel] + epsilon).sqrt());
                 let (mut bias, mut weighted) = (0.0, 0.0);
-                for image in 0..self.batch {
-                    let (x, g) = (self.row(x, channel, image), self.row(gradient, channel, image));
+                for (image, g) in gradients.iter_mut().enumerate() {
+                    let x = self.row(x, channel, image);
+                    if let Some(output) = rectified {
+                        rectify_gradient(self.row(output, channel, image), g);
+                    }
                     let (own, product) = sums(x, g, mean);
                     bias += own;
                     weighted += product;
@@ -131,13 +172,17 @@ impl Norm {
                 let weighted = weighted * f64::from(inverse);
                 let scale = weight[channel] * inverse;
                 let (g_mean, x_mean) = ((bias / count) as f32, (weighted / count) as f32 * inverse);
-                for (image, out) in rows.into_iter().enumerate() {
-                    let (x, g) = (self.row(x, channel, image), self.row(gradient, channel, image));
+                let by_x = |x: f32, g: f32| scale * ((g - g_mean) - (x - mean) * x_mean);
+                for (image, g) in gradients.into_iter().enumerate() {
+                    let x = self.row(x, channel, image);
                     vectorized(
                         #[inline(always)]
-                        || {
-                            for ((out, x), g) in out.iter_mut().zip(x).zip(g) {
-                                *out = scale * ((g - g_mean) - (x - mean) * x_mean);
+                        || match own.get_mut(image) {
+                            None => g.iter_mut().zip(x).for_each(|(g, x)| *g = by_x(*x, *g)),
+                            Some(out) => {
+                                for ((out, x), g) in out.iter_mut().zip(x).zip(g) {
+                                    *out = by_x(*x, *g);
+                                }
                             }
                         },
                     );
@@ -146,7 +191,7 @@ impl Norm {
             })
             .collect();
         let (weight, bias) = sums.into_iter().unzip();
-        NormGradients { input, weight, bias }
+        NormGradients { input: added.then_some(input), weight, bias }
     }
 
     fn check(&self, values: &[f32], of_channels: [&[f32]; 2]) {
@@ -156,6 +201,48 @@ impl Norm {
             assert_eq!(values.len(), self.channels, "values of channels");
         }
     }
+}
+
+/// The larger of both; x where it is not a number.
+#[inline(always)]
+fn at_least(x: f32, lowest: f32) -> f32 {
+    if x < lowest { lowest } else { x }
+}
+
+/// max(x, 0), in place; what is not a number stays that.
+pub(crate) fn rectify(values: &mut [f32]) {
+    let rectify = |chunk: &mut [f32]| {
+        vectorized(
+            #[inline(always)]
+            || chunk.iter_mut().for_each(|x| *x = stored(at_least(*x, 0.0))),
+        );
+    };
+    match values.len() <= CHUNK {
+        true => rectify(values),
+        false => values.par_chunks_mut(CHUNK).for_each(rectify),
+    }
+}
+
+/// 0 where the output of [`rectify`] is not above 0.
+pub(crate) fn rectify_gradients(output: &[f32], gradient: &mut [f32]) {
+    match output.len() <= CHUNK {
+        true => rectify_gradient(output, gradient),
+        false => {
+            let chunks = gradient.par_chunks_mut(CHUNK).zip(output.par_chunks(CHUNK));
+            chunks.for_each(|(gradient, output)| rectify_gradient(output, gradient));
+        }
+    }
+}
+
+fn rectify_gradient(output: &[f32], gradient: &mut [f32]) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for (g, y) in gradient.iter_mut().zip(output) {
+                *g = stored(if *y > 0.0 { *g } else { 0.0 });
+            }
+        },
+    );
 }
 
 /// Σ f(x), in lanes within a row.
@@ -212,7 +299,13 @@ mod tests {
     }
 
     /// L = Σ g·y in 64 bits.
-    fn loss(norm: &Norm, x: &[f64], weight: &[f64], bias: &[f64], g: &[f32]) -> f64 {
+    fn loss(
+        norm: &Norm,
+        (x, add): (&[f64], Option<&[f64]>),
+        (weight, bias): (&[f64], &[f64]),
+        g: &[f32],
+        relu: bool,
+    ) -> f64 {
         let place = |n: usize, c: usize, p: usize| (n * norm.channels + c) * norm.pixels + p;
         let count = (norm.batch * norm.pixels) as f64;
         let mut loss = 0.0;
@@ -224,7 +317,8 @@ mod tests {
             let variance = places.iter().map(|i| (x[*i] - mean).powi(2)).sum::<f64>() / count;
             for i in places {
                 let y = weight[c] * (x[i] - mean) / (variance + 1e-5).sqrt() + bias[c];
-                loss += f64::from(g[i]) * y;
+                let y = y + add.map_or(0.0, |add| add[i]);
+                loss += f64::from(g[i]) * if relu { y.max(0.0) } else { y };
             }
         }
         loss
@@ -234,19 +328,32 @@ mod tests {
         #[test]
         fn gradients_are_those_of_the_definition(
             batch in 2..5usize, channels in 1..4usize, pixels in 1..40usize, seed in 0..100u32,
+            adds: bool, relu: bool,
         ) {
             let norm = Norm { batch, channels, pixels };
-            let x = numbers(norm.elements(), f64::from(seed));
-            let g = numbers(norm.elements(), 7.0 + f64::from(seed));
+            let seed = f64::from(seed);
+            let (x, g) = (numbers(norm.elements(), seed), numbers(norm.elements(), 7.0 + seed));
+            let add = numbers(norm.elements(), 9.0 + seed);
             let (weight, bias) = (numbers(channels, 3.0), numbers(channels, 4.0));
-            let y = norm.forward(&x, &weight, &bias, 1e-5);
+            let after = After { add: adds.then_some(add.as_slice()), relu };
+            let y = norm.forward(&x, (&weight, &bias), 1e-5, after);
             let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
-            let (xs, ws, bs) = (wide(&x), wide(&weight), wide(&bias));
+            let (xs, adds64, ws, bs) = (wide(&x), wide(&add), wide(&weight), wide(&bias));
+            let loss = |x: &[f64], add: &[f64], w: &[f64], b: &[f64]| {
+                loss(&norm, (x, adds.then_some(add)), (w, b), &g, relu)
+            };
             let value: f64 = y.output.iter().zip(&g).map(|(y, g)| f64::from(y * g)).sum();
             let scale = 1.0 + y.output.iter().map(|y| f64::from(y.abs())).sum::<f64>();
-            prop_assert!((value - loss(&norm, &xs, &ws, &bs, &g)).abs() < 1e-4 * scale);
+            prop_assert!((value - loss(&xs, &adds64, &ws, &bs)).abs() < 1e-4 * scale);
 
-            let gradients = norm.backward((&x, &g), &weight, (&y.mean, &y.variance), 1e-5);
+            let mut gradient = g.clone();
+            let gradients = norm.backward(
+                &x, &mut gradient, (&weight, &y.mean, &y.variance), 1e-5,
+                (relu.then_some(y.output.as_slice()), adds),
+            );
+            // Where a ReLU bends, the difference is not its derivative.
+            let bend = y.output.iter().any(|y| *y > 0.0 && *y < 1e-3);
+            prop_assume!(!relu || !bend);
             let numeric = |values: &[f64], i: usize, f: &dyn Fn(&[f64]) -> f64| {
                 let mut moved = values.to_vec();
                 moved[i] = values[i] + 1e-5;
@@ -256,14 +363,19 @@ mod tests {
             };
             let steep = y.variance.iter().map(|v| 1.0 / f64::from(v + 1e-5).sqrt()).fold(1.0, f64::max);
             for i in [0, x.len() / 2, x.len() - 1] {
-                let expected = numeric(&xs, i, &|x| loss(&norm, x, &ws, &bs, &g));
-                let off = (f64::from(gradients.input[i]) - expected).abs();
-                prop_assert!(off < 1e-3 * steep, "{} is not {expected}", gradients.input[i]);
+                let expected = numeric(&xs, i, &|x| loss(x, &adds64, &ws, &bs));
+                let input = gradients.input.as_ref().unwrap_or(&gradient);
+                let off = (f64::from(input[i]) - expected).abs();
+                prop_assert!(off < 1e-3 * steep, "{} is not {expected}", input[i]);
+                if adds {
+                    let expected = numeric(&adds64, i, &|add| loss(&xs, add, &ws, &bs));
+                    prop_assert!((f64::from(gradient[i]) - expected).abs() < 1e-3);
+                }
             }
             for c in 0..channels {
-                let expected = numeric(&ws, c, &|w| loss(&norm, &xs, w, &bs, &g));
+                let expected = numeric(&ws, c, &|w| loss(&xs, &adds64, w, &bs));
                 prop_assert!((f64::from(gradients.weight[c]) - expected).abs() < 1e-3 * (1.0 + expected.abs()));
-                let expected = numeric(&bs, c, &|b| loss(&norm, &xs, &ws, b, &g));
+                let expected = numeric(&bs, c, &|b| loss(&xs, &adds64, &ws, b));
                 prop_assert!((f64::from(gradients.bias[c]) - expected).abs() < 1e-3 * (1.0 + expected.abs()));
             }
         }

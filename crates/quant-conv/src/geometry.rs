@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// A convolution's sizes: square strides, padding and dilation, kernels of any size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geometry {
     /// Images.
     pub batch: usize,
@@ -17,8 +17,10 @@ pub struct Geometry {
     pub kernel: [usize; 2],
     /// Distance of two outputs in the input, in both directions.
     pub stride: usize,
-    /// Zeros on every side.
+    /// Pixels added on every side.
     pub padding: usize,
+    /// What they are: 0, but where a quantizer makes something else of zeros.
+    pub fill: f32,
     /// Distance of two taps in the input.
     pub dilation: usize,
     /// Groups, each of which convolves its share of the inputs to its share of the outputs.

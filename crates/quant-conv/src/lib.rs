@@ -28,8 +28,8 @@ mod tests;
 #[expect(clippy::needless_range_loop, reason = "as in the kernels")]
 mod vector;
 
-pub use batch_norm::{Norm, NormGradients, Normalized};
+pub use batch_norm::{After, Norm, NormGradients, Normalized};
 pub use geometry::{Geometry, GeometryError};
 pub use kernels::instruction_set;
-pub use ops::{BatchNormOutput, batch_norm, conv2d};
+pub use ops::{BatchNormOutput, batch_norm, batch_norm_then, conv2d, conv2d_filled, relu};
 pub use passes::{forward, input_gradient, weight_gradient};

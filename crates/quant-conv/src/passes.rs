@@ -125,7 +125,7 @@ fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
         for (unit, (x, out)) in x.chunks_exact(source).zip(out.chunks_exact_mut(target)).enumerate()
         {
             for correlations in all {
-                let mut planes = correlations.planes.zeros(correlations.channels);
+                let mut planes = correlations.planes.empty(correlations.channels);
                 correlations.planes.fill(x, correlations.image, &mut planes);
                 out.par_chunks_mut(rows * some.channel).enumerate().for_each(|(part, out)| {
                     correlations.run(unit % groups, part * rows, &planes, out, &mut Vec::new());
@@ -139,7 +139,7 @@ fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
     let together = together.min(images.div_ceil(rayon::current_num_threads())).max(1);
     let scratch = || {
         let planes: Vec<Vec<Vec<f32>>> = (all.iter())
-            .map(|c| (0..together).map(|_| c.planes.zeros(c.channels)).collect())
+            .map(|c| (0..together).map(|_| c.planes.empty(c.channels)).collect())
             .collect();
         (planes, Vec::new())
     };
@@ -321,7 +321,7 @@ impl Pieces<'_> {
         let size = geometry.output_size();
         let (pixels, area) = (size[0] * size[1], geometry.size[0] * geometry.size[1]);
         let mut sums = vec![0.0; offsets.len() * self.lanes];
-        let mut planes = self.planes.zeros(channels);
+        let mut planes = self.planes.empty(channels);
         let mut gradients = vec![0.0; pixels * self.lanes];
         for image in image..(image + self.images).min(geometry.batch) {
             let first = (image * geometry.inputs + group * inputs + channel) * area;

@@ -6,8 +6,10 @@ use crate::{geometry::Geometry, kernels::SLACK};
 /// every s-th row and column: each phase holds those that some tap reads.
 #[derive(Debug, Clone)]
 pub(crate) struct Planes {
-    /// Row and column of the image that each phase begins with; what lies outside the image is zero.
+    /// Row and column of the image that each phase begins with.
     phases: Vec<[isize; 2]>,
+    /// What lies outside the image.
+    outside: f32,
     /// Rows and columns of the image from one of a phase to the next.
     step: usize,
     /// Height and width of a plane.
@@ -34,7 +36,7 @@ impl Planes {
             let plane = phase * size[0] * size[1];
             taps.push(plane + at[0] / stride * size[1] + at[1] / stride);
         }
-        Self { phases, step: stride, size, taps }
+        Self { phases, outside: geometry.fill, step: stride, size, taps }
     }
 
     /// Floats of a channel.
@@ -42,9 +44,9 @@ impl Planes {
         self.phases.len() * self.size[0] * self.size[1]
     }
 
-    /// Planes of so many channels, all zero. What [`fill`](Self::fill) leaves alone stays zero.
-    pub(crate) fn zeros(&self, channels: usize) -> Vec<f32> {
-        vec![0.0; channels * self.channel() + SLACK]
+    /// Planes of so many channels, all outside of an image. What [`fill`](Self::fill) leaves alone stays so.
+    pub(crate) fn empty(&self, channels: usize) -> Vec<f32> {
+        vec![self.outside; channels * self.channel() + SLACK]
     }
 
     /// Where each tap of each channel reads for output pixel 0.
@@ -130,7 +132,8 @@ impl GradientPhase {
             start[axis] = begin as isize - reach[axis] as isize;
         }
         let plane = [own[0] + reach[0], own[1] + reach[1]];
-        let mut planes = Planes { phases: vec![start], step: 1, size: plane, taps: Vec::new() };
+        let mut planes =
+            Planes { phases: vec![start], outside: 0.0, step: 1, size: plane, taps: Vec::new() };
         let mut kernel_taps = Vec::new();
         for (dy, down) in &vertical {
             for (dx, right) in &horizontal {

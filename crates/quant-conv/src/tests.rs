@@ -8,10 +8,11 @@ use crate::{
     passes::{forward_by, input_gradient_by, weight_gradient_by},
 };
 
-/// Calls `f` with the indices of x, w and y of every product.
-fn each_product(geometry: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
-    let Geometry { batch, inputs, outputs, size, kernel, stride, padding, dilation, groups } =
-        *geometry;
+/// Calls `f` with the indices of x, w and y of every product; of x none where it lies outside.
+fn each_product(geometry: &Geometry, mut f: impl FnMut(Option<usize>, usize, usize)) {
+    let Geometry {
+        batch, inputs, outputs, size, kernel, stride, padding, dilation, groups, ..
+    } = *geometry;
     let [height, width] = geometry.output_size();
     let (group_inputs, group_outputs) = (inputs / groups, outputs / groups);
     for n in 0..batch {
@@ -23,13 +24,13 @@ fn each_product(geometry: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
                         (i * stride + a * dilation).checked_sub(padding).filter(|y| *y < size[0]);
                     let x =
                         (j * stride + b * dilation).checked_sub(padding).filter(|x| *x < size[1]);
-                    if let (Some(y), Some(x)) = (y, x) {
-                        f(
-                            ((n * inputs + channel) * size[0] + y) * size[1] + x,
-                            ((o * group_inputs + c) * kernel[0] + a) * kernel[1] + b,
-                            ((n * outputs + o) * height + i) * width + j,
-                        );
-                    }
+                    let plane = (n * inputs + channel) * size[0];
+                    let pixel = y.zip(x).map(|(y, x)| (plane + y) * size[1] + x);
+                    f(
+                        pixel,
+                        ((o * group_inputs + c) * kernel[0] + a) * kernel[1] + b,
+                        ((n * outputs + o) * height + i) * width + j,
+                    );
                 }
             }
         }
@@ -60,9 +61,12 @@ fn check(kernels: &Kernels, geometry: &Geometry) -> Result<(), TestCaseError> {
     let mut gx = vec![0f64; x.len()];
     let mut gw = vec![0f64; w.len()];
     each_product(geometry, |ix, iw, iy| {
-        y[iy] += f64::from(x[ix]) * f64::from(w[iw]);
-        gx[ix] += f64::from(g[iy]) * f64::from(w[iw]);
-        gw[iw] += f64::from(g[iy]) * f64::from(x[ix]);
+        let pixel = f64::from(ix.map_or(geometry.fill, |ix| x[ix]));
+        y[iy] += pixel * f64::from(w[iw]);
+        gw[iw] += f64::from(g[iy]) * pixel;
+        if let Some(ix) = ix {
+            gx[ix] += f64::from(g[iy]) * f64::from(w[iw]);
+        }
     });
     let exact = |values: Vec<f64>| -> Vec<f32> { values.into_iter().map(|v| v as f32).collect() };
     let name = kernels.name;
@@ -75,10 +79,22 @@ fn check(kernels: &Kernels, geometry: &Geometry) -> Result<(), TestCaseError> {
 fn geometries() -> impl Strategy<Value = Geometry> {
     let channels = (1..4usize, 1..12usize, 1..20usize);
     let kernel = prop_oneof![Just([1, 1]), Just([3, 3]), [1..6usize, 1..6usize]];
-    (1..6usize, channels, [1..14usize, 1..14usize], kernel, 1..4usize, 0..4usize, 1..3usize)
+    let padding = (0..4usize, prop_oneof![Just(0.0f32), Just(-1.5)]);
+    (1..6usize, channels, [1..14usize, 1..14usize], kernel, 1..4usize, padding, 1..3usize)
         .prop_map(|(batch, (groups, inputs, outputs), size, kernel, stride, padding, dilation)| {
-            let (inputs, outputs) = (inputs * groups, outputs * groups);
-            Geometry { batch, inputs, outputs, size, kernel, stride, padding, dilation, groups }
+            let ((padding, fill), inputs, outputs) = (padding, inputs * groups, outputs * groups);
+            Geometry {
+                batch,
+                inputs,
+                outputs,
+                size,
+                kernel,
+                stride,
+                padding,
+                fill,
+                dilation,
+                groups,
+            }
         })
         .prop_filter("the kernel fits", |geometry| geometry.validate().is_ok())
 }
@@ -102,6 +118,7 @@ fn the_sizes_of_networks_are_right_too() {
         kernel: [kernel; 2],
         stride,
         padding: kernel / 2,
+        fill: 0.0,
         dilation: 1,
         groups,
     };
@@ -132,6 +149,7 @@ fn what_does_not_fit_is_an_error() {
         kernel: [3, 3],
         stride: 1,
         padding: 0,
+        fill: 0.0,
         dilation: 1,
         groups: 2,
     };

@@ -102,6 +102,12 @@ impl Aids {
         }
     }
 
+    /// Whether training calls return what the method computes, and nothing else.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.proximal == 0.0 && state.loss.is_none() && !state.probing
+    }
+
     pub(crate) fn is_probing(&self) -> bool {
         self.state().probing
     }

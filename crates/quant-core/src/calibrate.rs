@@ -128,13 +128,19 @@ enum State {
         calls: usize,
         correlate: f32,
         done: usize,
-        largest: Option<f32>,
+        /// On the device.
+        largest: Option<Tensor<1>>,
     },
 }
 
 impl Observer {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether inputs are neither gathered nor passed through.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(&*self.state(), State::Idle)
     }
 
     pub(crate) fn start(&self, pass: bool) {
@@ -177,21 +183,23 @@ impl Observer {
             }
             State::WarmUp { largest, .. } => {
                 if training {
-                    let seen: f32 = x.clone().detach().abs().max().into_scalar();
-                    *largest = Some(seen);
+                    let x = x.clone().detach();
+                    let x = if x.device().is_autodiff() { x.inner() } else { x };
+                    *largest = Some(x.abs().max());
                 }
                 training
             }
         }
     }
 
-    /// The number of warm-up calls so far and the last call's max|x|·correlate.
-    pub(crate) fn take_largest(&self) -> Option<(usize, f32)> {
+    /// The number of warm-up calls so far and the last call's max|x|·correlate, `[1]`.
+    pub(crate) fn take_largest(&self) -> Option<(usize, Tensor<1>)> {
         let mut state = self.state();
         let State::WarmUp { calls, correlate, done, largest } = &mut *state else {
             return None;
         };
-        let seen = largest.take()? * if *correlate > 0.0 { *correlate } else { 1.0 };
+        let factor = if *correlate > 0.0 { *correlate } else { 1.0 };
+        let seen = largest.take()?.mul_scalar(factor);
         *done += 1;
         let result = (*done, seen);
         if done >= calls {

@@ -9,7 +9,7 @@ use crate::{
     aids::Aids,
     calibrate::{Calibration, CalibrationInfo, Observer, Samples},
     codes::{Codes, Decoding},
-    config::{Method, QuantizerConfig, Range, Role},
+    config::{Method, Normalization, QuantizerConfig, Range, Role, SignScale},
     error::QuantizerError,
     gradient::Estimator,
     methods::{
@@ -266,11 +266,27 @@ impl Quantizer {
         codes.decoding.first_values(self.config.levels)
     }
 
-    /// Whether zeros stay zeros and learn nothing, so that they may as well be added afterwards.
-    pub fn ignores_zeros(&self) -> bool {
-        let clamps = matches!(self.config.method, Method::Lsq | Method::Pact | Method::Dorefa);
-        let unsigned = self.config.range == Range::Unsigned;
-        clamps && unsigned && self.config.estimator == Estimator::Clipped
+    /// What zeros become, where they learn nothing and that is known without the data: they may as well be added, as this,
+    /// after quantizing.
+    pub fn of_zero(&self) -> Option<f32> {
+        let config = &self.config;
+        let unsigned = config.range == Range::Unsigned && config.estimator == Estimator::Clipped;
+        match config.method {
+            Method::Lsq | Method::Pact | Method::Dorefa if unsigned => Some(0.0),
+            Method::Fatnn if !config.closed_form => Some(0.0),
+            // The code 0 stands for it, and counts for nothing in the least squares.
+            Method::LqNets if config.normalization == Normalization::None => {
+                let position = config.threshold_position;
+                (unsigned && position > 0.0 && position < 1.0).then_some(0.0)
+            }
+            // Signs have none for 0: only while nothing but they is computed.
+            Method::Xnor => {
+                let alone = self.enabled && self.observer.is_idle() && self.aids.is_idle();
+                let plain = config.sign_scale == SignScale::None && !config.shift;
+                (alone && plain && config.role != Role::Weight).then_some(1.0)
+            }
+            _ => None,
+        }
     }
 
     /// What it does to one number of each group of `x`: the values, and the thresholds between them. Of
@@ -418,13 +434,12 @@ impl Quantizer {
         let (calls, largest) = self.observer.take_largest()?;
         let clipping = each_method!(&self.method, method => method.clipping());
         if let Some((name, parts)) = clipping
-            && let Some(mut values) = self.learned_values(name)
+            && let Some(param) = self.learned_mut(name)
         {
-            let done = calls as f32;
-            for value in &mut values {
-                *value = (largest / parts + (done - 1.0) * *value) / done;
-            }
-            self.set_learned(name, &values);
+            let (old, done) = (param.val(), calls as f32);
+            let before = if old.device().is_autodiff() { old.clone().inner() } else { old.clone() };
+            let value = largest.div_scalar(parts) + before.mul_scalar(done - 1.0);
+            set_value(param, value.div_scalar(done), &old);
         }
         Some(calls)
     }
@@ -432,16 +447,21 @@ impl Quantizer {
     /// Sets the learned parameter `name`, one value per group; whether it has one of that name and
     /// size.
     pub fn set_learned(&mut self, name: &str, values: &[f32]) -> bool {
-        let parameters = each_method!(&mut self.method, method => method.parameters_mut());
-        let fits = |param: &Param<Tensor<1>>| values.len() == param.lazy_shape().num_elements();
-        let named = parameters.into_iter().find(|(other, param)| *other == name && fits(param));
-        let Some((_, param)) = named else {
+        let Some(param) = self.learned_mut(name) else {
             return false;
         };
+        if values.len() != param.lazy_shape().num_elements() {
+            return false;
+        }
         let old = param.val();
-        let value = Tensor::<1>::from_floats(values, &old.device());
-        *param = Param::initialized(param.id, value.set_require_grad(old.is_require_grad()));
+        let value = Tensor::<1>::from_floats(values, &old.device().without_autodiff());
+        set_value(param, value, &old);
         true
+    }
+
+    fn learned_mut(&mut self, name: &str) -> Option<&mut Param<Tensor<1>>> {
+        let parameters = each_method!(&mut self.method, method => method.parameters_mut());
+        parameters.into_iter().find(|(other, _)| *other == name).map(|(_, param)| param)
     }
 
     /// Checks that every learned parameter is finite, and above 0 where it is a scale: all but `gamma`,
@@ -468,4 +488,10 @@ impl Quantizer {
         }
         Ok(())
     }
+}
+
+/// Gives a parameter, whose value was `old`, a constant's value.
+fn set_value(param: &mut Param<Tensor<1>>, value: Tensor<1>, old: &Tensor<1>) {
+    let value = if old.device().is_autodiff() { Tensor::from_inner(value) } else { value };
+    *param = Param::initialized(param.id, value.set_require_grad(old.is_require_grad()));
 }

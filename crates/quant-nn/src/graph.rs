@@ -75,37 +75,115 @@ pub struct Graph {
     pub nodes: Vec<Node>,
 }
 
+/// A node's value, or a normalisation that waits for what comes after it, to be done in one pass.
+enum Value {
+    Ready(Tensor<4>),
+    Waiting(Normalization),
+}
+
+/// A normalisation, and what is done to its result.
+pub(crate) struct Normalization {
+    /// The node's operation.
+    pub(crate) op: Op,
+    /// What is normalised.
+    pub(crate) x: Tensor<4>,
+    /// What is added to the result.
+    pub(crate) add: Option<Tensor<4>>,
+    /// Whether a ReLU comes last.
+    pub(crate) relu: bool,
+}
+
+/// What a graph is computed with.
+pub(crate) trait Pieces {
+    /// Whether the operation is a normalisation.
+    fn normalizes(&self, op: &Op) -> bool;
+    /// Applies a piece.
+    fn apply(&self, op: &Op, x: Tensor<4>) -> Tensor<4>;
+    /// Applies a normalisation and what comes after it.
+    fn normalize(&self, normalization: Normalization) -> Tensor<4>;
+}
+
 impl Graph {
-    /// Computes the last node. `piece` applies a piece, `seen` is shown every value with its node's index.
+    /// Computes the last node; `seen` is shown the values of the nodes `watched`, with their indices.
     pub(crate) fn run(
         &self,
         x: Tensor<4>,
-        piece: impl Fn(&Op, Tensor<4>) -> Tensor<4>,
-        mut seen: impl FnMut(usize, &Tensor<4>),
+        pieces: &impl Pieces,
+        watched: &[usize],
+        mut seen: impl FnMut(&Tensor<4>),
     ) -> Tensor<4> {
-        let mut last_use = vec![0; self.nodes.len()];
+        let mut uses: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
         for (index, node) in self.nodes.iter().enumerate() {
-            node.inputs.iter().for_each(|input| last_use[*input] = index);
+            node.inputs.iter().for_each(|input| uses[*input].push(index));
         }
-        let mut values: Vec<Option<Tensor<4>>> = Vec::with_capacity(self.nodes.len());
+        // Whether a value may wait for its only use, which is to be a ReLU or, for a normalisation itself, a sum of two.
+        let waits = |index: usize, sums: bool| match *uses[index] {
+            [next] if !watched.contains(&index) => match &self.nodes[next].op {
+                Op::Activation(ActivationKind::ReLU) => true,
+                Op::Add => sums && self.nodes[next].inputs.len() == 2,
+                _ => false,
+            },
+            _ => false,
+        };
+        let waiting =
+            |inputs: &[Value]| inputs.iter().position(|input| matches!(input, Value::Waiting(_)));
+        let mut values: Vec<Option<Value>> = Vec::with_capacity(self.nodes.len());
         let mut x = Some(x);
         for (index, node) in self.nodes.iter().enumerate() {
-            let inputs: Vec<Tensor<4>> = node
+            let mut inputs: Vec<Value> = node
                 .inputs
                 .iter()
-                .filter_map(|input| match last_use[*input] == index {
+                .filter_map(|input| match (uses[*input].last() == Some(&index), &values[*input]) {
                     // Whoever reads a value last owns it, and may reuse its memory.
-                    true => values[*input].take(),
-                    false => values[*input].clone(),
+                    (true, _) => values[*input].take(),
+                    (false, Some(Value::Ready(value))) => Some(Value::Ready(value.clone())),
+                    (false, _) => unreachable!("what waits has one use"),
                 })
                 .collect();
-            let value = node.op.apply(inputs, &mut x, &piece);
-            if let Some(value) = &value {
-                seen(index, value);
+            let ready = |value: Value| match value {
+                Value::Ready(value) => value,
+                Value::Waiting(normalization) => pieces.normalize(normalization),
+            };
+            let value = match (&node.op, waiting(&inputs)) {
+                (Op::Activation(ActivationKind::ReLU) | Op::Add, Some(at)) => {
+                    match (inputs.swap_remove(at), &node.op) {
+                        (Value::Waiting(normalization), Op::Add) => {
+                            let add = inputs.pop().map(ready);
+                            Some(Value::Waiting(Normalization { add, ..normalization }))
+                        }
+                        (Value::Waiting(normalization), _) => {
+                            Some(Value::Waiting(Normalization { relu: true, ..normalization }))
+                        }
+                        (value, _) => Some(value),
+                    }
+                }
+                (op, _) => {
+                    let mut inputs: Vec<Tensor<4>> = inputs.into_iter().map(ready).collect();
+                    match pieces.normalizes(op) && waits(index, true) {
+                        false => op.apply(inputs, &mut x, pieces).map(Value::Ready),
+                        true => inputs.pop().map(|x| {
+                            let op = op.clone();
+                            Value::Waiting(Normalization { op, x, add: None, relu: false })
+                        }),
+                    }
+                }
+            };
+            // A sum may go on waiting for its ReLU, which ends it.
+            let value = value.map(|value| match value {
+                Value::Waiting(n) if n.relu || (n.add.is_some() && !waits(index, false)) => {
+                    Value::Ready(pieces.normalize(n))
+                }
+                value => value,
+            });
+            if let (true, Some(Value::Ready(value))) = (watched.contains(&index), &value) {
+                seen(value);
             }
             values.push(value);
         }
-        values.pop().flatten().unwrap_or_else(|| unreachable!("a graph ends with its scores"))
+        match values.pop().flatten() {
+            Some(Value::Ready(scores)) => scores,
+            _ => unreachable!("a graph ends with its scores"),
+        }
     }
 }
 
@@ -114,7 +192,7 @@ impl Op {
         &self,
         inputs: Vec<Tensor<4>>,
         images: &mut Option<Tensor<4>>,
-        piece: &impl Fn(&Op, Tensor<4>) -> Tensor<4>,
+        pieces: &impl Pieces,
     ) -> Option<Tensor<4>> {
         if *self == Op::Concatenate {
             return Some(Tensor::cat(inputs, 1));
@@ -155,7 +233,7 @@ impl Op {
             Op::DepthToSpace(r) => depth_to_space(x, *r),
             Op::Pad(p) => x.pad((*p, *p, *p, *p), PadMode::Constant(0.0)),
             Op::Repeat(times) => Tensor::cat(vec![x; *times], 1),
-            Op::Piece(_) | Op::AddScalar(_) | Op::MulScalar(_) => piece(self, x),
+            Op::Piece(_) | Op::AddScalar(_) | Op::MulScalar(_) => pieces.apply(self, x),
         })
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     builder::Builder,
     error::NetworkError,
-    graph::{Graph, Op},
+    graph::{Graph, Normalization, Op, Pieces},
     layers::{
         Compute,
         activation::Activation,
@@ -273,7 +273,7 @@ impl Network {
     /// - `x`: `[batch, 3, height, width]`, normalised
     /// - output: `[batch, classes]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        self.graph.run(x, |op, x| self.apply(op, x), |_, _| {}).flatten(1, 3)
+        self.graph.run(x, self, &[], |_| {}).flatten(1, 3)
     }
 
     /// Class scores as of [`forward`](Self::forward), and the last value of each block in the order of
@@ -281,15 +281,7 @@ impl Network {
     pub fn forward_blocks(&self, x: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
         let ends = self.block_ends();
         let mut outputs = Vec::with_capacity(ends.len());
-        let scores = self.graph.run(
-            x,
-            |op, x| self.apply(op, x),
-            |index, value| {
-                if ends.contains(&index) {
-                    outputs.push(value.clone());
-                }
-            },
-        );
+        let scores = self.graph.run(x, self, &ends, |value| outputs.push(value.clone()));
         (scores.flatten(1, 3), outputs)
     }
 
@@ -307,24 +299,6 @@ impl Network {
     pub fn block_shapes(&self) -> Vec<(usize, usize)> {
         let nodes = self.block_ends().into_iter().map(|index| &self.graph.nodes[index]);
         nodes.map(|node| (node.channels, node.size)).collect()
-    }
-
-    fn apply(&self, op: &Op, x: Tensor<4>) -> Tensor<4> {
-        let (Op::Piece(index) | Op::AddScalar(index) | Op::MulScalar(index)) = op else {
-            return x;
-        };
-        match (&self.pieces[*index], op) {
-            (Piece::Conv(layer), _) => layer.forward(x),
-            (Piece::Linear(layer), _) => {
-                let y = layer.forward(x.flatten(1, 3));
-                let [batch, outputs] = y.dims();
-                y.reshape([batch, outputs, 1, 1])
-            }
-            (Piece::Norm(layer), _) => layer.forward(x),
-            (Piece::Activation(layer), _) => layer.forward(x),
-            (Piece::Scalar(scalar), Op::AddScalar(_)) => x + scalar.value.val().reshape([1; 4]),
-            (Piece::Scalar(scalar), _) => x * scalar.value.val().reshape([1; 4]),
-        }
     }
 
     /// Keeps the batch norms that `select` names in evaluation: their statistics stay, scale and shift go on
@@ -454,6 +428,40 @@ impl PytorchNames for Network {
             (Some(name), Some("value")) => name.clone(),
             (Some(name), Some(rest)) => format!("{name}.{rest}"),
             _ => path.to_owned(),
+        }
+    }
+}
+
+impl Pieces for Network {
+    fn normalizes(&self, op: &Op) -> bool {
+        let Op::Piece(index) = op else { return false };
+        matches!(self.pieces[*index], Piece::Norm(Norm::Batch(_)))
+    }
+
+    fn normalize(&self, normalization: Normalization) -> Tensor<4> {
+        let Normalization { op, x, add, relu } = normalization;
+        let Op::Piece(index) = op else { unreachable!("pieces normalise") };
+        match &self.pieces[index] {
+            Piece::Norm(Norm::Batch(norm)) => norm.forward_then(x, add, relu),
+            _ => unreachable!("only batch norms wait"),
+        }
+    }
+
+    fn apply(&self, op: &Op, x: Tensor<4>) -> Tensor<4> {
+        let (Op::Piece(index) | Op::AddScalar(index) | Op::MulScalar(index)) = op else {
+            return x;
+        };
+        match (&self.pieces[*index], op) {
+            (Piece::Conv(layer), _) => layer.forward(x),
+            (Piece::Linear(layer), _) => {
+                let y = layer.forward(x.flatten(1, 3));
+                let [batch, outputs] = y.dims();
+                y.reshape([batch, outputs, 1, 1])
+            }
+            (Piece::Norm(layer), _) => layer.forward(x),
+            (Piece::Activation(layer), _) => layer.forward(x),
+            (Piece::Scalar(scalar), Op::AddScalar(_)) => x + scalar.value.val().reshape([1; 4]),
+            (Piece::Scalar(scalar), _) => x * scalar.value.val().reshape([1; 4]),
         }
     }
 }

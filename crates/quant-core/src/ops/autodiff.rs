@@ -2,7 +2,7 @@
 
 use burn::{
     backend::{
-        Backend, TensorMetadata,
+        AutodiffBackend, Backend, TensorMetadata,
         autodiff::{
             Autodiff, NodeId,
             checkpoint::{
@@ -19,7 +19,7 @@ use burn::{
     tensor::{TensorData, try_read_sync},
 };
 
-use super::{Elementwise, GradientMap, QuantOps};
+use super::{Elementwise, GradientMap, QuantOps, reference::inside_padding};
 
 #[derive(Debug)]
 struct QuantizeBackward;
@@ -27,7 +27,8 @@ struct QuantizeBackward;
 /// What backward needs: the inputs, and how to differentiate.
 #[derive(Debug, Clone)]
 struct State<T> {
-    x: T,
+    /// Kept, or computed once more where that is what it does itself.
+    x: NodeId,
     parameters: T,
     operation: Elementwise,
     parameter_gradient_scale: f32,
@@ -40,13 +41,14 @@ impl<B: Backend + QuantOps> Backward<B, 2> for QuantizeBackward {
         self,
         ops: Ops<Self::State, 2>,
         grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
+        checkpointer: &mut Checkpointer,
     ) {
         let [node_x, node_parameters] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
         let s = ops.state;
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(s.x);
         let (grad_x, grad_parameters) =
-            B::fake_quantize_backward(s.x, s.parameters, grad, s.operation);
+            B::fake_quantize_backward(x, s.parameters, grad, s.operation);
         if let Some(node) = node_x {
             grads.register::<B>(node.id, grad_x);
         }
@@ -96,6 +98,43 @@ impl<B: Backend + QuantOps> RetroForward for Again<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let (x, parameters) = (self.x.value(states), self.parameters.value(states));
         states.save(out_node, B::fake_quantize(x, parameters, self.operation));
+    }
+}
+
+#[derive(Debug)]
+struct PadBackward;
+
+impl<B: Backend + QuantOps> Backward<B, 1> for PadBackward {
+    /// Zeros on every side.
+    type State = usize;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [node] = ops.parents;
+        let grad = grads.consume::<B>(&ops.node);
+        if let Some(node) = node {
+            let [_, _, height, width] = grad.shape().dims();
+            let size = [height, width].map(|size| size - 2 * ops.state);
+            let inner = B::float_slice(grad, &inside_padding(size, ops.state));
+            grads.register::<B>(node.id, inner);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PadAgain<B: Backend> {
+    x: Source<B>,
+    zeros: usize,
+}
+
+impl<B: Backend + QuantOps> RetroForward for PadAgain<B> {
+    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
+        let x = self.x.value(states);
+        states.save(out_node, B::pad(x, self.zeros));
     }
 }
 
@@ -182,6 +221,22 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         }
     }
 
+    fn pad(x: FloatTensor<Self>, zeros: usize) -> FloatTensor<Self> {
+        if !x.is_tracked() {
+            return Self::from_inner(B::pad(x.into_primitive(), zeros));
+        }
+        let again = PadAgain { x: Source::of::<C>(&x), zeros };
+        let prepared = PadBackward
+            .prepare::<BalancedCheckpointing>([x.node()])
+            .memory_bound()
+            .retro_forward(again)
+            .parents([&x]);
+        match prepared.stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(zeros, B::pad(x.into_primitive(), zeros)),
+            OpsKind::UnTracked(prepared) => prepared.finish(B::pad(x.into_primitive(), zeros)),
+        }
+    }
+
     fn fake_quantize(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
@@ -196,6 +251,11 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         operation: Elementwise,
         parameter_gradient_scale: f32,
     ) -> FloatTensor<Self> {
+        // What nothing is learned through is a constant: the graph has no place to compute it again from.
+        if !x.is_tracked() && !parameters.is_tracked() {
+            let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
+            return Self::from_inner(B::fake_quantize(x, parameters, operation));
+        }
         let again =
             Again { x: Source::of::<C>(&x), parameters: Source::of::<C>(&parameters), operation };
         let tracked = [&x, &parameters].into_iter().filter(|tensor| tensor.is_tracked());
@@ -206,10 +266,11 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
             .retro_forward(again)
             .parents(tracked);
         match prepared.stateful() {
-            OpsKind::Tracked(prepared) => {
+            OpsKind::Tracked(mut prepared) => {
+                let kept = prepared.checkpoint(&x);
                 let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
-                let out = B::fake_quantize(x.clone(), parameters.clone(), operation);
-                let state = State { x, parameters, operation, parameter_gradient_scale };
+                let out = B::fake_quantize(x, parameters.clone(), operation);
+                let state = State { x: kept, parameters, operation, parameter_gradient_scale };
                 prepared.finish(state, out)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::fake_quantize(

@@ -74,6 +74,13 @@ pub trait QuantOps: Backend {
         Self::fake_quantize(x, parameters, operation)
     }
 
+    /// x, `[batch, channels, height, width]`, with so many zeros on every side. The autodiff backend computes it again when
+    /// backward asks for it.
+    #[fusion(dtype = x, shape = burn::tensor::Shape::from([x[0], x[1], x[2] + 2 * zeros, x[3] + 2 * zeros]))]
+    fn pad(x: FloatTensor<Self>, zeros: usize) -> FloatTensor<Self> {
+        reference::pad::<Self>(x, zeros)
+    }
+
     /// Number of thresholds that x is above, as a float; 0 where x is not a number. `thresholds` is
     /// `[1, groups, count]`, ascending in each group.
     #[fusion(dtype = x, shape = x)]
@@ -203,6 +210,11 @@ pub(crate) fn quantize<const D: usize>(
         operation,
         parameter_gradient_scale,
     ))
+}
+
+/// x with so many zeros on every side, which need not be kept for backward: it is computed again.
+pub fn padded(x: Tensor<4>, zeros: usize) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as QuantOps>::pad(x.into_dispatch(), zeros))
 }
 
 /// Parameters of one value a group each, as `[groups, parameters]`.

@@ -374,6 +374,20 @@ fn table_values<B: Backend>(v: &Values<B>, p: &[Values<B>], thresholds: usize) -
     })
 }
 
+/// See [`QuantOps::pad`](super::QuantOps::pad).
+pub(crate) fn pad<B: Backend>(x: FloatTensor<B>, zeros: usize) -> FloatTensor<B> {
+    let [batch, channels, height, width] = x.shape().dims();
+    let shape = [batch, channels, height + 2 * zeros, width + 2 * zeros];
+    let around = B::float_zeros(shape.into(), &x.device(), x.dtype().into());
+    B::float_slice_assign(around, &inside_padding([height, width], zeros), x)
+}
+
+/// Where the tensor lies within its padding.
+pub(crate) fn inside_padding([height, width]: [usize; 2], zeros: usize) -> [Slice; 4] {
+    let along = |size: usize| Slice::from(zeros..zeros + size);
+    [Slice::from(..), Slice::from(..), along(height), along(width)]
+}
+
 /// See [`QuantOps::count_below`](super::QuantOps::count_below).
 pub(crate) fn count_below<B: Backend>(
     x: FloatTensor<B>,

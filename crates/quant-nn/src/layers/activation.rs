@@ -4,9 +4,10 @@ use burn::{
     module::{Module, Param},
     tensor::{
         Device, Tensor,
-        activation::{leaky_relu, prelu, relu},
+        activation::{leaky_relu, prelu},
     },
 };
+use quant_conv::relu;
 use serde::{Deserialize, Serialize};
 
 /// Which activation function a network uses.

@@ -3,13 +3,10 @@
 use burn::{
     module::{Module, Param},
     nn::Initializer,
-    tensor::{
-        Device, Tensor,
-        ops::{ConvOptions, PadMode},
-    },
+    tensor::{Device, Tensor, ops::ConvOptions},
 };
-use quant_conv::conv2d;
-use quant_core::{Quantizer, QuantizerError, Site};
+use quant_conv::conv2d_filled;
+use quant_core::{Quantizer, QuantizerError, Site, ops::padded};
 
 use super::{Compute, LayerQuantizers, init_quantizer};
 
@@ -120,15 +117,26 @@ impl QuantConv2d {
     /// - `x`: `[batch, in, height, width]`
     /// - output: `[batch, out, (height + 2·padding - dilation·(kernel - 1) - 1)/stride + 1, ...]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (x, padding) = self.quantized_input(x);
-        let weight = match &self.quant_weight {
+        self.forward_with(x, self.quantized_weight())
+    }
+
+    /// The weight as [`forward`](Self::forward) convolves with it.
+    pub fn quantized_weight(&self) -> Tensor<4> {
+        match &self.quant_weight {
             Some(quantizer) => quantizer.forward(self.weight.val()),
             None => self.weight.val(),
-        };
+        }
+    }
+
+    /// [`forward`](Self::forward) with a weight that is quantized already: where a layer is applied several times in a
+    /// step, [`quantized_weight`](Self::quantized_weight) need be called only once.
+    pub fn forward_with(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+        let (x, padding, fill) = self.quantized_input(x);
         let bias = self.bias.as_ref().map(|bias| self.compute.input(bias.val()));
         let stride = [self.stride; 2];
         let options = ConvOptions::new(stride, [padding; 2], [self.dilation; 2], self.groups);
-        let y = conv2d(self.compute.input(x), self.compute.input(weight), options);
+        let (x, weight) = (self.compute.input(x), self.compute.input(weight));
+        let y = conv2d_filled(x, weight, options, fill);
         let y = match bias {
             Some(bias) => y + bias.reshape([1, -1, 1, 1]),
             None => y,
@@ -140,16 +148,17 @@ impl QuantConv2d {
         }
     }
 
-    /// The input after padding and quantizing, and the padding that is left to the convolution.
-    fn quantized_input(&self, x: Tensor<4>) -> (Tensor<4>, usize) {
+    /// The quantized input, and the padding that is left to the convolution, with what it adds.
+    fn quantized_input(&self, x: Tensor<4>) -> (Tensor<4>, usize, f32) {
         let Some(quantizer) = &self.quant_activation else {
-            return (x, self.padding);
+            return (x, self.padding, 0.0);
         };
-        // Where zero stays zero and learns nothing, the convolution can add the zeros itself.
-        if self.padding_after_quant || self.padding == 0 || quantizer.ignores_zeros() {
-            return (quantizer.forward(x), self.padding);
+        if self.padding_after_quant || self.padding == 0 {
+            return (quantizer.forward(x), self.padding, 0.0);
         }
-        let padding = (self.padding, self.padding, self.padding, self.padding);
-        (quantizer.forward(x.pad(padding, PadMode::Constant(0.0))), 0)
+        if let Some(fill) = quantizer.of_zero() {
+            return (quantizer.forward(x), self.padding, fill);
+        }
+        (quantizer.forward(padded(x, self.padding)), 0, 0.0)
     }
 }

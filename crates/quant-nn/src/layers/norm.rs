@@ -9,7 +9,7 @@ use burn::{
     module::{Flag, Module, Param, RunningState},
     tensor::{Device, Tensor},
 };
-use quant_conv::batch_norm;
+use quant_conv::{batch_norm_then, relu};
 use quant_core::ops::mapped_on_host;
 use serde::{Deserialize, Serialize};
 
@@ -243,6 +243,19 @@ impl BatchNorm2d {
     /// # Shapes
     /// - `x` and output: `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.forward_then(x, None, false)
+    }
+
+    /// Applies the layer, adds what is to be added, of the same shape, and rectifies where asked for: in training in one
+    /// pass.
+    pub fn forward_then(&self, x: Tensor<4>, add: Option<Tensor<4>>, rectify: bool) -> Tensor<4> {
+        let then = |y: Tensor<4>, add: Option<Tensor<4>>| {
+            let y = match add {
+                Some(add) => y + add,
+                None => y,
+            };
+            if rectify { relu(y) } else { y }
+        };
         let (mut weight, mut bias) = (self.weight.val(), self.bias.val());
         let mut x = x;
         if self.reverse {
@@ -253,14 +266,14 @@ impl BatchNorm2d {
         }
         if !(x.device().is_autodiff() && self.training.is_enabled()) {
             let statistics = (self.running_mean.value_sync(), self.running_var.value_sync());
-            return by_statistics(x, statistics, (weight, bias));
+            return then(by_statistics(x, statistics, (weight, bias)), add);
         }
         if let Some(sums) = &self.sums {
-            return self.normalize_together(x, (weight, bias), sums);
+            return then(self.normalize_together(x, (weight, bias), sums), add);
         }
         let [batch, _, height, width] = x.dims();
         let elements = (batch * height * width) as f64;
-        let batch = batch_norm(x, weight, bias, EPSILON);
+        let batch = batch_norm_then(x, (weight, bias), EPSILON, add, rectify);
         let unbiased = batch.variance.mul_scalar(elements / (elements - 1.0).max(1.0));
         update(&self.running_mean, batch.mean);
         update(&self.running_var, unbiased);

@@ -112,6 +112,7 @@ fn above_each(x: &[f32], thresholds: &[f32]) -> Vec<(f64, f64)> {
         [a] => above_each_of(x, [a]),
         [a, b] => above_each_of(x, [a, b]),
         [a, b, c] => above_each_of(x, [a, b, c]),
+        [a, b, c, d, e, f, g] => above_each_of(x, [a, b, c, d, e, f, g]),
         _ => {
             let each = thresholds.iter().map(|threshold| above_each_of(x, [*threshold])[1]);
             above_each_of(x, []).into_iter().chain(each).collect()
@@ -125,14 +126,14 @@ fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Vec<(f64, f
     let (mut total, mut counts, mut sums) = ([0f32; LANES], [[0f32; LANES]; N], [[0f32; LANES]; N]);
     let (chunks, rest) = x.as_chunks::<LANES>();
     for lanes in chunks {
-        for (sum, x) in total.iter_mut().zip(lanes) {
-            *sum += x;
+        for lane in 0..LANES {
+            total[lane] += lanes[lane];
         }
-        for ((threshold, counts), sums) in thresholds.iter().zip(&mut counts).zip(&mut sums) {
+        for index in 0..N {
             for lane in 0..LANES {
-                let above = lanes[lane] > *threshold;
-                counts[lane] += if above { 1.0 } else { 0.0 };
-                sums[lane] += if above { lanes[lane] } else { 0.0 };
+                let above = lanes[lane] > thresholds[index];
+                counts[index][lane] += if above { 1.0 } else { 0.0 };
+                sums[index][lane] += if above { lanes[lane] } else { 0.0 };
             }
         }
     }

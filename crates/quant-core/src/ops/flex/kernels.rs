@@ -1,6 +1,8 @@
 //! The rules' arithmetic on a few numbers at once, in the order of [`reference`](super::super::reference), so that
 //! results are the same to the bit.
 
+use quant_simd::stored;
+
 use super::{LANES, Lanes};
 use crate::ops::rule::{MAX_INTERVALS, SignSlope};
 
@@ -367,59 +369,69 @@ impl Kernel<2> for Ternary {
     }
 }
 
-/// `Rule::Table`.
+/// `Rule::Table` of `N` thresholds, or of any number where `N` is 0.
 #[derive(Clone, Copy)]
-pub(super) struct Table {
+pub(super) struct Table<const N: usize> {
     pub(super) thresholds: usize,
 }
 
 /// The parameters of a group for [`Table`].
 #[derive(Clone, Copy)]
-pub(super) struct Ladder<'a> {
+pub(super) struct Ladder<'a, const N: usize> {
     scale: f32,
     lowest: f32,
     highest: f32,
-    thresholds: &'a [f32],
-    values: &'a [f32],
+    first: f32,
+    /// The first `N` thresholds, and the values above them.
+    few: ([f32; N], [f32; N]),
+    /// All of them.
+    all: (&'a [f32], &'a [f32]),
 }
 
-impl Ladder<'_> {
+impl<const N: usize> Ladder<'_, N> {
     #[inline(always)]
-    fn values(self, v: Lanes) -> Lanes {
-        let mut y = [self.values[0]; LANES];
-        for (threshold, value) in self.thresholds.iter().zip(&self.values[1..]) {
-            for (y, v) in y.iter_mut().zip(v) {
-                *y = if v > *threshold { *value } else { *y };
-            }
+    fn value(&self, v: f32) -> f32 {
+        if N == 0 {
+            let below = self.all.0.partition_point(|threshold| v > *threshold);
+            return self.all.1[below];
+        }
+        let mut y = self.first;
+        for index in 0..N {
+            y = if v > self.few.0[index] { self.few.1[index] } else { y };
         }
         y
     }
 }
 
-impl Kernel<1> for Table {
-    type Group<'a> = Ladder<'a>;
+impl<const N: usize> Kernel<1> for Table<N> {
+    type Group<'a> = Ladder<'a, N>;
 
     #[inline(always)]
-    fn group(self, parameters: &[f32]) -> Ladder<'_> {
+    fn group(self, parameters: &[f32]) -> Ladder<'_, N> {
         let (thresholds, values) = parameters[3..].split_at(self.thresholds);
+        let mut few = ([0.0; N], [0.0; N]);
+        few.0.copy_from_slice(&thresholds[..N]);
+        few.1.copy_from_slice(&values[1..=N]);
         let [scale, lowest, highest] = [parameters[0], parameters[1], parameters[2]];
-        Ladder { scale, lowest, highest, thresholds, values: &values[..=self.thresholds] }
+        Ladder { scale, lowest, highest, first: values[0], few, all: (thresholds, values) }
     }
 
     #[inline(always)]
-    fn quantize(self, group: Ladder<'_>, x: Lanes) -> Lanes {
-        let v = map(|lane| x[lane] / group.scale);
-        let values = group.values(v);
-        map(|lane| if v[lane].is_nan() { f32::NAN } else { values[lane] * group.scale })
+    fn quantize(self, group: Ladder<'_, N>, x: Lanes) -> Lanes {
+        map(|lane| {
+            let v = x[lane] / group.scale;
+            let y = group.value(v) * group.scale;
+            if v.is_nan() { f32::NAN } else { y }
+        })
     }
 
     #[inline(always)]
-    fn backward(self, group: Ladder<'_>, x: Lanes, g: Lanes, [term]: &mut [Lanes; 1]) -> Lanes {
+    fn backward(self, group: Ladder<'_, N>, x: Lanes, g: Lanes, [term]: &mut [Lanes; 1]) -> Lanes {
         let v = map(|lane| x[lane] / group.scale);
-        let values = group.values(v);
         let inside = |lane: usize| between(v[lane], group.lowest, group.highest);
-        let passed = map(|lane| only(inside(lane), g[lane]));
-        add(term, map(|lane| g[lane] * values[lane] - passed[lane] * only(inside(lane), v[lane])));
+        let passed = map(|lane| stored(only(inside(lane), g[lane])));
+        let within = map(|lane| only(inside(lane), v[lane]));
+        add(term, map(|lane| g[lane] * group.value(v[lane]) - passed[lane] * within[lane]));
         passed
     }
 }
@@ -458,7 +470,7 @@ impl Kernel<1> for Sign {
         let at = map(|lane| (x[lane] - shift).abs());
         let passed = match self.slope {
             SignSlope::One => g,
-            SignSlope::Box => map(|lane| only(at[lane] < 1.0, g[lane])),
+            SignSlope::Box => map(|lane| stored(only(at[lane] < 1.0, g[lane]))),
             SignSlope::Triangle => {
                 map(|lane| only(at[lane] < 1.0, g[lane] * (at[lane] * -2.0 + 2.0)))
             }

@@ -23,7 +23,7 @@ mod kernels;
 const CHUNK: usize = 1 << 14;
 
 /// Numbers that are worked on together: the compiler turns them into vector registers.
-const LANES: usize = 16;
+const LANES: usize = 64;
 
 type Lanes = [f32; LANES];
 
@@ -79,7 +79,12 @@ macro_rules! each_kernel {
             Rule::Slopes { .. } => with!(3, Slopes::<3>),
             Rule::Intervals { pieces } => with!(INTERVAL_TERMS, Intervals { pieces }),
             Rule::Ternary => with!(2, Ternary),
-            Rule::Table { thresholds } => with!(1, Table { thresholds }),
+            Rule::Table { thresholds: 1 } => with!(1, Table::<1> { thresholds: 1 }),
+            Rule::Table { thresholds: 2 } => with!(1, Table::<2> { thresholds: 2 }),
+            Rule::Table { thresholds: 3 } => with!(1, Table::<3> { thresholds: 3 }),
+            Rule::Table { thresholds: 7 } => with!(1, Table::<7> { thresholds: 7 }),
+            Rule::Table { thresholds: 15 } => with!(1, Table::<15> { thresholds: 15 }),
+            Rule::Table { thresholds } => with!(1, Table::<0> { thresholds }),
             Rule::Sign { slope } => with!(1, Sign { slope }),
         }
     }};
@@ -103,8 +108,8 @@ impl QuantOps for Flex {
                     rows.split(start, chunk.len(), |_, parameters, range| {
                         let group = Kernel::<TERMS>::group(kernel, parameters);
                         let values = &mut chunk[range];
-                        vectorized(#[inline(always)] || {
-                            in_place(values, |x| Kernel::<TERMS>::quantize(kernel, group, x));
+                        vectorized(#[inline(always)] move || {
+                            in_place(values, #[inline(always)] move |x| Kernel::<TERMS>::quantize(kernel, group, x));
                         });
                     });
                 });
@@ -119,8 +124,8 @@ impl QuantOps for Flex {
                     let group = Kernel::<TERMS>::group(kernel, parameters);
                     let input = &input[start + range.start..start + range.end];
                     let output = &mut chunk[range];
-                    vectorized(#[inline(always)] || {
-                        into(input, output, |x| Kernel::<TERMS>::quantize(kernel, group, x));
+                    vectorized(#[inline(always)] move || {
+                        into(input, output, #[inline(always)] move |x| Kernel::<TERMS>::quantize(kernel, group, x));
                     });
                 });
             });
@@ -281,7 +286,14 @@ fn backward<const T: usize>(
                 let grad = &mut grad[range];
                 let terms = vectorized(
                     #[inline(always)]
-                    || sum_lanes(x, grad, |x, g, terms| kernel.backward(constants, x, g, terms)),
+                    move || {
+                        sum_lanes(
+                            x,
+                            grad,
+                            #[inline(always)]
+                            move |x, g, terms| kernel.backward(constants, x, g, terms),
+                        )
+                    },
                 );
                 sums.push((group, terms));
             });

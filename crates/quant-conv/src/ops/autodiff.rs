@@ -1,0 +1,189 @@
+//! The hand-written backward of the passes.
+
+use burn::backend::{
+    AutodiffBackend, Backend,
+    autodiff::{
+        Autodiff, NodeId,
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
+    },
+    tensor::FloatTensor,
+};
+
+use super::flex::{Then, TrainingOps};
+use crate::Geometry;
+
+#[derive(Debug)]
+struct RectifyBackward;
+
+impl<B: Backend + TrainingOps> Backward<B, 1> for RectifyBackward {
+    /// The result.
+    type State = FloatTensor<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let [node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::rectify_backward(ops.state, gradient));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NormalizeBackward;
+
+impl<B: Backend + TrainingOps> Backward<B, 4> for NormalizeBackward {
+    /// x, weight, mean, variance and output, which stands for anything where it is not needed.
+    type State = ([FloatTensor<B>; 5], Then);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 4>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let ([x, weight, mean, variance, y], then) = ops.state;
+        let (x, weight, bias, add) =
+            B::normalize_backward(x, weight, mean, variance, y, gradient, then);
+        let [x_node, weight_node, bias_node, add_node] = ops.parents;
+        let add = then.adds.then_some(add);
+        let gradients = [Some(x), Some(weight), Some(bias), add];
+        for (node, gradient) in
+            [x_node, weight_node, bias_node, add_node].into_iter().zip(gradients)
+        {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ConvolveBackward;
+
+impl<B: Backend + TrainingOps> Backward<B, 2> for ConvolveBackward {
+    /// x and weight, where a gradient needs them: as they were kept, or as they are computed once more.
+    type State = ([Option<NodeId>; 2], Geometry);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let [x_node, weight_node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let ([x, weight], geometry) = ops.state;
+        let mut value = |id: NodeId| checkpointer.retrieve_node_output::<FloatTensor<B>>(id);
+        let (x, weight) = (x.map(&mut value), weight.map(&mut value));
+        if let (Some(node), Some(x)) = (weight_node, x) {
+            grads.register::<B>(node.id, B::weight_gradient(x, gradient.clone(), geometry));
+        }
+        if let (Some(node), Some(weight)) = (x_node, weight) {
+            grads.register::<B>(node.id, B::input_gradient(weight, gradient, geometry));
+        }
+    }
+}
+
+impl<B: Backend + TrainingOps, C: CheckpointStrategy> TrainingOps for Autodiff<B, C> {
+    fn convolve(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        match ConvolveBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let for_weight = weight.is_tracked().then(|| prepared.checkpoint(&x));
+                let for_x = x.is_tracked().then(|| prepared.checkpoint(&weight));
+                let y = B::convolve(x.into_primitive(), weight.into_primitive(), geometry);
+                prepared.finish(([for_weight, for_x], geometry), y)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(B::convolve(x.into_primitive(), weight.into_primitive(), geometry))
+            }
+        }
+    }
+
+    fn rectify(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let node = x.node();
+        let y = B::rectify(x.into_primitive());
+        match RectifyBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(y.clone(), y),
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        }
+    }
+
+    fn normalize(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        add: FloatTensor<Self>,
+        then: Then,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [x.node(), weight.node(), bias.node(), add.node()];
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        let (bias, add) = (bias.into_primitive(), add.into_primitive());
+        let (y, mean, variance) = B::normalize(x.clone(), weight.clone(), bias, add, then);
+        let y = match NormalizeBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = if then.rectifies { y.clone() } else { weight.clone() };
+                let state = [x, weight, mean.clone(), variance.clone(), output];
+                prepared.finish((state, then), y)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        };
+        (y, Self::from_inner(mean), Self::from_inner(variance))
+    }
+
+    fn normalize_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        then: Then,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (x, weight, bias, add) = B::normalize_backward(
+            x.into_primitive(),
+            weight.into_primitive(),
+            mean.into_primitive(),
+            variance.into_primitive(),
+            y.into_primitive(),
+            gradient.into_primitive(),
+            then,
+        );
+        let constant = |tensor| Self::from_inner(tensor);
+        (constant(x), constant(weight), constant(bias), constant(add))
+    }
+
+    fn input_gradient(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        let (weight, gradient) = (weight.into_primitive(), gradient.into_primitive());
+        Self::from_inner(B::input_gradient(weight, gradient, geometry))
+    }
+
+    fn weight_gradient(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        let (x, gradient) = (x.into_primitive(), gradient.into_primitive());
+        Self::from_inner(B::weight_gradient(x, gradient, geometry))
+    }
+
+    fn rectify_backward(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(B::rectify_backward(y.into_primitive(), gradient.into_primitive()))
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::quantizer::Quantizer;
+use crate::{host::data, quantizer::Quantizer};
 
 /// A loss on the difference between x and its quantized value y, means over the elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -114,8 +114,8 @@ impl Aids {
 
     /// Takes note of an evaluation call.
     pub(crate) fn evaluate<const D: usize>(&self, x: &Tensor<D>, y: &Tensor<D>) {
-        let data = |t: &Tensor<D>| t.clone().detach().into_data();
-        self.state().seen = Some((data(x), data(y)));
+        let of = |t: &Tensor<D>| data(t.clone().detach());
+        self.state().seen = Some((of(x), of(y)));
     }
 }
 
@@ -149,8 +149,8 @@ impl Quantizer {
         let (before, after) = self.aids.take_probe()?;
         let seen = [("before-quant", before), ("after-quant", after)];
         let learned = self.learned().into_iter();
-        let learned = learned.map(|l| (l.name, l.value.val().into_data()));
-        let running = self.running().into_iter().map(|(name, value)| (name, value.into_data()));
+        let learned = learned.map(|l| (l.name, data(l.value.val())));
+        let running = self.running().into_iter().map(|(name, value)| (name, data(value)));
         let tensors = seen.into_iter().chain(learned).chain(running);
         let tensors = tensors.map(|(name, data)| (name.to_owned(), data)).collect();
         Some(Probe { layer: self.name().to_owned(), tensors })

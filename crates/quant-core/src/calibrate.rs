@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::QuantizerError, site::Grouping, staircase::Staircase};
+use crate::{error::QuantizerError, host::values, site::Grouping, staircase::Staircase};
 
 /// How a clipping value is found from samples x.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -225,7 +225,7 @@ impl Samples {
     fn add<const D: usize>(&mut self, x: &Tensor<D>, grouping: Grouping) {
         let [_, groups, inner] = grouping.view(&x.shape());
         self.0.resize_with(groups, GroupSamples::default);
-        let values: Vec<f32> = x.clone().detach().into_data().convert::<f32>().iter().collect();
+        let values = values(x.clone().detach());
         // An odd stride visits all positions of images with even sides.
         let stride = (values.len() / groups / (SAMPLES / 4)).max(1) | 1;
         for (row, values) in values.chunks(inner.max(1)).enumerate() {

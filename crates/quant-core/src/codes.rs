@@ -4,6 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::{
     config::Levels,
+    host::values,
     normalize::{Restore, add_per_group},
     site::Grouping,
 };
@@ -56,13 +57,12 @@ impl<const D: usize> Decoding<D> {
     /// The values of the first group, ascending; in units of the scale where that depends on the
     /// input.
     pub(crate) fn first_values(&self, levels: Levels) -> Vec<f32> {
-        let values = match self {
+        let table = match self {
             Decoding::Affine(affine) => affine.table(levels),
             Decoding::Signs(_) => return vec![-1.0, 1.0],
             Decoding::Table(table) => table.values.clone(),
         };
-        let values = values.into_data().convert::<f32>();
-        values.iter::<f32>().take(levels.count()).collect()
+        values(table).into_iter().take(levels.count()).collect()
     }
 }
 

@@ -66,6 +66,7 @@ pub mod codes;
 pub mod config;
 pub mod error;
 pub mod gradient;
+pub mod host;
 pub mod methods;
 mod normalize;
 pub mod ops;

@@ -1,6 +1,7 @@
 //! One door to a network's convolutional and linear layers, in execution order: summaries,
 //! calibration and monitors all go through it.
 
+use burn::{module::Param, tensor::Tensor};
 use quant_core::{Calibration, CalibrationInfo, Quantizer, QuantizerError, Role};
 
 use crate::{
@@ -149,6 +150,28 @@ pub trait QuantizedModule {
                 (format!("{layer}/{name}"), entry)
             })
         }))
+    }
+
+    /// The same for evaluation, with weights as their quantizers make them: each is quantized now, and not in every call.
+    #[must_use]
+    fn folded(&self) -> Self
+    where
+        Self: Clone,
+    {
+        fn fold<const D: usize>(weight: &mut Param<Tensor<D>>, quantizer: &mut Option<Quantizer>) {
+            if let Some(quantizer) = quantizer.take() {
+                let quantized = quantizer.forward(weight.val()).detach();
+                *weight = Param::initialized(weight.id, quantized);
+            }
+        }
+        let mut folded = self.clone();
+        for layer in folded.layers_mut() {
+            match layer {
+                LayerMut::Conv(layer) => fold(&mut layer.weight, &mut layer.quant_weight),
+                LayerMut::Linear(layer) => fold(&mut layer.weight, &mut layer.quant_weight),
+            }
+        }
+        folded
     }
 
     /// Starts gathering what reaches the quantizers, which pass it through: what runs meanwhile is

@@ -20,12 +20,18 @@ mod common {
     }
 
     pub(crate) fn quantizations() -> impl Strategy<Value = Quantization> {
-        let methods = pick(&[None, Some(Method::Lsq), Some(Method::Dorefa), Some(Method::Xnor)]);
+        let methods = pick(&[
+            None,
+            Some(Method::Lsq),
+            Some(Method::Dorefa),
+            Some(Method::Xnor),
+            Some(Method::LqNets),
+            Some(Method::Fatnn),
+        ]);
         (methods, prop::array::uniform3(any::<bool>())).prop_map(|(method, [first, real, pad])| {
             let of = |role| {
                 let method = method?;
-                let levels = Levels::from_bits(if method == Method::Xnor { 1 } else { 2 }).ok()?;
-                Some(QuantizerConfig::new(method, role, levels))
+                Some(QuantizerConfig::new(method, role, Levels::from_bits(2).ok()?).nearest())
             };
             Quantization {
                 activation: of(Role::Activation),
@@ -126,7 +132,10 @@ mod common {
     }
 }
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::{
+    module::Module,
+    tensor::{Device, Distribution, Tensor},
+};
 use proptest::prelude::*;
 use quant_nn::{Network, NetworkConfig, NetworkError, QuantizedModule, StateDict, summarize};
 
@@ -140,6 +149,14 @@ fn runs(network: &Network, size: usize) {
     let y = network.forward(x);
     assert_eq!(y.dims(), [2, network.config().classes()]);
     y.sum().backward();
+    // Weights that are quantized once for all make no difference.
+    let network = network.valid();
+    let x = Tensor::random([2, 3, size, size], Distribution::Default, &Device::flex());
+    let [folded, called] =
+        [&network.folded(), &network].map(|network| network.forward(x.clone()).into_data());
+    assert_eq!(folded.iter::<f32>().map(f32::to_bits).collect::<Vec<_>>(), {
+        called.iter::<f32>().map(f32::to_bits).collect::<Vec<_>>()
+    });
 }
 
 proptest! {

@@ -33,6 +33,7 @@ use crate::{
     calibrate::GroupSamples,
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range, Role},
+    host::values,
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, quantize},
     site::Grouping,
@@ -181,7 +182,7 @@ impl Parameters for Fatnn {
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let alphas = [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()];
         let slopes: Vec<Vec<f32>> = alphas.into_iter().flatten().map(host).collect();
-        let scale = self.basis.as_ref().map_or(1.0, |basis| basis.value_sync().into_scalar());
+        let scale = self.basis.as_ref().map_or(1.0, |basis| values(basis.value_sync())[0]);
         (0..self.grouping.groups)
             .map(|group| {
                 let widths: Vec<f32> = slopes.iter().map(|s| s[group].abs().recip()).collect();
@@ -192,8 +193,8 @@ impl Parameters for Fatnn {
                         .collect(),
                 };
                 let first = if self.signed { -1.0 } else { 0.0 };
-                let values = (0..=thresholds.len()).map(|code| (first + code as f32) * scale);
-                Staircase::new(values.collect(), thresholds)
+                let levels = (0..=thresholds.len()).map(|code| (first + code as f32) * scale);
+                Staircase::new(levels.collect(), thresholds)
             })
             .collect()
     }

@@ -42,6 +42,7 @@ use crate::{
     calibrate::GroupSamples,
     codes::{Codes, Decoding, Table},
     config::{QuantizerConfig, Range, Role},
+    host::values,
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
     site::{Grouping, Site},
@@ -113,8 +114,8 @@ impl LqNets {
     /// regularisation did.
     pub fn condition(&self) -> Vec<f64> {
         let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let values = condition.map(|condition| condition.into_data().convert::<f64>());
-        values.map(|values| values.iter().collect()).unwrap_or_default()
+        let values = condition.map(values).unwrap_or_default();
+        values.into_iter().map(f64::from).collect()
     }
 
     /// The basis as `[groups, bits]`, a constant.
@@ -198,8 +199,7 @@ impl Quantize for LqNets {
 impl Parameters for LqNets {
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let (thresholds, levels) = self.ladders();
-        let host = |t: Tensor<2>| t.into_data().convert::<f32>().iter().collect::<Vec<f32>>();
-        let (thresholds, levels) = (host(thresholds), host(levels));
+        let (thresholds, levels) = (values(thresholds), values(levels));
         let count = self.rule.levels;
         let groups = levels.chunks(count).zip(thresholds.chunks(count - 1));
         groups.map(|(l, t)| Staircase::new(l.to_vec(), t.to_vec())).collect()

@@ -13,6 +13,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Codes, per_group},
     config::QuantizerConfig,
+    host::values,
     site::Grouping,
     staircase::Staircase,
 };
@@ -92,7 +93,7 @@ pub(crate) trait Parameters {
 
 /// A parameter read back from the device.
 pub(crate) fn host(param: &Param<Tensor<1>>) -> Vec<f32> {
-    param.val().into_data().convert::<f32>().iter::<f32>().collect()
+    values(param.val())
 }
 
 /// A scale that values are divided by: at least the smallest normal number, so that zeros stay zeros.

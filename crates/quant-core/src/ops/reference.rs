@@ -217,12 +217,8 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
             }
             grad_x = grad_x.only(inside.clone());
             if rescale {
-                let count = ones(&v).only(inside).0;
-                let count = B::float_clamp_min(B::float_sum(count), 1f32.into());
-                let elements = v.0.shape().num_elements() as f32;
-                let factor = B::float_mul_scalar(B::float_recip(count), elements.into());
-                let factor = B::float_reshape(B::float_sqrt(factor), [1, 1, 1].into());
-                grad_x = grad_x * Values(factor);
+                let factor = factor_inside(&v, lowest);
+                grad_x = grad_x * Values(B::float_reshape(factor, [1, 1, 1].into()));
             }
             let term = match learned_bound {
                 true => {
@@ -332,6 +328,30 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
         .map(|term| B::float_reshape(term.sum_groups().0, [operation.view[1], 1].into()));
     let grad_parameters = B::float_cat(rows.collect(), 1);
     (B::float_reshape(grad_x.0, shape), B::float_reshape(grad_parameters, parameters_shape))
+}
+
+/// sqrt(elements / elements inside the range), `[1]`.
+fn factor_inside<B: Backend>(v: &Values<B>, lowest: f32) -> FloatTensor<B> {
+    let count = B::float_sum(ones(v).only(v.between(lowest, 1.0)).0);
+    let count = B::float_clamp_min(count, 1f32.into());
+    let elements = v.0.shape().num_elements() as f32;
+    B::float_sqrt(B::float_mul_scalar(B::float_recip(count), elements.into()))
+}
+
+/// What [`Rule::Clip`] rescales gradients by, `[1]`: 1 where it does not.
+#[cfg(feature = "cube")]
+pub(crate) fn rescale_factor<B: Backend>(
+    x: FloatTensor<B>,
+    parameters: FloatTensor<B>,
+    operation: Elementwise,
+) -> FloatTensor<B> {
+    match operation.rule {
+        Rule::Clip { rescale: true, signed, .. } => {
+            let (x, p) = viewed::<B>(x, parameters, operation);
+            factor_inside(&(x / p[0].clone()), if signed { -1.0 } else { 0.0 })
+        }
+        _ => B::float_ones([1].into(), &x.device(), x.dtype().into()),
+    }
 }
 
 fn ones<B: Backend>(x: &Values<B>) -> Values<B> {

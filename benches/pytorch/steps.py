@@ -1,4 +1,4 @@
-"""Training steps of CIFAR ResNet-20 in PyTorch: what `quant-benches steps --pytorch FILE` prints ours beside.
+"""Training steps of CIFAR ResNet-20 and ImageNet ResNet-18 in PyTorch: what `quant-benches qat-overhead --pytorch FILE` prints ours beside.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python steps.py --threads 2 --json steps.json
@@ -117,9 +117,20 @@ def resnet20(method):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
+def resnet18(method):
+    layers = [Conv(3, 64, 7, 2, "full-precision"), nn.BatchNorm2d(64), nn.ReLU()]
+    layers.append(nn.MaxPool2d(3, 2, 1))
+    inputs = 64
+    for outputs in (64, 128, 256, 512):
+        for index in range(2):
+            layers.append(Block(inputs, outputs, 2 if index == 0 and outputs > 64 else 1, method))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
+
+
 class Side:
-    def __init__(self, method):
-        self.model = resnet20(method)
+    def __init__(self, model):
+        self.model = model
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(parameters, 0.01, momentum=0.9, nesterov=True)
         self.seconds = []
@@ -135,28 +146,31 @@ class Side:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
-    images = torch.rand(arguments.batch, 3, 32, 32)
-    labels = torch.arange(arguments.batch) % 10
-    sides = {method: Side(method) for method in QUANTIZERS}
-    # The first round warms up.
-    for index in range(arguments.rounds + 1):
-        for side in sides.values():
-            seconds = side.step(images, labels)
-            if index:
-                side.seconds.append(seconds)
+    cifar = {method: Side(resnet20(method)) for method in QUANTIZERS}
+    methods = ("full-precision", "lsq-w2a2")
+    imagenet = {"imagenet-" + method: Side(resnet18(method)) for method in methods}
+    tasks = [(cifar, 128, 32, 10, arguments.rounds), (imagenet, 16, 224, 1000, 5)]
     median = lambda values: sorted(values)[len(values) // 2]
-    rows = {method: median(side.seconds) for method, side in sides.items()}
+    rows = {}
+    for sides, batch, side, classes, rounds in tasks:
+        images = torch.rand(batch, 3, side, side)
+        labels = torch.arange(batch) % classes
+        # The first round warms up.
+        for index in range(rounds + 1):
+            for name in sides:
+                seconds = sides[name].step(images, labels)
+                if index:
+                    sides[name].seconds.append(seconds)
+        rows.update((name, median(sides[name].seconds)) for name in sides)
     result = {
         "version": torch.__version__,
         "machine": platform.machine(),
         "threads": arguments.threads,
-        "batch": arguments.batch,
         "seconds": rows,
     }
     print(json.dumps(result, indent=2))

@@ -12,6 +12,7 @@ mod qat_overhead;
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
+use qat_overhead::Task;
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -37,6 +38,8 @@ struct Arguments {
 enum Benchmark {
     /// A quantized training step over a full-precision one, time and memory: CIFAR ResNet-20, batch 128
     QatOverhead,
+    /// The same of ImageNet ResNet-18, batch 16
+    Imagenet,
     /// Quantizers alone, over copying memory
     Bandwidth,
     /// Convolutions over those of Burn's CPU backend
@@ -82,10 +85,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let wanted = |benchmark| [benchmark, Benchmark::All].contains(&arguments.name);
     let mut rows = Vec::new();
     if wanted(Benchmark::QatOverhead) {
-        rows.extend(qat_overhead::measure(
-            arguments.rounds.unwrap_or(9),
-            arguments.pytorch.as_deref(),
-        )?);
+        let rounds = arguments.rounds.unwrap_or(9);
+        rows.extend(qat_overhead::measure(Task::Cifar, rounds, arguments.pytorch.as_deref())?);
+    }
+    if wanted(Benchmark::Imagenet) {
+        let rounds = arguments.rounds.unwrap_or(5);
+        rows.extend(qat_overhead::measure(Task::ImageNet, rounds, arguments.pytorch.as_deref())?);
     }
     if wanted(Benchmark::Bandwidth) {
         rows.extend(bandwidth::measure(arguments.rounds.unwrap_or(15))?);

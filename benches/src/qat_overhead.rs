@@ -1,5 +1,5 @@
-//! What quantization costs: a training step (forward, backward, update) of CIFAR ResNet-20, quantized over full
-//! precision, on the CPU; beside PyTorch's where its figures are given.
+//! What quantization costs: a training step (forward, backward, update), quantized over full precision, on the CPU; beside
+//! PyTorch's where its figures are given.
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path, time::Instant};
 
@@ -18,19 +18,58 @@ use serde::Deserialize;
 
 use crate::{Row, median, memory};
 
-const BATCH: usize = 128;
+/// What is trained.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Task {
+    /// CIFAR ResNet-20, batch 128.
+    Cifar,
+    /// ImageNet ResNet-18, batch 16.
+    ImageNet,
+}
+
+impl Task {
+    /// Images, their side, classes.
+    fn sizes(self) -> [usize; 3] {
+        match self {
+            Task::Cifar => [128, 32, 10],
+            Task::ImageNet => [16, 224, 1000],
+        }
+    }
+
+    fn config(self, quantization: Quantization) -> ResNetConfig {
+        let [_, side, classes] = self.sizes();
+        match self {
+            Task::Cifar => ResNetConfig {
+                width_alpha: 0.25,
+                quantization,
+                ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, classes, side)
+            },
+            Task::ImageNet => ResNetConfig {
+                quantization,
+                ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, classes, side)
+            },
+        }
+    }
+
+    /// Of rows and PyTorch's figures.
+    fn prefix(self) -> &'static str {
+        match self {
+            Task::Cifar => "",
+            Task::ImageNet => "imagenet-",
+        }
+    }
+}
 
 /// What `benches/pytorch/steps.py` writes.
 #[derive(Deserialize)]
 struct Pytorch {
     version: String,
     threads: usize,
-    batch: usize,
     seconds: BTreeMap<String, f64>,
 }
 
 struct Side {
-    name: &'static str,
+    name: String,
     network: Network,
     optimizers: Optimizers,
     target: &'static str,
@@ -39,7 +78,11 @@ struct Side {
     peak: usize,
 }
 
-pub(crate) fn measure(rounds: usize, pytorch: Option<&Path>) -> Result<Vec<Row>, Box<dyn Error>> {
+pub(crate) fn measure(
+    task: Task,
+    rounds: usize,
+    pytorch: Option<&Path>,
+) -> Result<Vec<Row>, Box<dyn Error>> {
     let device = Device::flex().autodiff();
     let quantized = |activation, weight, levels: Levels| Quantization {
         activation: Some(QuantizerConfig::new(activation, Role::Activation, levels)),
@@ -47,7 +90,8 @@ pub(crate) fn measure(rounds: usize, pytorch: Option<&Path>) -> Result<Vec<Row>,
         ..Quantization::default()
     };
     let (one, two) = (Levels::from_bits(1)?, Levels::from_bits(2)?);
-    let mut sides = vec![side("full-precision", Quantization::default(), "", &device)?];
+    let [batch, size, classes] = task.sizes();
+    let mut sides = vec![side(task, "full-precision", Quantization::default(), "", &device)?];
     for (name, activation, weight, levels, target) in [
         ("lsq-w2a2", Method::Lsq, Method::Lsq, two, "at most 1.10"),
         ("dorefa-w2a2", Method::Dorefa, Method::Dorefa, two, "at most 1.10"),
@@ -56,10 +100,12 @@ pub(crate) fn measure(rounds: usize, pytorch: Option<&Path>) -> Result<Vec<Row>,
         ("fatnn-ternary", Method::Fatnn, Method::Fatnn, Levels::TERNARY, "at most 1.25"),
         ("lq-nets-w2a2", Method::LqNets, Method::LqNets, two, "at most 1.25"),
     ] {
-        sides.push(side(name, quantized(activation, weight, levels), target, &device)?);
+        if task == Task::Cifar || activation == Method::Lsq {
+            sides.push(side(task, name, quantized(activation, weight, levels), target, &device)?);
+        }
     }
-    let images = Tensor::<4>::random([BATCH, 3, 32, 32], Distribution::Default, &device);
-    let labels: Vec<i64> = (0..BATCH as i64).map(|index| index % 10).collect();
+    let images = Tensor::<4>::random([batch, 3, size, size], Distribution::Default, &device);
+    let labels: Vec<i64> = (0..batch as i64).map(|index| index % classes as i64).collect();
     let labels = Tensor::<1, Int>::from_data(labels.as_slice(), &device);
     // The first round warms up.
     for round in 0..=rounds {
@@ -73,11 +119,11 @@ pub(crate) fn measure(rounds: usize, pytorch: Option<&Path>) -> Result<Vec<Row>,
     let full = sides[0].seconds.clone();
     let mut rows = Vec::new();
     for side in &sides {
-        let quantized = side.name != "full-precision";
+        let quantized = !side.name.ends_with("full-precision");
         let ratios = side.seconds.iter().zip(&full).map(|(quantized, full)| quantized / full);
         rows.push(match quantized {
-            false => Row::new(side.name, median(full.clone()), "s/step", ""),
-            true => Row::new(side.name, median(ratios.collect()), "x full precision", side.target),
+            false => Row::new(&side.name, median(full.clone()), "s/step", ""),
+            true => Row::new(&side.name, median(ratios.collect()), "x full precision", side.target),
         });
         let peak = side.peak as f64 / sides[0].peak as f64;
         if quantized {
@@ -87,16 +133,14 @@ pub(crate) fn measure(rounds: usize, pytorch: Option<&Path>) -> Result<Vec<Row>,
     }
     if let Some(path) = pytorch {
         let pytorch: Pytorch = serde_json::from_slice(&fs::read(path)?)?;
-        let Pytorch { version, threads, batch, seconds } = pytorch;
-        if batch != BATCH {
-            return Err(format!("{}: batch {batch}, not {BATCH}", path.display()).into());
-        }
+        let Pytorch { version, threads, seconds } = pytorch;
         for side in &sides {
-            let Some(theirs) = seconds.get(side.name) else {
+            let Some(theirs) = seconds.get(&side.name) else {
                 continue;
             };
             let name = format!("{} over PyTorch {version} on {threads} threads", side.name);
-            let target = if side.name == "full-precision" { "at most 1.0" } else { "at most 0.9" };
+            let target =
+                if side.name.ends_with("full-precision") { "at most 1.0" } else { "at most 0.9" };
             let ratio = median(side.seconds.clone()) / theirs;
             rows.push(Row::new(&name, ratio, "x PyTorch's time", target));
         }
@@ -105,17 +149,14 @@ pub(crate) fn measure(rounds: usize, pytorch: Option<&Path>) -> Result<Vec<Row>,
 }
 
 fn side(
+    task: Task,
     name: &'static str,
     quantization: Quantization,
     target: &'static str,
     device: &Device,
 ) -> Result<Side, Box<dyn Error>> {
-    let config = ResNetConfig {
-        width_alpha: 0.25,
-        quantization,
-        ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32)
-    };
-    let network = config.init(device)?;
+    let name = format!("{}{name}", task.prefix());
+    let network = task.config(quantization).init(device)?;
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true };
     let optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
     Ok(Side { name, network, optimizers, target, seconds: Vec::new(), peak: 0 })

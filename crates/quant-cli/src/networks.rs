@@ -21,8 +21,11 @@ pub struct Description {
     #[arg(long, default_value = "resnet20")]
     pub model: String,
     /// Its keywords, such as cifar10,origin,cbsa,fix
-    #[arg(long, default_value = "")]
-    pub keyword: String,
+    #[arg(default_value = "")]
+    pub keywords: String,
+    /// The same, as QTool's option
+    #[arg(long, conflicts_with = "keywords")]
+    pub keyword: Option<String>,
     /// Its options, such as "--width_alpha 0.5 --wt_bit 2 --wt_enable"
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub options: String,
@@ -30,7 +33,8 @@ pub struct Description {
 
 impl Description {
     fn read(&self) -> Result<Explained, Box<dyn Error>> {
-        let qtool = QtoolOptions::parse(&self.keyword, &self.options)?;
+        let keywords = self.keyword.as_ref().unwrap_or(&self.keywords);
+        let qtool = QtoolOptions::parse(keywords, &self.options)?;
         Ok(Registry::default().read(&self.model, &qtool)?)
     }
 
@@ -171,7 +175,8 @@ pub fn guide() -> Result<String, Box<dyn Error>> {
     for (title, model, keyword, options) in DRAWN {
         let description = Description {
             model: model.to_owned(),
-            keyword: keyword.to_owned(),
+            keywords: keyword.to_owned(),
+            keyword: None,
             options: options.to_owned(),
         };
         let network = description.network()?;

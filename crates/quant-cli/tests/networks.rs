@@ -11,7 +11,7 @@ use quant_nn::{
 
 fn description(model: &str, keyword: &str, options: &str) -> Description {
     let (model, keyword, options) = (model.to_owned(), keyword.to_owned(), options.to_owned());
-    Description { model, keyword, options }
+    Description { model, keywords: keyword, keyword: None, options }
 }
 
 #[test]

@@ -183,9 +183,7 @@ impl Observer {
             }
             State::WarmUp { largest, .. } => {
                 if training {
-                    let x = x.clone().detach();
-                    let x = if x.device().is_autodiff() { x.inner() } else { x };
-                    *largest = Some(x.abs().max());
+                    *largest = Some(x.clone().detach().abs().max());
                 }
                 training
             }

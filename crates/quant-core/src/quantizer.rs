@@ -437,8 +437,7 @@ impl Quantizer {
             && let Some(param) = self.learned_mut(name)
         {
             let (old, done) = (param.val(), calls as f32);
-            let before = if old.device().is_autodiff() { old.clone().inner() } else { old.clone() };
-            let value = largest.div_scalar(parts) + before.mul_scalar(done - 1.0);
+            let value = largest.div_scalar(parts) + old.clone().detach().mul_scalar(done - 1.0);
             set_value(param, value.div_scalar(done), &old);
         }
         Some(calls)
@@ -454,7 +453,7 @@ impl Quantizer {
             return false;
         }
         let old = param.val();
-        let value = Tensor::<1>::from_floats(values, &old.device().without_autodiff());
+        let value = Tensor::<1>::from_floats(values, &old.device());
         set_value(param, value, &old);
         true
     }
@@ -490,8 +489,7 @@ impl Quantizer {
     }
 }
 
-/// Gives a parameter, whose value was `old`, a constant's value.
+/// Gives a parameter, whose value was `old`, another on the same device.
 fn set_value(param: &mut Param<Tensor<1>>, value: Tensor<1>, old: &Tensor<1>) {
-    let value = if old.device().is_autodiff() { Tensor::from_inner(value) } else { value };
-    *param = Param::initialized(param.id, value.set_require_grad(old.is_require_grad()));
+    *param = Param::initialized(param.id, value.detach().set_require_grad(old.is_require_grad()));
 }

@@ -1,7 +1,7 @@
 //! Every quantizer on the GPU backend of this build against the CPU: the same values, but where rounding in the last place
 //! decides between two levels; the same gradients; the same running values. Without a GPU feature there is nothing to run.
 
-#![cfg(feature = "wgpu")]
+#![cfg(any(feature = "wgpu", feature = "cuda"))]
 
 mod common;
 
@@ -11,6 +11,11 @@ use proptest::prelude::*;
 use quant_core::QuantizerConfig;
 
 fn gpu() -> Device {
+    #[cfg(feature = "cuda")]
+    return Device::cuda(0);
+    #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
+    return Device::vulkan(Default::default());
+    #[cfg(all(feature = "wgpu", not(any(feature = "vulkan", feature = "cuda"))))]
     Device::wgpu(Default::default())
 }
 

@@ -1,6 +1,6 @@
 //! A quantized network on the GPU backend of this build against the CPU. Without a GPU feature there is nothing to run.
 
-#![cfg(feature = "wgpu")]
+#![cfg(any(feature = "wgpu", feature = "cuda"))]
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -11,6 +11,15 @@ use quant_nn::{
     Quantization, ResNetConfig, StateDict,
     resnet::{Depth, Stem},
 };
+
+fn gpu() -> Device {
+    #[cfg(feature = "cuda")]
+    return Device::cuda(0);
+    #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
+    return Device::vulkan(Default::default());
+    #[cfg(all(feature = "wgpu", not(any(feature = "vulkan", feature = "cuda"))))]
+    Device::wgpu(Default::default())
+}
 
 /// Numbers in -1..1 that all devices are given.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -69,11 +78,10 @@ fn config(method: Option<Method>) -> ResNetConfig {
 /// thousandth.
 #[test]
 fn a_training_step_is_that_of_the_cpu() {
-    let gpu = Device::wgpu(Default::default());
     for method in [None, Some(Method::Lsq), Some(Method::Xnor), Some(Method::LqNets)] {
         let device = Device::flex().autodiff();
         let state = StateDict::of(&config(method).init(&device).unwrap());
-        let ours = step(method, &state, &gpu);
+        let ours = step(method, &state, &gpu());
         let theirs = step(method, &state, &Device::flex());
         let off = |ours: &[f32], theirs: &[f32]| {
             let squares = |values: &mut dyn Iterator<Item = f32>| -> f32 {

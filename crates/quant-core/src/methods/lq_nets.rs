@@ -120,7 +120,7 @@ impl LqNets {
 
     /// The basis as `[groups, bits]`, a constant.
     fn values(&self) -> Tensor<2> {
-        constant(self.basis.value_sync()).transpose()
+        self.basis.value_sync().inner().transpose()
     }
 
     /// Thresholds, `[groups, levels - 1]`, and levels, `[groups, levels]`, ascending.
@@ -136,7 +136,7 @@ impl LqNets {
         let old = self.values();
         let fitted = fit_basis(x, old.clone(), self.rule, view);
         let solution = fitted.clone().narrow(1, 0, bits);
-        let done = constant(self.iteration.value_sync());
+        let done = self.iteration.value_sync().inner();
         let next = match self.running_mean {
             true => {
                 let done = done.clone().reshape([1, 1]);
@@ -156,11 +156,6 @@ impl LqNets {
     fn normalized<const D: usize>(&self, x: Tensor<D>) -> (Tensor<D>, Restore) {
         normalize(x, self.normalization, self.role, self.normalized_together)
     }
-}
-
-/// The same values without autodiff.
-fn constant<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.device().is_autodiff() { tensor.inner() } else { tensor }
 }
 
 impl Quantize for LqNets {

@@ -1,28 +1,13 @@
-//! GPU kernels: one for each direction, compiled for the rule, by CubeCL for CUDA, ROCm, Vulkan, WebGPU and Metal. Elements are
-//! loaded four at a time where groups allow it; arithmetic is in 32 bits, whatever the tensor's type.
-//!
-//! Divisions may be off by an ulp or two there: values near a threshold may take the next level.
+//! The kernels: a rule's formula for one number, in 32 bits, and the loops around it.
 
-use burn::backend::{
-    TensorMetadata, cubecl::dtype_to_storage_type, ops::FloatTensorOps, tensor::FloatTensor,
-};
-use burn_cubecl::{
-    CubeBackend, kernel::into_contiguous, ops::numeric::empty_device_dtype, tensor::CubeTensor,
-};
 use cubecl::{
-    calculate_cube_count_elemwise,
     prelude::*,
     std::tensor::layout::linear::{LinearView, LinearViewMut},
 };
 
-use super::{Elementwise, QuantOps, Rule, SignSlope, reference};
-
-/// Threads that share a group's elements, and leave a sum of each parameter's terms behind.
-const THREADS: usize = 1 << 14;
-
 /// The rule as far as kernels are compiled for it.
 #[derive(CubeType, Clone, Copy, Debug, Hash, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Clip(bool, bool),
     Step,
     Slopes(usize),
@@ -31,43 +16,6 @@ enum Kind {
     Ternary,
     Table(usize),
     Sign(usize),
-}
-
-impl Kind {
-    fn of(rule: Rule) -> Self {
-        match rule {
-            Rule::Clip { signed, learned_bound, .. } => Kind::Clip(signed, learned_bound),
-            Rule::Step { .. } => Kind::Step,
-            Rule::Slopes { signed: true, .. } => Kind::SignedSlopes,
-            Rule::Slopes { pieces, .. } => Kind::Slopes(pieces),
-            Rule::Intervals { pieces } => Kind::Intervals(pieces),
-            Rule::Ternary => Kind::Ternary,
-            Rule::Table { thresholds } => Kind::Table(thresholds),
-            Rule::Sign { slope: SignSlope::One } => Kind::Sign(0),
-            Rule::Sign { slope: SignSlope::Box } => Kind::Sign(1),
-            Rule::Sign { slope: SignSlope::Triangle } => Kind::Sign(2),
-        }
-    }
-}
-
-/// Parameters with gradients: the first ones.
-fn terms(rule: Rule) -> usize {
-    match rule {
-        Rule::Table { .. } | Rule::Sign { .. } => 1,
-        Rule::Ternary => 2,
-        rule => rule.parameters(),
-    }
-}
-
-/// Steps, lowest, highest and d of element-wise gradient scaling.
-fn numbers(rule: Rule) -> [f32; 4] {
-    match rule {
-        Rule::Clip { steps, signed, ewgs, .. } => {
-            [steps, if signed { -1.0 } else { 0.0 }, 1.0, ewgs]
-        }
-        Rule::Step { lowest, highest, ewgs } => [highest - lowest, lowest, highest, ewgs],
-        _ => [1.0, 0.0, 1.0, 0.0],
-    }
 }
 
 #[cube]
@@ -81,9 +29,10 @@ fn limited(x: f32, lowest: f32, highest: f32) -> f32 {
     select(raised > highest, highest, raised)
 }
 
+/// y where lowest < x < highest, else 0.
 #[cube]
-fn between(x: f32, lowest: f32, highest: f32) -> bool {
-    x > lowest && x < highest
+fn within(x: f32, lowest: f32, highest: f32, y: f32) -> f32 {
+    select(x > lowest, select(x < highest, y, 0.0f32), 0.0f32)
 }
 
 /// R(clamp(u, 0, 1)).
@@ -126,8 +75,9 @@ fn table_value<F: Float>(
 ) -> f32 {
     let mut y = parameter::<F>(parameters, from + 3 + thresholds);
     for index in 0..thresholds {
-        let above = v > parameter::<F>(parameters, from + 3 + index);
-        y = select(above, parameter::<F>(parameters, from + 4 + thresholds + index), y);
+        let threshold = parameter::<F>(parameters, from + 3 + index);
+        let value = parameter::<F>(parameters, from + 4 + thresholds + index);
+        y = select(v > threshold, value, y);
     }
     y
 }
@@ -211,7 +161,7 @@ fn differentiated<F: Float>(
             let v = x / first;
             let u = clip_position(v, signed) * steps;
             let passed = scaled_by_element(g, u, ewgs / steps);
-            let passed = select(between(v, lowest, 1.0f32), passed, 0.0f32) * factor;
+            let passed = within(v, lowest, 1.0f32, passed) * factor;
             if comptime!(bound) {
                 sums[0] += select(v >= 1.0f32, g, 0.0f32);
             } else {
@@ -223,7 +173,7 @@ fn differentiated<F: Float>(
             let at = (x - parameter::<F>(parameters, from + 1)) / first;
             let v = limited(at, lowest, highest);
             let passed = scaled_by_element(g, v, ewgs / steps);
-            let passed = select(between(at, lowest, highest), passed, 0.0f32);
+            let passed = within(at, lowest, highest, passed);
             sums[0] += g * f32::round(v) - passed * v;
             sums[1] += g - passed;
             passed
@@ -234,14 +184,14 @@ fn differentiated<F: Float>(
             #[unroll]
             for piece in 0..pieces {
                 let slope = parameter::<F>(parameters, from + piece);
-                let inside = between((x - start) * slope, 0.0f32, 1.0f32);
-                let passed = select(inside, g * slope, 0.0f32);
+                let u = (x - start) * slope;
+                let passed = within(u, 0.0f32, 1.0f32, g * slope);
                 #[unroll]
                 for earlier in 0..piece {
                     let other = parameter::<F>(parameters, from + earlier);
                     sums[earlier] += passed / (other * other);
                 }
-                sums[piece] += select(inside, g * (x - start), 0.0f32);
+                sums[piece] += within(u, 0.0f32, 1.0f32, g * (x - start));
                 grad += passed;
                 start += 1.0f32 / slope;
             }
@@ -249,11 +199,10 @@ fn differentiated<F: Float>(
         }
         Kind::SignedSlopes => {
             let above = parameter::<F>(parameters, from + 1);
-            let in_below = between(x * first, -1.0f32, 0.0f32);
-            let in_above = between(x * above, 0.0f32, 1.0f32);
-            sums[0] += select(in_below, g * x, 0.0f32);
-            sums[1] += select(in_above, g * x, 0.0f32);
-            select(in_below, g * first, 0.0f32) + select(in_above, g * above, 0.0f32)
+            let (u, v) = (x * first, x * above);
+            sums[0] += within(u, -1.0f32, 0.0f32, g * x);
+            sums[1] += within(v, 0.0f32, 1.0f32, g * x);
+            within(u, -1.0f32, 0.0f32, g * first) + within(v, 0.0f32, 1.0f32, g * above)
         }
         Kind::Intervals(pieces) => {
             let mut grad = 0.0f32;
@@ -263,12 +212,12 @@ fn differentiated<F: Float>(
             for piece in 0..pieces {
                 let width = parameter::<F>(parameters, from + 2 + piece);
                 let u = (x - start) / width;
-                let passed = select(between(u, 0.0f32, 1.0f32), g * (first / width), 0.0f32);
+                let passed = within(u, 0.0f32, 1.0f32, g * (first / width));
                 #[unroll]
                 for earlier in 0..piece {
                     sums[2 + earlier] -= passed;
                 }
-                sums[2 + piece] -= select(between(u, 0.0f32, 1.0f32), passed * u, 0.0f32);
+                sums[2 + piece] -= within(u, 0.0f32, 1.0f32, passed * u);
                 integers += unit_step(u);
                 grad += passed;
                 start += width;
@@ -280,19 +229,17 @@ fn differentiated<F: Float>(
         Kind::Ternary => {
             let negative = parameter::<F>(parameters, from + 1);
             let bound = parameter::<F>(parameters, from + 2);
-            let (above, below) = (x > bound, x < -bound);
-            sums[0] += select(above, g, 0.0f32);
-            sums[1] -= select(below, g, 0.0f32);
-            g * select(above, first, select(below, negative, 1.0f32))
+            sums[0] += select(x > bound, g, 0.0f32);
+            sums[1] -= select(x < -bound, g, 0.0f32);
+            g * select(x > bound, first, select(x < -bound, negative, 1.0f32))
         }
         Kind::Table(thresholds) => {
             let v = x / first;
             let lowest = parameter::<F>(parameters, from + 1);
             let highest = parameter::<F>(parameters, from + 2);
-            let inside = between(v, lowest, highest);
-            let passed = select(inside, g, 0.0f32);
+            let passed = within(v, lowest, highest, g);
             let value = table_value::<F>(v, parameters, from, thresholds);
-            sums[0] += g * value - passed * select(inside, v, 0.0f32);
+            sums[0] += g * value - passed * within(v, lowest, highest, v);
             passed
         }
         Kind::Sign(slope) => {
@@ -311,7 +258,7 @@ fn differentiated<F: Float>(
 }
 
 #[cube(launch, address_type = "dynamic")]
-fn forward_kernel<F: Float, N: Size>(
+pub(super) fn forward_kernel<F: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,
     parameters: LinearView<'_, F>,
     mut y: LinearViewMut<'_, Vector<F, N>>,
@@ -340,7 +287,7 @@ fn forward_kernel<F: Float, N: Size>(
 }
 
 #[cube(launch, address_type = "dynamic")]
-fn backward_kernel<F: Float, N: Size>(
+pub(super) fn backward_kernel<F: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,
     parameters: LinearView<'_, F>,
     factor: LinearView<'_, F>,
@@ -400,116 +347,5 @@ fn backward_kernel<F: Float, N: Size>(
     #[unroll]
     for term in 0..terms {
         partial.write(ABSOLUTE_POS * terms + term, sums[term]);
-    }
-}
-
-/// How many elements are loaded together: those of one group.
-fn vector_size(view: [usize; 3]) -> usize {
-    let [outer, groups, inner] = view;
-    let run = if groups == 1 { outer * inner } else { inner };
-    if run.is_multiple_of(4) { 4 } else { 1 }
-}
-
-fn empty(like: &CubeTensor, shape: burn::tensor::Shape, dtype: burn::tensor::DType) -> CubeTensor {
-    empty_device_dtype(like.client.clone(), like.device.clone(), shape, dtype)
-}
-
-impl QuantOps for CubeBackend {
-    fn fake_quantize(
-        x: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        operation: Elementwise,
-    ) -> FloatTensor<Self> {
-        let (x, parameters) = (into_contiguous(x), into_contiguous(parameters));
-        let y = empty(&x, x.shape(), x.dtype);
-        let Elementwise { rule, view: [outer, groups, inner] } = operation;
-        let vector = vector_size(operation.view);
-        let run = if groups == 1 { outer * inner } else { inner };
-        let units = x.meta.num_elements() / vector;
-        let dim = CubeDim::new(&x.client, units);
-        let cubes = calculate_cube_count_elemwise(&x.client, units, dim);
-        let [steps, lowest, highest, _] = numbers(rule);
-        let (client, dtype) = (x.client.clone(), x.dtype);
-        forward_kernel::launch(
-            &client,
-            cubes,
-            dim,
-            x.required_address_type(),
-            vector,
-            x.into_linear_view(),
-            parameters.into_linear_view(),
-            y.clone().into_linear_view(),
-            groups,
-            run / vector,
-            steps,
-            lowest,
-            highest,
-            rule.parameters(),
-            Kind::of(rule),
-            dtype_to_storage_type(dtype),
-        );
-        y
-    }
-
-    fn fake_quantize_backward(
-        x: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        operation: Elementwise,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let Elementwise { rule, view: [outer, groups, inner] } = operation;
-        let factor = reference::rescale_factor::<Self>(x.clone(), parameters.clone(), operation);
-        let (x, parameters) = (into_contiguous(x), into_contiguous(parameters));
-        let (grad, factor) = (into_contiguous(grad), into_contiguous(factor));
-        let grad_x = empty(&x, x.shape(), x.dtype);
-        let vector = vector_size(operation.view);
-        let (rows, run) = if groups == 1 { (1, outer * inner) } else { (outer, inner) };
-        let elements = rows * run / vector;
-        let threads = (THREADS / groups).clamp(1, elements);
-        let (terms, count) = (terms(rule), rule.parameters());
-        let float = burn::tensor::DType::F32;
-        let partial = empty(&x, [groups, threads, terms].into(), float);
-        let dim = CubeDim::new(&x.client, groups * threads);
-        let cubes = calculate_cube_count_elemwise(&x.client, groups * threads, dim);
-        let [steps, lowest, highest, ewgs] = numbers(rule);
-        let (client, dtype) = (x.client.clone(), x.dtype);
-        backward_kernel::launch(
-            &client,
-            cubes,
-            dim,
-            x.required_address_type(),
-            vector,
-            x.into_linear_view(),
-            parameters.clone().into_linear_view(),
-            factor.into_linear_view(),
-            grad.into_linear_view(),
-            grad_x.clone().into_linear_view(),
-            partial.clone().into_linear_view(),
-            elements,
-            groups,
-            run / vector,
-            threads,
-            steps,
-            lowest,
-            highest,
-            ewgs,
-            count,
-            terms,
-            Kind::of(rule),
-            dtype_to_storage_type(dtype),
-        );
-        let sums = Self::float_sum_dim(partial, 1);
-        let sums =
-            Self::float_cast(Self::float_reshape(sums, [groups, terms].into()), dtype.into());
-        let rest = [groups, count - terms];
-        let grad_parameters = match count - terms {
-            0 => sums,
-            _ => {
-                let zeros = Self::float_zeros(rest.into(), &grad_x.device(), dtype.into());
-                Self::float_cat(vec![sums, zeros], 1)
-            }
-        };
-        let shape = parameters.shape();
-        (grad_x, Self::float_reshape(grad_parameters, shape))
     }
 }

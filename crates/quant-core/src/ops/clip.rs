@@ -1,0 +1,123 @@
+//! [`Rule::Clip`] as LSQ, PACT, DoReFa and N2UQ use it.
+
+use burn::tensor::Tensor;
+
+use super::{Elementwise, Rule, quantize};
+use crate::{
+    calibrate::{Calibration, GroupSamples},
+    codes::Affine,
+    config::{QuantizerConfig, Range},
+    gradient::Estimator,
+    normalize::Restore,
+    site::Grouping,
+    staircase::Staircase,
+};
+
+/// The clipping quantizer of one call: levels, range, and which gradients.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ClipQuantize {
+    /// n, one less than the number of levels.
+    pub(crate) steps: f32,
+    pub(crate) range: Range,
+    pub(crate) estimator: Estimator,
+    /// The clipping value's gradient: `false`, through the scaling and the division (LSQ); `true`,
+    /// only as the bound of the clamp (PACT), which is the sum over elements at or above it.
+    pub(crate) learned_bound: bool,
+    /// Factor on the clipping value's gradient.
+    pub(crate) clip_gradient_scale: f32,
+    /// d of the estimator `ewgs`.
+    pub(crate) ewgs_factor: f32,
+}
+
+impl ClipQuantize {
+    pub(crate) fn new(config: &QuantizerConfig, clip_gradient_scale: f64) -> Self {
+        Self {
+            steps: config.levels.steps(),
+            range: config.range,
+            estimator: config.estimator,
+            learned_bound: false,
+            clip_gradient_scale: clip_gradient_scale as f32,
+            ewgs_factor: config.ewgs_factor as f32,
+        }
+    }
+
+    /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`. Differentiable in both.
+    pub(crate) fn forward<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        clip: Tensor<1>,
+        view: [usize; 3],
+    ) -> Tensor<D> {
+        let rule = Rule::Clip {
+            steps: self.steps,
+            signed: self.range == Range::Signed,
+            rescale: self.estimator == Estimator::SteScale,
+            learned_bound: self.learned_bound,
+            ewgs: if self.estimator == Estimator::Ewgs { self.ewgs_factor } else { 0.0 },
+        };
+        let clip = clip.reshape([view[1], 1]);
+        quantize(x, clip, Elementwise { rule, view }, self.clip_gradient_scale)
+    }
+
+    /// The code R(n·u) of every element, as floats 0 to n.
+    pub(crate) fn codes<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        clip: Tensor<1>,
+        grouping: Grouping,
+    ) -> Tensor<D> {
+        let shape = x.shape();
+        let view = grouping.view(&shape);
+        let v = x.reshape(view) / clip.reshape([1, view[1], 1]);
+        let u = match self.range {
+            Range::Unsigned => v.clamp(0.0, 1.0),
+            Range::Signed => v.clamp(-1.0, 1.0).add_scalar(1.0).mul_scalar(0.5),
+        };
+        u.mul_scalar(self.steps).round().reshape(shape)
+    }
+
+    /// What it does to one number, with clipping value 1.
+    pub(crate) fn unit(&self) -> Staircase {
+        let count = self.steps as usize + 1;
+        match self.range {
+            Range::Unsigned => Staircase::even(0.0, 1.0 / self.steps, count),
+            Range::Signed => Staircase::even(-1.0, 2.0 / self.steps, count),
+        }
+    }
+
+    /// Qp: steps up to the clipping value.
+    pub(crate) fn positive_steps(&self) -> f32 {
+        match self.range {
+            Range::Unsigned => self.steps,
+            Range::Signed => self.steps / 2.0,
+        }
+    }
+
+    /// The initial clipping value for samples; none where they do not say.
+    pub(crate) fn calibrated(
+        &self,
+        samples: &GroupSamples,
+        calibration: Calibration,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let clip = samples.clipping_value(calibration, &self.unit(), self.positive_steps());
+        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
+    }
+
+    /// A code's value: (m·code/n - z)·s.
+    pub(crate) fn decoding(&self, clip: Tensor<1>, grouping: Grouping) -> Affine {
+        let (multiplier, offset) = match self.range {
+            Range::Unsigned => (1.0, 0.0),
+            Range::Signed => (2.0, -1.0),
+        };
+        Affine {
+            steps: self.steps,
+            multiplier,
+            offset,
+            scale: clip,
+            shift: None,
+            gamma: None,
+            grouping,
+            restore: Restore::None,
+        }
+    }
+}

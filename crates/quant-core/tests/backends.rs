@@ -110,7 +110,7 @@ fn check(config: &QuantizerConfig, shape: [usize; 4], seed: u32) -> Result<(), T
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 20, ..common::cases() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 20, ..common::cases() })]
 
     /// Channels that groups of four elements fit, and such that they do not.
     #[test]

@@ -9,6 +9,7 @@ use burn::{
 use quant_core::{Levels, Method, QuantizerConfig, Role};
 use quant_nn::{
     Quantization, ResNetConfig, StateDict,
+    layers::activation::ActivationKind,
     resnet::{Depth, Stem},
 };
 
@@ -65,6 +66,11 @@ fn config(method: Option<Method>) -> ResNetConfig {
     };
     ResNetConfig {
         width_alpha: 0.0625,
+        // Behind a ReLU all signs are +1, and batch norms divide by no deviation.
+        activation: match method {
+            Some(Method::Xnor) => ActivationKind::NReLU,
+            _ => ActivationKind::ReLU,
+        },
         quantization: Quantization {
             activation: of(Role::Activation),
             weight: of(Role::Weight),

@@ -3,10 +3,10 @@
 
 use burn::{
     backend::{
-        Backend,
+        Backend, TensorMetadata,
         tensor::{BoolTensor, FloatTensor},
     },
-    tensor::Slice,
+    tensor::{Slice, TensorData},
 };
 
 use super::{Values, bool_type, count_below, ones};
@@ -18,56 +18,68 @@ fn column<B: Backend>(tensor: &FloatTensor<B>, index: usize) -> Values<B> {
     Values(B::float_slice(tensor.clone(), &slices))
 }
 
-/// The levels of each group in ascending order, and their digits by level and bit, `[groups, 1]` each.
-fn ladder<B: Backend>(
-    values: &FloatTensor<B>,
-    basis: Basis,
-) -> (Vec<Values<B>>, Vec<Vec<Values<B>>>) {
+/// Numbers as a tensor of this shape, beside `like`.
+fn constant<B: Backend>(numbers: Vec<f32>, shape: [usize; 3], like: &FloatTensor<B>) -> Values<B> {
+    let data = TensorData::new(numbers, shape).convert_dtype(like.dtype());
+    Values(B::float_from_data(data, &like.device()))
+}
+
+/// The levels of each group in ascending order, `[groups, levels]`, and their digits, as many for each bit.
+fn ladder<B: Backend>(values: &FloatTensor<B>, basis: Basis) -> (Values<B>, Vec<Values<B>>) {
     let Basis { bits, levels, .. } = basis;
-    let zero = column::<B>(values, 0).zeros();
-    let unsorted: Vec<Values<B>> = (0..levels)
-        .map(|code| {
-            let terms = (0..bits).map(|bit| column::<B>(values, bit) * basis.digit(code, bit));
-            terms.fold(zero.clone(), |sum, term| sum + term)
+    let groups = values.shape()[0];
+    let shaped = |x: Values<B>, shape: [usize; 3]| Values::<B>(B::float_reshape(x.0, shape.into()));
+    let digits: Vec<Values<B>> = (0..bits)
+        .map(|bit| {
+            let digits = (0..levels).map(|code| basis.digit(code, bit));
+            constant(digits.collect(), [1, 1, levels], values)
         })
         .collect();
-    // How many codes come before: those of lower levels, and earlier ones of the same.
-    let rank = |code: usize| {
-        let earlier = (0..levels).map(|other| match other < code {
-            true => B::bool_not(unsorted[other].above(&unsorted[code])),
-            false => unsorted[other].below(&unsorted[code]),
-        });
-        earlier.fold(zero.clone(), |rank, before| rank.clone() + (rank.zeros() + 1.0).only(before))
-    };
-    let ranks: Vec<Values<B>> = (0..levels).map(rank).collect();
-    let bools = bool_type::<B>(values);
-    let is_at = |code: usize, level: usize| {
-        B::float_equal_elem(ranks[code].0.clone(), (level as f32).into(), bools)
-    };
-    let at = |level: usize, of_code: &dyn Fn(usize) -> Values<B>| {
-        (0..levels).fold(zero.clone(), |at, code| at.or_where(is_at(code, level), of_code(code)))
-    };
-    let sorted = (0..levels).map(|level| at(level, &|code| unsorted[code].clone()));
-    let digits = (0..levels).map(|level| {
-        let digit = |bit| at(level, &|code| zero.clone() + basis.digit(code, bit));
-        (0..bits).map(digit).collect()
+    let zeros = constant::<B>(vec![0.0; groups * levels], [groups, 1, levels], values);
+    let unsorted = digits.iter().enumerate().fold(zeros, |sum, (bit, digits)| {
+        sum + shaped(column::<B>(values, bit), [groups, 1, 1]) * digits.clone()
     });
-    (sorted.collect(), digits.collect())
+    // How many codes come before each: those of lower levels, and earlier ones of the same.
+    let own = shaped(unsorted.clone(), [groups, levels, 1]);
+    let (lower, same) = (own.above(&unsorted), own.equals(&unsorted));
+    let pairs = (0..levels).flat_map(|code| (0..levels).map(move |other| (code, other)));
+    let earlier = pairs.map(|(code, other)| if other < code { 1.0 } else { 0.0 }).collect();
+    let earlier = constant::<B>(earlier, [1, levels, levels], values);
+    let everywhere =
+        |x: Values<B>| Values::<B>(B::float_expand(x.0, [groups, levels, levels].into()));
+    let ones = everywhere(constant(vec![1.0], [1, 1, 1], values));
+    let before = ones.only(lower) + everywhere(earlier).only(same);
+    let rank = Values::<B>(B::float_sum_dim(before.0, 2));
+    // Which code is at each level.
+    let places = constant::<B>((0..levels).map(|at| at as f32).collect(), [1, levels, 1], values);
+    let at = everywhere(shaped(rank, [groups, 1, levels])).equals(&everywhere(places));
+    let sorted = |of_code: Values<B>| {
+        let chosen = everywhere(of_code).only(at.clone());
+        let level = B::float_sum_dim(chosen.0, 2);
+        Values::<B>(B::float_reshape(level, [groups, levels].into()))
+    };
+    (sorted(unsorted), digits.into_iter().map(sorted).collect())
 }
 
-/// See [`QuantOps::basis_levels`](super::QuantOps::basis_levels).
+/// See [`QuantOps::basis_levels`](super::super::QuantOps::basis_levels).
 pub(crate) fn basis_levels<B: Backend>(values: FloatTensor<B>, basis: Basis) -> FloatTensor<B> {
     let (levels, _) = ladder::<B>(&values, basis);
-    let thresholds = (1..basis.levels).map(|index| {
-        let share = basis.share(index);
-        let (lower, upper) = (levels[index - 1].clone(), levels[index].clone());
-        (lower * share as f32 + upper * (1.0 - share) as f32).0
-    });
-    let levels = levels.iter().map(|level| level.0.clone());
-    B::float_cat(thresholds.chain(levels).collect(), 1)
+    let count = basis.levels - 1;
+    let neighbours = |from: usize| {
+        let slices = [Slice::from(..), Slice::from(from..from + count)];
+        Values::<B>(B::float_slice(levels.0.clone(), &slices))
+    };
+    let shares = |of: &dyn Fn(f64) -> f64| {
+        let shares = (1..=count).map(|index| of(basis.share(index)) as f32).collect();
+        let shares = constant::<B>(shares, [1, 1, count], &values);
+        Values::<B>(B::float_reshape(shares.0, [1, count].into()))
+    };
+    let lower = neighbours(0) * shares(&|share| share);
+    let thresholds = lower + neighbours(1) * shares(&|share| 1.0 - share);
+    B::float_cat(vec![thresholds.0, levels.0], 1)
 }
 
-/// See [`QuantOps::fit_basis`](super::QuantOps::fit_basis).
+/// See [`QuantOps::fit_basis`](super::super::QuantOps::fit_basis).
 pub(crate) fn fit_basis<B: Backend>(
     x: FloatTensor<B>,
     values: FloatTensor<B>,
@@ -84,24 +96,26 @@ pub(crate) fn fit_basis<B: Backend>(
     let x = Values::<B>(B::float_reshape(x, view.into()));
     let limits = B::float_reshape(limits, [1, groups, levels - 1].into());
     let indices = count_below::<B>(x.0.clone(), limits);
-    let of_group =
-        |x: Values<B>| Values::<B>(B::float_reshape(x.sum_groups().0, [groups, 1].into()));
+    let of_group = |x: Values<B>| B::float_reshape(x.sum_groups().0, [groups, 1].into());
 
+    // Number and sum of each level's elements, `[groups, levels]`.
     let (zero, bools) = (column::<B>(&values, 0).zeros(), bool_type::<B>(&values));
-    let mut matrix = vec![vec![zero.clone(); bits]; bits];
-    let mut right = vec![zero.clone(); bits];
-    for (level, digits) in digits.iter().enumerate() {
+    let (mut counts, mut sums) = (Vec::new(), Vec::new());
+    for level in 0..levels {
         let here = B::float_equal_elem(indices.clone(), (level as f32).into(), bools);
-        let count = of_group(ones(&x).only(here.clone()));
-        let sum = of_group(x.clone().only(here));
-        for (i, digit) in digits.iter().enumerate() {
-            right[i] = right[i].clone() + digit.clone() * sum.clone();
-            for (entry, other) in matrix[i].iter_mut().zip(digits) {
-                let product = digit.clone() * other.clone();
-                *entry = entry.clone() + product * count.clone();
-            }
-        }
+        counts.push(of_group(ones(&x).only(here.clone())));
+        sums.push(of_group(x.clone().only(here)));
     }
+    let (counts, sums) = (Values::<B>(B::float_cat(counts, 1)), Values::<B>(B::float_cat(sums, 1)));
+    let over_levels = |x: Values<B>| Values::<B>(B::float_sum_dim(x.0, 1));
+    let mut matrix: Vec<Vec<Values<B>>> = (digits.iter())
+        .map(|row| {
+            let entry = |other: &Values<B>| row.clone() * other.clone() * counts.clone();
+            digits.iter().map(|other| over_levels(entry(other))).collect()
+        })
+        .collect();
+    let mut right: Vec<Values<B>> =
+        digits.iter().map(|row| over_levels(row.clone() * sums.clone())).collect();
     for bit in 0..bits {
         let diagonal = matrix[bit][bit].clone();
         matrix[bit][bit] = match weight {

@@ -87,6 +87,10 @@ impl<B: Backend> Values<B> {
         B::float_greater(self.0.clone(), other.0.clone(), bool_type::<B>(&self.0))
     }
 
+    fn equals(&self, other: &Self) -> BoolTensor<B> {
+        B::float_equal(self.0.clone(), other.0.clone(), bool_type::<B>(&self.0))
+    }
+
     fn above_number(&self, other: f32) -> BoolTensor<B> {
         B::float_greater_elem(self.0.clone(), other.into(), bool_type::<B>(&self.0))
     }

@@ -129,7 +129,7 @@ enum State {
         correlate: f32,
         done: usize,
         /// On the device.
-        largest: Option<Tensor<1>>,
+        largest: Option<Box<Tensor<1>>>,
     },
 }
 
@@ -183,7 +183,7 @@ impl Observer {
             }
             State::WarmUp { largest, .. } => {
                 if training {
-                    *largest = Some(x.clone().detach().abs().max());
+                    *largest = Some(Box::new(x.clone().detach().abs().max()));
                 }
                 training
             }

@@ -2,6 +2,7 @@
 //! decides between two levels; the same gradients; the same running values. Without a GPU feature there is nothing to run.
 
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! Quantized values are computed again in backward: whoever needs them, and however often, gets what forward had.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 mod common;
 
 use burn::tensor::{Device, Distribution, Gradients, Tensor, module::conv2d, ops::ConvOptions};

@@ -76,6 +76,10 @@ pub struct Graph {
 }
 
 /// A node's value, or a normalisation that waits for what comes after it, to be done in one pass.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few at a time, beside tensors that are far larger"
+)]
 enum Value {
     Ready(Tensor<4>),
     Waiting(Normalization),
@@ -152,7 +156,8 @@ impl Graph {
                             Some(Value::Waiting(Normalization { add, ..normalization }))
                         }
                         (Value::Waiting(normalization), _) => {
-                            Some(Value::Waiting(Normalization { relu: true, ..normalization }))
+                            let relu = true;
+                            Some(Value::Waiting(Normalization { relu, ..normalization }))
                         }
                         (value, _) => Some(value),
                     }

@@ -67,12 +67,15 @@ pub(super) fn fit(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> 
         .collect()
 }
 
+/// Numbers of elements, and their sums.
+type Sums = Vec<(f64, f64)>;
+
 /// For each group the number and the sum of all elements, of those above the first threshold, above the second, ...
-fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> Vec<(f64, f64)> {
+fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> Sums {
     let [outer, groups, inner] = view;
     let length = if groups == 1 { outer * inner } else { inner }.max(1);
     let levels = steps + 1;
-    let partial: Vec<Vec<(usize, Vec<(f64, f64)>)>> = x
+    let partial: Vec<Vec<(usize, Sums)>> = x
         .par_chunks(CHUNK)
         .enumerate()
         .with_min_len(if x.len() <= CHUNK { usize::MAX } else { 1 })
@@ -107,7 +110,7 @@ fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> 
 
 /// Number and sum of x, and of the elements above each threshold.
 #[inline(always)]
-fn above_each(x: &[f32], thresholds: &[f32]) -> Vec<(f64, f64)> {
+fn above_each(x: &[f32], thresholds: &[f32]) -> Sums {
     match *thresholds {
         [a] => above_each_of(x, [a]),
         [a, b] => above_each_of(x, [a, b]),
@@ -122,7 +125,7 @@ fn above_each(x: &[f32], thresholds: &[f32]) -> Vec<(f64, f64)> {
 
 /// The same for few thresholds, whose sums fit registers.
 #[inline(always)]
-fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Vec<(f64, f64)> {
+fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Sums {
     let (mut total, mut counts, mut sums) = ([0f32; LANES], [[0f32; LANES]; N], [[0f32; LANES]; N]);
     let (chunks, rest) = x.as_chunks::<LANES>();
     for lanes in chunks {

@@ -163,13 +163,15 @@ fn eliminate<B: Backend>(
     let diagonal = (0..bits).map(|bit| matrix[bit][bit].clone().absolute());
     let scale = diagonal.reduce(larger).unwrap_or_else(|| right[0].zeros());
     for column in 0..bits {
-        for row in column + 1..bits {
-            let factor = matrix[row][column].clone() / matrix[column][column].clone();
-            for k in column..bits {
-                matrix[row][k] =
-                    matrix[row][k].clone() - factor.clone() * matrix[column][k].clone();
+        let (done, rest) = matrix.split_at_mut(column + 1);
+        let pivot = &done[column];
+        for (offset, row) in rest.iter_mut().enumerate() {
+            let factor = row[column].clone() / pivot[column].clone();
+            for (entry, above) in row.iter_mut().zip(pivot).skip(column) {
+                *entry = entry.clone() - factor.clone() * above.clone();
             }
-            right[row] = right[row].clone() - factor * right[column].clone();
+            let at = column + 1 + offset;
+            right[at] = right[at].clone() - factor * right[column].clone();
         }
     }
     let pivots = || (0..bits).map(|bit| matrix[bit][bit].clone().absolute());

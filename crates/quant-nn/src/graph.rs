@@ -108,7 +108,7 @@ pub(crate) trait Pieces {
 }
 
 impl Graph {
-    /// Computes the last node; `seen` is shown the values of the nodes `watched`, with their indices.
+    /// Computes the last node; `seen` is shown the values of the nodes `watched`, in their order.
     pub(crate) fn run(
         &self,
         x: Tensor<4>,

@@ -31,6 +31,8 @@ pub enum Format {
     Cifar10,
     /// CIFAR-100's binary files
     Cifar100,
+    /// MNIST's, Fashion-MNIST's and their kin's IDX files
+    Idx,
 }
 
 impl From<Format> for DataKind {
@@ -40,6 +42,7 @@ impl From<Format> for DataKind {
             Format::Shards => DataKind::Shards,
             Format::Cifar10 => DataKind::Cifar10,
             Format::Cifar100 => DataKind::Cifar100,
+            Format::Idx => DataKind::Idx,
         }
     }
 }

@@ -26,6 +26,8 @@ recipes!(
     "shapes-lsq-w2a2",
     "shapes-lq-nets-w2a2",
     "shapes-xnor-bireal",
+    "fashion-resnet20-lsq-w2a2",
+    "fashion-resnet20-xnor-bireal",
     "cifar10-resnet20-lsq-w2a2",
     "cifar100-resnet20-fp",
     "cifar100-resnet20-dorefa-w2a2",

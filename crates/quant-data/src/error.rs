@@ -42,6 +42,14 @@ pub enum DataError {
         /// Why.
         reason: String,
     },
+    /// A file of the IDX format, MNIST's, is missing or not usable.
+    #[error("{path}: not usable as IDX data: {reason}")]
+    Idx {
+        /// The file, or the folder that lacks it.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A download failed.
     #[error("{url}: {reason}")]
     Download {

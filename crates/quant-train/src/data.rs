@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use quant_data::{
-    Cifar, DataError, Dataset, Fake, ImageFolder, Pipeline, Shards, Transform,
+    Cifar, DataError, Dataset, Fake, Idx, ImageFolder, Pipeline, Shards, Transform,
     dataset::{
         cifar::{CifarKind, Split},
         shapes::ShapesConfig,
@@ -57,6 +57,8 @@ pub enum DataKind {
     Cifar10,
     /// CIFAR-100's binary files.
     Cifar100,
+    /// MNIST's format: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`.
+    Idx,
     /// Tar files in WebDataset's layout: `train/*.tar` and `val/*.tar`.
     Shards,
     /// The rendered set, made in the cache folder on first use; no data are needed.
@@ -117,6 +119,7 @@ impl DataRecipe {
             DataKind::Cifar10 | DataKind::Cifar100 => {
                 ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
             }
+            DataKind::Idx => ([0.5; 3], [0.5; 3]),
         };
         (self.mean.unwrap_or(mean), self.std.unwrap_or(std))
     }
@@ -130,6 +133,11 @@ impl DataRecipe {
                 Transform::HorizontalFlip,
             ]),
             DataKind::Fake => self.centre(),
+            // A shift by up to two pixels; what comes in at the edges is black.
+            DataKind::Idx => Pipeline(vec![
+                Transform::CenterCrop { size: self.input_size + 4 },
+                Transform::PaddedCrop { size: self.input_size, padding: 0 },
+            ]),
             DataKind::Cifar10 | DataKind::Cifar100 => Pipeline::cifar_train(self.input_size),
         })
     }
@@ -142,7 +150,9 @@ impl DataRecipe {
                 let resize = Transform::Resize { size: self.input_size };
                 Pipeline([vec![resize], self.centre().0].concat())
             }
-            DataKind::Cifar10 | DataKind::Cifar100 | DataKind::Fake => self.centre(),
+            DataKind::Cifar10 | DataKind::Cifar100 | DataKind::Idx | DataKind::Fake => {
+                self.centre()
+            }
         })
     }
 
@@ -174,6 +184,11 @@ impl DataRecipe {
             DataKind::ImageFolder => folders(data),
             DataKind::Cifar10 => cifar(CifarKind::Cifar10),
             DataKind::Cifar100 => cifar(CifarKind::Cifar100),
+            DataKind::Idx => {
+                let train = Idx::open(data, Split::Train)?;
+                let test = Idx::open(data, Split::Test)?.like(&train, data)?;
+                Ok((Arc::new(train), Arc::new(test)))
+            }
             DataKind::Shards => {
                 let train = Shards::open(&data.join("train"))?;
                 let val = Shards::open(&data.join("val"))?;

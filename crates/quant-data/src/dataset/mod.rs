@@ -2,6 +2,7 @@
 
 pub mod cifar;
 pub mod fake;
+pub mod idx;
 pub mod image_folder;
 pub mod shapes;
 pub mod shards;

@@ -1,0 +1,228 @@
+//! MNIST and its kin (Fashion-MNIST, KMNIST, EMNIST) in the IDX format
+//! (<http://yann.lecun.com/exdb/mnist/>), gzipped or not.
+//!
+//! An IDX file begins with two zero bytes, the type of its elements (8 for bytes) and the number of
+//! dimensions; then comes the size of each dimension as a big-endian 32-bit number, then the
+//! elements, the last dimension fastest. Images are `[images, height, width]`, labels `[images]`.
+
+use std::{
+    fs::{self, File},
+    io::{BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use flate2::read::MultiGzDecoder;
+
+use super::{Dataset, cifar::Split};
+use crate::{error::DataError, image::RgbImage};
+
+/// One part of a set of grey images, in memory.
+#[derive(Debug, Clone)]
+pub struct Idx {
+    classes: Vec<String>,
+    labels: Vec<u8>,
+    width: usize,
+    height: usize,
+    /// Grey values, image after image, row by row.
+    pixels: Vec<u8>,
+}
+
+/// Elements that an IDX file may have: sixteen times those of EMNIST, the largest of the kin.
+const MOST_ELEMENTS: usize = 16 * 814_255 * 28 * 28;
+
+/// Places below a folder where archives and torchvision put the files.
+const PLACES: [&str; 6] =
+    ["", "raw", "FashionMNIST/raw", "MNIST/raw", "KMNIST/raw", "EMNIST/raw"];
+
+impl Idx {
+    /// Reads images and labels of a part from `folder`, or from the folder `raw` that torchvision
+    /// makes in it. The files end in `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or in
+    /// `t10k-` or `test-` and the same; with `.gz` where they are gzipped. Classes are the lines of
+    /// `classes.txt` beside them, or else numbers.
+    ///
+    /// # Errors
+    /// [`DataError::Idx`] for a missing file, for one that is no such file or is cut off, and where
+    /// images and labels differ in number; [`DataError::Label`] for a label without a class.
+    pub fn open(folder: &Path, split: Split) -> Result<Self, DataError> {
+        let images_path = find(folder, split, "images", 3)?;
+        let labels_path = find(folder, split, "labels", 1)?;
+        let (sizes, pixels) = read(&images_path, 3)?;
+        let (_, labels) = read(&labels_path, 1)?;
+        let [images, height, width] = sizes[..] else { unreachable!("`read` checks the rank") };
+        let fail = |reason: String| DataError::Idx { path: labels_path.clone(), reason };
+        if images != labels.len() {
+            let (labels, images_path) = (labels.len(), images_path.display());
+            return Err(fail(format!("{labels} labels for the {images} images of {images_path}")));
+        }
+        if pixels.is_empty() {
+            return Err(DataError::Idx { path: images_path, reason: "it has no pixels".into() });
+        }
+        let highest = labels.iter().copied().max().unwrap_or(0);
+        let classes = classes(&labels_path, highest);
+        if usize::from(highest) >= classes.len() {
+            let index = labels.iter().position(|label| *label == highest).unwrap_or(0);
+            return Err(DataError::Label {
+                path: labels_path,
+                index,
+                label: highest.into(),
+                highest: classes.len() - 1,
+            });
+        }
+        Ok(Self { classes, labels, width, height, pixels })
+    }
+
+    /// The part itself, if its labels are classes of `training`, whose names it takes.
+    ///
+    /// # Errors
+    /// [`DataError::Label`] for a label that the training set has no class for.
+    pub fn like(mut self, training: &Self, folder: &Path) -> Result<Self, DataError> {
+        let classes = training.classes.len();
+        let beyond = self.labels.iter().position(|label| usize::from(*label) >= classes);
+        if let Some(index) = beyond {
+            return Err(DataError::Label {
+                path: folder.to_owned(),
+                index,
+                label: self.labels[index].into(),
+                highest: classes - 1,
+            });
+        }
+        self.classes.clone_from(&training.classes);
+        Ok(self)
+    }
+}
+
+/// The file of a part below `folder`.
+fn find(folder: &Path, split: Split, what: &str, rank: usize) -> Result<PathBuf, DataError> {
+    let starts: &[&str] = match split {
+        Split::Train => &["train"],
+        Split::Test => &["t10k", "test"],
+    };
+    let is_it = |name: &str| {
+        let name = name.strip_suffix(".gz").unwrap_or(name);
+        starts.iter().any(|start| {
+            // Some mirrors write a dot for the last hyphen.
+            ["-", "."].iter().any(|dash| {
+                let end = format!("{start}-{what}{dash}idx{rank}-ubyte");
+                name.strip_suffix(&end).is_some_and(|set| set.is_empty() || set.ends_with('-'))
+            })
+        })
+    };
+    fs::read_dir(folder).map_err(DataError::io(folder))?;
+    for place in PLACES {
+        let place = folder.join(place);
+        let Ok(entries) = fs::read_dir(&place) else { continue };
+        let mut found: Vec<PathBuf> = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(DataError::io(&place))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if is_it(&name) && path.is_file() {
+                found.push(path);
+            }
+        }
+        // The same file may lie there packed and unpacked; the unpacked one is read faster.
+        found.sort();
+        let plain = |path: &Path| path.to_string_lossy().trim_end_matches(".gz").to_owned();
+        found.dedup_by(|second, first| plain(second) == plain(first));
+        match &found[..] {
+            [] => {}
+            [path] => return Ok(path.clone()),
+            [first, second, ..] => {
+                let reason = format!(
+                    "files of several sets: {} and {}; give each set a folder of its own",
+                    first.display(),
+                    second.display()
+                );
+                return Err(DataError::Idx { path: place, reason });
+            }
+        }
+    }
+    let reason = format!(
+        "no file {}-{what}-idx{rank}-ubyte or {}-{what}-idx{rank}-ubyte.gz inside",
+        starts[0], starts[0]
+    );
+    Err(DataError::Idx { path: folder.to_owned(), reason })
+}
+
+/// Sizes and elements of a file of bytes with `rank` dimensions.
+fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
+    let fail = |reason: String| DataError::Idx { path: path.to_owned(), reason };
+    let mut reader = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+    let mut start = [0; 2];
+    reader.read_exact(&mut start).map_err(|_| fail("it is cut off".into()))?;
+    let rest = std::io::Cursor::new(start).chain(reader);
+    match start {
+        [0x1f, 0x8b] => elements(MultiGzDecoder::new(rest), rank).map_err(fail),
+        _ => elements(rest, rank).map_err(fail),
+    }
+}
+
+fn elements(mut reader: impl Read, rank: usize) -> Result<(Vec<usize>, Vec<u8>), String> {
+    let cut = |error: std::io::Error| format!("it is cut off or damaged: {error}");
+    let mut word = [0; 4];
+    reader.read_exact(&mut word).map_err(cut)?;
+    if word != [0, 0, 8, rank as u8] {
+        return Err(format!(
+            "it begins with the bytes {word:02x?}; expected {:02x?}, an IDX file of bytes with \
+             {rank} dimensions",
+            [0, 0, 8, rank as u8]
+        ));
+    }
+    let mut sizes = Vec::with_capacity(rank);
+    for _ in 0..rank {
+        reader.read_exact(&mut word).map_err(cut)?;
+        sizes.push(u32::from_be_bytes(word) as usize);
+    }
+    let count = sizes.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
+    let count = count.filter(|count| *count <= MOST_ELEMENTS);
+    let count = count.ok_or_else(|| {
+        format!("it claims {sizes:?} elements, more than the {MOST_ELEMENTS} that are read")
+    })?;
+    let mut bytes = Vec::new();
+    // One byte more than there should be shows what is too much.
+    reader.take(count as u64 + 1).read_to_end(&mut bytes).map_err(cut)?;
+    let per_item = count.checked_div(sizes[0]).unwrap_or(0);
+    match bytes.len() {
+        length if length == count => Ok((sizes, bytes)),
+        length if length > count => Err(format!("more bytes than the {count} it claims")),
+        length => Err(format!(
+            "it is cut off: {} of {} items are there",
+            length.checked_div(per_item).unwrap_or(0),
+            sizes[0]
+        )),
+    }
+}
+
+/// The lines of `classes.txt` beside the labels, or numbers.
+fn classes(labels: &Path, highest: u8) -> Vec<String> {
+    let text = fs::read_to_string(labels.with_file_name("classes.txt")).unwrap_or_default();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let names: Vec<String> = lines.map(str::to_owned).collect();
+    match names.is_empty() {
+        false => names,
+        true => (0..=highest).map(|label| label.to_string()).collect(),
+    }
+}
+
+impl Dataset for Idx {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.labels[index].into()
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+        let plane = self.width * self.height;
+        let grey = &self.pixels[index * plane..(index + 1) * plane];
+        Ok(RgbImage {
+            width: self.width,
+            height: self.height,
+            pixels: grey.iter().flat_map(|value| [*value; 3]).collect(),
+        })
+    }
+}

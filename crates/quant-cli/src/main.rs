@@ -1,15 +1,20 @@
 //! The `quant` program.
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use quant_cli::{
     data::{self, Downloadable, Format},
-    networks::{self, Description, Renames},
+    networks::{self, Description, Reading, Summarized},
     recipes,
     train::{self, MachineArguments, StartArguments},
 };
-use quant_train::{Recipe, Run, Stop};
+use quant_train::{Recipe, Run, Stop, evaluate::Score};
 
 /// Low-bit networks: train, evaluate, describe, convert.
 ///
@@ -45,17 +50,23 @@ enum Command {
     },
     /// Evaluate a network on validation data
     Eval {
-        /// A run folder, or a safetensors file that a run has written
+        /// A run folder, a safetensors file or a PyTorch checkpoint
         network: PathBuf,
-        /// Of a run: the phase, by default the last
+        /// The phase of the run or recipe; by default the last, or the last that the file fits
         #[arg(long)]
         phase: Option<String>,
         /// Of a run: the phase's best network instead of its last
         #[arg(long)]
         best: bool,
-        /// Of a file: the recipe that says what the data are
+        /// Of a file: the recipe that says what the data are, and what network the file is of unless
+        /// it says so itself
         #[arg(long)]
         recipe: Option<String>,
+        /// Of a file: change a field of the recipe (may be repeated)
+        #[arg(long = "set", value_name = "FIELD=VALUE")]
+        changes: Vec<String>,
+        #[command(flatten)]
+        reading: Reading,
         /// Folder of the data; of a run, by default its own
         #[arg(long)]
         data: Option<PathBuf>,
@@ -91,11 +102,13 @@ enum Command {
     /// Say what each keyword does, and draw a block
     Explain(Description),
     /// Say what a network costs, layer by layer
-    Summary(Description),
+    Summary(Summarized),
     /// List the entries of a PyTorch checkpoint or safetensors file
     Inspect {
         /// The file
         file: PathBuf,
+        #[command(flatten)]
+        reading: Reading,
     },
     /// Write a PyTorch checkpoint or safetensors file as safetensors
     Convert {
@@ -104,7 +117,10 @@ enum Command {
         /// The file to write
         to: PathBuf,
         #[command(flatten)]
-        renames: Renames,
+        reading: Reading,
+        /// From torchvision's ResNet names to those of keyword networks
+        #[arg(long)]
+        from_torchvision: bool,
     },
     /// Print the guide to networks, docs/networks.md
     Guide,
@@ -201,8 +217,9 @@ fn run(command: Command) -> Printed {
             let go_on = |options| train::resume(&run, data.as_deref(), options);
             machine.execute(train::stop_on_signals()?, go_on).map(nothing)
         }
-        Command::Eval { network, phase, best, recipe, data, machine } => {
-            evaluate(&network, phase, best, recipe, data, &machine)
+        Command::Eval { network, phase, best, recipe, changes, reading, data, machine } => {
+            let asked = Asked { phase, best, recipe, changes, reading, data };
+            evaluate(&network, asked, &machine)
         }
         Command::Report { run, machine } => {
             let run = Run::resume(&run, None, machine.options(Stop::default())?)?;
@@ -227,8 +244,10 @@ fn run(command: Command) -> Printed {
         },
         Command::Explain(description) => networks::explain(&description),
         Command::Summary(description) => networks::summary(&description),
-        Command::Inspect { file } => networks::inspect(&file),
-        Command::Convert { from, to, renames } => networks::convert(&from, &to, &renames),
+        Command::Inspect { file, reading } => networks::inspect(&file, &reading),
+        Command::Convert { from, to, reading, from_torchvision } => {
+            networks::convert(&from, &to, &reading, from_torchvision)
+        }
         Command::Guide => networks::guide(),
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -238,33 +257,50 @@ fn run(command: Command) -> Printed {
     }
 }
 
-fn evaluate(
-    network: &std::path::Path,
+/// What `quant eval` is asked.
+struct Asked {
     phase: Option<String>,
     best: bool,
     recipe: Option<String>,
+    changes: Vec<String>,
+    reading: Reading,
     data: Option<PathBuf>,
-    machine: &MachineArguments,
-) -> Printed {
+}
+
+fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed {
     let options = machine.options(Stop::default())?;
-    let score = if network.is_dir() {
+    let Asked { phase, best, recipe, changes, reading, data } = asked;
+    let found = if network.is_dir() {
         let run = Run::resume(network, data.as_deref(), options.clone())?;
         let last = run.recipe().phases.last().map(|phase| phase.name.clone());
         let phase = phase.or(last).unwrap_or_default();
-        Run::evaluate(&run.network_file(&phase, best), run.recipe(), run.data(), &options)?
+        let file = reading.file(&run.network_file(&phase, best));
+        Run::evaluate(&file, run.recipe(), Some(&phase), run.data(), &options)?
     } else {
         let recipe = recipe.ok_or("--recipe is needed with a file: it says what the data are")?;
         let (text, path) = recipes::find(&recipe)?;
-        let recipe = Recipe::parse(&text, &path)?;
+        let recipe = Recipe::parse_with(&text, &path, &changes)?;
         let data = match data {
             Some(data) => data,
             None if recipe.data.is_made() => PathBuf::from("."),
             None => return Err("--data <folder> is needed".into()),
         };
-        Run::evaluate(network, &recipe, &data, &options)?
+        let file = reading.file(network);
+        Run::evaluate(&file, &recipe, phase.as_deref(), &data, &options)?
     };
-    let (top1, top5, loss, images) = (score.top1, score.top5, score.loss, score.images);
-    Ok(format!("top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on {images} images"))
+    let mut text = String::new();
+    for reason in &found.skipped {
+        writeln!(text, "skipped: {reason}")?;
+    }
+    if let Some(phase) = &found.phase {
+        writeln!(text, "network: phase {phase} of the recipe; {}", found.report)?;
+    }
+    let Score { top1, top5, loss, images, skipped } = found.score;
+    write!(text, "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on {images} images")?;
+    if skipped > 0 {
+        write!(text, ", {skipped} skipped")?;
+    }
+    Ok(text)
 }
 
 #[expect(clippy::print_stdout, reason = "a program's output")]

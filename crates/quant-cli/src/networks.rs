@@ -13,6 +13,9 @@ use quant_nn::{
     keywords::{self, Explained, Registry},
     summarize,
 };
+use quant_train::{Recipe, WeightsFile, weights};
+
+use crate::recipes;
 
 /// A network as keywords describe it.
 #[derive(Debug, Clone, clap::Args)]
@@ -70,21 +73,91 @@ pub fn explain(description: &Description) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// Per layer: shapes, bits, parameters, multiply-accumulates; and totals.
+/// How a file of weights is read.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Reading {
+    /// Key that the weights are filed under, such as state_dict_ema; by default wherever they fit
+    #[arg(long, value_name = "NAME")]
+    pub key: Option<String>,
+    /// File of renaming rules, a line each: `old new`, `old -` takes a prefix off, `!old` drops entries;
+    /// lists as in conv{1,2} layer.{0,1}
+    #[arg(long, value_name = "FILE")]
+    pub map: Option<PathBuf>,
+}
+
+impl Reading {
+    /// A file that is read so.
+    pub fn file(&self, path: &Path) -> WeightsFile {
+        WeightsFile { path: path.to_owned(), key: self.key.clone(), map: self.map.clone() }
+    }
+}
+
+/// What a summary is of.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Summarized {
+    /// Instead of keywords: a run folder, a safetensors file or a PyTorch checkpoint
+    #[command(flatten)]
+    pub description: Description,
+    /// Of a file that does not say what network it is of: the recipe that does
+    #[arg(long)]
+    pub recipe: Option<String>,
+    /// The phase of the run or recipe; by default the last, or the last that the file fits
+    #[arg(long)]
+    pub phase: Option<String>,
+    /// How the file is read
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// Per layer: shapes, bits, parameters, multiply-accumulates; and totals. Of the network that keywords
+/// describe, or of one that a run or file holds.
 ///
 /// # Errors
-/// Those of [`explain`].
-pub fn summary(description: &Description) -> Result<String, Box<dyn Error>> {
-    let network = description.network()?;
-    Ok(summarize(&network, &StateDict::of(&network)).to_string())
+/// Those of [`explain`], and of reading the file.
+pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
+    let path = Path::new(&of.description.keywords);
+    if of.description.keywords.is_empty() || !path.exists() {
+        let network = of.description.network()?;
+        return Ok(summarize(&network, &StateDict::of(&network)).to_string());
+    }
+    let (device, phase) = (Device::default(), of.phase.as_deref());
+    let (file, recipe) = match path.is_dir() {
+        true => {
+            let recipe = Recipe::read(&path.join("recipe.toml"))?;
+            let last = recipe.phases.last().map(|phase| phase.name.as_str());
+            let phase = phase.or(last).unwrap_or_default();
+            (WeightsFile::new(path.join(phase).join("last.safetensors")), Some(recipe))
+        }
+        false => (of.reading.file(path), of.recipe.as_deref().map(recipe_of).transpose()?),
+    };
+    let candidates = match &recipe {
+        Some(recipe) => recipe.candidates(phase, 1000)?,
+        None => {
+            let Description { model, keyword, options, .. } = of.description.clone();
+            let described =
+                Description { model: model.clone(), keywords: String::new(), keyword, options };
+            vec![(model, described.read()?.config)]
+        }
+    };
+    let candidates = weights::with_classes_of(&file, candidates, &device)?;
+    let loaded = weights::read_network(&file, &candidates, &device)?;
+    let network = loaded.network;
+    let text = summarize(&network, &StateDict::of(&network)).to_string();
+    let of = loaded.candidate.map_or(String::new(), |name| format!("{name}: "));
+    Ok(format!("{of}{}\n{text}", loaded.report))
+}
+
+fn recipe_of(name: &str) -> Result<Recipe, Box<dyn Error>> {
+    let (text, path) = recipes::find(name)?;
+    Ok(Recipe::parse(&text, &path)?)
 }
 
 /// The entries of a state file: names, shapes, types, smallest and largest value, and quantizers' parameters.
 ///
 /// # Errors
-/// Those of [`StateDict::read`].
-pub fn inspect(file: &Path) -> Result<String, Box<dyn Error>> {
-    let state = StateDict::read(file)?;
+/// Those of [`WeightsFile::read`].
+pub fn inspect(file: &Path, reading: &Reading) -> Result<String, Box<dyn Error>> {
+    let state = reading.file(file).read()?;
     let mut text = String::new();
     for (key, value) in state.metadata() {
         writeln!(text, "{key}: {value}")?;
@@ -109,30 +182,19 @@ pub fn inspect(file: &Path) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// How `convert` renames.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Renames {
-    /// File of renaming rules, a line each: `old new`, with lists as in conv{1,2} layer.{0,1}
-    #[arg(long)]
-    pub map: Option<PathBuf>,
-    /// From torchvision's ResNet names to those of keyword networks
-    #[arg(long, conflicts_with = "map")]
-    pub from_torchvision: bool,
-}
-
 /// Reads a PyTorch checkpoint or safetensors file and writes a safetensors file.
 ///
 /// # Errors
-/// Those of reading, of the renaming file, and of writing; then nothing is left at `to`.
-pub fn convert(from: &Path, to: &Path, renames: &Renames) -> Result<String, Box<dyn Error>> {
-    let mut state = StateDict::read(from)?;
-    if let Some(map) = &renames.map {
-        let text = std::fs::read_to_string(map).map_err(|e| format!("{}: {e}", map.display()))?;
-        let rules = Renaming::parse(&text).map_err(|e| format!("{}: {e}", map.display()))?;
-        state = state.renamed(&rules);
-    }
-    if renames.from_torchvision {
-        state = state.renamed(&Renaming::torchvision_to_keywords());
+/// Those of reading, and of writing; then nothing is left at `to`.
+pub fn convert(
+    from: &Path,
+    to: &Path,
+    reading: &Reading,
+    from_torchvision: bool,
+) -> Result<String, Box<dyn Error>> {
+    let mut state = reading.file(from).read()?.main();
+    if from_torchvision {
+        state = state.renamed(&Renaming::torchvision_to_keywords())?;
     }
     quant_train::files::write(to, &state.to_bytes()?)?;
     Ok(format!("{} entries in {}", state.entries().count(), to.display()))

@@ -11,7 +11,7 @@ use quant_nn::{
     NetworkConfig, ResNetConfig,
     resnet::{Depth, Stem},
 };
-use quant_train::{Recipe, checkpoint};
+use quant_train::{Recipe, weights};
 
 #[expect(unreachable_pub, reason = "it is the library of the fuzz targets")]
 #[path = "../fuzz/src/readers.rs"]
@@ -103,7 +103,7 @@ fn networks() {
     let config =
         ResNetConfig { width_alpha: 0.02, ..ResNetConfig::new(Depth::ResNet18, Stem::Cifar, 3, 8) };
     let network = NetworkConfig::from(config).init(&Device::flex()).unwrap();
-    let seed = checkpoint::state_bytes(&network).unwrap();
+    let seed = weights::state_bytes(&network).unwrap();
     // The head of the file, where everything is that can be misread.
     let head = seed.len().min(6000);
     for round in 0..ROUNDS {
@@ -139,4 +139,6 @@ fn images_shards_and_cifar() {
     });
     let seed: Vec<u8> = (0..3 * 3074).map(|i| (i % 100) as u8).collect();
     attack(&seed, 100, readers::cifar);
+    let seed = [&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 3][..], &[7; 18]].concat();
+    attack(&seed, ROUNDS, readers::idx);
 }

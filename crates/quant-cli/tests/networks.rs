@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use quant_cli::networks::{self, Description, Renames};
+use quant_cli::networks::{self, Description, Reading, Summarized};
 use quant_nn::{
     ResNetConfig, StateDict,
     resnet::{Depth, Stem},
@@ -34,9 +34,13 @@ fn explaining_tells_each_word_and_draws_a_block() {
 
 #[test]
 fn a_summary_adds_up() {
-    let text =
-        networks::summary(&description("resnet20", "cifar10,origin,cbas", "--width_alpha 0.125"))
-            .unwrap();
+    let of = Summarized {
+        description: description("resnet20", "cifar10,origin,cbas", "--width_alpha 0.125"),
+        recipe: None,
+        phase: None,
+        reading: Reading::default(),
+    };
+    let text = networks::summary(&of).unwrap();
     assert!(text.contains("68786 parameters, 10314048 MACs"), "{text}");
 }
 
@@ -52,8 +56,7 @@ fn a_converted_torchvision_state_computes_the_same() {
     let theirs = base.init(&device).unwrap();
     let (from, to) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
     std::fs::write(&from, StateDict::of(&theirs).to_bytes().unwrap()).unwrap();
-    let renames = Renames { map: None, from_torchvision: true };
-    let said = networks::convert(&from, &to, &renames).unwrap();
+    let said = networks::convert(&from, &to, &Reading::default(), true).unwrap();
     assert!(said.contains("entries in"), "{said}");
 
     let keyword = ResNetConfig { names: quant_nn::resnet::NameStyle::Keyword, ..base };
@@ -62,7 +65,7 @@ fn a_converted_torchvision_state_computes_the_same() {
     let x = Tensor::ones([1, 3, 32, 32], &device);
     let same = ours.forward(x.clone()).equal(theirs.forward(x)).all().into_scalar::<bool>();
     assert!(same);
-    let listed = networks::inspect(&to).unwrap();
+    let listed = networks::inspect(&to, &Reading::default()).unwrap();
     assert!(listed.contains("layer2.0.skip.1.weight") && listed.contains("8x4x1x1"), "{listed}");
 }
 
@@ -70,7 +73,6 @@ fn a_converted_torchvision_state_computes_the_same() {
 fn a_file_that_is_none_is_named_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out.safetensors");
-    let renames = Renames { map: None, from_torchvision: false };
     for (name, bytes) in [
         ("empty.pth", &b""[..]),
         ("text.pth", b"not a checkpoint at all"),
@@ -80,10 +82,10 @@ fn a_file_that_is_none_is_named_and_nothing_is_written() {
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let error = networks::convert(&path, &to, &renames).unwrap_err().to_string();
+        let error = networks::convert(&path, &to, &Reading::default(), false).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
         assert!(!to.exists());
     }
-    let error = networks::inspect(Path::new("absent.pth")).unwrap_err().to_string();
+    let error = networks::inspect(Path::new("absent.pth"), &Reading::default()).unwrap_err().to_string();
     assert!(error.contains("absent.pth"), "{error}");
 }

@@ -61,18 +61,18 @@ pub enum NetworkError {
         /// Cause.
         source: pytorch_reader::PytorchError,
     },
-    /// A line of a renaming file is no rule.
-    #[error("line {line} ({text:?}): {reason}")]
+    /// A line of a renaming file is no rule, or its rules do not fit the entries.
+    #[error("{}{text:?}: {reason}", line.map_or(String::new(), |line| format!("line {line}: ")))]
     Renaming {
-        /// Number of the line, from 1.
-        line: usize,
-        /// The line.
+        /// Number of the line, from 1, where it is about one.
+        line: Option<usize>,
+        /// The line, or the name.
         text: String,
         /// Why not.
         reason: String,
     },
     /// An entry of a state file has a type that networks do not use.
-    #[error("{path}: entry {name} has type {dtype}; expected F32, F16, BF16, F64 or I64")]
+    #[error("{path}: entry {name} has type {dtype}; expected floats of 16, 32 or 64 bits, integers or truth values")]
     Type {
         /// The file.
         path: PathBuf,
@@ -80,6 +80,14 @@ pub enum NetworkError {
         name: String,
         /// Its type.
         dtype: String,
+    },
+    /// No entries lie below a key.
+    #[error("no entries below the key {key:?}; the keys are {}", .keys.join(", "))]
+    Key {
+        /// The key that was asked for.
+        key: String,
+        /// The first parts of the entries' names.
+        keys: Vec<String>,
     },
     /// A state does not fit the network.
     #[error("the state is not one of this network: {report}")]

@@ -18,7 +18,6 @@ pub mod layers;
 pub mod mobilenet;
 pub mod network;
 pub mod nin;
-mod pytorch;
 pub mod rename;
 pub mod resnet;
 pub mod state;

@@ -5,9 +5,20 @@ use crate::error::NetworkError;
 /// Rules that give entries other names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Renaming {
-    /// Prefixes and what takes their place, the longest first.
-    rules: Vec<(String, String)>,
+    /// Prefixes and what becomes of them, the longest first.
+    rules: Vec<(String, Becomes)>,
     torchvision: bool,
+}
+
+/// What becomes of a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Becomes {
+    /// Another one.
+    Named(String),
+    /// Nothing: it comes off, with its dot.
+    Removed,
+    /// The whole entry is dropped.
+    Dropped,
 }
 
 impl Renaming {
@@ -18,13 +29,18 @@ impl Renaming {
         Self { rules: Vec::new(), torchvision: true }
     }
 
-    /// From text with a rule a line, `from to`: names that are `from`, or start with it and a dot, have `to`
-    /// there instead. `{a,b}` stands for each of a and b, in step in both: `conv{1,2} layer.{0,1}`. Empty
-    /// lines and lines that start with # are passed over.
+    /// From text with a rule a line, of which the one with the longest `from` applies to a name:
+    ///
+    /// - `from to`: names that are `from`, or start with it and a dot, have `to` there instead.
+    ///   `{a,b}` stands for each of a and b, in step in both: `conv{1,2} layer.{0,1}`.
+    /// - `from -`: names that start with `from` and a dot lose both.
+    /// - `!from`: entries whose name is `from`, or starts with it and a dot, are dropped.
+    ///
+    /// Empty lines and lines that start with # are passed over.
     ///
     /// # Errors
-    /// [`NetworkError::Renaming`] with the line, for lines that are not two words or whose lists differ in
-    /// length.
+    /// [`NetworkError::Renaming`] with the line, for lines that are no such rule or whose lists differ
+    /// in length.
     pub fn parse(text: &str) -> Result<Self, NetworkError> {
         let mut rules = Vec::new();
         for (number, line) in text.lines().enumerate() {
@@ -33,34 +49,54 @@ impl Renaming {
                 continue;
             }
             let wrong = |reason: &str| NetworkError::Renaming {
-                line: number + 1,
+                line: Some(number + 1),
                 text: line.to_owned(),
                 reason: reason.to_owned(),
             };
             let words: Vec<&str> = line.split_whitespace().collect();
+            if let ([word], Some(dropped)) = (&words[..], line.strip_prefix('!'))
+                && !dropped.is_empty()
+                && word.len() > 1
+            {
+                rules.extend(expanded(dropped).into_iter().map(|from| (from, Becomes::Dropped)));
+                continue;
+            }
             let [from, to] = words[..] else {
-                return Err(wrong("expected two words, the old name and the new"));
+                return Err(wrong(
+                    "expected two words, the old name and the new, or - for no new one; or one \
+                     word that begins with !, the name of entries to drop",
+                ));
             };
+            if to == "-" {
+                rules.extend(expanded(from).into_iter().map(|from| (from, Becomes::Removed)));
+                continue;
+            }
             let (from, to) = (expanded(from), expanded(to));
             if from.len() != to.len() {
                 return Err(wrong("the lists in braces differ in length"));
             }
-            rules.extend(from.into_iter().zip(to));
+            rules.extend(from.into_iter().zip(to.into_iter().map(Becomes::Named)));
         }
         rules.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
         Ok(Self { rules, torchvision: false })
     }
 
-    /// The name that an entry gets.
-    pub fn apply(&self, name: &str) -> String {
+    /// The name that an entry gets; none for one that is dropped.
+    pub fn apply(&self, name: &str) -> Option<String> {
         if self.torchvision {
-            return keyword_name(name);
+            return Some(keyword_name(name));
         }
-        let renamed = self.rules.iter().find_map(|(from, to)| {
-            let rest = name.strip_prefix(from.as_str())?;
-            (rest.is_empty() || rest.starts_with('.')).then(|| format!("{to}{rest}"))
-        });
-        renamed.unwrap_or_else(|| name.to_owned())
+        for (from, becomes) in &self.rules {
+            let Some(rest) = name.strip_prefix(from.as_str()) else { continue };
+            match (becomes, rest.strip_prefix('.')) {
+                (_, None) if !rest.is_empty() => {}
+                (Becomes::Named(to), _) => return Some(format!("{to}{rest}")),
+                (Becomes::Dropped, _) => return None,
+                (Becomes::Removed, Some(rest)) => return Some(rest.to_owned()),
+                (Becomes::Removed, None) => {}
+            }
+        }
+        Some(name.to_owned())
     }
 }
 
@@ -115,21 +151,31 @@ mod tests {
             ("layer2.0.downsample.1.running_var", "layer2.0.skip.2.running_var"),
             ("fc.weight", "fc.weight"),
         ] {
-            assert_eq!(renaming.apply(from), to);
+            assert_eq!(renaming.apply(from).as_deref(), Some(to));
         }
     }
 
     #[test]
     fn lists_in_braces_are_taken_in_step() {
         let renaming = Renaming::parse("# comment\n\nconv{1,2} layer.{0,1}.conv\nfc head").unwrap();
-        assert_eq!(renaming.apply("conv2.weight"), "layer.1.conv.weight");
-        assert_eq!(renaming.apply("fc"), "head");
-        assert_eq!(renaming.apply("fc2.weight"), "fc2.weight", "a prefix ends at a dot");
+        let name = |name: &str| renaming.apply(name).unwrap();
+        assert_eq!(name("conv2.weight"), "layer.1.conv.weight");
+        assert_eq!(name("fc"), "head");
+        assert_eq!(name("fc2.weight"), "fc2.weight", "a prefix ends at a dot");
+    }
+
+    #[test]
+    fn prefixes_come_off_and_entries_are_dropped() {
+        let renaming = Renaming::parse("encoder -\n!encoder.aux\n!head{1,2}").unwrap();
+        assert_eq!(renaming.apply("encoder.conv.weight").as_deref(), Some("conv.weight"));
+        assert_eq!(renaming.apply("encoder.aux.weight"), None, "the longest rule applies");
+        assert_eq!(renaming.apply("head2.bias"), None);
+        assert_eq!(renaming.apply("header.bias").as_deref(), Some("header.bias"));
     }
 
     #[test]
     fn a_line_that_is_no_rule_is_named() {
-        for (text, line) in [("a b\nc", "line 2"), ("x{1,2} y{1,2,3}", "line 1")] {
+        for (text, line) in [("a b\nc", "line 2"), ("x{1,2} y{1,2,3}", "line 1"), ("!", "line 1")] {
             let error = Renaming::parse(text).unwrap_err().to_string();
             assert!(error.contains(line), "{error}");
         }

@@ -176,9 +176,20 @@ pub trait QuantizedModule {
 
     /// Starts gathering what reaches the quantizers, which pass it through: what runs meanwhile is
     /// the full-precision network.
-    fn observe(&self) {
-        for visited in self.layers() {
-            for (_, quantizer) in visited.layer.quantizers() {
+    fn observe(&self)
+    where
+        Self: Sized,
+    {
+        self.observe_where(|_| true);
+    }
+
+    /// The same of the quantizers that `select` wants. The others go on quantizing.
+    fn observe_where(&self, select: impl Fn(&Quantizer) -> bool)
+    where
+        Self: Sized,
+    {
+        for (_, _, quantizer) in self.quantizers() {
+            if select(quantizer) {
                 quantizer.observe();
             }
         }

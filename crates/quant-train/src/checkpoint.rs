@@ -14,15 +14,14 @@ use std::{
 use burn::{
     module::Module,
     store::ModuleRecord,
-    tensor::{Bytes, Device},
+    tensor::Bytes,
 };
-use quant_core::{QuantizerConfig, Role};
-use quant_nn::{Network, NetworkConfig, QuantizedModule, StateDict};
+use quant_nn::{Network, NetworkConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     average::Average, error::TrainError, evaluate::Score, files, optimizer::Optimizers,
-    phase::Phase, precision::LossScale, trainer::TrainState,
+    phase::Phase, precision::LossScale, trainer::TrainState, weights::state_bytes,
 };
 
 /// Where a phase stands.
@@ -116,62 +115,6 @@ pub fn save(folder: &Path, recipe: &Phase, state: &TrainState) -> Result<(), Tra
 
 fn optimizer_file(group: usize) -> String {
     format!("optimizer-{group}.bpk")
-}
-
-/// What a network's file says beside its state.
-#[derive(Debug, Serialize, Deserialize)]
-struct Description {
-    quant_train: String,
-    network: NetworkConfig,
-    /// Quantizers that policies have changed: layer, role, configuration, and whether it quantizes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    changed: Vec<(String, Role, QuantizerConfig, bool)>,
-}
-
-/// The state of a network with its configuration, as the bytes of a safetensors file.
-///
-/// # Errors
-/// Those of the format.
-pub fn state_bytes(network: &Network) -> Result<Vec<u8>, TrainError> {
-    // One entry: the format keeps several in no fixed order, and equal networks should be equal files.
-    let changed = network.quantizers().into_iter().filter(|(.., quantizer)| quantizer.is_changed());
-    let changed =
-        changed.map(|(name, role, q)| (name, role, q.config().clone(), q.is_enabled())).collect();
-    let description = Description {
-        quant_train: env!("CARGO_PKG_VERSION").to_owned(),
-        network: network.config().clone(),
-        changed,
-    };
-    let text = serde_json::to_string(&description).unwrap_or_default();
-    Ok(StateDict::of(network).with_metadata("config", text).to_bytes()?)
-}
-
-/// Makes the network that a file of [`state_bytes`] holds.
-///
-/// # Errors
-/// Those of reading, [`TrainError::Checkpoint`] for a file that does not say what network it is of, and
-/// where its entries are not that network's.
-pub fn read_network(path: &Path, device: &Device) -> Result<Network, TrainError> {
-    let state = StateDict::read(path)?;
-    let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
-    let config = state.metadata().get("config");
-    let config = config.ok_or_else(|| fail("it does not say what network it is of".into()))?;
-    let description: Description = serde_json::from_str(config)
-        .map_err(|error| fail(format!("its configuration: {error}")))?;
-    let mut network = description.network.init(device)?;
-    let layers = network.quantizers().into_iter().map(|(name, role, _)| (name, role));
-    let layers: Vec<(String, Role)> = layers.collect();
-    for ((_, quantizer), at) in network.quantizers_mut().into_iter().zip(layers) {
-        let changed =
-            description.changed.iter().find(|(name, role, ..)| (name, role) == (&at.0, &at.1));
-        if let Some((.., config, enabled)) = changed {
-            quantizer.reconfigure(config, false).map_err(quant_nn::NetworkError::from)?;
-            quantizer.set_enabled(*enabled);
-        }
-    }
-    let (network, report) = state.load_into(network);
-    report.require(false)?;
-    Ok(network)
 }
 
 /// Restores the newest usable checkpoint below `folder` into `network`. `None` where there is none;

@@ -94,6 +94,35 @@ pub enum TrainError {
         /// Why not.
         reason: String,
     },
+    /// A file of weights is not one of the network that is wanted.
+    #[error("{path}: {reason}")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what would work.
+        reason: String,
+    },
+    /// A recipe has no phase of a name.
+    #[error("the recipe has no phase {name:?}; its phases are {}", .phases.join(", "))]
+    NoPhase {
+        /// The name.
+        name: String,
+        /// Those that it has.
+        phases: Vec<String>,
+    },
+    /// The data have more classes than the network.
+    #[error(
+        "{path}: a network of {network} classes cannot be evaluated on data of {data}: their labels \
+         would go beyond its scores"
+    )]
+    Classes {
+        /// The network's file.
+        path: PathBuf,
+        /// Classes of the network.
+        network: usize,
+        /// Classes of the data.
+        data: usize,
+    },
     /// A checkpoint belongs to another recipe or network.
     #[error("{path}: a checkpoint of another run: {field} is {theirs}, expected {ours}")]
     Foreign {

@@ -23,8 +23,19 @@ pub struct Score {
     pub top1: f64,
     /// Share of images whose class is among the five best, in percent.
     pub top5: f64,
-    /// Images.
+    /// Images that were scored.
     pub images: usize,
+    /// Images that could not be used, and are not in the score.
+    #[serde(default)]
+    pub skipped: usize,
+}
+
+/// " on 990 images, 10 skipped", or nothing where none was skipped.
+pub(crate) fn skipped_note(score: &Score) -> String {
+    match score.skipped {
+        0 => String::new(),
+        skipped => format!(" on {} images, {skipped} skipped", score.images),
+    }
 }
 
 impl Score {
@@ -37,11 +48,13 @@ impl Score {
             return Ok(self);
         }
         let images = self.images as f64;
-        let sums = [self.loss * images, self.top1 * images, self.top5 * images, images];
+        let skipped = self.skipped as f64;
+        let sums = [self.loss * images, self.top1 * images, self.top5 * images, images, skipped];
         let sums = group.sum(sums.to_vec())?;
         let mean = |sum: f64| sum / sums[3].max(1.0);
         let (loss, top1, top5) = (mean(sums[0]), mean(sums[1]), mean(sums[2]));
-        Ok(Self { loss, top1, top5, images: sums[3] as usize })
+        let (images, skipped) = (sums[3] as usize, sums[4] as usize);
+        Ok(Self { loss, top1, top5, images, skipped })
     }
 }
 
@@ -74,6 +87,7 @@ pub fn evaluate(
     let mut score = Score::default();
     for batch in Uploads::new(loader.epoch(0, 0), device) {
         let mut batch = batch?;
+        score.skipped += batch.skipped.len();
         batch.skipped.drain(..).for_each(&mut skipped);
         let scores = network.forward(normalizer.images(&batch));
         let (count, labels) = (batch.count, batch.labels);

@@ -9,7 +9,7 @@
 //!   semantics.
 //! - [`loss`], [`mixing`], [`average`], [`precision`]: focal loss and distillation, mixup and CutMix, the moving
 //!   average of weights, products in 16 bits.
-//! - [`checkpoint`]: everything a phase is.
+//! - [`checkpoint`]: everything a phase is; [`weights`]: networks from files, ours and other programs'.
 //! - [`events`]: the log, the terminal, TensorBoard, the HTML report; [`monitor`]: the quantizers' health.
 //! - [`group`]: several processes that train one network, in threads or through MPI.
 //! - [`qtool`]: QTool's training options.
@@ -39,14 +39,17 @@ pub mod quantization;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
+mod start;
 pub mod step;
 pub mod stop;
 pub mod summary;
 pub mod trainer;
 pub mod upload;
+pub mod weights;
 
 pub use error::TrainError;
 pub use recipe::Recipe;
-pub use run::{Run, RunOptions};
+pub use run::{Evaluation, Run, RunOptions};
 pub use stop::Stop;
 pub use summary::Summary;
+pub use weights::WeightsFile;

@@ -29,9 +29,15 @@ pub struct FocalRecipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DistillationRecipe {
-    /// An earlier phase, whose best network it is, or a safetensors file, relative to the recipe.
+    /// An earlier phase, whose best network it is, or a safetensors file or PyTorch checkpoint,
+    /// relative to the recipe.
     pub teacher: String,
-    /// The teacher's network, for files that do not say it themselves (PyTorch's).
+    /// The key in that file that the weights are filed under; by default wherever they fit.
+    pub teacher_key: Option<String>,
+    /// A file of renaming rules for that file's names, relative to the recipe.
+    pub teacher_map: Option<String>,
+    /// The teacher's network, for files that do not say it themselves (PyTorch's). By default the
+    /// recipe's own, in full precision.
     pub model: Option<ModelRecipe>,
     /// What is learned.
     #[serde(default)]

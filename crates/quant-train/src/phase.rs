@@ -65,9 +65,17 @@ pub struct Phase {
     /// process with the whole batch would.
     #[serde(default)]
     pub shared_statistics: bool,
-    /// A safetensors file with the weights to start from, relative to the recipe; by default those of
-    /// the phase before.
+    /// A safetensors file or PyTorch checkpoint with the weights to start from, relative to the
+    /// recipe; by default those of the phase before.
     pub init: Option<String>,
+    /// The key in that file that the weights are filed under, such as `state_dict_ema`; by default
+    /// wherever they fit.
+    pub init_key: Option<String>,
+    /// A file of renaming rules for that file's names, relative to the recipe.
+    pub init_map: Option<String>,
+    /// Whether the classifier starts with fresh values where that file's has other classes.
+    #[serde(default)]
+    pub fresh_classifier: bool,
     /// Optimizer steps between checkpoints; an epoch's end is always one.
     pub checkpoint_steps: Option<usize>,
     /// Epochs between networks that are kept, as `epoch-<n>.safetensors`.
@@ -191,6 +199,10 @@ impl Phase {
                 above_0(epsilon, "optimizer.epsilon")?;
             }
         }
+        let reads = |field: &Option<String>| field.is_none() || self.init.is_some();
+        let accepted = "none, unless `init` names a file";
+        check(reads(&self.init_key), "init_key", "given".into(), accepted)?;
+        check(reads(&self.init_map), "init_map", "given".into(), accepted)?;
         let flaw = self.quantization.as_ref().and_then(QuantizationRecipe::flaw);
         if let Some((field, value, accepted)) = flaw {
             check(false, &format!("quantization.{field}"), value, accepted)?;

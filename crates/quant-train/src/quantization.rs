@@ -1,7 +1,7 @@
 //! The part of a recipe that describes the quantizers of a phase.
 
 use quant_core::{
-    Calibration, Estimator, GradientScale, Granularity, Levels, Method, Normalization,
+    Calibration, Estimator, GradientScale, Granularity, Levels, Method, Normalization, Percentile,
     QuantizationLoss, QuantizerConfig, QuantizerError, Range, Role, SignScale,
 };
 use quant_nn::Quantization;
@@ -28,9 +28,12 @@ pub struct QuantizationRecipe {
     pub padding_after_quant: bool,
     /// Batch size for the gradient scales `element-scale` and `scale-element`.
     pub scale_batch_size: Option<usize>,
-    /// How clipping values start.
+    /// How the parameters of quantizers start that the weights do not have.
     #[serde(default)]
-    pub calibration: Calibration,
+    pub calibration: CalibrationRecipe,
+    /// Whether they all start so, those too that the weights have.
+    #[serde(default)]
+    pub recalibrate: bool,
     /// Batches that activations are calibrated on.
     #[serde(default = "calibration_batches")]
     pub calibration_batches: usize,
@@ -38,6 +41,36 @@ pub struct QuantizationRecipe {
     pub warm_up: Option<WarmUpRecipe>,
     /// A share of unquantized values that falls over training.
     pub proximal: Option<ProximalRecipe>,
+}
+
+/// How the first parameters of quantizers are found from data. Quantizers whose parameters come with
+/// the weights, trained with the same method, levels, range, granularity and normalisation, keep them.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CalibrationRecipe {
+    /// [`Calibration::SquaredError`].
+    #[default]
+    SquaredError,
+    /// [`Calibration::MeanMagnitude`].
+    MeanMagnitude,
+    /// [`Calibration::MinMax`].
+    MinMax,
+    /// [`Calibration::Percentile`].
+    Percentile(Percentile),
+    /// [`Calibration::SquaredError`] of every quantizer, as with `recalibrate = true`.
+    Always,
+}
+
+impl CalibrationRecipe {
+    /// The formula.
+    pub fn method(self) -> Calibration {
+        match self {
+            Self::SquaredError | Self::Always => Calibration::SquaredError,
+            Self::MeanMagnitude => Calibration::MeanMagnitude,
+            Self::MinMax => Calibration::MinMax,
+            Self::Percentile(percent) => Calibration::Percentile(percent),
+        }
+    }
 }
 
 /// A quantizer: [`QuantizerConfig`] with bits for levels, and defaults by role.
@@ -162,11 +195,17 @@ impl QuantizationRecipe {
             real_downsample: false,
             padding_after_quant: false,
             scale_batch_size: None,
-            calibration: Calibration::default(),
+            calibration: CalibrationRecipe::default(),
+            recalibrate: false,
             calibration_batches: calibration_batches(),
             warm_up: None,
             proximal: None,
         }
+    }
+
+    /// Whether quantizers are calibrated whose parameters came with the weights.
+    pub fn calibrates_always(&self) -> bool {
+        self.recalibrate || self.calibration == CalibrationRecipe::Always
     }
 
     /// The quantizer of a role.

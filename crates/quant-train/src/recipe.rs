@@ -180,6 +180,30 @@ impl Recipe {
         Ok(())
     }
 
+    /// The networks that a file of weights may be of, with their phases' names: that of `phase`, or
+    /// those of all phases, the last first.
+    ///
+    /// # Errors
+    /// [`TrainError::NoPhase`], and those of [`ModelRecipe::network`].
+    pub fn candidates(
+        &self,
+        phase: Option<&str>,
+        classes: usize,
+    ) -> Result<Vec<(String, NetworkConfig)>, TrainError> {
+        let wanted = self.phases.iter().rev().filter(|p| phase.is_none_or(|name| p.name == name));
+        let candidates: Result<Vec<_>, TrainError> = wanted
+            .map(|phase| Ok((phase.name.clone(), self.network(phase, classes)?)))
+            .collect();
+        let candidates = candidates?;
+        match (phase, candidates.is_empty()) {
+            (Some(phase), true) => Err(TrainError::NoPhase {
+                name: phase.to_owned(),
+                phases: self.phases.iter().map(|phase| phase.name.clone()).collect(),
+            }),
+            _ => Ok(candidates),
+        }
+    }
+
     /// The network of a phase.
     ///
     /// # Errors

@@ -17,9 +17,9 @@ use std::{
     thread::available_parallelism,
 };
 
-use burn::{module::Module, tensor::Device};
+use burn::tensor::Device;
 use quant_data::{Dataset, Loader, LoaderConfig, Share};
-use quant_nn::{Compute, Network, QuantizedModule, StateDict, summarize};
+use quant_nn::{Compute, LoadReport, Network, QuantizedModule, StateDict, summarize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,12 +31,13 @@ use crate::{
     group::{self, Group, SharedStatistics},
     loss::DistillationRecipe,
     phase::Phase,
-    policy::Trigger,
     recipe::Recipe,
+    start::start,
     stop::Stop,
     summary::{PhaseResult, Summary},
     trainer::Trainer,
     upload::{DeviceBatch, Normalizer},
+    weights::{self, WeightsFile},
 };
 
 /// How a run goes, whatever its recipe.
@@ -66,6 +67,19 @@ struct RunHeader {
     data: PathBuf,
     recipe_folder: PathBuf,
     version: String,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// How good the network is.
+    pub score: Score,
+    /// The phase of the recipe whose network it is; none where the file says itself what it is of.
+    pub phase: Option<String>,
+    /// What became of the file's entries.
+    pub report: LoadReport,
+    /// Images that could not be used, and why.
+    pub skipped: Vec<String>,
 }
 
 /// A run's folder, recipe and data.
@@ -180,7 +194,7 @@ impl Run {
             let trained = match PhaseResult::read(&place)? {
                 Some(result) => {
                     results.push(result);
-                    checkpoint::read_network(&place.join("last.safetensors"), &self.options.device)?
+                    self.trained_network(phase, classes.len())?
                 }
                 None => {
                     let fresh = self.fresh_network(index, phase, classes.len())?;
@@ -217,9 +231,9 @@ impl Run {
             || TrainError::NoRun { path: self.folder.clone(), missing: "a finished phase" };
         let last = results.last().ok_or_else(missing)?;
         let phase = self.recipe.phases.iter().find(|phase| phase.name == last.phase);
-        let loaders = self.loaders(phase.ok_or_else(missing)?, &train, &val)?;
-        let network = self.network_file(&last.phase, false);
-        let network = checkpoint::read_network(&network, &self.options.device)?;
+        let phase = phase.ok_or_else(missing)?;
+        let loaders = self.loaders(phase, &train, &val)?;
+        let network = self.trained_network(phase, train.classes().len())?;
         self.write_report(&Summary::new(&self.recipe.name, results), &network, &loaders.1)
     }
 
@@ -263,18 +277,36 @@ impl Run {
         &self.header.data
     }
 
-    /// Evaluates a network on the validation data of `recipe` at `data`.
+    /// The last network of a phase that is done.
+    fn trained_network(&self, phase: &Phase, classes: usize) -> Result<Network, TrainError> {
+        let file = WeightsFile::new(self.network_file(&phase.name, false));
+        let candidates = [(phase.name.clone(), self.recipe.network(phase, classes)?)];
+        Ok(weights::read_network(&file, &candidates, &self.options.device)?.network)
+    }
+
+    /// Evaluates the weights of a file on the validation data of `recipe` at `data`. A file that does
+    /// not say what network it is of has that of a phase of the recipe: `phase`, or the last one whose
+    /// network it fits.
     ///
     /// # Errors
-    /// Those of data and of the network's file.
+    /// Those of data and of the network's file; [`TrainError::NoPhase`]; [`TrainError::Classes`] where
+    /// the data have classes that the network does not know.
     pub fn evaluate(
-        network: &Path,
+        file: &WeightsFile,
         recipe: &Recipe,
+        phase: Option<&str>,
         data: &Path,
         options: &RunOptions,
-    ) -> Result<Score, TrainError> {
+    ) -> Result<Evaluation, TrainError> {
         let (_, val) = recipe.data.open(data, &options.cache)?;
-        let network = checkpoint::read_network(network, &options.device)?;
+        let classes = val.classes().len();
+        let candidates = recipe.candidates(phase, classes)?;
+        let loaded = weights::read_network(file, &candidates, &options.device)?;
+        let known = loaded.network.config().classes();
+        if known < classes {
+            let path = file.path.clone();
+            return Err(TrainError::Classes { path, network: known, data: classes });
+        }
         let config = LoaderConfig {
             batch_size: recipe.data.eval_batch_size,
             training: false,
@@ -285,7 +317,11 @@ impl Run {
         };
         let loader = Loader::new(val, recipe.data.eval(), config)?;
         let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);
-        crate::evaluate::evaluate(&network, &loader, &normalizer, &options.device, |_| {})
+        let (network, device) = (&loaded.network, &options.device);
+        let mut skipped = Vec::new();
+        let tell = |reason| skipped.push(reason);
+        let score = crate::evaluate::evaluate(network, &loader, &normalizer, device, tell)?;
+        Ok(Evaluation { score, phase: loaded.candidate, report: loaded.report, skipped })
     }
 
     fn phase(
@@ -319,7 +355,8 @@ impl Run {
         let state = match found? {
             Some(state) => state,
             None => {
-                let network = self.initialize(index, fresh, &trainer, events)?;
+                let from = self.init_weights(index);
+                let network = start(phase, fresh, from.as_ref(), &trainer, events)?;
                 // Each process has calibrated on images of its own.
                 trainer.start(group::same_network(self.options.group.as_ref(), network)?)
             }
@@ -352,7 +389,7 @@ impl Run {
             network: summarize(&served, &StateDict::of(&served)),
         };
         if group.rank() == 0 {
-            files::write(&place.join("last.safetensors"), &checkpoint::state_bytes(&served)?)?;
+            files::write(&place.join("last.safetensors"), &weights::state_bytes(&served)?)?;
             files::write(&place.join("result.json"), &json(&result))?;
         }
         // The next phase reads what this one has written.
@@ -361,26 +398,27 @@ impl Run {
         Ok((served, result))
     }
 
-    /// The network that a phase learns from, on the plain device.
+    /// The network that a phase learns from, on the plain device. A file that does not say what
+    /// network it is of has the one that the recipe names for it, or else this run's in full precision.
     fn teacher(
         &self,
         recipe: &DistillationRecipe,
         student: &Network,
     ) -> Result<Network, TrainError> {
         let device = &self.options.device;
-        if self.recipe.phases.iter().any(|phase| phase.name == recipe.teacher) {
-            let path = self.folder.join(&recipe.teacher).join("best.safetensors");
-            return checkpoint::read_network(&path, device);
-        }
-        let path = self.header.recipe_folder.join(&recipe.teacher);
-        match &recipe.model {
-            None => checkpoint::read_network(&path, device),
-            Some(model) => {
-                let (classes, size) = (student.config().classes(), student.config().input_size());
-                let network = model.network(None, classes, size)?.init(device)?;
-                load_state(&path, network)
-            }
-        }
+        let model = recipe.model.as_ref().unwrap_or(&self.recipe.model);
+        let (classes, size) = (student.config().classes(), student.config().input_size());
+        let candidates = [("teacher".to_owned(), model.network(None, classes, size)?)];
+        let earlier = self.recipe.phases.iter().any(|phase| phase.name == recipe.teacher);
+        let file = match earlier {
+            true => WeightsFile::new(self.network_file(&recipe.teacher, true)),
+            false => WeightsFile {
+                path: self.header.recipe_folder.join(&recipe.teacher),
+                key: recipe.teacher_key.clone(),
+                map: recipe.teacher_map.as_ref().map(|map| self.header.recipe_folder.join(map)),
+            },
+        };
+        Ok(weights::read_network(&file, &candidates, device)?.network)
     }
 
     fn fresh_network(
@@ -398,42 +436,21 @@ impl Run {
         Ok(network.with_frozen_statistics(|name| frozen.iter().any(|text| name.contains(text))))
     }
 
-    /// Weights from a file or from the phase before, then clipping values from data.
-    fn initialize(
-        &self,
-        index: usize,
-        mut network: Network,
-        trainer: &Trainer,
-        events: &mut Events,
-    ) -> Result<Network, TrainError> {
+    /// The weights that a phase starts from: a file's, or those of the phase before.
+    fn init_weights(&self, index: usize) -> Option<WeightsFile> {
         let phase = &self.recipe.phases[index];
-        let from = match (&phase.init, index.checked_sub(1)) {
-            (Some(file), _) => Some(self.header.recipe_folder.join(file)),
-            (None, Some(before)) => {
-                let before = &self.recipe.phases[before].name;
-                Some(self.folder.join(before).join("last.safetensors"))
+        let beside_recipe = |file: &String| self.header.recipe_folder.join(file);
+        match &phase.init {
+            Some(file) => Some(WeightsFile {
+                path: beside_recipe(file),
+                key: phase.init_key.clone(),
+                map: phase.init_map.as_ref().map(beside_recipe),
+            }),
+            None => {
+                let before = &self.recipe.phases[index.checked_sub(1)?].name;
+                Some(WeightsFile::new(self.network_file(before, false)))
             }
-            (None, None) => None,
-        };
-        if let Some(path) = from {
-            network = load_state(&path, network)?;
         }
-        for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
-            policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
-        }
-        let Some(quantization) = &phase.quantization else {
-            return Ok(network);
-        };
-        network.observe();
-        let plain = &self.options.device;
-        let snapshot = network.valid();
-        for batch in trainer.train.epoch(0, 0).take(quantization.calibration_batches) {
-            let batch = DeviceBatch::new(batch?, plain);
-            snapshot.forward(trainer.normalizer.images(&batch));
-        }
-        let quantizers = network.calibrate(quantization.calibration);
-        events.emit(&Event::Calibrated { phase: phase.name.clone(), quantizers })?;
-        Ok(network)
     }
 
     fn loaders(
@@ -478,12 +495,6 @@ fn new_folder(runs: &Path, name: &str) -> Result<PathBuf, TrainError> {
             Err(error) => return Err(TrainError::io(folder)(error)),
         }
     }
-}
-
-fn load_state(path: &Path, network: Network) -> Result<Network, TrainError> {
-    let (network, report) = StateDict::read(path)?.load_into(network);
-    report.require(true)?;
-    Ok(network)
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

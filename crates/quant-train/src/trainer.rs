@@ -23,6 +23,7 @@ use crate::{
     step::StepOutput,
     stop::Stop,
     upload::{DeviceBatch, Normalizer, Uploads},
+    weights,
 };
 
 /// Everything that training changes.
@@ -348,7 +349,7 @@ impl<'a> Trainer<'a> {
         events: &mut Events,
     ) -> Result<(), TrainError> {
         let write = |name: &str| match self.group.rank() {
-            0 => files::write(&self.place.join(name), &checkpoint::state_bytes(network)?),
+            0 => files::write(&self.place.join(name), &weights::state_bytes(network)?),
             _ => Ok(()),
         };
         let progress = &mut state.progress;

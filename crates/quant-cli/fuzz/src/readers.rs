@@ -7,20 +7,21 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use burn::tensor::Device;
 use quant_data::{
-    Cifar, RgbImage,
+    Cifar, Idx, RgbImage,
     dataset::cifar::{CifarKind, Split},
 };
 use quant_nn::{StateDict, keywords};
 use quant_train::{
-    Recipe, checkpoint,
+    Recipe, WeightsFile,
     qtool::{config::ShellConfig, import, policy as rules},
+    weights,
 };
 
 /// Name and reader.
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All of them; a name is a fuzz target's and a folder's below `corpus/`.
-pub const READERS: [Reader; 7] = [
+pub const READERS: [Reader; 8] = [
     ("recipe", recipe),
     ("configuration", configuration),
     ("policy", policy),
@@ -28,6 +29,7 @@ pub const READERS: [Reader; 7] = [
     ("checkpoint", checkpoint),
     ("image", image),
     ("cifar", cifar),
+    ("idx", idx),
 ];
 
 fn text(bytes: &[u8]) -> String {
@@ -63,7 +65,7 @@ pub fn keywords(bytes: &[u8]) {
 pub fn checkpoint(bytes: &[u8]) {
     in_file("network.safetensors", bytes, |path| {
         let _ = StateDict::read(path);
-        let _ = checkpoint::read_network(path, &Device::flex());
+        let _ = weights::read_network(&WeightsFile::new(path), &[], &Device::flex());
     });
 }
 
@@ -76,6 +78,16 @@ pub fn image(bytes: &[u8]) {
 pub fn cifar(bytes: &[u8]) {
     in_file("train.bin", bytes, |path| {
         let _ = Cifar::open(path.parent().unwrap_or(path), CifarKind::Cifar100, Split::Train);
+    });
+}
+
+/// Images in MNIST's format.
+pub fn idx(bytes: &[u8]) {
+    in_file("train-images-idx3-ubyte", bytes, |path| {
+        let labels = path.with_file_name("train-labels-idx1-ubyte");
+        if fs::write(&labels, [0, 0, 8, 1, 0, 0, 0, 2, 0, 1]).is_ok() {
+            let _ = Idx::open(path.parent().unwrap_or(path), Split::Train);
+        }
     });
 }
 

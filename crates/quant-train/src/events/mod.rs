@@ -51,12 +51,27 @@ pub enum Event {
         /// The network.
         summary: NetworkSummary,
     },
-    /// Clipping values were found from data.
+    /// Weights were read from a file.
+    WeightsLoaded {
+        /// The phase.
+        phase: String,
+        /// The file.
+        path: String,
+        /// What became of its entries.
+        report: String,
+    },
+    /// The quantizers have their first parameters.
     Calibrated {
         /// The phase.
         phase: String,
-        /// What each quantizer got.
+        /// What each quantizer got whose parameters were found from data.
         quantizers: Vec<CalibrationInfo>,
+        /// Quantizers that keep the parameters that the weights came with.
+        #[serde(default)]
+        kept: Vec<String>,
+        /// Quantizers that are left at their defaults.
+        #[serde(default)]
+        untouched: Vec<String>,
     },
     /// A few steps were done.
     Progress {

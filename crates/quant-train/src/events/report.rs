@@ -7,7 +7,7 @@ use quant_core::{Quantizer, Role};
 use quant_nn::{Network, QuantizedModule};
 
 use super::Event;
-use crate::summary::Summary;
+use crate::{evaluate::skipped_note, summary::Summary};
 
 /// Distribution of what a quantizer sees, and its levels.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,10 +165,11 @@ fn result_table(summary: &Summary) -> String {
     for result in &summary.phases {
         let _ = write!(
             table,
-            "<tr><td>{}</td><td>{:.2}</td><td>{:.2}</td><td>{:.4}</td><td>{:.2} (epoch {})</td>\
+            "<tr><td>{}</td><td>{:.2}{}</td><td>{:.2}</td><td>{:.4}</td><td>{:.2} (epoch {})</td>\
              <td>{}</td><td>{}</td></tr>",
             escape(&result.phase),
             result.last.top1,
+            skipped_note(&result.last),
             result.last.top5,
             result.last.loss,
             result.best.top1,
@@ -339,20 +340,24 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
     let Some(result) = summary.phases.last() else {
         return String::new();
     };
-    let calibrated = log.iter().rev().find_map(|event| match event {
-        Event::Calibrated { quantizers, .. } => Some(quantizers.as_slice()),
+    let start = log.iter().rev().find_map(|event| match event {
+        Event::Calibrated { quantizers, kept, untouched, .. } => Some((quantizers, kept, untouched)),
         _ => None,
     });
     let error = |layer: &str, part: &str| {
         let name = format!("{layer}.{part}");
-        let infos = calibrated.unwrap_or_default();
-        let info = infos.iter().find(|info| info.layer == name);
-        info.map_or("–".to_owned(), |info| {
-            format!("{:.3} → {:.3}", info.error_before, info.error_after)
-        })
+        let Some((calibrated, kept, untouched)) = start else { return "–".to_owned() };
+        match calibrated.iter().find(|info| info.layer == name) {
+            Some(info) => format!("{:.3} → {:.3}", info.error_before, info.error_after),
+            None if kept.contains(&name) => "kept".into(),
+            None if untouched.contains(&name) => "default".into(),
+            None => "–".into(),
+        }
     };
     let mut table = String::from(
-        "<p>Calibration error: squared quantization error over squared input, before and after.</p>\
+        "<p>Calibration error: squared quantization error over squared input, before and after; or \
+         whether a quantizer kept the parameters that came with the weights, or was left at its \
+         defaults.</p>\
          <table><tr><th>layer</th><th>weight</th><th>output</th><th>bits a/w</th><th>parameters\
          </th><th>MACs</th><th>bit operations</th><th>calibration, activation</th><th>weight</th>\
          </tr>",

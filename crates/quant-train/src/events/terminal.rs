@@ -4,6 +4,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use quant_core::CalibrationInfo;
 
 use super::Event;
+use crate::evaluate::skipped_note;
 
 /// The terminal display. On something that is no terminal, only the lines appear.
 #[derive(Default)]
@@ -25,7 +26,22 @@ impl Terminal {
             Event::PhaseStarted { phase, step, summary } => {
                 self.line(&format!("phase {phase}, from step {step}\n{summary}"));
             }
-            Event::Calibrated { quantizers, .. } => self.line(&calibration_table(quantizers)),
+            Event::WeightsLoaded { phase, path, report } => {
+                self.line(&format!("{phase} starts from {path}: {report}"));
+            }
+            Event::Calibrated { quantizers, kept, untouched, .. } => {
+                if !kept.is_empty() {
+                    let count = kept.len();
+                    self.line(&format!("{count} quantizers keep the parameters of the weights"));
+                }
+                if !quantizers.is_empty() {
+                    self.line(&calibration_table(quantizers));
+                }
+                if !untouched.is_empty() {
+                    let names = untouched.join(", ");
+                    self.line(&format!("left at defaults: {names}"));
+                }
+            }
             Event::Progress { epoch, batch, batches, loss, images_per_second, .. } => {
                 let bar = self.bar.get_or_insert_with(|| progress_bar(*batches as u64));
                 bar.set_position(*batch as u64);
@@ -50,11 +66,12 @@ impl Terminal {
                 }
                 self.line(&format!(
                     "{phase} {}/{epochs}: train loss {train_loss:.3}, top-1 {train_top1:.1} %; \
-                     validation loss {:.3}, top-1 {:.2} %, top-5 {:.2} %",
+                     validation loss {:.3}, top-1 {:.2} %, top-5 {:.2} %{}",
                     epoch + 1,
                     val.loss,
                     val.top1,
-                    val.top5
+                    val.top5,
+                    skipped_note(val)
                 ));
             }
             Event::QuantizerHealth { .. } | Event::WeightHistogram { .. } => {}
@@ -66,8 +83,9 @@ impl Terminal {
             Event::ImageSkipped { reason } => self.line(&format!("skipped: {reason}")),
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             Event::PhaseFinished { phase, last, best_epoch, best } => self.line(&format!(
-                "{phase}: top-1 {:.2} % at the end, best {:.2} % after epoch {}",
+                "{phase}: top-1 {:.2} % at the end{}, best {:.2} % after epoch {}",
                 last.top1,
+                skipped_note(last),
                 best.top1,
                 best_epoch + 1
             )),

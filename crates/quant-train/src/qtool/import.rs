@@ -100,7 +100,7 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("probe_iteration", "no effect: `QuantizedModule::probe` records what quantizers see"),
     ("probe_list", "no effect: `QuantizedModule::probe` records what quantizers see"),
     ("proxquant_step", "no effect: see phase.quantization.proximal"),
-    ("re_init", "no effect: quantizers are initialised from data at the start of a phase"),
+    ("re_init", "phase.quantization.recalibrate"),
     ("resume", "no effect: `quant resume` goes on with a run"),
     ("resume_file", "no effect: `quant resume` goes on with a run"),
     ("root", "the folder for --data"),
@@ -181,6 +181,7 @@ pub fn import(
             roles: Role::ALL.to_vec(),
         }),
         scale_batch_size: batch_size,
+        recalibrate: described.has("re_init"),
         ..QuantizationRecipe::new(
             recipe_of(quantized[0]),
             recipe_of(quantized[1]),
@@ -236,6 +237,8 @@ pub fn import(
         distillation: match text("distill_teacher") {
             Some(teacher) => Some(DistillationRecipe {
                 teacher: teacher.to_owned(),
+                teacher_key: None,
+                teacher_map: None,
                 model: None,
                 kind: match text("distill_loss_type") {
                     Some("hard") => DistillationKind::Hard,
@@ -258,6 +261,10 @@ pub fn import(
         frozen_statistics: Vec::new(),
         shared_statistics: false,
         init: text("pretrained").filter(|file| *file != "none").map(str::to_owned),
+        init_key: None,
+        init_map: None,
+        // The reference passes over entries that do not fit, the classifier's too.
+        fresh_classifier: text("pretrained").is_some_and(|file| file != "none"),
         checkpoint_steps: None,
         keep_every: settings.number::<i64>("save_freq")?.filter(|n| *n > 0).map(|n| n as usize),
         keep_at_steps: true,

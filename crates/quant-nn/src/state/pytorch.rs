@@ -4,23 +4,16 @@
 use std::path::Path;
 
 use burn::tensor::{Bytes, DType, TensorData};
-use pytorch_reader::{PytorchError, PytorchReader};
+use pytorch_reader::PytorchReader;
 
-use crate::{error::NetworkError, state::Entry};
+use super::entry::Entry;
+use crate::error::NetworkError;
 
-/// Keys under which training programs keep the weights, in the order in which they are tried.
-const KEYS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
-
-/// The tensors of a checkpoint, name and type first: those at the top level, or under the first of the usual keys; without
-/// the prefix `module.` of parallel training.
-pub(crate) fn read(path: &Path) -> Result<Vec<(String, String, Entry)>, NetworkError> {
+/// The tensors of a checkpoint with their types, those of nested dictionaries under the keys joined
+/// by dots: `state_dict.fc.weight`.
+pub(super) fn read(path: &Path) -> Result<Vec<(String, String, Entry)>, NetworkError> {
     let unreadable = |source| NetworkError::Pytorch { path: path.to_owned(), source };
-    let nested = KEYS.iter().find_map(|key| match PytorchReader::with_top_level_key(path, key) {
-        Err(PytorchError::KeyNotFound(_)) => None,
-        Ok(reader) if reader.is_empty() => None,
-        found => Some(found),
-    });
-    let reader = nested.unwrap_or_else(|| PytorchReader::new(path)).map_err(unreadable)?;
+    let reader = PytorchReader::new(path).map_err(unreadable)?;
     let mut entries = Vec::with_capacity(reader.len());
     for (name, tensor) in reader.into_tensors() {
         let shape = tensor.shape().to_vec();
@@ -28,7 +21,6 @@ pub(crate) fn read(path: &Path) -> Result<Vec<(String, String, Entry)>, NetworkE
         let bytes = tensor.read().map_err(|source| unreadable(source.into()))?;
         let data = TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape.clone(), dtype);
         let values = data.convert::<f32>().iter().collect();
-        let name = name.strip_prefix("module.").unwrap_or(&name).to_owned();
         let stored = format!("{:?}", tensor.dtype());
         entries.push((name, stored, Entry { shape, values }));
     }

@@ -1,0 +1,99 @@
+//! What became of every entry and parameter when a state was loaded.
+
+use std::fmt;
+
+use crate::error::NetworkError;
+
+/// What became of every entry and parameter when a state was loaded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LoadReport {
+    /// Parameters that were set.
+    pub loaded: Vec<String>,
+    /// Of those: parameters whose shape in the state was another one with as many elements (state,
+    /// network), such as `[64]` for `[64, 1, 1, 1]`.
+    pub reshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// Parameters of the network that the state lacks.
+    pub missing: Vec<String>,
+    /// Entries of the state that the network lacks, bookkeeping (`num_batches_tracked` and the
+    /// like) left aside.
+    pub unused: Vec<String>,
+    /// Entries of integers that the network lacks, such as the switches of PyTorch's fake
+    /// quantizers. Networks learn none, so nothing trained is lost with them.
+    pub unused_integers: Vec<String>,
+    /// Parameters whose shape in the state is another one (state, network); they were not set.
+    pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// What stood before the names of the entries that were taken: the key of a nested dictionary,
+    /// wrappers such as `module.`, or nothing.
+    pub prefix: String,
+    /// Where else the file has a state that fits as well, such as averaged weights.
+    pub also_fit: Vec<String>,
+    /// Whether the entries had torchvision's names, and the network has those of keyword networks.
+    pub from_torchvision: bool,
+}
+
+/// Whether a parameter of this name belongs to a quantizer.
+pub fn is_quantizers(name: &str) -> bool {
+    name.contains(".quant_") || name.starts_with("quant_")
+}
+
+impl LoadReport {
+    /// Whether every parameter was set and every entry used.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.unused.is_empty() && self.mismatched.is_empty()
+    }
+
+    /// # Errors
+    /// [`NetworkError::State`] unless [complete](Self::is_complete), quantizers' parameters aside
+    /// where `quantizers_may_differ`: a full-precision state has none, and other quantizers have
+    /// others.
+    pub fn require(&self, quantizers_may_differ: bool) -> Result<(), NetworkError> {
+        let counts = |name: &&String| !(quantizers_may_differ && is_quantizers(name));
+        let kept = |names: &[String]| names.iter().filter(counts).cloned().collect::<Vec<_>>();
+        let mismatched = self.mismatched.iter().filter(|(name, ..)| counts(&name));
+        let rest = LoadReport {
+            missing: kept(&self.missing),
+            unused: kept(&self.unused),
+            mismatched: mismatched.cloned().collect(),
+            ..self.clone()
+        };
+        match rest.is_complete() {
+            true => Ok(()),
+            false => Err(NetworkError::State { report: rest.to_string() }),
+        }
+    }
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let few = |names: &[String]| {
+            let shown: Vec<&str> = names.iter().take(4).map(String::as_str).collect();
+            let more = names.len() - shown.len();
+            shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+        };
+        write!(f, "{} loaded", self.loaded.len())?;
+        if !self.prefix.is_empty() {
+            write!(f, " from {}*", self.prefix)?;
+        }
+        if self.from_torchvision {
+            write!(f, ", torchvision's names translated")?;
+        }
+        if let Some((name, theirs, ours)) = self.reshaped.first() {
+            let count = self.reshaped.len();
+            write!(f, ", {count} reshaped ({name} from {theirs:?} to {ours:?})")?;
+        }
+        if !self.missing.is_empty() {
+            write!(f, ", {} missing ({})", self.missing.len(), few(&self.missing))?;
+        }
+        if !self.unused.is_empty() {
+            write!(f, ", {} unused ({})", self.unused.len(), few(&self.unused))?;
+        }
+        if let Some((name, theirs, ours)) = self.mismatched.first() {
+            let count = self.mismatched.len();
+            write!(f, ", {count} of another shape ({name} is {theirs:?}, expected {ours:?})")?;
+        }
+        if !self.also_fit.is_empty() {
+            write!(f, "; these fit as well: {}", few(&self.also_fit))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! How a phase starts: its network, weights from a file or from the phase before, and the quantizers'
+//! first parameters.
+
+use std::path::Path;
+
+use burn::module::Module;
+use quant_core::{Quantizer, QuantizerConfig};
+use quant_nn::{LoadReport, Network, QuantizedModule, StateDict};
+
+use crate::{
+    error::TrainError,
+    events::{Event, Events},
+    phase::Phase,
+    policy::Trigger,
+    quantization::QuantizationRecipe,
+    trainer::Trainer,
+    upload::DeviceBatch,
+    weights::{self, WeightsFile},
+};
+
+/// Applies the policies of the start, takes the weights of `from`, and finds what the quantizers still
+/// lack from data.
+///
+/// Quantizers whose parameters the weights have keep them, if they were trained with the same method,
+/// levels, range, granularity and normalisation; the others are calibrated.
+pub(crate) fn start(
+    phase: &Phase,
+    mut network: Network,
+    from: Option<&WeightsFile>,
+    trainer: &Trainer,
+    events: &mut Events,
+) -> Result<Network, TrainError> {
+    for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
+        policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
+    }
+    let mut kept = Vec::new();
+    if let Some(file) = from {
+        let state = file.read()?;
+        let report;
+        (network, report) = state.load_into(network);
+        take(phase, file, &network, &report, events)?;
+        kept = matching_quantizers(&network, &state, &report, &file.path)?;
+    }
+    match &phase.quantization {
+        Some(quantization) => calibrate(phase, quantization, network, kept, trainer, events),
+        None => Ok(network),
+    }
+}
+
+/// Refuses weights that are not the network's, and tells what is unusual about those that are.
+fn take(
+    phase: &Phase,
+    file: &WeightsFile,
+    network: &Network,
+    report: &LoadReport,
+    events: &mut Events,
+) -> Result<(), TrainError> {
+    let path = file.path.display();
+    let classifier = weights::other_classifier(network, report);
+    let mut rest = report.clone();
+    if phase.fresh_classifier {
+        rest.mismatched.retain(|(name, ..)| !classifier.contains(name));
+        rest.missing.retain(|name| !classifier.contains(name));
+    }
+    if let Err(error) = rest.require(true) {
+        let advice = match classifier.first() {
+            Some(name) if !phase.fresh_classifier => format!(
+                "; the classifier {name} is one of other classes: to train a fresh one, give the phase \
+                 `fresh_classifier = true` (--set phase.{}.fresh_classifier=true)",
+                phase.name
+            ),
+            _ if report.loaded.is_empty() => "; `quant inspect` lists its names; init_key chooses \
+                                              where they lie, and init_map renames them"
+                .into(),
+            _ => "; init_map can rename entries and drop them".into(),
+        };
+        let reason = format!("{error}{advice}");
+        return Err(TrainError::Weights { path: file.path.clone(), reason });
+    }
+    if phase.fresh_classifier {
+        for (name, theirs, ours) in &report.mismatched {
+            if classifier.contains(name) {
+                let message = format!(
+                    "{name} is not taken from {path} but starts fresh: it is {theirs:?} there and \
+                     {ours:?} here"
+                );
+                events.emit(&Event::Warning { message })?;
+            }
+        }
+    }
+    let phase = phase.name.clone();
+    events.emit(&Event::WeightsLoaded { phase, path: path.to_string(), report: report.to_string() })
+}
+
+/// Names of the quantizers whose parameters the state has and was trained with.
+fn matching_quantizers(
+    network: &Network,
+    state: &StateDict,
+    report: &LoadReport,
+    path: &Path,
+) -> Result<Vec<String>, TrainError> {
+    let trained = weights::quantizers(state, path)?;
+    let matching = network.quantizers().into_iter().filter(|(_, _, quantizer)| {
+        let parameters = format!("{}.", quantizer.name());
+        let of_it = |list: &[String]| list.iter().any(|other| other.starts_with(&parameters));
+        let other_shape = report.mismatched.iter().any(|(other, ..)| other.starts_with(&parameters));
+        let complete = of_it(&report.loaded) && !of_it(&report.missing) && !other_shape;
+        // A file that does not say what its quantizers were is taken at the recipe's word.
+        let same = trained.as_ref().is_none_or(|trained| {
+            let theirs = trained.get(quantizer.name());
+            theirs.is_some_and(|theirs| mean_the_same(theirs, quantizer.config()))
+        });
+        complete && same
+    });
+    Ok(matching.map(|(_, _, quantizer)| quantizer.name().to_owned()).collect())
+}
+
+/// Whether learned parameters mean the same to two quantizers.
+fn mean_the_same(a: &QuantizerConfig, b: &QuantizerConfig) -> bool {
+    (a.method, a.levels, a.range, a.granularity) == (b.method, b.levels, b.range, b.granularity)
+        && a.normalization == b.normalization
+}
+
+/// Calibrates the quantizers that are not in `kept` on the first batches of training.
+fn calibrate(
+    phase: &Phase,
+    quantization: &QuantizationRecipe,
+    mut network: Network,
+    kept: Vec<String>,
+    trainer: &Trainer,
+    events: &mut Events,
+) -> Result<Network, TrainError> {
+    let kept = if quantization.calibrates_always() { Vec::new() } else { kept };
+    let is_kept = |quantizer: &Quantizer| kept.iter().any(|name| name == quantizer.name());
+    network.observe_where(|quantizer| !is_kept(quantizer));
+    let plain = trainer.device.clone().without_autodiff();
+    let snapshot = network.valid();
+    for batch in trainer.train.epoch(0, 0).take(quantization.calibration_batches) {
+        let batch = DeviceBatch::new(batch?, &plain);
+        snapshot.forward(trainer.normalizer.images(&batch));
+    }
+    let quantizers = network.calibrate(quantization.calibration.method());
+    let untouched = network.quantizers().into_iter().filter(|(_, _, quantizer)| {
+        let calibrated = quantizers.iter().any(|info| info.layer == quantizer.name());
+        !quantizer.learned().is_empty() && !is_kept(quantizer) && !calibrated
+    });
+    let untouched = untouched.map(|(_, _, quantizer)| quantizer.name().to_owned()).collect();
+    let phase = phase.name.clone();
+    events.emit(&Event::Calibrated { phase, quantizers, kept, untouched })?;
+    Ok(network)
+}

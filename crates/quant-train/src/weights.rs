@@ -1,0 +1,233 @@
+//! Networks from files: those that runs have written, PyTorch's, anybody's. Evaluation, summaries,
+//! reports, teachers and the start of a phase all read them here.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::Device;
+use quant_core::{QuantizerConfig, Role};
+use quant_nn::{
+    LoadReport, Network, NetworkConfig, NetworkError, QuantizedModule, Renaming, StateDict,
+    state::is_quantizers,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+
+/// A file of weights, and how it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightsFile {
+    /// A safetensors file or a PyTorch checkpoint.
+    pub path: PathBuf,
+    /// The key that the weights are filed under, such as `state_dict_ema`; by default they are taken
+    /// from wherever they fit ([`StateDict::load_into`]).
+    pub key: Option<String>,
+    /// A file of renaming rules ([`Renaming::parse`]) for names as [`StateDict::main`] gives them.
+    pub map: Option<PathBuf>,
+}
+
+impl WeightsFile {
+    /// The file at `path`, read as is usual.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), key: None, map: None }
+    }
+
+    /// Its entries: those below the key, where there is one, with the names that the rules give them.
+    ///
+    /// # Errors
+    /// Those of [`StateDict::read`], [`StateDict::under`], [`Renaming::parse`] and
+    /// [`StateDict::renamed`], with the path.
+    pub fn read(&self) -> Result<StateDict, TrainError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source: NetworkError| TrainError::Weights { path, reason: source.to_string() }
+        };
+        let mut state = StateDict::read(&self.path)?;
+        if let Some(key) = &self.key {
+            state = state.under(key).map_err(at(&self.path))?;
+        }
+        if let Some(map) = &self.map {
+            let text = fs::read_to_string(map).map_err(TrainError::io(map))?;
+            let rules = Renaming::parse(&text).map_err(at(map))?;
+            state = state.main().renamed(&rules).map_err(at(&self.path))?;
+        }
+        Ok(state)
+    }
+}
+
+/// A network that was read, and how.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The network.
+    pub network: Network,
+    /// What became of the file's entries.
+    pub report: LoadReport,
+    /// Which of the candidates it is, by name; none where the file says itself what it is of.
+    pub candidate: Option<String>,
+}
+
+/// The network that a file holds: what it says itself, or else the first of `candidates`, with their
+/// names, that it fits whole. Of a file that fits none, the first says what is wrong.
+///
+/// # Errors
+/// Those of reading; [`TrainError::Weights`] where nothing says what network it is, and where its
+/// entries are not that network's.
+pub fn read_network(
+    file: &WeightsFile,
+    candidates: &[(String, NetworkConfig)],
+    device: &Device,
+) -> Result<Loaded, TrainError> {
+    let state = file.read()?;
+    let fail = |reason: String| TrainError::Weights { path: file.path.clone(), reason };
+    if let Some(network) = described(&state, &file.path, device)? {
+        let (network, report) = state.load_into(network);
+        report.require(false).map_err(|error| fail(error.to_string()))?;
+        return Ok(Loaded { network, report, candidate: None });
+    }
+    let mut refusal = None;
+    for (name, config) in candidates {
+        let (network, report) = state.load_into(config.init(device)?);
+        match report.require(false) {
+            Ok(()) => return Ok(Loaded { network, report, candidate: Some(name.clone()) }),
+            Err(error) => {
+                let advice = advice(&report);
+                refusal.get_or_insert(format!("as network {name:?}: {error}{advice}"));
+            }
+        }
+    }
+    Err(fail(refusal.unwrap_or_else(|| {
+        "it does not say what network it is of; a recipe does (--recipe)".into()
+    })))
+}
+
+/// The parameters of the classifier, where its classes are others in the weights: those of the last
+/// layer, whose first size is the number of classes.
+pub(crate) fn other_classifier(network: &Network, report: &LoadReport) -> Vec<String> {
+    let classes = network.config().classes();
+    let Some(last) = network.layers().pop().map(|visited| visited.name) else {
+        return Vec::new();
+    };
+    let other = report.mismatched.iter().filter(|(name, theirs, ours)| {
+        name.strip_prefix(&last).is_some_and(|rest| rest.starts_with('.'))
+            && !is_quantizers(name)
+            && ours.first() == Some(&classes)
+            && theirs.len() == ours.len()
+            && theirs.get(1..) == ours.get(1..)
+    });
+    other.map(|(name, ..)| name.clone()).collect()
+}
+
+/// The candidates with as many classes as the classifier of the file has, where that can be told. For
+/// files that are looked at without data.
+///
+/// # Errors
+/// Those of reading and of networks that cannot be built.
+pub fn with_classes_of(
+    file: &WeightsFile,
+    mut candidates: Vec<(String, NetworkConfig)>,
+    device: &Device,
+) -> Result<Vec<(String, NetworkConfig)>, TrainError> {
+    let state = file.read()?;
+    for (_, config) in &mut candidates {
+        let (network, report) = state.load_into(config.init(device)?);
+        let classifier = other_classifier(&network, &report);
+        let other = report.mismatched.iter().find(|(name, ..)| classifier.contains(name));
+        if let Some(classes) = other.and_then(|(_, theirs, _)| theirs.first()) {
+            config.set_data(*classes, config.input_size());
+        }
+    }
+    Ok(candidates)
+}
+
+/// What would make a state fit that does not.
+fn advice(report: &LoadReport) -> &'static str {
+    let quantizers = report.missing.iter().any(|name| is_quantizers(name));
+    match () {
+        () if report.loaded.is_empty() => {
+            "; `quant inspect` lists its names, --key chooses where they lie, and --map renames them"
+        }
+        () if quantizers => {
+            "; it was trained without these quantizers: --phase chooses a phase without them"
+        }
+        () if !report.mismatched.is_empty() => "",
+        () => "; --map renames entries or drops them",
+    }
+}
+
+/// What a network's file says beside its state.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    quant_train: String,
+    network: NetworkConfig,
+    /// Quantizers that policies have changed: layer, role, configuration, and whether it quantizes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changed: Vec<(String, Role, QuantizerConfig, bool)>,
+}
+
+/// The state of a network with its configuration, as the bytes of a safetensors file.
+///
+/// # Errors
+/// Those of the format.
+pub fn state_bytes(network: &Network) -> Result<Vec<u8>, TrainError> {
+    // One entry: the format keeps several in no fixed order, and equal networks should be equal files.
+    let changed = network.quantizers().into_iter().filter(|(.., quantizer)| quantizer.is_changed());
+    let changed =
+        changed.map(|(name, role, q)| (name, role, q.config().clone(), q.is_enabled())).collect();
+    let description = Description {
+        quant_train: env!("CARGO_PKG_VERSION").to_owned(),
+        network: network.config().clone(),
+        changed,
+    };
+    let text = serde_json::to_string(&description).unwrap_or_default();
+    Ok(StateDict::of(network).with_metadata("config", text).to_bytes()?)
+}
+
+/// The network, with fresh weights, that a state says it is of.
+fn described(
+    state: &StateDict,
+    path: &Path,
+    device: &Device,
+) -> Result<Option<Network>, TrainError> {
+    let Some(description) = description(state, path)? else { return Ok(None) };
+    let mut network = description.network.init(device)?;
+    let layers = network.quantizers().into_iter().map(|(name, role, _)| (name, role));
+    let layers: Vec<(String, Role)> = layers.collect();
+    for ((_, quantizer), at) in network.quantizers_mut().into_iter().zip(layers) {
+        let changed =
+            description.changed.iter().find(|(name, role, ..)| (name, role) == (&at.0, &at.1));
+        if let Some((.., config, enabled)) = changed {
+            quantizer.reconfigure(config, false).map_err(NetworkError::from)?;
+            quantizer.set_enabled(*enabled);
+        }
+    }
+    Ok(Some(network))
+}
+
+/// What a state says of its network. Files of other programs may have a `config` that says something
+/// else: that is none of ours.
+fn description(state: &StateDict, path: &Path) -> Result<Option<Description>, TrainError> {
+    let Some(config) = state.metadata().get("config").filter(|text| text.contains("quant_train"))
+    else {
+        return Ok(None);
+    };
+    serde_json::from_str(config).map(Some).map_err(|error| TrainError::Weights {
+        path: path.to_owned(),
+        reason: format!("its configuration: {error}"),
+    })
+}
+
+/// The configurations of the quantizers that a state was trained with, by name; none where the file
+/// does not say.
+pub(crate) fn quantizers(
+    state: &StateDict,
+    path: &Path,
+) -> Result<Option<BTreeMap<String, QuantizerConfig>>, TrainError> {
+    let network = described(state, path, &Device::default())?;
+    Ok(network.map(|network| {
+        let quantizers = network.quantizers().into_iter();
+        quantizers.map(|(_, _, q)| (q.name().to_owned(), q.config().clone())).collect()
+    }))
+}

@@ -82,10 +82,12 @@ fn a_file_that_is_none_is_named_and_nothing_is_written() {
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let error = networks::convert(&path, &to, &Reading::default(), false).unwrap_err().to_string();
+        let error =
+            networks::convert(&path, &to, &Reading::default(), false).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
         assert!(!to.exists());
     }
-    let error = networks::inspect(Path::new("absent.pth"), &Reading::default()).unwrap_err().to_string();
+    let error =
+        networks::inspect(Path::new("absent.pth"), &Reading::default()).unwrap_err().to_string();
     assert!(error.contains("absent.pth"), "{error}");
 }

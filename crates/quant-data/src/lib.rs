@@ -20,7 +20,9 @@ pub mod loader;
 pub mod random;
 pub mod transform;
 
-pub use dataset::{Dataset, cifar::Cifar, fake::Fake, idx::Idx, image_folder::ImageFolder, shards::Shards};
+pub use dataset::{
+    Dataset, cifar::Cifar, fake::Fake, idx::Idx, image_folder::ImageFolder, shards::Shards,
+};
 pub use error::DataError;
 pub use image::RgbImage;
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, Share};

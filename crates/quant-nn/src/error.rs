@@ -72,7 +72,9 @@ pub enum NetworkError {
         reason: String,
     },
     /// An entry of a state file has a type that networks do not use.
-    #[error("{path}: entry {name} has type {dtype}; expected floats of 16, 32 or 64 bits, integers or truth values")]
+    #[error(
+        "{path}: entry {name} has type {dtype}; expected floats of 16, 32 or 64 bits, integers or truth values"
+    )]
     Type {
         /// The file.
         path: PathBuf,

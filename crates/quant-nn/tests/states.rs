@@ -139,8 +139,9 @@ fn every_type_of_number_is_read_from_safetensors() {
     ];
     for (dtype, bytes, expected) in cases {
         let length = bytes.len();
-        let header =
-            format!("{{\"x\":{{\"dtype\":\"{dtype}\",\"shape\":[],\"data_offsets\":[0,{length}]}}}}");
+        let header = format!(
+            "{{\"x\":{{\"dtype\":\"{dtype}\",\"shape\":[],\"data_offsets\":[0,{length}]}}}}"
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
         let contents = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), bytes];
         std::fs::write(file.path(), contents.concat()).unwrap();

@@ -11,11 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::{
-    module::Module,
-    store::ModuleRecord,
-    tensor::Bytes,
-};
+use burn::{module::Module, store::ModuleRecord, tensor::Bytes};
 use quant_nn::{Network, NetworkConfig};
 use serde::{Deserialize, Serialize};
 

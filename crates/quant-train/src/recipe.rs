@@ -191,9 +191,8 @@ impl Recipe {
         classes: usize,
     ) -> Result<Vec<(String, NetworkConfig)>, TrainError> {
         let wanted = self.phases.iter().rev().filter(|p| phase.is_none_or(|name| p.name == name));
-        let candidates: Result<Vec<_>, TrainError> = wanted
-            .map(|phase| Ok((phase.name.clone(), self.network(phase, classes)?)))
-            .collect();
+        let candidates: Result<Vec<_>, TrainError> =
+            wanted.map(|phase| Ok((phase.name.clone(), self.network(phase, classes)?))).collect();
         let candidates = candidates?;
         match (phase, candidates.is_empty()) {
             (Some(phase), true) => Err(TrainError::NoPhase {

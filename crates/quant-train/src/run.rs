@@ -113,6 +113,10 @@ impl Run {
         let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
         // Looked at before anything is written: most runs fail here if they fail.
         recipe.data.open(&data, &options.cache)?;
+        for file in recipe.phases.iter().filter_map(|phase| phase.init.as_ref()) {
+            let file = recipe_folder.join(file);
+            fs::metadata(&file).map_err(TrainError::io(&file))?;
+        }
         let header =
             RunHeader { data, recipe_folder, version: env!("CARGO_PKG_VERSION").to_owned() };
         let mut folder = PathBuf::new();

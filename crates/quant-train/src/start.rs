@@ -103,7 +103,8 @@ fn matching_quantizers(
     let matching = network.quantizers().into_iter().filter(|(_, _, quantizer)| {
         let parameters = format!("{}.", quantizer.name());
         let of_it = |list: &[String]| list.iter().any(|other| other.starts_with(&parameters));
-        let other_shape = report.mismatched.iter().any(|(other, ..)| other.starts_with(&parameters));
+        let other_shape =
+            report.mismatched.iter().any(|(other, ..)| other.starts_with(&parameters));
         let complete = of_it(&report.loaded) && !of_it(&report.missing) && !other_shape;
         // A file that does not say what its quantizers were is taken at the recipe's word.
         let same = trained.as_ref().is_none_or(|trained| {

@@ -31,8 +31,7 @@ pub struct Idx {
 const MOST_ELEMENTS: usize = 16 * 814_255 * 28 * 28;
 
 /// Places below a folder where archives and torchvision put the files.
-const PLACES: [&str; 6] =
-    ["", "raw", "FashionMNIST/raw", "MNIST/raw", "KMNIST/raw", "EMNIST/raw"];
+const PLACES: [&str; 6] = ["", "raw", "FashionMNIST/raw", "MNIST/raw", "KMNIST/raw", "EMNIST/raw"];
 
 impl Idx {
     /// Reads images and labels of a part from `folder`, or from the folder `raw` that torchvision

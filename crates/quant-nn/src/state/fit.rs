@@ -90,7 +90,8 @@ pub(super) fn main_prefix<'a>(entries: impl Iterator<Item = &'a str> + Clone) ->
     loop {
         let mut rest = entries.clone().filter_map(|entry| entry.strip_prefix(prefix.as_str()));
         let shared = WRAPPERS.iter().map(|wrapper| format!("{wrapper}."));
-        let shared = shared.into_iter().find(|wrapper| rest.clone().all(|r| r.starts_with(wrapper)));
+        let shared =
+            shared.into_iter().find(|wrapper| rest.clone().all(|r| r.starts_with(wrapper)));
         match shared {
             Some(wrapper) if rest.next().is_some() => prefix.push_str(&wrapper),
             _ => return prefix,

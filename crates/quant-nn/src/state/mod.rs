@@ -115,7 +115,10 @@ impl StateDict {
         if !self.entries.keys().any(|name| name.starts_with(&prefix)) {
             let tops = self.entries.keys().filter_map(|name| name.split_once('.'));
             let tops: std::collections::BTreeSet<_> = tops.map(|(top, _)| top.to_owned()).collect();
-            return Err(NetworkError::Key { key: key.to_owned(), keys: tops.into_iter().collect() });
+            return Err(NetworkError::Key {
+                key: key.to_owned(),
+                keys: tops.into_iter().collect(),
+            });
         }
         self.cut(&prefix);
         Ok(self)

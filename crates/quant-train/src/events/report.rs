@@ -341,7 +341,9 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
         return String::new();
     };
     let start = log.iter().rev().find_map(|event| match event {
-        Event::Calibrated { quantizers, kept, untouched, .. } => Some((quantizers, kept, untouched)),
+        Event::Calibrated { quantizers, kept, untouched, .. } => {
+            Some((quantizers, kept, untouched))
+        }
         _ => None,
     });
     let error = |layer: &str, part: &str| {

@@ -1,0 +1,248 @@
+//! Weights from files: what a phase takes from them, and files that do not say what they are of.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use burn::tensor::Device;
+use common::data;
+use quant_data::dataset::shapes::ShapesConfig;
+use quant_nn::StateDict;
+use quant_train::{
+    Recipe, Run, RunOptions, TrainError, WeightsFile,
+    events::{Event, read_log},
+    group::Alone,
+    weights,
+};
+
+/// Two phases, to which tests add others.
+const RECIPE: &str = r#"
+    name = "tiny"
+    [data]
+    kind = "image-folder"
+    input_size = 32
+    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
+    [model]
+    depth = "resnet18"
+    stem = "imagenet"
+    width_alpha = 0.04
+    [[phase]]
+    name = "full_precision"
+    epochs = 1
+    batch_size = 8
+    learning_rate = 0.005
+    clip_norm = 1.0
+    schedule = { policy = "fix" }
+    optimizer = { kind = "sgd" }
+    [[phase]]
+    name = "quantized"
+    epochs = 1
+    batch_size = 8
+    learning_rate = 0.001
+    clip_norm = 1.0
+    schedule = { policy = "fix" }
+    optimizer = { kind = "sgd" }
+    [phase.quantization]
+    activation = { method = "lsq", bits = 2 }
+    weight = { method = "lsq", bits = 2 }
+"#;
+
+/// A phase that changes no weights and no statistics, with these quantizers.
+fn still(name: &str, fields: &str, quantization: &str) -> String {
+    format!(
+        "[[phase]]\nname = '{name}'\nepochs = 1\nbatch_size = 8\nlearning_rate = 0.1\nfrozen_batches = 1000\n\
+         schedule = {{ policy = 'fix' }}\noptimizer = {{ kind = 'sgd' }}\n\
+         frozen_statistics = ['']\n{fields}\n{quantization}\n"
+    )
+}
+
+fn options() -> RunOptions {
+    common::options(Arc::new(Alone))
+}
+
+fn recipe(text: &str) -> Recipe {
+    Recipe::parse(text, Path::new("tiny.toml")).unwrap()
+}
+
+fn run(folder: &Path, data: &Path, text: &str) -> Run {
+    Run::create(&folder.join("runs"), recipe(text), folder, data, options()).unwrap()
+}
+
+fn entries(run: &Run, phase: &str) -> StateDict {
+    let state = StateDict::read(&run.network_file(phase, false)).unwrap();
+    StateDict::from_entries(state.entries().map(|(name, e)| (name.to_owned(), e.clone())))
+}
+
+/// For a phase: quantizers that were calibrated, and those that kept their parameters.
+fn calibrated(run: &Run, wanted: &str) -> (Vec<String>, Vec<String>) {
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    let of_phase = log.into_iter().find_map(|event| match event {
+        Event::Calibrated { phase, quantizers, kept, untouched } if phase == wanted => {
+            assert!(untouched.is_empty());
+            Some((quantizers.into_iter().map(|info| info.layer).collect(), kept))
+        }
+        _ => None,
+    });
+    of_phase.unwrap()
+}
+
+#[test]
+fn quantizers_that_were_trained_are_kept_and_others_calibrated() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let lsq = |bits: u32| {
+        format!(
+            "[phase.quantization]\nactivation = {{ method = 'lsq', bits = 2 }}\n\
+             weight = {{ method = 'lsq', bits = {bits} }}"
+        )
+    };
+    let always = lsq(2) + "\ncalibration = 'always'";
+    let phases = [
+        still("same", "", &lsq(2)),
+        still("always", "", &always),
+        still("more_levels", "", &lsq(4)),
+    ];
+    let run = run(folder.path(), &data, &(RECIPE.to_owned() + &phases.concat()));
+    let summary = run.execute().unwrap();
+    let score = |index: usize| summary.phases[index].last;
+
+    // Equal quantizers go on exactly.
+    assert_eq!(entries(&run, "same"), entries(&run, "quantized"));
+    assert_eq!(score(2), score(1));
+    let (found, kept) = calibrated(&run, "same");
+    assert!(found.is_empty());
+    let (first, none) = calibrated(&run, "quantized");
+    assert!(none.is_empty(), "a full-precision network has no quantizers to keep");
+    assert_eq!(kept, first);
+
+    let (found, kept) = calibrated(&run, "always");
+    assert_eq!((found, kept.len()), (first, 0));
+
+    let (found, kept) = calibrated(&run, "more_levels");
+    assert!(!found.is_empty() && found.iter().all(|name| name.ends_with("quant_weight")));
+    assert!(!kept.is_empty() && kept.iter().all(|name| name.ends_with("quant_activation")));
+
+    without_description(&run, folder.path(), &data);
+}
+
+/// Files of other programs do not say what network they are of.
+fn without_description(run: &Run, folder: &Path, data: &Path) {
+    let strip = |phase: &str| {
+        let path = folder.join(format!("{phase}.foreign.safetensors"));
+        fs::write(&path, entries(run, phase).to_bytes().unwrap()).unwrap();
+        WeightsFile::new(path)
+    };
+    let recipe = recipe(RECIPE);
+    let evaluate =
+        |file: &WeightsFile, phase| Run::evaluate(file, &recipe, phase, data, &options());
+    let summary = run.execute().unwrap();
+    for (index, phase) in ["full_precision", "quantized"].into_iter().enumerate() {
+        let found = evaluate(&strip(phase), None).unwrap();
+        assert_eq!(
+            (found.phase.as_deref(), found.score),
+            (Some(phase), summary.phases[index].last)
+        );
+    }
+    let full_precision = strip("full_precision");
+    let error = evaluate(&full_precision, Some("quantized")).unwrap_err().to_string();
+    assert!(error.contains("full_precision.foreign") && error.contains("--phase"), "{error}");
+    let error = evaluate(&full_precision, Some("nothing")).unwrap_err().to_string();
+    assert!(error.contains("its phases are full_precision, quantized"), "{error}");
+    let error = weights::read_network(&full_precision, &[], &Device::flex()).unwrap_err();
+    assert!(error.to_string().contains("--recipe"), "{error}");
+}
+
+/// A file with the weights of the recipe's full-precision network for another number of classes.
+fn of_classes(folder: &Path, classes: usize) -> PathBuf {
+    let recipe = recipe(RECIPE);
+    let config = recipe.network(&recipe.phases[0], classes).unwrap();
+    let path = folder.join(format!("{classes}.safetensors"));
+    let network = config.init(&Device::flex()).unwrap();
+    fs::write(&path, StateDict::of(&network).to_bytes().unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn a_classifier_of_other_classes_starts_fresh_where_the_recipe_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let path = of_classes(folder.path(), 7);
+    let head = RECIPE.split("[[phase]]").next().unwrap();
+    let start = |fields: &str| {
+        let fields = format!("init = '{}'\n{fields}", path.display());
+        run(folder.path(), &data, &(head.to_owned() + &still("tuned", &fields, "")))
+    };
+    let error = start("").execute().unwrap_err();
+    assert!(matches!(error, TrainError::Weights { .. }), "{error}");
+    let text = error.to_string();
+    for part in ["7.safetensors", "fc.weight", "--set phase.tuned.fresh_classifier=true"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+
+    let run = start("fresh_classifier = true");
+    run.execute().unwrap();
+    let (theirs, ours) = (StateDict::read(&path).unwrap(), entries(&run, "tuned"));
+    for (name, entry) in ours.entries() {
+        let same = theirs.get(name) == Some(entry);
+        assert_eq!(same, !name.starts_with("fc."), "{name}");
+    }
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    for name in ["fc.weight", "fc.bias"] {
+        let told = log
+            .iter()
+            .any(|event| matches!(event, Event::Warning { message } if message.starts_with(name)));
+        assert!(told, "{name}");
+    }
+}
+
+#[test]
+fn a_missing_file_of_weights_is_named_before_a_run_folder_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let head = RECIPE.split("[[phase]]").next().unwrap();
+    let text = head.to_owned() + &still("tuned", "init = 'absent.pth'", "");
+    let runs = folder.path().join("runs");
+    let error = Run::create(&runs, recipe(&text), folder.path(), &data, options()).err().unwrap();
+    assert!(error.to_string().contains("absent.pth"), "{error}");
+    assert!(!runs.exists());
+}
+
+#[test]
+fn a_teacher_that_does_not_say_its_network_has_the_recipes_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let teacher = of_classes(folder.path(), 10);
+    let head = RECIPE.split("[[phase]]").next().unwrap();
+    let fields = format!("distillation = {{ teacher = '{}' }}", teacher.display());
+    let quantizers = "[phase.quantization]\nweight = { method = 'lsq', bits = 2 }";
+    run(folder.path(), &data, &(head.to_owned() + &still("taught", &fields, quantizers)))
+        .execute()
+        .unwrap();
+}
+
+#[test]
+fn a_score_over_fewer_images_says_so_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ShapesConfig { side: 16, train_per_class: 2, val_per_class: 11, seed: 1 };
+    let data = config.render(folder.path()).unwrap();
+    fs::write(data.join("val/disc/00003.jpg"), b"not an image").unwrap();
+    let (text, _) = RECIPE.rsplit_once("[[phase]]").unwrap();
+    let run = run(folder.path(), &data, text);
+    let summary = run.execute().unwrap();
+    let score = summary.full_precision.unwrap();
+    assert_eq!((score.images, score.skipped), (109, 1));
+    let file = |name: &str| fs::read_to_string(run.folder().join(name)).unwrap();
+    assert!(file("summary.json").contains("\"skipped\": 1"));
+    assert!(file("report.html").contains("on 109 images, 1 skipped"));
+    assert!(file("log.jsonl").contains("disc/00003.jpg"));
+    let weights = WeightsFile::new(run.network_file("full_precision", false));
+    let found = Run::evaluate(&weights, run.recipe(), None, &data, &options()).unwrap();
+    assert_eq!(found.score, score);
+    assert!(found.skipped[0].contains("disc/00003.jpg"), "{:?}", found.skipped);
+}

@@ -27,7 +27,7 @@ pub struct Description {
     #[arg(default_value = "")]
     pub keywords: String,
     /// The same, as QTool's option
-    #[arg(long, conflicts_with = "keywords")]
+    #[arg(long)]
     pub keyword: Option<String>,
     /// Its options, such as "--width_alpha 0.5 --wt_bit 2 --wt_enable"
     #[arg(long, default_value = "", allow_hyphen_values = true)]
@@ -36,7 +36,12 @@ pub struct Description {
 
 impl Description {
     fn read(&self) -> Result<Explained, Box<dyn Error>> {
-        let keywords = self.keyword.as_ref().unwrap_or(&self.keywords);
+        let keywords = match &self.keyword {
+            Some(_) if !self.keywords.is_empty() => {
+                return Err("give keywords once: in their place, or with --keyword".into());
+            }
+            keyword => keyword.as_ref().unwrap_or(&self.keywords),
+        };
         let qtool = QtoolOptions::parse(keywords, &self.options)?;
         Ok(Registry::default().read(&self.model, &qtool)?)
     }

@@ -70,7 +70,7 @@ pub struct Loaded {
 }
 
 /// The network that a file holds: what it says itself, or else the first of `candidates`, with their
-/// names, that it fits whole. Of a file that fits none, the first says what is wrong.
+/// names, that it fits whole. Of a file that fits none, the nearest says what is wrong.
 ///
 /// # Errors
 /// Those of reading; [`TrainError::Weights`] where nothing says what network it is, and where its
@@ -87,18 +87,21 @@ pub fn read_network(
         report.require(false).map_err(|error| fail(error.to_string()))?;
         return Ok(Loaded { network, report, candidate: None });
     }
-    let mut refusal = None;
+    let mut refusals = Vec::new();
     for (name, config) in candidates {
         let (network, report) = state.load_into(config.init(device)?);
         match report.require(false) {
             Ok(()) => return Ok(Loaded { network, report, candidate: Some(name.clone()) }),
             Err(error) => {
-                let advice = advice(&report);
-                refusal.get_or_insert(format!("as network {name:?}: {error}{advice}"));
+                let faults = report.missing.len() + report.unused.len() + report.mismatched.len();
+                let advice = advice(&network, &report);
+                refusals.push((faults, format!("as network {name:?}: {error}{advice}")));
             }
         }
     }
-    Err(fail(refusal.unwrap_or_else(|| {
+    // The nearest one says the most.
+    let nearest = refusals.into_iter().min_by_key(|(faults, _)| *faults);
+    Err(fail(nearest.map(|(_, refusal)| refusal).unwrap_or_else(|| {
         "it does not say what network it is of; a recipe does (--recipe)".into()
     })))
 }
@@ -143,17 +146,22 @@ pub fn with_classes_of(
 }
 
 /// What would make a state fit that does not.
-fn advice(report: &LoadReport) -> &'static str {
-    let quantizers = report.missing.iter().any(|name| is_quantizers(name));
-    match () {
-        () if report.loaded.is_empty() => {
-            "; `quant inspect` lists its names, --key chooses where they lie, and --map renames them"
-        }
-        () if quantizers => {
-            "; it was trained without these quantizers: --phase chooses a phase without them"
-        }
-        () if !report.mismatched.is_empty() => "",
-        () => "; --map renames entries or drops them",
+fn advice(network: &Network, report: &LoadReport) -> String {
+    if report.loaded.is_empty() {
+        return "; `quant inspect` lists its names, --key chooses where they lie, and --map renames \
+                them"
+            .into();
+    }
+    if report.missing.iter().any(|name| is_quantizers(name)) {
+        return "; it was trained without these quantizers: --phase chooses a phase without them".into();
+    }
+    if !other_classifier(network, report).is_empty() {
+        let classes = network.config().classes();
+        return format!("; it was trained on other classes than the {classes} of the data");
+    }
+    match report.mismatched.is_empty() {
+        true => "; --map renames entries or drops them".into(),
+        false => String::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::TrainError,
-    loss::{DistillationKind, DistillationRecipe, FocalRecipe},
+    loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
     mixing::MixingRecipe,
     optimizer::{GroupRules, Optimizer},
     policy::Policy,
@@ -183,6 +183,10 @@ impl Phase {
                 "0 to 1, or kind = \"feature\"",
             )?;
             above_0(distillation.temperature, "distillation.temperature")?;
+            let fits = distillation.reduction == Reduction::BatchMean
+                || distillation.kind == DistillationKind::Soft;
+            let accepted = "batch-mean, or kind = \"soft\"";
+            check(fits, "distillation.reduction", "mean".into(), accepted)?;
         }
         match self.optimizer {
             Optimizer::Sgd { momentum, .. } => below_1(momentum, "optimizer.momentum")?,
@@ -242,6 +246,10 @@ mod tests {
             ("focal = {}\nlabel_smoothing = 0.1", "label_smoothing"),
             ("mixing = { mixup = 0.0 }", "mixing.mixup"),
             ("distillation = { teacher = 'x', weight = 1.5 }", "distillation.weight"),
+            (
+                "distillation = { teacher = 'x', kind = 'hard', reduction = 'mean' }",
+                "distillation.reduction",
+            ),
             ("optimizer = { kind = 'adam', betas = [0.9, 1.0] }", "optimizer.betas"),
             ("[[policy]]\nat = 'start'\nchange = { levels = 4 }", "policy"),
         ] {

@@ -23,5 +23,5 @@ pub mod transform;
 pub use dataset::{Dataset, cifar::Cifar, fake::Fake, image_folder::ImageFolder, shards::Shards};
 pub use error::DataError;
 pub use image::RgbImage;
-pub use loader::{Batch, Epoch, Loader, LoaderConfig, Share};
+pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Share};
 pub use transform::{Pipeline, Transform};

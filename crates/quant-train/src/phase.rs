@@ -1,5 +1,6 @@
 //! A phase of training, as a recipe describes it.
 
+use quant_data::LastBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -26,7 +27,10 @@ pub struct Phase {
     pub extra_epochs: usize,
     /// Images per batch.
     pub batch_size: usize,
-    /// Several batches per optimizer step.
+    /// Whether an epoch's last batch is trained on where the images do not fill it: `drop` or `keep`.
+    #[serde(default)]
+    pub last_batch: LastBatch,
+    /// Several batches per optimizer step. Where an epoch's last step has fewer, it has what is left.
     pub accumulate: Option<Accumulation>,
     /// Initial learning rate.
     pub learning_rate: f64,
@@ -88,8 +92,8 @@ pub struct Phase {
 pub struct Accumulation {
     /// How many.
     pub batches: usize,
-    /// Whether their gradients are added (the reference implementation's `iter-size`), instead of averaged,
-    /// which is what one batch of all their images would give.
+    /// Whether their gradients are added (the reference implementation's `iter-size`), instead of averaged
+    /// by their numbers of images, which is what one batch of all their images would give.
     #[serde(default)]
     pub sum: bool,
 }

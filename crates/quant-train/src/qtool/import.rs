@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quant_core::{QuantizerConfig, QuantizerError, Role, qtool::QtoolOptions};
-use quant_data::Pipeline;
+use quant_data::{LastBatch, Pipeline};
 use quant_nn::keywords;
 
 use super::{config::ShellConfig, group_rules, optimizer, policy, schedule};
@@ -204,6 +204,7 @@ pub fn import(
         epochs: settings.number("epochs")?.unwrap_or(40),
         extra_epochs: settings.number("extra_epoch")?.unwrap_or(0),
         batch_size: batch_size.unwrap_or(256),
+        last_batch: LastBatch::Keep,
         accumulate: match settings.number::<usize>("iter-size")? {
             Some(batches @ 2..) => Some(Accumulation { batches, sum: true }),
             _ => None,

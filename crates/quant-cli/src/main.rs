@@ -4,7 +4,7 @@ use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use quant_cli::{
-    data::{self, Downloadable, Format},
+    data::{self, CutShort, Downloadable, Format},
     networks::{self, Description, Renames},
     recipes,
     train::{self, MachineArguments, StartArguments},
@@ -163,6 +163,9 @@ enum DataCommand {
         /// Its format
         #[arg(long, value_enum, default_value = "image-folder")]
         format: Format,
+        /// What becomes of image files that are cut short, as `data.truncated` of a recipe says
+        #[arg(long, value_enum, default_value = "refuse")]
+        truncated: CutShort,
     },
     /// Download and unpack a data set
     Download {
@@ -221,7 +224,9 @@ fn run(command: Command) -> Printed {
             }
         },
         Command::Data(command) => match command {
-            DataCommand::Check { folder, format } => data::check(&folder, format),
+            DataCommand::Check { folder, format, truncated } => {
+                data::check(&folder, format, truncated.into())
+            }
             DataCommand::Download { which, folder, url } => data::download(which, &folder, url),
             DataCommand::Shard { from, to, size } => data::shard(&from, &to, size),
         },

@@ -22,6 +22,6 @@ pub mod transform;
 
 pub use dataset::{Dataset, cifar::Cifar, fake::Fake, image_folder::ImageFolder, shards::Shards};
 pub use error::DataError;
-pub use image::RgbImage;
+pub use image::{RgbImage, Truncated};
 pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Share};
 pub use transform::{Pipeline, Transform};

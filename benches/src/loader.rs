@@ -4,8 +4,8 @@ use std::{error::Error, fs, path::Path, sync::Arc};
 
 use cpu_time::ProcessTime;
 use quant_data::{
-    Dataset, ImageFolder, Loader, LoaderConfig, Pipeline, RgbImage, Share, dataset::shapes,
-    random::Random,
+    Dataset, ImageFolder, LastBatch, Loader, LoaderConfig, Pipeline, RgbImage, Share,
+    dataset::shapes, random::Random,
 };
 
 use crate::{Row, median};
@@ -28,6 +28,7 @@ pub(crate) fn measure(rounds: usize, images: Option<&Path>) -> Result<Vec<Row>, 
             let config = LoaderConfig {
                 batch_size: 50,
                 training: false,
+                last_batch: LastBatch::Drop,
                 seed: round as u64,
                 workers: 1,
                 prefetch: 4,

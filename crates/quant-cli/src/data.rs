@@ -12,7 +12,7 @@ use std::{
 };
 
 use quant_data::{
-    ImageFolder,
+    ImageFolder, Truncated,
     dataset::{cifar::CifarKind, shards::write_shards},
     download::Archive,
 };
@@ -47,12 +47,35 @@ impl From<Format> for DataKind {
     }
 }
 
+/// What becomes of image files that are cut short or damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CutShort {
+    /// They are unusable
+    Refuse,
+    /// They are read as far as they go
+    Accept,
+}
+
+impl From<CutShort> for Truncated {
+    fn from(choice: CutShort) -> Self {
+        match choice {
+            CutShort::Refuse => Truncated::Refuse,
+            CutShort::Accept => Truncated::Accept,
+        }
+    }
+}
+
 /// Decodes every image and names those that cannot be.
 ///
 /// # Errors
 /// Where the data cannot be opened, or an image is unusable.
-pub fn check(folder: &Path, format: Format) -> Result<String, Box<dyn Error>> {
-    let (train, val) = DataRecipe::new(format.into(), 224).open(folder, &train::cache())?;
+pub fn check(
+    folder: &Path,
+    format: Format,
+    truncated: Truncated,
+) -> Result<String, Box<dyn Error>> {
+    let recipe = DataRecipe { truncated, ..DataRecipe::new(format.into(), 224) };
+    let (train, val) = recipe.open(folder, &train::cache())?;
     let mut text = String::new();
     let mut broken = 0;
     for (name, data) in [("training", train), ("validation", val)] {

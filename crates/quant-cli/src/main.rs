@@ -9,7 +9,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 use quant_cli::{
-    data::{self, Downloadable, Format},
+    data::{self, CutShort, Downloadable, Format},
     networks::{self, Description, Reading, Summarized},
     recipes,
     train::{self, MachineArguments, StartArguments},
@@ -179,6 +179,9 @@ enum DataCommand {
         /// Its format
         #[arg(long, value_enum, default_value = "image-folder")]
         format: Format,
+        /// What becomes of image files that are cut short, as `data.truncated` of a recipe says
+        #[arg(long, value_enum, default_value = "refuse")]
+        truncated: CutShort,
     },
     /// Download and unpack a data set
     Download {
@@ -238,7 +241,9 @@ fn run(command: Command) -> Printed {
             }
         },
         Command::Data(command) => match command {
-            DataCommand::Check { folder, format } => data::check(&folder, format),
+            DataCommand::Check { folder, format, truncated } => {
+                data::check(&folder, format, truncated.into())
+            }
             DataCommand::Download { which, folder, url } => data::download(which, &folder, url),
             DataCommand::Shard { from, to, size } => data::shard(&from, &to, size),
         },

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use serde::{Deserialize, Serialize};
 use zune_core::{colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
 
@@ -20,6 +21,18 @@ pub struct RgbImage {
     pub height: usize,
     /// `width`·`height`·3 bytes.
     pub pixels: Vec<u8>,
+}
+
+/// What becomes of an image file that is cut short or damaged so that a part of its pixels is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truncated {
+    /// It is an error.
+    #[default]
+    Refuse,
+    /// It is read as far as it goes, and what is missing is filled as Pillow fills it where
+    /// `ImageFile.LOAD_TRUNCATED_IMAGES` is set: grey in a JPEG file, black in others.
+    Accept,
 }
 
 /// Images of more pixels are refused before they are decoded, which would take three bytes for each: Pillow's
@@ -45,9 +58,9 @@ impl RgbImage {
     ///
     /// # Errors
     /// [`DataError::Io`] and [`DataError::Image`] with the path.
-    pub fn read(path: &Path) -> Result<Self, DataError> {
+    pub fn read(path: &Path, truncated: Truncated) -> Result<Self, DataError> {
         let bytes = fs::read(path).map_err(DataError::io(path))?;
-        Self::decode(&bytes)
+        Self::decode(&bytes, truncated)
             .map_err(|reason| DataError::Image { path: path.display().to_string(), reason })
     }
 
@@ -55,9 +68,9 @@ impl RgbImage {
     ///
     /// # Errors
     /// Why the bytes are no image.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub fn decode(bytes: &[u8], truncated: Truncated) -> Result<Self, String> {
         if bytes.starts_with(&[0xff, 0xd8]) {
-            return decode_jpeg(bytes);
+            return decode_jpeg(bytes, truncated);
         }
         let reader = || {
             let mut reader = image::ImageReader::new(Cursor::new(bytes));
@@ -91,10 +104,10 @@ impl RgbImage {
     }
 }
 
-fn decode_jpeg(bytes: &[u8]) -> Result<RgbImage, String> {
-    // Strict: a truncated file is an error, not a picture with a grey rest.
+fn decode_jpeg(bytes: &[u8], truncated: Truncated) -> Result<RgbImage, String> {
+    // Not strict, the decoder fills a truncated file with grey.
     let options = DecoderOptions::new_fast()
-        .set_strict_mode(true)
+        .set_strict_mode(truncated == Truncated::Refuse)
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
@@ -129,7 +142,7 @@ mod tests {
     #[test]
     fn jpeg_keeps_smooth_images_nearly() {
         let image = gradient();
-        let decoded = RgbImage::decode(&image.to_jpeg(95).unwrap()).unwrap();
+        let decoded = RgbImage::decode(&image.to_jpeg(95).unwrap(), Truncated::Refuse).unwrap();
         assert_eq!((decoded.width, decoded.height), (40, 30));
         let pairs = decoded.pixels.iter().zip(&image.pixels);
         let worst = pairs.map(|(a, b)| a.abs_diff(*b)).max();
@@ -140,7 +153,11 @@ mod tests {
     fn every_truncation_is_an_error() {
         let bytes = gradient().to_jpeg(90).unwrap();
         for length in [0, 2, 20, bytes.len() / 2, bytes.len() - 20] {
-            assert!(RgbImage::decode(&bytes[..length]).is_err(), "{length} of {}", bytes.len());
+            assert!(
+                RgbImage::decode(&bytes[..length], Truncated::Refuse).is_err(),
+                "{length} of {}",
+                bytes.len()
+            );
         }
     }
 }

@@ -24,6 +24,6 @@ pub use dataset::{
     Dataset, cifar::Cifar, fake::Fake, idx::Idx, image_folder::ImageFolder, shards::Shards,
 };
 pub use error::DataError;
-pub use image::RgbImage;
-pub use loader::{Batch, Epoch, Loader, LoaderConfig, Share};
+pub use image::{RgbImage, Truncated};
+pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Share};
 pub use transform::{Pipeline, Transform};

@@ -7,6 +7,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{dataset::Dataset, error::DataError, random::Random, transform::Pipeline};
 
 /// How a [`Loader`] works.
@@ -14,9 +16,10 @@ use crate::{dataset::Dataset, error::DataError, random::Random, transform::Pipel
 pub struct LoaderConfig {
     /// Images per batch.
     pub batch_size: usize,
-    /// Whether the images are in random order, and whether an incomplete last batch is dropped: both
-    /// in training, neither in evaluation.
+    /// Whether the images are in random order, as in training, or in the data set's, as in evaluation.
     pub training: bool,
+    /// What becomes of an incomplete last batch in training. Evaluation sees every image.
+    pub last_batch: LastBatch,
     /// Seed of order and augmentation.
     pub seed: u64,
     /// Worker threads, at least 1.
@@ -25,6 +28,20 @@ pub struct LoaderConfig {
     pub prefetch: usize,
     /// Which batches are loaded, where several processes share the epoch.
     pub share: Share,
+}
+
+/// What becomes of the last batch of a training epoch where the images do not fill it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LastBatch {
+    /// It is left out: all batches have as many images. An epoch has images/`batch_size` batches, rounded
+    /// down.
+    #[default]
+    Drop,
+    /// It is trained on: an epoch has every image, in images/`batch_size` batches, rounded up. Where several
+    /// processes share the epoch, batches are handed out in rounds of one for each process, and a last round
+    /// that does not reach every process is left out: all processes have as many batches.
+    Keep,
 }
 
 /// One process of several that share an epoch: of the epoch's batches, in order, it gets number `rank`, and then
@@ -100,10 +117,11 @@ impl Loader {
     pub fn batches(&self) -> usize {
         let (images, size) = (self.dataset.len(), self.config.batch_size.max(1));
         let Share { rank, of } = self.config.share;
-        match self.config.training {
+        match (self.config.training, self.config.last_batch) {
             // All processes have as many.
-            true => images / (size * of),
-            false => images.div_ceil(size).saturating_sub(rank).div_ceil(of),
+            (true, LastBatch::Drop) => images / size / of,
+            (true, LastBatch::Keep) => images.div_ceil(size) / of,
+            (false, _) => images.div_ceil(size).saturating_sub(rank).div_ceil(of),
         }
     }
 
@@ -344,6 +362,7 @@ mod tests {
         let config = LoaderConfig {
             batch_size: 8,
             training,
+            last_batch: LastBatch::Drop,
             seed: 3,
             workers,
             prefetch: 3,
@@ -378,6 +397,38 @@ mod tests {
                 assert_eq!(labels.len(), if training || rank > 0 { 2 } else { 3 });
             }
         }
+    }
+
+    #[test]
+    fn a_kept_last_batch_has_the_images_that_are_left() {
+        let mut loader = loader(50, &[], true, 2);
+        let whole = all(&loader, 1, 0);
+        loader.config.last_batch = LastBatch::Keep;
+        let kept = all(&loader, 1, 0);
+        // 50 images are 6 batches of 8, and 2 more.
+        assert_eq!((loader.batches(), kept.len()), (7, 7));
+        assert_eq!(kept[..6], whole);
+        assert_eq!(kept[6].labels.len(), 2);
+        let mut labels: Vec<usize> = kept.into_iter().flat_map(|batch| batch.labels).collect();
+        labels.sort_unstable();
+        assert_eq!(labels, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn processes_keep_a_last_batch_only_in_a_round_that_reaches_all() {
+        let batches = |count: usize, of: usize| -> Vec<Vec<usize>> {
+            let of_rank = |rank| {
+                let mut loader = loader(count, &[], true, 2);
+                loader.config.last_batch = LastBatch::Keep;
+                loader.config.share = Share { rank, of };
+                all(&loader, 0, 0).iter().map(|batch| batch.labels.len()).collect()
+            };
+            (0..of).map(of_rank).collect()
+        };
+        // 45 images are 5 batches of 8 and one of 5: two whole rounds of three processes.
+        assert_eq!(batches(45, 3), [[8, 8], [8, 8], [8, 5]]);
+        // 53 images are a batch more, which only the first process would get.
+        assert_eq!(batches(53, 3), [[8, 8], [8, 8], [8, 8]]);
     }
 
     #[test]
@@ -433,6 +484,7 @@ mod tests {
         let config = LoaderConfig {
             batch_size: 8,
             training: true,
+            last_batch: LastBatch::Drop,
             seed: 0,
             workers: 1,
             prefetch: 1,

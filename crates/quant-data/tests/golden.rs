@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use quant_data::{Pipeline, RgbImage, random::Random};
+use quant_data::{Pipeline, RgbImage, Truncated, random::Random};
 use quant_golden::{Check, Folder, Report, Values};
 use serde::Deserialize;
 
@@ -50,7 +50,7 @@ fn images(folder: &Folder) -> Option<Report> {
 
 fn check(case: &Case, folder: &Folder, expected: &Values) -> Result<(), String> {
     let path = folder.existing(&format!("images/{}", case.file)).ok_or("the file is missing")?;
-    let image = RgbImage::read(&path).map_err(|error| error.to_string())?;
+    let image = RgbImage::read(&path, Truncated::Refuse).map_err(|error| error.to_string())?;
     if (image.width, image.height) != (case.width, case.height) {
         return Err(format!("{}x{} pixels", image.width, image.height));
     }

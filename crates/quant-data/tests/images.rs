@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quant_data::RgbImage;
+use quant_data::{RgbImage, Truncated};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images").join(name)
@@ -33,7 +33,7 @@ fn every_kind_of_image_reads_as_colours() {
         ("palette.png", gradient, 60.0),
     ];
     for (name, expected, tolerance) in cases {
-        let image = RgbImage::read(&path(name)).unwrap();
+        let image = RgbImage::read(&path(name), Truncated::Refuse).unwrap();
         assert_eq!((image.width, image.height), (32, 24), "{name}");
         for (index, pixel) in image.pixels.chunks(3).enumerate() {
             let expected = expected(index % 32, index / 32);
@@ -69,14 +69,14 @@ fn crc(bytes: &[u8]) -> u32 {
 #[test]
 fn a_decompression_bomb_is_refused_before_it_is_decoded() {
     for (width, height) in [(1 << 20, 1 << 10), (16_000, 16_000), (100, 1 << 20)] {
-        let error = RgbImage::decode(&announced(width, height)).unwrap_err();
+        let error = RgbImage::decode(&announced(width, height), Truncated::Refuse).unwrap_err();
         assert!(error.contains("pixels"), "{width}x{height}: {error}");
     }
     // The same of a JPEG file: its size stands behind the marker of the frame.
     let mut bytes = std::fs::read(path("grey.jpg")).unwrap();
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     bytes[frame + 5..frame + 9].copy_from_slice(&[0x3f, 0xff, 0x3f, 0xff]);
-    let error = RgbImage::decode(&bytes).unwrap_err();
+    let error = RgbImage::decode(&bytes, Truncated::Refuse).unwrap_err();
     assert!(error.contains("pixels"), "{error}");
 }
 
@@ -88,7 +88,7 @@ fn what_is_no_image_is_an_error_with_its_path() {
     {
         let file = folder.path().join(name);
         std::fs::write(&file, content).unwrap();
-        let error = RgbImage::read(&file).unwrap_err().to_string();
+        let error = RgbImage::read(&file, Truncated::Refuse).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use quant_data::{
-    DataError, Dataset, ImageFolder, Loader, LoaderConfig, Pipeline, RgbImage, Shards, Share,
-    Transform, dataset::shards::write_shards,
+    DataError, Dataset, ImageFolder, LastBatch, Loader, LoaderConfig, Pipeline, RgbImage, Shards,
+    Share, Transform, dataset::shards::write_shards,
 };
 
 /// `classes` folders of `images` JPEG files of 8 by 8 pixels each.
@@ -159,6 +159,7 @@ fn shards_are_read_in_blocks_and_every_image_once() {
     let config = LoaderConfig {
         batch_size: 10,
         training: true,
+        last_batch: LastBatch::Drop,
         seed: 1,
         workers: 2,
         prefetch: 2,

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use quant_data::{
-    Cifar, DataError, Dataset, Fake, Idx, ImageFolder, Pipeline, Shards, Transform,
+    Cifar, DataError, Dataset, Fake, Idx, ImageFolder, Pipeline, Shards, Transform, Truncated,
     dataset::{
         cifar::{CifarKind, Split},
         shapes::ShapesConfig,
@@ -41,6 +41,9 @@ pub struct DataRecipe {
     /// Batches ahead.
     #[serde(default = "prefetch")]
     pub prefetch: usize,
+    /// What becomes of image files that are cut short or damaged, of the kinds `image-folder` and `shards`.
+    #[serde(default)]
+    pub truncated: Truncated,
     /// Of the kind `fake`: how much.
     pub fake: Option<FakeRecipe>,
     /// Of the kind `rendered`: how much.
@@ -105,6 +108,7 @@ impl DataRecipe {
             eval_batch_size: eval_batch_size(),
             workers: 0,
             prefetch: prefetch(),
+            truncated: Truncated::default(),
             fake: None,
             rendered: None,
         }
@@ -178,7 +182,8 @@ impl DataRecipe {
         let folders = |data: &Path| -> Result<DataPair, DataError> {
             let train = ImageFolder::open_cached(&data.join("train"), cache)?;
             let val = ImageFolder::open_cached(&data.join("val"), cache)?.like(&train)?;
-            Ok((Arc::new(train), Arc::new(val)))
+            let truncated = |images: ImageFolder| Arc::new(images.with_truncated(self.truncated));
+            Ok((truncated(train), truncated(val)))
         };
         match self.kind {
             DataKind::ImageFolder => folders(data),
@@ -192,7 +197,8 @@ impl DataRecipe {
             DataKind::Shards => {
                 let train = Shards::open(&data.join("train"))?;
                 let val = Shards::open(&data.join("val"))?;
-                Ok((Arc::new(train), Arc::new(val)))
+                let truncated = |images: Shards| Arc::new(images.with_truncated(self.truncated));
+                Ok((truncated(train), truncated(val)))
             }
             DataKind::Rendered => {
                 folders(&self.rendered.clone().unwrap_or_default().render(cache)?)

@@ -1,10 +1,11 @@
 //! A phase of training, as a recipe describes it.
 
+use quant_data::LastBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::TrainError,
-    loss::{DistillationKind, DistillationRecipe, FocalRecipe},
+    loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
     mixing::MixingRecipe,
     optimizer::{GroupRules, Optimizer},
     policy::Policy,
@@ -26,7 +27,10 @@ pub struct Phase {
     pub extra_epochs: usize,
     /// Images per batch.
     pub batch_size: usize,
-    /// Several batches per optimizer step.
+    /// Whether an epoch's last batch is trained on where the images do not fill it: `drop` or `keep`.
+    #[serde(default)]
+    pub last_batch: LastBatch,
+    /// Several batches per optimizer step. Where an epoch's last step has fewer, it has what is left.
     pub accumulate: Option<Accumulation>,
     /// Initial learning rate.
     pub learning_rate: f64,
@@ -96,8 +100,8 @@ pub struct Phase {
 pub struct Accumulation {
     /// How many.
     pub batches: usize,
-    /// Whether their gradients are added (the reference implementation's `iter-size`), instead of averaged,
-    /// which is what one batch of all their images would give.
+    /// Whether their gradients are added (the reference implementation's `iter-size`), instead of averaged
+    /// by their numbers of images, which is what one batch of all their images would give.
     #[serde(default)]
     pub sum: bool,
 }
@@ -191,6 +195,10 @@ impl Phase {
                 "0 to 1, or kind = \"feature\"",
             )?;
             above_0(distillation.temperature, "distillation.temperature")?;
+            let fits = distillation.reduction == Reduction::BatchMean
+                || distillation.kind == DistillationKind::Soft;
+            let accepted = "batch-mean, or kind = \"soft\"";
+            check(fits, "distillation.reduction", "mean".into(), accepted)?;
         }
         match self.optimizer {
             Optimizer::Sgd { momentum, .. } => below_1(momentum, "optimizer.momentum")?,
@@ -254,6 +262,10 @@ mod tests {
             ("focal = {}\nlabel_smoothing = 0.1", "label_smoothing"),
             ("mixing = { mixup = 0.0 }", "mixing.mixup"),
             ("distillation = { teacher = 'x', weight = 1.5 }", "distillation.weight"),
+            (
+                "distillation = { teacher = 'x', kind = 'hard', reduction = 'mean' }",
+                "distillation.reduction",
+            ),
             ("optimizer = { kind = 'adam', betas = [0.9, 1.0] }", "optimizer.betas"),
             ("[[policy]]\nat = 'start'\nchange = { levels = 4 }", "policy"),
         ] {

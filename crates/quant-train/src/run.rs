@@ -18,7 +18,7 @@ use std::{
 };
 
 use burn::tensor::Device;
-use quant_data::{Dataset, Loader, LoaderConfig, Share};
+use quant_data::{Dataset, LastBatch, Loader, LoaderConfig, Share};
 use quant_nn::{Compute, LoadReport, Network, QuantizedModule, StateDict, summarize};
 use serde::{Deserialize, Serialize};
 
@@ -314,6 +314,7 @@ impl Run {
         let config = LoaderConfig {
             batch_size: recipe.data.eval_batch_size,
             training: false,
+            last_batch: LastBatch::Keep,
             seed: recipe.seed,
             workers: workers(options.workers.unwrap_or(recipe.data.workers)),
             prefetch: recipe.data.prefetch,
@@ -468,6 +469,7 @@ impl Run {
         let config = |batch_size, training| LoaderConfig {
             batch_size,
             training,
+            last_batch: phase.last_batch,
             seed: self.recipe.seed,
             workers,
             prefetch: data.prefetch,

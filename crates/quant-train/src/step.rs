@@ -31,11 +31,9 @@ impl Trainer<'_> {
     ) -> Result<(TrainState, StepOutput), TrainError> {
         let rate = self.rate(&state.progress);
         let frozen = state.progress.calls < self.recipe.frozen_batches;
-        let share = match self.recipe.accumulate {
-            Some(accumulate) if !accumulate.sum => 1.0 / batches.len() as f64,
-            _ => 1.0,
-        };
-        let factor = share * state.progress.loss_scale.map_or(1.0, |scale| scale.scale);
+        let images: usize = batches.iter().map(|batch| batch.count).sum();
+        let mean = self.recipe.accumulate.is_some_and(|accumulate| !accumulate.sum);
+        let scale = state.progress.loss_scale.map_or(1.0, |scale| scale.scale);
         let (mut output, mut sum) = (StepOutput::default(), GradientsAccumulator::new());
         let mut settled = false;
         for batch in batches {
@@ -43,6 +41,9 @@ impl Trainer<'_> {
             let (loss, right) = self.loss(&state, batch);
             output.add(loss.clone().detach().inner(), right, count);
             if !frozen {
+                // Batches may differ in size: the last of an epoch, and those with unusable images.
+                let share = if mean { count as f64 / images as f64 } else { 1.0 };
+                let factor = share * scale;
                 let loss = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
                 let grads = GradientsParams::from_grads(loss.backward(), &state.network);
                 sum.accumulate(&state.network, grads);

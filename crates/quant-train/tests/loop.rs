@@ -158,6 +158,64 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
     }
 }
 
+/// 40 images are three batches of 12 and one of 4.
+#[test]
+fn a_kept_last_batch_is_trained_on_and_resumes_with_the_same_bits() {
+    let bench = Bench::new();
+    let kept = FULL.replace("batch_size = 8", "batch_size = 12\nlast_batch = 'keep'");
+    let text = [DATA, &kept.replace("epochs = 1", "epochs = 2"), "checkpoint_steps = 1"].join("\n");
+    let whole = bench.run(&text);
+    whole.execute().unwrap();
+    let (mut steps, mut right) = (Vec::new(), Vec::new());
+    for event in read_log(&whole.folder().join("log.jsonl")).unwrap() {
+        match event {
+            Event::Progress { step, batch, batches, .. } => steps.push((step, batch, batches)),
+            Event::EpochFinished { train_top1, .. } => right.push(train_top1 * 40.0 / 100.0),
+            _ => {}
+        }
+    }
+    let expected: Vec<_> = (1..=8).map(|step| (step, (step - 1) % 4 + 1, 4)).collect();
+    assert_eq!(steps, expected);
+    // A share of all 40 images, not a mean over batches.
+    assert!(right.iter().all(|right| (right - right.round()).abs() < 1e-9), "{right:?}");
+
+    let recipe = Recipe::parse(&text, Path::new("tiny.toml")).unwrap();
+    let runs = bench.folder.path().join("runs");
+    let asked = || {
+        let options = Bench::options();
+        options.stop.ask();
+        options
+    };
+    let run = Run::create(&runs, recipe, bench.folder.path(), &bench.data, asked()).unwrap();
+    let mut stops = 0;
+    while Run::resume(run.folder(), None, asked()).unwrap().execute().is_err() {
+        stops += 1;
+    }
+    assert_eq!(stops, 8);
+    let last = |run: &Run| fs::read(run.folder().join("full_precision/last.safetensors")).unwrap();
+    assert!(last(&run) == last(&whole), "the weights differ");
+}
+
+/// Batches of 24 and 16 images, accumulated, are one of 40.
+#[test]
+fn accumulated_batches_count_by_their_images() {
+    let bench = Bench::new();
+    let train = |batch_size: usize, more: &str| {
+        let size = format!("batch_size = {batch_size}\nlast_batch = 'keep'");
+        let full = FULL.replace("batch_size = 8", &size);
+        let fixed = "frozen_statistics = ['bn', 'downsample']\nclip_norm = 1.0\n";
+        let run = bench.run(&[DATA, &full, fixed, more].join("\n"));
+        run.execute().unwrap();
+        state(&run, "full_precision/last.safetensors")
+    };
+    let (one, two) = (train(40, ""), train(24, "accumulate = { batches = 2 }"));
+    for (name, entry) in one.entries() {
+        let other = &two.get(name).unwrap().values;
+        let apart = entry.values.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-5, "{name}: {apart}");
+    }
+}
+
 #[test]
 fn gradients_of_two_batches_are_those_of_one_of_both() {
     let bench = Bench::new();
@@ -222,7 +280,7 @@ fn a_teacher_is_a_phase_a_file_or_an_error() {
     let teacher = bench.run(&[DATA, FULL].join("\n"));
     teacher.execute().unwrap();
     let file = teacher.folder().join("full_precision/last.safetensors");
-    for kind in ["soft", "hard", "feature"] {
+    for kind in ["soft", "soft-cross-entropy", "hard", "feature"] {
         let distillation = format!(
             "distillation = {{ teacher = '{}', kind = '{kind}', weight = 1.0 }}",
             file.display()

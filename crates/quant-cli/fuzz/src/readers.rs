@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use burn::tensor::Device;
 use quant_data::{
-    Cifar, Idx, RgbImage,
+    Cifar, Idx, RgbImage, Truncated,
     dataset::cifar::{CifarKind, Split},
 };
 use quant_nn::{StateDict, keywords};
@@ -71,7 +71,9 @@ pub fn checkpoint(bytes: &[u8]) {
 
 /// A JPEG or PNG.
 pub fn image(bytes: &[u8]) {
-    let _ = RgbImage::decode(bytes);
+    for truncated in [Truncated::Refuse, Truncated::Accept] {
+        let _ = RgbImage::decode(bytes, truncated);
+    }
 }
 
 /// A binary file of CIFAR-100.

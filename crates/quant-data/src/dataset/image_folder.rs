@@ -17,7 +17,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::Dataset;
-use crate::{error::DataError, image::RgbImage};
+use crate::{
+    error::DataError,
+    image::{RgbImage, Truncated},
+};
 
 /// `<root>/<class>/<image>.jpg` (or `.jpeg`, `.png`). Classes and images are in order of their
 /// names.
@@ -27,6 +30,7 @@ pub struct ImageFolder {
     classes: Vec<String>,
     /// File name and class of every image.
     images: Vec<(String, u32)>,
+    truncated: Truncated,
 }
 
 impl ImageFolder {
@@ -98,7 +102,8 @@ impl ImageFolder {
             listed.insert(name, class);
         }
         let changed = (listed != known).then_some(listed);
-        Ok((Self { root: root.to_owned(), classes, images }, changed))
+        let root = root.to_owned();
+        Ok((Self { root, classes, images, truncated: Truncated::default() }, changed))
     }
 
     /// Lists the folder, whose classes must be those of `training`.
@@ -124,6 +129,13 @@ impl ImageFolder {
             false => Err(DataError::Classes { path: root.clone(), missing, unknown }),
             true => Ok(self),
         }
+    }
+
+    /// The same, with what becomes of image files that are cut short.
+    #[must_use]
+    pub fn with_truncated(mut self, truncated: Truncated) -> Self {
+        self.truncated = truncated;
+        self
     }
 
     /// Paths and classes of all images.
@@ -152,7 +164,7 @@ impl Dataset for ImageFolder {
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, DataError> {
-        RgbImage::read(&self.path(index))
+        RgbImage::read(&self.path(index), self.truncated)
     }
 }
 

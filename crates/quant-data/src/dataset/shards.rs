@@ -19,7 +19,10 @@ use std::{
 };
 
 use super::{Dataset, image_folder::is_image};
-use crate::{error::DataError, image::RgbImage};
+use crate::{
+    error::DataError,
+    image::{RgbImage, Truncated},
+};
 
 /// A folder of tar files.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub struct Shards {
     classes: Vec<String>,
     images: Vec<Sample>,
     blocks: Vec<Range<usize>>,
+    truncated: Truncated,
 }
 
 /// Where an image's bytes are, and its class.
@@ -91,7 +95,14 @@ impl Shards {
             return Err(DataError::Shard { path, reason });
         }
         let open = files.iter().map(|_| Mutex::new(None)).collect();
-        Ok(Self { files, open, classes, images, blocks })
+        Ok(Self { files, open, classes, images, blocks, truncated: Truncated::default() })
+    }
+
+    /// The same, with what becomes of image files that are cut short.
+    #[must_use]
+    pub fn with_truncated(mut self, truncated: Truncated) -> Self {
+        self.truncated = truncated;
+        self
     }
 
     fn read(&self, sample: Sample) -> std::io::Result<Vec<u8>> {
@@ -174,7 +185,7 @@ impl Dataset for Shards {
         let sample = self.images[index];
         let path = &self.files[sample.shard as usize];
         let bytes = self.read(sample).map_err(DataError::io(path))?;
-        RgbImage::decode(&bytes).map_err(|reason| DataError::Image {
+        RgbImage::decode(&bytes, self.truncated).map_err(|reason| DataError::Image {
             path: format!("{} at byte {}", path.display(), sample.offset),
             reason,
         })

@@ -274,9 +274,13 @@ impl BatchNorm2d {
         let [batch, _, height, width] = x.dims();
         let elements = (batch * height * width) as f64;
         let batch = batch_norm_then(x, (weight, bias), EPSILON, add, rectify);
-        let unbiased = batch.variance.mul_scalar(elements / (elements - 1.0).max(1.0));
-        update(&self.running_mean, batch.mean);
-        update(&self.running_var, unbiased);
+        // One value per channel, of one image at one position, has no variance: PyTorch refuses it. Here it
+        // becomes the shift, and the running statistics stay.
+        if elements > 1.0 {
+            let unbiased = batch.variance.mul_scalar(elements / (elements - 1.0));
+            update(&self.running_mean, batch.mean);
+            update(&self.running_var, unbiased);
+        }
         batch.output
     }
 
@@ -322,6 +326,18 @@ mod tests {
         norm.forward(x);
         let variance: f32 = norm.valid().running_var.value().into_scalar();
         assert!((variance - (0.9 + 0.1 * 5.0 / 3.0)).abs() < 1e-6, "{variance}");
+    }
+
+    #[test]
+    fn one_value_per_channel_is_the_shift_and_leaves_the_running_statistics() {
+        let device = Device::flex().autodiff();
+        let norm = BatchNorm2d::new(1, &device);
+        let y: Vec<f32> =
+            norm.forward(Tensor::full([1, 1, 1, 1], 3.0, &device)).into_data().iter().collect();
+        assert_eq!(y, [0.0]);
+        let norm = norm.valid();
+        let running = [norm.running_mean.value(), norm.running_var.value()];
+        assert_eq!(running.map(|value| value.into_scalar::<f32>()), [0.0, 1.0]);
     }
 
     #[test]

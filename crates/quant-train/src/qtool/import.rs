@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use quant_core::{QuantizerConfig, QuantizerError, Role, qtool::QtoolOptions};
-use quant_data::Pipeline;
+use quant_data::{LastBatch, Pipeline};
 use quant_nn::keywords;
 
 use super::{config::ShellConfig, group_rules, optimizer, policy, schedule};
 use crate::{
     data::{DataKind, DataRecipe},
     error::TrainError,
-    loss::{DistillationKind, DistillationRecipe, FocalRecipe},
+    loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
     mixing::MixingRecipe,
     phase::{Accumulation, Phase},
     precision::PrecisionRecipe,
@@ -205,6 +205,7 @@ pub fn import(
         epochs: settings.number("epochs")?.unwrap_or(40),
         extra_epochs: settings.number("extra_epoch")?.unwrap_or(0),
         batch_size: batch_size.unwrap_or(256),
+        last_batch: LastBatch::Keep,
         accumulate: match settings.number::<usize>("iter-size")? {
             Some(batches @ 2..) => Some(Accumulation { batches, sum: true }),
             _ => None,
@@ -240,12 +241,10 @@ pub fn import(
                 teacher_key: None,
                 teacher_map: None,
                 model: None,
-                kind: match text("distill_loss_type") {
-                    Some("hard") => DistillationKind::Hard,
-                    None | Some("soft" | "soft-b") => DistillationKind::Soft,
-                    Some(other) => {
-                        return Err(unusable("distill_loss_type", other, "soft, soft-b or hard"));
-                    }
+                kind: loss_kind(text("distill_loss_type"))?,
+                reduction: match text("distill_loss_type") {
+                    None | Some("soft") => Reduction::Mean,
+                    _ => Reduction::BatchMean,
                 },
                 weight: settings.number("distill_loss_alpha")?.unwrap_or(0.1),
                 temperature: settings.number("distill_loss_temperature")?.unwrap_or(5.0),
@@ -295,6 +294,16 @@ pub fn import(
     settings.note_words(&described);
     warnings.append(&mut settings.unknown);
     Ok(Import { recipe, data, outcomes: settings.outcomes, warnings })
+}
+
+/// The reference's losses of a teacher.
+fn loss_kind(name: Option<&str>) -> Result<DistillationKind, TrainError> {
+    match name {
+        None | Some("soft") => Ok(DistillationKind::Soft),
+        Some("soft-b") => Ok(DistillationKind::SoftCrossEntropy),
+        Some("hard") => Ok(DistillationKind::Hard),
+        Some(other) => Err(unusable("distill_loss_type", other, "soft, soft-b or hard")),
+    }
 }
 
 fn unusable(option: &str, value: &str, accepted: &str) -> TrainError {

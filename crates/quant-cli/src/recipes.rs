@@ -200,9 +200,26 @@ pub fn import(from: &Path, to: &Path) -> Result<String, Box<dyn Error>> {
         writeln!(text, "warning: {warning}")?;
     }
     files::write(to, imported.recipe.to_toml()?.as_bytes())?;
-    let data = imported.data.map_or("<folder>".to_owned(), |data| data);
-    write!(text, "written to {0}; to train: quant train {0} --data {data}", to.display())?;
+    writeln!(text, "written to {}", to.display())?;
+    text.push_str(&next_command(&imported, to));
     Ok(text)
+}
+
+/// What to type next to do what the configuration does.
+fn next_command(imported: &import::Import, to: &Path) -> String {
+    let to = to.display();
+    let data = imported.data.as_deref().unwrap_or("<folder>");
+    let weights = imported.recipe.phases.iter().find_map(|phase| phase.init.as_deref());
+    match (imported.evaluates, weights) {
+        (true, Some(weights)) => {
+            format!("to evaluate: quant eval {weights} --recipe {to} --data {data}")
+        }
+        (true, None) => format!(
+            "to evaluate a network, which the configuration does not name: \
+             quant eval <file> --recipe {to} --data {data}"
+        ),
+        (false, _) => format!("to train: quant train {to} --data {data}"),
+    }
 }
 
 /// Runs a recipe and compares its last score with the one it expects.

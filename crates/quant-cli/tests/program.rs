@@ -207,6 +207,25 @@ fn a_configuration_of_qtool_is_imported() {
 }
 
 #[test]
+fn an_import_prints_what_became_of_everything_and_what_to_type_next() {
+    let desk = Desk::new();
+    let text = "dataset='imagenet'\nroot=/images\nmodel='pytorch-resnet18'\nkeyword='imagenet,dorefa,lsq,save'\n\
+                options=\"$options --pretrained best.pth -e -j2\"\n\
+                options=\"$options --fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --fm_grad_type STE\"\n";
+    fs::write(desk.path("config.lsq"), text).unwrap();
+    let said = desk.says(&["recipe", "import", "config.lsq", "-o", "lsq.toml"]);
+    for part in [
+        "workers 2 ",
+        "warning: keyword \"save\" is not one that QTool acts on",
+        "warning: --fm_grad_type: \"STE\" has no effect with Lsq",
+        "to evaluate: quant eval best.pth --recipe lsq.toml --data /images",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    desk.says(&["recipe", "check", "lsq.toml"]);
+}
+
+#[test]
 fn data_are_sharded_checked_and_trained_on() {
     let desk = Desk::new();
     let shapes = quant_data::dataset::shapes::ShapesConfig {

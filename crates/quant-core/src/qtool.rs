@@ -7,10 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod choices;
+
+use choices::{GRAD_SCALE, adaptive, grad_type};
+
 use crate::{
     config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale},
     error::QuantizerError,
-    gradient::{Estimator, GradientScale, GradientScaleRule},
+    gradient::{Estimator, GradientScale},
 };
 
 /// QTool's options and keywords, taken apart.
@@ -96,18 +100,14 @@ impl QtoolOptions {
     /// # Errors
     /// [`QuantizerError::Option`] for values and keywords that no method here answers to.
     pub fn quantizer(&self, role: Role) -> Result<Option<QuantizerConfig>, QuantizerError> {
-        let tag = match role {
-            Role::Activation => "fm",
-            Role::Weight => "wt",
-            Role::Output => "ot",
-        };
+        let tag = tag(role);
         let name = |option: &str| format!("{tag}_{option}");
         if !self.has(&name("enable")) {
             return Ok(None);
         }
         let method = self.method(role, tag)?;
         let defaults = QuantizerConfig::new(method, role, Levels::TERNARY);
-        let text = |option: &str| self.options.get(&name(option)).map_or("none", String::as_str);
+        let text = |option: &str| self.text(&name(option));
         let range = match (method, role, self.has(&name("half_range"))) {
             (_, Role::Weight, _) => Range::Signed,
             (Method::Dorefa | Method::Pact, ..) => Range::Unsigned,
@@ -127,38 +127,16 @@ impl QtoolOptions {
             true => self.granularity(role, &name("quant_group"))?,
             false => Granularity::PerTensor,
         };
-        let normalization = match (method, role, text("adaptive")) {
-            (_, _, "none") => Normalization::None,
-            (Method::LqNets, _, "mean") => Normalization::Mean,
-            (Method::LqNets, _, "var") => Normalization::Var,
-            (Method::LqNets, Role::Weight, "mean-var") => Normalization::MeanVar,
-            (Method::LqNets, _, other) => {
-                let accepted = "lq takes none, mean, var and, for weights, mean-var";
-                return Err(unusable(&name("adaptive"), other, accepted));
-            }
-            (_, Role::Weight, "var-mean") => Normalization::VarMean,
-            (_, _, other) => return Err(unusable(&name("adaptive"), other, "wt takes var-mean")),
-        };
+        let normalization = adaptive(method, role).choose(&name("adaptive"), text("adaptive"))?;
         let scale = self.get(&name("scale"))?.unwrap_or(0.5);
         Ok(Some(QuantizerConfig {
             levels: self.levels(&name)?,
             range,
             granularity,
             // QTool's STE-scale counts elements after clamping: a factor of 1.
-            estimator: match (method, text("grad_type")) {
-                (Method::Xnor, _) if binary => Estimator::Identity,
-                (Method::Xnor, "none") => Estimator::Identity,
-                (Method::Xnor, "STE") => Estimator::Clipped,
-                (Method::Xnor, "Triangle") => Estimator::Triangle,
-                (Method::Xnor, other) => {
-                    let accepted = "expected none, STE or Triangle";
-                    return Err(unusable(&name("grad_type"), other, accepted));
-                }
-                (_, "none" | "STE-scale") => Estimator::Clipped,
-                (_, other) => {
-                    let accepted = "expected none or STE-scale";
-                    return Err(unusable(&name("grad_type"), other, accepted));
-                }
+            estimator: match binary {
+                true => Estimator::Identity,
+                false => grad_type(method, role).choose(&name("grad_type"), text("grad_type"))?,
             },
             sign_scale: match (method, role, text("custom")) {
                 (Method::Xnor, Role::Activation, "channel") => SignScale::OverChannels,
@@ -171,18 +149,7 @@ impl QtoolOptions {
             threshold_position: scale,
             running_mean_basis: method == Method::LqNets && self.keyword("custom-update"),
             gradient_scale: GradientScale {
-                rule: match text("grad_scale") {
-                    "none" => GradientScaleRule::None,
-                    "fan-scale" => GradientScaleRule::FanScale,
-                    "scale-fan" => GradientScaleRule::ScaleFan,
-                    "element-scale" => GradientScaleRule::ElementScale,
-                    "scale-element" => GradientScaleRule::ScaleElement,
-                    other => {
-                        let accepted = "expected none, fan-scale, scale-fan, element-scale or \
-                                        scale-element";
-                        return Err(unusable(&name("grad_scale"), other, accepted));
-                    }
-                },
+                rule: GRAD_SCALE.choose(&name("grad_scale"), text("grad_scale"))?,
                 factor: scale,
                 skip_integer_one: true,
             },
@@ -195,6 +162,49 @@ impl QtoolOptions {
             gamma: self.gamma(role),
             ..defaults
         }))
+    }
+
+    /// Removes the options that the reference reads without acting on them: those of a quantizer
+    /// that is not enabled, and values that the quantizer's method does not know, since the
+    /// reference only compares them with the values that it knows. Returns each removed option
+    /// with the reason.
+    pub fn drop_idle(&mut self) -> Vec<(String, String)> {
+        let mut idle = Vec::new();
+        for role in Role::ALL {
+            let tag = tag(role);
+            let name = |option: &str| format!("{tag}_{option}");
+            if !self.has(&name("enable")) {
+                // Group norms take their number of groups from an option of quantizers.
+                let norm = |option: &str| option == "fm_quant_group" && self.keyword("group-norm");
+                let given = self.names().filter(|option| option.starts_with(&name("")));
+                let given = given.filter(|option| !norm(option));
+                let why = format!("no effect without --{tag}_enable");
+                idle.extend(given.map(|option| (option.to_owned(), why.clone())));
+                continue;
+            }
+            // Where no method is given, `quantizer` says so.
+            let Ok(method) = self.method(role, tag) else { continue };
+            let mut check = |option: &str, flaw: Option<&str>| {
+                if let Some(accepted) = flaw {
+                    let value = self.text(&name(option));
+                    let why = format!("{value:?} has no effect with {method:?}: {accepted}");
+                    idle.push((name(option), why));
+                }
+            };
+            check("adaptive", adaptive(method, role).flaw(self.text(&name("adaptive"))));
+            check("grad_type", grad_type(method, role).flaw(self.text(&name("grad_type"))));
+            check("grad_scale", GRAD_SCALE.flaw(self.text(&name("grad_scale"))));
+        }
+        for (option, _) in &idle {
+            self.options.remove(option);
+        }
+        idle
+    }
+
+    /// The text of an option, or `none`, which is written in any capitals.
+    fn text(&self, option: &str) -> &str {
+        let value = self.options.get(option).map_or("none", String::as_str);
+        if value.eq_ignore_ascii_case("none") { "none" } else { value }
     }
 
     fn method(&self, role: Role, tag: &str) -> Result<Method, QuantizerError> {
@@ -232,6 +242,14 @@ impl QtoolOptions {
 
     fn granularity(&self, role: Role, option: &str) -> Result<Granularity, QuantizerError> {
         Ok(granularity(self.get(option)?.unwrap_or(0), role))
+    }
+}
+
+fn tag(role: Role) -> &'static str {
+    match role {
+        Role::Activation => "fm",
+        Role::Weight => "wt",
+        Role::Output => "ot",
     }
 }
 
@@ -287,6 +305,40 @@ mod tests {
     #[test]
     fn a_group_that_does_not_divide_falls_back_to_channels() {
         assert_eq!(groups("--wt_enable --wt_bit 2 --wt_quant_group 5"), 4);
+    }
+
+    #[test]
+    fn none_is_written_in_any_capitals() {
+        let option = |value: &str| {
+            let options =
+                format!("--wt_enable --wt_bit 2 --wt_adaptive {value} --wt_grad_type {value}");
+            weight(&options).unwrap().unwrap()
+        };
+        assert_eq!(option("None"), option("none"));
+        assert_eq!(option("NONE"), option("none"));
+    }
+
+    #[test]
+    fn options_that_a_method_does_not_act_on_are_removed_and_named() {
+        for (keywords, options, idle) in [
+            ("dorefa,lsq", "--wt_enable --wt_bit 2 --wt_grad_type STE", "wt_grad_type"),
+            ("dorefa", "--wt_enable --wt_bit 2 --wt_adaptive mean-var", "wt_adaptive"),
+            ("dorefa", "--fm_enable --fm_bit 2 --fm_adaptive var-mean", "fm_adaptive"),
+            ("lq", "--fm_enable --fm_bit 2 --fm_adaptive mean-var", "fm_adaptive"),
+            ("xnor", "--wt_enable --wt_bit 1 --wt_grad_type Triangle", "wt_grad_type"),
+            ("lq", "--wt_enable --wt_bit 2 --wt_grad_scale loud", "wt_grad_scale"),
+            ("lq", "--wt_enable --wt_bit 2 --fm_bit 3", "fm_bit"),
+        ] {
+            let mut qtool = QtoolOptions::parse(keywords, options).unwrap();
+            let named = qtool.drop_idle();
+            assert_eq!(named.len(), 1, "{options}: {named:?}");
+            assert_eq!(named[0].0, idle, "{options}");
+            assert!(!qtool.has(idle));
+            let any = Role::ALL.map(|role| qtool.quantizer(role).unwrap().is_some());
+            assert!(any.contains(&true), "{options}");
+        }
+        let acting = "--fm_enable --fm_bit 1 --fm_grad_type Triangle --wt_enable --wt_bit 1";
+        assert!(QtoolOptions::parse("xnor", acting).unwrap().drop_idle().is_empty());
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::{dataset::Dataset, error::DataError, random::Random, transform::Pipel
 pub struct LoaderConfig {
     /// Images per batch.
     pub batch_size: usize,
-    /// Whether the images are in random order, as in training, or in the data set's, as in evaluation.
+    /// Whether the images are in random order, as in training, or in the data set's, as in
+    /// evaluation.
     pub training: bool,
     /// What becomes of an incomplete last batch in training. Evaluation sees every image.
     pub last_batch: LastBatch,
@@ -34,13 +35,14 @@ pub struct LoaderConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LastBatch {
-    /// It is left out: all batches have as many images. An epoch has images/`batch_size` batches, rounded
-    /// down.
+    /// It is left out, so that all batches have the same number of images. An epoch has images/`batch_size` batches,
+    /// rounded down.
     #[default]
     Drop,
-    /// It is trained on: an epoch has every image, in images/`batch_size` batches, rounded up. Where several
-    /// processes share the epoch, batches are handed out in rounds of one for each process, and a last round
-    /// that does not reach every process is left out: all processes have as many batches.
+    /// It is trained on: an epoch has every image, in images/`batch_size` batches, rounded up.
+    /// Where several processes share the epoch, batches are handed out in rounds of one for each
+    /// process, and a last round that does not reach every process is left out: all processes have
+    /// as many batches.
     Keep,
 }
 

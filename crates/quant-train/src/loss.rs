@@ -60,8 +60,8 @@ pub enum Reduction {
     /// The number of images: the divergence's definition.
     #[default]
     BatchMean,
-    /// The number of images times that of classes, as `KLDivLoss(reduction='mean')` has it: weaker by the
-    /// number of classes. QTool's `soft`.
+    /// The number of images times that of classes, as `KLDivLoss(reduction='mean')` has it: weaker
+    /// by the number of classes. QTool's `soft`.
     Mean,
 }
 
@@ -73,9 +73,9 @@ pub enum DistillationKind {
     /// (Hinton, Vinyals and Dean 2015) or as `reduction` says.
     #[default]
     Soft,
-    /// (1 - weight)·loss + weight·H(teacher, student), with the cross-entropy H = -Σ p·log q of
-    /// p = softmax(teacher's scores/T) and q = softmax(scores/T), mean over images. Its gradient is that of
-    /// `soft` divided by T². QTool's `soft-b`.
+    /// (1 - weight)·loss + weight·H(teacher, student), with the cross-entropy H = -Σ p·log q of p =
+    /// softmax(teacher's scores/T) and q = softmax(scores/T), mean over images. Its gradient is
+    /// that of `soft` divided by T². QTool's `soft-b`.
     SoftCrossEntropy,
     /// (1 - weight)·loss + weight·cross-entropy with the teacher's best class.
     Hard,
@@ -232,8 +232,8 @@ impl FocalRecipe {
 }
 
 impl DistillationRecipe {
-    /// What `soft` and `soft-cross-entropy` multiply by the weight: the loss of the student's `scores` against
-    /// the teacher's, both `[batch, classes]`.
+    /// What `soft` and `soft-cross-entropy` multiply by the weight: the loss of the student's
+    /// `scores` against the teacher's, both `[batch, classes]`.
     fn soft_loss(&self, scores: Tensor<2>, teachers: Tensor<2>) -> Tensor<1> {
         let temperature = self.temperature;
         let [images, classes] = scores.dims();

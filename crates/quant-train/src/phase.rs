@@ -27,10 +27,12 @@ pub struct Phase {
     pub extra_epochs: usize,
     /// Images per batch.
     pub batch_size: usize,
-    /// Whether an epoch's last batch is trained on where the images do not fill it: `drop` or `keep`.
+    /// Whether an epoch's last batch is trained on where the images do not fill it: `drop` or
+    /// `keep`.
     #[serde(default)]
     pub last_batch: LastBatch,
-    /// Several batches per optimizer step. Where an epoch's last step has fewer, it has what is left.
+    /// Several batches per optimizer step. Where an epoch's last step has fewer, it has what is
+    /// left.
     pub accumulate: Option<Accumulation>,
     /// Initial learning rate.
     pub learning_rate: f64,
@@ -100,8 +102,8 @@ pub struct Phase {
 pub struct Accumulation {
     /// How many.
     pub batches: usize,
-    /// Whether their gradients are added (the reference implementation's `iter-size`), instead of averaged
-    /// by their numbers of images, which is what one batch of all their images would give.
+    /// Whether their gradients are added (the reference implementation's `iter-size`), instead of
+    /// averaged by their numbers of images, which is what one batch of all their images would give.
     #[serde(default)]
     pub sum: bool,
 }

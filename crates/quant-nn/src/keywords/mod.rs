@@ -16,8 +16,10 @@ use crate::{
     vgg_small::VggSmallConfig,
 };
 
+mod lenient;
 mod table;
 
+pub use lenient::{Acting, acting, nearest};
 use table::{IGNORED, OPTIONS, QUANTIZER_OPTIONS, QUANTIZERS};
 pub use table::{WORDS, Word, table};
 
@@ -181,16 +183,24 @@ impl Registry {
     }
 
     fn known(&self, word: &str) -> Result<(), NetworkError> {
-        let table = WORDS.iter().map(|entry| entry.word);
-        let others = QUANTIZERS.iter().chain(&IGNORED).map(|(word, _)| *word);
         let custom = self.custom.iter().map(|custom| custom.word.as_str());
-        let all: Vec<&str> = table.chain(others).chain(custom).collect();
+        let mut all: Vec<&str> = known_words().collect();
+        all.extend(custom);
         if all.contains(&word) {
             return Ok(());
         }
         Err(unknown(word, "keyword", &all))
     }
 }
+
+/// Every word that QTool acts on, or accepts.
+fn known_words() -> impl Iterator<Item = &'static str> {
+    let others = QUANTIZERS.iter().chain(&IGNORED).map(|(word, _)| *word);
+    WORDS.iter().map(|entry| entry.word).chain(others)
+}
+
+/// The fields of quantizers that QTool has an option for: `bit` of `fm_bit`, `wt_bit` and `ot_bit`.
+pub const QUANTIZER_FIELDS: &[&str] = &QUANTIZER_OPTIONS;
 
 fn known_option(name: &str) -> Result<(), NetworkError> {
     let field = ["fm_", "wt_", "ot_"].iter().find_map(|tag| name.strip_prefix(tag));

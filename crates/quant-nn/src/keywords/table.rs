@@ -59,8 +59,9 @@ pub(super) const QUANTIZERS: [(&str, &str); 26] = [
 ];
 
 /// QTool's options beside those of quantizers: of the network, and of training, which reads them elsewhere.
-pub(super) const OPTIONS: [&str; 75] = [
+pub(super) const OPTIONS: [&str; 80] = [
     "aa",
+    "addition_augment",
     "arch",
     "base",
     "batch_size",
@@ -113,7 +114,9 @@ pub(super) const OPTIONS: [&str; 75] = [
     "probe_iteration",
     "probe_list",
     "proxquant_step",
+    "ps",
     "re_init",
+    "report_freq",
     "resume",
     "resume_file",
     "root",
@@ -127,7 +130,9 @@ pub(super) const OPTIONS: [&str; 75] = [
     "tensorboard",
     "unresume_scope",
     "val_batch_size",
+    "verbose",
     "wakeup",
+    "wakeup_epoch",
     "warmup",
     "warmup_epoch",
     "wd",

@@ -274,8 +274,8 @@ impl BatchNorm2d {
         let [batch, _, height, width] = x.dims();
         let elements = (batch * height * width) as f64;
         let batch = batch_norm_then(x, (weight, bias), EPSILON, add, rectify);
-        // One value per channel, of one image at one position, has no variance: PyTorch refuses it. Here it
-        // becomes the shift, and the running statistics stay.
+        // One value per channel, of one image at one position, has no variance: PyTorch refuses it.
+        // Here it becomes the shift, and the running statistics stay.
         if elements > 1.0 {
             let unbiased = batch.variance.mul_scalar(elements / (elements - 1.0));
             update(&self.running_mean, batch.mean);

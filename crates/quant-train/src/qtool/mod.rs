@@ -3,7 +3,11 @@
 
 pub mod config;
 pub mod import;
+mod options;
 pub mod policy;
+mod settings;
+
+pub use options::OPTIONS;
 
 use quant_core::{QuantizerError, qtool::QtoolOptions};
 
@@ -29,7 +33,7 @@ pub fn schedule(qtool: &QtoolOptions) -> Result<(f64, Schedule), QuantizerError>
         })
     });
     let steps: Vec<usize> = steps.collect::<Result<_, _>>()?;
-    let policy = qtool.get::<String>("lr_policy")?.unwrap_or("custom_step".into());
+    let policy = qtool.get::<String>("lr_policy")?.unwrap_or("decay".into());
     let schedule = match policy.as_str() {
         "decay" => Schedule::Decay { factor },
         "fix" => Schedule::Fix,

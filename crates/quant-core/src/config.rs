@@ -87,6 +87,8 @@ pub struct Levels(u16);
 impl Levels {
     /// Three levels: -1, 0, 1.
     pub const TERNARY: Levels = Levels(3);
+    /// Two: a sign.
+    pub const BINARY: Levels = Levels(2);
 
     /// `count` levels.
     ///

@@ -120,7 +120,7 @@ impl QtoolOptions {
         let grouped = match (method, role) {
             (Method::Lsq | Method::Fatnn | Method::LqNets, _) => true,
             (Method::Xnor, Role::Weight) => !binary,
-            (_, Role::Weight) => text("adaptive") != "none" || self.gamma(role),
+            (_, Role::Weight) => text("adaptive") != "none" || self.gamma(method, role),
             _ => false,
         };
         let granularity = match grouped {
@@ -130,7 +130,11 @@ impl QtoolOptions {
         let normalization = adaptive(method, role).choose(&name("adaptive"), text("adaptive"))?;
         let scale = self.get(&name("scale"))?.unwrap_or(0.5);
         Ok(Some(QuantizerConfig {
-            levels: self.levels(&name)?,
+            levels: match method {
+                // Signs have two, whatever the options say.
+                Method::Xnor => Levels::BINARY,
+                _ => self.levels(&name)?,
+            },
             range,
             granularity,
             // QTool's STE-scale counts elements after clamping: a factor of 1.
@@ -146,7 +150,11 @@ impl QtoolOptions {
             closed_form: method == Method::Fatnn
                 && (self.keyword("closed_form") || self.keyword(&name("closed_form"))),
             unused_clipping_value: method == Method::Fatnn && role != Role::Weight,
-            threshold_position: scale,
+            // One option is the threshold's position, the initial slope and the gradient's factor.
+            threshold_position: match method {
+                Method::LqNets => scale,
+                _ => defaults.threshold_position,
+            },
             running_mean_basis: method == Method::LqNets && self.keyword("custom-update"),
             gradient_scale: GradientScale {
                 rule: GRAD_SCALE.choose(&name("grad_scale"), text("grad_scale"))?,
@@ -157,9 +165,12 @@ impl QtoolOptions {
             normalization,
             independent_norm: self.keyword("independent_norm")
                 && normalization != Normalization::None,
-            initial_slope: scale,
+            initial_slope: match method {
+                Method::Fatnn => scale,
+                _ => defaults.initial_slope,
+            },
             group_fallback: true,
-            gamma: self.gamma(role),
+            gamma: self.gamma(method, role),
             ..defaults
         }))
     }
@@ -191,6 +202,11 @@ impl QtoolOptions {
                     idle.push((name(option), why));
                 }
             };
+            let levels = self.levels(&name);
+            if method == Method::Xnor && levels.is_ok_and(|levels| levels != Levels::BINARY) {
+                let option = if self.has(&name("level")) { "level" } else { "bit" };
+                check(option, Some("signs have two levels"));
+            }
             check("adaptive", adaptive(method, role).flaw(self.text(&name("adaptive"))));
             check("grad_type", grad_type(method, role).flaw(self.text(&name("grad_type"))));
             check("grad_scale", GRAD_SCALE.flaw(self.text(&name("grad_scale"))));
@@ -215,21 +231,28 @@ impl QtoolOptions {
             () if self.keyword("xnor") => Ok(Method::Xnor),
             () if given("non-uniform") => Ok(Method::Fatnn),
             () if given("lsq") => Ok(Method::Lsq),
-            () if role == Role::Weight && self.keyword("wt_bin") => Ok(Method::Xnor),
+            () if self.is_binary_weight(role) => Ok(Method::Xnor),
             () if self.keyword("pact") && role != Role::Weight => Ok(Method::Pact),
             () if family => Ok(Method::Dorefa),
             () => Err(unusable("keyword", "", "expected a method: dorefa, pact, lsq, lq or xnor")),
         }
     }
 
-    fn gamma(&self, role: Role) -> bool {
+    fn gamma(&self, method: Method, role: Role) -> bool {
         match role {
+            _ if method == Method::LqNets => false,
             Role::Activation => false,
             Role::Weight => {
                 self.keyword("wt_gamma") || self.keyword("xnor") && self.keyword("gamma")
             }
             Role::Output => self.keyword("ot_gamma"),
         }
+    }
+
+    /// Whether the role is that of weights, with the keyword for binary ones and two levels.
+    fn is_binary_weight(&self, role: Role) -> bool {
+        let levels = self.levels(&|option: &str| format!("wt_{option}"));
+        role == Role::Weight && self.keyword("wt_bin") && levels == Ok(Levels::BINARY)
     }
 
     fn levels(&self, name: &impl Fn(&str) -> String) -> Result<Levels, QuantizerError> {
@@ -328,6 +351,7 @@ mod tests {
             ("xnor", "--wt_enable --wt_bit 1 --wt_grad_type Triangle", "wt_grad_type"),
             ("lq", "--wt_enable --wt_bit 2 --wt_grad_scale loud", "wt_grad_scale"),
             ("lq", "--wt_enable --wt_bit 2 --fm_bit 3", "fm_bit"),
+            ("xnor", "--wt_enable --wt_bit 2", "wt_bit"),
         ] {
             let mut qtool = QtoolOptions::parse(keywords, options).unwrap();
             let named = qtool.drop_idle();
@@ -339,6 +363,29 @@ mod tests {
         }
         let acting = "--fm_enable --fm_bit 1 --fm_grad_type Triangle --wt_enable --wt_bit 1";
         assert!(QtoolOptions::parse("xnor", acting).unwrap().drop_idle().is_empty());
+    }
+
+    #[test]
+    fn binary_weights_have_two_levels() {
+        let method = |bits: &str| {
+            let options = format!("--wt_enable --wt_bit {bits}");
+            let qtool = QtoolOptions::parse("dorefa,wt_bin", &options).unwrap();
+            qtool.quantizer(Role::Weight).unwrap().unwrap().method
+        };
+        assert_eq!((method("1"), method("2")), (Method::Xnor, Method::Dorefa));
+    }
+
+    #[test]
+    fn a_scale_is_what_the_method_makes_of_it() {
+        let config = |keywords: &str| {
+            let options = "--fm_enable --fm_level 4 --fm_scale 3 --fm_grad_scale fan-scale";
+            let qtool = QtoolOptions::parse(keywords, options).unwrap();
+            let config = qtool.quantizer(Role::Activation).unwrap().unwrap();
+            config.validate("here").unwrap();
+            (config.gradient_scale.factor, config.initial_slope, config.threshold_position)
+        };
+        assert_eq!(config("dorefa,lsq"), (3.0, 0.5, 0.5));
+        assert_eq!(config("dorefa,non-uniform"), (3.0, 3.0, 0.5));
     }
 
     #[test]

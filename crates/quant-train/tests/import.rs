@@ -179,18 +179,23 @@ fn options_of_another_method_never_refuse() {
         "--fm_adaptive var --wt_adaptive var",
         "--fm_grad_type STE --wt_grad_type Triangle",
         "--fm_grad_type STE-scale --wt_grad_type STE-scale",
-        "--fm_custom channel --wt_half_range --fm_half_range",
-        "--fm_quant_group 3 --wt_quant_group -7 --fm_scale 2 --fm_separator .3",
+        "--fm_custom channel --wt_half_range",
+        "--fm_quant_group 3 --wt_quant_group -7 --fm_scale .75 --fm_separator .3",
         "--fm_grad_scale none --wt_grad_scale None --ot_bit 4 --ot_grad_type x",
     ];
-    for method in ["dorefa", "pact", "dorefa,lsq", "lq", "xnor", "xnor,gamma", "dorefa,wt_bin"] {
-        let bits = if method.contains("wt_bin") { 1 } else { 2 };
+    for method in [
+        "dorefa",
+        "pact",
+        "dorefa,lsq",
+        "dorefa,fm_non-uniform,wt_lsq",
+        "dorefa,wt_bin",
+        "lq",
+        "lq,wt_gamma,closed_form",
+        "xnor",
+        "xnor,gamma,custom-update",
+    ] {
         for options in odd {
-            let enabled = format!("--fm_enable --fm_bit 2 --wt_enable --wt_bit {bits} {options}");
-            let enabled = match method.starts_with("xnor") {
-                true => enabled.replace("bit 2", "bit 1"),
-                false => enabled,
-            };
+            let enabled = format!("--fm_enable --fm_bit 2 --wt_enable --wt_bit 2 {options}");
             let import = small(method, &enabled);
             assert!(import.recipe.phases[0].quantization.is_some());
             check(&import);

@@ -176,7 +176,7 @@ impl DataRecipe {
             DataKind::Cifar100 => cifar(CifarKind::Cifar100),
             DataKind::Shards => {
                 let train = Shards::open(&data.join("train"))?;
-                let val = Shards::open(&data.join("val"))?;
+                let val = Shards::open_like(&data.join("val"), &train)?;
                 Ok((Arc::new(train), Arc::new(val)))
             }
             DataKind::Rendered => {

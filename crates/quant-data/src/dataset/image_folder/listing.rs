@@ -5,18 +5,13 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
     time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::is_image;
-use crate::error::DataError;
+use crate::{error::DataError, parallel};
 
 /// The folders directly below a root, by name.
 pub(super) type Listing = BTreeMap<String, Tree>;
@@ -46,19 +41,9 @@ pub(super) fn class_folders(root: &Path) -> Result<Vec<String>, DataError> {
 
 /// Lists the folders `names` below `root`, several at a time, given what is known of them.
 pub(super) fn list(root: &Path, names: &[String], known: &Listing) -> Result<Listing, DataError> {
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(names.len()) {
-            scope.spawn(|| {
-                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let tree = Tree::list(root, name, known.get(name));
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    found.push(tree.map(|tree| (name.clone(), tree)));
-                }
-            });
-        }
-    });
-    found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+    parallel::map(names, |name| Ok((name.clone(), Tree::list(root, name, known.get(name))?)))
+        .into_iter()
+        .collect()
 }
 
 impl Tree {

@@ -88,17 +88,13 @@ pub enum DataError {
         /// Why.
         reason: String,
     },
-    /// A file has the wrong length.
-    #[error(
-        "{path}: {length} bytes: expected a multiple of {record} (one {record}-byte record an image)"
-    )]
-    Length {
-        /// The file.
+    /// Files of CIFAR's are missing or not usable.
+    #[error("{path}: {reason}")]
+    Cifar {
+        /// The file, or the folder that it is missing from.
         path: PathBuf,
-        /// Its length.
-        length: usize,
-        /// Bytes of a record.
-        record: usize,
+        /// Why, and what would help.
+        reason: String,
     },
     /// A label is out of range.
     #[error("{path}: image {index} has label {label}: expected 0 to {highest}")]

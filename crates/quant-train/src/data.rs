@@ -51,11 +51,12 @@ pub struct DataRecipe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataKind {
-    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`.
+    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`, or Tiny ImageNet's `val/images/*.jpg` with
+    /// `val/val_annotations.txt`.
     ImageFolder,
-    /// CIFAR-10's binary files.
+    /// CIFAR-10's files, binary or of the Python version.
     Cifar10,
-    /// CIFAR-100's binary files.
+    /// CIFAR-100's files, binary or of the Python version.
     Cifar100,
     /// Tar files in WebDataset's layout: `train/*.tar` and `val/*.tar`.
     Shards,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use burn::tensor::Device;
 use quant_data::{
-    Cifar, RgbImage,
+    Cifar, Dataset, RgbImage, Shards,
     dataset::cifar::{CifarKind, Split},
 };
 use quant_nn::{StateDict, keywords};
@@ -20,7 +20,7 @@ use quant_train::{
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All of them; a name is a fuzz target's and a folder's below `corpus/`.
-pub const READERS: [Reader; 7] = [
+pub const READERS: [Reader; 9] = [
     ("recipe", recipe),
     ("configuration", configuration),
     ("policy", policy),
@@ -28,6 +28,8 @@ pub const READERS: [Reader; 7] = [
     ("checkpoint", checkpoint),
     ("image", image),
     ("cifar", cifar),
+    ("pickle", pickle),
+    ("shard", shard),
 ];
 
 fn text(bytes: &[u8]) -> String {
@@ -76,6 +78,22 @@ pub fn image(bytes: &[u8]) {
 pub fn cifar(bytes: &[u8]) {
     in_file("train.bin", bytes, |path| {
         let _ = Cifar::open(path.parent().unwrap_or(path), CifarKind::Cifar100, Split::Train);
+    });
+}
+
+/// A file of the Python version of CIFAR-10.
+pub fn pickle(bytes: &[u8]) {
+    in_file("test_batch", bytes, |path| {
+        let _ = Cifar::open(path.parent().unwrap_or(path), CifarKind::Cifar10, Split::Test);
+    });
+}
+
+/// A tar file of images.
+pub fn shard(bytes: &[u8]) {
+    in_file("a.tar", bytes, |path| {
+        if let Ok(shards) = Shards::open(path.parent().unwrap_or(path)) {
+            (0..shards.len()).for_each(|index| drop(shards.image(index)));
+        }
     });
 }
 

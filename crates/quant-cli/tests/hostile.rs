@@ -142,3 +142,21 @@ fn images_shards_and_cifar() {
     let seed = [&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 3][..], &[7; 18]].concat();
     attack(&seed, ROUNDS, readers::idx);
 }
+
+/// Damaged versions of the corpus of a reader.
+fn attack_corpus(name: &str, rounds: u64, read: impl Fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    for case in fs::read_dir(corpus).unwrap() {
+        attack(&fs::read(case.unwrap().path()).unwrap(), rounds, &read);
+    }
+}
+
+#[test]
+fn pickles() {
+    attack_corpus("pickle", ROUNDS, readers::pickle);
+}
+
+#[test]
+fn shards_of_every_form() {
+    attack_corpus("shard", ROUNDS, readers::shard);
+}

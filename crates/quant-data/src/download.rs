@@ -1,5 +1,5 @@
-//! CIFAR's official archives: fetched with retries, resumed where they were cut off, checked, and unpacked at
-//! once or not at all.
+//! CIFAR's official archives: fetched with retries, resumed where they were cut off, checked, and
+//! unpacked at once or not at all. What is there and whole is not fetched again.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,6 +22,8 @@ pub struct Archive {
     pub md5: String,
     /// The folder it unpacks to.
     pub folder: String,
+    /// Files that the folder must hold, and their lengths in bytes.
+    pub files: Vec<(String, u64)>,
     /// Attempts before giving up, at least 1.
     pub attempts: usize,
     /// Pause before the second attempt; it doubles with every further one.
@@ -41,7 +43,19 @@ impl Archive {
                 ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary")
             }
         };
+        let files: &[(&str, u64)] = match kind {
+            CifarKind::Cifar10 => &[
+                ("data_batch_1.bin", 10_000 * 3073),
+                ("data_batch_2.bin", 10_000 * 3073),
+                ("data_batch_3.bin", 10_000 * 3073),
+                ("data_batch_4.bin", 10_000 * 3073),
+                ("data_batch_5.bin", 10_000 * 3073),
+                ("test_batch.bin", 10_000 * 3073),
+            ],
+            CifarKind::Cifar100 => &[("train.bin", 50_000 * 3074), ("test.bin", 10_000 * 3074)],
+        };
         Self {
+            files: files.iter().map(|(name, length)| ((*name).to_owned(), *length)).collect(),
             url: format!("https://www.cs.toronto.edu/~kriz/{file}"),
             md5: md5.into(),
             folder: folder.into(),
@@ -50,23 +64,31 @@ impl Archive {
         }
     }
 
-    /// Downloads and unpacks below `folder`, unless that was done before; the unpacked folder. `progress` is
-    /// told bytes so far and in all, 0 where the server does not say.
+    /// Downloads and unpacks below `folder`, unless all files are there; the unpacked folder. A folder
+    /// that lacks files, or holds some of another length, is repaired: those files are replaced, and
+    /// what else lies there stays. An archive of this name in `folder` is used, and kept, if its
+    /// checksum is right. `progress` is told bytes so far and in all, 0 where the server does not say.
     ///
     /// # Errors
-    /// [`DataError::Download`] once every attempt has failed: what has arrived stays and is resumed by the next
-    /// call. [`DataError::Io`].
+    /// [`DataError::Download`] once every attempt has failed: what has arrived stays and is resumed by
+    /// the next call. [`DataError::Io`].
     pub fn fetch(
         &self,
         folder: &Path,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<PathBuf, DataError> {
         let unpacked = folder.join(&self.folder);
-        if unpacked.is_dir() {
+        if self.missing_from(&unpacked).is_empty() {
             return Ok(unpacked);
         }
         fs::create_dir_all(folder).map_err(DataError::io(folder))?;
-        let name = self.url.rsplit('/').next().unwrap_or("archive");
+        let name = self.url.rsplit('/').next().filter(|name| !name.is_empty());
+        let name = name.unwrap_or("archive");
+        let given = folder.join(name);
+        if given.is_file() && self.is_whole(&given).map_err(DataError::io(&given))? {
+            self.unpack(&given, folder)?;
+            return Ok(unpacked);
+        }
         let partial = folder.join(format!("{name}.partial"));
         let mut pause = self.pause;
         let mut failures = Vec::new();
@@ -159,7 +181,16 @@ impl Archive {
         Ok(hex.eq_ignore_ascii_case(&self.md5))
     }
 
-    /// Unpacks beside and renames.
+    /// The files that a folder lacks, or holds with another length.
+    fn missing_from(&self, folder: &Path) -> Vec<&str> {
+        let is_missing = |(name, length): &&(String, u64)| {
+            let file = fs::metadata(folder.join(name));
+            !file.is_ok_and(|file| file.is_file() && file.len() == *length)
+        };
+        self.files.iter().filter(is_missing).map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Unpacks beside, and renames the folder or, where it is there, the files that it lacks.
     fn unpack(&self, path: &Path, folder: &Path) -> Result<(), DataError> {
         let fail = |reason: String| DataError::Download { url: self.url.clone(), reason };
         let file = File::open(path).map_err(DataError::io(path))?;
@@ -172,6 +203,23 @@ impl Archive {
         if !from.is_dir() {
             return Err(fail(format!("holds no folder {}", self.folder)));
         }
-        fs::rename(&from, &to).map_err(DataError::io(&to))
+        let missing = self.missing_from(&from);
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            return Err(fail(format!("holds no such files, or of other lengths: {missing}")));
+        }
+        if !to.exists() {
+            return fs::rename(&from, &to).map_err(DataError::io(&to));
+        }
+        let damaged = self.missing_from(&to);
+        for entry in fs::read_dir(&from).map_err(DataError::io(&from))? {
+            let name = entry.map_err(DataError::io(&from))?.file_name();
+            let target = to.join(&name);
+            let is_damaged = damaged.iter().any(|file| name == *file);
+            if is_damaged || !target.exists() {
+                fs::rename(from.join(&name), &target).map_err(DataError::io(&target))?;
+            }
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     path::Path,
@@ -107,7 +108,9 @@ fn archive() -> Vec<u8> {
 fn described(url: String, bytes: &[u8]) -> Archive {
     let md5 = Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let pause = Duration::from_millis(1);
-    Archive { url, md5, pause, ..Archive::cifar(CifarKind::Cifar100) }
+    // What `archive` has.
+    let files = vec![("train.bin".to_owned(), 3 * 3074), ("test.bin".to_owned(), 3074)];
+    Archive { url, md5, pause, files, ..Archive::cifar(CifarKind::Cifar100) }
 }
 
 /// Fetches with these answers; the first bytes asked for, and what came out.
@@ -135,6 +138,46 @@ fn an_archive_is_fetched_once() {
     // No server answers any more.
     let archive = described("http://127.0.0.1:9/".into(), b"");
     assert!(archive.fetch(folder.path(), |_, _| {}).is_ok());
+}
+
+#[test]
+fn a_half_unpacked_folder_is_repaired() {
+    let folder = tempfile::tempdir().unwrap();
+    fetch(folder.path(), &[Answer::Whole]).1.unwrap();
+    let unpacked = folder.path().join("cifar-100-binary");
+    let train = fs::read(unpacked.join("train.bin")).unwrap();
+    fs::write(unpacked.join("train.bin"), &train[..2 * 3074]).unwrap();
+    fs::remove_file(unpacked.join("test.bin")).unwrap();
+    fs::write(unpacked.join("notes.txt"), "mine").unwrap();
+    let (asked, images) = fetch(folder.path(), &[Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![0], 3));
+    assert_eq!(fs::metadata(unpacked.join("test.bin")).unwrap().len(), 3074);
+    assert_eq!(fs::read_to_string(unpacked.join("notes.txt")).unwrap(), "mine");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn an_archive_that_is_there_is_unpacked_and_kept() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), archive());
+    let path = folder.path().join("cifar-100-binary.tar.gz");
+    // No server answers.
+    let mut archive = described("http://127.0.0.1:9/cifar-100-binary.tar.gz".into(), &bytes);
+    archive.attempts = 1;
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(archive.fetch(folder.path(), |_, _| {}).is_err());
+    fs::write(&path, &bytes).unwrap();
+    let unpacked = archive.fetch(folder.path(), |_, _| {}).unwrap();
+    assert!(path.is_file() && unpacked.join("test.bin").is_file());
+}
+
+#[test]
+fn an_archive_without_the_files_is_an_error() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), archive());
+    let (url, _) = serve(bytes.clone(), vec![Answer::Whole]);
+    let mut archive = described(url, &bytes);
+    archive.files.push(("more.bin".into(), 1));
+    let error = archive.fetch(folder.path(), |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("more.bin"), "{error}");
 }
 
 #[test]

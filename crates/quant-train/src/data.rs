@@ -54,11 +54,12 @@ pub struct DataRecipe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataKind {
-    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`.
+    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`, or Tiny ImageNet's `val/images/*.jpg` with
+    /// `val/val_annotations.txt`.
     ImageFolder,
-    /// CIFAR-10's binary files.
+    /// CIFAR-10's files, binary or of the Python version.
     Cifar10,
-    /// CIFAR-100's binary files.
+    /// CIFAR-100's files, binary or of the Python version.
     Cifar100,
     /// MNIST's format: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`.
     Idx,
@@ -196,7 +197,7 @@ impl DataRecipe {
             }
             DataKind::Shards => {
                 let train = Shards::open(&data.join("train"))?;
-                let val = Shards::open(&data.join("val"))?;
+                let val = Shards::open_like(&data.join("val"), &train)?;
                 let truncated = |images: Shards| Arc::new(images.with_truncated(self.truncated));
                 Ok((truncated(train), truncated(val)))
             }

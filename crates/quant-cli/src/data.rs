@@ -18,7 +18,7 @@ use quant_data::{
         cifar::{CifarKind, Split},
         shards::write_shards,
     },
-    download::Archive,
+    download::{Archive, IdxFiles},
 };
 use quant_train::data::{DataKind, DataRecipe};
 
@@ -135,39 +135,55 @@ fn remarks(data: &dyn Dataset, format: Format, split: Split) -> Vec<String> {
     remarks
 }
 
-/// Which archive.
+/// Which data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Downloadable {
     /// CIFAR-10, binary
     Cifar10,
     /// CIFAR-100, binary
     Cifar100,
+    /// Handwritten digits
+    Mnist,
+    /// Photographs of clothes, in MNIST's format
+    FashionMnist,
+    /// Cursive Japanese characters, in MNIST's format
+    Kmnist,
 }
 
-/// Downloads and unpacks CIFAR's archive below `folder`, from `url` if given.
+/// Downloads a data set to `folder`: CIFAR's archive, which is unpacked there, or files in MNIST's
+/// format. From `url` if given: the address of the archive, or the one that the files' names follow.
 ///
 /// # Errors
-/// Those of [`Archive::fetch`].
+/// Those of [`Archive::fetch`] and [`IdxFiles::fetch`].
 pub fn download(
     which: Downloadable,
     folder: &Path,
     url: Option<String>,
 ) -> Result<String, Box<dyn Error>> {
-    let mut archive = Archive::cifar(match which {
-        Downloadable::Cifar10 => CifarKind::Cifar10,
-        Downloadable::Cifar100 => CifarKind::Cifar100,
-    });
-    if let Some(url) = url {
-        archive.url = url;
-    }
     let mut told = 0;
-    let unpacked = archive.fetch(folder, |have, total| {
+    let progress = |have: u64, total: u64| {
+        if have < told {
+            told = 0;
+        }
         if have >= told + (8 << 20) || have == total {
             told = have;
             train::complain(&format!("{} of {} MiB", have >> 20, total >> 20));
         }
-    })?;
-    Ok(format!("unpacked to {}", unpacked.display()))
+    };
+    let archive = |kind| {
+        let archive = Archive::cifar(kind);
+        Archive { url: url.clone().unwrap_or(archive.url.clone()), ..archive }
+    };
+    let files =
+        |files: IdxFiles| IdxFiles { url: url.clone().unwrap_or(files.url.clone()), ..files };
+    let place = match which {
+        Downloadable::Cifar10 => archive(CifarKind::Cifar10).fetch(folder, progress),
+        Downloadable::Cifar100 => archive(CifarKind::Cifar100).fetch(folder, progress),
+        Downloadable::Mnist => files(IdxFiles::mnist()).fetch(folder, progress),
+        Downloadable::FashionMnist => files(IdxFiles::fashion_mnist()).fetch(folder, progress),
+        Downloadable::Kmnist => files(IdxFiles::kmnist()).fetch(folder, progress),
+    };
+    Ok(format!("in {}", place?.display()))
 }
 
 /// Packs `<from>/train` and `<from>/val` into tar files below `to`.

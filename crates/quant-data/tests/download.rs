@@ -16,7 +16,7 @@ use md5::{Digest, Md5};
 use quant_data::{
     Cifar, DataError, Dataset,
     dataset::cifar::{CifarKind, Split},
-    download::Archive,
+    download::{Archive, IdxFiles},
 };
 
 /// What the server does with one request.
@@ -221,4 +221,36 @@ fn progress_counts_up_to_the_whole() {
     described(url, &bytes).fetch(folder.path(), |have, total| seen.push((have, total))).unwrap();
     assert_eq!(seen.last(), Some(&(bytes.len() as u64, bytes.len() as u64)));
     assert!(seen.is_sorted());
+}
+
+#[test]
+fn mnists_files_are_fetched_checked_and_repaired() {
+    let bytes = b"one of four files".to_vec();
+    let md5: String = Md5::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let files = ["a.gz", "b.gz"].map(|name| (name.to_owned(), md5.clone())).to_vec();
+    let set = |url: String| IdxFiles {
+        url,
+        files: files.clone(),
+        pause: Duration::from_millis(1),
+        ..IdxFiles::fashion_mnist()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("fashion");
+    let (url, _) = serve(bytes.clone(), vec![Answer::CutAfter(5), Answer::Whole, Answer::Whole]);
+    set(url).fetch(&place, |_, _| {}).unwrap();
+    for name in ["a.gz", "b.gz"] {
+        assert_eq!(fs::read(place.join(name)).unwrap(), bytes);
+    }
+    let classes = fs::read_to_string(place.join("classes.txt")).unwrap();
+    assert_eq!(classes.lines().count(), 10);
+    assert_eq!(classes.lines().last(), Some("Ankle boot"));
+
+    // Only the file that is damaged is fetched again.
+    fs::write(place.join("b.gz"), b"one of").unwrap();
+    let (url, asked) = serve(bytes.clone(), vec![Answer::Whole]);
+    set(url).fetch(&place, |_, _| {}).unwrap();
+    assert_eq!(fs::read(place.join("b.gz")).unwrap(), bytes);
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    let names: Vec<_> = fs::read_dir(&place).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "nothing is left over: {names:?}");
 }

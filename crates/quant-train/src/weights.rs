@@ -153,7 +153,8 @@ fn advice(network: &Network, report: &LoadReport) -> String {
             .into();
     }
     if report.missing.iter().any(|name| is_quantizers(name)) {
-        return "; it was trained without these quantizers: --phase chooses a phase without them".into();
+        return "; it was trained without these quantizers: --phase chooses a phase without them"
+            .into();
     }
     if !other_classifier(network, report).is_empty() {
         let classes = network.config().classes();

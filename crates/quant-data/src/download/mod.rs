@@ -1,17 +1,19 @@
-//! CIFAR's official archives: fetched with retries, resumed where they were cut off, checked, and
-//! unpacked at once or not at all. What is there and whole is not fetched again.
+//! Data sets from their servers: fetched with retries, resumed where they were cut off, checked, and
+//! in place at once or not at all. What is there and whole is not fetched again.
+
+mod idx;
+mod remote;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufReader, Read, Write},
+    fs::{self, File},
+    io::BufReader,
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
-use md5::{Digest, Md5};
-
 use crate::{dataset::cifar::CifarKind, error::DataError};
+pub use idx::IdxFiles;
+use remote::Remote;
 
 /// An archive to download.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,100 +87,20 @@ impl Archive {
         let name = self.url.rsplit('/').next().filter(|name| !name.is_empty());
         let name = name.unwrap_or("archive");
         let given = folder.join(name);
-        if given.is_file() && self.is_whole(&given).map_err(DataError::io(&given))? {
+        if given.is_file() && self.remote().is_whole(&given).map_err(DataError::io(&given))? {
             self.unpack(&given, folder)?;
             return Ok(unpacked);
         }
         let partial = folder.join(format!("{name}.partial"));
-        let mut pause = self.pause;
-        let mut failures = Vec::new();
-        for attempt in 0..self.attempts.max(1) {
-            if attempt > 0 {
-                thread::sleep(pause);
-                pause *= 2;
-            }
-            match self.attempt(&partial, &mut progress) {
-                Ok(()) => {
-                    self.unpack(&partial, folder)?;
-                    fs::remove_file(&partial).map_err(DataError::io(&partial))?;
-                    return Ok(unpacked);
-                }
-                Err(reason) => failures.push(reason),
-            }
-        }
-        let (count, last) = (failures.len(), failures.pop().unwrap_or_default());
-        let kept = fs::metadata(&partial).map_or(0, |metadata| metadata.len());
-        let reason = format!("{count} attempts failed, the last: {last}; {kept} bytes are kept");
-        Err(DataError::Download { url: self.url.clone(), reason })
+        self.remote().fetch(&partial, &mut progress)?;
+        self.unpack(&partial, folder)?;
+        fs::remove_file(&partial).map_err(DataError::io(&partial))?;
+        Ok(unpacked)
     }
 
-    /// Fetches what is missing, and checks the whole.
-    fn attempt(&self, partial: &Path, progress: &mut impl FnMut(u64, u64)) -> Result<(), String> {
-        let text = |error: std::io::Error| error.to_string();
-        let mut have = fs::metadata(partial).map_or(0, |metadata| metadata.len());
-        // It may have been complete already.
-        if have > 0 && self.is_whole(partial).map_err(text)? {
-            return Ok(());
-        }
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(Duration::from_secs(30)))
-            .build()
-            .into();
-        let mut request = agent.get(&self.url);
-        if have > 0 {
-            request = request.header("Range", format!("bytes={have}-"));
-        }
-        let response = request.call().map_err(|error| error.to_string())?;
-        match response.status().as_u16() {
-            200 => have = 0,
-            206 => {}
-            // Nothing beyond what is here, which is not what was meant.
-            416 => {
-                fs::remove_file(partial).map_err(text)?;
-                return Err("the server has fewer bytes than are here; starting anew".into());
-            }
-            status => return Err(format!("the server answers with status {status}")),
-        }
-        let length = response.headers().get("content-length");
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let total = length.map_or(0, |length| have + length);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(have > 0)
-            .write(true)
-            .truncate(have == 0)
-            .open(partial)
-            .map_err(text)?;
-        let mut body = response.into_body().into_reader();
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let count = body.read(&mut buffer).map_err(text)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&buffer[..count]).map_err(text)?;
-            have += count as u64;
-            progress(have, total);
-        }
-        file.sync_all().map_err(text)?;
-        if have < total {
-            return Err(format!("cut off after {have} of {total} bytes"));
-        }
-        if !self.is_whole(partial).map_err(text)? {
-            fs::remove_file(partial).map_err(text)?;
-            return Err(format!("{have} bytes whose MD5 is not {}: discarded", self.md5));
-        }
-        Ok(())
-    }
-
-    fn is_whole(&self, path: &Path) -> std::io::Result<bool> {
-        let (mut file, mut hasher) = (File::open(path)?, Md5::new());
-        std::io::copy(&mut file, &mut hasher)?;
-        let digest = hasher.finalize();
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(hex.eq_ignore_ascii_case(&self.md5))
+    fn remote(&self) -> Remote<'_> {
+        let Self { url, md5, attempts, pause, .. } = self;
+        Remote { url, md5, attempts: *attempts, pause: *pause }
     }
 
     /// The files that a folder lacks, or holds with another length.

@@ -1,0 +1,128 @@
+//! A file on a server: fetched with retries, resumed where it was cut off, and checked.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use md5::{Digest, Md5};
+
+use crate::error::DataError;
+
+/// A file on a server.
+pub(super) struct Remote<'a> {
+    /// Its address.
+    pub(super) url: &'a str,
+    /// MD5 of the file, in hexadecimal.
+    pub(super) md5: &'a str,
+    /// Attempts before giving up, at least 1.
+    pub(super) attempts: usize,
+    /// Pause before the second attempt; it doubles with every further one.
+    pub(super) pause: Duration,
+}
+
+impl Remote<'_> {
+    /// Fetches the file to `partial`, of which a part may be there already. `progress` is told bytes so
+    /// far and in all, 0 where the server does not say.
+    ///
+    /// # Errors
+    /// [`DataError::Download`] once every attempt has failed: what has arrived stays.
+    pub(super) fn fetch(
+        &self,
+        partial: &Path,
+        progress: &mut impl FnMut(u64, u64),
+    ) -> Result<(), DataError> {
+        let mut pause = self.pause;
+        let mut failures = Vec::new();
+        for attempt in 0..self.attempts.max(1) {
+            if attempt > 0 {
+                thread::sleep(pause);
+                pause *= 2;
+            }
+            match self.attempt(partial, progress) {
+                Ok(()) => return Ok(()),
+                Err(reason) => failures.push(reason),
+            }
+        }
+        let (count, last) = (failures.len(), failures.pop().unwrap_or_default());
+        let kept = fs::metadata(partial).map_or(0, |metadata| metadata.len());
+        let reason = format!("{count} attempts failed, the last: {last}; {kept} bytes are kept");
+        Err(DataError::Download { url: self.url.to_owned(), reason })
+    }
+
+    /// Fetches what is missing, and checks the whole.
+    fn attempt(&self, partial: &Path, progress: &mut impl FnMut(u64, u64)) -> Result<(), String> {
+        let text = |error: std::io::Error| error.to_string();
+        let mut have = fs::metadata(partial).map_or(0, |metadata| metadata.len());
+        // It may have been complete already.
+        if have > 0 && self.is_whole(partial).map_err(text)? {
+            return Ok(());
+        }
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(20)))
+            .timeout_recv_response(Some(Duration::from_secs(30)))
+            .build()
+            .into();
+        let mut request = agent.get(self.url);
+        if have > 0 {
+            request = request.header("Range", format!("bytes={have}-"));
+        }
+        let response = request.call().map_err(|error| error.to_string())?;
+        match response.status().as_u16() {
+            200 => have = 0,
+            206 => {}
+            // Nothing beyond what is here, which is not what was meant.
+            416 => {
+                fs::remove_file(partial).map_err(text)?;
+                return Err("the server has fewer bytes than are here; starting anew".into());
+            }
+            status => return Err(format!("the server answers with status {status}")),
+        }
+        let length = response.headers().get("content-length");
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let total = length.map_or(0, |length| have + length);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(have > 0)
+            .write(true)
+            .truncate(have == 0)
+            .open(partial)
+            .map_err(text)?;
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let count = body.read(&mut buffer).map_err(text)?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&buffer[..count]).map_err(text)?;
+            have += count as u64;
+            progress(have, total);
+        }
+        file.sync_all().map_err(text)?;
+        if have < total {
+            return Err(format!("cut off after {have} of {total} bytes"));
+        }
+        if !self.is_whole(partial).map_err(text)? {
+            fs::remove_file(partial).map_err(text)?;
+            return Err(format!("{have} bytes whose MD5 is not {}: discarded", self.md5));
+        }
+        Ok(())
+    }
+
+    /// Whether a file has the right checksum.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub(super) fn is_whole(&self, path: &Path) -> std::io::Result<bool> {
+        let (mut file, mut hasher) = (File::open(path)?, Md5::new());
+        std::io::copy(&mut file, &mut hasher)?;
+        let digest = hasher.finalize();
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(hex.eq_ignore_ascii_case(self.md5))
+    }
+}

@@ -213,6 +213,31 @@ impl DataRecipe {
         }
     }
 
+    /// Opens the validation data alone, for evaluation. Image folders and shards may lack the folder
+    /// `train`: classes are then those of `val`.
+    ///
+    /// # Errors
+    /// Those of the data sets.
+    pub fn open_val(&self, data: &Path, cache: &Path) -> Result<Arc<dyn Dataset>, DataError> {
+        let val = data.join("val");
+        match self.kind {
+            DataKind::ImageFolder if self.lacks_training(data) => {
+                let val = ImageFolder::open_cached(&val, cache)?;
+                Ok(Arc::new(val.with_truncated(self.truncated)))
+            }
+            DataKind::Shards if self.lacks_training(data) => {
+                Ok(Arc::new(Shards::open(&val)?.with_truncated(self.truncated)))
+            }
+            _ => Ok(self.open(data, cache)?.1),
+        }
+    }
+
+    /// Whether a folder of images or shards has validation data alone.
+    pub fn lacks_training(&self, data: &Path) -> bool {
+        let in_folders = matches!(self.kind, DataKind::ImageFolder | DataKind::Shards);
+        in_folders && !data.join("train").exists() && data.join("val").is_dir()
+    }
+
     /// Checks what types leave open.
     ///
     /// # Errors

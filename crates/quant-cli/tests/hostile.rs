@@ -143,7 +143,8 @@ fn images_shards_and_cifar() {
     attack(&seed, ROUNDS, readers::idx);
 }
 
-/// Damaged versions of the corpus of a reader.
+/// Hands damaged versions of a reader's corpus to `read`.
+#[expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 fn attack_corpus(name: &str, rounds: u64, read: impl Fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     for case in fs::read_dir(corpus).unwrap() {

@@ -191,11 +191,13 @@ fn tar_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
             stem.is_some_and(|stem| !names.contains(&format!("{stem}.tar")))
         });
         if let Some(name) = compressed {
+            let path = folder.join(name);
             let reason = format!(
                 "it is compressed, and images are read from the middle of shards; decompress it: \
-                 {command} {name}"
+                 {command} {}",
+                path.display()
             );
-            return Err(DataError::Shard { path: folder.join(name), reason });
+            return Err(DataError::Shard { path, reason });
         }
     }
     names.retain(|name| name.ends_with(".tar"));

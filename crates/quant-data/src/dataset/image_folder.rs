@@ -22,7 +22,7 @@ use crate::{
     image::{RgbImage, Truncated},
 };
 
-/// `<root>/<class>/<image>.jpg` (or `.jpeg`, `.png`). Classes and images are in order of their
+/// `<root>/<class>/<image>.jpg`, or another of [`EXTENSIONS`](crate::image::EXTENSIONS). Classes and images are in order of their
 /// names.
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
@@ -225,6 +225,5 @@ fn sorted_entries(folder: &Path) -> Result<Vec<String>, DataError> {
 }
 
 pub(super) fn is_image(name: &str) -> bool {
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png"))
+    crate::image::has_image_extension(name)
 }

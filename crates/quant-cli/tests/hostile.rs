@@ -114,6 +114,28 @@ fn networks() {
 }
 
 #[test]
+fn images_of_every_format() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../quant-data/tests");
+    let files = [
+        "jpeg/prog_upto3.jpg",
+        "jpeg/rst_missing.jpg",
+        "jpeg/s411.jpg",
+        "jpeg/cmyk_adobe1.jpg",
+        "formats/palette_trns.png",
+        "formats/transparent.gif",
+        "formats/lossy.webp",
+        "formats/lossless.webp",
+        "formats/palette.bmp",
+        "formats/lzw.tif",
+        "formats/text.ppm",
+        "formats/bits.pbm",
+    ];
+    for file in files {
+        attack(&fs::read(tests.join(file)).unwrap(), ROUNDS, readers::image);
+    }
+}
+
+#[test]
 fn images_shards_and_cifar() {
     let folder = tempfile::tempdir().unwrap();
     let class = folder.path().join("images/one");

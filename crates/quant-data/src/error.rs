@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::image;
+
 /// An unusable data set, image or loader configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -59,7 +61,7 @@ pub enum DataError {
         reason: String,
     },
     /// A class folder holds no image.
-    #[error("{path}: class folder without images (looked for .jpg, .jpeg and .png)")]
+    #[error("{path}: class folder without images (looked for the extensions {})", image::EXTENSIONS.join(", "))]
     EmptyClass {
         /// The folder.
         path: PathBuf,

@@ -41,7 +41,8 @@ pub struct DataRecipe {
     /// Batches ahead.
     #[serde(default = "prefetch")]
     pub prefetch: usize,
-    /// What becomes of image files that are cut short or damaged, of the kinds `image-folder` and `shards`.
+    /// What becomes of image files that are cut short or damaged, of the kinds `image-folder` and
+    /// `shards`.
     #[serde(default)]
     pub truncated: Truncated,
     /// Of the kind `fake`: how much.
@@ -170,7 +171,8 @@ impl DataRecipe {
         matches!(self.kind, DataKind::Rendered | DataKind::Fake)
     }
 
-    /// Opens training and validation data at `data`; `cache` is a folder for what can be made again.
+    /// Opens training and validation data at `data`; `cache` is a folder for what can be made
+    /// again.
     ///
     /// # Errors
     /// Those of the data sets.

@@ -71,7 +71,7 @@ pub fn checkpoint(bytes: &[u8]) {
     });
 }
 
-/// A JPEG or PNG.
+/// An image of any format.
 pub fn image(bytes: &[u8]) {
     for truncated in [Truncated::Refuse, Truncated::Accept] {
         let _ = RgbImage::decode(bytes, truncated);

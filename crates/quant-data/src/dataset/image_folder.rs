@@ -16,8 +16,8 @@ use crate::{
     image::{RgbImage, Truncated},
 };
 
-/// `<root>/<class>/<image>.jpg` (or `.jpeg`, `.png`). Classes are in order of their names; what
-/// lies beside the class folders, and what is hidden, is passed over.
+/// `<root>/<class>/<image>.jpg`, or another of [`EXTENSIONS`](crate::image::EXTENSIONS). Classes are
+/// in order of their names; what lies beside the class folders, and what is hidden, is passed over.
 ///
 /// Images may lie in folders below that of their class, to any depth, and links are followed. The
 /// images of a class are in order of their folders' paths, then of their names: the order of
@@ -193,6 +193,5 @@ impl Dataset for ImageFolder {
 }
 
 pub(super) fn is_image(name: &str) -> bool {
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png"))
+    crate::image::has_image_extension(name)
 }

@@ -1,8 +1,8 @@
 //! Images in tar files, WebDataset's layout: few large files that are read nearly in order, instead
 //! of a million small ones.
 //!
-//! `<folder>/*.tar` hold samples, and a sample is several files of one key: `<key>.jpg` (or `.jpeg`,
-//! `.png`), the image, and `<key>.cls`, its label. The key is the path up to the first dot of the
+//! `<folder>/*.tar` hold samples, and a sample is several files of one key: `<key>.jpg` (or another
+//! of [`EXTENSIONS`]), the image, and `<key>.cls`, its label. The key is the path up to the first dot of the
 //! file's name: `./d/s0.input.jpg` is the field `input.jpg` of the sample `d/s0`. The fields of a
 //! sample usually lie one after another, but need not. Hidden files and those in folders named
 //! `__<name>__` are passed over.
@@ -36,7 +36,7 @@ pub use self::write::write_shards;
 use super::{Dataset, numbers_by_name};
 use crate::{
     error::DataError,
-    image::{RgbImage, Truncated},
+    image::{EXTENSIONS, RgbImage, Truncated},
     parallel,
 };
 
@@ -127,7 +127,8 @@ impl Shards {
             blocks.push(start..images.len());
         }
         let Some(highest) = images.iter().map(|sample| sample.label).max() else {
-            let reason = "its tar files hold no images (looked for .jpg, .jpeg and .png)".into();
+            let extensions = EXTENSIONS.join(", ");
+            let reason = format!("its tar files hold no images (looked for {extensions})");
             return Err(DataError::Shard { path: folder.to_owned(), reason });
         };
         let classes = (0..=highest).map(|class| class.to_string()).collect();

@@ -1,6 +1,7 @@
 //! What the `quant` program does with data. Texts, for the program to print.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     fmt::Write,
     path::{Path, PathBuf},
@@ -12,9 +13,12 @@ use std::{
 };
 
 use quant_data::{
-    ImageFolder, Truncated,
-    dataset::{cifar::CifarKind, shards::write_shards},
-    download::Archive,
+    Dataset, ImageFolder, Truncated,
+    dataset::{
+        cifar::{CifarKind, Split},
+        shards::write_shards,
+    },
+    download::{Archive, IdxFiles},
 };
 use quant_train::data::{DataKind, DataRecipe};
 
@@ -23,13 +27,13 @@ use crate::train;
 /// A format of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// One folder a class below train and below val
+    /// One folder a class below train and below val, or Tiny ImageNet's val
     ImageFolder,
     /// train/*.tar and val/*.tar
     Shards,
-    /// CIFAR-10's binary files
+    /// CIFAR-10's files, binary or of the Python version
     Cifar10,
-    /// CIFAR-100's binary files
+    /// CIFAR-100's files, binary or of the Python version
     Cifar100,
     /// MNIST's, Fashion-MNIST's and their kin's IDX files
     Idx,
@@ -65,7 +69,7 @@ impl From<CutShort> for Truncated {
     }
 }
 
-/// Decodes every image and names those that cannot be.
+/// Decodes every image, names those that cannot be, and says what is unusual.
 ///
 /// # Errors
 /// Where the data cannot be opened, or an image is unusable.
@@ -78,7 +82,8 @@ pub fn check(
     let (train, val) = recipe.open(folder, &train::cache())?;
     let mut text = String::new();
     let mut broken = 0;
-    for (name, data) in [("training", train), ("validation", val)] {
+    let parts = [("training", train, Split::Train), ("validation", val, Split::Test)];
+    for (name, data, split) in parts {
         let (next, bad) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         thread::scope(|scope| {
             for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -103,44 +108,82 @@ pub fn check(
         for (_, reason) in &bad {
             writeln!(text, "  {reason}")?;
         }
+        for remark in remarks(data.as_ref(), format, split) {
+            writeln!(text, "  {remark}")?;
+        }
         broken += bad.len();
     }
     if broken > 0 { Err(text.into()) } else { Ok(text) }
 }
 
-/// Which archive.
+/// What is no error, and may still be a mistake.
+fn remarks(data: &dyn Dataset, format: Format, split: Split) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let shown: BTreeSet<usize> = (0..data.len()).map(|index| data.label(index)).collect();
+    let names = data.classes().iter().enumerate();
+    let missing: Vec<&str> =
+        names.filter(|(label, _)| !shown.contains(label)).map(|(_, name)| name.as_str()).collect();
+    if !missing.is_empty() {
+        let first = missing[..missing.len().min(5)].join(", ");
+        let more = if missing.len() > 5 { ", ..." } else { "" };
+        remarks.push(format!("{} classes have no images here: {first}{more}", missing.len()));
+    }
+    let official = split.images();
+    if matches!(format, Format::Cifar10 | Format::Cifar100) && data.len() != official {
+        remarks.push(format!("the official set has {official} images here"));
+    }
+    remarks
+}
+
+/// Which data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Downloadable {
     /// CIFAR-10, binary
     Cifar10,
     /// CIFAR-100, binary
     Cifar100,
+    /// Handwritten digits
+    Mnist,
+    /// Photographs of clothes, in MNIST's format
+    FashionMnist,
+    /// Cursive Japanese characters, in MNIST's format
+    Kmnist,
 }
 
-/// Downloads and unpacks CIFAR's archive below `folder`, from `url` if given.
+/// Downloads a data set to `folder`: CIFAR's archive, which is unpacked there, or files in MNIST's
+/// format. From `url` if given: the address of the archive, or the one that the files' names follow.
 ///
 /// # Errors
-/// Those of [`Archive::fetch`].
+/// Those of [`Archive::fetch`] and [`IdxFiles::fetch`].
 pub fn download(
     which: Downloadable,
     folder: &Path,
     url: Option<String>,
 ) -> Result<String, Box<dyn Error>> {
-    let mut archive = Archive::cifar(match which {
-        Downloadable::Cifar10 => CifarKind::Cifar10,
-        Downloadable::Cifar100 => CifarKind::Cifar100,
-    });
-    if let Some(url) = url {
-        archive.url = url;
-    }
     let mut told = 0;
-    let unpacked = archive.fetch(folder, |have, total| {
+    let progress = |have: u64, total: u64| {
+        if have < told {
+            told = 0;
+        }
         if have >= told + (8 << 20) || have == total {
             told = have;
             train::complain(&format!("{} of {} MiB", have >> 20, total >> 20));
         }
-    })?;
-    Ok(format!("unpacked to {}", unpacked.display()))
+    };
+    let archive = |kind| {
+        let archive = Archive::cifar(kind);
+        Archive { url: url.clone().unwrap_or(archive.url.clone()), ..archive }
+    };
+    let files =
+        |files: IdxFiles| IdxFiles { url: url.clone().unwrap_or(files.url.clone()), ..files };
+    let place = match which {
+        Downloadable::Cifar10 => archive(CifarKind::Cifar10).fetch(folder, progress),
+        Downloadable::Cifar100 => archive(CifarKind::Cifar100).fetch(folder, progress),
+        Downloadable::Mnist => files(IdxFiles::mnist()).fetch(folder, progress),
+        Downloadable::FashionMnist => files(IdxFiles::fashion_mnist()).fetch(folder, progress),
+        Downloadable::Kmnist => files(IdxFiles::kmnist()).fetch(folder, progress),
+    };
+    Ok(format!("in {}", place?.display()))
 }
 
 /// Packs `<from>/train` and `<from>/val` into tar files below `to`.
@@ -154,13 +197,7 @@ pub fn shard(from: &Path, to: &Path, mebibytes: u64) -> Result<String, Box<dyn E
     for (name, images) in [("train", train), ("val", val)] {
         let folder: PathBuf = to.join(name);
         let files = images.files();
-        let count = write_shards(
-            &files,
-            quant_data::Dataset::classes(&images),
-            &folder,
-            mebibytes << 20,
-            1,
-        )?;
+        let count = write_shards(&files, images.classes(), &folder, mebibytes << 20, 1)?;
         writeln!(text, "{name}: {} images in {count} files in {}", files.len(), folder.display())?;
     }
     Ok(text)

@@ -189,7 +189,7 @@ enum DataCommand {
         which: Downloadable,
         /// Where to
         folder: PathBuf,
-        /// Address of the archive, instead of the official one
+        /// Address of the archive, or of the folder of MNIST's files, instead of the official one
         #[arg(long)]
         url: Option<String>,
     },

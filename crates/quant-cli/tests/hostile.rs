@@ -114,6 +114,28 @@ fn networks() {
 }
 
 #[test]
+fn images_of_every_format() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../quant-data/tests");
+    let files = [
+        "jpeg/prog_upto3.jpg",
+        "jpeg/rst_missing.jpg",
+        "jpeg/s411.jpg",
+        "jpeg/cmyk_adobe1.jpg",
+        "formats/palette_trns.png",
+        "formats/transparent.gif",
+        "formats/lossy.webp",
+        "formats/lossless.webp",
+        "formats/palette.bmp",
+        "formats/lzw.tif",
+        "formats/text.ppm",
+        "formats/bits.pbm",
+    ];
+    for file in files {
+        attack(&fs::read(tests.join(file)).unwrap(), ROUNDS, readers::image);
+    }
+}
+
+#[test]
 fn images_shards_and_cifar() {
     let folder = tempfile::tempdir().unwrap();
     let class = folder.path().join("images/one");
@@ -141,4 +163,23 @@ fn images_shards_and_cifar() {
     attack(&seed, 100, readers::cifar);
     let seed = [&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 3][..], &[7; 18]].concat();
     attack(&seed, ROUNDS, readers::idx);
+}
+
+/// Hands damaged versions of a reader's corpus to `read`.
+#[expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+fn attack_corpus(name: &str, rounds: u64, read: impl Fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    for case in fs::read_dir(corpus).unwrap() {
+        attack(&fs::read(case.unwrap().path()).unwrap(), rounds, &read);
+    }
+}
+
+#[test]
+fn pickles() {
+    attack_corpus("pickle", ROUNDS, readers::pickle);
+}
+
+#[test]
+fn shards_of_every_form() {
+    attack_corpus("shard", ROUNDS, readers::shard);
 }

@@ -247,6 +247,37 @@ fn data_are_sharded_checked_and_trained_on() {
     assert!(desk.fails(&["data", "check", folder]).contains("broken.jpg"));
 }
 
+#[test]
+fn a_check_reads_tiny_imagenet_and_says_what_is_unusual() {
+    let desk = Desk::new();
+    let jpeg = quant_data::RgbImage::new(8, 8).to_jpeg(80).unwrap();
+    let put = |path: &str| {
+        let path = desk.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, &jpeg).unwrap();
+    };
+    for path in ["train/n01/images/0.JPEG", "train/n02/images/0.JPEG", "val/images/0.JPEG"] {
+        put(&format!("tiny/{path}"));
+    }
+    fs::write(desk.path("tiny/val/val_annotations.txt"), "0.JPEG\tn02\t0\t0\t8\t8\n").unwrap();
+    let said = desk.says(&["data", "check", "tiny"]);
+    assert!(said.contains("training: 2 images, 2 classes, 0 unusable"), "{said}");
+    assert!(said.contains("validation: 1 images, 2 classes, 0 unusable"), "{said}");
+    assert!(said.contains("1 classes have no images here: n01"), "{said}");
+
+    let folder = desk.path("cifar-10-batches-bin");
+    fs::create_dir(&folder).unwrap();
+    for number in 1..6 {
+        fs::write(folder.join(format!("data_batch_{number}.bin")), [number; 3073]).unwrap();
+    }
+    let check = ["data", "check", ".", "--format", "cifar10"];
+    let error = desk.fails(&check);
+    assert!(error.contains("missing: test_batch.bin"), "{error}");
+    fs::write(folder.join("test_batch.bin"), [7; 3073]).unwrap();
+    let said = desk.says(&check);
+    assert!(said.contains("training: 5 images") && said.contains("50000 images"), "{said}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_run_waits_for_another_process() {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::image;
+
 /// An unusable data set, image or loader configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -59,35 +61,50 @@ pub enum DataError {
         reason: String,
     },
     /// A class folder holds no image.
-    #[error("{path}: class folder without images (looked for .jpg, .jpeg and .png)")]
+    #[error("{path}: class folder without images (looked for the extensions {})", image::EXTENSIONS.join(", "))]
     EmptyClass {
         /// The folder.
         path: PathBuf,
     },
-    /// Two parts of a data set have different classes.
+    /// A part of a data set has classes that the training set does not have.
     #[error(
-        "{path}: its classes differ from those of the training set: {missing:?} missing, {unknown:?} \
-         unknown"
+        "{path}: the training set has no classes named {unknown:?}{}; rename or remove them",
+        hint(.missing)
     )]
     Classes {
         /// The folder.
         path: PathBuf,
-        /// Classes only the training set has.
+        /// Classes only the training set has, at most five.
         missing: Vec<String>,
-        /// Classes only this folder has.
+        /// Classes only this folder has, at most five.
         unknown: Vec<String>,
     },
-    /// A file has the wrong length.
+    /// Two classes have one name, and labels are to be matched by name.
     #[error(
-        "{path}: {length} bytes: expected a multiple of {record} (one {record}-byte record an image)"
+        "{path}: two classes are named {name:?}, and the training set lists its classes in \
+         another order: labels cannot be matched by name; list the classes in the same order"
     )]
-    Length {
+    SameName {
+        /// The folder.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// The file that gives the class of every image is not usable.
+    #[error("{path}: not a usable list of classes: {reason}")]
+    Annotations {
         /// The file.
         path: PathBuf,
-        /// Its length.
-        length: usize,
-        /// Bytes of a record.
-        record: usize,
+        /// Why.
+        reason: String,
+    },
+    /// Files of CIFAR's are missing or not usable.
+    #[error("{path}: {reason}")]
+    Cifar {
+        /// The file, or the folder that it is missing from.
+        path: PathBuf,
+        /// Why, and what would help.
+        reason: String,
     },
     /// A label is out of range.
     #[error("{path}: image {index} has label {label}: expected 0 to {highest}")]
@@ -100,6 +117,16 @@ pub enum DataError {
         label: usize,
         /// Largest label allowed.
         highest: usize,
+    },
+    /// A data set gives an image a label that none of its classes has.
+    #[error("{image}: label {label}, but the data set has {classes} classes, numbered from 0")]
+    UnknownLabel {
+        /// The image.
+        image: String,
+        /// Its label.
+        label: usize,
+        /// Classes of the data set.
+        classes: usize,
     },
     /// More than one in a hundred images are unusable.
     #[error(
@@ -128,5 +155,13 @@ impl DataError {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| DataError::Io { path, source }
+    }
+}
+
+/// The classes that a misspelt one might stand for.
+fn hint(missing: &[String]) -> String {
+    match missing {
+        [] => String::new(),
+        missing => format!(" (its classes {missing:?} have no images here)"),
     }
 }

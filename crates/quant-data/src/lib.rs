@@ -17,6 +17,7 @@ pub mod error;
 mod files;
 pub mod image;
 pub mod loader;
+mod parallel;
 pub mod random;
 pub mod transform;
 

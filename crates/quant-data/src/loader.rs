@@ -191,8 +191,8 @@ struct State {
     claimed: usize,
     /// The next batch that is to be handed out.
     next: usize,
-    /// Finished batches.
-    ready: BTreeMap<usize, Batch>,
+    /// Finished batches, and what makes an epoch fail at once.
+    ready: BTreeMap<usize, Result<Batch, DataError>>,
     /// Whether the epoch was given up.
     stopped: bool,
 }
@@ -225,7 +225,7 @@ impl Work {
         }
     }
 
-    fn load(&self, number: usize) -> Batch {
+    fn load(&self, number: usize) -> Result<Batch, DataError> {
         let size = self.loader.config.batch_size;
         let Share { rank, of } = self.loader.config.share;
         let start = (number * of + rank) * size;
@@ -233,15 +233,27 @@ impl Work {
         let mut batch =
             Batch { number, pixels: Vec::new(), labels: Vec::new(), size: 0, skipped: Vec::new() };
         for index in indices {
+            let label = self.label(*index)?;
             // A decoder's panic is a broken image like another.
             let image = catch_unwind(AssertUnwindSafe(|| self.sample(*index, &mut batch)));
             match image {
-                Ok(Ok(())) => batch.labels.push(self.loader.dataset.label(*index)),
+                Ok(Ok(())) => batch.labels.push(label),
                 Ok(Err(error)) => batch.skipped.push(error.to_string()),
                 Err(_) => batch.skipped.push(format!("image {index}: the decoder failed")),
             }
         }
-        batch
+        Ok(batch)
+    }
+
+    /// The label of an image, checked here for every data set: a loss would take another class's
+    /// score, or memory that is not its own, for a label out of range.
+    fn label(&self, index: usize) -> Result<usize, DataError> {
+        let dataset = &self.loader.dataset;
+        let (label, classes) = (dataset.label(index), dataset.classes().len());
+        match label < classes {
+            true => Ok(label),
+            false => Err(DataError::UnknownLabel { image: dataset.name(index), label, classes }),
+        }
     }
 
     fn sample(&self, index: usize, batch: &mut Batch) -> Result<(), DataError> {
@@ -274,10 +286,16 @@ impl Iterator for Epoch {
     type Item = Result<Batch, DataError>;
 
     /// The next batch that has an image; an error once more than 1 % of the data set's images have
-    /// proven unusable.
+    /// proven unusable, and for a label that none of the classes has.
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let batch = self.next_batch()?;
+            let batch = match self.next_batch()? {
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.stop();
+                    return Some(Err(error));
+                }
+            };
             self.broken += batch.skipped.len();
             let total = self.work.loader.dataset.len();
             if let Some(last) = batch.skipped.last()
@@ -295,7 +313,7 @@ impl Iterator for Epoch {
 }
 
 impl Epoch {
-    fn next_batch(&mut self) -> Option<Batch> {
+    fn next_batch(&mut self) -> Option<Result<Batch, DataError>> {
         let mut state = self.work.state();
         loop {
             if state.stopped || state.next >= self.work.loader.batches() {
@@ -358,8 +376,12 @@ mod tests {
         }
     }
 
+    fn numbered(count: usize) -> Vec<String> {
+        (0..count).map(|class| class.to_string()).collect()
+    }
+
     fn loader(count: usize, broken: &[usize], training: bool, workers: usize) -> Loader {
-        let dataset = Numbers { count, broken: broken.to_vec(), classes: Vec::new() };
+        let dataset = Numbers { count, broken: broken.to_vec(), classes: numbered(count) };
         let pipeline = Pipeline(vec![Transform::PaddedCrop { size: 4, padding: 2 }]);
         let config = LoaderConfig {
             batch_size: 8,
@@ -472,6 +494,24 @@ mod tests {
         let results: Vec<_> = loader(200, &[9, 10, 90], false, 2).epoch(0, 0).collect();
         let error = results.last().unwrap().as_ref().unwrap_err();
         assert!(matches!(error, DataError::TooManyBroken { broken: 3, total: 200, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_label_that_no_class_has_stops_the_epoch() {
+        let dataset = Numbers { count: 20, broken: Vec::new(), classes: numbered(12) };
+        let config = loader(20, &[], false, 2).config;
+        let pipeline = Pipeline(vec![Transform::CenterCrop { size: 4 }]);
+        let loader = Loader::new(Arc::new(dataset), pipeline, config).unwrap();
+        let results: Vec<_> = loader.epoch(0, 0).collect();
+        // Images 0 to 7 make the first batch; image 12 is in the second.
+        assert_eq!(results.len(), 2);
+        let error = results[1].as_ref().unwrap_err();
+        let expected = ("image 12", 12, 12);
+        assert!(
+            matches!(error, DataError::UnknownLabel { image, label, classes }
+                if (image.as_str(), *label, *classes) == expected),
+            "{error}"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     path::Path,
@@ -15,7 +16,7 @@ use md5::{Digest, Md5};
 use quant_data::{
     Cifar, DataError, Dataset,
     dataset::cifar::{CifarKind, Split},
-    download::Archive,
+    download::{Archive, IdxFiles},
 };
 
 /// What the server does with one request.
@@ -107,7 +108,9 @@ fn archive() -> Vec<u8> {
 fn described(url: String, bytes: &[u8]) -> Archive {
     let md5 = Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let pause = Duration::from_millis(1);
-    Archive { url, md5, pause, ..Archive::cifar(CifarKind::Cifar100) }
+    // What `archive` has.
+    let files = vec![("train.bin".to_owned(), 3 * 3074), ("test.bin".to_owned(), 3074)];
+    Archive { url, md5, pause, files, ..Archive::cifar(CifarKind::Cifar100) }
 }
 
 /// Fetches with these answers; the first bytes asked for, and what came out.
@@ -135,6 +138,46 @@ fn an_archive_is_fetched_once() {
     // No server answers any more.
     let archive = described("http://127.0.0.1:9/".into(), b"");
     assert!(archive.fetch(folder.path(), |_, _| {}).is_ok());
+}
+
+#[test]
+fn a_half_unpacked_folder_is_repaired() {
+    let folder = tempfile::tempdir().unwrap();
+    fetch(folder.path(), &[Answer::Whole]).1.unwrap();
+    let unpacked = folder.path().join("cifar-100-binary");
+    let train = fs::read(unpacked.join("train.bin")).unwrap();
+    fs::write(unpacked.join("train.bin"), &train[..2 * 3074]).unwrap();
+    fs::remove_file(unpacked.join("test.bin")).unwrap();
+    fs::write(unpacked.join("notes.txt"), "mine").unwrap();
+    let (asked, images) = fetch(folder.path(), &[Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![0], 3));
+    assert_eq!(fs::metadata(unpacked.join("test.bin")).unwrap().len(), 3074);
+    assert_eq!(fs::read_to_string(unpacked.join("notes.txt")).unwrap(), "mine");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn an_archive_that_is_there_is_unpacked_and_kept() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), archive());
+    let path = folder.path().join("cifar-100-binary.tar.gz");
+    // No server answers.
+    let mut archive = described("http://127.0.0.1:9/cifar-100-binary.tar.gz".into(), &bytes);
+    archive.attempts = 1;
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(archive.fetch(folder.path(), |_, _| {}).is_err());
+    fs::write(&path, &bytes).unwrap();
+    let unpacked = archive.fetch(folder.path(), |_, _| {}).unwrap();
+    assert!(path.is_file() && unpacked.join("test.bin").is_file());
+}
+
+#[test]
+fn an_archive_without_the_files_is_an_error() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), archive());
+    let (url, _) = serve(bytes.clone(), vec![Answer::Whole]);
+    let mut archive = described(url, &bytes);
+    archive.files.push(("more.bin".into(), 1));
+    let error = archive.fetch(folder.path(), |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("more.bin"), "{error}");
 }
 
 #[test]
@@ -178,4 +221,36 @@ fn progress_counts_up_to_the_whole() {
     described(url, &bytes).fetch(folder.path(), |have, total| seen.push((have, total))).unwrap();
     assert_eq!(seen.last(), Some(&(bytes.len() as u64, bytes.len() as u64)));
     assert!(seen.is_sorted());
+}
+
+#[test]
+fn mnists_files_are_fetched_checked_and_repaired() {
+    let bytes = b"one of four files".to_vec();
+    let md5: String = Md5::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let files = ["a.gz", "b.gz"].map(|name| (name.to_owned(), md5.clone())).to_vec();
+    let set = |url: String| IdxFiles {
+        url,
+        files: files.clone(),
+        pause: Duration::from_millis(1),
+        ..IdxFiles::fashion_mnist()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("fashion");
+    let (url, _) = serve(bytes.clone(), vec![Answer::CutAfter(5), Answer::Whole, Answer::Whole]);
+    set(url).fetch(&place, |_, _| {}).unwrap();
+    for name in ["a.gz", "b.gz"] {
+        assert_eq!(fs::read(place.join(name)).unwrap(), bytes);
+    }
+    let classes = fs::read_to_string(place.join("classes.txt")).unwrap();
+    assert_eq!(classes.lines().count(), 10);
+    assert_eq!(classes.lines().last(), Some("Ankle boot"));
+
+    // Only the file that is damaged is fetched again.
+    fs::write(place.join("b.gz"), b"one of").unwrap();
+    let (url, asked) = serve(bytes.clone(), vec![Answer::Whole]);
+    set(url).fetch(&place, |_, _| {}).unwrap();
+    assert_eq!(fs::read(place.join("b.gz")).unwrap(), bytes);
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    let names: Vec<_> = fs::read_dir(&place).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "nothing is left over: {names:?}");
 }

@@ -4,10 +4,7 @@
 
 use std::{fs, path::Path};
 
-use quant_data::{
-    Cifar, DataError, Dataset, ImageFolder, RgbImage,
-    dataset::cifar::{CifarKind, Split},
-};
+use quant_data::{DataError, Dataset, ImageFolder, RgbImage};
 
 fn put(root: &Path, class: &str, name: &str) {
     let folder = root.join(class);
@@ -55,48 +52,125 @@ fn other_classes_than_the_training_sets_are_named() {
 }
 
 #[test]
+fn images_below_a_class_are_in_torchvisions_order() {
+    let root = tempfile::tempdir().unwrap();
+    for (class, name) in [
+        ("n1/images", "1.JPEG"),
+        ("n1/images/more", "0.JPEG"),
+        ("n1/images-b", "0.JPEG"),
+        ("n1", "z.JPEG"),
+        ("n0/images", "5.JPEG"),
+        (".git/hooks", "1.JPEG"),
+        ("n0/.thumbnails", "1.JPEG"),
+        ("n0/images", "._5.JPEG"),
+    ] {
+        put(root.path(), class, name);
+    }
+    fs::write(root.path().join("n1/n1_boxes.txt"), "").unwrap();
+    fs::write(root.path().join("words.txt"), "").unwrap();
+    fs::write(root.path().join("beside.jpg"), "").unwrap();
+    let folder = ImageFolder::open(root.path()).unwrap();
+    assert_eq!(folder.classes(), ["n0", "n1"]);
+    let below = |(path, label): (std::path::PathBuf, usize)| {
+        (path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned(), label)
+    };
+    let files: Vec<(String, usize)> = folder.files().into_iter().map(below).collect();
+    // `sorted(os.walk(class))` compares the folders' paths as texts: "-" comes before "/".
+    let expected = [
+        ("n0/images/5.JPEG", 0),
+        ("n1/z.JPEG", 1),
+        ("n1/images/1.JPEG", 1),
+        ("n1/images-b/0.JPEG", 1),
+        ("n1/images/more/0.JPEG", 1),
+    ];
+    assert_eq!(files, expected.map(|(path, label)| (path.to_owned(), label)));
+    assert_eq!(folder.image(0).unwrap().width, 8);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_folders_are_followed_once_round() {
+    use std::os::unix::fs::symlink;
+    let (root, beside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    put(beside.path(), "images", "1.jpg");
+    put(root.path(), "a", "0.jpg");
+    put(root.path(), "b", "0.jpg");
+    symlink(beside.path().join("images"), root.path().join("a/linked")).unwrap();
+    // Each of the two classes leads into the other.
+    symlink("../b", root.path().join("a/b")).unwrap();
+    symlink("../a", root.path().join("b/a")).unwrap();
+    let folder = ImageFolder::open(root.path()).unwrap();
+    let count = |class| folder.files().iter().filter(|(_, label)| *label == class).count();
+    // a: its own, the linked one, b's; b: its own, a's two.
+    assert_eq!((count(0), count(1)), (3, 3));
+}
+
+#[test]
+fn a_part_without_some_classes_takes_the_training_sets_numbers() {
+    let root = tempfile::tempdir().unwrap();
+    let (train, val) = (root.path().join("train"), root.path().join("val"));
+    ["ant", "bee", "cat"].iter().for_each(|class| put(&train, class, "1.jpg"));
+    put(&val, "cat", "1.jpg");
+    let train = ImageFolder::open(&train).unwrap();
+    let val = ImageFolder::open_like(&val, &train).unwrap();
+    assert_eq!((val.classes(), val.label(0)), (train.classes(), 2));
+    assert!(val.path(0).ends_with("val/cat/1.jpg"));
+}
+
+/// Tiny ImageNet's validation part: three images, and `annotations`.
+fn tiny_imagenet(root: &Path, annotations: &str) -> Result<ImageFolder, DataError> {
+    ["n1", "n2", "n3"].iter().for_each(|class| put(&root.join("train"), class, "0.JPEG"));
+    ["val_0.JPEG", "val_1.JPEG", "val_2.JPEG"].iter().for_each(|name| {
+        put(&root.join("val"), "images", name);
+    });
+    fs::write(root.join("val/val_annotations.txt"), annotations).unwrap();
+    let train = ImageFolder::open(&root.join("train")).unwrap();
+    ImageFolder::open_like(&root.join("val"), &train)
+}
+
+#[test]
+fn tiny_imagenets_annotations_give_the_labels() {
+    let root = tempfile::tempdir().unwrap();
+    let text = "val_2.JPEG\tn2\t0\t32\t44\t62\nval_0.JPEG\tn3\t1\t2\t3\t4\r\n\n\
+                val_1.JPEG\tn2\t9\t9\t9\t9\n";
+    let val = tiny_imagenet(root.path(), text).unwrap();
+    assert_eq!((0..3).map(|index| val.label(index)).collect::<Vec<_>>(), [2, 1, 1]);
+    assert_eq!(val.classes(), ["n1", "n2", "n3"]);
+    assert!(val.path(0).ends_with("val/images/val_0.JPEG"));
+    assert_eq!(val.image(0).unwrap().width, 8);
+}
+
+#[test]
+fn annotations_that_do_not_fit_the_images_are_named() {
+    let cases = [
+        ("val_0.JPEG\tn1\nval_1.JPEG\tn1\n", "val_2.JPEG"),
+        (
+            "val_0.JPEG\tn1\nval_1.JPEG\tn1\nval_2.JPEG\tn1\nval_7.JPEG\tn1\n",
+            "has no image val_7.JPEG",
+        ),
+        ("val_0.JPEG\tn1\nval_1.JPEG\tn9\nval_2.JPEG\tn1\n", "[\"n9\"]"),
+        ("val_0.JPEG\tn1\nval_1.JPEG n1\nval_2.JPEG\tn1\n", "line 2"),
+        ("val_0.JPEG\tn1\nval_1.JPEG\tn1\nval_0.JPEG\tn1\n", "line 3"),
+    ];
+    for (text, part) in cases {
+        let root = tempfile::tempdir().unwrap();
+        let error = tiny_imagenet(root.path(), text).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("val"), "{error}");
+    }
+}
+
+#[test]
+fn annotations_beside_class_folders_are_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "n1", "val_0.JPEG");
+    put(root.path(), "n2", "val_1.JPEG");
+    fs::write(root.path().join("val_annotations.txt"), "val_0.JPEG\tn2\n").unwrap();
+    let folder = ImageFolder::open(root.path()).unwrap();
+    assert_eq!((folder.classes().len(), folder.label(0)), (2, 0));
+}
+
+#[test]
 fn a_missing_folder_is_named() {
     let error = ImageFolder::open(Path::new("/nowhere/at/all")).unwrap_err();
     assert!(error.to_string().contains("/nowhere/at/all"));
-}
-
-/// A CIFAR-10 file of `images` images: image i has label i and red value i, green 100, blue 200.
-fn cifar10(images: u8) -> Vec<u8> {
-    let planes = |i: u8| [vec![i; 1024], vec![100; 1024], vec![200; 1024]].concat();
-    (0..images).flat_map(|i| [vec![i], planes(i)].concat()).collect()
-}
-
-#[test]
-fn cifar_planes_become_pixels() {
-    let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("test_batch.bin"), cifar10(3)).unwrap();
-    let cifar = Cifar::open(root.path(), CifarKind::Cifar10, Split::Test).unwrap();
-    assert_eq!((cifar.len(), cifar.label(2), cifar.classes().len()), (3, 2, 10));
-    assert_eq!(cifar.image(2).unwrap().pixels[..6], [2, 100, 200, 2, 100, 200]);
-}
-
-#[test]
-fn cifar100_takes_the_fine_label() {
-    let root = tempfile::tempdir().unwrap();
-    let inner = root.path().join("cifar-100-binary");
-    fs::create_dir(&inner).unwrap();
-    fs::write(inner.join("train.bin"), [vec![3, 77], vec![0; 3072]].concat()).unwrap();
-    let cifar = Cifar::open(root.path(), CifarKind::Cifar100, Split::Train).unwrap();
-    assert_eq!(cifar.label(0), 77);
-}
-
-#[test]
-fn a_truncated_cifar_file_is_an_error() {
-    let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("test_batch.bin"), &cifar10(3)[..4000]).unwrap();
-    let error = Cifar::open(root.path(), CifarKind::Cifar10, Split::Test).unwrap_err();
-    assert!(matches!(error, DataError::Length { length: 4000, record: 3073, .. }), "{error}");
-}
-
-#[test]
-fn a_cifar_label_out_of_range_is_an_error() {
-    let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("test_batch.bin"), cifar10(11)).unwrap();
-    let error = Cifar::open(root.path(), CifarKind::Cifar10, Split::Test).unwrap_err();
-    assert!(matches!(error, DataError::Label { index: 10, label: 10, highest: 9, .. }), "{error}");
 }

@@ -74,6 +74,27 @@ fn a_remembered_folder_is_the_one_that_is_there() {
 }
 
 #[test]
+fn a_change_below_a_remembered_folder_is_noticed() {
+    let (data, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (class, nested) = (data.path().join("class0"), data.path().join("class0/images"));
+    folder(data.path(), 1, 2);
+    fs::create_dir(&nested).unwrap();
+    add(&nested, "a.jpg", 1);
+    let settled = || {
+        settle(&nested);
+        settle(&class);
+        ImageFolder::open_cached(data.path(), cache.path()).unwrap()
+    };
+    assert_eq!(settled().len(), 3);
+    // The class folder keeps its date, the one below it has a new one.
+    add(&nested, "b.jpg", 2);
+    assert_eq!(ImageFolder::open_cached(data.path(), cache.path()).unwrap().len(), 4);
+    assert_eq!(settled().len(), 4);
+    fs::remove_dir_all(&nested).unwrap();
+    assert_eq!(ImageFolder::open_cached(data.path(), cache.path()).unwrap().len(), 2);
+}
+
+#[test]
 fn a_folder_that_has_just_changed_is_not_believed_yet() {
     let (data, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     folder(data.path(), 2, 2);

@@ -41,7 +41,8 @@ pub struct DataRecipe {
     /// Batches ahead.
     #[serde(default = "prefetch")]
     pub prefetch: usize,
-    /// What becomes of image files that are cut short or damaged, of the kinds `image-folder` and `shards`.
+    /// What becomes of image files that are cut short or damaged, of the kinds `image-folder` and
+    /// `shards`.
     #[serde(default)]
     pub truncated: Truncated,
     /// Of the kind `fake`: how much.
@@ -54,11 +55,12 @@ pub struct DataRecipe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataKind {
-    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`.
+    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`, or Tiny ImageNet's `val/images/*.jpg` with
+    /// `val/val_annotations.txt`.
     ImageFolder,
-    /// CIFAR-10's binary files.
+    /// CIFAR-10's files, binary or of the Python version.
     Cifar10,
-    /// CIFAR-100's binary files.
+    /// CIFAR-100's files, binary or of the Python version.
     Cifar100,
     /// MNIST's format: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`.
     Idx,
@@ -169,7 +171,8 @@ impl DataRecipe {
         matches!(self.kind, DataKind::Rendered | DataKind::Fake)
     }
 
-    /// Opens training and validation data at `data`; `cache` is a folder for what can be made again.
+    /// Opens training and validation data at `data`; `cache` is a folder for what can be made
+    /// again.
     ///
     /// # Errors
     /// Those of the data sets.
@@ -196,7 +199,7 @@ impl DataRecipe {
             }
             DataKind::Shards => {
                 let train = Shards::open(&data.join("train"))?;
-                let val = Shards::open(&data.join("val"))?;
+                let val = Shards::open_like(&data.join("val"), &train)?;
                 let truncated = |images: Shards| Arc::new(images.with_truncated(self.truncated));
                 Ok((truncated(train), truncated(val)))
             }
@@ -210,6 +213,31 @@ impl DataRecipe {
                 Ok((fake(train, 0), fake(val, 1)))
             }
         }
+    }
+
+    /// Opens the validation data alone, for evaluation. Image folders and shards may lack the folder
+    /// `train`: classes are then those of `val`.
+    ///
+    /// # Errors
+    /// Those of the data sets.
+    pub fn open_val(&self, data: &Path, cache: &Path) -> Result<Arc<dyn Dataset>, DataError> {
+        let val = data.join("val");
+        match self.kind {
+            DataKind::ImageFolder if self.lacks_training(data) => {
+                let val = ImageFolder::open_cached(&val, cache)?;
+                Ok(Arc::new(val.with_truncated(self.truncated)))
+            }
+            DataKind::Shards if self.lacks_training(data) => {
+                Ok(Arc::new(Shards::open(&val)?.with_truncated(self.truncated)))
+            }
+            _ => Ok(self.open(data, cache)?.1),
+        }
+    }
+
+    /// Whether a folder of images or shards has validation data alone.
+    pub fn lacks_training(&self, data: &Path) -> bool {
+        let in_folders = matches!(self.kind, DataKind::ImageFolder | DataKind::Shards);
+        in_folders && !data.join("train").exists() && data.join("val").is_dir()
     }
 
     /// Checks what types leave open.

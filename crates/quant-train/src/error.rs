@@ -110,10 +110,10 @@ pub enum TrainError {
         /// Those that it has.
         phases: Vec<String>,
     },
-    /// The data have more classes than the network.
+    /// The classes of the data are not those of the network.
     #[error(
         "{path}: a network of {network} classes cannot be evaluated on data of {data}: their labels \
-         would go beyond its scores"
+         stand for other classes"
     )]
     Classes {
         /// The network's file.

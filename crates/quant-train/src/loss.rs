@@ -280,10 +280,25 @@ mod tests {
         }
     }
 
+    fn soft_targets(
+        kind: DistillationKind,
+        temperature: f64,
+        reduction: Reduction,
+    ) -> DistillationRecipe {
+        DistillationRecipe {
+            teacher: String::new(),
+            teacher_key: None,
+            teacher_map: None,
+            model: None,
+            kind,
+            weight: 1.0,
+            temperature,
+            reduction,
+        }
+    }
+
     fn taught(kind: DistillationKind, temperature: f64, reduction: Reduction) -> f64 {
-        let teacher = String::new();
-        let recipe =
-            DistillationRecipe { teacher, model: None, kind, weight: 1.0, temperature, reduction };
+        let recipe = soft_targets(kind, temperature, reduction);
         let teachers = Tensor::from_floats([[0.0, 0.0, 0.0], [2.0, -1.0, 0.5]], &Device::flex());
         value(recipe.soft_loss(scores(), teachers))
     }
@@ -331,14 +346,7 @@ mod tests {
 
     #[test]
     fn the_divergence_between_equals_is_zero() {
-        let recipe = DistillationRecipe {
-            teacher: String::new(),
-            model: None,
-            kind: DistillationKind::Soft,
-            weight: 1.0,
-            temperature: 3.0,
-            reduction: Reduction::BatchMean,
-        };
+        let recipe = soft_targets(DistillationKind::Soft, 3.0, Reduction::BatchMean);
         assert!(value(recipe.soft_loss(scores(), scores())).abs() < 1e-6);
     }
 

@@ -302,12 +302,13 @@ impl Run {
         data: &Path,
         options: &RunOptions,
     ) -> Result<Evaluation, TrainError> {
-        let (_, val) = recipe.data.open(data, &options.cache)?;
+        let val = recipe.data.open_val(data, &options.cache)?;
         let classes = val.classes().len();
         let candidates = recipe.candidates(phase, classes)?;
         let loaded = weights::read_network(file, &candidates, &options.device)?;
         let known = loaded.network.config().classes();
-        if known < classes {
+        // Without training data nothing says which of more classes the labels stand for.
+        if known < classes || known > classes && recipe.data.lacks_training(data) {
             let path = file.path.clone();
             return Err(TrainError::Classes { path, network: known, data: classes });
         }

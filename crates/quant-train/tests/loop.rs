@@ -13,9 +13,10 @@ use std::{
 use burn::tensor::Device;
 use quant_nn::{QuantizedModule, StateDict};
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError, checkpoint,
+    Recipe, Run, RunOptions, TrainError, WeightsFile,
     events::{Event, read_log},
     group::Alone,
+    weights,
 };
 
 const DATA: &str = r#"
@@ -126,7 +127,8 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
     // 5 batches an epoch are 3 steps; the policy of batch 3 stands before the step of batches 2 and 3.
     assert_eq!(applied, [(4, 0), (2, 1), (1, 3), (3, 4)]);
     let kept = whole.folder().join("quantized/epoch-0002.safetensors");
-    let network = checkpoint::read_network(&kept, &Device::flex()).unwrap();
+    let kept = WeightsFile::new(kept);
+    let network = weights::read_network(&kept, &[], &Device::flex()).unwrap().network;
     for (_, _, quantizer) in network.quantizers() {
         assert!(quantizer.is_enabled());
         assert_eq!(quantizer.config().levels.count(), 4);

@@ -149,6 +149,17 @@ fn without_description(run: &Run, folder: &Path, data: &Path) {
             (Some(phase), summary.phases[index].last)
         );
     }
+    // Evaluation needs no training data.
+    let alone = folder.join("alone");
+    fs::create_dir(&alone).unwrap();
+    fs::rename(data.join("val"), alone.join("val")).unwrap();
+    let described = WeightsFile::new(run.network_file("quantized", false));
+    let found = Run::evaluate(&described, &recipe, None, &alone, &options()).unwrap();
+    assert_eq!(found.score, summary.phases[1].last);
+    fs::remove_dir_all(alone.join("val/disc")).unwrap();
+    let error = Run::evaluate(&described, &recipe, None, &alone, &options()).unwrap_err();
+    assert!(matches!(error, TrainError::Classes { network: 10, data: 9, .. }), "{error}");
+    fs::rename(alone.join("val"), data.join("val")).unwrap();
     let full_precision = strip("full_precision");
     let error = evaluate(&full_precision, Some("quantized")).unwrap_err().to_string();
     assert!(error.contains("full_precision.foreign") && error.contains("--phase"), "{error}");

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use burn::tensor::Device;
 use quant_data::{
-    Cifar, Idx, RgbImage, Truncated,
+    Cifar, Dataset, Idx, RgbImage, Shards, Truncated,
     dataset::cifar::{CifarKind, Split},
 };
 use quant_nn::{StateDict, keywords};
@@ -21,7 +21,7 @@ use quant_train::{
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All of them; a name is a fuzz target's and a folder's below `corpus/`.
-pub const READERS: [Reader; 8] = [
+pub const READERS: [Reader; 10] = [
     ("recipe", recipe),
     ("configuration", configuration),
     ("policy", policy),
@@ -30,6 +30,8 @@ pub const READERS: [Reader; 8] = [
     ("image", image),
     ("cifar", cifar),
     ("idx", idx),
+    ("pickle", pickle),
+    ("shard", shard),
 ];
 
 fn text(bytes: &[u8]) -> String {
@@ -69,7 +71,7 @@ pub fn checkpoint(bytes: &[u8]) {
     });
 }
 
-/// A JPEG or PNG.
+/// An image of any format.
 pub fn image(bytes: &[u8]) {
     for truncated in [Truncated::Refuse, Truncated::Accept] {
         let _ = RgbImage::decode(bytes, truncated);
@@ -89,6 +91,22 @@ pub fn idx(bytes: &[u8]) {
         let labels = path.with_file_name("train-labels-idx1-ubyte");
         if fs::write(&labels, [0, 0, 8, 1, 0, 0, 0, 2, 0, 1]).is_ok() {
             let _ = Idx::open(path.parent().unwrap_or(path), Split::Train);
+        }
+    });
+}
+
+/// A file of the Python version of CIFAR-10.
+pub fn pickle(bytes: &[u8]) {
+    in_file("test_batch", bytes, |path| {
+        let _ = Cifar::open(path.parent().unwrap_or(path), CifarKind::Cifar10, Split::Test);
+    });
+}
+
+/// A tar file of images.
+pub fn shard(bytes: &[u8]) {
+    in_file("a.tar", bytes, |path| {
+        if let Ok(shards) = Shards::open(path.parent().unwrap_or(path)) {
+            (0..shards.len()).for_each(|index| drop(shards.image(index)));
         }
     });
 }

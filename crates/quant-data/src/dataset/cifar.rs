@@ -1,5 +1,11 @@
-//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in their binary format: per image one label byte (two in
-//! CIFAR-100: coarse, fine), then 32x32 red, 32x32 green, 32x32 blue bytes.
+//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the binary and in the Python version of their files.
+//!
+//! Binary files hold, per image, one label byte (two in CIFAR-100: coarse, fine), then 32x32 red,
+//! 32x32 green, 32x32 blue bytes. Files of the Python version hold the same numbers as pickled NumPy
+//! arrays; they are read without executing anything that is in them.
+
+mod pickle;
+mod python;
 
 use std::{
     fs,
@@ -12,6 +18,9 @@ use crate::{error::DataError, image::RgbImage};
 /// Side of the images, in pixels.
 pub const SIDE: usize = 32;
 
+/// Bytes of an image.
+const IMAGE: usize = 3 * SIDE * SIDE;
+
 /// Which of the two sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CifarKind {
@@ -21,6 +30,24 @@ pub enum CifarKind {
     Cifar100,
 }
 
+impl CifarKind {
+    /// How many classes.
+    fn classes(self) -> usize {
+        match self {
+            Self::Cifar10 => 10,
+            Self::Cifar100 => 100,
+        }
+    }
+
+    /// Its name, and its argument to `quant data download`.
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Cifar10 => ["CIFAR-10", "cifar10"],
+            Self::Cifar100 => ["CIFAR-100", "cifar100"],
+        }
+    }
+}
+
 /// Which part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
@@ -28,6 +55,49 @@ pub enum Split {
     Train,
     /// 10,000 images.
     Test,
+}
+
+impl Split {
+    /// Images of the official set.
+    pub fn images(self) -> usize {
+        match self {
+            Self::Train => 50_000,
+            Self::Test => 10_000,
+        }
+    }
+}
+
+/// In which form the files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Binary,
+    Python,
+}
+
+impl Version {
+    /// The folder that the official archive makes.
+    fn archive(self, kind: CifarKind) -> &'static str {
+        match (self, kind) {
+            (Self::Binary, CifarKind::Cifar10) => "cifar-10-batches-bin",
+            (Self::Binary, CifarKind::Cifar100) => "cifar-100-binary",
+            (Self::Python, CifarKind::Cifar10) => "cifar-10-batches-py",
+            (Self::Python, CifarKind::Cifar100) => "cifar-100-python",
+        }
+    }
+
+    /// Names of the files of a part.
+    fn files(self, kind: CifarKind, split: Split) -> Vec<String> {
+        let names: &[&str] = match (kind, split) {
+            (CifarKind::Cifar10, Split::Train) => {
+                &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
+            }
+            (CifarKind::Cifar10, Split::Test) => &["test_batch"],
+            (CifarKind::Cifar100, Split::Train) => &["train"],
+            (CifarKind::Cifar100, Split::Test) => &["test"],
+        };
+        let ending = if self == Self::Binary { ".bin" } else { "" };
+        names.iter().map(|name| format!("{name}{ending}")).collect()
+    }
 }
 
 /// One part of a CIFAR set, in memory.
@@ -40,79 +110,189 @@ pub struct Cifar {
 }
 
 impl Cifar {
-    /// Reads the binary files in `folder`, or in the folder that the official archive makes in it
-    /// (`cifar-10-batches-bin`, `cifar-100-binary`).
+    /// Reads the files in `folder`, or in the folder that the official archive makes in it
+    /// (`cifar-10-batches-bin`, `cifar-100-binary`, `cifar-10-batches-py`, `cifar-100-python`): the
+    /// first of these places that has all files of the part, binary ones before those of the Python
+    /// version.
+    ///
+    /// The files may be smaller than the official ones, so that a part of the data set can be tried.
+    /// The files of a part must be of the same size: those of CIFAR-10's training set are, and where
+    /// one is shorter it was cut off.
     ///
     /// # Errors
-    /// [`DataError::Io`] for a missing file, [`DataError::Length`] for a truncated one,
+    /// [`DataError::Io`]; [`DataError::Cifar`] for missing, truncated and damaged files;
     /// [`DataError::Label`] for a label out of range.
     pub fn open(folder: &Path, kind: CifarKind, split: Split) -> Result<Self, DataError> {
-        let (archive, label_bytes, count) = match kind {
-            CifarKind::Cifar10 => ("cifar-10-batches-bin", 1, 10),
-            CifarKind::Cifar100 => ("cifar-100-binary", 2, 100),
-        };
-        let files: &[&str] = match (kind, split) {
-            (CifarKind::Cifar10, Split::Train) => &[
-                "data_batch_1.bin",
-                "data_batch_2.bin",
-                "data_batch_3.bin",
-                "data_batch_4.bin",
-                "data_batch_5.bin",
-            ],
-            (CifarKind::Cifar10, Split::Test) => &["test_batch.bin"],
-            (CifarKind::Cifar100, Split::Train) => &["train.bin"],
-            (CifarKind::Cifar100, Split::Test) => &["test.bin"],
-        };
-        let inner = folder.join(archive);
-        let folder: PathBuf = if inner.is_dir() { inner } else { folder.to_owned() };
-        let mut cifar = Self {
-            classes: class_names(&folder, kind, count),
-            labels: Vec::new(),
-            pixels: Vec::new(),
-        };
-        for file in files {
-            cifar.append(&folder.join(file), label_bytes)?;
+        let (folder, version) = find(folder, kind, split)?;
+        let classes = class_names(&folder, version, kind)?;
+        let mut cifar = Self { classes, labels: Vec::new(), pixels: Vec::new() };
+        let files = version.files(kind, split);
+        let mut counts = Vec::new();
+        for file in &files {
+            let (path, before) = (folder.join(file), cifar.len());
+            match version {
+                Version::Binary => cifar.append(&path, kind, split.images() / files.len())?,
+                Version::Python => cifar.append_python(&path, kind)?,
+            }
+            counts.push(cifar.len() - before);
         }
+        check_counts(&folder, kind, split, &files, &counts)?;
         Ok(cifar)
     }
 
-    fn append(&mut self, path: &Path, label_bytes: usize) -> Result<(), DataError> {
-        let record = label_bytes + 3 * SIDE * SIDE;
+    /// Appends a binary file, which has `official` images in the official set.
+    fn append(&mut self, path: &Path, kind: CifarKind, official: usize) -> Result<(), DataError> {
+        let label_bytes = match kind {
+            CifarKind::Cifar10 => 1,
+            CifarKind::Cifar100 => 2,
+        };
+        let record = label_bytes + IMAGE;
         let bytes = fs::read(path).map_err(DataError::io(path))?;
-        if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
-            let length = bytes.len();
-            return Err(DataError::Length { path: path.to_owned(), length, record });
+        let (images, rest) = (bytes.len() / record, bytes.len() % record);
+        if images == 0 || rest > 0 {
+            let reason = format!(
+                "it has {images} whole images of {record} bytes and {rest} bytes more: expected \
+                 whole images, {official} in the official file; {}",
+                remedy(path.parent().unwrap_or(path), kind)
+            );
+            return Err(DataError::Cifar { path: path.to_owned(), reason });
         }
         for (index, image) in bytes.chunks_exact(record).enumerate() {
-            let label = image[label_bytes - 1];
-            if usize::from(label) >= self.classes.len() {
-                return Err(DataError::Label {
-                    path: path.to_owned(),
-                    index,
-                    label: label.into(),
-                    highest: self.classes.len() - 1,
-                });
-            }
-            self.labels.push(label);
+            self.push_label(path, index, image[label_bytes - 1].into())?;
             self.pixels.extend_from_slice(&image[label_bytes..]);
         }
         Ok(())
     }
+
+    /// Appends a file of the Python version.
+    fn append_python(&mut self, path: &Path, kind: CifarKind) -> Result<(), DataError> {
+        let (labels, pixels) = python::read(path, kind)?;
+        if labels.is_empty() {
+            let reason = "it has no images".to_owned();
+            return Err(DataError::Cifar { path: path.to_owned(), reason });
+        }
+        for (index, label) in labels.into_iter().enumerate() {
+            self.push_label(path, index, label)?;
+        }
+        self.pixels.extend(pixels);
+        Ok(())
+    }
+
+    fn push_label(&mut self, path: &Path, index: usize, label: usize) -> Result<(), DataError> {
+        let highest = self.classes.len() - 1;
+        match u8::try_from(label) {
+            Ok(known) if label <= highest => {
+                self.labels.push(known);
+                Ok(())
+            }
+            _ => Err(DataError::Label { path: path.to_owned(), index, label, highest }),
+        }
+    }
 }
 
-/// Names from the archive's own list, or numbers.
-fn class_names(folder: &Path, kind: CifarKind, count: usize) -> Vec<String> {
-    let file = match kind {
-        CifarKind::Cifar10 => "batches.meta.txt",
-        CifarKind::Cifar100 => "fine_label_names.txt",
-    };
-    let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
-    let names: Vec<String> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    match names.len() == count {
-        true => names,
-        false => (0..count).map(|label| label.to_string()).collect(),
+/// The folder and the form of the files of a part.
+fn find(folder: &Path, kind: CifarKind, split: Split) -> Result<(PathBuf, Version), DataError> {
+    fs::metadata(folder).map_err(DataError::io(folder))?;
+    let places = [Version::Binary, Version::Python].into_iter().flat_map(|version| {
+        let inner = folder.join(version.archive(kind));
+        [(inner, version), (folder.to_owned(), version)]
+    });
+    // The first place that has some of the files, but not all.
+    let mut incomplete = None;
+    for (place, version) in places {
+        let files = version.files(kind, split);
+        let (present, missing): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| place.join(file).is_file());
+        if missing.is_empty() {
+            return Ok((place, version));
+        }
+        if incomplete.is_none() && (!present.is_empty() || is_archive(&place, kind)) {
+            incomplete = Some((place, missing.join(", ")));
+        }
     }
+    let [name, _] = kind.names();
+    let (path, reason) = match incomplete {
+        Some((place, missing)) => {
+            let reason = format!("files are missing: {missing}; {}", remedy(&place, kind));
+            (place, reason)
+        }
+        None => {
+            let reason = format!(
+                "neither its folder {} nor its folder {} is here, nor are their files; {}",
+                Version::Binary.archive(kind),
+                Version::Python.archive(kind),
+                remedy(folder, kind)
+            );
+            (folder.to_owned(), reason)
+        }
+    };
+    Err(DataError::Cifar { path, reason: format!("{name}: {reason}") })
+}
+
+/// Whether a folder is one that the official archives make.
+fn is_archive(folder: &Path, kind: CifarKind) -> bool {
+    let names = [Version::Binary, Version::Python].map(|version| version.archive(kind));
+    folder.is_dir() && names.iter().any(|name| folder.ends_with(name))
+}
+
+/// How to get whole files, where those in `folder` are not.
+fn remedy(folder: &Path, kind: CifarKind) -> String {
+    let outer = match is_archive(folder, kind) {
+        true => folder.parent().filter(|outer| !outer.as_os_str().is_empty()),
+        false => Some(folder),
+    };
+    let outer = outer.unwrap_or(Path::new("."));
+    let [_, name] = kind.names();
+    format!("`quant data download {name} {}` fetches whole files", outer.display())
+}
+
+/// # Errors
+/// [`DataError::Cifar`] where files of one part differ in their number of images.
+fn check_counts(
+    folder: &Path,
+    kind: CifarKind,
+    split: Split,
+    files: &[String],
+    counts: &[usize],
+) -> Result<(), DataError> {
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let Some(short) = counts.iter().position(|count| *count < most) else {
+        return Ok(());
+    };
+    let reason = format!(
+        "{} has {} images where other files have {most}: there are {} images in all and there \
+         should be {}, {} in the official set; {}",
+        files[short],
+        counts[short],
+        counts.iter().sum::<usize>(),
+        most * counts.len(),
+        split.images(),
+        remedy(folder, kind)
+    );
+    Err(DataError::Cifar { path: folder.to_owned(), reason })
+}
+
+/// Names from the archive's own list, or numbers where it has none.
+fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<String>, DataError> {
+    let names = match (version, kind) {
+        (Version::Binary, CifarKind::Cifar10) => lines(&folder.join("batches.meta.txt")),
+        (Version::Binary, CifarKind::Cifar100) => lines(&folder.join("fine_label_names.txt")),
+        (Version::Python, CifarKind::Cifar10) => {
+            python::class_names(&folder.join("batches.meta"), "label_names")?
+        }
+        (Version::Python, CifarKind::Cifar100) => {
+            python::class_names(&folder.join("meta"), "fine_label_names")?
+        }
+    };
+    let count = kind.classes();
+    let numbers = || (0..count).map(|label| label.to_string()).collect();
+    Ok(names.filter(|names| names.len() == count).unwrap_or_else(numbers))
+}
+
+/// The lines of a file that are not empty.
+fn lines(path: &Path) -> Option<Vec<String>> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 impl Dataset for Cifar {

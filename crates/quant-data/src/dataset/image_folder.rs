@@ -1,50 +1,64 @@
-//! Images in folders, one per class: ImageNet's layout.
+//! Images in folders, one per class: ImageNet's layout, and Tiny ImageNet's.
+
+mod annotations;
+mod listing;
 
 use std::{
-    collections::BTreeMap,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::Write,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::Dataset;
+use self::listing::Listing;
+use super::{Dataset, numbers_by_name};
 use crate::{
     error::DataError,
     image::{RgbImage, Truncated},
 };
 
-/// `<root>/<class>/<image>.jpg` (or `.jpeg`, `.png`). Classes and images are in order of their
-/// names.
+/// `<root>/<class>/<image>.jpg`, or another of [`EXTENSIONS`](crate::image::EXTENSIONS). Classes are
+/// in order of their names; what lies beside the class folders, and what is hidden, is passed over.
+///
+/// Images may lie in folders below that of their class, to any depth, and links are followed. The
+/// images of a class are in order of their folders' paths, then of their names: the order of
+/// torchvision's `ImageFolder`.
+///
+/// A root with a file `val_annotations.txt` and a single folder, `images`, is the validation part
+/// of Tiny ImageNet: each line of the file holds, separated by tabs, the name of an image, the name
+/// of its class, and numbers that are not used. The classes are then those that the file names.
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<String>,
-    /// File name and class of every image.
-    images: Vec<(String, u32)>,
+    /// Folders that hold the images, from the root.
+    folders: Vec<String>,
+    images: Vec<ImageFile>,
     truncated: Truncated,
+}
+
+/// An image.
+#[derive(Debug, Clone)]
+struct ImageFile {
+    /// Which of the folders it lies in.
+    folder: u32,
+    label: u32,
+    /// Path from the folder, with slashes.
+    name: String,
 }
 
 impl ImageFolder {
     /// Lists the folder, several classes at a time.
     ///
     /// # Errors
-    /// [`DataError::Io`], [`DataError::NoClasses`], [`DataError::EmptyClass`].
+    /// [`DataError::Io`], [`DataError::NoClasses`], [`DataError::EmptyClass`],
+    /// [`DataError::Annotations`].
     pub fn open(root: &Path) -> Result<Self, DataError> {
-        Self::list(root, BTreeMap::new()).map(|(folder, _)| folder)
+        Self::list(root, &Listing::new()).map(|(folder, _)| folder)
     }
 
-    /// The same with a list in `cache`, a folder: class folders that have not changed since the list was
-    /// written are not read again. The list is written anew where it was out of date; that it cannot be is
-    /// no error.
+    /// The same with a list in `cache`, a folder: folders that have not changed since the list was
+    /// written are not read again. The list is written anew where it was out of date; that it cannot
+    /// be is no error.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -53,60 +67,69 @@ impl ImageFolder {
         let mut hasher = DefaultHasher::new();
         root.hash(&mut hasher);
         let path = cache.join(format!("images-{:016x}.json", hasher.finish()));
-        let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let known = known.filter(|list: &List| list.root == root);
-        let classes = known.map(|list| list.classes).unwrap_or_default();
-        let (folder, classes) = Self::list(&root, classes)?;
-        if let Some(classes) = classes {
+        let known = listing::recall(&path, &root);
+        let (folder, listing) = Self::list(&root, &known)?;
+        if listing != known {
             // Only a faster start is at stake.
-            let _ = write_list(&path, &List { root, classes });
+            let _ = listing::remember(&path, root, listing);
         }
         Ok(folder)
     }
 
-    /// Lists the folder, given what is known; and what is to be remembered, where that is new.
-    fn list(
-        root: &Path,
-        known: BTreeMap<String, Class>,
-    ) -> Result<(Self, Option<BTreeMap<String, Class>>), DataError> {
-        let mut classes = Vec::new();
-        for entry in sorted_entries(root)? {
-            if root.join(&entry).is_dir() {
-                classes.push(entry);
-            }
-        }
-        if classes.is_empty() {
+    /// Lists the folder, given what is known of it; and what is to be remembered.
+    fn list(root: &Path, known: &Listing) -> Result<(Self, Listing), DataError> {
+        let folders = listing::class_folders(root)?;
+        if folders.is_empty() {
             return Err(DataError::NoClasses { path: root.to_owned() });
         }
-        let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        thread::scope(|scope| {
-            for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(classes.len()) {
-                scope.spawn(|| {
-                    while let Some(class) = classes.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let listed = Class::list(&root.join(class), known.get(class));
-                        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                        found.insert(class.clone(), listed);
-                    }
-                });
-            }
-        });
-        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (mut images, mut listed) = (Vec::new(), BTreeMap::new());
-        // In order of the names, as `classes`.
-        for (label, (name, class)) in found.into_iter().enumerate() {
-            let class = class?;
-            if class.images.is_empty() {
-                return Err(DataError::EmptyClass { path: root.join(name) });
-            }
-            images.extend(class.images.iter().map(|image| (image.clone(), label as u32)));
-            listed.insert(name, class);
-        }
-        let changed = (listed != known).then_some(listed);
-        let root = root.to_owned();
-        Ok((Self { root, classes, images, truncated: Truncated::default() }, changed))
+        let listing = listing::list(root, &folders, known)?;
+        let annotations = root.join(annotations::FILE);
+        let folder = match folders == [annotations::FOLDER] && annotations.is_file() {
+            true => Self::annotated(root, folders, &listing, &annotations)?,
+            false => Self::by_folder(root, folders, &listing)?,
+        };
+        Ok((folder, listing))
     }
 
-    /// Lists the folder, whose classes must be those of `training`.
+    /// The folders' names are the classes.
+    fn by_folder(root: &Path, classes: Vec<String>, listing: &Listing) -> Result<Self, DataError> {
+        let mut images = Vec::new();
+        // In order of the names, as `classes`.
+        for (label, (name, tree)) in (0..).zip(listing) {
+            let before = images.len();
+            images.extend(tree.images().map(|name| ImageFile { folder: label, label, name }));
+            if images.len() == before {
+                return Err(DataError::EmptyClass { path: root.join(name) });
+            }
+        }
+        let (root, folders, truncated) = (root.to_owned(), classes.clone(), Truncated::default());
+        Ok(Self { root, folders, classes, images, truncated })
+    }
+
+    /// A file says which class each image shows.
+    fn annotated(
+        root: &Path,
+        folders: Vec<String>,
+        listing: &Listing,
+        annotations: &Path,
+    ) -> Result<Self, DataError> {
+        let names: Vec<String> = listing.values().flat_map(listing::Tree::images).collect();
+        if names.is_empty() {
+            return Err(DataError::EmptyClass { path: root.join(annotations::FOLDER) });
+        }
+        let shown = annotations::read(annotations, &names)?;
+        let mut classes = shown.clone();
+        classes.sort_unstable();
+        classes.dedup();
+        let images = names.into_iter().zip(&shown).map(|(name, class)| {
+            let label = classes.partition_point(|other| other < class) as u32;
+            ImageFile { folder: 0, label, name }
+        });
+        let (root, images) = (root.to_owned(), images.collect());
+        Ok(Self { root, folders, classes, images, truncated: Truncated::default() })
+    }
+
+    /// Lists the folder, whose classes must be among those of `training`.
     ///
     /// # Errors
     /// Those of [`open`](Self::open), and [`DataError::Classes`].
@@ -114,21 +137,18 @@ impl ImageFolder {
         Self::open(root)?.like(training)
     }
 
-    /// The folder itself, if its classes are those of `training`.
+    /// The folder with the classes of `training`, and labels by the classes' names. It may lack
+    /// images of some classes.
     ///
     /// # Errors
-    /// [`DataError::Classes`].
-    pub fn like(self, training: &ImageFolder) -> Result<Self, DataError> {
-        let (folder, root) = (&self, &self.root);
-        let without = |a: &[String], b: &[String]| {
-            a.iter().filter(|class| !b.contains(class)).take(5).cloned().collect::<Vec<_>>()
-        };
-        let missing = without(&training.classes, &folder.classes);
-        let unknown = without(&folder.classes, &training.classes);
-        match missing.is_empty() && unknown.is_empty() {
-            false => Err(DataError::Classes { path: root.clone(), missing, unknown }),
-            true => Ok(self),
+    /// [`DataError::Classes`] for classes that `training` does not have.
+    pub fn like(mut self, training: &ImageFolder) -> Result<Self, DataError> {
+        let labels = numbers_by_name(&self.root, &self.classes, &training.classes)?;
+        for image in &mut self.images {
+            image.label = labels[image.label as usize];
         }
+        self.classes.clone_from(&training.classes);
+        Ok(self)
     }
 
     /// The same, with what becomes of image files that are cut short.
@@ -145,8 +165,8 @@ impl ImageFolder {
 
     /// Path of image `index`.
     pub fn path(&self, index: usize) -> PathBuf {
-        let (name, label) = &self.images[index];
-        self.root.join(&self.classes[*label as usize]).join(name)
+        let image = &self.images[index];
+        self.root.join(&self.folders[image.folder as usize]).join(&image.name)
     }
 }
 
@@ -160,7 +180,11 @@ impl Dataset for ImageFolder {
     }
 
     fn label(&self, index: usize) -> usize {
-        self.images[index].1 as usize
+        self.images[index].label as usize
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.path(index).display().to_string()
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, DataError> {
@@ -168,63 +192,6 @@ impl Dataset for ImageFolder {
     }
 }
 
-/// What is remembered of a folder.
-#[derive(Debug, Serialize, Deserialize)]
-struct List {
-    root: PathBuf,
-    classes: BTreeMap<String, Class>,
-}
-
-/// The images of a class, and when its folder had last changed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Class {
-    /// None where it had changed so lately that another change might not show.
-    changed: Option<SystemTime>,
-    images: Vec<String>,
-}
-
-impl Class {
-    fn list(folder: &Path, known: Option<&Class>) -> Result<Self, DataError> {
-        let changed = fs::metadata(folder).and_then(|metadata| metadata.modified());
-        let changed = changed.map_err(DataError::io(folder))?;
-        if let Some(known) = known
-            && known.changed == Some(changed)
-        {
-            return Ok(known.clone());
-        }
-        let images = sorted_entries(folder)?.into_iter().filter(|name| is_image(name)).collect();
-        let age = SystemTime::now().duration_since(changed).unwrap_or_default();
-        Ok(Self { changed: (age > SETTLED).then_some(changed), images })
-    }
-}
-
-/// Clocks of file systems tick up to every two seconds.
-const SETTLED: Duration = Duration::from_secs(3);
-
-fn write_list(path: &Path, list: &List) -> Result<(), DataError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(DataError::io(folder))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(path))?;
-    let bytes = serde_json::to_vec(list).unwrap_or_default();
-    file.write_all(&bytes).map_err(DataError::io(path))?;
-    crate::files::persist(file, path)
-}
-
-/// Names in a folder, hidden ones left out, in order.
-fn sorted_entries(folder: &Path) -> Result<Vec<String>, DataError> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
-        let entry = entry.map_err(DataError::io(folder))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
 pub(super) fn is_image(name: &str) -> bool {
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png"))
+    crate::image::has_image_extension(name)
 }

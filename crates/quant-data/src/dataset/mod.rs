@@ -7,7 +7,11 @@ pub mod image_folder;
 pub mod shapes;
 pub mod shards;
 
-use std::ops::Range;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    path::Path,
+};
 
 use crate::{error::DataError, image::RgbImage};
 
@@ -27,6 +31,11 @@ pub trait Dataset: Send + Sync {
     /// Label of image `index`.
     fn label(&self, index: usize) -> usize;
 
+    /// What image `index` is called in messages: where it is stored, if that is known.
+    fn name(&self, index: usize) -> String {
+        format!("image {index}")
+    }
+
     /// Image `index`.
     ///
     /// # Errors
@@ -38,4 +47,37 @@ pub trait Dataset: Send + Sync {
     fn blocks(&self) -> &[Range<usize>] {
         &[]
     }
+}
+
+/// For every class of the part of a data set at `path` its number among the classes of the
+/// training set, by name. The part may lack classes: a validation set need not show all of them.
+///
+/// # Errors
+/// [`DataError::Classes`] for classes that the training set does not have,
+/// [`DataError::SameName`] where two classes of one name are in a different order.
+fn numbers_by_name(
+    path: &Path,
+    own: &[String],
+    training: &[String],
+) -> Result<Vec<u32>, DataError> {
+    if training.starts_with(own) {
+        return Ok((0..own.len() as u32).collect());
+    }
+    let known: BTreeMap<&String, u32> = training.iter().zip(0..).collect();
+    let given: BTreeSet<&String> = own.iter().collect();
+    let unknown = own.iter().filter(|name| !known.contains_key(name)).take(5).cloned();
+    let unknown: Vec<String> = unknown.collect();
+    if !unknown.is_empty() {
+        let missing = training.iter().filter(|name| !given.contains(name)).take(5).cloned();
+        let missing = missing.collect();
+        return Err(DataError::Classes { path: path.to_owned(), missing, unknown });
+    }
+    let repeated = |names: &[String]| {
+        let mut seen = BTreeSet::new();
+        names.iter().find(|name| !seen.insert(*name)).cloned()
+    };
+    if let Some(name) = repeated(own).or_else(|| repeated(training)) {
+        return Err(DataError::SameName { path: path.to_owned(), name });
+    }
+    Ok(own.iter().map(|name| known[name]).collect())
 }

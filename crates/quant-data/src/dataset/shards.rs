@@ -1,28 +1,47 @@
-//! Images in tar files, WebDataset's layout: few large files that are read nearly in order, instead of a
-//! million small ones.
+//! Images in tar files, WebDataset's layout: few large files that are read nearly in order, instead
+//! of a million small ones.
 //!
-//! `<folder>/*.tar`, each with entries `<key>.jpg` (or `.jpeg`, `.png`) and `<key>.cls`, the class as a number
-//! in text; beside them `classes.txt` with a name a line. Random orders stay within [blocks](Dataset::blocks)
-//! of neighbouring images.
+//! `<folder>/*.tar` hold samples, and a sample is several files of one key: `<key>.jpg` (or another
+//! of [`EXTENSIONS`]), the image, and `<key>.cls`, its label. The key is the path up to the first dot of the
+//! file's name: `./d/s0.input.jpg` is the field `input.jpg` of the sample `d/s0`. The fields of a
+//! sample usually lie one after another, but need not. Hidden files and those in folders named
+//! `__<name>__` are passed over.
+//!
+//! - The image of a sample that has several is the field `jpg`, `jpeg` or `png`, the first of them
+//!   that is there: `s0.jpg` before `s0.seg.png`. Where there is none, a sample with several images
+//!   is refused.
+//! - The label is a number from 0 or, where `<folder>/classes.txt` lists the classes' names, one a
+//!   line, such a name. A number stands for the class with that place in the list, even where a
+//!   class is named by another number. Without the list the classes are 0 to the highest label.
+//! - All other fields, `.json` and `.txt` among them, are passed over: their forms differ from one
+//!   data set to the next, so that a label in them is not looked for.
+//!
+//! Random orders stay within [blocks](Dataset::blocks) of neighbouring images. Compressed tar files
+//! are refused, since images are read from the middle of them.
+
+mod labels;
+mod samples;
+mod write;
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
-    io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{Read, Seek, SeekFrom},
     ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
+    sync::{Mutex, PoisonError},
 };
 
-use super::{Dataset, image_folder::is_image};
+use self::labels::Labels;
+pub use self::write::write_shards;
+use super::{Dataset, numbers_by_name};
 use crate::{
     error::DataError,
-    image::{RgbImage, Truncated},
+    image::{EXTENSIONS, RgbImage, Truncated},
+    parallel,
 };
+
+/// The list of classes beside the tar files.
+const CLASSES: &str = "classes.txt";
 
 /// A folder of tar files.
 #[derive(Debug)]
@@ -31,6 +50,8 @@ pub struct Shards {
     /// Open files, one per shard, shared by the loader's threads.
     open: Vec<Mutex<Option<File>>>,
     classes: Vec<String>,
+    /// Whether the classes come from a list of names, not from the labels alone.
+    named: bool,
     images: Vec<Sample>,
     blocks: Vec<Range<usize>>,
     truncated: Truncated,
@@ -49,53 +70,71 @@ impl Shards {
     /// Lists the entries of all tar files in `folder`, several files at a time.
     ///
     /// # Errors
-    /// [`DataError::Io`], [`DataError::Shard`] for a damaged file or an image without a class,
-    /// [`DataError::NoShards`].
+    /// [`DataError::Io`], [`DataError::Shard`] for a damaged or compressed file, an image without a
+    /// label and a label that no class has, [`DataError::NoShards`].
     pub fn open(folder: &Path) -> Result<Self, DataError> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
-            let path = entry.map_err(DataError::io(folder))?.path();
-            if path.extension().is_some_and(|extension| extension == "tar") {
-                files.push(path);
-            }
+        let classes = labels::read_classes(folder)?;
+        let labels = match &classes {
+            Some(names) => Labels::of(names, CLASSES),
+            None => Labels::any(),
+        };
+        let mut shards = Self::list(folder, &labels)?;
+        if let Some(names) = classes {
+            (shards.classes, shards.named) = (names, true);
         }
-        files.sort();
-        if files.is_empty() {
-            return Err(DataError::NoShards { path: folder.to_owned() });
-        }
-        let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        thread::scope(|scope| {
-            for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(files.len()) {
-                scope.spawn(|| {
-                    while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let samples = list(path);
-                        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                        found.insert(path.clone(), samples);
-                    }
-                });
+        Ok(shards)
+    }
+
+    /// Lists the shards in `folder` as another part of the data set of `training`, whose classes it
+    /// takes. If the folder has its own list of classes, labels go by name: the list may have
+    /// another order, and lack classes. Without one, labels are those of `training`.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`DataError::Classes`] for classes that `training` does
+    /// not have.
+    pub fn open_like(folder: &Path, training: &Shards) -> Result<Self, DataError> {
+        let mut shards = match labels::read_classes(folder)? {
+            None => Self::list(folder, &Labels::of(&training.classes, "the training set"))?,
+            Some(own) => {
+                let path = folder.join(CLASSES);
+                if !training.named && !training.classes.starts_with(&own) {
+                    let reason = format!(
+                        "the training shards have no {CLASSES}, so that these names cannot be \
+                         matched with their labels; copy the file beside the training shards"
+                    );
+                    return Err(DataError::Shard { path, reason });
+                }
+                let numbers = numbers_by_name(&path, &own, &training.classes)?;
+                let mut shards = Self::list(folder, &Labels::of(&own, CLASSES))?;
+                for sample in &mut shards.images {
+                    sample.label = numbers[sample.label as usize];
+                }
+                shards
             }
-        });
-        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        };
+        (shards.classes, shards.named) = (training.classes.clone(), training.named);
+        Ok(shards)
+    }
+
+    /// Lists the tar files, whose classes are the numbers up to the highest label.
+    fn list(folder: &Path, labels: &Labels) -> Result<Self, DataError> {
+        let files = tar_files(folder)?;
+        let found = parallel::map(&files, |path| samples::list(path, labels));
         let (mut images, mut blocks) = (Vec::new(), Vec::new());
-        // In order of the names, as `files`.
-        for (shard, (_, samples)) in found.into_iter().enumerate() {
+        for (shard, samples) in (0..).zip(found) {
             let start = images.len();
-            let samples = samples?.into_iter();
-            images.extend(samples.map(|sample| Sample { shard: shard as u32, ..sample }));
+            images.extend(samples?.into_iter().map(|sample| Sample { shard, ..sample }));
             blocks.push(start..images.len());
         }
-        let highest = images.iter().map(|sample| sample.label as usize).max().unwrap_or(0);
-        let path = folder.join("classes.txt");
-        let classes: Vec<String> = match fs::read_to_string(&path) {
-            Ok(text) => text.lines().map(str::to_owned).collect(),
-            Err(_) => (0..=highest).map(|class| class.to_string()).collect(),
+        let Some(highest) = images.iter().map(|sample| sample.label).max() else {
+            let extensions = EXTENSIONS.join(", ");
+            let reason = format!("its tar files hold no images (looked for {extensions})");
+            return Err(DataError::Shard { path: folder.to_owned(), reason });
         };
-        if highest >= classes.len() {
-            let reason = format!("{} classes, but an image has label {highest}", classes.len());
-            return Err(DataError::Shard { path, reason });
-        }
+        let classes = (0..=highest).map(|class| class.to_string()).collect();
         let open = files.iter().map(|_| Mutex::new(None)).collect();
-        Ok(Self { files, open, classes, images, blocks, truncated: Truncated::default() })
+        let truncated = Truncated::default();
+        Ok(Self { files, open, classes, named: false, images, blocks, truncated })
     }
 
     /// The same, with what becomes of image files that are cut short.
@@ -119,53 +158,54 @@ impl Shards {
     }
 }
 
-/// The images of a tar file.
-fn list(path: &Path) -> Result<Vec<Sample>, DataError> {
-    let fail = |reason: String| DataError::Shard { path: path.to_owned(), reason };
-    let mut file = File::open(path).map_err(DataError::io(path))?;
-    let end = file.metadata().map_err(DataError::io(path))?.len();
-    // Every writer of tar files ends them with two empty blocks.
-    let mut tail = [1; 1024];
-    let at_tail = file.seek(SeekFrom::End(-1024)).and_then(|_| file.read_exact(&mut tail));
-    if at_tail.is_err() || tail.iter().any(|byte| *byte != 0) {
-        return Err(fail("it is cut off".into()));
-    }
-    file.rewind().map_err(DataError::io(path))?;
-    let mut archive = tar::Archive::new(BufReader::new(file));
-    let mut images: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    let mut labels: BTreeMap<String, u32> = BTreeMap::new();
-    let mut order = Vec::new();
-    let entries = archive.entries_with_seek().map_err(|error| fail(error.to_string()))?;
-    for entry in entries {
-        let mut entry = entry.map_err(|error| fail(error.to_string()))?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let Some((key, extension)) = name.rsplit_once('.') else { continue };
-        if extension == "cls" {
-            let mut text = String::new();
-            // A class is a few digits, whatever a damaged header says.
-            let read = entry.by_ref().take(32).read_to_string(&mut text);
-            let label = read.ok().and_then(|_| text.trim().parse().ok());
-            let label = label.ok_or_else(|| fail(format!("{name}: not a class number")))?;
-            labels.insert(key.to_owned(), label);
-        } else if is_image(&name) {
-            let (offset, length) = (entry.raw_file_position(), entry.size());
-            if offset.checked_add(length).is_none_or(|last| last > end) {
-                return Err(fail(format!("{name} is cut off")));
-            }
-            images.insert(key.to_owned(), (offset, length));
-            order.push(key.to_owned());
+/// Endings of compressed tar files, and what decompresses them.
+const COMPRESSED: [(&str, &str); 9] = [
+    (".tar.gz", "gzip -d"),
+    (".tgz", "gzip -d"),
+    (".tar.bz2", "bzip2 -d"),
+    (".tbz2", "bzip2 -d"),
+    (".tar.xz", "xz -d"),
+    (".txz", "xz -d"),
+    (".tar.zst", "zstd -d --rm"),
+    (".tzst", "zstd -d --rm"),
+    (".tar.lz4", "lz4 -d --rm"),
+];
+
+/// The tar files in a folder, in order of their names.
+///
+/// # Errors
+/// [`DataError::Io`], [`DataError::NoShards`]; [`DataError::Shard`] for a compressed one, unless it
+/// also lies there decompressed.
+fn tar_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
+        let entry = entry.map_err(DataError::io(folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
         }
     }
-    let samples = order.into_iter().map(|key| {
-        let (offset, length) = images[&key];
-        let label = labels.get(&key).copied();
-        let label = label.ok_or_else(|| fail(format!("{key}: no {key}.cls beside it")))?;
-        Ok(Sample { shard: 0, label, offset, length })
-    });
-    samples.collect()
+    names.sort_unstable();
+    for (ending, command) in COMPRESSED {
+        let compressed = names.iter().find(|name| {
+            let stem = name.strip_suffix(ending);
+            stem.is_some_and(|stem| !names.contains(&format!("{stem}.tar")))
+        });
+        if let Some(name) = compressed {
+            let path = folder.join(name);
+            let reason = format!(
+                "it is compressed, and images are read from the middle of shards; decompress it: \
+                 {command} {}",
+                path.display()
+            );
+            return Err(DataError::Shard { path, reason });
+        }
+    }
+    names.retain(|name| name.ends_with(".tar"));
+    match names.is_empty() {
+        true => Err(DataError::NoShards { path: folder.to_owned() }),
+        false => Ok(names.into_iter().map(|name| folder.join(name)).collect()),
+    }
 }
 
 impl Dataset for Shards {
@@ -181,75 +221,20 @@ impl Dataset for Shards {
         self.images[index].label as usize
     }
 
+    fn name(&self, index: usize) -> String {
+        let sample = self.images[index];
+        format!("{} at byte {}", self.files[sample.shard as usize].display(), sample.offset)
+    }
+
     fn image(&self, index: usize) -> Result<RgbImage, DataError> {
         let sample = self.images[index];
         let path = &self.files[sample.shard as usize];
         let bytes = self.read(sample).map_err(DataError::io(path))?;
-        RgbImage::decode(&bytes, self.truncated).map_err(|reason| DataError::Image {
-            path: format!("{} at byte {}", path.display(), sample.offset),
-            reason,
-        })
+        RgbImage::decode(&bytes, self.truncated)
+            .map_err(|reason| DataError::Image { path: self.name(index), reason })
     }
 
     fn blocks(&self) -> &[Range<usize>] {
         &self.blocks
     }
-}
-
-/// Writes the images that `files` names (path and class) into tar files of about `bytes` each in `folder`,
-/// which must not hold any yet: `shard-00000.tar`, ..., and `classes.txt`. In random order, a function of
-/// `seed`, so that each shard is a sample of the whole. The number of shards.
-///
-/// # Errors
-/// [`DataError::Io`]; shards that are complete stay.
-pub fn write_shards(
-    files: &[(PathBuf, usize)],
-    classes: &[String],
-    folder: &Path,
-    bytes: u64,
-    seed: u64,
-) -> Result<usize, DataError> {
-    fs::create_dir_all(folder).map_err(DataError::io(folder))?;
-    let mut order: Vec<usize> = (0..files.len()).collect();
-    crate::random::Random::new(&[seed]).shuffle(&mut order);
-    let mut order = order.into_iter().peekable();
-    let mut shards = 0;
-    while order.peek().is_some() {
-        let path = folder.join(format!("shard-{shards:05}.tar"));
-        if path.exists() {
-            let reason = "it is there already; choose an empty folder".to_owned();
-            return Err(DataError::Shard { path, reason });
-        }
-        let partial = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder))?;
-        let mut builder = tar::Builder::new(BufWriter::new(partial));
-        let mut written = 0;
-        while written < bytes
-            && let Some(index) = order.next()
-        {
-            let (source, label) = &files[index];
-            let image = fs::read(source).map_err(DataError::io(source))?;
-            let extension = source.extension().unwrap_or_default().to_string_lossy();
-            let image_name = format!("{index:08}.{}", extension.to_ascii_lowercase());
-            let label = label.to_string();
-            let entries =
-                [(image_name, image.as_slice()), (format!("{index:08}.cls"), label.as_bytes())];
-            for (name, content) in entries {
-                let mut header = tar::Header::new_gnu();
-                header.set_size(content.len() as u64);
-                header.set_mode(0o644);
-                builder.append_data(&mut header, name, content).map_err(DataError::io(&path))?;
-                written += content.len() as u64 + 512;
-            }
-        }
-        let writer = builder.into_inner().map_err(DataError::io(&path))?;
-        let file = writer.into_inner().map_err(|error| DataError::io(&path)(error.into_error()))?;
-        crate::files::persist(file, &path)?;
-        shards += 1;
-    }
-    let names = classes.iter().map(|class| format!("{class}\n")).collect::<String>();
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder))?;
-    let path = folder.join("classes.txt");
-    file.write_all(names.as_bytes()).map_err(DataError::io(&path))?;
-    crate::files::persist(file, &path)?;
-    Ok(shards)
 }

@@ -1,15 +1,16 @@
 //! Images as RGB bytes, and their decoding.
 
-use std::{
-    fs,
-    io::{Cursor, Write},
-    path::Path,
-};
+mod format;
+mod jpeg;
+mod png;
+mod raster;
+
+use std::{fs, io::Write, path::Path};
 
 use serde::{Deserialize, Serialize};
-use zune_core::{colorspace::ColorSpace, options::DecoderOptions};
-use zune_jpeg::JpegDecoder;
 
+use self::format::Format;
+pub use self::format::{EXTENSIONS, has_image_extension};
 use crate::error::DataError;
 
 /// An image of `width`·`height` pixels, three bytes each (red, green, blue), row by row.
@@ -23,7 +24,8 @@ pub struct RgbImage {
     pub pixels: Vec<u8>,
 }
 
-/// What becomes of an image file that is cut short or damaged so that a part of its pixels is missing.
+/// What becomes of an image file that is cut short or damaged so that a part of its pixels is
+/// missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Truncated {
@@ -31,12 +33,13 @@ pub enum Truncated {
     #[default]
     Refuse,
     /// It is read as far as it goes, and what is missing is filled as Pillow fills it where
-    /// `ImageFile.LOAD_TRUNCATED_IMAGES` is set: grey in a JPEG file, black in others.
+    /// `ImageFile.LOAD_TRUNCATED_IMAGES` is set: grey in a JPEG file, black in a PNG, BMP or PNM
+    /// file. Other formats are refused all the same.
     Accept,
 }
 
-/// Images of more pixels are refused before they are decoded, which would take three bytes for each: Pillow's
-/// limit.
+/// Images of more pixels are refused before they are decoded, which would take three bytes for
+/// each: Pillow's limit.
 const MOST_PIXELS: usize = 89_478_485;
 
 fn check_size(width: usize, height: usize) -> Result<(), String> {
@@ -53,8 +56,9 @@ impl RgbImage {
         Self { width, height, pixels: vec![0; width * height * 3] }
     }
 
-    /// Reads a JPEG or PNG file, whichever its first bytes say. Grey images are repeated in all
-    /// channels, transparency is dropped, orientation tags are ignored.
+    /// Reads an image file of a format that [`EXTENSIONS`] tells of, whatever it is called. Grey
+    /// images are repeated in all channels, transparency is dropped, orientation tags are ignored;
+    /// of several pictures the first is taken, and of 16 bits the upper 8.
     ///
     /// # Errors
     /// [`DataError::Io`] and [`DataError::Image`] with the path.
@@ -64,29 +68,16 @@ impl RgbImage {
             .map_err(|reason| DataError::Image { path: path.display().to_string(), reason })
     }
 
-    /// Decodes the bytes of a JPEG or PNG file.
+    /// Decodes the bytes of an image file, see [`read`](Self::read).
     ///
     /// # Errors
     /// Why the bytes are no image.
     pub fn decode(bytes: &[u8], truncated: Truncated) -> Result<Self, String> {
-        if bytes.starts_with(&[0xff, 0xd8]) {
-            return decode_jpeg(bytes, truncated);
+        match format::recognize(bytes)? {
+            Format::Jpeg => jpeg::decode(bytes, truncated),
+            Format::Png => png::decode(bytes, truncated),
+            format => raster::decode(bytes, format, truncated),
         }
-        let reader = || {
-            let mut reader = image::ImageReader::new(Cursor::new(bytes));
-            reader.set_format(image::ImageFormat::Png);
-            reader
-        };
-        let (width, height) = reader().into_dimensions().map_err(|error| error.to_string())?;
-        check_size(width as usize, height as usize)?;
-        let mut reader = reader();
-        reader.no_limits();
-        let image = reader.decode().map_err(|error| error.to_string())?.into_rgb8();
-        Ok(Self {
-            width: image.width() as usize,
-            height: image.height() as usize,
-            pixels: image.into_raw(),
-        })
     }
 
     /// The image as the bytes of a JPEG file of the given quality, 1 to 100.
@@ -104,27 +95,9 @@ impl RgbImage {
     }
 }
 
-fn decode_jpeg(bytes: &[u8], truncated: Truncated) -> Result<RgbImage, String> {
-    // Not strict, the decoder fills a truncated file with grey.
-    let options = DecoderOptions::new_fast()
-        .set_strict_mode(truncated == Truncated::Refuse)
-        .set_max_width(usize::from(u16::MAX))
-        .set_max_height(usize::from(u16::MAX))
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    let reason =
-        |error: zune_jpeg::errors::DecodeErrors| error.to_string().trim().replace('\n', " ");
-    decoder.decode_headers().map_err(reason)?;
-    let (width, height) = decoder.dimensions().ok_or("no dimensions")?;
-    check_size(width, height)?;
-    let pixels = decoder.decode().map_err(reason)?;
-    let channels = pixels.len() / (width * height).max(1);
-    let pixels = match channels {
-        3 => pixels,
-        1 => pixels.iter().flat_map(|grey| [*grey; 3]).collect(),
-        _ => return Err(format!("{channels} channels")),
-    };
-    Ok(RgbImage { width, height, pixels })
+/// Why a file is refused of which a part is missing, and how it would be read.
+fn missing_part(reason: &str) -> String {
+    format!("{reason}; truncated = \"accept\" under [data] reads it as far as it goes")
 }
 
 #[cfg(test)]

@@ -1,73 +1,40 @@
-//! CIFAR's official archives: fetched with retries, resumed where they were cut off, checked, and unpacked at
-//! once or not at all.
+//! A file on a server: fetched with retries, resumed where it was cut off, and checked.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufReader, Read, Write},
-    path::{Path, PathBuf},
+    io::{Read, Write},
+    path::Path,
     thread,
     time::Duration,
 };
 
 use md5::{Digest, Md5};
 
-use crate::{dataset::cifar::CifarKind, error::DataError};
+use crate::error::DataError;
 
-/// An archive to download.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Archive {
+/// A file on a server.
+pub(super) struct Remote<'a> {
     /// Its address.
-    pub url: String,
+    pub(super) url: &'a str,
     /// MD5 of the file, in hexadecimal.
-    pub md5: String,
-    /// The folder it unpacks to.
-    pub folder: String,
+    pub(super) md5: &'a str,
     /// Attempts before giving up, at least 1.
-    pub attempts: usize,
+    pub(super) attempts: usize,
     /// Pause before the second attempt; it doubles with every further one.
-    pub pause: Duration,
+    pub(super) pause: Duration,
 }
 
-impl Archive {
-    /// CIFAR's binary archive, as its page names it: <https://www.cs.toronto.edu/~kriz/cifar.html>.
-    pub fn cifar(kind: CifarKind) -> Self {
-        let (file, md5, folder) = match kind {
-            CifarKind::Cifar10 => (
-                "cifar-10-binary.tar.gz",
-                "c32a1d4ab5d03f1284b67883e8d87530",
-                "cifar-10-batches-bin",
-            ),
-            CifarKind::Cifar100 => {
-                ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary")
-            }
-        };
-        Self {
-            url: format!("https://www.cs.toronto.edu/~kriz/{file}"),
-            md5: md5.into(),
-            folder: folder.into(),
-            attempts: 5,
-            pause: Duration::from_secs(2),
-        }
-    }
-
-    /// Downloads and unpacks below `folder`, unless that was done before; the unpacked folder. `progress` is
-    /// told bytes so far and in all, 0 where the server does not say.
+impl Remote<'_> {
+    /// Fetches the file to `partial`, of which a part may be there already. `progress` is told bytes so
+    /// far and in all, 0 where the server does not say.
     ///
     /// # Errors
-    /// [`DataError::Download`] once every attempt has failed: what has arrived stays and is resumed by the next
-    /// call. [`DataError::Io`].
-    pub fn fetch(
+    /// [`DataError::Download`] once every attempt has failed: what has arrived stays.
+    pub(super) fn fetch(
         &self,
-        folder: &Path,
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<PathBuf, DataError> {
-        let unpacked = folder.join(&self.folder);
-        if unpacked.is_dir() {
-            return Ok(unpacked);
-        }
-        fs::create_dir_all(folder).map_err(DataError::io(folder))?;
-        let name = self.url.rsplit('/').next().unwrap_or("archive");
-        let partial = folder.join(format!("{name}.partial"));
+        partial: &Path,
+        progress: &mut impl FnMut(u64, u64),
+    ) -> Result<(), DataError> {
         let mut pause = self.pause;
         let mut failures = Vec::new();
         for attempt in 0..self.attempts.max(1) {
@@ -75,19 +42,15 @@ impl Archive {
                 thread::sleep(pause);
                 pause *= 2;
             }
-            match self.attempt(&partial, &mut progress) {
-                Ok(()) => {
-                    self.unpack(&partial, folder)?;
-                    fs::remove_file(&partial).map_err(DataError::io(&partial))?;
-                    return Ok(unpacked);
-                }
+            match self.attempt(partial, progress) {
+                Ok(()) => return Ok(()),
                 Err(reason) => failures.push(reason),
             }
         }
         let (count, last) = (failures.len(), failures.pop().unwrap_or_default());
-        let kept = fs::metadata(&partial).map_or(0, |metadata| metadata.len());
+        let kept = fs::metadata(partial).map_or(0, |metadata| metadata.len());
         let reason = format!("{count} attempts failed, the last: {last}; {kept} bytes are kept");
-        Err(DataError::Download { url: self.url.clone(), reason })
+        Err(DataError::Download { url: self.url.to_owned(), reason })
     }
 
     /// Fetches what is missing, and checks the whole.
@@ -104,7 +67,7 @@ impl Archive {
             .timeout_recv_response(Some(Duration::from_secs(30)))
             .build()
             .into();
-        let mut request = agent.get(&self.url);
+        let mut request = agent.get(self.url);
         if have > 0 {
             request = request.header("Range", format!("bytes={have}-"));
         }
@@ -151,27 +114,15 @@ impl Archive {
         Ok(())
     }
 
-    fn is_whole(&self, path: &Path) -> std::io::Result<bool> {
+    /// Whether a file has the right checksum.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub(super) fn is_whole(&self, path: &Path) -> std::io::Result<bool> {
         let (mut file, mut hasher) = (File::open(path)?, Md5::new());
         std::io::copy(&mut file, &mut hasher)?;
         let digest = hasher.finalize();
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(hex.eq_ignore_ascii_case(&self.md5))
-    }
-
-    /// Unpacks beside and renames.
-    fn unpack(&self, path: &Path, folder: &Path) -> Result<(), DataError> {
-        let fail = |reason: String| DataError::Download { url: self.url.clone(), reason };
-        let file = File::open(path).map_err(DataError::io(path))?;
-        let beside = tempfile::tempdir_in(folder).map_err(DataError::io(folder))?;
-        // `unpack` writes nothing outside of its target.
-        tar::Archive::new(flate2::read::GzDecoder::new(BufReader::new(file)))
-            .unpack(beside.path())
-            .map_err(|error| fail(format!("does not unpack: {error}")))?;
-        let (from, to) = (beside.path().join(&self.folder), folder.join(&self.folder));
-        if !from.is_dir() {
-            return Err(fail(format!("holds no folder {}", self.folder)));
-        }
-        fs::rename(&from, &to).map_err(DataError::io(&to))
+        Ok(hex.eq_ignore_ascii_case(self.md5))
     }
 }

@@ -1,0 +1,55 @@
+//! The validation images of Tiny ImageNet: one folder of images, and a file that says which class
+//! each shows.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use crate::error::DataError;
+
+/// The file.
+pub(super) const FILE: &str = "val_annotations.txt";
+
+/// The folder beside it.
+pub(super) const FOLDER: &str = "images";
+
+/// The class of every image, in the order of `images`. A line of the file holds the name of an
+/// image, the name of its class, and four numbers of a box that are not used, separated by tabs.
+///
+/// # Errors
+/// [`DataError::Io`]; [`DataError::Annotations`] for a line of another form, an image without a
+/// line, and a line without an image.
+pub(super) fn read(path: &Path, images: &[String]) -> Result<Vec<String>, DataError> {
+    let fail = |reason: String| DataError::Annotations { path: path.to_owned(), reason };
+    let text = fs::read_to_string(path).map_err(DataError::io(path))?;
+    let mut classes = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let mut fields = line.split('\t').map(str::trim).filter(|field| !field.is_empty());
+        let (Some(image), Some(class)) = (fields.next(), fields.next()) else {
+            let expected = "expected the name of an image, a tab and the name of its class";
+            return Err(fail(format!("line {number} is {line:?}: {expected}")));
+        };
+        if classes.insert(image, class).is_some() {
+            return Err(fail(format!("line {number} gives {image} a class again")));
+        }
+    }
+    let missing: Vec<&str> =
+        images.iter().map(String::as_str).filter(|image| !classes.contains_key(image)).collect();
+    if !missing.is_empty() {
+        return Err(fail(format!("no line for {} of the folder {FOLDER}", some(&missing))));
+    }
+    let found = images.iter().map(|image| classes.remove(image.as_str()).unwrap_or_default());
+    let found = found.map(str::to_owned).collect();
+    let left: Vec<&str> = classes.into_keys().collect();
+    match left.is_empty() {
+        true => Ok(found),
+        false => Err(fail(format!("the folder {FOLDER} has no image {}", some(&left)))),
+    }
+}
+
+/// The first names, and how many more there are.
+fn some(names: &[&str]) -> String {
+    let first = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        ..=3 => first,
+        count => format!("{first} and {} more", count - 3),
+    }
+}

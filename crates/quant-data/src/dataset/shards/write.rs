@@ -1,0 +1,68 @@
+//! Writing shards.
+
+use std::{
+    fs,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use super::CLASSES;
+use crate::error::DataError;
+
+/// Writes the images that `files` names (path and class) into tar files of about `bytes` each in `folder`,
+/// which must not hold any yet: `shard-00000.tar`, ..., and `classes.txt`. In random order, a function of
+/// `seed`, so that each shard is a sample of the whole. The number of shards.
+///
+/// # Errors
+/// [`DataError::Io`]; shards that are complete stay.
+pub fn write_shards(
+    files: &[(PathBuf, usize)],
+    classes: &[String],
+    folder: &Path,
+    bytes: u64,
+    seed: u64,
+) -> Result<usize, DataError> {
+    fs::create_dir_all(folder).map_err(DataError::io(folder))?;
+    let mut order: Vec<usize> = (0..files.len()).collect();
+    crate::random::Random::new(&[seed]).shuffle(&mut order);
+    let mut order = order.into_iter().peekable();
+    let mut shards = 0;
+    while order.peek().is_some() {
+        let path = folder.join(format!("shard-{shards:05}.tar"));
+        if path.exists() {
+            let reason = "it is there already; choose an empty folder".to_owned();
+            return Err(DataError::Shard { path, reason });
+        }
+        let partial = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder))?;
+        let mut builder = tar::Builder::new(BufWriter::new(partial));
+        let mut written = 0;
+        while written < bytes
+            && let Some(index) = order.next()
+        {
+            let (source, label) = &files[index];
+            let image = fs::read(source).map_err(DataError::io(source))?;
+            let extension = source.extension().unwrap_or_default().to_string_lossy();
+            let image_name = format!("{index:08}.{}", extension.to_ascii_lowercase());
+            let label = label.to_string();
+            let entries =
+                [(image_name, image.as_slice()), (format!("{index:08}.cls"), label.as_bytes())];
+            for (name, content) in entries {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(content.len() as u64);
+                header.set_mode(0o644);
+                builder.append_data(&mut header, name, content).map_err(DataError::io(&path))?;
+                written += content.len() as u64 + 512;
+            }
+        }
+        let writer = builder.into_inner().map_err(DataError::io(&path))?;
+        let file = writer.into_inner().map_err(|error| DataError::io(&path)(error.into_error()))?;
+        crate::files::persist(file, &path)?;
+        shards += 1;
+    }
+    let names = classes.iter().map(|class| format!("{class}\n")).collect::<String>();
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder))?;
+    let path = folder.join(CLASSES);
+    file.write_all(names.as_bytes()).map_err(DataError::io(&path))?;
+    crate::files::persist(file, &path)?;
+    Ok(shards)
+}

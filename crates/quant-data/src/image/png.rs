@@ -1,0 +1,69 @@
+//! PNG files, whole or damaged.
+
+use std::io::Cursor;
+
+use png::{DecodeOptions, Decoder, DecodingError, Limits, Transformations};
+
+use super::{RgbImage, Truncated, check_size, missing_part};
+
+/// Which checksums are verified: of the chunks, and of the picture as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verify {
+    Both,
+    Picture,
+    Nothing,
+}
+
+/// Decodes a PNG file.
+pub(super) fn decode(bytes: &[u8], truncated: Truncated) -> Result<RgbImage, String> {
+    let (image, fault) = decode_verified(bytes, Verify::Both)?;
+    let Some(fault) = fault else { return Ok(image) };
+    if truncated == Truncated::Refuse {
+        let reason = format!("the PNG file is truncated or damaged: {fault}");
+        return Err(missing_part(&reason));
+    }
+    if let Ok((image, None)) = decode_verified(bytes, Verify::Picture) {
+        return Ok(image);
+    }
+    let (mut image, fault) = decode_verified(bytes, Verify::Nothing)?;
+    if fault.is_none() {
+        // The picture's own checksum is wrong. Pillow loses the row that it reads together with it.
+        let last_row = (image.height - 1) * image.width * 3;
+        image.pixels[last_row..].fill(0);
+    }
+    Ok(image)
+}
+
+/// The picture, black where it cannot be decoded, and why that is.
+fn decode_verified(
+    bytes: &[u8],
+    verify: Verify,
+) -> Result<(RgbImage, Option<DecodingError>), String> {
+    let reason = |error: DecodingError| format!("a PNG file that cannot be decoded: {error}");
+    let mut options = DecodeOptions::default();
+    options.set_ignore_text_chunk(true);
+    options.set_ignore_iccp_chunk(true);
+    options.set_ignore_adler32(verify == Verify::Nothing);
+    options.set_ignore_crc(verify != Verify::Both);
+    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    // Eight bytes each of the most pixels, and what a decoder needs besides.
+    decoder.set_limits(Limits { bytes: 1 << 30 });
+    // Palettes become colours, bits become bytes, and of 16 bits the upper 8 are taken.
+    decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
+    let header = decoder.read_header_info().map_err(reason)?;
+    let (width, height) = (header.width as usize, header.height as usize);
+    check_size(width, height)?;
+    let mut reader = match decoder.read_info() {
+        Ok(reader) => reader,
+        Err(error) => return Err(reason(error)),
+    };
+    let (color, _) = reader.output_color_type();
+    let mut pixels = vec![0; width * height * color.samples()];
+    let fault = reader.next_frame(&mut pixels).err();
+    let pixels = match color.samples() {
+        3 => pixels,
+        4 => pixels.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
+        samples => pixels.chunks_exact(samples).flat_map(|pixel| [pixel[0]; 3]).collect(),
+    };
+    Ok((RgbImage { width, height, pixels }, fault))
+}

@@ -28,6 +28,7 @@ recipes!(
     "shapes-xnor-bireal",
     "fashion-resnet20-lsq-w2a2",
     "fashion-resnet20-xnor-bireal",
+    "fine-tune-resnet18-lsq-w2a2",
     "cifar10-resnet20-lsq-w2a2",
     "cifar100-resnet20-fp",
     "cifar100-resnet20-dorefa-w2a2",

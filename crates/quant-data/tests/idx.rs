@@ -1,5 +1,7 @@
 //! MNIST's files: gzipped or not, under the names of archives and mirrors, and damaged ones.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use std::{fs, io::Write, path::Path};
 
 use flate2::{Compression, write::GzEncoder};

@@ -1,6 +1,6 @@
-//! The recipes in the guide are recipes.
+//! The recipes in the guides are recipes, and the tests that a table names are there.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use quant_train::Recipe;
 
@@ -62,4 +62,40 @@ fn a_network_described_in_two_ways_is_refused() {
         let text = recipe.unwrap_err().to_string();
         assert!(text.contains(field), "{text}");
     }
+}
+
+/// The text of every Rust file below a folder.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_compatibility_table_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let table = fs::read_to_string(root.join("docs/compatibility.md")).unwrap();
+    let mut text = String::new();
+    sources(&root.join("crates"), &mut text);
+    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| kind"));
+    let mut named = 0;
+    for row in rows {
+        let tests = row.rsplit('|').nth(1).unwrap();
+        let tests: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test: {row}");
+        for test in tests {
+            assert!(
+                text.contains(&format!("#[test]\nfn {test}()"))
+                    || text.contains(&format!("#[test]\n    fn {test}()")),
+                "{test} is no test: {row}"
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 50, "{named}");
 }

@@ -1,5 +1,7 @@
 //! The recipes in the guides are recipes, and the tests that a table names are there.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use std::{fs, path::Path};
 
 use quant_train::Recipe;

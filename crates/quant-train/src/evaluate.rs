@@ -89,6 +89,9 @@ pub fn evaluate(
         let mut batch = batch?;
         score.skipped += batch.skipped.len();
         batch.skipped.drain(..).for_each(&mut skipped);
+        if batch.count == 0 {
+            continue;
+        }
         let scores = network.forward(normalizer.images(&batch));
         let (count, labels) = (batch.count, batch.labels);
         let loss: f64 = cross_entropy.forward(scores.clone(), labels.clone()).into_scalar();

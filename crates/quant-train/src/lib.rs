@@ -22,6 +22,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod evaluate;
+mod evaluation;
 pub mod events;
 pub mod files;
 pub mod group;
@@ -48,8 +49,9 @@ pub mod upload;
 pub mod weights;
 
 pub use error::TrainError;
+pub use evaluation::Evaluation;
 pub use recipe::Recipe;
-pub use run::{Evaluation, Run, RunOptions};
+pub use run::{Run, RunOptions};
 pub use stop::Stop;
 pub use summary::Summary;
 pub use weights::WeightsFile;

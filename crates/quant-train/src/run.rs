@@ -18,14 +18,13 @@ use std::{
 };
 
 use burn::tensor::Device;
-use quant_data::{Dataset, LastBatch, Loader, LoaderConfig, Share};
-use quant_nn::{Compute, LoadReport, Network, QuantizedModule, StateDict, summarize};
+use quant_data::{Dataset, Loader, LoaderConfig, Share};
+use quant_nn::{Compute, Network, QuantizedModule, StateDict, summarize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     checkpoint,
     error::TrainError,
-    evaluate::Score,
     events::{Event, Events, report},
     files,
     group::{self, Group, SharedStatistics},
@@ -67,19 +66,6 @@ struct RunHeader {
     data: PathBuf,
     recipe_folder: PathBuf,
     version: String,
-}
-
-/// What an evaluation found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evaluation {
-    /// How good the network is.
-    pub score: Score,
-    /// The phase of the recipe whose network it is; none where the file says itself what it is of.
-    pub phase: Option<String>,
-    /// What became of the file's entries.
-    pub report: LoadReport,
-    /// Images that could not be used, and why.
-    pub skipped: Vec<String>,
 }
 
 /// A run's folder, recipe and data.
@@ -288,48 +274,6 @@ impl Run {
         Ok(weights::read_network(&file, &candidates, &self.options.device)?.network)
     }
 
-    /// Evaluates the weights of a file on the validation data of `recipe` at `data`. A file that does
-    /// not say what network it is of has that of a phase of the recipe: `phase`, or the last one whose
-    /// network it fits.
-    ///
-    /// # Errors
-    /// Those of data and of the network's file; [`TrainError::NoPhase`]; [`TrainError::Classes`] where
-    /// the data have classes that the network does not know.
-    pub fn evaluate(
-        file: &WeightsFile,
-        recipe: &Recipe,
-        phase: Option<&str>,
-        data: &Path,
-        options: &RunOptions,
-    ) -> Result<Evaluation, TrainError> {
-        let val = recipe.data.open_val(data, &options.cache)?;
-        let classes = val.classes().len();
-        let candidates = recipe.candidates(phase, classes)?;
-        let loaded = weights::read_network(file, &candidates, &options.device)?;
-        let known = loaded.network.config().classes();
-        // Without training data nothing says which of more classes the labels stand for.
-        if known < classes || known > classes && recipe.data.lacks_training(data) {
-            let path = file.path.clone();
-            return Err(TrainError::Classes { path, network: known, data: classes });
-        }
-        let config = LoaderConfig {
-            batch_size: recipe.data.eval_batch_size,
-            training: false,
-            last_batch: LastBatch::Keep,
-            seed: recipe.seed,
-            workers: workers(options.workers.unwrap_or(recipe.data.workers)),
-            prefetch: recipe.data.prefetch,
-            share: Share::ALL,
-        };
-        let loader = Loader::new(val, recipe.data.eval(), config)?;
-        let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);
-        let (network, device) = (&loaded.network, &options.device);
-        let mut skipped = Vec::new();
-        let tell = |reason| skipped.push(reason);
-        let score = crate::evaluate::evaluate(network, &loader, &normalizer, device, tell)?;
-        Ok(Evaluation { score, phase: loaded.candidate, report: loaded.report, skipped })
-    }
-
     fn phase(
         &self,
         index: usize,
@@ -483,7 +427,7 @@ impl Run {
 }
 
 /// As many as asked for; 0 for as many as there are cores.
-fn workers(asked: usize) -> usize {
+pub(crate) fn workers(asked: usize) -> usize {
     match asked {
         0 => available_parallelism().map_or(1, usize::from),
         workers => workers,

@@ -138,6 +138,9 @@ fn calibrate(
     let snapshot = network.valid();
     for batch in trainer.train.epoch(0, 0).take(quantization.calibration_batches) {
         let batch = DeviceBatch::new(batch?, &plain);
+        if batch.count == 0 {
+            continue;
+        }
         snapshot.forward(trainer.normalizer.images(&batch));
     }
     let quantizers = network.calibrate(quantization.calibration.method());

@@ -192,6 +192,9 @@ impl<'a> Trainer<'a> {
             for reason in batch.skipped.drain(..) {
                 events.emit(&Event::ImageSkipped { reason })?;
             }
+            if batch.count == 0 {
+                continue;
+            }
             let last = batch.number + 1 >= self.train.batches();
             batches.push(batch);
             if batches.len() < self.recipe.batches_per_step() && !last {

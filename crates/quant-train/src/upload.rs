@@ -32,8 +32,13 @@ enum Pixels {
 }
 
 impl DeviceBatch {
-    /// Brings a batch to `device`.
-    pub fn new(batch: Batch, device: &Device) -> Self {
+    /// Brings a batch to `device`. One without images has `count` 0 and one black pixel, as not every
+    /// device has tensors without elements: it tells which images were skipped, and is not computed with.
+    pub fn new(mut batch: Batch, device: &Device) -> Self {
+        let count = batch.labels.len();
+        if count == 0 {
+            (batch.size, batch.pixels, batch.labels) = (1, vec![0; 3], vec![0]);
+        }
         let labels: Vec<i64> = batch.labels.iter().map(|label| *label as i64).collect();
         let data = TensorData::new(batch.pixels, [labels.len(), 3, batch.size, batch.size]);
         let pixels = match device.supports_dtype(DType::U8) {
@@ -42,7 +47,7 @@ impl DeviceBatch {
         };
         Self {
             number: batch.number,
-            count: labels.len(),
+            count,
             labels: Tensor::from_data(labels.as_slice(), device),
             skipped: batch.skipped,
             pixels,

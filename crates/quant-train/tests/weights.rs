@@ -242,18 +242,24 @@ fn a_score_over_fewer_images_says_so_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let config = ShapesConfig { side: 16, train_per_class: 2, val_per_class: 11, seed: 1 };
     let data = config.render(folder.path()).unwrap();
-    fs::write(data.join("val/disc/00003.jpg"), b"not an image").unwrap();
+    // The last of the last class: it is alone in its batch, which has no other image.
+    let classes = fs::read_dir(data.join("val")).unwrap();
+    let last =
+        classes.map(|class| class.unwrap().file_name().into_string().unwrap()).max().unwrap();
+    let broken = format!("{last}/00010.jpg");
+    fs::write(data.join("val").join(&broken), b"not an image").unwrap();
     let (text, _) = RECIPE.rsplit_once("[[phase]]").unwrap();
-    let run = run(folder.path(), &data, text);
+    let text = text.replace("input_size = 32", "input_size = 32\neval_batch_size = 109");
+    let run = run(folder.path(), &data, &text);
     let summary = run.execute().unwrap();
     let score = summary.full_precision.unwrap();
     assert_eq!((score.images, score.skipped), (109, 1));
     let file = |name: &str| fs::read_to_string(run.folder().join(name)).unwrap();
     assert!(file("summary.json").contains("\"skipped\": 1"));
     assert!(file("report.html").contains("on 109 images, 1 skipped"));
-    assert!(file("log.jsonl").contains("disc/00003.jpg"));
+    assert!(file("log.jsonl").contains(&broken));
     let weights = WeightsFile::new(run.network_file("full_precision", false));
     let found = Run::evaluate(&weights, run.recipe(), None, &data, &options()).unwrap();
     assert_eq!(found.score, score);
-    assert!(found.skipped[0].contains("disc/00003.jpg"), "{:?}", found.skipped);
+    assert!(found.skipped[0].contains(&broken), "{:?}", found.skipped);
 }

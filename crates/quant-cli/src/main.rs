@@ -14,7 +14,7 @@ use quant_cli::{
     recipes,
     train::{self, MachineArguments, StartArguments},
 };
-use quant_train::{Recipe, Run, Stop, evaluate::Score};
+use quant_train::{Recipe, Run, Stop, WeightsFile, evaluate::Score};
 
 /// Low-bit networks: train, evaluate, describe, convert.
 ///
@@ -101,7 +101,8 @@ enum Command {
     Data(DataCommand),
     /// Say what each keyword does, and draw a block
     Explain(Description),
-    /// Say what a network costs, layer by layer
+    /// Say what a network costs, layer by layer: one that keywords describe, or that of a run folder,
+    /// a safetensors file or a PyTorch checkpoint, named in their place
     Summary(Summarized),
     /// List the entries of a PyTorch checkpoint or safetensors file
     Inspect {
@@ -276,10 +277,21 @@ fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed
     let options = machine.options(Stop::default())?;
     let Asked { phase, best, recipe, changes, reading, data } = asked;
     let found = if network.is_dir() {
+        let ignored = [
+            ("--recipe", recipe.is_some()),
+            ("--set", !changes.is_empty()),
+            ("--key", reading.key.is_some()),
+            ("--map", reading.map.is_some()),
+        ];
+        if let Some((option, _)) = ignored.into_iter().find(|(_, given)| *given) {
+            return Err(
+                format!("{option} is for files: a run has its own recipe and networks").into()
+            );
+        }
         let run = Run::resume(network, data.as_deref(), options.clone())?;
         let last = run.recipe().phases.last().map(|phase| phase.name.clone());
         let phase = phase.or(last).unwrap_or_default();
-        let file = reading.file(&run.network_file(&phase, best));
+        let file = WeightsFile::new(run.network_file(&phase, best));
         Run::evaluate(&file, run.recipe(), Some(&phase), run.data(), &options)?
     } else {
         let recipe = recipe.ok_or("--recipe is needed with a file: it says what the data are")?;
@@ -290,6 +302,9 @@ fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed
             None if recipe.data.is_made() => PathBuf::from("."),
             None => return Err("--data <folder> is needed".into()),
         };
+        if best {
+            return Err("--best is for run folders: a file has one network".into());
+        }
         let file = reading.file(network);
         Run::evaluate(&file, &recipe, phase.as_deref(), &data, &options)?
     };
@@ -299,6 +314,12 @@ fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed
     }
     if let Some(phase) = &found.phase {
         writeln!(text, "network: phase {phase} of the recipe; {}", found.report)?;
+    }
+    if let Some((own, given)) = found.other_size {
+        writeln!(
+            text,
+            "warning: the network is for images of {own} pixels, the recipe gives {given}"
+        )?;
     }
     let Score { top1, top5, loss, images, skipped } = found.score;
     write!(text, "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on {images} images")?;

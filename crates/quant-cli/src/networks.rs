@@ -100,7 +100,7 @@ impl Reading {
 /// What a summary is of.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Summarized {
-    /// Instead of keywords: a run folder, a safetensors file or a PyTorch checkpoint
+    /// Of keywords, in whose place a run folder, a safetensors file or a PyTorch checkpoint may stand.
     #[command(flatten)]
     pub description: Description,
     /// Of a file that does not say what network it is of: the recipe that does
@@ -121,6 +121,10 @@ pub struct Summarized {
 /// Those of [`explain`], and of reading the file.
 pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
     let path = Path::new(&of.description.keywords);
+    let is_path = path.components().count() > 1 || path.extension().is_some();
+    if is_path && !path.exists() {
+        return Err(format!("{}: no such file or run folder", path.display()).into());
+    }
     if of.description.keywords.is_empty() || !path.exists() {
         let network = of.description.network()?;
         return Ok(summarize(&network, &StateDict::of(&network)).to_string());
@@ -137,6 +141,7 @@ pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
     };
     let candidates = match &recipe {
         Some(recipe) => recipe.candidates(phase, 1000)?,
+        None if of.description.keyword.is_none() && of.description.options.is_empty() => Vec::new(),
         None => {
             let Description { model, keyword, options, .. } = of.description.clone();
             let described =
@@ -197,12 +202,19 @@ pub fn convert(
     reading: &Reading,
     from_torchvision: bool,
 ) -> Result<String, Box<dyn Error>> {
-    let mut state = reading.file(from).read()?.main();
+    let read = reading.file(from).read()?;
+    let all = read.entries().count();
+    let mut state = read.main();
     if from_torchvision {
         state = state.renamed(&Renaming::torchvision_to_keywords())?;
     }
     quant_train::files::write(to, &state.to_bytes()?)?;
-    Ok(format!("{} entries in {}", state.entries().count(), to.display()))
+    let count = state.entries().count();
+    let rest = match all - count {
+        0 => String::new(),
+        rest => format!("; {rest} entries below other keys were left out (--key chooses)"),
+    };
+    Ok(format!("{count} entries in {}{rest}", to.display()))
 }
 
 /// Structures that the guide draws: title, model, keywords, options.

@@ -130,6 +130,18 @@ fn train_eval_and_report() {
     assert!(score.starts_with(quantized.trim()), "{score} is not {quantized}");
     let file = "runs/short-001/quantized/last.safetensors";
     assert_eq!(desk.says(&["eval", file, "--recipe", "tiny.toml"]), score);
+    let resized =
+        desk.says(&["eval", file, "--recipe", "tiny.toml", "--set", "data.input_size=64"]);
+    assert!(resized.contains("for images of 32 pixels, the recipe gives 64"), "{resized}");
+    let other = ["eval", file, "--recipe", "tiny.toml", "--phase", "full_precision"];
+    assert!(desk.fails(&other).contains("not of the network of phase"));
+    assert!(
+        desk.fails(&["eval", "runs/short-001", "--set", "seed=2"]).contains("--set is for files")
+    );
+    let summary = desk.says(&["summary", "runs/short-001"]);
+    assert!(summary.contains("layer1.0.conv1") && summary.contains("2/2"), "{summary}");
+    assert_eq!(desk.says(&["summary", file]), summary);
+    assert!(desk.fails(&["summary", "absent.pth"]).contains("no such file"));
     desk.says(&["eval", "runs/short-001", "--phase", "full_precision", "--best"]);
     fs::remove_file(desk.path("runs/short-001/report.html")).unwrap();
     desk.says(&["report", "runs/short-001"]);

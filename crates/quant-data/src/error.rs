@@ -24,6 +24,16 @@ pub enum DataError {
         /// Why.
         reason: String,
     },
+    /// A folder lacks that of its training or validation data.
+    #[error(
+        "{path}: no folder {missing} inside; expected train and val, each with the data of its part"
+    )]
+    NoPart {
+        /// The folder.
+        path: PathBuf,
+        /// What it lacks.
+        missing: &'static str,
+    },
     /// A folder that should hold one folder per class holds none.
     #[error("{path}: no class folders (expected <class>/<image>.jpg inside)")]
     NoClasses {
@@ -130,16 +140,18 @@ pub enum DataError {
     },
     /// More than one in a hundred images are unusable.
     #[error(
-        "{broken} of the {total} images are unusable, more than 1 %: the last is {last}; repair or \
-         remove the files named in the log"
+        "{broken} of the {total} images are unusable, more than 1 %: {}{}; `quant data check` names \
+         them all: repair or remove them",
+        .first.join(", "),
+        if *broken > .first.len() { ", ..." } else { "" }
     )]
     TooManyBroken {
         /// Unusable images so far.
         broken: usize,
         /// Images of the data set.
         total: usize,
-        /// The last one, and why.
-        last: String,
+        /// The first ones, and why.
+        first: Vec<String>,
     },
     /// A data set is too small for the loader's configuration.
     #[error("{images} images do not fill one batch of {batch_size}; lower the batch size")]

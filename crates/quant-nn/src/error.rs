@@ -54,7 +54,7 @@ pub enum NetworkError {
         source: safetensors::SafeTensorError,
     },
     /// A file is not a usable PyTorch checkpoint.
-    #[error("{path}: not a usable PyTorch checkpoint: {source}")]
+    #[error("{path}: not a usable PyTorch checkpoint, or one that is cut short: {source}")]
     Pytorch {
         /// The file.
         path: PathBuf,

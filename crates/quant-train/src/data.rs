@@ -182,7 +182,13 @@ impl DataRecipe {
             let test = Cifar::open(data, kind, Split::Test)?;
             Ok((Arc::new(train), Arc::new(test)))
         };
+        let parts = |data: &Path| {
+            let missing = ["train", "val"].into_iter().find(|part| !data.join(part).is_dir());
+            missing
+                .map_or(Ok(()), |missing| Err(DataError::NoPart { path: data.to_owned(), missing }))
+        };
         let folders = |data: &Path| -> Result<DataPair, DataError> {
+            parts(data)?;
             let train = ImageFolder::open_cached(&data.join("train"), cache)?;
             let val = ImageFolder::open_cached(&data.join("val"), cache)?.like(&train)?;
             let truncated = |images: ImageFolder| Arc::new(images.with_truncated(self.truncated));
@@ -198,6 +204,7 @@ impl DataRecipe {
                 Ok((Arc::new(train), Arc::new(test)))
             }
             DataKind::Shards => {
+                parts(data)?;
                 let train = Shards::open(&data.join("train"))?;
                 let val = Shards::open_like(&data.join("val"), &train)?;
                 let truncated = |images: Shards| Arc::new(images.with_truncated(self.truncated));

@@ -21,6 +21,8 @@ pub struct Evaluation {
     pub score: Score,
     /// The phase of the recipe whose network it is; none where the file says itself what it is of.
     pub phase: Option<String>,
+    /// Sides of the images that the network is configured for and that it was given, where they differ.
+    pub other_size: Option<(usize, usize)>,
     /// What became of the file's entries.
     pub report: LoadReport,
     /// Images that could not be used, and why.
@@ -47,6 +49,19 @@ impl Run {
         let candidates = recipe.candidates(phase, classes)?;
         let loaded = weights::read_network(file, &candidates, &options.device)?;
         let known = loaded.network.config().classes();
+        if let (Some(phase), None, [(_, wanted)]) = (phase, &loaded.candidate, &candidates[..]) {
+            let own = loaded.network.config();
+            let mut wanted = wanted.clone();
+            wanted.set_data(own.classes(), own.input_size());
+            if wanted != *own {
+                return Err(TrainError::Weights {
+                    path: file.path.clone(),
+                    reason: format!(
+                        "it says itself that it is not of the network of phase {phase:?}"
+                    ),
+                });
+            }
+        }
         // Without training data nothing says which of more classes the labels stand for.
         if known < classes || known > classes && recipe.data.lacks_training(data) {
             let path = file.path.clone();
@@ -67,6 +82,13 @@ impl Run {
         let mut skipped = Vec::new();
         let tell = |reason| skipped.push(reason);
         let score = evaluate(network, &loader, &normalizer, device, tell)?;
-        Ok(Evaluation { score, phase: loaded.candidate, report: loaded.report, skipped })
+        let (own, given) = (network.config().input_size(), recipe.data.input_size);
+        Ok(Evaluation {
+            score,
+            phase: loaded.candidate,
+            other_size: (own != given).then_some((own, given)),
+            report: loaded.report,
+            skipped,
+        })
     }
 }

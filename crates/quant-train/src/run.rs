@@ -99,9 +99,17 @@ impl Run {
         let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
         // Looked at before anything is written: most runs fail here if they fail.
         recipe.data.open(&data, &options.cache)?;
-        for file in recipe.phases.iter().filter_map(|phase| phase.init.as_ref()) {
-            let file = recipe_folder.join(file);
-            fs::metadata(&file).map_err(TrainError::io(&file))?;
+        for phase in &recipe.phases {
+            let Some(file) = phase.init.as_ref().map(|file| recipe_folder.join(file)) else {
+                continue;
+            };
+            if !file.is_file() {
+                return Err(TrainError::Field {
+                    field: format!("phase {:?}: init", phase.name),
+                    value: file.display().to_string(),
+                    accepted: "a file; other paths than absolute ones begin at the recipe's folder",
+                });
+            }
         }
         let header =
             RunHeader { data, recipe_folder, version: env!("CARGO_PKG_VERSION").to_owned() };

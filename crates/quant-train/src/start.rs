@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use quant_core::{Quantizer, QuantizerConfig};
-use quant_nn::{LoadReport, Network, QuantizedModule, StateDict};
+use quant_nn::{LoadReport, Network, QuantizedModule, StateDict, state::is_quantizers};
 
 use crate::{
     error::TrainError,
@@ -37,7 +37,7 @@ pub(crate) fn start(
     if let Some(file) = from {
         let state = file.read()?;
         let report;
-        (network, report) = state.load_into(network);
+        (network, report) = weights::load(file, &state, network);
         take(phase, file, &network, &report, events)?;
         kept = matching_quantizers(&network, &state, &report, &file.path)?;
     }
@@ -72,6 +72,9 @@ fn take(
             _ if report.loaded.is_empty() => "; `quant inspect` lists its names; init_key chooses \
                                               where they lie, and init_map renames them"
                 .into(),
+            _ if !report.mismatched.iter().all(|(name, ..)| is_quantizers(name)) => {
+                "; it is of another network than [model] describes".into()
+            }
             _ => "; init_map can rename entries and drop them".into(),
         };
         let reason = format!("{error}{advice}");
@@ -88,8 +91,11 @@ fn take(
             }
         }
     }
-    let phase = phase.name.clone();
-    events.emit(&Event::WeightsLoaded { phase, path: path.to_string(), report: report.to_string() })
+    // What becomes of the quantizers is told when they are calibrated.
+    let mut told = report.clone();
+    told.missing.retain(|name| !is_quantizers(name));
+    let (phase, path, report) = (phase.name.clone(), path.to_string(), told.to_string());
+    events.emit(&Event::WeightsLoaded { phase, path, report })
 }
 
 /// Names of the quantizers whose parameters the state has and was trained with.

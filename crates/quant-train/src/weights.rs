@@ -45,6 +45,10 @@ impl WeightsFile {
             let path = path.to_owned();
             move |source: NetworkError| TrainError::Weights { path, reason: source.to_string() }
         };
+        if self.path.is_dir() {
+            let reason = "it is a folder; the networks of a run are its <phase>/last.safetensors";
+            return Err(TrainError::Weights { path: self.path.clone(), reason: reason.into() });
+        }
         let mut state = StateDict::read(&self.path)?;
         if let Some(key) = &self.key {
             state = state.under(key).map_err(at(&self.path))?;
@@ -56,6 +60,19 @@ impl WeightsFile {
         }
         Ok(state)
     }
+}
+
+/// Sets the parameters of `network` from a state that was read from `file`.
+pub(crate) fn load(
+    file: &WeightsFile,
+    state: &StateDict,
+    network: Network,
+) -> (Network, LoadReport) {
+    let (network, mut report) = state.load_into(network);
+    if let Some(key) = &file.key {
+        report.prefix = format!("{key}.{}", report.prefix);
+    }
+    (network, report)
 }
 
 /// A network that was read, and how.
@@ -83,13 +100,13 @@ pub fn read_network(
     let state = file.read()?;
     let fail = |reason: String| TrainError::Weights { path: file.path.clone(), reason };
     if let Some(network) = described(&state, &file.path, device)? {
-        let (network, report) = state.load_into(network);
+        let (network, report) = load(file, &state, network);
         report.require(false).map_err(|error| fail(error.to_string()))?;
         return Ok(Loaded { network, report, candidate: None });
     }
     let mut refusals = Vec::new();
     for (name, config) in candidates {
-        let (network, report) = state.load_into(config.init(device)?);
+        let (network, report) = load(file, &state, config.init(device)?);
         match report.require(false) {
             Ok(()) => return Ok(Loaded { network, report, candidate: Some(name.clone()) }),
             Err(error) => {
@@ -156,14 +173,20 @@ fn advice(network: &Network, report: &LoadReport) -> String {
         return "; it was trained without these quantizers: --phase chooses a phase without them"
             .into();
     }
-    if !other_classifier(network, report).is_empty() {
+    if report.mismatched.len() == other_classifier(network, report).len()
+        && !report.mismatched.is_empty()
+    {
         let classes = network.config().classes();
-        return format!("; it was trained on other classes than the {classes} of the data");
+        return format!(
+            "; it was trained on other classes than the {classes} of the data: evaluate it on its own, \
+             or fine-tune it to these (`init` and `fresh_classifier = true` in a phase)"
+        );
     }
     match report.mismatched.is_empty() {
-        true => "; --map renames entries or drops them".into(),
-        false => String::new(),
+        true => "; --map renames entries or drops them",
+        false => "; it is of another network than [model] describes",
     }
+    .into()
 }
 
 /// What a network's file says beside its state.

@@ -259,6 +259,7 @@ fn broken_images_are_named_in_the_log_and_too_many_stop_the_run() {
     fs::write(data.join("train/star/00000.jpg"), b"").unwrap();
     let text = run(recipe).execute().unwrap_err().to_string();
     assert!(text.contains("2 of the 110 images"), "{text}");
+    assert!(text.contains("disc/00003.jpg") && text.contains("star/00000.jpg"), "{text}");
 }
 
 #[test]

@@ -220,7 +220,8 @@ fn a_missing_file_of_weights_is_named_before_a_run_folder_is_made() {
     let text = head.to_owned() + &still("tuned", "init = 'absent.pth'", "");
     let runs = folder.path().join("runs");
     let error = Run::create(&runs, recipe(&text), folder.path(), &data, options()).err().unwrap();
-    assert!(error.to_string().contains("absent.pth"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("phase \"tuned\": init") && text.contains("absent.pth"), "{text}");
     assert!(!runs.exists());
 }
 

@@ -30,7 +30,7 @@ impl Loader {
                 std::thread::spawn(move || work.run())
             })
             .collect();
-        Epoch { work, workers, broken: 0, skipped: Vec::new() }
+        Epoch { work, workers, broken: 0, first_broken: Vec::new(), skipped: Vec::new() }
     }
 }
 
@@ -132,11 +132,16 @@ impl Work {
     }
 }
 
+/// Unusable images that an error names.
+const NAMED: usize = 5;
+
 /// An epoch in progress. Dropping it stops its workers.
 pub struct Epoch {
     work: Arc<Work>,
     workers: Vec<JoinHandle<()>>,
     broken: usize,
+    /// The first of them, and why.
+    first_broken: Vec<String>,
     /// Images of batches that had no other, and why they could not be used.
     skipped: Vec<String>,
 }
@@ -162,15 +167,15 @@ impl Iterator for Epoch {
                 }
             };
             self.broken += batch.skipped.len();
+            let room = NAMED.saturating_sub(self.first_broken.len());
+            self.first_broken.extend(batch.skipped.iter().take(room).cloned());
             self.skipped.append(&mut batch.skipped);
-            let total = self.work.loader.dataset.len();
-            if let Some(last) = self.skipped.last()
-                && self.broken * 100 > total
-            {
+            let (broken, total) = (self.broken, self.work.loader.dataset.len());
+            if broken * 100 > total {
                 self.stop();
-                let (broken, last) = (self.broken, last.clone());
                 self.skipped.clear();
-                return Some(Err(DataError::TooManyBroken { broken, total, last }));
+                let first = std::mem::take(&mut self.first_broken);
+                return Some(Err(DataError::TooManyBroken { broken, total, first }));
             }
             if !batch.labels.is_empty() {
                 batch.skipped = std::mem::take(&mut self.skipped);

@@ -116,10 +116,16 @@ impl Monitor {
             flips as f64 / total
         });
         let unused = counts.iter().filter(|count| **count == 0).count();
-        if levels > 2 && levels - unused <= 1 {
+        if levels - unused <= 1 {
+            let hint = match levels {
+                2 => {
+                    "where all its inputs have one sign, as behind a ReLU or a PReLU of negative slope, \
+                     another activation function or order of the block keeps both"
+                }
+                _ => "calibrate it, or start it by warm_up",
+            };
             warnings.push(format!(
-                "{name}: all values have the same code, nothing is left to learn from: calibrate it, or start it \
-                 by warm_up"
+                "{name}: all values have the same code, nothing is left to learn from: {hint}"
             ));
         }
         if role == Role::Weight {
@@ -211,6 +217,25 @@ mod tests {
         let (old, new) = (of(&same, WEIGHT), of(&moved, WEIGHT));
         assert!(new.flip_rate > Some(0.0) && new.at_bounds > old.at_bounds);
         assert!((new.scale.unwrap() - 0.2).abs() < 1e-6);
+    }
+
+    #[test]
+    fn signs_of_values_that_are_all_positive_are_a_warning() {
+        let signs = QuantizerConfig::new(Method::Xnor, Role::Activation, Levels::new(2).unwrap());
+        let quantization = Quantization { activation: Some(signs), ..Quantization::default() };
+        // Its blocks begin behind a ReLU.
+        let config = ResNetConfig {
+            width_alpha: 0.05,
+            quantization,
+            ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
+        };
+        let network = NetworkConfig::from(config).init_seeded(1, &Device::flex()).unwrap();
+        let (_, warnings) = Monitor::default().look(&network, images());
+        let name = "layer1.0.conv1.quant_activation";
+        assert!(
+            warnings.iter().any(|w| w.contains(name) && w.contains("one sign")),
+            "{warnings:?}"
+        );
     }
 
     #[test]

@@ -221,7 +221,8 @@ fn a_configuration_of_qtool_is_imported() {
 #[test]
 fn an_import_prints_what_became_of_everything_and_what_to_type_next() {
     let desk = Desk::new();
-    let text = "dataset='imagenet'\nroot=/images\nmodel='pytorch-resnet18'\nkeyword='imagenet,dorefa,lsq,save'\n\
+    let text = "dataset='imagenet'\nroot=/images\nmodel='pytorch-resnet18'\n\
+                keyword='imagenet,dorefa,lsq,save'\n\
                 options=\"$options --pretrained best.pth -e -j2\"\n\
                 options=\"$options --fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --fm_grad_type STE\"\n";
     fs::write(desk.path("config.lsq"), text).unwrap();

@@ -77,13 +77,17 @@ pub struct CalibrationInfo {
     /// The parameter that `before` and `after` show: the clipping value or step size, if it has one.
     pub parameter: String,
     /// Its values before, per group.
+    #[serde(deserialize_with = "crate::number::all_or_nan")]
     pub before: Vec<f32>,
     /// Its values after, per group.
+    #[serde(deserialize_with = "crate::number::all_or_nan")]
     pub after: Vec<f32>,
     /// Squared quantization error over squared input, before: 0 is perfect, 1 is all zeros. Inputs are
     /// taken as normalised, where the method does that.
+    #[serde(deserialize_with = "crate::number::or_nan")]
     pub error_before: f64,
     /// The same after.
+    #[serde(deserialize_with = "crate::number::or_nan")]
     pub error_after: f64,
 }
 

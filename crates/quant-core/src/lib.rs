@@ -69,6 +69,7 @@ pub mod gradient;
 pub mod host;
 pub mod methods;
 mod normalize;
+pub mod number;
 pub mod ops;
 pub mod qtool;
 pub mod quantizer;

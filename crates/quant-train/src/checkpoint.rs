@@ -3,11 +3,16 @@
 //!
 //! A checkpoint is a folder `step-<n>` with the network under PyTorch's names (`model.safetensors`),
 //! the same with parameter identities (`network.bpk`), the moving average where there is one
-//! (`average.bpk`), the optimizer's state, and `progress.json`.
-//! It appears complete or not at all; the two newest are kept.
+//! (`average.bpk`), the optimizer's state, and `progress.json`, which has the checksums of the others and
+//! its own.
+//! It appears complete or not at all; the two newest are kept. Nothing in it is used before all of its
+//! checksums are right.
 
 use std::{
+    collections::BTreeMap,
     fs,
+    io::ErrorKind,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -47,8 +52,10 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochSums {
     /// Of losses.
+    #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub loss: f64,
     /// Of right answers.
+    #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub right: f64,
     /// Of images.
     pub images: usize,
@@ -62,9 +69,13 @@ struct Header {
     recipe: Phase,
     network: NetworkConfig,
     optimizer_groups: usize,
+    /// The other files: name, and checksum as [`files::checksum`] writes it.
+    files: BTreeMap<String, String>,
 }
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+
+const PROGRESS: &str = "progress.json";
 
 /// The newest and the one before.
 const KEPT: usize = 2;
@@ -72,9 +83,11 @@ const KEPT: usize = 2;
 /// Saves the state of a phase below `folder`.
 ///
 /// # Errors
-/// [`TrainError::Io`]; earlier checkpoints are then untouched.
+/// [`TrainError::Diverged`] for a state that is not finite, and [`TrainError::Io`]; earlier checkpoints are
+/// then untouched.
 pub fn save(folder: &Path, recipe: &Phase, state: &TrainState) -> Result<(), TrainError> {
     let TrainState { network, optimizers, progress, average } = state;
+    state.check(recipe)?;
     let path = folder.join(format!("step-{:09}", progress.step));
     let fail = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
     // A snapshot: it brings running statistics up to date.
@@ -84,26 +97,29 @@ pub fn save(folder: &Path, recipe: &Phase, state: &TrainState) -> Result<(), Tra
         bytes.map(|bytes| bytes.to_vec()).map_err(|error| fail(error.to_string()))
     };
     let groups = optimizers.to_bytes().map_err(fail)?;
+    let optimizer_groups = groups.len();
+    let names: Vec<String> = (0..groups.len()).map(optimizer_file).collect();
+    let mut contents =
+        vec![("model.safetensors", state_bytes(&snapshot)?), ("network.bpk", record(&snapshot)?)];
+    if let Some(average) = average {
+        contents.push(("average.bpk", record(&average.network)?));
+    }
+    contents.extend(names.iter().map(String::as_str).zip(groups));
+    let sums = contents.iter().map(|(name, bytes)| ((*name).to_owned(), files::checksum(bytes)));
     let header = Header {
         version: VERSION,
         progress: progress.clone(),
         recipe: recipe.clone(),
         network: network.config().clone(),
-        optimizer_groups: groups.len(),
+        optimizer_groups,
+        files: sums.collect(),
     };
-    let header = serde_json::to_vec_pretty(&header).map_err(|error| fail(error.to_string()))?;
-    let names: Vec<String> = (0..groups.len()).map(optimizer_file).collect();
-    let mut contents = vec![
-        ("model.safetensors", state_bytes(&snapshot)?),
-        ("network.bpk", record(&snapshot)?),
-        ("progress.json", header),
-    ];
-    if let Some(average) = average {
-        contents.push(("average.bpk", record(&average.network)?));
-    }
-    contents.extend(names.iter().map(String::as_str).zip(groups));
+    contents.push((PROGRESS, files::sealed(&header)));
     files::write_folder(&path, &contents)?;
-    for (_, old) in list(folder)?.into_iter().rev().skip(KEPT) {
+    // Later ones are of a future that was given up: damaged, and passed over when this began.
+    let of_past = |found: &(usize, PathBuf)| found.0 <= progress.step;
+    let (past, future): (Vec<_>, Vec<_>) = list(folder)?.into_iter().partition(of_past);
+    for (_, old) in past.into_iter().rev().skip(KEPT).chain(future) {
         fs::remove_dir_all(&old).map_err(TrainError::io(&old))?;
     }
     Ok(())
@@ -129,26 +145,34 @@ pub fn load(
     for (_, path) in list(folder)?.into_iter().rev() {
         match load_one(&path, recipe, network) {
             Ok(state) => return Ok(Some(state)),
-            Err(error @ TrainError::Foreign { .. }) => return Err(error),
+            Err(error @ (TrainError::Foreign { .. } | TrainError::Network(_))) => {
+                return Err(error);
+            }
             Err(error) => {
                 damaged(&error);
                 last = Some(error);
             }
         }
     }
-    last.map_or(Ok(None), Err)
+    match last {
+        None => Ok(None),
+        Some(TrainError::Checkpoint { path, reason }) => {
+            let advice = "no other checkpoint of this phase is usable; remove its folder \
+                          `checkpoints` to train the phase from its start";
+            Err(TrainError::Checkpoint { path, reason: format!("{reason}; {advice}") })
+        }
+        Some(error) => Err(error),
+    }
 }
 
 fn load_one(path: &Path, recipe: &Phase, network: &Network) -> Result<TrainState, TrainError> {
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
-    let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));
-    let header: Header = serde_json::from_slice(&read("progress.json")?)
-        .map_err(|error| fail(format!("progress.json: {error}")))?;
-    if header.version != VERSION {
-        return Err(fail(format!("version {}, expected {VERSION}", header.version)));
-    }
+    let (header, contents) = verified(path)?;
+    let read = |name: &str| {
+        contents.get(name).cloned().ok_or_else(|| fail(format!("{name} is not one of its files")))
+    };
     same(path, "network", &header.network, network.config())?;
-    same(path, "phase", &header.recipe, recipe)?;
+    same(path, "phase", &header.recipe.lasting(), &recipe.lasting())?;
     let progress = header.progress;
     let mut network = network.clone();
     for policy in &progress.policies {
@@ -157,9 +181,15 @@ fn load_one(path: &Path, recipe: &Phase, network: &Network) -> Result<TrainState
         policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
     }
     let restore = |name: &str, network: Network| {
-        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(read(name)?))
-            .map_err(|error| fail(format!("{name}: {error}")))?;
-        network.try_load_record(record).map_err(|error| fail(format!("{name}: {error}")))
+        let bytes = Bytes::from_bytes_vec(read(name)?);
+        // The library may panic at a record whose checksum is right, and which is none of ours.
+        let restored = catch_unwind(AssertUnwindSafe(|| {
+            let record = ModuleRecord::from_bytes(bytes).map_err(|error| error.to_string())?;
+            network.try_load_record(record).map_err(|error| error.to_string())
+        }));
+        restored
+            .unwrap_or_else(|_| Err("it is no record of this network".into()))
+            .map_err(|error| fail(format!("{name}: {error}")))
     };
     let average = match recipe.average {
         Some(decay) => Some(Average::resume(restore("average.bpk", network.valid())?, decay)),
@@ -168,10 +198,63 @@ fn load_one(path: &Path, recipe: &Phase, network: &Network) -> Result<TrainState
     let network = restore("network.bpk", network)?;
     let states: Result<Vec<_>, _> =
         (0..header.optimizer_groups).map(|group| read(&optimizer_file(group))).collect();
-    let optimizers = Optimizers::new(recipe.optimizer, &recipe.groups, &network)
-        .load(states?)
+    let optimizers = Optimizers::new(recipe.optimizer, &recipe.groups, &network);
+    let states = states?;
+    let optimizers = catch_unwind(AssertUnwindSafe(|| optimizers.load(states)))
+        .unwrap_or_else(|_| Err("it is no state of this optimizer".into()))
         .map_err(|error| fail(format!("optimizer: {error}")))?;
-    Ok(TrainState { network, optimizers, progress, average })
+    let state = TrainState { network, optimizers, progress, average };
+    state.check(recipe)?;
+    Ok(state)
+}
+
+/// The header of a checkpoint and the contents of its other files, all of which have the right checksums.
+fn verified(path: &Path) -> Result<(Header, BTreeMap<String, Vec<u8>>), TrainError> {
+    let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
+    let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));
+    let bytes = read(PROGRESS)?;
+    let header = files::unsealed::<Header>(&bytes).map_err(|reason| {
+        let version = serde_json::from_slice(&bytes).ok();
+        let version = version.and_then(|v: serde_json::Value| v.get("version")?.as_u64());
+        match version {
+            Some(other) if other != u64::from(VERSION) => {
+                fail(format!("it has version {other}, and this program reads version {VERSION}"))
+            }
+            _ => fail(format!("{PROGRESS}: {reason}")),
+        }
+    })?;
+    if header.version != VERSION {
+        let other = header.version;
+        return Err(fail(format!("it has version {other}, and this program reads {VERSION}")));
+    }
+    let mut contents = BTreeMap::new();
+    for (name, sum) in &header.files {
+        // Names are ours: no other folder is read, whatever they say.
+        if Path::new(name).file_name() != Some(name.as_ref()) {
+            return Err(fail(format!("{name:?} is no name of a file")));
+        }
+        let bytes = read(name)?;
+        if files::checksum(&bytes) != *sum {
+            return Err(fail(format!("{name} is damaged: its checksum is another one")));
+        }
+        contents.insert(name.clone(), bytes);
+    }
+    Ok((header, contents))
+}
+
+/// Whether a phase whose checkpoints are in `folder` has one, usable or not.
+pub(crate) fn exists(folder: &Path) -> bool {
+    list(folder).is_ok_and(|found| !found.is_empty())
+}
+
+/// Epochs that the newest checkpoint with an intact header in `folder` has behind it.
+pub(crate) fn epochs_done(folder: &Path) -> Option<usize> {
+    let found = list(folder).ok()?.into_iter().rev();
+    let mut headers = found.filter_map(|(_, path)| {
+        let bytes = fs::read(path.join(PROGRESS)).ok()?;
+        files::unsealed::<Header>(&bytes).ok()
+    });
+    headers.next().map(|header| header.progress.epoch)
 }
 
 fn same<T: PartialEq + Serialize>(
@@ -190,8 +273,10 @@ fn same<T: PartialEq + Serialize>(
 
 /// The checkpoints below `folder` with their steps, oldest first.
 fn list(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Ok(Vec::new());
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(TrainError::io(folder)(error)),
     };
     let mut found = Vec::new();
     for entry in entries {

@@ -69,8 +69,9 @@ pub enum TrainError {
     },
     /// Another process of the group does not answer.
     #[error(
-        "process {rank}: process {missing:?} of the group has not answered for {seconds} s: it has ended or hangs; resume \
-         from the last checkpoint"
+        "process {rank}: {} not answered for {seconds} s: it has ended or hangs; resume from the last \
+         checkpoint",
+        who(.missing)
     )]
     Lost {
         /// This process.
@@ -135,26 +136,87 @@ pub enum TrainError {
         /// Here.
         ours: String,
     },
-    /// The loss is no longer a number.
+    /// Something that training computes is no longer a finite number.
     #[error(
-        "phase {phase}, step {step}: the loss is {loss}: training has diverged; lower the learning rate \
-         or clip gradients (the last checkpoint is kept)"
+        "phase {phase}, step {step}: {found}: training has diverged. Lower the learning rate or clip \
+         gradients; the last checkpoint, if there is one, is from before"
     )]
     Diverged {
         /// Name of the phase.
         phase: String,
         /// Optimizer steps so far.
         step: usize,
-        /// The loss.
-        loss: f32,
+        /// What was found, such as "the loss is NaN".
+        found: String,
     },
-    /// A run folder is in use by nothing that can be resumed.
-    #[error("{path}: not a run folder ({missing} is missing)")]
+    /// A batch norm is to be trained on one value per channel, which has no variance.
+    #[error(
+        "phase {phase}: batch norm {layer} gets one value per channel (one image at one position) and \
+         cannot be trained on it; take more images per batch, drop the last batch of an epoch \
+         (last_batch = \"drop\"), or freeze its statistics (frozen_statistics)"
+    )]
+    OneValue {
+        /// Name of the phase.
+        phase: String,
+        /// Name of the layer.
+        layer: String,
+    },
+    /// Another process of the group has failed.
+    #[error("process {rank} of the group has failed: {message}")]
+    Peer {
+        /// The process.
+        rank: usize,
+        /// Its error.
+        message: String,
+    },
+    /// Another process writes in the run folder.
+    #[error("{path}: the run is in use by {holder}; wait for its end, or stop it")]
+    InUse {
+        /// The run folder.
+        path: PathBuf,
+        /// The other process.
+        holder: String,
+    },
+    /// The recipe of a run is not the one that it was started with.
+    #[error(
+        "{path}: the recipe is not the one that the run was started with:\n  {}\nPut these fields back, \
+         change what may be changed with `quant resume <run folder> --set <field>=<value>`, or start a \
+         new run with this recipe (quant train)",
+        .changes.join("\n  ")
+    )]
+    OtherRecipe {
+        /// The recipe's file.
+        path: PathBuf,
+        /// The fields that differ: what they were, and what they are.
+        changes: Vec<String>,
+    },
+    /// A field cannot be changed while a run is going on.
+    #[error(
+        "these changes are not possible in a run that has begun:\n  {}\nTo train with them, start a new \
+         run (quant train)",
+        .changes.join("\n  ")
+    )]
+    Unchangeable {
+        /// The fields, and why not.
+        changes: Vec<String>,
+    },
+    /// The data or the devices are not those that a run was started with.
+    #[error(
+        "the run was started with other data or devices:\n  {}\nGive it what it was started with, or go on \
+         all the same with --accept-changes",
+        .changes.join("\n  ")
+    )]
+    OtherData {
+        /// What differs: what was expected, and what was found.
+        changes: Vec<String>,
+    },
+    /// A folder is not that of a run.
+    #[error("{path}: not a run folder that can be used: {missing}")]
     NoRun {
         /// The folder.
         path: PathBuf,
         /// What it lacks.
-        missing: &'static str,
+        missing: String,
     },
 }
 
@@ -162,5 +224,15 @@ impl TrainError {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| TrainError::Io { path, source }
+    }
+}
+
+/// The processes that have not answered.
+fn who(missing: &[usize]) -> String {
+    let names: Vec<String> = missing.iter().map(usize::to_string).collect();
+    match names.as_slice() {
+        [] => "another process of the group has".to_owned(),
+        [one] => format!("process {one} of the group has"),
+        several => format!("processes {} of the group have", several.join(" and ")),
     }
 }

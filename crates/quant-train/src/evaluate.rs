@@ -18,10 +18,13 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Mean cross-entropy.
+    #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub loss: f64,
     /// Share of images whose best class is right, in percent.
+    #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub top1: f64,
     /// Share of images whose class is among the five best, in percent.
+    #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub top5: f64,
     /// Images that were scored.
     pub images: usize,

@@ -1,25 +1,30 @@
-//! Files that appear complete or not at all.
+//! Files that appear complete or not at all, and JSON that says itself whether it is damaged.
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{self, Write},
     path::Path,
 };
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use crate::error::TrainError;
+
+/// What the names of files and folders begin with that are not complete yet.
+const PARTIAL: &str = ".partial-";
 
 /// Writes beside `path`, flushes to disk, and renames.
 ///
 /// # Errors
 /// [`TrainError::Io`]; what was at `path` before is then still there.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
     let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
     file.as_file_mut().write_all(bytes).map_err(TrainError::io(path))?;
     file.as_file().sync_all().map_err(TrainError::io(path))?;
     file.persist(path).map_err(|error| TrainError::io(path)(error.error))?;
-    Ok(())
+    sync_folder(folder).map_err(TrainError::io(folder))
 }
 
 /// Writes the files named beside each other into a new folder that appears at `path` at once.
@@ -27,9 +32,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 /// # Errors
 /// [`TrainError::Io`]; nothing is left behind.
 pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = folder_of(path);
     fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
-    let partial = builder(0o777).tempdir_in(parent).map_err(TrainError::io(parent))?;
+    let partial = partial_folder(parent).map_err(TrainError::io(parent))?;
     for (name, bytes) in files {
         // The folder is not there yet, but its name is what says something.
         let shown = path.join(name);
@@ -37,21 +42,179 @@ pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainE
         file.write_all(bytes).map_err(TrainError::io(&shown))?;
         file.sync_all().map_err(TrainError::io(&shown))?;
     }
+    sync_folder(partial.path()).map_err(TrainError::io(path))?;
     if path.exists() {
         fs::remove_dir_all(path).map_err(TrainError::io(path))?;
     }
     fs::rename(partial.path(), path).map_err(TrainError::io(path))?;
     let _moved_away = partial.keep();
+    sync_folder(parent).map_err(TrainError::io(parent))
+}
+
+/// A folder below `parent` whose name says that it is not complete; it is removed when it is dropped.
+pub(crate) fn partial_folder(parent: &Path) -> io::Result<tempfile::TempDir> {
+    builder(0o777).tempdir_in(parent)
+}
+
+/// Whether a file or folder of this name was left incomplete by a process that has ended, unless that
+/// process is still at work.
+pub(crate) fn is_partial(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PARTIAL.as_bytes())
+}
+
+/// Removes what killed processes have left incomplete in a folder and in the folders in it. Nobody else
+/// may be writing there.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub(crate) fn remove_partial(folder: &Path) -> Result<(), TrainError> {
+    for entry in fs::read_dir(folder).map_err(TrainError::io(folder))? {
+        let entry = entry.map_err(TrainError::io(folder))?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(TrainError::io(folder))?);
+        match (is_partial(&entry.file_name()), kind.is_dir()) {
+            (true, true) => fs::remove_dir_all(&path).map_err(TrainError::io(&path))?,
+            (true, false) => fs::remove_file(&path).map_err(TrainError::io(&path))?,
+            (false, true) => remove_partial(&path)?,
+            (false, false) => {}
+        }
+    }
     Ok(())
+}
+
+/// Makes renames in a folder last when the machine stops. File systems that cannot do so for folders are
+/// left as they are.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Err(error) = File::open(folder)?.sync_all()
+        && !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+    {
+        return Err(error);
+    }
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The checksum of `bytes` as it is written in files: CRC-32C, which finds every damage of up to 32
+/// neighbouring bits, and any other but for one in 2^32.
+pub(crate) fn checksum(bytes: &[u8]) -> String {
+    format!("crc32c:{:08x}", crc32c::crc32c(bytes))
+}
+
+const SEAL: &str = "\"checksum\": \"crc32c:";
+const DIGITS: usize = 8;
+
+/// A value that is a JSON object, with one more field at its end: the checksum of the whole text, in which
+/// the digits of the checksum itself are zeros.
+pub(crate) fn sealed(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    // The end of the object; the field goes before it.
+    let end = text.strip_suffix("\n}").map_or(0, str::len);
+    text.truncate(end);
+    text.push_str(&format!(",\n  {SEAL}{:0DIGITS$}\"\n}}\n", 0));
+    let mut bytes = text.into_bytes();
+    if let Some(place) = seal(&bytes) {
+        let sum = format!("{:08x}", crc32c::crc32c(&bytes));
+        bytes[place..place + DIGITS].copy_from_slice(sum.as_bytes());
+    }
+    bytes
+}
+
+/// Where the digits of the checksum are.
+fn seal(bytes: &[u8]) -> Option<usize> {
+    let mut places = bytes.windows(SEAL.len());
+    let place = places.rposition(|window| window == SEAL.as_bytes())? + SEAL.len();
+    (place + DIGITS <= bytes.len()).then_some(place)
+}
+
+/// Whether there is a checksum: older versions of the program wrote none.
+pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
+    seal(bytes).is_some()
+}
+
+/// The value in what [`sealed`] wrote.
+///
+/// # Errors
+/// Why it cannot be read: it has no checksum, or another one, or is no such value.
+pub(crate) fn unsealed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let place = seal(bytes).ok_or("it has no checksum: it was cut off or damaged")?;
+    let mut zeroed = bytes.to_vec();
+    zeroed[place..place + DIGITS].fill(b'0');
+    let sum = format!("{:08x}", crc32c::crc32c(&zeroed));
+    if bytes[place..place + DIGITS] != *sum.as_bytes() {
+        return Err("its checksum is another one: it is damaged".into());
+    }
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 /// Temporary names, with the permissions that ordinary files and folders get (less the umask).
 fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".partial-");
+    builder.prefix(PARTIAL);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     #[cfg(not(unix))]
     let _ = mode;
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Numbers {
+        name: String,
+        values: Vec<f64>,
+        last: Last,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Last {
+        count: usize,
+    }
+
+    #[test]
+    fn any_single_damage_to_sealed_json_is_found() {
+        let numbers = Numbers {
+            name: "a \"checksum\": b".into(),
+            values: vec![0.1, 1e-300, 7.0],
+            last: Last { count: 3 },
+        };
+        let bytes = sealed(&numbers);
+        assert_eq!(unsealed::<Numbers>(&bytes).unwrap(), numbers);
+        let text: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(text["checksum"].as_str().unwrap().starts_with("crc32c:"));
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                assert!(unsealed::<Numbers>(&damaged).is_err(), "byte {at}, bit {bit}");
+            }
+            assert!(unsealed::<Numbers>(&bytes[..at]).is_err(), "cut off at {at}");
+        }
+    }
+
+    #[test]
+    fn what_was_left_incomplete_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("phase/checkpoints");
+        fs::create_dir_all(inner.join(".partial-1")).unwrap();
+        fs::write(inner.join(".partial-1/network.bpk"), "half").unwrap();
+        fs::write(folder.path().join(".partial-2"), "half").unwrap();
+        fs::write(folder.path().join("phase/best.partial-3"), "a user's").unwrap();
+        remove_partial(folder.path()).unwrap();
+        assert!(fs::read_dir(&inner).unwrap().next().is_none());
+        assert!(!folder.path().join(".partial-2").exists());
+        assert!(folder.path().join("phase/best.partial-3").is_file());
+    }
 }

@@ -5,7 +5,10 @@
 
 use std::{
     fmt::Debug,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -50,6 +53,10 @@ pub trait Group: Debug + Send + Sync {
         let sums = self.sum_f32(x.into_data().iter::<f32>().collect())?;
         Ok(Tensor::from_data(TensorData::new(sums, shape), &device))
     }
+
+    /// Tells the others that this process cannot go on, and why: their sums end with
+    /// [`TrainError::Peer`] instead of waiting for it.
+    fn fail(&self, message: &str);
 }
 
 /// How long a process is waited for.
@@ -75,6 +82,8 @@ impl Group for Alone {
     fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
         Ok(values)
     }
+
+    fn fail(&self, _: &str) {}
 }
 
 /// Threads of one program.
@@ -94,6 +103,17 @@ struct Meeting {
     sums: Vec<f64>,
     /// Sums that are complete.
     round: usize,
+    /// The first that cannot go on, and why.
+    failed: Option<(usize, String)>,
+}
+
+impl Meeting {
+    fn check(&self) -> Result<(), TrainError> {
+        match self.failed.clone() {
+            Some((rank, message)) => Err(TrainError::Peer { rank, message }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Threads {
@@ -118,6 +138,7 @@ impl Group for Threads {
     fn sum(&self, values: Vec<f64>) -> Result<Vec<f64>, TrainError> {
         let (meeting, changed) = &*self.meeting;
         let mut meeting = meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        meeting.check()?;
         let round = meeting.round;
         let length = values.len();
         meeting.brought[self.rank] = Some(values);
@@ -130,10 +151,13 @@ impl Group for Threads {
             (meeting.sums, meeting.round) = (sums, round + 1);
             changed.notify_all();
         }
-        let waits = |meeting: &mut Meeting| meeting.round == round;
+        let waits = |meeting: &mut Meeting| meeting.round == round && meeting.failed.is_none();
         let (meeting, waited) = changed
             .wait_timeout_while(meeting, self.patience, waits)
             .unwrap_or_else(PoisonError::into_inner);
+        if meeting.round == round {
+            meeting.check()?;
+        }
         if waited.timed_out() {
             let missing = (0..self.size).filter(|rank| meeting.brought[*rank].is_none()).collect();
             return Err(TrainError::Lost {
@@ -148,6 +172,13 @@ impl Group for Threads {
     fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
         let sums = self.sum(values.into_iter().map(f64::from).collect())?;
         Ok(sums.into_iter().map(|sum| sum as f32).collect())
+    }
+
+    fn fail(&self, message: &str) {
+        let (meeting, changed) = &*self.meeting;
+        let mut meeting = meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        meeting.failed.get_or_insert_with(|| (self.rank, message.to_owned()));
+        changed.notify_all();
     }
 }
 
@@ -199,6 +230,45 @@ impl Group for Devices {
         self.threads.sum(vec![0.0])?;
         Ok(all_reduce(x, ReduceOperation::Sum, self.devices.clone()).resolve())
     }
+
+    fn fail(&self, message: &str) {
+        self.threads.fail(message);
+    }
+}
+
+/// Tells the group what a process fails with, unless the others know it already.
+pub(crate) fn tell<T>(group: &dyn Group, result: Result<T, TrainError>) -> Result<T, TrainError> {
+    result.inspect_err(|error| {
+        use TrainError::{Lost, Peer, Stopped};
+        if !matches!(error, Lost { .. } | Peer { .. } | Stopped { .. }) {
+            group.fail(&error.to_string());
+        }
+    })
+}
+
+/// The texts of all processes, in order of the processes.
+///
+/// # Errors
+/// Those of [`Group::sum`].
+pub fn gather_texts(group: &dyn Group, texts: Vec<String>) -> Result<Vec<String>, TrainError> {
+    if group.size() == 1 {
+        return Ok(texts);
+    }
+    let own: Vec<u8> = texts.iter().flat_map(|text| text.bytes().chain([0])).collect();
+    let mut lengths = vec![0.0; group.size()];
+    lengths[group.rank()] = own.len() as f64;
+    let lengths: Vec<usize> = group.sum(lengths)?.into_iter().map(|n| n as usize).collect();
+    let before: usize = lengths[..group.rank()].iter().sum();
+    let mut bytes = vec![0.0; lengths.iter().sum()];
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    for (place, byte) in bytes[before..].iter_mut().zip(own) {
+        *place = f32::from(byte);
+    }
+    let bytes: Vec<u8> = group.sum_f32(bytes)?.into_iter().map(|byte| byte as u8).collect();
+    let texts = bytes.split(|byte| *byte == 0).filter(|text| !text.is_empty());
+    Ok(texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect())
 }
 
 /// The bytes that process 0 gives, for all.
@@ -300,18 +370,29 @@ impl ModuleVisitor for Scatter {
 pub struct SharedStatistics {
     group: Arc<dyn Group>,
     failure: Arc<Mutex<Option<TrainError>>>,
+    /// Whether this process has no images, and adds nothing.
+    absent: Arc<AtomicBool>,
 }
 
 impl SharedStatistics {
     /// Statistics over `group`.
     pub fn new(group: Arc<dyn Group>) -> Self {
-        Self { group, failure: Arc::default() }
+        Self { group, failure: Arc::default(), absent: Arc::default() }
+    }
+
+    /// Whether what this process computes next is of no images: it then takes part in the sums, and adds
+    /// nothing to them.
+    pub fn set_absent(&self, absent: bool) {
+        self.absent.store(absent, Ordering::Relaxed);
     }
 
     /// What the layers sum by.
     pub fn sums(&self) -> SumOverProcesses {
         let shared = self.clone();
-        SumOverProcesses::new(move |values| {
+        SumOverProcesses::new(move |mut values| {
+            if shared.absent.load(Ordering::Relaxed) {
+                values.fill(0.0);
+            }
             let mut failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
             // Once one is lost, nobody is waited for again.
             if failure.is_some() {
@@ -332,8 +413,9 @@ impl SharedStatistics {
     }
 }
 
-/// Makes what follows the data the same in all processes, the mean: running statistics of norms and of quantizers;
-/// with `learned`, the quantizers' parameters too, which a warm-up sets from the data.
+/// Makes what follows the data the same in all processes, the mean over their images: running statistics of norms
+/// and of quantizers; with `learned`, the quantizers' parameters too, which a warm-up sets from the data. `share` is
+/// this process's share of the images.
 ///
 /// # Errors
 /// Those of [`Group::sum_f32`].
@@ -341,6 +423,7 @@ pub fn same_running(
     group: &dyn Group,
     network: &mut Network,
     learned: bool,
+    share: f64,
 ) -> Result<(), TrainError> {
     if group.size() == 1 {
         return Ok(());
@@ -355,8 +438,9 @@ pub fn same_running(
             values.extend(quantizer.learned_values(parameter.name).unwrap_or_default());
         }
     }
-    let share = 1.0 / group.size() as f32;
-    let means: Vec<f32> = group.sum_f32(values)?.into_iter().map(|sum| sum * share).collect();
+    // A process without images has followed none, whatever its values are.
+    let weigh = |value: f32| if share == 0.0 { 0.0 } else { (f64::from(value) * share) as f32 };
+    let means = group.sum_f32(values.into_iter().map(weigh).collect())?;
     let (statistics, rest) = means.split_at(statistics);
     network.set_running_statistics(statistics);
     let mut rest = rest.iter().copied();
@@ -434,9 +518,39 @@ mod tests {
     }
 
     #[test]
+    fn the_error_of_one_ends_the_others_with_its_message() {
+        let begin = std::time::Instant::now();
+        let results = together(3, |group| match group.rank() {
+            1 => {
+                group.fail("disk full");
+                String::new()
+            }
+            _ => group.sum(vec![1.0]).unwrap_err().to_string(),
+        });
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        for told in [&results[0], &results[2]] {
+            assert_eq!(told, "process 1 of the group has failed: disk full");
+        }
+    }
+
+    #[test]
+    fn texts_of_all_reach_all_in_order() {
+        let own = |rank| match rank {
+            0 => vec!["ä".to_owned(), "b".to_owned()],
+            1 => Vec::new(),
+            _ => vec!["c".to_owned()],
+        };
+        let results = together(3, |group| gather_texts(&group, own(group.rank())).unwrap());
+        assert!(results.iter().all(|texts| *texts == ["ä", "b", "c"]));
+        assert!(together(2, |group| gather_texts(&group, Vec::new()).unwrap())[1].is_empty());
+    }
+
+    #[test]
     fn who_is_lost_is_named() {
         let mut threads = Threads::new(2, Duration::from_millis(50));
         let error = threads.remove(0).sum(vec![1.0]).unwrap_err().to_string();
-        assert!(error.contains("[1]"), "{error}");
+        assert!(error.contains("process 1 of the group has not answered"), "{error}");
+        let unknown = TrainError::Lost { rank: 0, missing: Vec::new(), seconds: 60 }.to_string();
+        assert!(unknown.contains("another process of the group has not answered"), "{unknown}");
     }
 }

@@ -17,15 +17,19 @@
 
 pub mod adam;
 pub mod average;
+mod changes;
 pub mod checkpoint;
 pub mod data;
 pub mod device;
+mod door;
 pub mod error;
 pub mod evaluate;
 mod evaluation;
 pub mod events;
 pub mod files;
+mod folder;
 pub mod group;
+mod lock;
 pub mod loss;
 pub mod mixing;
 pub mod monitor;
@@ -40,6 +44,7 @@ pub mod quantization;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
+mod seen;
 mod start;
 pub mod step;
 pub mod stop;

@@ -27,11 +27,13 @@ pub struct Mpi {
     given_up: AtomicBool,
 }
 
-/// Values to sum, and their sums.
+/// Values to sum, and their sums; or that a rank has failed.
 #[derive(Debug)]
 enum Sum {
     F32(Vec<f32>),
     F64(Vec<f64>),
+    /// The rank, and its message.
+    Failed(usize, String),
 }
 
 impl Mpi {
@@ -54,19 +56,7 @@ impl Mpi {
                 return;
             }
             for sum in asked {
-                let sums = match sum {
-                    Sum::F32(values) => {
-                        let mut sums = vec![0.0; values.len()];
-                        world.all_reduce_into(&values[..], &mut sums[..], SystemOperation::sum());
-                        Sum::F32(sums)
-                    }
-                    Sum::F64(values) => {
-                        let mut sums = vec![0.0; values.len()];
-                        world.all_reduce_into(&values[..], &mut sums[..], SystemOperation::sum());
-                        Sum::F64(sums)
-                    }
-                };
-                if answers.send(sums).is_err() {
+                if answers.send(together(&world, sum)).is_err() {
                     return;
                 }
             }
@@ -86,13 +76,52 @@ impl Mpi {
             seconds: PATIENCE.as_secs(),
         };
         channel.0.send(sum).map_err(|_| lost())?;
-        channel.1.recv_timeout(PATIENCE).map_err(|error| match error {
+        let answer = channel.1.recv_timeout(PATIENCE).map_err(|error| match error {
             RecvTimeoutError::Timeout => {
                 self.given_up.store(true, Ordering::Relaxed);
                 lost()
             }
             RecvTimeoutError::Disconnected => TrainError::Mpi { reason: "it has ended".into() },
-        })
+        })?;
+        match answer {
+            Sum::Failed(rank, message) => Err(TrainError::Peer { rank, message }),
+            sums => Ok(sums),
+        }
+    }
+}
+
+/// The sums over all ranks. A rank that has failed joins in with its message instead of values: before
+/// every sum the ranks agree on whether there is one.
+fn together(world: &mpi::topology::SimpleCommunicator, sum: Sum) -> Sum {
+    let own = if matches!(sum, Sum::Failed(..)) { world.rank() + 1 } else { 0 };
+    let mut failed = 0;
+    world.all_reduce_into(&own, &mut failed, SystemOperation::max());
+    if failed > 0 {
+        let message = match sum {
+            Sum::Failed(_, message) if failed == own => message,
+            _ => String::new(),
+        };
+        let mut bytes = message.into_bytes();
+        let first = world.process_at_rank(failed - 1);
+        let mut length = bytes.len() as u64;
+        first.broadcast_into(&mut length);
+        bytes.resize(length as usize, 0);
+        first.broadcast_into(&mut bytes[..]);
+        let message = String::from_utf8_lossy(&bytes).into_owned();
+        return Sum::Failed(failed as usize - 1, message);
+    }
+    match sum {
+        Sum::F32(values) => {
+            let mut sums = vec![0.0; values.len()];
+            world.all_reduce_into(&values[..], &mut sums[..], SystemOperation::sum());
+            Sum::F32(sums)
+        }
+        Sum::F64(values) => {
+            let mut sums = vec![0.0; values.len()];
+            world.all_reduce_into(&values[..], &mut sums[..], SystemOperation::sum());
+            Sum::F64(sums)
+        }
+        failed => failed,
     }
 }
 
@@ -109,6 +138,7 @@ impl Group for Mpi {
         match self.ask(Sum::F64(values))? {
             Sum::F64(sums) => Ok(sums),
             Sum::F32(sums) => Ok(sums.into_iter().map(f64::from).collect()),
+            Sum::Failed(rank, message) => Err(TrainError::Peer { rank, message }),
         }
     }
 
@@ -116,6 +146,14 @@ impl Group for Mpi {
         match self.ask(Sum::F32(values))? {
             Sum::F32(sums) => Ok(sums),
             Sum::F64(sums) => Ok(sums.into_iter().map(|sum| sum as f32).collect()),
+            Sum::Failed(rank, message) => Err(TrainError::Peer { rank, message }),
+        }
+    }
+
+    fn fail(&self, message: &str) {
+        // A rank that has given up has nobody to tell; the answer is this very message.
+        if !self.given_up.load(Ordering::Relaxed) {
+            let _ = self.ask(Sum::Failed(self.rank, message.to_owned()));
         }
     }
 }

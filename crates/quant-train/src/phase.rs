@@ -1,5 +1,7 @@
 //! A phase of training, as a recipe describes it.
 
+use std::path::Path;
+
 use quant_data::LastBatch;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,7 @@ use crate::{
     precision::PrecisionRecipe,
     quantization::QuantizationRecipe,
     schedule::{Length, Schedule},
+    weights::WeightsFile,
 };
 
 /// A phase of training.
@@ -132,6 +135,15 @@ impl Phase {
             true => rate * seen as f64 / self.ramp_batches as f64,
             false => rate,
         }
+    }
+
+    /// The file of weights that it starts from, if it names one; paths begin at `folder`.
+    pub(crate) fn init_file(&self, folder: &Path) -> Option<WeightsFile> {
+        Some(WeightsFile {
+            path: folder.join(self.init.as_ref()?),
+            key: self.init_key.clone(),
+            map: self.init_map.as_ref().map(|map| folder.join(map)),
+        })
     }
 
     /// Checks what types leave open.

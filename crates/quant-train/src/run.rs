@@ -10,31 +10,34 @@
 //! ```
 
 use std::{
+    cell::Cell,
     fs,
-    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::available_parallelism,
+    thread::{available_parallelism, panicking},
 };
 
 use burn::tensor::Device;
-use quant_data::{Dataset, Loader, LoaderConfig, Share};
+use quant_data::{Batch, DataError, Dataset, Loader, LoaderConfig, Share};
 use quant_nn::{Compute, Network, QuantizedModule, StateDict, summarize};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    checkpoint,
+    changes, checkpoint,
+    data::DataPair,
     error::TrainError,
     events::{Event, Events, report},
     files,
+    folder::{self, Header},
     group::{self, Group, SharedStatistics},
+    lock::Lock,
     loss::DistillationRecipe,
     phase::Phase,
     recipe::Recipe,
+    seen::Seen,
     start::start,
     stop::Stop,
     summary::{PhaseResult, Summary},
-    trainer::Trainer,
+    trainer::{Trainer, finite_score},
     upload::{DeviceBatch, Normalizer},
     weights::{self, WeightsFile},
 };
@@ -60,30 +63,39 @@ pub struct RunOptions {
     pub group: Arc<dyn Group>,
 }
 
-/// `run.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct RunHeader {
-    data: PathBuf,
-    recipe_folder: PathBuf,
-    version: String,
-}
-
 /// A run's folder, recipe and data.
 pub struct Run {
     folder: PathBuf,
     recipe: Recipe,
-    header: RunHeader,
+    header: Header,
     options: RunOptions,
     resumed: bool,
+    /// The recipe in its folder, which somebody may have edited.
+    written: Recipe,
+    /// Whether it goes on with other data or devices.
+    accepts_changes: bool,
 }
 
 impl Run {
     /// A new run in a new folder below `runs`, on the data at `data`. Paths in the recipe are
-    /// relative to `recipe_folder`.
+    /// relative to `recipe_folder`. Everything that the recipe names is read before anything is written.
     ///
     /// # Errors
-    /// [`TrainError::Io`] where the folder cannot be made, and the recipe's errors.
+    /// [`TrainError::Io`] where the folder cannot be made, the recipe's errors, and those of the data and
+    /// files that it names. No folder is left then.
     pub fn create(
+        runs: &Path,
+        recipe: Recipe,
+        recipe_folder: &Path,
+        data: &Path,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        let group = Arc::clone(&options.group);
+        let made = Self::make(runs, recipe, recipe_folder, data, options);
+        group::tell(group.as_ref(), made)
+    }
+
+    fn make(
         runs: &Path,
         recipe: Recipe,
         recipe_folder: &Path,
@@ -97,61 +109,70 @@ impl Run {
         let recipe_folder =
             fs::canonicalize(recipe_folder).map_err(TrainError::io(recipe_folder))?;
         let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
-        // Looked at before anything is written: most runs fail here if they fail.
-        recipe.data.open(&data, &options.cache)?;
-        for phase in &recipe.phases {
-            let Some(file) = phase.init.as_ref().map(|file| recipe_folder.join(file)) else {
-                continue;
-            };
-            if !file.is_file() {
-                return Err(TrainError::Field {
-                    field: format!("phase {:?}: init", phase.name),
-                    value: file.display().to_string(),
-                    accepted: "a file; other paths than absolute ones begin at the recipe's folder",
-                });
-            }
-        }
-        let header =
-            RunHeader { data, recipe_folder, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let (train, val) = recipe.data.open(&data, &options.cache)?;
+        let seen = Seen::new(train.as_ref(), val.as_ref(), options.group.size());
+        recipe.check_files(&recipe_folder, Some(seen.classes().len()), &options.device)?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let header = Header { data, recipe_folder, version, recipe: recipe.clone(), seen };
         let mut folder = PathBuf::new();
         if options.group.rank() == 0 {
-            folder = new_folder(runs, &recipe.name)?;
-            files::write(&folder.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
-            files::write(&folder.join("run.json"), &json(&header))?;
+            folder = folder::create(runs, &recipe.name, &header)?;
         }
         let name = folder.to_string_lossy().into_owned().into_bytes();
         let name = group::broadcast(options.group.as_ref(), name)?;
         let folder = PathBuf::from(String::from_utf8_lossy(&name).into_owned());
-        Ok(Self { folder, recipe, header, options, resumed: false })
+        Ok(Self {
+            folder,
+            written: recipe.clone(),
+            recipe,
+            header,
+            options,
+            resumed: false,
+            accepts_changes: false,
+        })
     }
 
     /// The run in `folder`, which goes on where it stopped; with its data elsewhere, if given.
     ///
     /// # Errors
-    /// [`TrainError::NoRun`] for a folder that is none.
+    /// [`TrainError::NoRun`] for a folder that is none, and the errors of its recipe.
     pub fn resume(
         folder: &Path,
         data: Option<&Path>,
         options: RunOptions,
     ) -> Result<Self, TrainError> {
-        let missing = |missing| TrainError::NoRun { path: folder.to_owned(), missing };
-        let recipe = folder.join("recipe.toml");
-        if !recipe.is_file() {
-            return Err(missing("recipe.toml"));
+        let mut header = Header::read(folder)?;
+        let written = Recipe::read(&folder.join(folder::RECIPE))?;
+        if let Some(data) = data {
+            header.data = fs::canonicalize(data).map_err(TrainError::io(data))?;
         }
-        let bytes = fs::read(folder.join("run.json")).map_err(|_| missing("run.json"))?;
-        let header = serde_json::from_slice(&bytes).map_err(|_| missing("a readable run.json"))?;
-        let mut run = Self {
+        Ok(Self {
             folder: folder.to_owned(),
-            recipe: Recipe::read(&recipe)?,
+            recipe: header.recipe.clone(),
+            written,
             header,
             options,
             resumed: true,
-        };
-        if let Some(data) = data {
-            run.header.data = data.to_owned();
-        }
-        Ok(run)
+            accepts_changes: false,
+        })
+    }
+
+    /// The same run with changes to its recipe, as [`Recipe::parse_with`] takes them: more epochs, or a
+    /// schedule from now on. Whether they are possible is found out when it is executed.
+    ///
+    /// # Errors
+    /// Those of the recipe.
+    pub fn with_changes(mut self, changes: &[String]) -> Result<Self, TrainError> {
+        let text = self.header.recipe.to_toml()?;
+        self.recipe = Recipe::parse_with(&text, &self.folder.join(folder::RECIPE), changes)?;
+        Ok(self)
+    }
+
+    /// The same run, which goes on with other data or another number of devices than it was started with.
+    #[must_use]
+    pub fn accepting_changes(mut self) -> Self {
+        self.accepts_changes = true;
+        self
     }
 
     /// Its folder.
@@ -159,22 +180,59 @@ impl Run {
         &self.folder
     }
 
+    /// Whether it has a checkpoint or a finished phase to go on from.
+    pub fn can_resume(&self) -> bool {
+        folder::has_progress(&self.folder, &self.recipe)
+    }
+
     /// Runs every phase that is not done, and writes summary and report.
     ///
     /// # Errors
-    /// Those of data, networks, files and training. What was saved stays and can be resumed.
+    /// Those of data, networks, files and training; [`TrainError::InUse`] where another process writes in
+    /// the folder; [`TrainError::OtherRecipe`], [`TrainError::Unchangeable`] and [`TrainError::OtherData`]
+    /// where a run that is resumed is not what it was. What was saved stays and can be resumed; a new run
+    /// that fails before it trains leaves no folder.
     pub fn execute(&self) -> Result<Summary, TrainError> {
+        let group = self.options.group.as_ref();
+        let _told = TellsPanic(group);
+        let began = Cell::new(false);
+        let result = group::tell(group, self.locked().and_then(|_lock| self.phases(&began)));
+        if result.is_err() && !self.resumed && !began.get() && group.rank() == 0 {
+            // What cannot be removed is no reason to hide the error.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+        result
+    }
+
+    /// The right to write in the folder, and a folder without what killed processes have left in it.
+    fn locked(&self) -> Result<Option<Lock>, TrainError> {
+        if self.options.group.rank() > 0 {
+            return Ok(None);
+        }
+        let lock = Lock::take(&self.folder)?;
+        files::remove_partial(&self.folder)?;
+        Ok(Some(lock))
+    }
+
+    fn phases(&self, began: &Cell<bool>) -> Result<Summary, TrainError> {
         let reports = self.options.group.rank() == 0;
+        let data = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        // All have read the header before it is written again.
+        self.options.group.sum(vec![0.0])?;
+        let changes = match self.resumed {
+            true => self.check_resumed(&data)?,
+            false => Vec::new(),
+        };
         let mut events = match reports {
             true => Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
-                .with_tensorboard(&self.folder.join("tensorboard"))?,
+                .with_tensorboard(&self.folder.join("tensorboard")),
             false => Events::silent(),
         };
         #[cfg(feature = "tui")]
         if self.options.dashboard {
             events = events.with_dashboard(self.options.stop.clone());
         }
-        let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        let (train, val) = data;
         let classes = train.classes().to_vec();
         events.emit(&Event::RunStarted {
             name: self.recipe.name.clone(),
@@ -184,24 +242,23 @@ impl Run {
             classes: classes.clone(),
             resumed: self.resumed,
         })?;
+        if !changes.is_empty() {
+            events.emit(&Event::Changed { changes })?;
+        }
         let mut results: Vec<PhaseResult> = Vec::new();
         let mut network = None;
         for (index, phase) in self.recipe.phases.iter().enumerate() {
             let place = self.folder.join(&phase.name);
             let loaders = self.loaders(phase, &train, &val)?;
-            let trained = match PhaseResult::read(&place)? {
-                Some(result) => {
-                    results.push(result);
-                    self.trained_network(phase, classes.len())?
-                }
+            let (trained, result) = match self.finished(phase, classes.len(), &mut events)? {
+                Some(finished) => finished,
                 None => {
                     let fresh = self.fresh_network(index, phase, classes.len())?;
-                    let (trained, result) =
-                        self.phase(index, &place, fresh, (&loaders.0, &loaders.1), &mut events)?;
-                    results.push(result);
-                    trained
+                    let loaders = (&loaders.0, &loaders.1);
+                    self.phase(index, &place, fresh, loaders, &mut events, began)?
                 }
             };
+            results.push(result);
             network = Some((trained, loaders.1));
         }
         let summary = Summary::new(&self.recipe.name, results);
@@ -214,19 +271,81 @@ impl Run {
         Ok(summary)
     }
 
-    /// Writes the report of what is done so far, and returns its path: of a run that is going on, was stopped
-    /// or is finished.
+    /// Checks that a run that goes on is the one that was started, and writes down what is changed on
+    /// purpose; a line for each change.
+    fn check_resumed(&self, (train, val): &DataPair) -> Result<Vec<String>, TrainError> {
+        let edited = changes::differences(&self.header.recipe, &self.written)?;
+        if !edited.is_empty() {
+            return Err(TrainError::OtherRecipe {
+                path: self.folder.join(folder::RECIPE),
+                changes: edited.iter().map(ToString::to_string).collect(),
+            });
+        }
+        let changed = changes::differences(&self.header.recipe, &self.recipe)?;
+        changes::possible(&self.folder, &self.header.recipe, &self.recipe, &changed)?;
+        let mut told: Vec<String> = changed.iter().map(ToString::to_string).collect();
+        let mut header = Header { recipe: self.recipe.clone(), ..self.header.clone() };
+        let seen = Seen::new(train.as_ref(), val.as_ref(), self.options.group.size());
+        match seen.check(&header.seen) {
+            Ok(()) => {}
+            Err(TrainError::OtherData { changes }) if self.accepts_changes => {
+                told.extend(changes);
+                header.seen = seen;
+            }
+            Err(error) => return Err(error),
+        }
+        if self.options.group.rank() == 0 {
+            header.write(&self.folder)?;
+        }
+        Ok(told)
+    }
+
+    /// The network and the result of a phase that is done. What is damaged is trained again, from the last
+    /// checkpoint.
+    fn finished(
+        &self,
+        phase: &Phase,
+        classes: usize,
+        events: &mut Events,
+    ) -> Result<Option<(Network, PhaseResult)>, TrainError> {
+        let place = self.folder.join(&phase.name);
+        let result = match PhaseResult::read(&place) {
+            // More epochs may have been asked for since.
+            Ok(Some(result)) if result.epochs > 0 && result.epochs < phase.all_epochs() => None,
+            Ok(result) => result.map(Ok),
+            Err(error @ TrainError::Checkpoint { .. }) => Some(Err(error)),
+            Err(error) => return Err(error),
+        };
+        let Some(result) = result else { return Ok(None) };
+        let network = |result| Ok((self.trained_network(phase, classes)?, result));
+        match result.and_then(network) {
+            Ok(finished) => Ok(Some(finished)),
+            Err(error) if checkpoint::exists(&place.join("checkpoints")) => {
+                let message = format!("{error}; it is made again from the last checkpoint");
+                events.emit(&Event::Warning { message })?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the report of what is done so far, and returns its path: of a run that was stopped or is
+    /// finished.
     ///
     /// # Errors
-    /// [`TrainError::NoRun`] where no phase is done, and those of data and files.
+    /// [`TrainError::NoRun`] where no phase is done, [`TrainError::InUse`] while it is being trained, and
+    /// those of data and files.
     pub fn report(&self) -> Result<PathBuf, TrainError> {
+        let _lock = self.locked()?;
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let mut results = Vec::new();
         for phase in &self.recipe.phases {
             results.extend(PhaseResult::read(&self.folder.join(&phase.name))?);
         }
-        let missing =
-            || TrainError::NoRun { path: self.folder.clone(), missing: "a finished phase" };
+        let missing = || TrainError::NoRun {
+            path: self.folder.clone(),
+            missing: "no phase of it is finished".into(),
+        };
         let last = results.last().ok_or_else(missing)?;
         let phase = self.recipe.phases.iter().find(|phase| phase.name == last.phase);
         let phase = phase.ok_or_else(missing)?;
@@ -242,7 +361,7 @@ impl Run {
         val: &Loader,
     ) -> Result<PathBuf, TrainError> {
         let mut histograms = Vec::new();
-        if let Some(batch) = val.epoch(0, 0).next() {
+        if let Some(batch) = first_with_images(val) {
             let device = &self.options.device;
             let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
             let batch = DeviceBatch::new(batch?, device);
@@ -289,6 +408,7 @@ impl Run {
         fresh: Network,
         loaders: (&Loader, &Loader),
         events: &mut Events,
+        began: &Cell<bool>,
     ) -> Result<(Network, PhaseResult), TrainError> {
         let phase = &self.recipe.phases[index];
         let normalization = self.recipe.data.normalization();
@@ -305,10 +425,12 @@ impl Run {
         }
         let mut damaged = Vec::new();
         let found = checkpoint::load(&place.join("checkpoints"), phase, &fresh, |error| {
-            damaged.push(error.to_string());
+            damaged.push(format!("{error}; the checkpoint before it is taken"));
         });
-        for message in damaged {
-            events.emit(&Event::Warning { message })?;
+        if found.is_ok() {
+            for message in damaged {
+                events.emit(&Event::Warning { message })?;
+            }
         }
         let state = match found? {
             Some(state) => state,
@@ -319,10 +441,13 @@ impl Run {
                 trainer.start(group::same_network(self.options.group.as_ref(), network)?)
             }
         };
+        state.check(phase)?;
         let summary = summarize(&state.network, &StateDict::of(&state.network));
+        began.set(true);
         events.emit(&Event::PhaseStarted {
             phase: phase.name.clone(),
             step: state.progress.step,
+            epoch: state.progress.epoch,
             summary,
         })?;
         for (_, _, quantizer) in state.network.quantizers() {
@@ -335,11 +460,12 @@ impl Run {
         let served = state.served();
         let normalizer = Normalizer::new(normalization, device);
         let last = crate::evaluate::evaluate(&served, loaders.1, &normalizer, device, |_| {})?;
-        let last = last.of_all(group)?;
+        let last = finite_score(phase, &state.progress, last.of_all(group)?)?;
         let (best_epoch, best) = state.progress.best.unwrap_or((state.progress.epoch, last));
         let result = PhaseResult {
             phase: phase.name.clone(),
             quantized: phase.quantization.is_some(),
+            epochs: phase.all_epochs(),
             last,
             best_epoch,
             best,
@@ -348,7 +474,7 @@ impl Run {
         };
         if group.rank() == 0 {
             files::write(&place.join("last.safetensors"), &weights::state_bytes(&served)?)?;
-            files::write(&place.join("result.json"), &json(&result))?;
+            result.write(place)?;
         }
         // The next phase reads what this one has written.
         group.sum(vec![0.0])?;
@@ -356,27 +482,19 @@ impl Run {
         Ok((served, result))
     }
 
-    /// The network that a phase learns from, on the plain device. A file that does not say what
-    /// network it is of has the one that the recipe names for it, or else this run's in full precision.
+    /// The network that a phase learns from: an earlier phase's best, or that of a file.
     fn teacher(
         &self,
-        recipe: &DistillationRecipe,
+        distillation: &DistillationRecipe,
         student: &Network,
     ) -> Result<Network, TrainError> {
-        let device = &self.options.device;
-        let model = recipe.model.as_ref().unwrap_or(&self.recipe.model);
-        let (classes, size) = (student.config().classes(), student.config().input_size());
-        let candidates = [("teacher".to_owned(), model.network(None, classes, size)?)];
-        let earlier = self.recipe.phases.iter().any(|phase| phase.name == recipe.teacher);
+        let earlier = self.recipe.phases.iter().any(|phase| phase.name == distillation.teacher);
         let file = match earlier {
-            true => WeightsFile::new(self.network_file(&recipe.teacher, true)),
-            false => WeightsFile {
-                path: self.header.recipe_folder.join(&recipe.teacher),
-                key: recipe.teacher_key.clone(),
-                map: recipe.teacher_map.as_ref().map(|map| self.header.recipe_folder.join(map)),
-            },
+            true => WeightsFile::new(self.network_file(&distillation.teacher, true)),
+            false => self.recipe.teacher_file(distillation, &self.header.recipe_folder),
         };
-        Ok(weights::read_network(&file, &candidates, device)?.network)
+        let classes = student.config().classes();
+        self.recipe.teacher(distillation, &file, classes, &self.options.device)
     }
 
     fn fresh_network(
@@ -397,18 +515,10 @@ impl Run {
     /// The weights that a phase starts from: a file's, or those of the phase before.
     fn init_weights(&self, index: usize) -> Option<WeightsFile> {
         let phase = &self.recipe.phases[index];
-        let beside_recipe = |file: &String| self.header.recipe_folder.join(file);
-        match &phase.init {
-            Some(file) => Some(WeightsFile {
-                path: beside_recipe(file),
-                key: phase.init_key.clone(),
-                map: phase.init_map.as_ref().map(beside_recipe),
-            }),
-            None => {
-                let before = &self.recipe.phases[index.checked_sub(1)?].name;
-                Some(WeightsFile::new(self.network_file(before, false)))
-            }
-        }
+        phase.init_file(&self.header.recipe_folder).or_else(|| {
+            let before = &self.recipe.phases[index.checked_sub(1)?].name;
+            Some(WeightsFile::new(self.network_file(before, false)))
+        })
     }
 
     fn loaders(
@@ -442,20 +552,25 @@ pub(crate) fn workers(asked: usize) -> usize {
     }
 }
 
-/// `<runs>/<name>-<first free number>`.
-fn new_folder(runs: &Path, name: &str) -> Result<PathBuf, TrainError> {
-    fs::create_dir_all(runs).map_err(TrainError::io(runs))?;
-    let mut number = 1;
-    loop {
-        let folder = runs.join(format!("{name}-{number:03}"));
-        match fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(TrainError::io(folder)(error)),
+/// The first batch of an epoch that has images.
+pub(crate) fn first_with_images(loader: &Loader) -> Option<Result<Batch, DataError>> {
+    let empty = |batch: &Result<Batch, DataError>| {
+        batch.as_ref().is_ok_and(|batch| batch.labels.is_empty())
+    };
+    loader.epoch(0, 0).find(|batch| !empty(batch))
+}
+
+/// Tells the group when its process panics.
+struct TellsPanic<'a>(&'a dyn Group);
+
+impl Drop for TellsPanic<'_> {
+    fn drop(&mut self) {
+        if panicking() {
+            self.0.fail("it panicked; its message stands above");
         }
     }
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).unwrap_or_default()
 }

@@ -13,7 +13,7 @@ use crate::{
     phase::Phase,
     policy::Trigger,
     quantization::QuantizationRecipe,
-    trainer::Trainer,
+    trainer::{Trainer, not_finite},
     upload::DeviceBatch,
     weights::{self, WeightsFile},
 };
@@ -30,15 +30,14 @@ pub(crate) fn start(
     trainer: &Trainer,
     events: &mut Events,
 ) -> Result<Network, TrainError> {
-    for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
-        policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
-    }
+    network = fresh(phase, network)?;
     let mut kept = Vec::new();
     if let Some(file) = from {
         let state = file.read()?;
         let report;
         (network, report) = weights::load(file, &state, network);
-        take(phase, file, &network, &report, events)?;
+        fits(phase, file, &network, &report)?;
+        tell(phase, file, &network, &report, events)?;
         kept = matching_quantizers(&network, &state, &report, &file.path)?;
     }
     match &phase.quantization {
@@ -47,15 +46,21 @@ pub(crate) fn start(
     }
 }
 
-/// Refuses weights that are not the network's, and tells what is unusual about those that are.
-fn take(
+/// The network of a phase after the policies of its start.
+pub(crate) fn fresh(phase: &Phase, mut network: Network) -> Result<Network, TrainError> {
+    for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
+        policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
+    }
+    Ok(network)
+}
+
+/// Refuses weights that are not the network's, or not numbers.
+pub(crate) fn fits(
     phase: &Phase,
     file: &WeightsFile,
     network: &Network,
     report: &LoadReport,
-    events: &mut Events,
 ) -> Result<(), TrainError> {
-    let path = file.path.display();
     let classifier = weights::other_classifier(network, report);
     let mut rest = report.clone();
     if phase.fresh_classifier {
@@ -80,6 +85,25 @@ fn take(
         let reason = format!("{error}{advice}");
         return Err(TrainError::Weights { path: file.path.clone(), reason });
     }
+    match not_finite(network) {
+        None => Ok(()),
+        Some(found) => {
+            let reason = format!("{found}: nothing can be trained from it");
+            Err(TrainError::Weights { path: file.path.clone(), reason })
+        }
+    }
+}
+
+/// Tells what is unusual about weights that were taken.
+fn tell(
+    phase: &Phase,
+    file: &WeightsFile,
+    network: &Network,
+    report: &LoadReport,
+    events: &mut Events,
+) -> Result<(), TrainError> {
+    let path = file.path.display();
+    let classifier = weights::other_classifier(network, report);
     if phase.fresh_classifier {
         for (name, theirs, ours) in &report.mismatched {
             if classifier.contains(name) {

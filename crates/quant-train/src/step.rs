@@ -5,7 +5,7 @@ use burn::{
     tensor::{Int, Tensor},
 };
 use quant_data::{Share, random::Random};
-use quant_nn::QuantizedModule;
+use quant_nn::{Network, QuantizedModule, graph::Op, layers::norm::Norm, network::Piece};
 
 use crate::{
     checkpoint::EpochSums,
@@ -22,8 +22,13 @@ impl Trainer<'_> {
     /// One optimizer step from the gradients of `batches`, at least one. Returns loss, right answers and
     /// number of images, still on the device.
     ///
+    /// Every process of a group calls it with batches of the same numbers; a process may have fewer images
+    /// in one than the others, or none. Gradients count by images, as in one process with all of them. A
+    /// batch without an image in any process is passed over, and no step is taken where all are.
+    ///
     /// # Errors
-    /// [`TrainError::Lost`] where another process of the group does not answer.
+    /// [`TrainError::Lost`] and [`TrainError::Peer`] where another process of the group does not answer or
+    /// has failed, [`TrainError::OneValue`] before anything is learned from such a batch.
     pub fn step(
         &self,
         mut state: TrainState,
@@ -31,32 +36,47 @@ impl Trainer<'_> {
     ) -> Result<(TrainState, StepOutput), TrainError> {
         let rate = self.rate(&state.progress);
         let frozen = state.progress.calls < self.recipe.frozen_batches;
-        let images: usize = batches.iter().map(|batch| batch.count).sum();
+        let group = self.group.as_ref();
+        let counts = batches.iter().map(|batch| batch.count as f64).collect();
+        // Of every batch, in all processes together.
+        let totals = group.sum(counts)?;
+        // Batches without a usable image are done too.
+        state.progress.batch = batches.last().map_or(0, |batch| batch.number + 1);
+        let batches = batches.into_iter().zip(totals).filter(|(_, total)| *total > 0.0);
+        let batches: Vec<_> = batches.collect();
+        let own: usize = batches.iter().map(|(batch, _)| batch.count).sum();
+        let all: f64 = batches.iter().map(|(_, total)| *total).sum();
+        if batches.is_empty() {
+            return Ok((state, StepOutput::default()));
+        }
+        for (batch, total) in &batches {
+            self.check_variance(&state.network, batch.count, *total)?;
+        }
         let mean = self.recipe.accumulate.is_some_and(|accumulate| !accumulate.sum);
         let scale = state.progress.loss_scale.map_or(1.0, |scale| scale.scale);
         let (mut output, mut sum) = (StepOutput::default(), GradientsAccumulator::new());
         let mut settled = false;
-        for batch in batches {
-            let (number, count) = (batch.number, batch.count);
+        for (batch, total) in batches {
+            let count = batch.count;
+            self.set_absent(count == 0);
             let (loss, right) = self.loss(&state, batch);
             output.add(loss.clone().detach().inner(), right, count);
             if !frozen {
-                // Batches may differ in size: the last of an epoch, and those with unusable images.
-                let share = if mean { count as f64 / images as f64 } else { 1.0 };
+                // Processes and batches may differ in images: the last ones of an epoch, and those with
+                // unusable images. What the group averages afterwards is the mean over all images.
+                let share = (count * group.size()) as f64 / if mean { all } else { total };
                 let factor = share * scale;
                 let loss = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
                 let grads = GradientsParams::from_grads(loss.backward(), &state.network);
                 sum.accumulate(&state.network, grads);
             }
+            self.set_absent(false);
             for (_, quantizer) in state.network.quantizers_mut() {
                 settled |= quantizer.settle().is_some();
             }
-            // Batches without a usable image were passed over.
-            state.progress.batch = number + 1;
             state.progress.calls += 1;
         }
         self.shared.as_ref().map_or(Ok(()), SharedStatistics::check)?;
-        let group = self.group.as_ref();
         let asked = self.stop.is_asked();
         let (grads, asked) = group::mean_gradients(group, &state.network, sum.grads(), asked)?;
         output.stop = asked;
@@ -71,7 +91,7 @@ impl Trainer<'_> {
                 state.network = state.optimizers.step(rate, state.network, grads);
             }
         }
-        group::same_running(group, &mut state.network, settled)?;
+        group::same_running(group, &mut state.network, settled, own as f64 / all)?;
         state.progress.step += 1;
         if let Some(average) = &mut state.average {
             average.update(&state.network, state.progress.step);
@@ -79,12 +99,54 @@ impl Trainer<'_> {
         Ok((state, output))
     }
 
+    fn set_absent(&self, absent: bool) {
+        if let Some(shared) = &self.shared {
+            shared.set_absent(absent);
+        }
+    }
+
+    /// Refuses a batch of one image, where a batch norm sees one position of it: such values have no
+    /// variance. `count` are this process's images, `total` those of all.
+    fn check_variance(
+        &self,
+        network: &Network,
+        count: usize,
+        total: f64,
+    ) -> Result<(), TrainError> {
+        let images = if self.shared.is_some() { total } else { count as f64 };
+        if images != 1.0 {
+            return Ok(());
+        }
+        let small = network.graph().nodes.iter().filter(|node| node.size == 1);
+        let mut trained = small.filter_map(|node| match node.op {
+            Op::Piece(index) => match &network.pieces[index] {
+                Piece::Norm(Norm::Batch(norm)) if norm.training.is_enabled() => Some(index),
+                _ => None,
+            },
+            _ => None,
+        });
+        match trained.next() {
+            Some(index) => Err(TrainError::OneValue {
+                phase: self.recipe.name.clone(),
+                layer: network.piece_name(index).to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// The loss of a batch and the number of right answers.
     fn loss(&self, state: &TrainState, batch: DeviceBatch) -> (Tensor<1>, Tensor<1, Int>) {
         let Share { rank, of } = self.train.config().share;
         let number = (batch.number * of + rank) as u64;
         let purpose = [self.train.config().seed, 2, state.progress.epoch as u64, number];
-        let images = Tensor::from_inner(self.normalizer.images(&batch));
+        let images = match batch.count {
+            // What this process computes counts for nothing; it has to take part in the others' sums.
+            0 => {
+                let size = state.network.config().input_size();
+                Tensor::zeros([1, 3, size, size], &self.device)
+            }
+            _ => Tensor::from_inner(self.normalizer.images(&batch)),
+        };
         let labels = Tensor::from_inner(batch.labels);
         let (images, targets) = match self.recipe.mixing {
             Some(mixing) => mixing.apply(images, labels, &mut Random::new(&purpose)),

@@ -5,7 +5,7 @@ use std::{fs, io::ErrorKind, path::Path};
 use quant_nn::NetworkSummary;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::TrainError, evaluate::Score};
+use crate::{error::TrainError, evaluate::Score, files};
 
 /// The result of a run, `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct PhaseResult {
     pub phase: String,
     /// Whether it had quantizers.
     pub quantized: bool,
+    /// Epochs that it was trained for.
+    #[serde(default)]
+    pub epochs: usize,
     /// Score of its last network.
     pub last: Score,
     /// Epoch, from 0, of its best network.
@@ -70,13 +73,22 @@ impl PhaseResult {
         let path = place.join("result.json");
         match fs::read(&path) {
             Ok(bytes) => {
-                let result = serde_json::from_slice(&bytes);
-                result
-                    .map(Some)
-                    .map_err(|error| TrainError::Checkpoint { path, reason: error.to_string() })
+                let result = match files::is_sealed(&bytes) {
+                    true => files::unsealed(&bytes),
+                    false => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+                };
+                result.map(Some).map_err(|reason| TrainError::Checkpoint { path, reason })
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(TrainError::io(path)(error)),
         }
+    }
+
+    /// Writes it into the folder `place`, with its checksum.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`].
+    pub fn write(&self, place: &Path) -> Result<(), TrainError> {
+        files::write(&place.join("result.json"), &files::sealed(self))
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use burn::{module::Module, tensor::Device};
 use quant_data::Loader;
-use quant_nn::{Compute, Network, NetworkError, QuantizedModule};
+use quant_nn::{Compute, Network, NetworkError, QuantizedModule, StateDict};
 
 use crate::{
     average::Average,
@@ -13,13 +13,14 @@ use crate::{
     evaluate::{Score, evaluate},
     events::{Event, Events},
     files,
-    group::{Alone, Group, SharedStatistics},
+    group::{self, Alone, Group, SharedStatistics},
     loss::Objective,
     monitor::{Monitor, histogram},
     optimizer::Optimizers,
     phase::Phase,
     policy::Trigger,
     precision::LossScale,
+    run::first_with_images,
     step::StepOutput,
     stop::Stop,
     upload::{DeviceBatch, Normalizer, Uploads},
@@ -52,6 +53,44 @@ impl TrainState {
             quantizer.isolate();
         }
         network
+    }
+
+    /// Checks that the network, and the average where there is one, consists of finite numbers.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] with the first entry that does not.
+    pub fn check(&self, recipe: &Phase) -> Result<(), TrainError> {
+        let average = self.average.as_ref().map(|average| &average.network);
+        let found = not_finite(&self.network.valid()).or_else(|| not_finite(average?));
+        found.map_or(Ok(()), |found| Err(diverged(recipe, &self.progress, found)))
+    }
+}
+
+/// The first entry of a network's state that is not all finite numbers, and what it holds.
+pub(crate) fn not_finite(network: &Network) -> Option<String> {
+    let state = StateDict::of(network);
+    state.entries().find_map(|(name, entry)| {
+        let value = entry.values.iter().find(|value| !value.is_finite())?;
+        Some(format!("{name} holds {value}"))
+    })
+}
+
+pub(crate) fn diverged(recipe: &Phase, progress: &Progress, found: String) -> TrainError {
+    TrainError::Diverged { phase: recipe.name.clone(), step: progress.step, found }
+}
+
+/// Checks a score's loss.
+pub(crate) fn finite_score(
+    recipe: &Phase,
+    progress: &Progress,
+    score: Score,
+) -> Result<Score, TrainError> {
+    match score.loss.is_finite() {
+        true => Ok(score),
+        false => {
+            let found = format!("the validation loss is {}", score.loss);
+            Err(diverged(recipe, progress, found))
+        }
     }
 }
 
@@ -149,8 +188,11 @@ impl<'a> Trainer<'a> {
         let mut monitor = Monitor::default();
         while state.progress.epoch < self.recipe.all_epochs() {
             state = self.epoch(state, events)?;
+            // The last update of an epoch is seen by no loss.
+            state.check(self.recipe)?;
             let served = state.served();
             let score = self.evaluate(&served, events)?;
+            let score = finite_score(self.recipe, &state.progress, score)?;
             if self.recipe.quantization.is_some() && self.group.rank() == 0 {
                 self.monitor(&mut monitor, &served, state.progress.epoch, events)?;
             }
@@ -185,16 +227,11 @@ impl<'a> Trainer<'a> {
         }
         let first = state.progress.batch;
         let (mut pending, mut look, mut seen) = (StepOutput::default(), Instant::now(), 0);
-        let mut batches = Vec::new();
+        let (mut batches, mut skipped) = (Vec::new(), Vec::new());
         let plain = self.device.clone().without_autodiff();
         for batch in Uploads::new(self.train.epoch(state.progress.epoch, first), &plain) {
             let mut batch = batch?;
-            for reason in batch.skipped.drain(..) {
-                events.emit(&Event::ImageSkipped { reason })?;
-            }
-            if batch.count == 0 {
-                continue;
-            }
+            self.tell_skipped(batch.skipped.drain(..), &mut skipped, events)?;
             let last = batch.number + 1 >= self.train.batches();
             batches.push(batch);
             if batches.len() < self.recipe.batches_per_step() && !last {
@@ -214,16 +251,12 @@ impl<'a> Trainer<'a> {
                 self.save(&state)?;
             }
             if stop {
+                self.tell_others_skipped(skipped, events)?;
                 let (phase, step) = (self.recipe.name.clone(), state.progress.step);
                 return Err(TrainError::Stopped { phase, step });
             }
         }
-        if !batches.is_empty() {
-            // The last batch of the epoch had no usable image.
-            let output;
-            (state, output) = self.step(state, batches)?;
-            pending.append(output);
-        }
+        self.tell_others_skipped(skipped, events)?;
         seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
         if seen == 0 && first < self.train.batches() {
             // Every batch was empty: there is nothing to learn from.
@@ -282,8 +315,7 @@ impl<'a> Trainer<'a> {
         }
         let loss = ((progress.sums.loss - before.loss) / images as f64) as f32;
         if !loss.is_finite() {
-            let (phase, step) = (self.recipe.name.clone(), progress.step);
-            return Err(TrainError::Diverged { phase, step, loss });
+            return Err(diverged(self.recipe, progress, format!("the loss is {loss}")));
         }
         events.emit(&Event::Progress {
             phase: self.recipe.name.clone(),
@@ -306,10 +338,40 @@ impl<'a> Trainer<'a> {
         let score = evaluate(network, self.val, &self.normalizer, &plain, |reason| {
             skipped.push(reason);
         })?;
-        for reason in skipped {
+        for reason in group::gather_texts(self.group.as_ref(), skipped)? {
             events.emit(&Event::ImageSkipped { reason })?;
         }
         score.of_all(self.group.as_ref())
+    }
+
+    /// Tells which images were skipped: the first process at once, others by way of it later.
+    fn tell_skipped(
+        &self,
+        reasons: impl Iterator<Item = String>,
+        later: &mut Vec<String>,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        match self.group.rank() {
+            0 => reasons
+                .into_iter()
+                .try_for_each(|reason| events.emit(&Event::ImageSkipped { reason })),
+            _ => {
+                later.extend(reasons);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells which images other processes than the first have skipped.
+    fn tell_others_skipped(
+        &self,
+        skipped: Vec<String>,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        for reason in group::gather_texts(self.group.as_ref(), skipped)? {
+            events.emit(&Event::ImageSkipped { reason })?;
+        }
+        Ok(())
     }
 
     /// Tells how the quantizers fare on a validation batch, and how the weights are distributed.
@@ -320,7 +382,7 @@ impl<'a> Trainer<'a> {
         epoch: usize,
         events: &mut Events,
     ) -> Result<(), TrainError> {
-        let Some(batch) = self.val.epoch(0, 0).next() else {
+        let Some(batch) = first_with_images(self.val) else {
             return Ok(());
         };
         let plain = self.device.clone().without_autodiff();

@@ -75,9 +75,18 @@ impl Bench {
     }
 
     fn run(&self, text: &str) -> Run {
+        self.create(text).unwrap()
+    }
+
+    fn create(&self, text: &str) -> Result<Run, TrainError> {
         let recipe = Recipe::parse(text, Path::new("tiny.toml")).unwrap();
         let runs = self.folder.path().join("runs");
-        Run::create(&runs, recipe, self.folder.path(), &self.data, Self::options()).unwrap()
+        Run::create(&runs, recipe, self.folder.path(), &self.data, Self::options())
+    }
+
+    /// The message with which a run is refused before anything is trained.
+    fn refusal(&self, text: &str) -> String {
+        self.create(text).err().unwrap().to_string()
     }
 }
 
@@ -190,8 +199,11 @@ fn a_kept_last_batch_is_trained_on_and_resumes_with_the_same_bits() {
     };
     let run = Run::create(&runs, recipe, bench.folder.path(), &bench.data, asked()).unwrap();
     let mut stops = 0;
-    while Run::resume(run.folder(), None, asked()).unwrap().execute().is_err() {
-        stops += 1;
+    loop {
+        match Run::resume(run.folder(), None, asked()).unwrap().execute() {
+            Err(TrainError::Stopped { .. }) => stops += 1,
+            other => break drop(other.unwrap()),
+        }
     }
     assert_eq!(stops, 8);
     let last = |run: &Run| fs::read(run.folder().join("full_precision/last.safetensors")).unwrap();
@@ -293,8 +305,7 @@ fn a_teacher_is_a_phase_a_file_or_an_error() {
             [&run, &teacher].map(|run| state(run, "full_precision/last.safetensors"));
         assert_ne!(taught, alone, "{kind}");
     }
-    let missing = bench.run(&[DATA, FULL, "distillation = { teacher = 'nobody' }"].join("\n"));
-    let error = missing.execute().unwrap_err().to_string();
+    let error = bench.refusal(&[DATA, FULL, "distillation = { teacher = 'nobody' }"].join("\n"));
     assert!(error.contains("nobody"), "{error}");
 }
 
@@ -303,14 +314,12 @@ fn a_policy_that_does_not_fit_is_an_error_with_the_layer() {
     let bench = Bench::new();
     let policy =
         "[[phase.policy]]\nat = { batch = 2 }\nchange = { granularity = { groups = 999 } }";
-    let run = bench.run(&[DATA, FULL, QUANTIZED, LSQ, policy].join("\n"));
-    let error = run.execute().unwrap_err().to_string();
+    let error = bench.refusal(&[DATA, FULL, QUANTIZED, LSQ, policy].join("\n"));
     assert!(error.contains("layer1.0.conv1") && error.contains("999"), "{error}");
     // Layers that are not there, and a role without quantizers.
     for select in ["layers = [99]", "role = 'output'"] {
         let policy = format!("[[phase.policy]]\nat = 'start'\n{select}\nchange = {{ bits = 2 }}");
-        let run = bench.run(&[DATA, FULL, QUANTIZED, LSQ, &policy].join("\n"));
-        let error = run.execute().unwrap_err().to_string();
+        let error = bench.refusal(&[DATA, FULL, QUANTIZED, LSQ, &policy].join("\n"));
         assert!(error.contains("policy: layers and role"), "{error}");
     }
 }

@@ -187,16 +187,17 @@ fn a_classifier_of_other_classes_starts_fresh_where_the_recipe_says_so() {
     let head = RECIPE.split("[[phase]]").next().unwrap();
     let start = |fields: &str| {
         let fields = format!("init = '{}'\n{fields}", path.display());
-        run(folder.path(), &data, &(head.to_owned() + &still("tuned", &fields, "")))
+        let recipe = recipe(&(head.to_owned() + &still("tuned", &fields, "")));
+        Run::create(&folder.path().join("runs"), recipe, folder.path(), &data, options())
     };
-    let error = start("").execute().unwrap_err();
+    let error = start("").err().unwrap();
     assert!(matches!(error, TrainError::Weights { .. }), "{error}");
     let text = error.to_string();
     for part in ["7.safetensors", "fc.weight", "--set phase.tuned.fresh_classifier=true"] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
 
-    let run = start("fresh_classifier = true");
+    let run = start("fresh_classifier = true").unwrap();
     run.execute().unwrap();
     let (theirs, ours) = (StateDict::read(&path).unwrap(), entries(&run, "tuned"));
     for (name, entry) in ours.entries() {

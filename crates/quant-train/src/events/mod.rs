@@ -42,12 +42,20 @@ pub enum Event {
         /// Whether it was resumed.
         resumed: bool,
     },
+    /// The recipe, the data or the devices of a run that goes on are others than before.
+    Changed {
+        /// What changed, one change in each.
+        changes: Vec<String>,
+    },
     /// A phase began or went on.
     PhaseStarted {
         /// Its name.
         phase: String,
         /// Optimizer steps already done.
         step: usize,
+        /// Epochs already done.
+        #[serde(default)]
+        epoch: usize,
         /// The network.
         summary: NetworkSummary,
     },
@@ -89,10 +97,13 @@ pub enum Event {
         /// Batches of an epoch.
         batches: usize,
         /// Mean loss of these steps.
+        #[serde(deserialize_with = "quant_core::number::or_nan_f32")]
         loss: f32,
         /// Learning rate of the next.
+        #[serde(deserialize_with = "quant_core::number::or_nan")]
         learning_rate: f64,
         /// Training speed of these steps.
+        #[serde(deserialize_with = "quant_core::number::or_nan")]
         images_per_second: f64,
     },
     /// An epoch ended and was evaluated.
@@ -104,8 +115,10 @@ pub enum Event {
         /// Epochs of the phase.
         epochs: usize,
         /// Mean training loss.
+        #[serde(deserialize_with = "quant_core::number::or_nan")]
         train_loss: f64,
         /// Training accuracy in percent, while the network was changing.
+        #[serde(deserialize_with = "quant_core::number::or_nan")]
         train_top1: f64,
         /// On the validation images.
         val: Score,
@@ -131,8 +144,10 @@ pub enum Event {
         /// The layer.
         layer: String,
         /// The smallest weight.
+        #[serde(deserialize_with = "quant_core::number::or_nan")]
         low: f64,
         /// The largest.
+        #[serde(deserialize_with = "quant_core::number::or_nan")]
         high: f64,
         /// Weights in each of the evenly spaced bins between.
         bins: Vec<u64>,
@@ -216,13 +231,11 @@ impl Events {
         }
     }
 
-    /// Writes an event file for TensorBoard in `folder` too.
-    ///
-    /// # Errors
-    /// [`TrainError::Io`] where it cannot be made.
-    pub fn with_tensorboard(mut self, folder: &Path) -> Result<Self, TrainError> {
-        self.board = Some(TensorBoard::create(folder)?);
-        Ok(self)
+    /// Writes event files for TensorBoard below `folder` too.
+    #[must_use]
+    pub fn with_tensorboard(mut self, folder: &Path) -> Self {
+        self.board = Some(TensorBoard::new(folder));
+        self
     }
 
     /// Shows Burn's dashboard instead of progress bars, where there is a terminal. Its "stop" asks `stop`.
@@ -275,6 +288,30 @@ pub fn read_log(path: &Path) -> Result<Vec<Event>, TrainError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_number_is_logged_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let event = |loss: f32, rate: f64| Event::Progress {
+            phase: "p".into(),
+            epoch: 0,
+            epochs: 1,
+            step: 1,
+            batch: 1,
+            batches: 2,
+            loss,
+            learning_rate: rate,
+            images_per_second: f64::INFINITY,
+        };
+        let mut events = Events::open(&path, false).unwrap();
+        events.emit(&event(f32::NAN, f64::NEG_INFINITY)).unwrap();
+        events.emit(&event(1.5, 0.25)).unwrap();
+        let read = read_log(&path).unwrap();
+        assert_eq!(read.len(), 2);
+        assert!(matches!(read[0], Event::Progress { loss, .. } if loss.is_nan()));
+        assert!(matches!(read[1], Event::Progress { loss: 1.5, learning_rate: 0.25, .. }));
+    }
 
     #[test]
     fn a_line_that_was_cut_off_costs_no_other() {

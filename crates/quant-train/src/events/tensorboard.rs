@@ -13,26 +13,100 @@ use std::{
 use super::Event;
 use crate::error::TrainError;
 
-/// Writes scalars as they happen.
+/// Writes scalars as they happen: `<folder>/<phase>` has what is drawn over optimizer steps,
+/// `<folder>/<phase>/epochs` what is drawn over epochs. TensorBoard shows each folder as a run.
 #[derive(Debug)]
 pub(super) struct TensorBoard {
+    folder: PathBuf,
+    phase: Option<Curves>,
+}
+
+/// The event files of a phase.
+#[derive(Debug)]
+struct Curves {
+    steps: EventFile,
+    epochs: EventFile,
+}
+
+impl TensorBoard {
+    /// Event files below `folder`, made when a phase starts.
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), phase: None }
+    }
+
+    /// # Errors
+    /// [`TrainError::Io`].
+    pub(super) fn show(&mut self, event: &Event) -> Result<(), TrainError> {
+        if let Event::PhaseStarted { phase, step, epoch, .. } = event {
+            let folder = self.folder.join(phase);
+            // What was drawn of later steps and epochs was not kept, and is drawn again.
+            let curves = Curves {
+                steps: EventFile::create(&folder, step + 1)?,
+                epochs: EventFile::create(&folder.join("epochs"), epoch + 1)?,
+            };
+            self.phase = Some(curves);
+        }
+        let Some(Curves { steps, epochs }) = &mut self.phase else {
+            return Ok(());
+        };
+        match event {
+            Event::Progress { step, loss, learning_rate, images_per_second, .. } => steps.scalars(
+                *step,
+                &[
+                    ("loss".into(), f64::from(*loss)),
+                    ("learning_rate".into(), *learning_rate),
+                    ("images_per_second".into(), *images_per_second),
+                ],
+            ),
+            Event::EpochFinished { epoch, train_loss, train_top1, val, .. } => epochs.scalars(
+                epoch + 1,
+                &[
+                    ("train_loss".into(), *train_loss),
+                    ("train_top1".into(), *train_top1),
+                    ("val_loss".into(), val.loss),
+                    ("val_top1".into(), val.top1),
+                    ("val_top5".into(), val.top5),
+                ],
+            ),
+            Event::QuantizerHealth { epoch, quantizers, .. } => {
+                let mut scalars = Vec::new();
+                for health in quantizers {
+                    let name = |what: &str| format!("{what}/{}", health.quantizer);
+                    scalars.extend(health.at_bounds.map(|share| (name("at_bounds"), share)));
+                    scalars.extend(health.scale.map(|scale| (name("scale"), scale)));
+                    scalars.extend(health.flip_rate.map(|rate| (name("flip_rate"), rate)));
+                }
+                epochs.scalars(epoch + 1, &scalars)
+            }
+            Event::WeightHistogram { epoch, layer, low, high, bins, .. } => {
+                epochs.histogram(&format!("weights/{layer}"), epoch + 1, (*low, *high), bins)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One event file.
+#[derive(Debug)]
+struct EventFile {
     path: PathBuf,
     file: File,
 }
 
-impl TensorBoard {
-    /// A new event file in `folder`.
+impl EventFile {
+    /// A new event file in `folder`, whose first step is `first`: it tells TensorBoard to forget what
+    /// earlier files of the folder say of this step and of later ones.
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub(super) fn create(folder: &Path) -> Result<Self, TrainError> {
+    fn create(folder: &Path, first: usize) -> Result<Self, TrainError> {
         fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let seconds = now();
-        // A resumed run writes another file: TensorBoard reads them all.
+        // A resumed run writes another file: TensorBoard reads them all, in the order of their names.
         let mut number = 0;
         let (path, file) = loop {
             let path =
-                folder.join(format!("events.out.tfevents.{}.quant.{number}", seconds as u64));
+                folder.join(format!("events.out.tfevents.{}.quant.{number:04}", seconds as u64));
             match OpenOptions::new().create_new(true).append(true).open(&path) {
                 Ok(file) => break (path, file),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
@@ -43,45 +117,12 @@ impl TensorBoard {
         let mut event = Message::default();
         event.double(1, seconds).bytes(3, b"brain.Event:2");
         board.write(&event)?;
+        // SessionLog with the status START.
+        let (mut event, mut session) = (Message::default(), Message::default());
+        session.varint(1, 1);
+        event.double(1, seconds).varint(2, first as u64).message(7, &session);
+        board.write(&event)?;
         Ok(board)
-    }
-
-    pub(super) fn show(&mut self, event: &Event) -> Result<(), TrainError> {
-        match event {
-            Event::Progress { phase, step, loss, learning_rate, images_per_second, .. } => self
-                .scalars(
-                    *step,
-                    &[
-                        (format!("{phase}/loss"), f64::from(*loss)),
-                        (format!("{phase}/learning_rate"), *learning_rate),
-                        (format!("{phase}/images_per_second"), *images_per_second),
-                    ],
-                ),
-            Event::EpochFinished { phase, epoch, train_loss, train_top1, val, .. } => self.scalars(
-                epoch + 1,
-                &[
-                    (format!("{phase}/epoch/train_loss"), *train_loss),
-                    (format!("{phase}/epoch/train_top1"), *train_top1),
-                    (format!("{phase}/epoch/val_loss"), val.loss),
-                    (format!("{phase}/epoch/val_top1"), val.top1),
-                    (format!("{phase}/epoch/val_top5"), val.top5),
-                ],
-            ),
-            Event::QuantizerHealth { phase, epoch, quantizers } => {
-                let mut scalars = Vec::new();
-                for health in quantizers {
-                    let name = |what: &str| format!("{phase}/{what}/{}", health.quantizer);
-                    scalars.extend(health.at_bounds.map(|share| (name("at_bounds"), share)));
-                    scalars.extend(health.scale.map(|scale| (name("scale"), scale)));
-                    scalars.extend(health.flip_rate.map(|rate| (name("flip_rate"), rate)));
-                }
-                self.scalars(epoch + 1, &scalars)
-            }
-            Event::WeightHistogram { phase, epoch, layer, low, high, bins } => {
-                self.histogram(&format!("{phase}/weights/{layer}"), epoch + 1, (*low, *high), bins)
-            }
-            _ => Ok(()),
-        }
     }
 
     fn scalars(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), TrainError> {
@@ -210,12 +251,9 @@ mod tests {
         assert_eq!(masked(b"123456789"), expected);
     }
 
-    #[test]
-    fn records_are_framed_and_messages_nested() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut board = TensorBoard::create(folder.path()).unwrap();
-        board.scalars(300, &[("a".into(), 1.5)]).unwrap();
-        let bytes = fs::read(&board.path).unwrap();
+    /// The messages of an event file, whose frames are checked.
+    fn messages(path: &Path) -> Vec<Vec<u8>> {
+        let bytes = fs::read(path).unwrap();
         let mut rest = bytes.as_slice();
         let mut events = Vec::new();
         while !rest.is_empty() {
@@ -223,17 +261,28 @@ mod tests {
             assert_eq!(rest[8..12], masked(&rest[..8]).to_le_bytes());
             let event = &rest[12..12 + length];
             assert_eq!(rest[12 + length..16 + length], masked(event).to_le_bytes());
-            events.push(event);
+            events.push(event.to_vec());
             rest = &rest[16 + length..];
         }
+        events
+    }
+
+    #[test]
+    fn records_are_framed_and_messages_nested() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut board = EventFile::create(folder.path(), 300).unwrap();
+        board.scalars(300, &[("a".into(), 1.5)]).unwrap();
+        let events = messages(&board.path);
         assert!(events[0].ends_with(b"brain.Event:2"));
-        // Step 300 is ac 02; the summary's value has tag "a" and 1.5 as a float.
+        // Step 300 is ac 02; field 7 is the session's log, whose field 1 is the status, 1 for START.
+        assert_eq!(events[1][9..], [0x10, 0xac, 2, 0x3a, 2, 0x08, 1]);
+        // The summary's value has tag "a" and 1.5 as a float.
         let expected =
             [&[0x10, 0xac, 2, 0x2a, 10, 0x0a, 8, 0x0a, 1, b'a', 0x15][..], &1.5f32.to_le_bytes()]
                 .concat();
-        assert_eq!(events[1][9..], expected);
-        // A second writer in the same second has a file of its own.
-        let other = TensorBoard::create(folder.path()).unwrap();
-        assert_ne!(other.path, board.path);
+        assert_eq!(events[2][9..], expected);
+        // A second writer in the same second has a file of its own, which comes after the first.
+        let other = EventFile::create(folder.path(), 1).unwrap();
+        assert!(other.path > board.path);
     }
 }

@@ -23,7 +23,10 @@ impl Terminal {
                     classes.len()
                 ));
             }
-            Event::PhaseStarted { phase, step, summary } => {
+            Event::Changed { changes } => {
+                self.line(&format!("changed:\n  {}", changes.join("\n  ")));
+            }
+            Event::PhaseStarted { phase, step, summary, .. } => {
                 self.line(&format!("phase {phase}, from step {step}\n{summary}"));
             }
             Event::WeightsLoaded { phase, path, report } => {

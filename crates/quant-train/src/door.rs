@@ -1,0 +1,173 @@
+//! What a recipe names is looked at before anything is trained: a phase that cannot start is found when the
+//! run starts, not after the phases before it.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use quant_nn::{Network, NetworkConfig, NetworkError};
+
+use crate::{
+    error::TrainError,
+    loss::{DistillationRecipe, Objective},
+    phase::Phase,
+    recipe::Recipe,
+    start,
+    weights::{self, WeightsFile},
+};
+
+impl Recipe {
+    /// Checks what every phase needs beside data: weights to start from, teachers, and their renaming rules are
+    /// read, and have to fit the networks, as policies have to. Paths begin at `folder`. `classes` are those of the data;
+    /// where they are not known, a file may have any number of them.
+    ///
+    /// # Errors
+    /// [`TrainError::Field`] for files that do not exist and for teachers that are no earlier phase,
+    /// [`TrainError::Weights`] and [`TrainError::Network`] for those that do not fit.
+    pub fn check_files(
+        &self,
+        folder: &Path,
+        classes: Option<usize>,
+        device: &Device,
+    ) -> Result<(), TrainError> {
+        for (index, phase) in self.phases.iter().enumerate() {
+            self.check_init(phase, folder, classes, device)?;
+            self.check_policies(phase, classes, device)?;
+            if let Some(distillation) = &phase.distillation {
+                self.check_teacher(index, distillation, folder, classes, device)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_init(
+        &self,
+        phase: &Phase,
+        folder: &Path,
+        classes: Option<usize>,
+        device: &Device,
+    ) -> Result<(), TrainError> {
+        let Some(file) = phase.init_file(folder) else { return Ok(()) };
+        let accepted = "a file; other paths than absolute ones begin at the recipe's folder";
+        exists(&file, phase, "init", accepted)?;
+        let config = self.config_for(phase, &file, classes, device)?;
+        let network = start::fresh(phase, config.init(device)?)?;
+        let state = file.read()?;
+        let (network, report) = weights::load(&file, &state, network);
+        start::fits(phase, &file, &network, &report)
+    }
+
+    /// Applies all policies of a phase, one after another as the recipe has them.
+    fn check_policies(
+        &self,
+        phase: &Phase,
+        classes: Option<usize>,
+        device: &Device,
+    ) -> Result<(), TrainError> {
+        if phase.policies.is_empty() {
+            return Ok(());
+        }
+        let mut network = self.network(phase, classes.unwrap_or(1000))?.init(device)?;
+        for policy in &phase.policies {
+            policy.apply(&mut network).map_err(NetworkError::from)?;
+        }
+        Ok(())
+    }
+
+    /// The network of a phase, with the classes of the data, or those of a file where the data are not known.
+    fn config_for(
+        &self,
+        phase: &Phase,
+        file: &WeightsFile,
+        classes: Option<usize>,
+        device: &Device,
+    ) -> Result<NetworkConfig, TrainError> {
+        match classes {
+            Some(classes) => self.network(phase, classes),
+            None => {
+                let config = self.network(phase, 1000)?;
+                let candidates = vec![(phase.name.clone(), config.clone())];
+                let found = weights::with_classes_of(file, candidates, device)?;
+                Ok(found.into_iter().next().map_or(config, |(_, config)| config))
+            }
+        }
+    }
+
+    fn check_teacher(
+        &self,
+        index: usize,
+        distillation: &DistillationRecipe,
+        folder: &Path,
+        classes: Option<usize>,
+        device: &Device,
+    ) -> Result<(), TrainError> {
+        let (phase, name) = (&self.phases[index], &distillation.teacher);
+        let refuse = |value: String, accepted| {
+            let field = format!("phase {:?}: distillation.teacher", phase.name);
+            Err(TrainError::Field { field, value, accepted })
+        };
+        let position = self.phases.iter().position(|other| other.name == *name);
+        let classes = classes.unwrap_or(1000);
+        let teacher = match position {
+            Some(position) if position == index => {
+                return refuse(format!("{name}, the phase itself"), "an earlier phase, or a file");
+            }
+            Some(position) if position > index => {
+                return refuse(format!("{name}, a later phase"), "an earlier phase, or a file");
+            }
+            Some(position) => self.network(&self.phases[position], classes)?.init(device)?,
+            None => {
+                let file = self.teacher_file(distillation, folder);
+                let accepted = "an earlier phase, or a file; other paths than absolute ones begin at the \
+                                recipe's folder";
+                exists(&file, phase, "distillation.teacher", accepted)?;
+                self.teacher(distillation, &file, classes, device)?
+            }
+        };
+        let student = self.network(phase, teacher.config().classes())?.init(device)?;
+        Objective::new(phase, device).with_teacher(distillation, teacher, &student).map(|_| ())
+    }
+
+    /// The file of a teacher that is no phase.
+    pub(crate) fn teacher_file(
+        &self,
+        distillation: &DistillationRecipe,
+        folder: &Path,
+    ) -> WeightsFile {
+        WeightsFile {
+            path: folder.join(&distillation.teacher),
+            key: distillation.teacher_key.clone(),
+            map: distillation.teacher_map.as_ref().map(|map| folder.join(map)),
+        }
+    }
+
+    /// The network that a phase learns from, on the plain device. A file that does not say what
+    /// network it is of has the one that the recipe names for it, or else this recipe's in full precision.
+    pub(crate) fn teacher(
+        &self,
+        distillation: &DistillationRecipe,
+        file: &WeightsFile,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Network, TrainError> {
+        let model = distillation.model.as_ref().unwrap_or(&self.model);
+        let config = model.network(None, classes, self.data.input_size)?;
+        let candidates = [("teacher".to_owned(), config)];
+        Ok(weights::read_network(file, &candidates, device)?.network)
+    }
+}
+
+fn exists(
+    file: &WeightsFile,
+    phase: &Phase,
+    field: &str,
+    accepted: &'static str,
+) -> Result<(), TrainError> {
+    if file.path.is_file() {
+        return Ok(());
+    }
+    Err(TrainError::Field {
+        field: format!("phase {:?}: {field}", phase.name),
+        value: format!("{}, which is no file", file.path.display()),
+        accepted,
+    })
+}

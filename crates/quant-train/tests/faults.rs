@@ -1,0 +1,460 @@
+//! What goes wrong in a run, and what becomes of it: the table in docs/training.md, row by row.
+//!
+//! The number of damaged files is small here; the variable `QUANT_FAULTS=200` asks for more.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use common::data;
+use quant_data::random::Random;
+use quant_nn::StateDict;
+use quant_train::{
+    Recipe, Run, RunOptions, TrainError,
+    events::{Event, read_log},
+    group::{Alone, Threads},
+};
+
+const RECIPE: &str = r#"
+    name = "tiny"
+    [data]
+    kind = "image-folder"
+    input_size = 32
+    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
+    [model]
+    depth = "resnet18"
+    stem = "imagenet"
+    width_alpha = 0.04
+    [[phase]]
+    name = "full"
+    epochs = 1
+    batch_size = 8
+    learning_rate = 0.05
+    schedule = { policy = "cos" }
+    optimizer = { kind = "sgd" }
+    [[phase]]
+    name = "quantized"
+    epochs = 2
+    batch_size = 8
+    learning_rate = 0.01
+    schedule = { policy = "sgdr" }
+    optimizer = { kind = "sgd" }
+    clip_norm = 1.0
+    checkpoint_steps = 3
+    [phase.quantization]
+    activation = { method = "lsq", bits = 2 }
+    weight = { method = "lsq", bits = 2 }
+"#;
+
+fn recipe(changes: &[&str]) -> Recipe {
+    let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+    Recipe::parse_with(RECIPE, Path::new("tiny.toml"), &changes).unwrap()
+}
+
+fn options() -> RunOptions {
+    common::options(Arc::new(Alone))
+}
+
+/// A folder with data and runs.
+struct Desk {
+    folder: tempfile::TempDir,
+    data: PathBuf,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = data(folder.path());
+        Self { folder, data }
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.folder.path().join("runs")
+    }
+
+    fn create(&self, recipe: Recipe) -> Result<Run, TrainError> {
+        Run::create(&self.runs(), recipe, self.folder.path(), &self.data, options())
+    }
+
+    /// A run that is done.
+    fn done(&self, changes: &[&str]) -> Run {
+        let run = self.create(recipe(changes)).unwrap();
+        run.execute().unwrap();
+        run
+    }
+}
+
+fn resume(folder: &Path) -> Run {
+    Run::resume(folder, None, options()).unwrap()
+}
+
+fn last(run: &Path) -> Vec<u8> {
+    fs::read(run.join("quantized/last.safetensors")).unwrap()
+}
+
+fn steps(phase: &Path) -> Vec<String> {
+    let entries = fs::read_dir(phase.join("checkpoints")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// As if the run had been killed behind its newest checkpoint.
+fn reopen(run: &Path) {
+    for name in ["result.json", "last.safetensors"] {
+        fs::remove_file(run.join("quantized").join(name)).unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn warnings(run: &Path) -> Vec<String> {
+    let log = read_log(&run.join("log.jsonl")).unwrap();
+    let warnings = log.into_iter().filter_map(|event| match event {
+        Event::Warning { message } => Some(message),
+        _ => None,
+    });
+    warnings.collect()
+}
+
+#[test]
+fn divergence_in_the_very_last_step_is_an_error_and_the_last_finite_checkpoint_stays() {
+    let desk = Desk::new();
+    // One step an epoch; the second and last has a rate at which every weight overflows, and a finite loss.
+    let wild = [
+        "phase.full.epochs=2",
+        "phase.full.batch_size=40",
+        "phase.full.schedule={ policy = 'custom_step', steps = [1], factor = 1e38 }",
+    ];
+    let run = desk.create(recipe(&wild)).unwrap();
+    let error = run.execute().unwrap_err();
+    assert!(matches!(&error, TrainError::Diverged { step: 2, .. }), "{error}");
+    assert!(error.to_string().contains("phase full"), "{error}");
+    let place = run.folder().join("full");
+    assert_eq!(steps(&place), ["step-000000001"]);
+    assert!(!place.join("result.json").exists() && !place.join("last.safetensors").exists());
+    let best = StateDict::read(&place.join("best.safetensors")).unwrap();
+    assert!(best.entries().all(|(_, entry)| entry.values.iter().all(|value| value.is_finite())));
+    // It goes on from there, again into the same end, or to a better one at another rate.
+    assert!(matches!(resume(run.folder()).execute(), Err(TrainError::Diverged { step: 2, .. })));
+    let tamed = ["phase.full.schedule={ policy = 'fix' }".to_owned()];
+    resume(run.folder()).with_changes(&tamed).unwrap().execute().unwrap();
+}
+
+#[test]
+fn weights_that_are_no_numbers_start_nothing() {
+    let desk = Desk::new();
+    let network = recipe(&[]).network(&recipe(&[]).phases[0], 10).unwrap();
+    let network = network.init(&burn::tensor::Device::flex()).unwrap();
+    let mut entries: Vec<_> = StateDict::of(&network)
+        .entries()
+        .map(|(name, entry)| (name.to_owned(), entry.clone()))
+        .collect();
+    let (_, entry) = entries.iter_mut().find(|(name, _)| name == "conv1.weight").unwrap();
+    entry.values[3] = f32::NAN;
+    let bytes = StateDict::from_entries(entries).to_bytes().unwrap();
+    fs::write(desk.folder.path().join("nan.safetensors"), bytes).unwrap();
+    let error = desk.create(recipe(&["phase.full.init=nan.safetensors"])).err().unwrap();
+    let error = error.to_string();
+    assert!(
+        error.contains("nan.safetensors") && error.contains("conv1.weight holds NaN"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_batch_norm_over_one_value_is_an_error_that_names_it() {
+    let desk = Desk::new();
+    // Five strides of two leave one position of 32 pixels.
+    let run = desk.create(recipe(&["phase.full.batch_size=1"])).unwrap();
+    let error = run.execute().unwrap_err();
+    assert!(
+        matches!(&error, TrainError::OneValue { layer, .. } if layer.contains("layer4")),
+        "{error}"
+    );
+    assert!(!run.folder().join("full/checkpoints").exists());
+    let frozen =
+        recipe(&["phase.full.batch_size=1", "phase.full.frozen_statistics=['bn', 'downsample']"]);
+    desk.create(frozen).unwrap().execute().unwrap();
+    // One image is left of 40 for a fourth batch of 13.
+    let kept = recipe(&["phase.full.batch_size=13", "phase.full.last_batch=keep"]);
+    assert!(matches!(desk.create(kept).unwrap().execute(), Err(TrainError::OneValue { .. })));
+}
+
+#[test]
+fn more_epochs_go_on_from_the_end_of_a_finished_run() {
+    let desk = Desk::new();
+    let fixed = "phase.quantized.schedule={ policy = 'fix' }";
+    let whole = desk.done(&[fixed, "phase.quantized.epochs=3"]);
+    let short = desk.done(&[fixed]);
+    let more = ["phase.quantized.epochs=3".to_owned()];
+    resume(short.folder()).with_changes(&more).unwrap().execute().unwrap();
+    assert!(last(whole.folder()) == last(short.folder()), "the weights differ");
+    let log = read_log(&short.folder().join("log.jsonl")).unwrap();
+    let told = "phase.quantized.epochs: 2 before, 3 now";
+    assert!(
+        log.iter().any(|event| matches!(event, Event::Changed { changes } if changes == &[told]))
+    );
+    // It is the run's recipe from now on.
+    resume(short.folder()).execute().unwrap();
+    for (change, reason) in [
+        ("phase.quantized.epochs=2", "only with more"),
+        ("phase.full.epochs=4", "phase quantized has begun"),
+        ("phase.quantized.batch_size=4", "can still change"),
+        ("seed=7", "depends on it"),
+    ] {
+        let changed = resume(short.folder()).with_changes(&[change.to_owned()]).unwrap();
+        let error = changed.execute().unwrap_err();
+        assert!(matches!(error, TrainError::Unchangeable { .. }), "{error}");
+        assert!(error.to_string().contains(reason), "{change}: {error}");
+    }
+    assert!(last(whole.folder()) == last(short.folder()));
+}
+
+#[test]
+fn a_recipe_that_was_edited_under_a_run_names_every_field_that_differs() {
+    let desk = Desk::new();
+    let run = desk.done(&[]);
+    reopen(run.folder());
+    let path = run.folder().join("recipe.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let edited = text.replace("learning_rate = 0.01", "learning_rate = 0.02");
+    fs::write(&path, edited.replace("seed = 1", "seed = 2")).unwrap();
+    let run = Run::resume(run.folder(), None, options());
+    let error = run.and_then(|run| run.execute()).unwrap_err();
+    let text = error.to_string();
+    for line in [
+        "\n  seed: 1 before, 2 now",
+        "\n  phase.quantized.learning_rate: 0.01 before, 0.02 now",
+        "quant resume",
+        "quant train",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn other_data_or_devices_are_an_error_until_they_are_accepted() {
+    let desk = Desk::new();
+    let run = desk.done(&[]);
+    reopen(run.folder());
+    let whole = steps(&run.folder().join("quantized"));
+    // A class less.
+    let other = desk.folder.path().join("other");
+    copy(&desk.data, &other);
+    for part in ["train", "val"] {
+        let first =
+            fs::read_dir(other.join(part)).unwrap().map(|entry| entry.unwrap().path()).min();
+        fs::remove_dir_all(first.unwrap()).unwrap();
+    }
+    let at = |data: &Path| Run::resume(run.folder(), Some(data), options()).unwrap();
+    let error = at(&other).execute().unwrap_err().to_string();
+    assert!(error.contains("classes: 9, expected 10"), "{error}");
+    // The same images elsewhere are the same data.
+    let moved = desk.folder.path().join("moved");
+    copy(&desk.data, &moved);
+    // An image less is not.
+    let less = desk.folder.path().join("less");
+    copy(&desk.data, &less);
+    let class = fs::read_dir(less.join("train")).unwrap().map(|entry| entry.unwrap().path()).min();
+    let image = fs::read_dir(class.unwrap()).unwrap().map(|entry| entry.unwrap().path()).min();
+    fs::remove_file(image.unwrap()).unwrap();
+    let error = at(&less).execute().unwrap_err();
+    assert!(matches!(error, TrainError::OtherData { .. }), "{error}");
+    assert!(error.to_string().contains("training images: 39, expected 40"), "{error}");
+    let two = Threads::new(2, Duration::from_secs(20)).into_iter().map(|group| {
+        let folder = run.folder().to_owned();
+        thread::spawn(move || {
+            let options = common::options(Arc::new(group));
+            Run::resume(&folder, None, options).unwrap().execute().unwrap_err().to_string()
+        })
+    });
+    for error in two.collect::<Vec<_>>() {
+        let error = error.join().unwrap();
+        assert!(error.contains("devices or processes: 2, expected 1"), "{error}");
+    }
+    assert_eq!(steps(&run.folder().join("quantized")), whole);
+    at(&moved).execute().unwrap();
+    reopen(run.folder());
+    at(&less).accepting_changes().execute().unwrap();
+    // They are the run's data from now on.
+    Run::resume(run.folder(), None, options()).unwrap().execute().unwrap();
+}
+
+#[test]
+fn a_second_writer_is_refused_with_who_holds_the_run() {
+    let desk = Desk::new();
+    let run = desk.done(&[]);
+    reopen(run.folder());
+    let held = File::create(run.folder().join("lock")).unwrap();
+    held.lock().unwrap();
+    fs::write(run.folder().join("lock"), "process 4711 (quant resume)").unwrap();
+    let before = steps(&run.folder().join("quantized"));
+    for error in
+        [resume(run.folder()).execute().unwrap_err(), resume(run.folder()).report().unwrap_err()]
+    {
+        assert!(matches!(&error, TrainError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains("process 4711 (quant resume)"), "{error}");
+    }
+    assert_eq!(steps(&run.folder().join("quantized")), before);
+    // Without its holder the lock is free, whatever the file says.
+    drop(held);
+    let partial = run.folder().join("quantized/checkpoints/.partial-abc");
+    fs::create_dir(&partial).unwrap();
+    resume(run.folder()).execute().unwrap();
+    assert!(!partial.exists());
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_folder() {
+    let desk = Desk::new();
+    for (change, part) in [
+        ("phase.full.init=absent.pth", "absent.pth"),
+        ("phase.quantized.distillation={ teacher = 'absent.pth' }", "absent.pth"),
+        ("phase.quantized.distillation={ teacher = 'quantized' }", "the phase itself"),
+        ("phase.full.distillation={ teacher = 'quantized' }", "a later phase"),
+    ] {
+        let error = desk.create(recipe(&[change])).err().unwrap().to_string();
+        assert!(error.contains(part), "{change}: {error}");
+        assert!(!desk.runs().exists(), "{change}");
+    }
+    // Images that are gone between the check and the start.
+    let run = desk.create(recipe(&[])).unwrap();
+    fs::rename(&desk.data, desk.folder.path().join("gone")).unwrap();
+    run.execute().unwrap_err();
+    assert!(!run.can_resume() && !run.folder().exists());
+    // A process that was killed before its folder had a name.
+    let abandoned = desk.runs().join(".partial-xyz");
+    fs::create_dir_all(&abandoned).unwrap();
+    fs::write(abandoned.join("lock"), "process 1").unwrap();
+    fs::rename(desk.folder.path().join("gone"), &desk.data).unwrap();
+    desk.create(recipe(&[])).unwrap();
+    assert!(!abandoned.exists());
+}
+
+/// One damage, of a kind and at a place that `random` chooses; whether the file is another one now.
+fn damage(path: &Path, random: &mut Random) -> bool {
+    let old = fs::read(path).unwrap();
+    let mut bytes = old.clone();
+    let at = random.below(bytes.len().max(1));
+    match random.below(5) {
+        0 => bytes[at] ^= 1 << random.below(8),
+        1 => bytes.truncate(at),
+        2 => bytes[at..].iter_mut().take(512).for_each(|byte| *byte = 0),
+        3 => bytes[at..].iter_mut().take(64).for_each(|byte| *byte = random.below(256) as u8),
+        _ => bytes.extend_from_slice(b"more"),
+    }
+    fs::write(path, &bytes).unwrap();
+    bytes != old
+}
+
+#[test]
+fn a_damaged_checkpoint_is_never_used() {
+    let desk = Desk::new();
+    let run = desk.done(&["phase.quantized.average=0.9"]);
+    reopen(run.folder());
+    let whole = {
+        let copied = desk.folder.path().join("whole");
+        copy(run.folder(), &copied);
+        resume(&copied).execute().unwrap();
+        last(&copied)
+    };
+    let newest = format!("quantized/checkpoints/{}", steps(&run.folder().join("quantized"))[1]);
+    let mut files: Vec<PathBuf> = fs::read_dir(run.folder().join(&newest))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().strip_prefix(run.folder()).unwrap().to_owned())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 5, "{files:?}");
+    let rounds = std::env::var("QUANT_FAULTS").map_or(20, |count| count.parse().unwrap());
+    let mut random = Random::new(&[13]);
+    for round in 0..rounds {
+        let copied = desk.folder.path().join("damaged");
+        copy(run.folder(), &copied);
+        let file = &files[round % files.len()];
+        if !damage(&copied.join(file), &mut random) {
+            continue;
+        }
+        resume(&copied).execute().unwrap();
+        assert!(last(&copied) == whole, "{round}: {} damaged: the weights differ", file.display());
+        let warned = warnings(&copied).iter().any(|text| text.contains("the checkpoint before"));
+        assert!(warned, "{round}: {} damaged: no warning", file.display());
+        fs::remove_dir_all(&copied).unwrap();
+    }
+    // Where no checkpoint is left, nothing is trained.
+    for step in steps(&run.folder().join("quantized")) {
+        let path = run.folder().join("quantized/checkpoints").join(step).join("network.bpk");
+        fs::write(path, "no network").unwrap();
+    }
+    let error = resume(run.folder()).execute().unwrap_err();
+    assert!(matches!(&error, TrainError::Checkpoint { .. }), "{error}");
+    assert!(error.to_string().contains("remove its folder"), "{error}");
+}
+
+#[test]
+fn a_damaged_result_is_made_again_from_the_last_checkpoint() {
+    let desk = Desk::new();
+    let run = desk.done(&[]);
+    let (whole, place) = (last(run.folder()), run.folder().join("quantized"));
+    let result = fs::read(place.join("result.json")).unwrap();
+    let mut random = Random::new(&[17]);
+    for name in ["result.json"] {
+        for _ in 0..5 {
+            damage(&place.join(name), &mut random);
+            resume(run.folder()).execute().unwrap();
+            assert!(last(run.folder()) == whole, "{name}: the weights differ");
+            assert!(fs::read(place.join("result.json")).unwrap() == result, "{name}");
+        }
+    }
+    assert!(warnings(run.folder()).iter().any(|text| text.contains("made again")));
+    fs::write(run.folder().join("run.json"), "{}").unwrap();
+    let error = Run::resume(run.folder(), None, options()).err().unwrap();
+    assert!(error.to_string().contains("run.json"), "{error}");
+}
+
+#[test]
+fn the_error_of_one_process_ends_the_others_with_its_message() {
+    let desk = Desk::new();
+    fs::create_dir_all(desk.runs()).unwrap();
+    // The first writes, and cannot: a folder is where the last network is to be.
+    let begin = std::time::Instant::now();
+    let results = thread::scope(|scope| {
+        let threads = Threads::new(2, Duration::from_secs(60)).into_iter().map(|group| {
+            let (runs, data) = (desk.runs(), &desk.data);
+            scope.spawn(move || {
+                let options = common::options(Arc::new(group));
+                let run = Run::create(&runs, recipe(&[]), &runs, data, options).unwrap();
+                if run.reports() {
+                    let taken = run.folder().join("full/last.safetensors/taken");
+                    fs::create_dir_all(taken).unwrap();
+                }
+                run.execute().unwrap_err()
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(begin.elapsed() < Duration::from_secs(50));
+    assert!(matches!(&results[0], TrainError::Io { .. }), "{}", results[0]);
+    assert!(matches!(&results[1], TrainError::Peer { rank: 0, .. }), "{}", results[1]);
+    assert!(results[1].to_string().contains("last.safetensors"), "{}", results[1]);
+}

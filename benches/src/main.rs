@@ -13,6 +13,7 @@ use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 use qat_overhead::Task;
+use quant_train::output;
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -70,15 +71,10 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            fail(error.as_ref());
+            output::tell(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a program's error message")]
-fn fail(error: &dyn Error) {
-    eprintln!("error: {error}");
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
@@ -101,19 +97,20 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if wanted(Benchmark::Loader) {
         rows.extend(loader::measure(arguments.rounds.unwrap_or(5), arguments.images.as_deref())?);
     }
-    print(&rows);
+    output::print(&table(&rows))?;
     if let Some(path) = &arguments.json {
         fs::write(path, serde_json::to_string_pretty(&rows)?)?;
     }
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "a program's result")]
-fn print(rows: &[Row]) {
-    println!("{:<48} {:>10}  {:<24} target", "", "median", "unit");
+fn table(rows: &[Row]) -> String {
+    let mut table = format!("{:<48} {:>10}  {:<24} target", "", "median", "unit");
     for row in rows {
-        println!("{:<48} {:>10.3}  {:<24} {}", row.name, row.value, row.unit, row.target);
+        let line = format!("{:<48} {:>10.3}  {:<24} {}", row.name, row.value, row.unit, row.target);
+        table += &format!("\n{line}");
     }
+    table
 }
 
 /// The middle value.

@@ -20,7 +20,10 @@ use quant_data::{
     },
     download::{Archive, IdxFiles},
 };
-use quant_train::data::{DataKind, DataRecipe};
+use quant_train::{
+    data::{DataKind, DataRecipe},
+    output,
+};
 
 use crate::train;
 
@@ -167,7 +170,7 @@ pub fn download(
         }
         if have >= told + (8 << 20) || have == total {
             told = have;
-            train::complain(&format!("{} of {} MiB", have >> 20, total >> 20));
+            output::tell(&format!("{} of {} MiB", have >> 20, total >> 20));
         }
     };
     let archive = |kind| {

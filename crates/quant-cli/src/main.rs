@@ -14,7 +14,7 @@ use quant_cli::{
     recipes,
     train::{self, MachineArguments, StartArguments},
 };
-use quant_train::{Recipe, Run, Stop, WeightsFile, evaluate::Score};
+use quant_train::{Recipe, Run, Stop, WeightsFile, evaluate::Score, output};
 
 /// Low-bit networks: train, evaluate, describe, convert.
 ///
@@ -329,13 +329,11 @@ fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed
     Ok(text)
 }
 
-#[expect(clippy::print_stdout, reason = "a program's output")]
 fn main() -> ExitCode {
     quant_cli::memory::keep();
     let result = run(Arguments::parse().command);
-    train::exit_code(result.map(|text| {
-        if !text.is_empty() {
-            println!("{}", text.trim_end());
-        }
+    train::exit_code(result.and_then(|text| match text.trim_end() {
+        "" => Ok(()),
+        text => Ok(output::print(text)?),
     }))
 }

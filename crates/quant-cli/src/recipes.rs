@@ -8,7 +8,7 @@ use std::{
 };
 
 use quant_train::{
-    Recipe, RunOptions, TrainError, files,
+    Recipe, RunOptions, TrainError, files, output,
     qtool::{config::ShellConfig, import},
 };
 
@@ -283,7 +283,7 @@ fn run_all(
             for left in (0..retries).rev() {
                 match &result {
                     Err(error) if !train::is_stop(error.as_ref()) => {
-                        train::complain(&format!(
+                        output::tell(&format!(
                             "{}: {error}; trying again, {left} times more",
                             path.display()
                         ));
@@ -297,7 +297,7 @@ fn run_all(
         match attempt() {
             Err(error) if train::is_stop(error.as_ref()) => return Err(error),
             Err(error) => {
-                train::complain(&format!("error: {}: {error}", path.display()));
+                output::tell(&format!("error: {}: {error}", path.display()));
                 failed.push(path.display().to_string());
             }
             Ok(()) => {}

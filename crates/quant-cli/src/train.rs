@@ -14,6 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use quant_train::{
     Recipe, Run, RunOptions, Stop, Summary, TrainError, device,
     group::{Alone, Devices, Group, PATIENCE},
+    output,
 };
 
 /// Makes or finds a folder of data.
@@ -203,11 +204,11 @@ pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_stop(error.as_ref()) => {
-            complain(&error.to_string());
+            output::tell(&error.to_string());
             ExitCode::from(STOPPED)
         }
         Err(error) => {
-            complain(&format!("error: {error}"));
+            output::tell(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -232,7 +233,7 @@ pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
         if asked.ask() {
             std::process::exit(130);
         }
-        complain("stopping after this step; once more to stop at once");
+        output::tell("stopping after this step; once more to stop at once");
     })?;
     Ok(stop)
 }
@@ -249,10 +250,10 @@ fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
         Ok(ps.status().map_err(|error| format!("--after needs the program ps: {error}"))?.success())
     };
     if !runs()? {
-        complain(&format!("process {process} has ended already"));
+        output::tell(&format!("process {process} has ended already"));
         return Ok(());
     }
-    complain(&format!("waiting for process {process} to end"));
+    output::tell(&format!("waiting for process {process} to end"));
     while runs()? {
         if stop.is_asked() {
             return Err("stopped while waiting".into());
@@ -327,13 +328,13 @@ pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
     let summary = run.execute().inspect_err(|_| {
         if run.reports() {
-            complain(&format!(
+            output::tell(&format!(
                 "to go on from the last checkpoint: quant resume {folder}, or --resume {folder}"
             ));
         }
     })?;
     if run.reports() {
-        print(&summary, run.folder());
+        output::print(&result(&summary, run.folder()))?;
     }
     Ok(())
 }
@@ -343,22 +344,20 @@ pub fn cache() -> PathBuf {
     dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("quant-train")
 }
 
-#[expect(clippy::print_stderr, reason = "a program's messages")]
-pub(crate) fn complain(text: &str) {
-    eprintln!("{text}");
-}
-
-#[expect(clippy::print_stdout, reason = "a program's result")]
-fn print(summary: &Summary, folder: &Path) {
-    if let Some(score) = summary.full_precision {
-        println!("full precision: top-1 {:.2} %, top-5 {:.2} %", score.top1, score.top5);
+/// What a run's result is, as text.
+fn result(summary: &Summary, folder: &Path) -> String {
+    let mut text = String::new();
+    for (name, score) in
+        [("full precision:", summary.full_precision), ("quantized:", summary.quantized)]
+    {
+        if let Some(score) = score {
+            text += &format!("{name:<15} top-1 {:.2} %, top-5 {:.2} %\n", score.top1, score.top5);
+        }
     }
-    if let Some(score) = summary.quantized {
-        println!("quantized:      top-1 {:.2} %, top-5 {:.2} %", score.top1, score.top5);
-    }
-    println!(
-        "model size:     {} bytes at 32 bits, {} bytes packed",
-        summary.size_bytes_float, summary.size_bytes_packed
-    );
-    println!("run folder: {}", folder.display());
+    format!(
+        "{text}model size:     {} bytes at 32 bits, {} bytes packed\nrun folder: {}",
+        summary.size_bytes_float,
+        summary.size_bytes_packed,
+        folder.display()
+    )
 }

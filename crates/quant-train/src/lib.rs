@@ -13,7 +13,7 @@
 //! - [`events`]: the log, the terminal, TensorBoard, the HTML report; [`monitor`]: the quantizers' health.
 //! - [`group`]: several processes that train one network, in threads or through MPI.
 //! - [`qtool`]: QTool's training options.
-//! - [`device`]: choosing the device by name.
+//! - [`device`]: choosing the device by name. [`output`]: what programs print.
 
 pub mod adam;
 pub mod average;
@@ -36,6 +36,7 @@ pub mod monitor;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 pub mod optimizer;
+pub mod output;
 pub mod phase;
 pub mod policy;
 pub mod precision;

@@ -4,7 +4,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use quant_core::CalibrationInfo;
 
 use super::Event;
-use crate::evaluate::skipped_note;
+use crate::{evaluate::skipped_note, output};
 
 /// The terminal display. On something that is no terminal, only the lines appear.
 #[derive(Default)]
@@ -95,11 +95,10 @@ impl Terminal {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "the display of a run that asked for one")]
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) if !bar.is_hidden() => bar.println(text),
-            _ => eprintln!("{text}"),
+            _ => output::tell(text),
         }
     }
 

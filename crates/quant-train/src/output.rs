@@ -1,0 +1,59 @@
+//! What programs print. A reader may go before a program ends (`quant recipe list | head -1`): what is
+//! printed then goes nowhere, and the program, which may be training, goes on.
+
+use std::io::{self, ErrorKind, Write};
+
+/// Prints a line on standard output: a result.
+///
+/// # Errors
+/// Where it cannot be written, as on a full disk. A reader that has gone is no error.
+pub fn print(line: &str) -> io::Result<()> {
+    write_line(&mut io::stdout().lock(), line)
+}
+
+/// Prints a line on standard error: a message. Where it cannot be written, nobody can be told.
+pub fn tell(line: &str) {
+    let _ = write_line(&mut io::stderr().lock(), line);
+}
+
+/// Writes a line at once; a reader that has gone is passed over.
+fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
+    // One piece, so that lines of several processes do not mix.
+    let written = to.write_all(format!("{line}\n").as_bytes()).and_then(|()| to.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| io::Error::new(error.kind(), format!("output: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fails(ErrorKind);
+
+    impl Write for Fails {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_error_and_a_full_disk_is_one() {
+        assert!(write_line(&mut Fails(ErrorKind::BrokenPipe), "line").is_ok());
+        let error = write_line(&mut Fails(ErrorKind::StorageFull), "line").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        assert!(error.to_string().starts_with("output: "), "{error}");
+    }
+
+    #[test]
+    fn a_line_is_written_with_its_end() {
+        let mut written = Vec::new();
+        write_line(&mut written, "one\ntwo").unwrap();
+        assert_eq!(written, b"one\ntwo\n");
+    }
+}

@@ -12,7 +12,7 @@ use quant_cli::{
     data::{self, CutShort, Downloadable, Format},
     networks::{self, Description, Reading, Summarized},
     recipes,
-    train::{self, MachineArguments, StartArguments},
+    train::{self, MachineArguments, ResumeArguments, StartArguments},
 };
 use quant_train::{Recipe, Run, Stop, WeightsFile, evaluate::Score, output};
 
@@ -42,9 +42,8 @@ enum Command {
     Resume {
         /// The run folder
         run: PathBuf,
-        /// Folder of the data, if it is elsewhere now
-        #[arg(long)]
-        data: Option<PathBuf>,
+        #[command(flatten)]
+        asked: ResumeArguments,
         #[command(flatten)]
         machine: MachineArguments,
     },
@@ -217,8 +216,8 @@ fn run(command: Command) -> Printed {
             let run = |options| train::execute(&train::create(&text, &path, &start, options)?);
             machine.execute(train::stop_on_signals()?, run).map(nothing)
         }
-        Command::Resume { run, data, machine } => {
-            let go_on = |options| train::resume(&run, data.as_deref(), options);
+        Command::Resume { run, asked, machine } => {
+            let go_on = |options| train::resume(&run, &asked, options);
             machine.execute(train::stop_on_signals()?, go_on).map(nothing)
         }
         Command::Eval { network, phase, best, recipe, changes, reading, data, machine } => {
@@ -292,6 +291,7 @@ fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed
         let last = run.recipe().phases.last().map(|phase| phase.name.clone());
         let phase = phase.or(last).unwrap_or_default();
         let file = WeightsFile::new(run.network_file(&phase, best));
+        run.check_classes()?;
         Run::evaluate(&file, run.recipe(), Some(&phase), run.data(), &options)?
     } else {
         let recipe = recipe.ok_or("--recipe is needed with a file: it says what the data are")?;

@@ -12,7 +12,7 @@ use quant_train::{
     qtool::{config::ShellConfig, import},
 };
 
-use crate::train::{self, MachineArguments, StartArguments};
+use crate::train::{self, MachineArguments, ResumeArguments, StartArguments};
 
 macro_rules! recipes {
     ($($name:literal),* $(,)?) => {
@@ -287,7 +287,11 @@ fn run_all(
                             "{}: {error}; trying again, {left} times more",
                             path.display()
                         ));
-                        result = train::resume(run.folder(), None, options.clone());
+                        result = train::resume(
+                            run.folder(),
+                            &ResumeArguments::default(),
+                            options.clone(),
+                        );
                     }
                     _ => break,
                 }

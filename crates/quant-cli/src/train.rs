@@ -13,7 +13,7 @@ use burn::tensor::Device;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use quant_train::{
     Recipe, Run, RunOptions, Stop, Summary, TrainError, device,
-    group::{Alone, Devices, Group, PATIENCE},
+    group::{self, Alone, Devices, Group, PATIENCE},
     output,
 };
 
@@ -41,8 +41,12 @@ struct Arguments {
     #[command(flatten)]
     start: StartArguments,
     /// Run folder to go on with, instead of a new run
-    #[arg(long, conflicts_with_all = ["recipe", "runs", "changes"])]
+    #[arg(long, conflicts_with_all = ["recipe", "runs", "init"])]
     resume: Option<PathBuf>,
+    /// With --resume: go on though the images or the number of devices are not those that the run was
+    /// started with
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
     #[command(flatten)]
     machine: MachineArguments,
 }
@@ -56,9 +60,27 @@ pub struct StartArguments {
     /// Folder that the run's own folder is made in
     #[arg(long, default_value = "runs")]
     pub runs: PathBuf,
+    /// Weights that the first phase starts from, a safetensors file or PyTorch checkpoint
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
     /// Change a field of the recipe, such as phase.quantized.learning_rate=0.01 (may be repeated)
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     pub changes: Vec<String>,
+}
+
+/// How a run goes on.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ResumeArguments {
+    /// Folder of the data, if it is elsewhere now
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Change a field of the run's recipe: more epochs, such as phase.quantized.epochs=40, another
+    /// schedule or learning rate (may be repeated)
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub changes: Vec<String>,
+    /// Go on though the images or the number of devices are not those that the run was started with
+    #[arg(long)]
+    pub accept_changes: bool,
 }
 
 /// Where and how a run is executed.
@@ -145,7 +167,10 @@ impl MachineArguments {
             }
         }
         // That another is missing says less than why it is.
-        errors.sort_by_key(|error| matches!(error.downcast_ref(), Some(TrainError::Lost { .. })));
+        let echoes = |error: &Box<dyn Error>| {
+            matches!(error.downcast_ref(), Some(TrainError::Lost { .. } | TrainError::Peer { .. }))
+        };
+        errors.sort_by_key(echoes);
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
@@ -266,8 +291,12 @@ fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
 fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let stop = stop_on_signals()?;
     if let Some(folder) = &arguments.resume {
-        let data = arguments.start.data.as_deref();
-        return arguments.machine.execute(stop, |options| resume(folder, data, options));
+        let asked = ResumeArguments {
+            data: arguments.start.data.clone(),
+            changes: arguments.start.changes.clone(),
+            accept_changes: arguments.accept_changes,
+        };
+        return arguments.machine.execute(stop, |options| resume(folder, &asked, options));
     }
     let (text, path) = match arguments.recipe {
         Some(path) => (read(&path)?, path),
@@ -298,7 +327,15 @@ pub fn create(
     start: &StartArguments,
     options: RunOptions,
 ) -> Result<Run, Box<dyn Error>> {
-    let recipe = Recipe::parse_with(text, path, &start.changes)?;
+    let mut recipe = Recipe::parse_with(text, path, &start.changes)?;
+    if let (Some(file), Some(first)) = (&start.init, recipe.phases.first_mut()) {
+        // Given on the command line, it is relative to where that is typed.
+        let file = std::path::absolute(file)?;
+        let Some(file) = file.to_str() else {
+            return Err("--init: the file's path has to be UTF-8, as recipes are".into());
+        };
+        first.init = Some(file.to_owned());
+    }
     let data = match &start.data {
         Some(data) => data.clone(),
         None if recipe.data.is_made() => PathBuf::from("."),
@@ -311,13 +348,19 @@ pub fn create(
 /// Goes on with the run in `folder`.
 ///
 /// # Errors
-/// Those of [`Run::resume`] and [`Run::execute`].
+/// Those of [`Run::resume`], [`Run::with_changes`] and [`Run::execute`].
 pub fn resume(
     folder: &Path,
-    data: Option<&Path>,
+    asked: &ResumeArguments,
     options: RunOptions,
 ) -> Result<(), Box<dyn Error>> {
-    execute(&Run::resume(folder, data, options)?)
+    let group = Arc::clone(&options.group);
+    let opened = || -> Result<Run, TrainError> {
+        let run = Run::resume(folder, asked.data.as_deref(), options)?;
+        let run = run.with_changes(&asked.changes)?;
+        Ok(if asked.accept_changes { run.accepting_changes() } else { run })
+    };
+    execute(&group::tell(group.as_ref(), opened())?)
 }
 
 /// Executes a run and prints its result.
@@ -327,7 +370,7 @@ pub fn resume(
 pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
     let summary = run.execute().inspect_err(|_| {
-        if run.reports() {
+        if run.reports() && run.can_resume() {
             output::tell(&format!(
                 "to go on from the last checkpoint: quant resume {folder}, or --resume {folder}"
             ));

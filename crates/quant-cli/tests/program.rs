@@ -157,6 +157,65 @@ fn train_eval_and_report() {
 }
 
 #[test]
+fn a_run_goes_on_as_its_user_says_and_refuses_what_is_not_its_own() {
+    let desk = Desk::new();
+    let short = ["--set", "phase.quantized.epochs=1"];
+    desk.says(&[&["train", "tiny.toml"][..], &short[..]].concat());
+    let run = "runs/tiny-001";
+    let more = ["resume", run, "--set", "phase.quantized.epochs=3"];
+    let output = desk.quant(&more);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("phase.quantized.epochs: 1 before, 3 now"), "{told}");
+    // A fixed rate: three epochs at once are the same.
+    desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
+    assert!(last(&desk.path(run)) == last(&desk.path("runs/whole-001")), "the weights differ");
+
+    let error = desk.fails(&["resume", run, "--set", "phase.quantized.batch_size=4"]);
+    assert!(error.contains("phase.quantized.batch_size: 8 before, 4 now"), "{error}");
+    let error = desk.fails(&["resume", run, "--devices", "2"]);
+    assert!(error.contains("devices or processes: 2, expected 1"), "{error}");
+    assert!(error.contains("--accept-changes"), "{error}");
+    desk.says(&["resume", run, "--devices", "2", "--accept-changes"]);
+
+    // Its own last network is where another starts from.
+    let weights = "runs/tiny-001/full_precision/last.safetensors";
+    let from = ["train", "tiny.toml", "--init", weights, "--set", "name=from"];
+    let output = desk.quant(&[&from[..], &short[..]].concat());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains(weights), "{told}");
+    let error = desk.fails(&["train", "tiny.toml", "--init", "absent.pth", "--set", "name=lost"]);
+    assert!(error.contains("absent.pth") && !error.contains("resume"), "{error}");
+    assert!(!desk.path("runs/lost-001").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn two_programs_do_not_write_in_one_run() {
+    let desk = Desk::new();
+    let mut command = desk.command(&["train", "tiny.toml", "--set", "phase.epochs=500"]);
+    let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let run = desk.path("runs/tiny-001");
+    for _ in 0..12_000 {
+        if run.join("full_precision/checkpoints").is_dir() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    for command in ["resume", "report"] {
+        let error = desk.fails(&[command, "runs/tiny-001"]);
+        assert!(error.contains(&format!("process {}", child.id())), "{error}");
+        assert!(error.contains("train tiny.toml"), "{error}");
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The lock has died with its process.
+    let error = desk.fails(&["report", "runs/tiny-001"]);
+    assert!(error.contains("no phase of it is finished"), "{error}");
+}
+
+#[test]
 fn a_queue_goes_on_after_a_failure_and_names_it() {
     let desk = Desk::new();
     // A rate at which the loss is soon no number.
@@ -347,6 +406,23 @@ fn fifty_kills_change_nothing() {
     child.wait().unwrap();
     desk.says(&["resume", run.to_str().unwrap()]);
     assert!(last(&run) == last(&desk.path("runs/whole-001")), "the weights differ");
+    let left = partial(&desk.path("runs"));
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Files and folders that were left incomplete.
+fn partial(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name.contains("partial") {
+            found.push(entry.path());
+        } else if entry.file_type().unwrap().is_dir() {
+            found.extend(partial(&entry.path()));
+        }
+    }
+    found
 }
 
 /// Files may not grow beyond a limit: what happens when a disk is full.

@@ -124,6 +124,14 @@ pub enum TrainError {
         /// Classes of the data.
         data: usize,
     },
+    /// The classes of the data are not those that a run was trained on.
+    #[error("{path}: {change}: the network's scores stand for other classes than these labels")]
+    OtherClasses {
+        /// The data.
+        path: PathBuf,
+        /// What differs: what was found, and what was expected.
+        change: String,
+    },
     /// A checkpoint belongs to another recipe or network.
     #[error("{path}: a checkpoint of another run: {field} is {theirs}, expected {ours}")]
     Foreign {

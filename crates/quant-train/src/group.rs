@@ -237,7 +237,10 @@ impl Group for Devices {
 }
 
 /// Tells the group what a process fails with, unless the others know it already.
-pub(crate) fn tell<T>(group: &dyn Group, result: Result<T, TrainError>) -> Result<T, TrainError> {
+///
+/// # Errors
+/// The error that came in.
+pub fn tell<T>(group: &dyn Group, result: Result<T, TrainError>) -> Result<T, TrainError> {
     result.inspect_err(|error| {
         use TrainError::{Lost, Peer, Stopped};
         if !matches!(error, Lost { .. } | Peer { .. } | Stopped { .. }) {

@@ -33,7 +33,7 @@ use crate::{
     loss::DistillationRecipe,
     phase::Phase,
     recipe::Recipe,
-    seen::Seen,
+    seen::{self, Seen},
     start::start,
     stop::Stop,
     summary::{PhaseResult, Summary},
@@ -392,6 +392,20 @@ impl Run {
     /// Folder of its data.
     pub fn data(&self) -> &Path {
         &self.header.data
+    }
+
+    /// Checks that the validation data have the classes that the run was trained on, in the same order.
+    ///
+    /// # Errors
+    /// [`TrainError::OtherClasses`], and those of the data.
+    pub fn check_classes(&self) -> Result<(), TrainError> {
+        let val = self.recipe.data.open_val(&self.header.data, &self.options.cache)?;
+        match seen::classes(self.header.seen.classes(), val.classes()).into_iter().next() {
+            None => Ok(()),
+            Some(change) => {
+                Err(TrainError::OtherClasses { path: self.header.data.clone(), change })
+            }
+        }
     }
 
     /// The last network of a phase that is done.

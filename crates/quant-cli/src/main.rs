@@ -151,6 +151,8 @@ enum RecipeCommand {
         #[arg(long = "set", value_name = "FIELD=VALUE")]
         changes: Vec<String>,
     },
+    /// Print the page of all fields of recipes, docs/recipe-fields.md
+    Fields,
     /// Make a recipe of one of QTool's configuration files
     Import {
         /// The configuration file
@@ -235,6 +237,7 @@ fn run(command: Command) -> Printed {
             RecipeCommand::List => recipes::list(),
             RecipeCommand::Show { recipe, changes } => recipes::show(&recipe, &changes),
             RecipeCommand::Check { recipe, changes } => recipes::check(&recipe, &changes),
+            RecipeCommand::Fields => Ok(quant_train::fields::guide()),
             RecipeCommand::Import { from, output } => recipes::import(&from, &output),
             RecipeCommand::Verify { recipe, start, machine } => {
                 recipes::verify(&recipe, &start, &machine)

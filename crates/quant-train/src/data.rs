@@ -9,50 +9,79 @@ use quant_data::{
         shapes::ShapesConfig,
     },
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::TrainError;
+use crate::{
+    error::TrainError,
+    fields::{
+        choices::{Choice, Steps},
+        shadow::{PositiveField, RenderedFields},
+    },
+    quantization::text_of,
+};
 
 /// Training and validation data.
 pub type DataPair = (Arc<dyn Dataset>, Arc<dyn Dataset>);
 
 /// The data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// Its format.
+    /// Format of the data at `--data`.
     pub kind: DataKind,
-    /// Side of the network's input, in pixels.
+    /// Side of the network's input, in pixels. Time and memory grow with its square; 224 is usual
+    /// for photographs, 32 for CIFAR.
+    #[schemars(range(min = 1, max = 4096))]
     pub input_size: usize,
-    /// Mean of every channel, of bytes scaled to 0..1. By default the format's usual one.
+    /// Mean of the red, green and blue channel, of bytes scaled to 0..1, which is subtracted. By
+    /// default it is the usual one of the format. Change it to that of the data which `init` was
+    /// trained on.
     pub mean: Option<[f64; 3]>,
-    /// Deviation of every channel. By default the format's usual one.
+    /// Deviation of every channel, which the rest is divided by. By default it is the usual one of
+    /// the format.
+    #[schemars(with = "Option<[PositiveField; 3]>")]
     pub std: Option<[f64; 3]>,
-    /// Augmentation. By default the format's usual one.
+    /// Augmentation: the steps that training images go through, which end in squares of
+    /// `input_size` pixels; `docs/recipes.md` shows them. By default they are the usual
+    /// ones of the format. Add steps against overfitting.
+    #[schemars(with = "Option<Steps>")]
     pub train: Option<Pipeline>,
-    /// Preparation for evaluation. By default the format's usual one.
+    /// The steps that validation images go through. By default they are the usual ones of the
+    /// format.
+    #[schemars(with = "Option<Steps>")]
     pub eval: Option<Pipeline>,
-    /// Images per batch in evaluation.
+    /// Images per batch in evaluation. Lower it where memory does not suffice; scores do not depend
+    /// on it.
     #[serde(default = "eval_batch_size")]
+    #[schemars(range(min = 1, max = 65_536))]
     pub eval_batch_size: usize,
-    /// Threads that decode and augment; 0 for as many as there are cores.
+    /// Threads that decode and augment images, for each device. 0 takes as many as there are cores.
+    /// Lower it on a machine that others use too. Results do not depend on it.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1024))]
     pub workers: usize,
-    /// Batches ahead.
+    /// Batches that are loaded ahead of the one in use. Raise it where the device waits for data
+    /// from time to time; each takes the memory of a batch.
     #[serde(default = "prefetch")]
+    #[schemars(range(min = 1, max = 1024))]
     pub prefetch: usize,
     /// What becomes of image files that are cut short or damaged, of the kinds `image-folder` and
-    /// `shards`.
+    /// `shards`: `refuse` counts them as unusable, `accept` reads them as far as they go.
     #[serde(default)]
+    #[schemars(with = "Choice<Truncated>")]
     pub truncated: Truncated,
-    /// Of the kind `fake`: how much.
+    /// How many images there are, where `kind` is `fake`. By default there are 1024 and 256 of 10
+    /// classes.
     pub fake: Option<FakeRecipe>,
-    /// Of the kind `rendered`: how much.
+    /// How many pictures there are, and of which size, where `kind` is `rendered`. By default they
+    /// are as its fields say.
+    #[schemars(with = "Option<RenderedFields>")]
     pub rendered: Option<ShapesConfig>,
 }
 
 /// Format of the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataKind {
     /// `train/<class>/*.jpg` and `val/<class>/*.jpg`, or Tiny ImageNet's `val/images/*.jpg` with
@@ -72,15 +101,25 @@ pub enum DataKind {
     Fake,
 }
 
+impl DataKind {
+    /// Its name in a recipe, such as `image-folder`.
+    pub fn name(self) -> String {
+        text_of(&self)
+    }
+}
+
 /// How much noise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeRecipe {
     /// Training images.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub train: usize,
     /// Validation images.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub val: usize,
     /// Classes.
+    #[schemars(range(min = 1, max = 65_536))]
     pub classes: usize,
 }
 
@@ -222,8 +261,8 @@ impl DataRecipe {
         }
     }
 
-    /// Opens the validation data alone, for evaluation. Image folders and shards may lack the folder
-    /// `train`: classes are then those of `val`.
+    /// Opens the validation data alone, for evaluation. Image folders and shards may lack the
+    /// folder `train`: classes are then those of `val`.
     ///
     /// # Errors
     /// Those of the data sets.
@@ -247,7 +286,7 @@ impl DataRecipe {
         in_folders && !data.join("train").exists() && data.join("val").is_dir()
     }
 
-    /// Checks what types leave open.
+    /// Checks what types and bounds leave open.
     ///
     /// # Errors
     /// [`TrainError::Field`] with field, value and range.
@@ -256,14 +295,10 @@ impl DataRecipe {
             true => Ok(()),
             false => Err(TrainError::Field { field: field.to_owned(), value, accepted }),
         };
-        check(self.eval_batch_size > 0, "data.eval_batch_size", "0".into(), "at least 1")?;
-        let positive = |values: [f64; 3]| values.iter().all(|x| x.is_finite() && *x > 0.0);
-        if let Some(std) = self.std {
-            check(positive(std), "data.std", format!("{std:?}"), "finite numbers above 0")?;
-        }
         for (name, pipeline) in [("data.train", self.train()), ("data.eval", self.eval())] {
             let fits = pipeline.output_size() == Some(self.input_size);
-            let value = format!("{:?}", pipeline.output_size());
+            let size = pipeline.output_size();
+            let value = size.map_or("no fixed size".into(), |size| format!("{size} pixels"));
             let accepted = "steps that end in squares of input_size pixels";
             check(fits, name, value, accepted)?;
         }

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use quant_core::QuantizerError;
 use quant_data::DataError;
 use quant_nn::NetworkError;
+
+use crate::quantization::text_of;
 
 /// Why a run cannot start, go on or be resumed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,32 @@ pub enum TrainError {
         value: String,
         /// What would work.
         accepted: &'static str,
+    },
+    /// A number of a recipe is out of its bounds, or a value is not of the kind that its field takes.
+    #[error("recipe: {field} = {value}: expected {takes}")]
+    OutOfRange {
+        /// The field, as `--set` names it.
+        field: String,
+        /// Its value.
+        value: String,
+        /// What the field takes.
+        takes: String,
+    },
+    /// Fields of a table of a recipe do not go together.
+    #[error("recipe: {field}: {reason}")]
+    Invalid {
+        /// The table, as `--set` names it.
+        field: String,
+        /// Why not, and what would work.
+        reason: String,
+    },
+    /// A change that was given to a recipe is not usable.
+    #[error("--set {changes}: {reason}")]
+    Change {
+        /// The change as it was typed, or several that do not go together.
+        changes: String,
+        /// Why not, and what would work.
+        reason: String,
     },
     /// A configuration of QTool is not usable.
     #[error("{place}: {reason}")]
@@ -229,6 +258,31 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// The same of a phase: with its name before the field, and in the words of recipes what a
+    /// quantizer's method cannot do.
+    pub(crate) fn of_phase(self, name: &str) -> Self {
+        match self {
+            TrainError::Invalid { field, reason } if field.starts_with("quantization") => {
+                TrainError::Invalid { field: format!("phase.{name}.{field}"), reason }
+            }
+            TrainError::Network(NetworkError::Quantizer(QuantizerError::Unsupported {
+                field,
+                value,
+                method,
+                role,
+                nearest,
+                ..
+            })) => TrainError::Invalid {
+                field: format!("phase.{name}.quantization.{}", text_of(&role)),
+                reason: format!(
+                    "{field} = {value} does not go with the method {}; the nearest that does: {nearest}",
+                    text_of(&method)
+                ),
+            },
+            other => other,
+        }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| TrainError::Io { path, source }

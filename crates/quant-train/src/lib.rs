@@ -4,6 +4,7 @@
 //! - [`recipe`]: one TOML file describes one run; [`data`]: its data; [`phase`]: a phase of it; [`quantization`]: its
 //!   quantizers; [`policy`]: how they change on the way.
 //! - [`run`]: the run: its folder, its phases; [`summary`]: its result; resumable at any checkpoint.
+//! - [`fields`]: what each field of a recipe takes, and what it is for.
 //! - [`trainer`]: the loop of one phase; [`step`]: one optimizer step. [`evaluate`]: loss, top-1, top-5.
 //! - [`schedule`], [`optimizer`]: learning rates; SGD, Adam and AdamW over parameter groups, with PyTorch's
 //!   semantics.
@@ -26,6 +27,7 @@ pub mod error;
 pub mod evaluate;
 mod evaluation;
 pub mod events;
+pub mod fields;
 pub mod files;
 mod folder;
 pub mod group;

@@ -8,53 +8,62 @@ use burn::{
     },
 };
 use quant_nn::Network;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{error::TrainError, mixing::Targets, phase::Phase, recipe::ModelRecipe};
 
-/// Focal loss: mean of -weight·(1 - p)^gamma·log p, with p the probability of the right class (Lin et
-/// al. 2017, eq. 5). With gamma 0 and weight 1 it is cross-entropy.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Focal loss: mean of -weight·(1 - p)^gamma·log p, with p the probability of the right class (Lin
+/// et al. 2017, eq. 5). With gamma 0 and weight 1 it is cross-entropy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FocalRecipe {
-    /// How much easy images count less, 0 or more.
+    /// How much less easy images count. 0 is cross-entropy.
     #[serde(default = "two")]
+    #[schemars(range(min = 0))]
     pub gamma: f64,
-    /// Factor on the whole, above 0.
+    /// Factor on the whole.
     #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub weight: f64,
 }
 
 /// Learning from a trained network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DistillationRecipe {
     /// An earlier phase, whose best network it is, or a safetensors file or PyTorch checkpoint,
     /// relative to the recipe.
     pub teacher: String,
-    /// The key in that file that the weights are filed under; by default wherever they fit.
+    /// The key in that file that the weights are filed under. By default they are taken from
+    /// wherever they fit.
     pub teacher_key: Option<String>,
-    /// A file of renaming rules for that file's names, relative to the recipe.
+    /// A file of renaming rules for that file's names, relative to the recipe. By default names are
+    /// taken as they are.
     pub teacher_map: Option<String>,
-    /// The teacher's network, for files that do not say it themselves (PyTorch's). By default the
-    /// recipe's own, in full precision.
+    /// The teacher's network, for files that do not say it themselves (PyTorch's). By default it is
+    /// the recipe's own, in full precision.
     pub model: Option<ModelRecipe>,
     /// What is learned.
     #[serde(default)]
     pub kind: DistillationKind,
-    /// Its weight: 0 or more for `feature`, 0 to 1 of the whole for the others.
+    /// The weight of what is learned from the teacher: for `feature` a factor, for the others a
+    /// share of the whole, from 0 to 1. Raise it for a teacher that is much better.
     #[serde(default = "half")]
+    #[schemars(range(min = 0))]
     pub weight: f64,
-    /// Temperature T of `soft` and `soft-cross-entropy`, above 0.
+    /// Temperature T of `soft` and `soft-cross-entropy`. Higher ones teach more of how classes
+    /// resemble each other.
     #[serde(default = "four")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// What the divergence of `soft` is averaged over.
+    /// What the divergence of `soft` is averaged over. Choose `mean` for recipes of QTool's.
     #[serde(default)]
     pub reduction: Reduction,
 }
 
 /// What a sum over images and classes is divided by; PyTorch's names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduction {
     /// The number of images: the divergence's definition.
@@ -66,7 +75,7 @@ pub enum Reduction {
 }
 
 /// What is learned from the teacher.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DistillationKind {
     /// (1 - weight)·loss + weight·T²·KL(teacher ‖ student), of softmax(scores/T), mean over images

@@ -2,15 +2,20 @@
 
 use burn::tensor::{Int, Tensor};
 use quant_data::random::Random;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How images of a batch are mixed with others of the batch. With both, each batch draws one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MixingRecipe {
-    /// Mixup: x := s·x + (1 - s)·other, with one s ~ Beta(a, a) a batch; this is a, above 0.
+    /// Mixup: x := s·x + (1 - s)·other, with one s ~ Beta(a, a) a batch; this is a. 0.2 is usual;
+    /// higher values mix more. By default there is none.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub mixup: Option<f64>,
-    /// CutMix: a rectangle of 1 - s of the area is the other's; s ~ Beta(a, a); this is a, above 0.
+    /// CutMix: a rectangle of 1 - s of the area is the other's; s ~ Beta(a, a); this is a. 1 is
+    /// usual. By default there is none.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub cutmix: Option<f64>,
 }
 

@@ -14,42 +14,57 @@ use quant_nn::{
     QuantizedModule,
     state::{PytorchNames, parameter_names},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::adam::Adam;
+use crate::{adam::Adam, fields::shadow::BelowOneField};
 
 /// The optimizer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Optimizer {
-    /// v := momentum·v + g, w := w - lr·v (with Nesterov: lr·(g + momentum·v)), no dampening.
+    /// v := momentum·v + g, w := w - lr·v (with Nesterov: lr·(g + momentum·v)), no dampening. The
+    /// usual one for residual networks.
     Sgd {
         /// Weight of the old velocity.
         #[serde(default = "nine_tenths")]
+        #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
         momentum: f64,
-        /// Whether the gradient is looked up ahead.
+        /// Whether the gradient is looked up ahead. It often trains a little faster.
         #[serde(default)]
         nesterov: bool,
     },
-    /// [`Adam`], decay added to the gradient.
+    /// Adam, decay added to the gradient. It takes learning rates near 0.001, and is usual for
+    /// binary networks.
     Adam {
-        /// Weights of the old means of gradient and of its square.
+        /// Weights of the old means of the gradient and of its square.
         #[serde(default = "betas")]
+        #[schemars(with = "[BelowOneField; 2]")]
         betas: [f64; 2],
-        /// Added to the divisor.
+        /// Added to the divisor, so that it is not 0.
         #[serde(default = "epsilon")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         epsilon: f64,
     },
-    /// [`Adam`] with decoupled decay, AdamW.
+    /// Adam with decoupled decay.
     #[serde(rename = "adamw")]
     AdamW {
-        /// Weights of the old means of gradient and of its square.
+        /// Weights of the old means of the gradient and of its square.
         #[serde(default = "betas")]
+        #[schemars(with = "[BelowOneField; 2]")]
         betas: [f64; 2],
-        /// Added to the divisor.
+        /// Added to the divisor, so that it is not 0.
         #[serde(default = "epsilon")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         epsilon: f64,
     },
+}
+
+impl Default for Optimizer {
+    /// SGD with a momentum of 0.9.
+    fn default() -> Self {
+        Self::Sgd { momentum: nine_tenths(), nesterov: false }
+    }
 }
 
 fn betas() -> [f64; 2] {
@@ -65,13 +80,15 @@ fn nine_tenths() -> f64 {
 }
 
 /// Which parameters decay, and which have a learning rate of their own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroupRules {
-    /// L2 decay, added to the gradient (PyTorch's coupled decay); AdamW's is decoupled.
+    /// L2 decay, added to the gradient (PyTorch's coupled decay); AdamW's is decoupled. Raise it
+    /// against overfitting; 0 switches it off.
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
-    /// Whether small parameters decay too: those of one dimension, and those of four whose second is
-    /// 1 (norms, biases, quantizers' parameters, depthwise kernels).
+    /// Whether small parameters decay too: norms, biases, quantizers' parameters and depthwise
+    /// kernels. Set it for recipes of others that decay everything.
     pub decay_small: bool,
     /// Exceptions by name; the first that matches counts.
     pub exceptions: Vec<GroupException>,
@@ -84,14 +101,16 @@ impl Default for GroupRules {
 }
 
 /// What is different for parameters whose PyTorch name contains a text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupException {
-    /// The text.
+    /// The text, such as `clip_val` or `layer1.`. `quant inspect` lists the names.
     pub name_contains: String,
-    /// Their decay, instead of the general one.
+    /// Their decay. By default it is the general one.
+    #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
-    /// Their constant learning rate, instead of the schedule's.
+    /// Their constant learning rate. By default the schedule's rate holds.
+    #[schemars(range(min = 0))]
     pub learning_rate: Option<f64>,
 }
 

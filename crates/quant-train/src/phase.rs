@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use quant_data::LastBatch;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::TrainError,
+    fields::choices::Choice,
     loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
     mixing::MixingRecipe,
     optimizer::{GroupRules, Optimizer},
@@ -18,95 +20,138 @@ use crate::{
 };
 
 /// A phase of training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// Its name: files are named after it.
+    /// The phase's name: its folder in the run's has it, and `--set phase.<name>.<field>` and
+    /// `teacher` refer to it. Letters, digits, `-`, `_` and `.`; no name of another phase or of a
+    /// file that every run has.
     pub name: String,
-    /// Epochs.
+    /// Passes over the training images. The schedule spans them. Raise it while the validation
+    /// score still rises at the end.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: usize,
-    /// Epochs after those, with the learning rate of the last of them.
+    /// Epochs after those, with the learning rate of the last of them. Use them with schedules that
+    /// end at a small rate which training should go on with.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub extra_epochs: usize,
-    /// Images per batch.
+    /// Images per batch, on each device and in each process. Take as many as memory allows. A
+    /// learning rate is chosen for a batch size, and usually grows with it.
+    #[schemars(range(min = 1, max = 65_536))]
     pub batch_size: usize,
-    /// Whether an epoch's last batch is trained on where the images do not fill it: `drop` or
-    /// `keep`.
+    /// Whether an epoch's last batch is trained on where the images do not fill it. `drop` keeps
+    /// all batches equal; `keep` uses every image, which matters where they are few.
     #[serde(default)]
+    #[schemars(with = "Choice<LastBatch>")]
     pub last_batch: LastBatch,
-    /// Several batches per optimizer step. Where an epoch's last step has fewer, it has what is
-    /// left.
+    /// Several batches per optimizer step, for larger batches than memory holds. Where an epoch's
+    /// last step has fewer, it has what is left. By default a step has one batch.
     pub accumulate: Option<Accumulation>,
-    /// Initial learning rate.
+    /// The initial learning rate; the schedule lowers it. The first field to tune: too high, and
+    /// the loss rises or is no number; too low, and it falls slowly. Quantized phases take a lower
+    /// one than the phase in full precision before them.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Its course.
+    /// The course of the learning rate. By default it is a cosine that falls to 0 over the phase,
+    /// which suits most phases.
+    #[serde(default)]
     pub schedule: Schedule,
-    /// Over this many batches i = 0, 1, ... the learning rate rises: it is multiplied by i/`ramp_batches`.
+    /// Over this many batches i = 0, 1, ... the learning rate rises: it is multiplied by
+    /// i/`ramp_batches`. Use it with high learning rates or large batches, whose first steps do
+    /// damage.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     pub ramp_batches: usize,
-    /// For this many batches no weight changes, while statistics settle.
+    /// For this many batches no weight changes, while batch norms and learned bases settle. Use it
+    /// in phases whose quantizers start far from what the weights were trained with.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     pub frozen_batches: usize,
-    /// The optimizer.
+    /// The optimizer. By default it is SGD with a momentum of 0.9.
+    #[serde(default)]
     pub optimizer: Optimizer,
-    /// Weight decay, and exceptions.
+    /// Weight decay, and parameters with a decay or a learning rate of their own.
     #[serde(default)]
     pub groups: GroupRules,
-    /// Largest global L2 norm of the gradients.
+    /// The largest global L2 norm of the gradients: larger ones are scaled down to it. Set it where
+    /// the loss jumps or becomes no number. By default gradients are left as they are.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_norm: Option<f64>,
-    /// Share of the target that is spread over all classes.
+    /// Share of the target that is spread over all classes. 0.1 is usual for ImageNet in full
+    /// precision.
     #[serde(default)]
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub label_smoothing: f64,
-    /// Focal loss instead of cross-entropy.
+    /// Focal loss instead of cross-entropy: images that are right already count less. Use it for
+    /// classes of very different sizes. By default the loss is cross-entropy.
     pub focal: Option<FocalRecipe>,
-    /// Mixing of images.
+    /// Mixing of images, against overfitting in long phases. By default images are not mixed.
     pub mixing: Option<MixingRecipe>,
-    /// Learning from a trained network.
+    /// Learning from a trained network, which often raises the score of low-bit networks. By
+    /// default there is no teacher.
     pub distillation: Option<DistillationRecipe>,
-    /// Decay of a moving average of the weights, such as 0.9999, which is then what is evaluated and kept.
+    /// Decay of a moving average of the weights, such as 0.9999, which is then what is evaluated
+    /// and kept. Set it where scores of one epoch and the next differ much. By default the weights
+    /// themselves are kept.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub average: Option<f64>,
-    /// Products in 16 bits.
+    /// Products in 16 bits, for speed on GPUs that have them. By default products have 32 bits.
     pub precision: Option<PrecisionRecipe>,
-    /// Batch norms whose PyTorch name contains one of these texts keep their running statistics.
+    /// Batch norms whose PyTorch name contains one of these texts keep their running statistics, as
+    /// for fine-tuning on few images or small batches.
     #[serde(default)]
     pub frozen_statistics: Vec<String>,
-    /// Whether the batch norms of several processes normalise by the statistics of all their images, as one
-    /// process with the whole batch would.
+    /// Whether the batch norms of several processes normalise by the statistics of all their
+    /// images, as one process with the whole batch would. Use it for small batches on each of
+    /// several devices.
     #[serde(default)]
     pub shared_statistics: bool,
     /// A safetensors file or PyTorch checkpoint with the weights to start from, relative to the
-    /// recipe; by default those of the phase before.
+    /// recipe. By default a phase starts from those of the phase before, and the first phase from
+    /// random ones.
     pub init: Option<String>,
-    /// The key in that file that the weights are filed under, such as `state_dict_ema`; by default
-    /// wherever they fit.
+    /// The key in that file that the weights are filed under, such as `state_dict_ema`. By default
+    /// they are taken from wherever they fit.
     pub init_key: Option<String>,
-    /// A file of renaming rules for that file's names, relative to the recipe.
+    /// A file of renaming rules for that file's names, relative to the recipe. By default names are
+    /// taken as they are, torchvision's ResNet names translated where the network has others.
     pub init_map: Option<String>,
-    /// Whether the classifier starts with fresh values where that file's has other classes.
+    /// Whether the classifier starts with fresh values where that file's has other classes: for
+    /// fine-tuning to classes of your own.
     #[serde(default)]
     pub fresh_classifier: bool,
-    /// Optimizer steps between checkpoints; an epoch's end is always one.
+    /// Optimizer steps between checkpoints; an epoch's end is always one. Set it for epochs of more
+    /// than some minutes, the last of which a run that is killed would lose. By default only
+    /// epochs' ends are checkpoints.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub checkpoint_steps: Option<usize>,
-    /// Epochs between networks that are kept, as `epoch-<n>.safetensors`.
+    /// Epochs between networks that are kept, as `epoch-<n>.safetensors`. By default only the last
+    /// and the best are.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub keep_every: Option<usize>,
-    /// Whether the networks at the schedule's steps are kept.
+    /// Whether the networks at the schedule's `steps` are kept too, as `epoch-<n>.safetensors`:
+    /// those before the learning rate drops or restarts.
     #[serde(default)]
     pub keep_at_steps: bool,
-    /// The quantizers; without them the phase is full precision.
+    /// The quantizers. Without them the phase is in full precision.
     pub quantization: Option<QuantizationRecipe>,
-    /// Changes to the quantizers on the way.
+    /// Changes to the quantizers on the way, such as fewer bits from an epoch on. By default there
+    /// are none.
     #[serde(default, rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
 }
 
 /// Several batches per optimizer step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accumulation {
-    /// How many.
+    /// Batches per optimizer step.
+    #[schemars(range(min = 1, max = 65_536))]
     pub batches: usize,
-    /// Whether their gradients are added (the reference implementation's `iter-size`), instead of
-    /// averaged by their numbers of images, which is what one batch of all their images would give.
+    /// Whether their gradients are added, as QTool's `iter-size` does, instead of averaged by their
+    /// numbers of images, which is what one batch of all their images would give. It is for
+    /// imported recipes.
     #[serde(default)]
     pub sum: bool,
 }
@@ -146,91 +191,39 @@ impl Phase {
         })
     }
 
-    /// Checks what types leave open.
+    /// Checks which fields go together. The bounds of numbers are the recipe's to check.
     ///
     /// # Errors
-    /// [`TrainError::Field`] with field, value and range.
+    /// [`TrainError::Field`] with field, value and what would work.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let check = |good: bool, field: &str, value: String, accepted| match good {
+        let check = |good: bool, field: &str, value: &str, accepted| match good {
             true => Ok(()),
             false => {
-                let field = format!("phase {:?}: {field}", self.name);
-                Err(TrainError::Field { field, value, accepted })
+                let field = format!("phase.{}.{field}", self.name);
+                Err(TrainError::Field { field, value: value.to_owned(), accepted })
             }
         };
-        let count = |value: usize, field: &str| check(value > 0, field, "0".into(), "at least 1");
-        let above_0 = |value: f64, field: &str| {
-            let good = value.is_finite() && value > 0.0;
-            check(good, field, value.to_string(), "a finite number above 0")
-        };
-        let from_0 = |value: f64, field: &str| {
-            check(value.is_finite() && value >= 0.0, field, value.to_string(), "0 or more")
-        };
-        let below_1 = |value: f64, field: &str| {
-            check((0.0..1.0).contains(&value), field, value.to_string(), "0 to below 1")
-        };
-        count(self.epochs, "epochs")?;
-        count(self.batch_size, "batch_size")?;
-        count(self.batches_per_step(), "accumulate.batches")?;
-        above_0(self.learning_rate, "learning_rate")?;
-        from_0(self.groups.weight_decay, "groups.weight_decay")?;
-        below_1(self.label_smoothing, "label_smoothing")?;
-        count(self.checkpoint_steps.unwrap_or(1), "checkpoint_steps")?;
-        count(self.keep_every.unwrap_or(1), "keep_every")?;
-        if let Some(norm) = self.clip_norm {
-            above_0(norm, "clip_norm")?;
-        }
-        if let Some(precision) = self.precision {
-            above_0(precision.loss_scale.unwrap_or(1.0), "precision.loss_scale")?;
-            count(precision.growth_steps, "precision.growth_steps")?;
-        }
-        if let Some(decay) = self.average {
-            below_1(decay, "average")?;
-        }
-        if let Some(focal) = self.focal {
-            from_0(focal.gamma, "focal.gamma")?;
-            above_0(focal.weight, "focal.weight")?;
+        if self.focal.is_some() {
             let value = self.label_smoothing.to_string();
             let accepted = "0 with focal loss, which has no smoothed form";
-            check(self.label_smoothing == 0.0, "label_smoothing", value, accepted)?;
-        }
-        if let Some(mixing) = self.mixing {
-            above_0(mixing.mixup.unwrap_or(1.0), "mixing.mixup")?;
-            above_0(mixing.cutmix.unwrap_or(1.0), "mixing.cutmix")?;
+            check(self.label_smoothing == 0.0, "label_smoothing", &value, accepted)?;
         }
         if let Some(distillation) = &self.distillation {
             let weight = distillation.weight;
-            from_0(weight, "distillation.weight")?;
             let share = distillation.kind == DistillationKind::Feature || weight <= 1.0;
-            check(
-                share,
-                "distillation.weight",
-                weight.to_string(),
-                "0 to 1, or kind = \"feature\"",
-            )?;
-            above_0(distillation.temperature, "distillation.temperature")?;
+            let accepted = "0 to 1, or kind = \"feature\"";
+            check(share, "distillation.weight", &weight.to_string(), accepted)?;
             let fits = distillation.reduction == Reduction::BatchMean
                 || distillation.kind == DistillationKind::Soft;
             let accepted = "batch-mean, or kind = \"soft\"";
-            check(fits, "distillation.reduction", "mean".into(), accepted)?;
-        }
-        match self.optimizer {
-            Optimizer::Sgd { momentum, .. } => below_1(momentum, "optimizer.momentum")?,
-            Optimizer::Adam { betas, epsilon } | Optimizer::AdamW { betas, epsilon } => {
-                betas.into_iter().try_for_each(|beta| below_1(beta, "optimizer.betas"))?;
-                above_0(epsilon, "optimizer.epsilon")?;
-            }
+            check(fits, "distillation.reduction", "mean", accepted)?;
         }
         let reads = |field: &Option<String>| field.is_none() || self.init.is_some();
         let accepted = "none, unless `init` names a file";
-        check(reads(&self.init_key), "init_key", "given".into(), accepted)?;
-        check(reads(&self.init_map), "init_map", "given".into(), accepted)?;
-        let flaw = self.quantization.as_ref().and_then(QuantizationRecipe::flaw);
-        if let Some((field, value, accepted)) = flaw {
-            check(false, &format!("quantization.{field}"), value, accepted)?;
-        }
+        check(reads(&self.init_key), "init_key", "given", accepted)?;
+        check(reads(&self.init_map), "init_map", "given", accepted)?;
         let idle = self.quantization.is_none() && !self.policies.is_empty();
-        check(!idle, "policy", "given".into(), "none in a phase without quantization")?;
+        check(!idle, "policy", "given", "none in a phase without quantization")?;
         self.policies.iter().try_for_each(|policy| {
             let flaw = policy.flaw();
             flaw.map_or(Ok(()), |(field, value, accepted)| {
@@ -268,30 +261,30 @@ mod tests {
     }
 
     #[test]
-    fn numbers_out_of_range_name_their_field() {
+    fn a_phase_without_schedule_and_optimizer_has_the_usual_ones() {
+        let text = "name = 'p'\nepochs = 4\nbatch_size = 8\nlearning_rate = 0.1";
+        let phase: Phase = toml::from_str(text).unwrap();
+        // Half a cosine from the initial rate to 0, over all batches.
+        let rates = [(0, 0), (2, 0)].map(|(epoch, batch)| phase.rate(epoch, batch, 10));
+        assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[1] - 0.05).abs() < 1e-12, "{rates:?}");
+        assert!(phase.rate(3, 9, 10) < 0.1 * 0.002);
+        assert_eq!(phase.optimizer, Optimizer::Sgd { momentum: 0.9, nesterov: false });
+    }
+
+    #[test]
+    fn fields_that_do_not_go_together_are_named() {
         for (text, field) in [
-            ("accumulate = { batches = 0 }", "accumulate.batches"),
-            ("average = 1.0", "average"),
-            ("focal = { gamma = -1.0 }", "focal.gamma"),
-            ("focal = {}\nlabel_smoothing = 0.1", "label_smoothing"),
-            ("mixing = { mixup = 0.0 }", "mixing.mixup"),
-            ("distillation = { teacher = 'x', weight = 1.5 }", "distillation.weight"),
+            ("focal = {}\nlabel_smoothing = 0.1", "phase.p.label_smoothing"),
+            ("distillation = { teacher = 'x', weight = 1.5 }", "phase.p.distillation.weight"),
             (
                 "distillation = { teacher = 'x', kind = 'hard', reduction = 'mean' }",
-                "distillation.reduction",
+                "phase.p.distillation.reduction",
             ),
-            ("optimizer = { kind = 'adam', betas = [0.9, 1.0] }", "optimizer.betas"),
-            ("[[policy]]\nat = 'start'\nchange = { levels = 4 }", "policy"),
+            ("init_key = 'model'", "phase.p.init_key"),
+            ("[[policy]]\nat = 'start'\nchange = { levels = 4 }", "phase.p.policy"),
         ] {
-            let text = format!("schedule = {{ policy = 'fix' }}\n{text}");
-            let fixed = "name = 'p'\nepochs = 4\nbatch_size = 8\nlearning_rate = 0.1\n";
-            let optimizer = match text.contains("optimizer") {
-                true => "",
-                false => "optimizer = { kind = 'sgd' }\n",
-            };
-            let phase: Phase = toml::from_str(&format!("{fixed}{optimizer}{text}")).unwrap();
-            let error = phase.validate().unwrap_err().to_string();
-            assert!(error.contains(field), "{text}: {error}");
+            let error = phase(text).validate().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("recipe: {field} = ")), "{text}: {error}");
         }
     }
 }

@@ -5,73 +5,94 @@ use quant_core::{
     QuantizerChange, QuantizerConfig, QuantizerError, Role,
 };
 use quant_nn::{Network, QuantizedModule};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    fields::{choices::Choice, shadow::GradientScaleFields},
+    quantization::text_of,
+};
+
 /// A change to some quantizers at some time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// When.
+    /// When it applies.
     pub at: Trigger,
-    /// Indices of the quantized layers, in the order of the network's modules; by default all.
+    /// Indices of the quantized layers, from 0, in the order of `quant summary`. By default all are
+    /// meant.
+    #[schemars(inner(range(min = 0, max = 1_000_000)))]
     pub layers: Option<Vec<usize>>,
-    /// Whose quantizers; by default all three.
+    /// Whose quantizers change. By default all three roles' do.
+    #[schemars(with = "Option<Choice<Role>>")]
     pub role: Option<Role>,
-    /// What changes.
+    /// What changes; what is not named stays.
     pub change: Change,
 }
 
 /// When a policy applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
     /// Before calibration.
     Start,
     /// Before this epoch of the phase, from 0.
-    Epoch(usize),
+    Epoch(#[schemars(range(min = 0, max = 1_000_000))] usize),
     /// Before this batch of the phase, from 0.
-    Batch(usize),
+    Batch(#[schemars(range(min = 0, max = 1_000_000_000))] usize),
 }
 
 /// What a policy changes; what is not named stays.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Change {
     /// Whether it quantizes.
     pub enabled: Option<bool>,
-    /// Levels, 2 to 256.
+    /// Levels. One of `levels`, `levels_by` and `bits`.
+    #[schemars(range(min = 2, max = 256))]
     pub levels: Option<usize>,
     /// Levels more, or fewer where negative; at least 2 remain.
+    #[schemars(range(min = -254, max = 254))]
     pub levels_by: Option<i32>,
-    /// Bits, 1 to 8, instead of levels.
+    /// Bits: 2^bits levels.
+    #[schemars(range(min = 1, max = 8))]
     pub bits: Option<u32>,
-    /// Whether clipping values are rescaled by (new - 1)/(old - 1) when levels change, so that step sizes
-    /// stay, and their momentum is reset. By default they are.
+    /// Whether clipping values are rescaled by (new - 1)/(old - 1) when levels change, so that step
+    /// sizes stay, and their momentum is reset. By default they are.
     pub progressive: Option<bool>,
-    /// The formula; what does not fit starts anew.
+    /// The formula; parameters that do not fit it start anew.
+    #[schemars(with = "Option<Choice<Method>>")]
     pub method: Option<Method>,
-    /// Groups; one clipping value is repeated for several, several start anew for others.
+    /// Which elements share one clipping value. One clipping value is repeated for several; several
+    /// start anew for others.
+    #[schemars(with = "Option<Choice<Granularity>>")]
     pub granularity: Option<Granularity>,
-    /// Gradient at the clamp.
+    /// What stands in for the derivative of a clamp or sign.
+    #[schemars(with = "Option<Choice<Estimator>>")]
     pub estimator: Option<Estimator>,
-    /// Gradient scale.
+    /// Scale of the gradient of clipping values.
+    #[schemars(with = "Option<GradientScaleFields>")]
     pub gradient_scale: Option<GradientScale>,
-    /// Initial or fixed clipping value.
+    /// The initial clipping value, or the fixed one of methods that learn none.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub boundary: Option<f64>,
     /// Normalisation before quantizing.
+    #[schemars(with = "Option<Choice<Normalization>>")]
     pub normalization: Option<Normalization>,
     /// Whether the deviation is restored after quantizing.
     pub restore_normalization: Option<bool>,
-    /// Whether a factor is learned.
+    /// Whether a factor on the quantized value is learned.
     pub gamma: Option<bool>,
-    /// The learned clipping value.
+    /// The learned clipping value, which is set to this.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clipping_value: Option<f32>,
     /// A loss on the quantization error.
     pub loss: Option<crate::quantization::QuantizationLossRecipe>,
 }
 
 impl Policy {
-    /// Whether it is due before the batch of this number in the phase, of epochs of `iterations` batches.
+    /// Whether it is due before the batch of this number in the phase, of epochs of `iterations`
+    /// batches.
     pub fn is_due(&self, batch: usize, iterations: usize) -> bool {
         match self.at {
             Trigger::Start => true,
@@ -80,12 +101,12 @@ impl Policy {
         }
     }
 
-    /// Applies it to a network. What it did, per quantizer. Parameters that were rescaled or start anew
-    /// have a new identity: [`Optimizers::regroup`](crate::optimizer::Optimizers::regroup) finds them.
+    /// Applies it to a network. What it did, per quantizer. Parameters that were rescaled or start
+    /// anew have a new identity: [`Optimizers::regroup`](crate::optimizer::Optimizers::regroup)
+    /// finds them.
     ///
-    /// # Errors
-    /// Those of [`Quantizer::reconfigure`], and [`QuantizerError::Option`] for layers that are not there or where
-    /// nothing is selected; earlier quantizers have then changed.
+    /// # Errors Those of [`Quantizer::reconfigure`], and [`QuantizerError::Option`] for layers that
+    /// are not there or where nothing is selected; earlier quantizers have then changed.
     pub fn apply(&self, network: &mut Network) -> Result<Vec<QuantizerChange>, QuantizerError> {
         let quantized = network.layers_mut().into_iter().filter_map(|layer| {
             let quantizers = layer.quantizers();
@@ -103,12 +124,16 @@ impl Policy {
         }
         let beyond = self.layers.iter().flatten().find(|layer| **layer >= count);
         if let (Some(_), _) | (None, true) = (beyond, changes.is_empty()) {
+            let layers = self.layers.as_ref().map_or("all layers".to_owned(), |layers| {
+                let numbers: Vec<String> = layers.iter().map(usize::to_string).collect();
+                format!("layers {}", numbers.join(", "))
+            });
+            let role = self
+                .role
+                .map_or("all roles".to_owned(), |role| format!("the role {}", text_of(&role)));
             return Err(QuantizerError::Option {
                 option: "policy: layers and role".into(),
-                value: format!(
-                    "{:?} and {:?}, of {count} quantized layers",
-                    self.layers, self.role
-                ),
+                value: format!("{layers} and {role}, of {count} quantized layers"),
                 accepted: "indices of quantized layers, from 0, and a role that has quantizers",
             });
         }
@@ -135,25 +160,16 @@ impl Policy {
             && self.role.is_none_or(|wanted| wanted == role)
     }
 
-    /// The first field that cannot be: name, value and what would work.
-    pub fn flaw(&self) -> Option<(&'static str, String, &'static str)> {
+    /// Why it cannot be, where it cannot: field, value and what would work.
+    pub fn flaw(&self) -> Option<(&'static str, &'static str, &'static str)> {
         let change = &self.change;
         let given = usize::from(change.levels.is_some())
             + usize::from(change.levels_by.is_some())
             + usize::from(change.bits.is_some());
         if given > 1 {
-            return Some(("change", format!("{given} of them"), "levels, levels_by or bits"));
+            return Some(("change", "several numbers of levels", "levels, levels_by or bits"));
         }
-        if let Some(levels) = change.levels.filter(|levels| Levels::new(*levels).is_err()) {
-            return Some(("change.levels", levels.to_string(), "2 to 256"));
-        }
-        if let Some(bits) = change.bits.filter(|bits| Levels::from_bits(*bits).is_err()) {
-            return Some(("change.bits", bits.to_string(), "1 to 8"));
-        }
-        if let Some(value) = change.clipping_value.filter(|v| !v.is_finite() || *v <= 0.0) {
-            return Some(("change.clipping_value", value.to_string(), "a finite number above 0"));
-        }
-        (*change == Change::default()).then(|| ("change", "empty".into(), "at least one field"))
+        (*change == Change::default()).then_some(("change", "empty", "at least one field"))
     }
 }
 
@@ -240,17 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
-        for (change, field) in [
-            ("{}", "change"),
-            ("{ levels = 1 }", "change.levels"),
-            ("{ bits = 9 }", "change.bits"),
-            ("{ bits = 2, levels = 4 }", "change"),
-            ("{ clipping_value = -1.0 }", "change.clipping_value"),
-        ] {
-            let policy: Policy =
-                toml::from_str(&format!("at = 'start'\nchange = {change}")).unwrap();
-            assert_eq!(policy.flaw().unwrap().0, field);
-        }
+    fn a_change_that_is_none_or_says_a_thing_twice_is_refused() {
+        let flaw = |change: &str| {
+            let text = format!("at = 'start'\nchange = {change}");
+            toml::from_str::<Policy>(&text).unwrap().flaw()
+        };
+        assert_eq!(flaw("{}").unwrap().1, "empty");
+        assert_eq!(flaw("{ bits = 2, levels = 4 }").unwrap().2, "levels, levels_by or bits");
+        assert_eq!(flaw("{ bits = 2 }"), None);
     }
 }

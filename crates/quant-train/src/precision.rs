@@ -7,20 +7,29 @@ use burn::{
     tensor::Tensor,
 };
 use quant_nn::Compute;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The type of convolutions and linear layers in training. Weights, quantizers, normalisation, activations
-/// between layers, the loss and the optimizer stay in 32 bits; evaluation is in 32 bits altogether.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+use crate::fields::choices::Choice;
+
+/// The type of convolutions and linear layers in training. Weights, quantizers, normalisation,
+/// activations between layers, the loss and the optimizer stay in 32 bits; evaluation is in 32 bits
+/// altogether.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrecisionRecipe {
-    /// `f16` or `bf16`.
+    /// The type of products. Choose `bf16` where the device has it; `f16` is more exact, and needs
+    /// a loss scale.
+    #[schemars(with = "Choice<Compute>")]
     pub compute: Compute,
-    /// Loss scale at the start, above 0. By default 65536 for f16 and 1, for good, for bf16, which has the
+    /// Loss scale at the start. By default it is 65536 for f16, and stays 1 for bf16, which has the
     /// range of 32 bits.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub loss_scale: Option<f64>,
-    /// Steps without an infinite gradient after which the scale doubles.
+    /// Steps without an infinite gradient after which the scale doubles. Raise it where many steps
+    /// are skipped.
     #[serde(default = "growth")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub growth_steps: usize,
 }
 
@@ -33,8 +42,8 @@ fn growth() -> usize {
     2000
 }
 
-/// The loss scale, and how it has fared: doubled after `growth_steps` good steps, halved by a step whose
-/// gradients are not finite, which is skipped.
+/// The loss scale, and how it has fared: doubled after `growth_steps` good steps, halved by a step
+/// whose gradients are not finite, which is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     /// The factor on the loss.
@@ -54,8 +63,8 @@ impl LossScale {
         Some(Self { scale, good_steps: 0, skipped: 0 })
     }
 
-    /// Divides the gradients by the scale. None where one is not finite: the step is to be skipped, and the scale
-    /// is halved.
+    /// Divides the gradients by the scale. None where one is not finite: the step is to be skipped,
+    /// and the scale is halved.
     pub fn unscale<M: Module>(
         &mut self,
         recipe: PrecisionRecipe,

@@ -2,62 +2,87 @@
 
 use quant_core::{
     Calibration, Estimator, GradientScale, Granularity, Levels, Method, Normalization, Percentile,
-    QuantizationLoss, QuantizerConfig, QuantizerError, Range, Role, SignScale,
+    QuantizationLoss, QuantizerConfig, Range, Role, SignScale,
 };
 use quant_nn::Quantization;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The quantizers of a phase.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+use crate::{
+    error::TrainError,
+    fields::{
+        choices::Choice,
+        shadow::{GradientScaleFields, PercentileField},
+    },
+};
+
+/// The quantizers of a phase. The first and the last layer stay in 32 bits unless `first_last` says
+/// otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizationRecipe {
-    /// Of layer inputs.
+    /// The quantizer of layer inputs. By default they stay in 32 bits.
     pub activation: Option<QuantizerRecipe>,
-    /// Of weights.
+    /// The quantizer of weights. By default they stay in 32 bits.
     pub weight: Option<QuantizerRecipe>,
-    /// Of layer outputs.
+    /// The quantizer of layer outputs. By default they stay in 32 bits, which is usual.
     pub output: Option<QuantizerRecipe>,
-    /// Whether the first and the last layer are quantized too.
+    /// Whether the first and the last layer are quantized too. By default both stay in 32 bits, as
+    /// in most papers: they are small, and lose the most. Choose `true` for hardware that has no
+    /// other layers; the score falls.
     #[serde(default)]
     pub first_last: bool,
-    /// Whether the convolutions of skip branches stay in full precision.
+    /// Whether the convolutions of skip branches stay in 32 bits. They are small, and errors in
+    /// them reach every later layer: choose `true` for binary networks, and where a paper has them
+    /// so.
     #[serde(default)]
     pub real_downsample: bool,
-    /// Whether convolutions pad after quantizing.
+    /// Whether convolutions pad after quantizing instead of before: the zeros at the borders are
+    /// then exact, also where 0 is no level. Choose what the hardware does that the network is for.
     #[serde(default)]
     pub padding_after_quant: bool,
-    /// Batch size for the gradient scales `element-scale` and `scale-element`.
+    /// The batch size that the gradient scales `element-scale` and `scale-element` count with.
+    /// Quantizers with one of them need it: give the phase's `batch_size`. By default there is
+    /// none.
+    #[schemars(range(min = 1, max = 65_536))]
     pub scale_batch_size: Option<usize>,
-    /// How the parameters of quantizers start that the weights do not have.
+    /// How the first parameters are found of quantizers whose parameters do not come with the
+    /// weights.
     #[serde(default)]
     pub calibration: CalibrationRecipe,
-    /// Whether they all start so, those too that the weights have.
+    /// Whether all quantizers are calibrated, those too whose parameters come with the weights. Set
+    /// it for weights that were trained with other settings than the file says.
     #[serde(default)]
     pub recalibrate: bool,
-    /// Batches that activations are calibrated on.
+    /// Training batches that activations are calibrated on. Raise it for small batches; beyond some
+    /// hundred images little changes. With 0 they keep the defaults of their method.
     #[serde(default = "calibration_batches")]
+    #[schemars(range(min = 0, max = 100_000))]
     pub calibration_batches: usize,
-    /// Training steps in full precision first, from whose statistics clipping values start.
+    /// Training steps in full precision first, from whose statistics clipping values start. It
+    /// replaces calibration, as in QTool. By default there are none.
     pub warm_up: Option<WarmUpRecipe>,
-    /// A share of unquantized values that falls over training.
+    /// A share of unquantized values that falls over training. Use it where training at few bits
+    /// does not start well. By default there is none.
     pub proximal: Option<ProximalRecipe>,
 }
 
-/// How the first parameters of quantizers are found from data. Quantizers whose parameters come with
-/// the weights, trained with the same method, levels, range, granularity and normalisation, keep them.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+/// How the first parameters of quantizers are found from data. Quantizers whose parameters come
+/// with the weights, trained with the same method, levels, range, granularity and normalisation,
+/// keep them.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CalibrationRecipe {
-    /// [`Calibration::SquaredError`].
+    /// The clipping value with the smallest squared error.
     #[default]
     SquaredError,
-    /// [`Calibration::MeanMagnitude`].
+    /// From the mean magnitude, as in LSQ's paper.
     MeanMagnitude,
-    /// [`Calibration::MinMax`].
+    /// The largest magnitude: nothing is clipped.
     MinMax,
-    /// [`Calibration::Percentile`].
-    Percentile(Percentile),
-    /// [`Calibration::SquaredError`] of every quantizer, as with `recalibrate = true`.
+    /// This percentile of the magnitudes.
+    Percentile(#[schemars(with = "PercentileField")] Percentile),
+    /// `squared-error` of every quantizer, as with `recalibrate = true`.
     Always,
 }
 
@@ -73,91 +98,122 @@ impl CalibrationRecipe {
     }
 }
 
-/// A quantizer: [`QuantizerConfig`] with bits for levels, and defaults by role.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A quantizer, with defaults by role. `docs/quantizers.md` says which methods have which
+/// of these fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizerRecipe {
-    /// The formula.
+    /// The formula. `lsq` is the usual start.
+    #[schemars(with = "Choice<Method>")]
     pub method: Method,
-    /// Bits, 1 to 8.
+    /// Bits: 2^bits levels. Either `bits` or `levels`.
+    #[schemars(range(min = 1, max = 8))]
     pub bits: Option<u32>,
-    /// Levels, 2 to 256, instead of bits.
+    /// Levels, instead of bits: 3 for ternary values.
+    #[schemars(range(min = 2, max = 256))]
     pub levels: Option<usize>,
-    /// By default unsigned for activations, signed for weights and, where the method can, outputs.
+    /// Where the levels lie: from 0 up, or on both sides of 0. By default it is unsigned for
+    /// activations, signed for weights and, where the method can, outputs. Choose `signed` for
+    /// activations that can be negative, as behind PReLU.
+    #[schemars(with = "Option<Choice<Range>>")]
     pub range: Option<Range>,
-    /// By default per tensor.
+    /// Which elements share one clipping value. By default all of a tensor do; `per-channel` suits
+    /// weights of few bits.
+    #[schemars(with = "Option<Choice<Granularity>>")]
     pub granularity: Option<Granularity>,
-    /// By default clipped.
+    /// What stands in for the derivative of a clamp or sign. By default it is `clipped`, the
+    /// straight-through estimator; `triangle` suits binary activations.
+    #[schemars(with = "Option<Choice<Estimator>>")]
     pub estimator: Option<Estimator>,
-    /// By default the paper's for LSQ's family, else none.
+    /// Scale of the gradient of clipping values. By default it is the paper's for LSQ's family, and
+    /// none for other methods.
+    #[schemars(with = "Option<GradientScaleFields>")]
     pub gradient_scale: Option<GradientScale>,
-    /// Strength of the estimator `ewgs`. By default 0.001.
+    /// Strength of the estimator `ewgs`. By default it is 0.001.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub ewgs_factor: Option<f64>,
-    /// Initial or fixed clipping value. By default 1.
+    /// The initial clipping value, or the fixed one of methods that learn none. By default it is 1.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub boundary: Option<f64>,
-    /// By default `var-mean` for APoT weights, else none.
+    /// Normalisation before quantizing. By default it is `var-mean` for APoT weights, and none for
+    /// others.
+    #[schemars(with = "Option<Choice<Normalization>>")]
     pub normalization: Option<Normalization>,
-    /// Whether the normalisation is over the whole weight, whatever the granularity.
+    /// Whether the normalisation is over the whole weight, whatever the granularity. By default it
+    /// is not.
     pub independent_norm: Option<bool>,
-    /// Whether a normalised weight is multiplied by its deviation again.
+    /// Whether a normalised weight is multiplied by its deviation again. By default it is not.
     pub restore_normalization: Option<bool>,
-    /// Whether a factor is learned.
+    /// Whether a factor on the quantized value is learned. By default none is.
     pub gamma: Option<bool>,
-    /// What XNOR activations are multiplied by; by default nothing.
+    /// What XNOR activations are multiplied by. By default it is nothing.
+    #[schemars(with = "Option<Choice<SignScale>>")]
     pub sign_scale: Option<SignScale>,
-    /// Whether XNOR activations learn where their sign changes.
+    /// Whether XNOR activations learn where their sign changes. By default it changes at 0.
     pub shift: Option<bool>,
-    /// Initial slope of FATNN's pieces. By default 0.5.
+    /// Initial slope of FATNN's pieces. By default it is 0.5.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub initial_slope: Option<f64>,
-    /// Whether FATNN's values are multiplied by a least squares factor.
+    /// Whether FATNN's values are multiplied by a least squares factor. By default they are not.
     pub closed_form: Option<bool>,
-    /// Where LQ-Nets' thresholds lie between two levels; by default in the middle.
+    /// Where LQ-Nets' thresholds lie between two levels: 0 at the upper, 1 at the lower. By default
+    /// they lie in the middle, at 0.5.
+    #[schemars(range(min = 0, max = 1))]
     pub threshold_position: Option<f64>,
-    /// Whether LQ-Nets' basis is the running mean of all solutions.
+    /// Whether LQ-Nets' basis is the running mean of all solutions. By default it is not.
     pub running_mean_basis: Option<bool>,
-    /// TTQ's thresholds in units of the largest magnitude. By default 0.05.
+    /// TTQ's thresholds in units of the largest magnitude. By default they are 0.05.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub ternary_threshold: Option<f64>,
-    /// Whether groups that do not fit fall back as in the reference implementation. For imported recipes.
+    /// Whether groups that do not fit fall back as in QTool. It is for imported recipes.
     pub group_fallback: Option<bool>,
-    /// Whether FATNN keeps a clipping value that nothing uses. For imported recipes.
+    /// Whether FATNN keeps a clipping value that nothing uses. It is for imported recipes.
     pub unused_clipping_value: Option<bool>,
-    /// A loss on the quantization error, added to the training loss.
+    /// A loss on the quantization error, added to the training loss. By default there is none.
     pub loss: Option<QuantizationLossRecipe>,
 }
 
 /// A loss on the error of each quantizer of a role.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizationLossRecipe {
-    /// Which.
+    /// Which, of x and its quantized value y: `l1` is mean |y - x|, `l2` mean (y - x)²,
+    /// `distribution` |Σxy/Σy² - 1|.
+    #[schemars(with = "Choice<QuantizationLoss>")]
     pub kind: QuantizationLoss,
-    /// What it is multiplied by.
+    /// What it is multiplied by. Choose it so small that the training loss stays the larger part.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub factor: f32,
 }
 
 /// Training steps in which quantizers pass their inputs through, while clipping values follow the
 /// running mean of the largest magnitude.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WarmUpRecipe {
-    /// How many.
+    /// Training steps.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     pub steps: usize,
-    /// Factor on the largest magnitude. By default 1.
+    /// Factor on the largest magnitude. Numbers below 1 clip more.
     #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub correlate: f32,
-    /// Whose quantizers. By default all.
+    /// Whose quantizers.
     #[serde(default = "all_roles")]
+    #[schemars(with = "Vec<Choice<Role>>")]
     pub roles: Vec<Role>,
 }
 
 /// Proximal quantization: training goes on with share·x + (1 - share)·Q(x).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProximalRecipe {
-    /// The share of the unquantized value in the first epoch: 0 to 1. By default 1.
+    /// The share of the unquantized value in the first epoch.
     #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1))]
     pub start: f32,
     /// The epoch from which on it is 0; it falls linearly until then.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1_000_000))]
     pub epochs: f32,
 }
 
@@ -178,6 +234,12 @@ fn all_roles() -> Vec<Role> {
 
 fn calibration_batches() -> usize {
     4
+}
+
+/// A choice as recipes write it, such as `lq-nets`.
+pub(crate) fn text_of(choice: &impl Serialize) -> String {
+    let text = toml::Value::try_from(choice).ok();
+    text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 impl QuantizationRecipe {
@@ -217,33 +279,15 @@ impl QuantizationRecipe {
         }
     }
 
-    /// Fields of the training aids that cannot be: name, value and what would work.
-    pub(crate) fn flaw(&self) -> Option<(String, String, &'static str)> {
-        let positive = "a finite number above 0";
-        let bad = |x: f32| !(x.is_finite() && x > 0.0);
-        if let Some(WarmUpRecipe { correlate, .. }) =
-            self.warm_up.as_ref().filter(|w| bad(w.correlate))
-        {
-            return Some(("warm_up.correlate".into(), correlate.to_string(), positive));
-        }
-        if let Some(proximal) = self.proximal {
-            if bad(proximal.epochs) {
-                return Some(("proximal.epochs".into(), proximal.epochs.to_string(), positive));
-            }
-            if !(0.0..=1.0).contains(&proximal.start) {
-                return Some(("proximal.start".into(), proximal.start.to_string(), "0 to 1"));
-            }
-        }
-        Role::ALL.into_iter().find_map(|role| {
-            let factor = self.of(role)?.loss?.factor;
-            let field = format!("{}.loss.factor", format!("{role:?}").to_lowercase());
-            bad(factor).then(|| (field, factor.to_string(), positive))
-        })
-    }
-
-    pub(crate) fn typed(&self) -> Result<Quantization, QuantizerError> {
+    /// # Errors
+    /// [`TrainError::Invalid`] with the field, from `quantization` on.
+    pub(crate) fn typed(&self) -> Result<Quantization, TrainError> {
         let typed = |recipe: &Option<QuantizerRecipe>, role| {
-            recipe.as_ref().map(|recipe| recipe.typed(role)).transpose()
+            let invalid = |reason| TrainError::Invalid {
+                field: format!("quantization.{}", text_of(&role)),
+                reason,
+            };
+            recipe.as_ref().map(|recipe| recipe.typed(role).map_err(invalid)).transpose()
         };
         Ok(Quantization {
             activation: typed(&self.activation, Role::Activation)?,
@@ -306,18 +350,15 @@ impl QuantizerRecipe {
         Self { levels, ..recipe }
     }
 
-    fn typed(&self, role: Role) -> Result<QuantizerConfig, QuantizerError> {
+    /// The configuration, or why there is none.
+    fn typed(&self, role: Role) -> Result<QuantizerConfig, String> {
         let levels = match (self.bits, self.levels) {
-            (Some(bits), None) => Levels::from_bits(bits)?,
-            (None, Some(levels)) => Levels::new(levels)?,
-            (bits, levels) => {
-                return Err(QuantizerError::Option {
-                    option: format!("{role:?} quantizer: bits and levels"),
-                    value: format!("{bits:?} and {levels:?}"),
-                    accepted: "give one of the two",
-                });
-            }
+            (Some(bits), None) => Levels::from_bits(bits),
+            (None, Some(levels)) => Levels::new(levels),
+            (Some(_), Some(_)) => return Err("set either bits or levels, not both".into()),
+            (None, None) => return Err("set either bits or levels".into()),
         };
+        let levels = levels.map_err(|error| error.to_string())?;
         let mut config = QuantizerConfig::new(self.method, role, levels);
         macro_rules! given {
             ($($field:ident),*) => {

@@ -2,91 +2,115 @@
 
 use std::f64::consts::PI;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The learning rate as a function of epoch e and iteration i, both from 0.
 ///
 /// `steps` are epochs that divide the run into intervals [a, b), the last of which ends with the
 /// run; k counts those passed, lr is the initial rate, d = `factor`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
     /// lr·d^e.
     Decay {
-        /// d.
+        /// The factor d of `decay` and `fix_step`.
+        #[schemars(extend("exclusiveMinimum" = 0))]
         factor: f64,
     },
-    /// lr.
+    /// lr, for all of the phase.
     Fix,
     /// lr·d^(e div `every`).
     FixStep {
-        /// Epochs between steps.
+        /// Epochs between the steps of `fix_step`.
+        #[schemars(range(min = 1, max = 1_000_000))]
         every: usize,
-        /// d.
+        /// The factor d of `decay` and `fix_step`.
+        #[schemars(extend("exclusiveMinimum" = 0))]
         factor: f64,
     },
     /// lr·d^k.
     CustomStep {
-        /// Epochs at which the rate drops.
+        /// Epochs at which the rate of `custom_step` drops.
+        #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
-        /// d.
+        /// The factor d of `custom_step` and `sgdr_step`.
         #[serde(default = "tenth")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         factor: f64,
     },
     /// eta_min + (lr - eta_min)·(1 - t/T)^power, with t epochs of the interval's T gone.
     Poly {
-        /// Epochs at which it restarts.
+        /// Epochs at which the others restart: intervals begin there.
         #[serde(default)]
+        #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
-        /// The power.
+        /// The power of `poly`. 1 is a straight line.
         #[serde(default = "one")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         power: f64,
-        /// The rate at the end of an interval.
+        /// The rate at the end of an interval. Set it above 0 where `extra_epochs` follow.
         #[serde(default)]
+        #[schemars(range(min = 0))]
         eta_min: f64,
     },
     /// Cosine from lr to eta_min within each interval, iteration by iteration (Loshchilov and
     /// Hutter 2017).
     Sgdr {
-        /// Epochs at which it restarts.
+        /// Epochs at which the others restart: intervals begin there.
         #[serde(default)]
+        #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
-        /// The rate at the end of an interval.
+        /// The rate at the end of an interval. Set it above 0 where `extra_epochs` follow.
         #[serde(default)]
+        #[schemars(range(min = 0))]
         eta_min: f64,
-        /// Whether an interval starts anew at lr; the reference implementation's go on from the rate
-        /// of the one before, which is eta_min.
+        /// Whether an interval starts anew; QTool's `sgdr` and `sgdr_step` go
+        /// on from the rate of the one before, which is eta_min.
         #[serde(default = "yes")]
         restarts: bool,
     },
     /// The same, restarting from lr·d^k.
     SgdrStep {
-        /// Epochs at which it restarts.
+        /// Epochs at which the others restart: intervals begin there.
         #[serde(default)]
+        #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
-        /// d.
+        /// The factor d of `custom_step` and `sgdr_step`.
         #[serde(default = "tenth")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         factor: f64,
-        /// The rate at the end of an interval.
+        /// The rate at the end of an interval. Set it above 0 where `extra_epochs` follow.
         #[serde(default)]
+        #[schemars(range(min = 0))]
         eta_min: f64,
-        /// As in `Sgdr`.
+        /// Whether an interval starts anew; QTool's `sgdr` and `sgdr_step` go
+        /// on from the rate of the one before, which is eta_min.
         #[serde(default = "yes")]
         restarts: bool,
     },
     /// Cosine from lr to eta_min within each interval, epoch by epoch.
     Cos {
-        /// Epochs at which it restarts.
+        /// Epochs at which the others restart: intervals begin there.
         #[serde(default)]
+        #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
-        /// The rate at the end of an interval.
+        /// The rate at the end of an interval. Set it above 0 where `extra_epochs` follow.
         #[serde(default)]
+        #[schemars(range(min = 0))]
         eta_min: f64,
-        /// Whether an interval starts anew at lr; the reference implementation's go on from the rate
-        /// of the epoch before.
+        /// Whether an interval starts anew; QTool's `cos` goes on from
+        /// the rate of the epoch before.
         #[serde(default = "yes")]
         restarts: bool,
     },
+}
+
+impl Default for Schedule {
+    /// One cosine from the initial rate to 0.
+    fn default() -> Self {
+        Self::Sgdr { steps: Vec::new(), eta_min: 0.0, restarts: true }
+    }
 }
 
 fn tenth() -> f64 {

@@ -41,6 +41,39 @@ fn every_recipe_of_the_guide_makes_a_network() {
     }
 }
 
+/// The text of a page of the documentation.
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    fs::read_to_string(&path).unwrap_or_default()
+}
+
+#[test]
+fn the_page_of_fields_is_what_the_program_prints() {
+    let expected = quant_train::fields::guide();
+    let page = page("recipe-fields.md");
+    assert!(page.trim_end() == expected.trim_end(), "quant recipe fields > docs/recipe-fields.md");
+}
+
+/// The page's own example, as it stands there.
+#[test]
+fn a_recipe_of_ten_lines_is_enough() {
+    let page = page("recipes.md");
+    let text = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(text.lines().count() <= 10, "{text}");
+    let recipe = Recipe::parse(text, Path::new("mine.toml")).unwrap();
+    let shown = recipe.to_toml().unwrap();
+    for default in
+        ["policy = \"sgdr\"", "kind = \"sgd\"", "momentum = 0.9", "weight_decay = 0.0001"]
+    {
+        assert!(shown.contains(default), "{default}: {shown}");
+    }
+    let quantization = recipe.phases[0].quantization.as_ref().unwrap();
+    assert!(!quantization.first_last && recipe.data.workers == 0);
+    assert!(
+        recipe.network(&recipe.phases[0], 2).unwrap().init(&burn::tensor::Device::flex()).is_ok()
+    );
+}
+
 /// A network is described in one way; the other's fields are refused, not passed over.
 #[test]
 fn a_network_described_in_two_ways_is_refused() {

@@ -1,7 +1,8 @@
-//! Command lines: [`networks`], [`recipes`] and [`data`] are what the `quant` program tells, [`train`] a training program for those
-//! that bring a recipe and data of their own.
+//! Command lines: [`networks`], [`recipes`] and [`data`] are what the `quant` program tells, [`train`] a training program
+//! for those that bring a recipe and data of their own, [`machine`] the devices that both work on.
 
 pub mod data;
+pub mod machine;
 pub mod memory;
 pub mod networks;
 pub mod recipes;

@@ -10,11 +10,12 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 use quant_cli::{
     data::{self, CutShort, Downloadable, Format},
+    machine::{DeviceArguments, EvalArguments, MachineArguments},
     networks::{self, Description, Reading, Summarized},
     recipes,
-    train::{self, MachineArguments, ResumeArguments, StartArguments},
+    train::{self, ResumeArguments, StartArguments},
 };
-use quant_train::{Recipe, Run, Stop, WeightsFile, evaluate::Score, output};
+use quant_train::{Recipe, Run, WeightsFile, evaluate::Score, output};
 
 /// Low-bit networks: train, evaluate, describe, convert.
 ///
@@ -70,14 +71,14 @@ enum Command {
         #[arg(long)]
         data: Option<PathBuf>,
         #[command(flatten)]
-        machine: MachineArguments,
+        machine: EvalArguments,
     },
     /// Write the report of a run anew
     Report {
         /// The run folder
         run: PathBuf,
         #[command(flatten)]
-        machine: MachineArguments,
+        device: DeviceArguments,
     },
     /// Train from several recipes, one after another
     Queue {
@@ -100,8 +101,8 @@ enum Command {
     Data(DataCommand),
     /// Say what each keyword does, and draw a block
     Explain(Description),
-    /// Say what a network costs, layer by layer: one that keywords describe, or that of a run folder,
-    /// a safetensors file or a PyTorch checkpoint, named in their place
+    /// Say what a network costs, layer by layer: one that keywords describe, or, named in their place,
+    /// that of a run folder, a recipe, a safetensors file or a PyTorch checkpoint
     Summary(Summarized),
     /// List the entries of a PyTorch checkpoint or safetensors file
     Inspect {
@@ -114,7 +115,7 @@ enum Command {
     Convert {
         /// The file to read
         from: PathBuf,
-        /// The file to write
+        /// The file to write, named .safetensors
         to: PathBuf,
         #[command(flatten)]
         reading: Reading,
@@ -226,8 +227,8 @@ fn run(command: Command) -> Printed {
             let asked = Asked { phase, best, recipe, changes, reading, data };
             evaluate(&network, asked, &machine)
         }
-        Command::Report { run, machine } => {
-            let run = Run::resume(&run, None, machine.options(Stop::default())?)?;
+        Command::Report { run, device } => {
+            let run = Run::resume(&run, None, device.options()?)?;
             Ok(format!("written: {}", run.report()?.display()))
         }
         Command::Queue { recipes, retries, start, machine } => {
@@ -240,7 +241,7 @@ fn run(command: Command) -> Printed {
             RecipeCommand::Fields => Ok(quant_train::fields::guide()),
             RecipeCommand::Import { from, output } => recipes::import(&from, &output),
             RecipeCommand::Verify { recipe, start, machine } => {
-                recipes::verify(&recipe, &start, &machine)
+                recipes::verify(&recipe, &start, &machine).map(nothing)
             }
         },
         Command::Data(command) => match command {
@@ -275,8 +276,8 @@ struct Asked {
     data: Option<PathBuf>,
 }
 
-fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed {
-    let options = machine.options(Stop::default())?;
+fn evaluate(network: &Path, asked: Asked, machine: &EvalArguments) -> Printed {
+    let options = machine.options()?;
     let Asked { phase, best, recipe, changes, reading, data } = asked;
     let found = if network.is_dir() {
         let ignored = [
@@ -303,7 +304,7 @@ fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed
         let data = match data {
             Some(data) => data,
             None if recipe.data.is_made() => PathBuf::from("."),
-            None => return Err("--data <folder> is needed".into()),
+            None => return Err(train::no_data(&recipe.data).into()),
         };
         if best {
             return Err("--best is for run folders: a file has one network".into());

@@ -9,7 +9,7 @@ use std::{
 use burn::tensor::Device;
 use quant_core::qtool::QtoolOptions;
 use quant_nn::{
-    Network, Renaming, StateDict,
+    Network, NetworkConfig, Renaming, StateDict,
     keywords::{self, Explained, Registry},
     summarize,
 };
@@ -17,33 +17,46 @@ use quant_train::{Recipe, WeightsFile, weights};
 
 use crate::recipes;
 
+/// The model that is described where none is named, and its keywords.
+const USUAL: (&str, &str) = ("resnet20", "cifar10,origin,cbsa,fix,lsq");
+
 /// A network as keywords describe it.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Description {
-    /// The model, such as resnet20, pytorch-resnet18 or mobilenetv1
-    #[arg(long, default_value = "resnet20")]
-    pub model: String,
-    /// Its keywords, such as cifar10,origin,cbsa,fix
-    #[arg(default_value = "")]
-    pub keywords: String,
+    /// The model, such as resnet20, pytorch-resnet18 or mobilenetv1 [default: resnet20]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Its keywords, such as cifar10,origin,cbsa,fix,lsq (the default of resnet20)
+    pub keywords: Option<String>,
     /// The same, as QTool's option
     #[arg(long)]
     pub keyword: Option<String>,
-    /// Its options, such as "--width_alpha 0.5 --wt_bit 2 --wt_enable"
-    #[arg(long, default_value = "", allow_hyphen_values = true)]
-    pub options: String,
+    /// Its options, in one pair of quotes, such as "--width_alpha 0.5 --wt_bit 2 --wt_enable"
+    #[arg(long, allow_hyphen_values = true)]
+    pub options: Option<String>,
 }
 
 impl Description {
+    /// Whether nothing is described.
+    fn is_empty(&self) -> bool {
+        self.model.is_none() && self.keyword.is_none() && self.options.is_none()
+    }
+
+    fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or(USUAL.0)
+    }
+
     fn read(&self) -> Result<Explained, Box<dyn Error>> {
-        let keywords = match &self.keyword {
-            Some(_) if !self.keywords.is_empty() => {
+        let keywords = match (&self.keywords, &self.keyword) {
+            (Some(_), Some(_)) => {
                 return Err("give keywords once: in their place, or with --keyword".into());
             }
-            keyword => keyword.as_ref().unwrap_or(&self.keywords),
+            (Some(words), None) | (None, Some(words)) => words,
+            (None, None) if self.model() == USUAL.0 => USUAL.1,
+            (None, None) => "",
         };
-        let qtool = QtoolOptions::parse(keywords, &self.options)?;
-        Ok(Registry::default().read(&self.model, &qtool)?)
+        let qtool = QtoolOptions::parse(keywords, self.options.as_deref().unwrap_or_default())?;
+        Ok(Registry::default().read(self.model(), &qtool)?)
     }
 
     fn network(&self) -> Result<Network, Box<dyn Error>> {
@@ -98,63 +111,124 @@ impl Reading {
 }
 
 /// What a summary is of.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Summarized {
-    /// Of keywords, in whose place a run folder, a safetensors file or a PyTorch checkpoint may stand.
+    /// What stands in the place of keywords may be something else.
     #[command(flatten)]
     pub description: Description,
     /// Of a file that does not say what network it is of: the recipe that does
     #[arg(long)]
     pub recipe: Option<String>,
-    /// The phase of the run or recipe; by default the last, or the last that the file fits
+    /// Of a run, a recipe or a file: the phase; by default the last, or the last that the file fits
     #[arg(long)]
     pub phase: Option<String>,
-    /// How the file is read
+    /// Of a file: how it is read
     #[command(flatten)]
     pub reading: Reading,
 }
 
+/// What may stand in the place of keywords.
+enum Subject {
+    Keywords,
+    Run(PathBuf),
+    Recipe(String),
+    File(PathBuf),
+}
+
+impl Subject {
+    /// What a text means.
+    fn find(text: Option<&str>) -> Result<Self, Box<dyn Error>> {
+        let Some(text) = text else { return Ok(Self::Keywords) };
+        let path = Path::new(text);
+        if path.is_dir() {
+            return Ok(Self::Run(path.to_owned()));
+        }
+        let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+        match (path.exists(), is_toml || recipes::is_known(text)) {
+            (_, true) => Ok(Self::Recipe(text.to_owned())),
+            (true, false) => Ok(Self::File(path.to_owned())),
+            _ if path.components().count() > 1 || path.extension().is_some() => {
+                Err(format!("{text}: no such file or run folder").into())
+            }
+            _ => Ok(Self::Keywords),
+        }
+    }
+
+    /// Refuses options that say nothing about it.
+    fn check(&self, of: &Summarized) -> Result<(), String> {
+        let (name, described, file, phase) = match self {
+            Self::Keywords => ("keywords", true, false, false),
+            Self::Run(_) => ("a run, which has its own recipe and networks", false, false, true),
+            Self::Recipe(_) => ("a recipe, which says what its networks are", false, false, true),
+            Self::File(_) => ("a file", true, true, true),
+        };
+        let Summarized { description, recipe, phase: chosen, reading } = of;
+        let ignored = [
+            ("--model", description.model.is_some() && !described),
+            ("--keyword", description.keyword.is_some() && !described),
+            ("--options", description.options.is_some() && !described),
+            ("--recipe", recipe.is_some() && !file),
+            ("--phase", chosen.is_some() && !phase),
+            ("--key", reading.key.is_some() && !file),
+            ("--map", reading.map.is_some() && !file),
+        ];
+        let first = ignored.into_iter().find(|(_, given)| *given);
+        first.map_or(Ok(()), |(option, _)| Err(format!("{option} means nothing with {name}")))
+    }
+}
+
 /// Per layer: shapes, bits, parameters, multiply-accumulates; and totals. Of the network that keywords
-/// describe, or of one that a run or file holds.
+/// describe, of a phase of a recipe, or of the network that a run or file holds.
 ///
 /// # Errors
-/// Those of [`explain`], and of reading the file.
+/// Those of [`explain`], of recipes, and of reading the file; options that say nothing about it.
 pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
-    let path = Path::new(&of.description.keywords);
-    let is_path = path.components().count() > 1 || path.extension().is_some();
-    if is_path && !path.exists() {
-        return Err(format!("{}: no such file or run folder", path.display()).into());
-    }
-    if of.description.keywords.is_empty() || !path.exists() {
-        let network = of.description.network()?;
-        return Ok(summarize(&network, &StateDict::of(&network)).to_string());
-    }
-    let (device, phase) = (Device::default(), of.phase.as_deref());
-    let (file, recipe) = match path.is_dir() {
-        true => {
-            let recipe = Recipe::read(&path.join("recipe.toml"))?;
+    let subject = Subject::find(of.description.keywords.as_deref())?;
+    subject.check(of)?;
+    let phase = of.phase.as_deref();
+    match subject {
+        Subject::Keywords => Ok(table(&of.description.network()?)),
+        Subject::Recipe(name) => {
+            let recipe = recipe_of(&name)?;
+            let candidates = recipe.candidates(phase, recipes::classes(&recipe))?;
+            let (phase, config) = candidates.into_iter().next().ok_or("no phase")?;
+            Ok(format!("phase {phase}\n{}", table(&config.init(&Device::default())?)))
+        }
+        Subject::Run(folder) => {
+            let recipe = Recipe::read(&folder.join("recipe.toml"))?;
             let last = recipe.phases.last().map(|phase| phase.name.as_str());
             let phase = phase.or(last).unwrap_or_default();
-            (WeightsFile::new(path.join(phase).join("last.safetensors")), Some(recipe))
+            let file = WeightsFile::new(folder.join(phase).join("last.safetensors"));
+            summary_of_file(&file, recipe.candidates(Some(phase), 1000)?)
         }
-        false => (of.reading.file(path), of.recipe.as_deref().map(recipe_of).transpose()?),
-    };
-    let candidates = match &recipe {
-        Some(recipe) => recipe.candidates(phase, 1000)?,
-        None if of.description.keyword.is_none() && of.description.options.is_empty() => Vec::new(),
-        None => {
-            let Description { model, keyword, options, .. } = of.description.clone();
-            let described =
-                Description { model: model.clone(), keywords: String::new(), keyword, options };
-            vec![(model, described.read()?.config)]
+        Subject::File(path) => {
+            let candidates = match &of.recipe {
+                Some(name) => recipe_of(name)?.candidates(phase, 1000)?,
+                None if of.description.is_empty() => Vec::new(),
+                None => {
+                    let described = Description { keywords: None, ..of.description.clone() };
+                    vec![(described.model().to_owned(), described.read()?.config)]
+                }
+            };
+            summary_of_file(&of.reading.file(&path), candidates)
         }
-    };
-    let candidates = weights::with_classes_of(&file, candidates, &device)?;
-    let loaded = weights::read_network(&file, &candidates, &device)?;
-    let network = loaded.network;
-    let text = summarize(&network, &StateDict::of(&network)).to_string();
+    }
+}
+
+fn table(network: &Network) -> String {
+    summarize(network, &StateDict::of(network)).to_string()
+}
+
+/// The network in a file, which is one of the candidates unless it says so itself.
+fn summary_of_file(
+    file: &WeightsFile,
+    candidates: Vec<(String, NetworkConfig)>,
+) -> Result<String, Box<dyn Error>> {
+    let device = Device::default();
+    let candidates = weights::with_classes_of(file, candidates, &device)?;
+    let loaded = weights::read_network(file, &candidates, &device)?;
     let of = loaded.candidate.map_or(String::new(), |name| format!("{name}: "));
-    Ok(format!("{of}{}\n{text}", loaded.report))
+    Ok(format!("{of}{}\n{}", loaded.report, table(&loaded.network)))
 }
 
 fn recipe_of(name: &str) -> Result<Recipe, Box<dyn Error>> {
@@ -195,13 +269,22 @@ pub fn inspect(file: &Path, reading: &Reading) -> Result<String, Box<dyn Error>>
 /// Reads a PyTorch checkpoint or safetensors file and writes a safetensors file.
 ///
 /// # Errors
-/// Those of reading, and of writing; then nothing is left at `to`.
+/// Where the name `to` is that of another format, those of reading, and of writing; then nothing is left
+/// at `to`.
 pub fn convert(
     from: &Path,
     to: &Path,
     reading: &Reading,
     from_torchvision: bool,
 ) -> Result<String, Box<dyn Error>> {
+    if to.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("safetensors")) {
+        return Err(format!(
+            "{}: a safetensors file is written, no other format: give it a name that ends in .safetensors \
+             (in Python, safetensors.torch.load_file reads it)",
+            to.display()
+        )
+        .into());
+    }
     let read = reading.file(from).read()?;
     let all = read.entries().count();
     let mut state = read.main();
@@ -253,10 +336,10 @@ pub fn guide() -> Result<String, Box<dyn Error>> {
     let mut text = String::from(GUIDE);
     for (title, model, keyword, options) in DRAWN {
         let description = Description {
-            model: model.to_owned(),
-            keywords: keyword.to_owned(),
+            model: Some(model.to_owned()),
+            keywords: Some(keyword.to_owned()),
             keyword: None,
-            options: options.to_owned(),
+            options: Some(options.to_owned()),
         };
         let network = description.network()?;
         let blocks = network.blocks();

@@ -8,11 +8,16 @@ use std::{
 };
 
 use quant_train::{
-    Recipe, RunOptions, TrainError, files, output,
+    Recipe, RunOptions, TrainError,
+    data::DataKind,
+    files, output,
     qtool::{config::ShellConfig, import},
 };
 
-use crate::train::{self, MachineArguments, ResumeArguments, StartArguments};
+use crate::{
+    machine::MachineArguments,
+    train::{self, ResumeArguments, StartArguments},
+};
 
 macro_rules! recipes {
     ($($name:literal),* $(,)?) => {
@@ -119,6 +124,21 @@ pub fn find(name: &str) -> Result<(String, PathBuf), Box<dyn Error>> {
     }
 }
 
+/// Whether a recipe of this name comes with the program.
+pub(crate) fn is_known(name: &str) -> bool {
+    RECIPES.iter().any(|(known, _)| *known == name)
+}
+
+/// The number of classes of a recipe's data, as far as it can be told without them.
+pub(crate) fn classes(recipe: &Recipe) -> usize {
+    match recipe.data.kind {
+        DataKind::Cifar100 => 100,
+        DataKind::ImageFolder | DataKind::Shards => 1000,
+        DataKind::Fake => recipe.data.fake.unwrap_or_default().classes,
+        DataKind::Cifar10 | DataKind::Idx | DataKind::Rendered => 10,
+    }
+}
+
 /// The recipes that come with the program.
 ///
 /// # Errors
@@ -153,15 +173,13 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
     let (text, path) = find(name)?;
     let recipe = Recipe::parse_with(&text, &path, changes)?;
     let mut lines = format!(
-        "{}: {:?} data at {} pixels\n",
-        recipe.name, recipe.data.kind, recipe.data.input_size
+        "{}: data of the kind {} at {} pixels\n",
+        recipe.name,
+        recipe.data.kind.name(),
+        recipe.data.input_size
     );
     for phase in &recipe.phases {
-        let classes = match recipe.data.kind {
-            quant_train::data::DataKind::Cifar100 => 100,
-            quant_train::data::DataKind::ImageFolder | quant_train::data::DataKind::Shards => 1000,
-            _ => 10,
-        };
+        let classes = classes(&recipe);
         let network = recipe.network(phase, classes)?.init(&burn::tensor::Device::default())?;
         let summary = quant_nn::summarize(&network, &quant_nn::StateDict::of(&network));
         writeln!(
@@ -231,20 +249,27 @@ pub fn verify(
     name: &str,
     start: &StartArguments,
     machine: &MachineArguments,
-) -> Result<String, Box<dyn Error>> {
+) -> Result<(), Box<dyn Error>> {
     let (text, path) = find(name)?;
     let expected = Recipe::parse_with(&text, &path, &start.changes)?.expected;
     let expected =
         expected.ok_or("the recipe has no [expected] score: no run of ours has measured it")?;
-    let options = machine.options(train::stop_on_signals()?)?;
-    let summary = train::create(&text, &path, start, options)?.execute()?;
-    let last = summary.phases.last().ok_or("no phase")?.last;
-    let difference = (last.top1 - expected.top1).abs();
-    let line = format!(
-        "top-1 {:.2} %, expected {:.2} ± {:.2} %",
-        last.top1, expected.top1, expected.tolerance
-    );
-    if difference > expected.tolerance { Err(line.into()) } else { Ok(line) }
+    machine.execute(train::stop_on_signals()?, |options| {
+        let run = train::create(&text, &path, start, options)?;
+        let last = run.execute()?.phases.last().ok_or("no phase")?.last;
+        let difference = (last.top1 - expected.top1).abs();
+        let line = format!(
+            "top-1 {:.2} %, expected {:.2} ± {:.2} %",
+            last.top1, expected.top1, expected.tolerance
+        );
+        if difference > expected.tolerance {
+            return Err(line.into());
+        }
+        if run.reports() {
+            output::print(&line)?;
+        }
+        Ok(())
+    })
 }
 
 /// Runs recipes one after another, each at most `retries` times more where it fails.

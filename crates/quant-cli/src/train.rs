@@ -3,19 +3,16 @@
 use std::{
     error::Error,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::ExitCode,
     sync::Arc,
-    thread,
-    time::Duration,
 };
 
-use burn::tensor::Device;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use quant_train::{
-    Recipe, Run, RunOptions, Stop, Summary, TrainError, device,
-    group::{self, Alone, Devices, Group, PATIENCE},
-    output,
+    Recipe, Run, RunOptions, Stop, Summary, TrainError, data::DataRecipe, group, output,
 };
+
+use crate::machine::MachineArguments;
 
 /// Makes or finds a folder of data.
 pub type FindData = fn() -> Result<PathBuf, Box<dyn Error>>;
@@ -83,135 +80,6 @@ pub struct ResumeArguments {
     pub accept_changes: bool,
 }
 
-/// Where and how a run is executed.
-#[derive(Debug, Clone, clap::Args)]
-pub struct MachineArguments {
-    /// flex (CPU), cuda, rocm, wgpu, vulkan or metal, as far as this build has them
-    #[arg(long, default_value = "flex")]
-    pub device: String,
-    /// Devices of this kind to train on together, each with a part of every batch
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub devices: u16,
-    /// Threads that load images, for each device; by default as the recipe says
-    #[arg(long)]
-    pub workers: Option<usize>,
-    /// Train with the other processes of mpirun (builds with the feature mpi)
-    #[arg(long)]
-    pub mpi: bool,
-    /// Show Burn's dashboard (builds with the feature tui)
-    #[arg(long)]
-    pub dashboard: bool,
-    /// Wait for the process of this number to end first
-    #[arg(long, value_name = "PID")]
-    pub after: Option<u32>,
-}
-
-impl MachineArguments {
-    /// Waits as asked, and makes the options of a run on one device.
-    ///
-    /// # Errors
-    /// Unknown devices and processes, and several devices.
-    pub fn options(&self, stop: Stop) -> Result<RunOptions, Box<dyn Error>> {
-        if self.devices > 1 {
-            return Err("--devices: this command works on one device".into());
-        }
-        let device = device::select(&self.device)?;
-        if let Some(process) = self.after {
-            wait_for(process, &stop)?;
-        }
-        Ok(self.on(device, stop, self.group()?))
-    }
-
-    /// Waits as asked, and does `work` with the options of a run: on several devices, in a thread for each.
-    ///
-    /// # Errors
-    /// Unknown devices and processes, and what the work fails with first.
-    pub fn execute(
-        &self,
-        stop: Stop,
-        work: impl Fn(RunOptions) -> Result<(), Box<dyn Error>> + Sync,
-    ) -> Result<(), Box<dyn Error>> {
-        if self.dashboard && !cfg!(feature = "tui") {
-            return Err("--dashboard: this build has none; build with --features tui".into());
-        }
-        if self.devices == 1 {
-            return work(self.options(stop)?);
-        }
-        if self.mpi {
-            return Err("--mpi has a process for each device: without --devices".into());
-        }
-        let devices: Result<Vec<_>, _> = (0..usize::from(self.devices))
-            .map(|index| device::select_number(&self.device, index))
-            .collect();
-        let devices = devices?;
-        if let Some(process) = self.after {
-            wait_for(process, &stop)?;
-        }
-        // What Burn lets devices sum among themselves.
-        let together = self.device == "cuda";
-        let members = Devices::new(&devices, together, PATIENCE).into_iter().zip(devices);
-        let results: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = members
-                .map(|(group, device)| {
-                    let options = self.on(device, stop.clone(), Arc::new(group));
-                    scope.spawn(|| work(options).map_err(sendable))
-                })
-                .collect();
-            let failed = |_| Err("the thread of a device panicked".into());
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect()
-        });
-        let mut errors: Vec<Box<dyn Error>> = Vec::new();
-        for result in results {
-            if let Err(error) = result {
-                errors.push(error);
-            }
-        }
-        // That another is missing says less than why it is.
-        let echoes = |error: &Box<dyn Error>| {
-            matches!(error.downcast_ref(), Some(TrainError::Lost { .. } | TrainError::Peer { .. }))
-        };
-        errors.sort_by_key(echoes);
-        errors.into_iter().next().map_or(Ok(()), Err)
-    }
-
-    fn on(&self, device: Device, stop: Stop, group: Arc<dyn Group>) -> RunOptions {
-        RunOptions {
-            device,
-            device_name: self.device.clone(),
-            workers: self.workers,
-            terminal: group.rank() == 0,
-            dashboard: self.dashboard,
-            cache: cache(),
-            stop,
-            group,
-        }
-    }
-
-    #[cfg(feature = "mpi")]
-    fn group(&self) -> Result<Arc<dyn Group>, Box<dyn Error>> {
-        match self.mpi {
-            true => Ok(Arc::new(quant_train::mpi::Mpi::start()?)),
-            false => Ok(Arc::new(Alone)),
-        }
-    }
-
-    #[cfg(not(feature = "mpi"))]
-    fn group(&self) -> Result<Arc<dyn Group>, Box<dyn Error>> {
-        match self.mpi {
-            true => Err("--mpi: this build has no MPI; build with --features mpi".into()),
-            false => Ok(Arc::new(Alone)),
-        }
-    }
-}
-
-/// An error that can leave its thread.
-fn sendable(error: Box<dyn Error>) -> Box<dyn Error + Send + Sync> {
-    match error.downcast::<TrainError>() {
-        Ok(error) => error,
-        Err(error) => error.to_string().into(),
-    }
-}
-
 /// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`. Asked to
 /// stop by Ctrl+C or SIGTERM, it saves and ends with exit code [`STOPPED`].
 pub fn main(program: &TrainProgram) -> ExitCode {
@@ -261,31 +129,6 @@ pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
         output::tell("stopping after this step; once more to stop at once");
     })?;
     Ok(stop)
-}
-
-/// Returns when the process of this number has ended, or somebody has asked to stop.
-fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
-    let runs = || -> Result<bool, Box<dyn Error>> {
-        let number = process.to_string();
-        if Path::new("/proc/self").exists() {
-            return Ok(Path::new("/proc").join(&number).exists());
-        }
-        let mut ps = Command::new("ps");
-        ps.args(["-p", &number]).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(ps.status().map_err(|error| format!("--after needs the program ps: {error}"))?.success())
-    };
-    if !runs()? {
-        output::tell(&format!("process {process} has ended already"));
-        return Ok(());
-    }
-    output::tell(&format!("waiting for process {process} to end"));
-    while runs()? {
-        if stop.is_asked() {
-            return Err("stopped while waiting".into());
-        }
-        thread::sleep(Duration::from_secs(1));
-    }
-    Ok(())
 }
 
 fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error>> {
@@ -339,10 +182,16 @@ pub fn create(
     let data = match &start.data {
         Some(data) => data.clone(),
         None if recipe.data.is_made() => PathBuf::from("."),
-        None => return Err("--data <folder> is needed".into()),
+        None => return Err(no_data(&recipe.data).into()),
     };
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok(Run::create(&start.runs, recipe, folder, &data, options)?)
+}
+
+/// What is missing where no data are given.
+pub fn no_data(data: &DataRecipe) -> String {
+    let kind = data.kind.name();
+    format!("--data <folder> is needed: the recipe's data are of the kind {kind}")
 }
 
 /// Goes on with the run in `folder`.

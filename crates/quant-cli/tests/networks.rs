@@ -10,8 +10,13 @@ use quant_nn::{
 };
 
 fn description(model: &str, keyword: &str, options: &str) -> Description {
-    let (model, keyword, options) = (model.to_owned(), keyword.to_owned(), options.to_owned());
-    Description { model, keywords: keyword, keyword: None, options }
+    let given = |text: &str| Some(text.to_owned());
+    Description {
+        model: given(model),
+        keywords: given(keyword),
+        keyword: None,
+        options: given(options),
+    }
 }
 
 #[test]
@@ -36,9 +41,7 @@ fn explaining_tells_each_word_and_draws_a_block() {
 fn a_summary_adds_up() {
     let of = Summarized {
         description: description("resnet20", "cifar10,origin,cbas", "--width_alpha 0.125"),
-        recipe: None,
-        phase: None,
-        reading: Reading::default(),
+        ..Summarized::default()
     };
     let text = networks::summary(&of).unwrap();
     assert!(text.contains("68786 parameters, 10314048 MACs"), "{text}");

@@ -37,6 +37,10 @@ impl QtoolOptions {
             let Some(name) = word.strip_prefix("--") else {
                 return Err(unusable(word, "", "expected --<name> [value]"));
             };
+            if let Some((name, value)) = name.split_once('=') {
+                options.insert(name.to_owned(), value.to_owned());
+                continue;
+            }
             let is_value = |word: &&str| !word.starts_with("--");
             let value = words.next_if(is_value).unwrap_or_default();
             options.insert(name.to_owned(), value.to_owned());
@@ -302,6 +306,13 @@ mod tests {
 
     fn weight(options: &str) -> Result<Option<QuantizerConfig>, QuantizerError> {
         QtoolOptions::parse("dorefa,lsq", options)?.quantizer(Role::Weight)
+    }
+
+    #[test]
+    fn a_value_follows_a_space_or_an_equals_sign() {
+        let spaced = weight("--wt_bit 2 --wt_enable");
+        assert_eq!(weight("--wt_bit=2 --wt_enable"), spaced);
+        assert!(spaced.is_ok_and(|quantizer| quantizer.is_some()));
     }
 
     #[test]

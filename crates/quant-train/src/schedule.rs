@@ -41,7 +41,7 @@ pub enum Schedule {
     },
     /// eta_min + (lr - eta_min)·(1 - t/T)^power, with t epochs of the interval's T gone.
     Poly {
-        /// Epochs at which the others restart: intervals begin there.
+        /// Epochs at which the rate restarts, of all but `custom_step`.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
@@ -57,7 +57,7 @@ pub enum Schedule {
     /// Cosine from lr to eta_min within each interval, iteration by iteration (Loshchilov and
     /// Hutter 2017).
     Sgdr {
-        /// Epochs at which the others restart: intervals begin there.
+        /// Epochs at which the rate restarts, of all but `custom_step`.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
@@ -72,7 +72,7 @@ pub enum Schedule {
     },
     /// The same, restarting from lr·d^k.
     SgdrStep {
-        /// Epochs at which the others restart: intervals begin there.
+        /// Epochs at which the rate restarts, of all but `custom_step`.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
@@ -91,7 +91,7 @@ pub enum Schedule {
     },
     /// Cosine from lr to eta_min within each interval, epoch by epoch.
     Cos {
-        /// Epochs at which the others restart: intervals begin there.
+        /// Epochs at which the rate restarts, of all but `custom_step`.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,

@@ -99,7 +99,7 @@ impl Place {
         })
     }
 
-    /// The texts that it takes, where it does not take any.
+    /// The texts that it takes, where not every text will do.
     fn texts(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().flat_map(|node| texts(node))
     }

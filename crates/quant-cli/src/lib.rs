@@ -1,5 +1,6 @@
-//! Command lines: [`networks`], [`recipes`] and [`data`] are what the `quant` program tells, [`train`] a training program
-//! for those that bring a recipe and data of their own, [`machine`] the devices that both work on.
+//! Command lines: [`networks`], [`recipes`] and [`data`] are what the `quant` program tells,
+//! [`train`] a training program for those that bring a recipe and data of their own, [`machine`]
+//! the devices that both work on.
 
 pub mod data;
 pub mod machine;

@@ -109,7 +109,8 @@ fn options(device: Device, name: &str, stop: Stop, group: Arc<dyn Group>) -> Run
 }
 
 impl MachineArguments {
-    /// Waits as asked, and does `work` with the options of a run: on several devices, in a thread for each.
+    /// Waits as asked, and does `work` with the options of a run: on several devices, in a thread
+    /// for each.
     ///
     /// # Errors
     /// Unknown devices and processes, and what the work fails with first.

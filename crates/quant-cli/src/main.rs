@@ -101,8 +101,8 @@ enum Command {
     Data(DataCommand),
     /// Say what each keyword does, and draw a block
     Explain(Description),
-    /// Say what a network costs, layer by layer: one that keywords describe, or, named in their place,
-    /// that of a run folder, a recipe, a safetensors file or a PyTorch checkpoint
+    /// Say what a network costs, layer by layer: one that keywords describe, or, named in their
+    /// place, that of a run folder, a recipe, a safetensors file or a PyTorch checkpoint
     Summary(Summarized),
     /// List the entries of a PyTorch checkpoint or safetensors file
     Inspect {

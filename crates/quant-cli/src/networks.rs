@@ -269,8 +269,8 @@ pub fn inspect(file: &Path, reading: &Reading) -> Result<String, Box<dyn Error>>
 /// Reads a PyTorch checkpoint or safetensors file and writes a safetensors file.
 ///
 /// # Errors
-/// Where the name `to` is that of another format, those of reading, and of writing; then nothing is left
-/// at `to`.
+/// Where the name `to` is that of another format, those of reading, and of writing; then nothing is
+/// left at `to`.
 pub fn convert(
     from: &Path,
     to: &Path,
@@ -279,8 +279,8 @@ pub fn convert(
 ) -> Result<String, Box<dyn Error>> {
     if to.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("safetensors")) {
         return Err(format!(
-            "{}: a safetensors file is written, no other format: give it a name that ends in .safetensors \
-             (in Python, safetensors.torch.load_file reads it)",
+            "{}: a safetensors file is written, no other format: give it a name that ends in \
+             .safetensors (in Python, safetensors.torch.load_file reads it)",
             to.display()
         )
         .into());

@@ -44,7 +44,8 @@ pub enum TrainError {
         /// What would work.
         accepted: &'static str,
     },
-    /// A number of a recipe is out of its bounds, or a value is not of the kind that its field takes.
+    /// A number of a recipe is out of its bounds, or a value is not of the kind that its field
+    /// takes.
     #[error("recipe: {field} = {value}: expected {takes}")]
     OutOfRange {
         /// The field, as `--set` names it.
@@ -275,7 +276,8 @@ impl TrainError {
             })) => TrainError::Invalid {
                 field: format!("phase.{name}.quantization.{}", text_of(&role)),
                 reason: format!(
-                    "{field} = {value} does not go with the method {}; the nearest that does: {nearest}",
+                    "{field} = {value} does not go with the method {}; the nearest that does: \
+                     {nearest}",
                     text_of(&method)
                 ),
             },

@@ -167,7 +167,8 @@ impl Recipe {
                 field: field.to_owned(),
                 value: batch_size.to_string(),
                 takes: format!(
-                    "at most {} images of {size} pixels (data.input_size): a batch of more than 8 GiB",
+                    "at most {} images of {size} pixels (data.input_size): a batch of more would \
+                     take over 8 GiB",
                     BATCH_VALUES / (3 * size * size)
                 ),
             }),

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 /// The largest number that a choice may bring, such as a number of groups.
 const LARGEST: u32 = 1 << 24;
 
-/// Stands for a choice `T` where fields are documented: the name of each possibility, or for one that
-/// brings a number its name and the number.
+/// Stands for a choice `T` where fields are documented: the name of each possibility, or for one
+/// that brings a number its name and the number.
 pub(crate) struct Choice<T>(PhantomData<T>);
 
 impl<T: DeserializeOwned> JsonSchema for Choice<T> {
@@ -52,7 +52,7 @@ impl JsonSchema for Steps {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // Sizes in pixels are the largest of these numbers: an image of 8192 pixels a side has 200 MB.
+        // Sizes in pixels are the largest of these numbers: 8192 pixels a side are 200 MB.
         let number = json!({ "type": "number", "minimum": 0, "maximum": 8192 });
         let numbers = json!({ "anyOf": [number, { "type": "array", "items": number }] });
         let step = json!({ "type": "object", "additionalProperties": numbers });

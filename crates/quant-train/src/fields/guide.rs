@@ -178,16 +178,17 @@ fn escaped(text: &str) -> String {
 
 const INTRODUCTION: &str = "# The fields of a recipe
 
-Every field, what it takes, what it is by default, and when to change it. [recipes.md](recipes.md) shows a recipe of
-ten lines and goes on from there; [training.md](training.md) explains phases, [quantizers.md](quantizers.md) the
-methods and which of them has which options.
+This page lists every field, what it takes, its default, and when to change it.
+[recipes.md](recipes.md) shows a recipe of ten lines and goes on from there; [training.md](training.md)
+explains phases, [quantizers.md](quantizers.md) the methods and which of them has which options.
 
-`--set` changes a field of a recipe for one run: `--set data.workers=2`, `--set phase.epochs=3` for every phase,
-`--set phase.<name>.epochs=3` for the phase of that name. `quant recipe show <recipe>` prints a recipe with every
-default. Numbers outside their bounds, fields that do not exist and values of another kind are errors that name the
-field.
+`--set` changes a field of a recipe for one run: `--set data.workers=2`, `--set phase.epochs=3` for
+every phase, `--set phase.<name>.epochs=3` for the phase of that name. `quant recipe show <recipe>`
+prints a recipe with every default. Numbers outside their bounds, fields that do not exist and values
+of another kind are errors that name the field.
 
-This page is written by `quant recipe fields`, from the types that recipes are read into; a test holds it to that.
+`quant recipe fields` writes this page from the types that recipes are read into; a test holds it to
+them.
 ";
 
 #[cfg(test)]

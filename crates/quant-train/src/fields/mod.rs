@@ -1,6 +1,6 @@
-//! The fields of a recipe: what each takes, its bounds, its default and what it is for, made from the
-//! types and their documentation. Numbers of recipes are held to these bounds, changes of fields
-//! (`--set`) are checked by them, and `quant recipe fields` prints them.
+//! The fields of a recipe: what each takes, its bounds, its default and what it is for, made from
+//! the types and their documentation. Numbers of recipes are held to these bounds, changes of
+//! fields (`--set`) are checked by them, and `quant recipe fields` prints them.
 
 pub(crate) mod choices;
 mod guide;

@@ -10,8 +10,8 @@ use crate::{
     recipe::{Recipe, in_words},
 };
 
-/// The recipe of `text`, which is one without them too, with changes. Messages name a change as it was
-/// typed: the file that would come out is nobody's.
+/// The recipe of `text`, which is one without them too, with changes. Messages name a change as it
+/// was typed: the file that would come out is nobody's.
 pub(crate) fn change(text: &str, path: &Path, changes: &[String]) -> Result<Recipe, TrainError> {
     let table: Table = toml::from_str(text).map_err(|error| TrainError::Recipe {
         path: path.to_owned(),
@@ -25,8 +25,8 @@ pub(crate) fn change(text: &str, path: &Path, changes: &[String]) -> Result<Reci
     })
 }
 
-/// The changes that a recipe is wrong by, and why: the one without which it would be right, or else the
-/// first that is wrong alone, or else all of them together.
+/// The changes that a recipe is wrong by, and why: the one without which it would be right, or else
+/// the first that is wrong alone, or else all of them together.
 fn blame<'a>(table: &Table, changes: &[&'a str], reason: String) -> (Vec<&'a str>, String) {
     if changes.len() == 1 {
         return (changes.to_vec(), reason);
@@ -128,7 +128,8 @@ fn no_phase(place: &Place, phases: &[String], wanted: &str) -> String {
     let names = phases.iter().map(String::as_str).chain(place.names());
     let near = nearest(wanted, names);
     format!(
-        "no phase has the name `{wanted}`, and phases have no field of that name; the phases are {}{}",
+        "no phase has the name `{wanted}`, and phases have no field of that name; the phases are \
+         {}{}",
         phases.join(", "),
         near.map_or(String::new(), |near| format!("; did you mean `{near}`?"))
     )

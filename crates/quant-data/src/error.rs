@@ -138,18 +138,49 @@ pub enum DataError {
         /// Classes of the data set.
         classes: usize,
     },
-    /// More than one in a hundred images are unusable.
+    /// A number that a loader or its pipeline is given is out of its range.
+    #[error("{field} = {value}: expected {accepted}")]
+    Setting {
+        /// What the number is for.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would work.
+        accepted: String,
+    },
+    /// The steps that prepare images do not make squares of one size.
     #[error(
-        "{broken} of the {total} images are unusable, more than 1 %: {}{}; `quant data check` names \
-         them all: repair or remove them",
-        .first.join(", "),
-        if *broken > .first.len() { ", ..." } else { "" }
+        "the steps that prepare images leave their size open, and a batch needs images of one \
+         size; end them with random-resized-crop, center-crop or padded-crop"
+    )]
+    NoOutputSize,
+    /// More images are unusable than are accepted.
+    #[error(
+        "{broken} of {total} images are unusable, more than the {accepted} that \
+         data.max_broken = {max_broken} accepts: {}; `quant data check` names them all: repair or \
+         remove them, or set data.max_broken higher",
+        first_of(.first, *.broken)
     )]
     TooManyBroken {
         /// Unusable images so far.
         broken: usize,
-        /// Images of the data set.
+        /// Images of the data set; of several processes, those that each of them reads.
         total: usize,
+        /// How many of them may be unusable.
+        accepted: usize,
+        /// The share of them that may be unusable.
+        max_broken: f64,
+        /// The first ones, and why.
+        first: Vec<String>,
+    },
+    /// An epoch has no usable image at all.
+    #[error(
+        "none of the {images} images is usable: {}; repair or replace them",
+        first_of(.first, *.images)
+    )]
+    NoneUsable {
+        /// Images of the epoch.
+        images: usize,
         /// The first ones, and why.
         first: Vec<String>,
     },
@@ -168,6 +199,11 @@ impl DataError {
         let path = path.into();
         move |source| DataError::Io { path, source }
     }
+}
+
+/// The first of so many unusable images.
+fn first_of(first: &[String], count: usize) -> String {
+    first.join(", ") + if count > first.len() { ", ..." } else { "" }
 }
 
 /// The classes that a misspelt one might stand for.

@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use quant_data::{
-    Cifar, DataError, Dataset, Fake, Idx, ImageFolder, Pipeline, Shards, Transform, Truncated,
+    Cifar, DataError, Dataset, Fake, Idx, ImageFolder, LoaderConfig, Pipeline, Shards, Transform,
+    Truncated,
     dataset::{
         cifar::{CifarKind, Split},
         shapes::ShapesConfig,
@@ -45,6 +46,11 @@ pub struct DataRecipe {
     /// `shards`.
     #[serde(default)]
     pub truncated: Truncated,
+    /// Share of the images that may be unusable, 0 to 1: more end a run or an evaluation. A handful
+    /// may be in any case, unless it is 0: see
+    /// [`LoaderConfig::max_broken`](quant_data::LoaderConfig::max_broken).
+    #[serde(default = "max_broken")]
+    pub max_broken: f64,
     /// Of the kind `fake`: how much.
     pub fake: Option<FakeRecipe>,
     /// Of the kind `rendered`: how much.
@@ -96,6 +102,9 @@ fn eval_batch_size() -> usize {
 fn prefetch() -> usize {
     4
 }
+fn max_broken() -> f64 {
+    LoaderConfig::MAX_BROKEN
+}
 
 impl DataRecipe {
     /// Of a kind, with all else as usual.
@@ -111,6 +120,7 @@ impl DataRecipe {
             workers: 0,
             prefetch: prefetch(),
             truncated: Truncated::default(),
+            max_broken: max_broken(),
             fake: None,
             rendered: None,
         }
@@ -257,6 +267,8 @@ impl DataRecipe {
             false => Err(TrainError::Field { field: field.to_owned(), value, accepted }),
         };
         check(self.eval_batch_size > 0, "data.eval_batch_size", "0".into(), "at least 1")?;
+        let is_share = (0.0..=1.0).contains(&self.max_broken);
+        check(is_share, "data.max_broken", self.max_broken.to_string(), "a share, 0 to 1")?;
         let positive = |values: [f64; 3]| values.iter().all(|x| x.is_finite() && *x > 0.0);
         if let Some(std) = self.std {
             check(positive(std), "data.std", format!("{std:?}"), "finite numbers above 0")?;
@@ -276,5 +288,26 @@ impl DataRecipe {
             check(!given || self.kind == kind, field, "given".into(), accepted)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_broken_images_is_a_field_with_a_range() {
+        let recipe = |line: &str| -> DataRecipe {
+            toml::from_str(&format!("kind = 'fake'\ninput_size = 8\n{line}")).unwrap()
+        };
+        assert_eq!(recipe("").max_broken, 0.01);
+        for (line, share) in [("max_broken = 0.0", 0.0), ("max_broken = 1", 1.0)] {
+            assert_eq!(recipe(line).max_broken, share);
+            recipe(line).validate().unwrap();
+        }
+        for line in ["max_broken = 1.1", "max_broken = -0.1", "max_broken = nan"] {
+            let error = recipe(line).validate().unwrap_err().to_string();
+            assert!(error.contains("data.max_broken") && error.contains("0 to 1"), "{error}");
+        }
     }
 }

@@ -242,7 +242,7 @@ impl Run {
         val: &Loader,
     ) -> Result<PathBuf, TrainError> {
         let mut histograms = Vec::new();
-        if let Some(batch) = val.epoch(0, 0).next() {
+        if let Some(batch) = val.first_images() {
             let device = &self.options.device;
             let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
             let batch = DeviceBatch::new(batch?, device);
@@ -427,6 +427,7 @@ impl Run {
             workers,
             prefetch: data.prefetch,
             share: Share { rank: self.options.group.rank(), of: self.options.group.size() },
+            max_broken: data.max_broken,
         };
         let train = Loader::new(train.clone(), data.train(), config(phase.batch_size, true))?;
         let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;

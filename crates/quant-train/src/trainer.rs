@@ -320,7 +320,7 @@ impl<'a> Trainer<'a> {
         epoch: usize,
         events: &mut Events,
     ) -> Result<(), TrainError> {
-        let Some(batch) = self.val.epoch(0, 0).next() else {
+        let Some(batch) = self.val.first_images() else {
             return Ok(());
         };
         let plain = self.device.clone().without_autodiff();

@@ -6,7 +6,7 @@ mod trivial;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{image::RgbImage, random::Random};
+use crate::{error::DataError, image::RgbImage, random::Random};
 use color::Jitter;
 use resample::{Window, resample};
 
@@ -62,6 +62,9 @@ pub enum Transform {
     TrivialAugment,
 }
 
+/// Sides that steps may make at most: such a square takes 805 MB.
+const LARGEST_SIDE: usize = 16_384;
+
 /// Steps in order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -104,16 +107,49 @@ impl Pipeline {
 
     /// Side of the square that comes out, if the steps fix it.
     pub fn output_size(&self) -> Option<usize> {
-        self.0.iter().rev().find_map(|step| match step {
+        self.0.iter().fold(None, |side, step| match step {
             Transform::RandomResizedCrop { size, .. }
             | Transform::CenterCrop { size }
             | Transform::PaddedCrop { size, .. } => Some(*size),
+            // A square stays one.
+            Transform::Resize { size } => side.map(|_| *size),
             Transform::HorizontalFlip
-            | Transform::Resize { .. }
             | Transform::ColorJitter { .. }
             | Transform::Lighting { .. }
-            | Transform::TrivialAugment => None,
+            | Transform::TrivialAugment => side,
         })
+    }
+
+    /// Checks that squares of one size come out, and that no step makes images too large.
+    ///
+    /// # Errors
+    /// [`DataError::NoOutputSize`]; [`DataError::Setting`] for a size or a padding out of range.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        let range = |field, value: usize, least| match (least..=LARGEST_SIDE).contains(&value) {
+            true => Ok(()),
+            false => {
+                let accepted = format!("{least} to {LARGEST_SIDE} pixels");
+                Err(DataError::Setting { field, value: value.to_string(), accepted })
+            }
+        };
+        for step in &self.0 {
+            match step {
+                Transform::RandomResizedCrop { size, .. } => {
+                    range("size of random-resized-crop", *size, 1)?;
+                }
+                Transform::Resize { size } => range("size of resize", *size, 1)?,
+                Transform::CenterCrop { size } => range("size of center-crop", *size, 1)?,
+                Transform::PaddedCrop { size, padding } => {
+                    range("size of padded-crop", *size, 1)?;
+                    range("padding of padded-crop", *padding, 0)?;
+                }
+                Transform::HorizontalFlip
+                | Transform::ColorJitter { .. }
+                | Transform::Lighting { .. }
+                | Transform::TrivialAugment => {}
+            }
+        }
+        self.output_size().map(drop).ok_or(DataError::NoOutputSize)
     }
 }
 

@@ -197,15 +197,17 @@ impl DataRecipe {
             missing
                 .map_or(Ok(()), |missing| Err(DataError::NoPart { path: data.to_owned(), missing }))
         };
-        let folders = |data: &Path| -> Result<DataPair, DataError> {
+        let folders = |data: &Path, origin: String| -> Result<DataPair, DataError> {
             parts(data)?;
             let train = ImageFolder::open_cached(&data.join("train"), cache)?;
             let val = ImageFolder::open_cached(&data.join("val"), cache)?.like(&train)?;
-            let truncated = |images: ImageFolder| Arc::new(images.with_truncated(self.truncated));
-            Ok((truncated(train), truncated(val)))
+            let finished = |images: ImageFolder| {
+                Arc::new(images.with_truncated(self.truncated).with_origin(origin.clone()))
+            };
+            Ok((finished(train), finished(val)))
         };
         match self.kind {
-            DataKind::ImageFolder => folders(data),
+            DataKind::ImageFolder => folders(data, String::new()),
             DataKind::Cifar10 => cifar(CifarKind::Cifar10),
             DataKind::Cifar100 => cifar(CifarKind::Cifar100),
             DataKind::Idx => {
@@ -221,7 +223,8 @@ impl DataRecipe {
                 Ok((truncated(train), truncated(val)))
             }
             DataKind::Rendered => {
-                folders(&self.rendered.clone().unwrap_or_default().render(cache)?)
+                let rendered = self.rendered.clone().unwrap_or_default();
+                folders(&rendered.render(cache)?, rendered.name())
             }
             DataKind::Fake => {
                 let FakeRecipe { train, val, classes } = self.fake.unwrap_or_default();

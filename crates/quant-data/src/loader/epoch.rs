@@ -109,6 +109,8 @@ impl Work {
         let seed = self.loader.config.seed;
         let mut random = Random::new(&[seed, 1, self.epoch as u64, index as u64]);
         let image = self.loader.dataset.image(index)?;
+        let fits = self.loader.pipeline.check_image(image.width, image.height);
+        fits.map_err(|reason| DataError::Image { path: self.loader.dataset.name(index), reason })?;
         Ok(self.loader.pipeline.apply(image, &mut random))
     }
 }

@@ -6,7 +6,11 @@ mod trivial;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::DataError, image::RgbImage, random::Random};
+use crate::{
+    error::DataError,
+    image::{RgbImage, check_size},
+    random::Random,
+};
 use color::Jitter;
 use resample::{Window, resample};
 
@@ -100,6 +104,33 @@ impl Pipeline {
         Self(vec![Transform::HorizontalFlip, Transform::PaddedCrop { size, padding: 4 }])
     }
 
+    /// Checks that no step makes an image of this size larger than images may be: a long and narrow
+    /// one, resized by its shorter side, has many times its pixels.
+    ///
+    /// # Errors
+    /// With the size that it would have.
+    pub(crate) fn check_image(&self, width: usize, height: usize) -> Result<(), String> {
+        let mut size = (width, height);
+        for step in &self.0 {
+            match step {
+                Transform::Resize { size: side } => {
+                    size = resized(size, *side);
+                    let resized = |reason| format!("too narrow: resized, it has {reason}");
+                    check_size(size.0, size.1).map_err(resized)?;
+                }
+                // From here on the sizes are those of the steps.
+                Transform::RandomResizedCrop { .. }
+                | Transform::CenterCrop { .. }
+                | Transform::PaddedCrop { .. } => return Ok(()),
+                Transform::HorizontalFlip
+                | Transform::ColorJitter { .. }
+                | Transform::Lighting { .. }
+                | Transform::TrivialAugment => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Applies the steps.
     pub fn apply(&self, image: RgbImage, random: &mut Random) -> RgbImage {
         self.0.iter().fold(image, |image, step| step.apply(image, random))
@@ -165,13 +196,7 @@ impl Transform {
                 false => image,
             },
             Transform::Resize { size } => {
-                let (width, height) = (image.width, image.height);
-                // The longer side is truncated, as torchvision does.
-                let longer = |long: usize, short: usize| (size * long / short).max(1);
-                let (width, height) = match width <= height {
-                    true => (size, longer(height, width)),
-                    false => (longer(width, height), size),
-                };
+                let (width, height) = resized((image.width, image.height), size);
                 resample(&image, Window::whole(&image), width, height)
             }
             Transform::CenterCrop { size } => {
@@ -207,6 +232,16 @@ impl Transform {
                 })
             }
         }
+    }
+}
+
+/// Width and height of an image whose shorter side gets `size` pixels. The longer side is truncated,
+/// as torchvision does.
+fn resized((width, height): (usize, usize), size: usize) -> (usize, usize) {
+    let longer = |long: usize, short: usize| (size.saturating_mul(long) / short).max(1);
+    match width <= height {
+        true => (size, longer(height, width)),
+        false => (longer(width, height), size),
     }
 }
 
@@ -294,6 +329,19 @@ mod tests {
             pixel.copy_from_slice(&[(index % width) as u8, (index / width) as u8, 0]);
         }
         image
+    }
+
+    #[test]
+    fn a_narrow_image_that_would_become_too_large_is_refused() {
+        let steps = Pipeline::imagenet_eval(224);
+        // 256 times 256·3000 pixels are 197 million; 2700 times as long as wide, 177 million.
+        assert!(steps.check_image(1, 2700).is_ok() && steps.check_image(27_000, 10).is_ok());
+        for (width, height) in [(1, 3000), (30_000, 10)] {
+            let error = steps.check_image(width, height).unwrap_err();
+            assert!(error.contains("768000") && error.contains("too narrow"), "{error}");
+        }
+        // A crop at the beginning makes no such image.
+        assert!(Pipeline::imagenet_train(224).check_image(1, 65_535).is_ok());
     }
 
     #[test]

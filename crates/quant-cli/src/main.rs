@@ -243,7 +243,9 @@ fn run(command: Command) -> Printed {
         },
         Command::Data(command) => match command {
             DataCommand::Check { folder, format, truncated } => {
-                data::check(&folder, format, truncated.into())
+                let checked = data::check(&folder, format, truncated.into())?;
+                print(&checked.report);
+                checked.verdict().map(nothing)
             }
             DataCommand::Download { which, folder, url } => data::download(which, &folder, url),
             DataCommand::Shard { from, to, size } => data::shard(&from, &to, size),
@@ -330,12 +332,14 @@ fn evaluate(network: &Path, asked: Asked, machine: &MachineArguments) -> Printed
 }
 
 #[expect(clippy::print_stdout, reason = "a program's output")]
+fn print(text: &str) {
+    if !text.is_empty() {
+        println!("{}", text.trim_end());
+    }
+}
+
 fn main() -> ExitCode {
     quant_cli::memory::keep();
     let result = run(Arguments::parse().command);
-    train::exit_code(result.map(|text| {
-        if !text.is_empty() {
-            println!("{}", text.trim_end());
-        }
-    }))
+    train::exit_code(result.map(|text| print(&text)))
 }

@@ -17,7 +17,10 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// What should be a file with bytes of its own is something else.
-    #[error("{}: {kind}, not a file: only regular files and links to them are read", printable(.path))]
+    #[error(
+        "{}: {kind}, not a file: only regular files and links to them are read",
+        printable(.path)
+    )]
     NotAFile {
         /// Its path.
         path: PathBuf,

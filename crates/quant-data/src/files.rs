@@ -18,8 +18,9 @@ pub(crate) const MOST_BYTES: u64 = 1 << 30;
 /// Bytes of a list of names at most.
 pub(crate) const MOST_TEXT_BYTES: u64 = 64 << 20;
 
-/// Opens a regular file, or a link to one, and tells its length. Others are refused without waiting:
-/// a named pipe has its bytes from a writer who may never come, and a device may have no end.
+/// Opens a regular file, or a link to one, and tells its length. Others are refused without
+/// waiting: a named pipe has its bytes from a writer who may never come, and a device may have no
+/// end.
 ///
 /// # Errors
 /// [`DataError::Io`]; [`DataError::NotAFile`].

@@ -28,8 +28,8 @@ impl Fingerprint {
     }
 }
 
-/// FNV-1a with 64 bits (Fowler, Noll and Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), the same
-/// on every machine and in every version. It finds what has changed by accident; it does not
+/// FNV-1a with 64 bits (Fowler, Noll and Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), the
+/// same on every machine and in every version. It finds what has changed by accident; it does not
 /// withstand those who look for another list with the same hash.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hash(u64);

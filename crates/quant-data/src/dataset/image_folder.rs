@@ -210,8 +210,8 @@ impl Dataset for ImageFolder {
         RgbImage::read(&self.path(index), self.truncated)
     }
 
-    /// Of the images' paths below the root, and their labels. The lengths and dates of the files are
-    /// no part of it: to ask for those of a million files would take minutes.
+    /// Of the images' paths below the root, and their labels. The lengths and dates of the files
+    /// are no part of it: to ask for those of a million files would take minutes.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| {
             hash.text(self.origin.as_bytes());

@@ -54,11 +54,11 @@ static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 
 /// The permission to decode an image, to be kept until it is decoded.
 ///
-/// A decoder takes up to 15 bytes a pixel besides the file: coefficients, samples and the picture of
-/// a JPEG file with four components, or what stands for the missing part of an accepted BMP or PNM
-/// file. That is 2.7 GB for the most pixels, and no more than one such image at a time, whatever the
-/// number of threads; then the picture itself stays, three bytes a pixel, 537 MB, until it has been
-/// cropped or resized.
+/// A decoder takes up to 15 bytes a pixel besides the file: coefficients, samples and the picture
+/// of a JPEG file with four components. That is 2.7 GB for the most pixels, and no more than one
+/// such image at a time, whatever the number of threads. A PNM file of 16 bits that is cut short
+/// and accepted takes 19 bytes, as its missing part is filled up. Then the picture itself stays,
+/// three bytes a pixel, 537 MB, until it has been cropped or resized.
 #[derive(Debug)]
 pub(crate) struct Permission {
     /// None for images that are not large.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 
-/// How a [`Loader`] works.
+/// How a [`Loader`](super::Loader) works.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoaderConfig {
     /// Images per batch, at least 1.

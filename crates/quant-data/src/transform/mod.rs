@@ -235,8 +235,8 @@ impl Transform {
     }
 }
 
-/// Width and height of an image whose shorter side gets `size` pixels. The longer side is truncated,
-/// as torchvision does.
+/// Width and height of an image whose shorter side gets `size` pixels. The longer side is
+/// truncated, as torchvision does.
 fn resized((width, height): (usize, usize), size: usize) -> (usize, usize) {
     let longer = |long: usize, short: usize| (size.saturating_mul(long) / short).max(1);
     match width <= height {

@@ -14,8 +14,9 @@ use crate::{error::DataError, files};
 /// `seed`, so that each shard is a sample of the whole. The number of shards.
 ///
 /// # Errors
-/// [`DataError::Shard`] where shards are there already, and for the name of a class that cannot be a
-/// line of a text; [`DataError::Io`] and those of files that are no regular ones; shards that are complete stay.
+/// [`DataError::Shard`] where shards are there already, and for a class whose name cannot be a line
+/// of a text; [`DataError::Io`], [`DataError::NotAFile`] and [`DataError::TooLong`] for a file that
+/// cannot be read or written. Shards that are complete stay.
 pub fn write_shards(
     files: &[(PathBuf, usize)],
     classes: &[String],

@@ -33,6 +33,7 @@ pub(crate) fn measure(rounds: usize, images: Option<&Path>) -> Result<Vec<Row>, 
                 workers: 1,
                 prefetch: 4,
                 share: Share::ALL,
+                max_broken: LoaderConfig::MAX_BROKEN,
             };
             let loader = Loader::new(Arc::clone(&dataset), pipeline.clone(), config)?;
             let start = ProcessTime::now();

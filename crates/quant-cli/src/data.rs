@@ -19,6 +19,7 @@ use quant_data::{
         shards::write_shards,
     },
     download::{Archive, IdxFiles},
+    names::printable,
 };
 use quant_train::{
     data::{DataKind, DataRecipe},
@@ -72,51 +73,78 @@ impl From<CutShort> for Truncated {
     }
 }
 
+/// What `quant data check` has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Every part, with its unusable images and what is unusual.
+    pub report: String,
+    /// Images that cannot be used.
+    pub unusable: usize,
+}
+
+impl Checked {
+    /// # Errors
+    /// Where an image is unusable.
+    pub fn verdict(&self) -> Result<(), Box<dyn Error>> {
+        match self.unusable {
+            0 => Ok(()),
+            1 => Err("1 image is unusable".into()),
+            count => Err(format!("{count} images are unusable").into()),
+        }
+    }
+}
+
 /// Decodes every image, names those that cannot be, and says what is unusual.
 ///
 /// # Errors
-/// Where the data cannot be opened, or an image is unusable.
+/// Where the data cannot be opened.
 pub fn check(
     folder: &Path,
     format: Format,
     truncated: Truncated,
-) -> Result<String, Box<dyn Error>> {
+) -> Result<Checked, Box<dyn Error>> {
     let recipe = DataRecipe { truncated, ..DataRecipe::new(format.into(), 224) };
     let (train, val) = recipe.open(folder, &train::cache())?;
-    let mut text = String::new();
-    let mut broken = 0;
+    let mut report = String::new();
+    let mut unusable = 0;
     let parts = [("training", train, Split::Train), ("validation", val, Split::Test)];
     for (name, data, split) in parts {
-        let (next, bad) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        thread::scope(|scope| {
-            for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-                scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        if index >= data.len() {
-                            return;
-                        }
-                        if let Err(error) = data.image(index) {
-                            let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
-                            bad.push((index, error.to_string()));
-                        }
-                    }
-                });
-            }
-        });
-        let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
-        bad.sort();
+        let bad = undecodable(data.as_ref());
         let (images, classes) = (data.len(), data.classes().len());
-        writeln!(text, "{name}: {images} images, {classes} classes, {} unusable", bad.len())?;
-        for (_, reason) in &bad {
-            writeln!(text, "  {reason}")?;
+        writeln!(report, "{name}: {images} images, {classes} classes, {} unusable", bad.len())?;
+        for reason in &bad {
+            writeln!(report, "  {reason}")?;
         }
         for remark in remarks(data.as_ref(), format, split) {
-            writeln!(text, "  {remark}")?;
+            writeln!(report, "  {remark}")?;
         }
-        broken += bad.len();
+        unusable += bad.len();
     }
-    if broken > 0 { Err(text.into()) } else { Ok(text) }
+    Ok(Checked { report, unusable })
+}
+
+/// Why images cannot be used, in their order.
+fn undecodable(data: &dyn Dataset) -> Vec<String> {
+    let (next, bad) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= data.len() {
+                        return;
+                    }
+                    if let Err(error) = data.image(index) {
+                        let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
+                        bad.push((index, error.to_string()));
+                    }
+                }
+            });
+        }
+    });
+    let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
+    bad.sort();
+    bad.into_iter().map(|(_, reason)| reason).collect()
 }
 
 /// What is no error, and may still be a mistake.
@@ -127,7 +155,8 @@ fn remarks(data: &dyn Dataset, format: Format, split: Split) -> Vec<String> {
     let missing: Vec<&str> =
         names.filter(|(label, _)| !shown.contains(label)).map(|(_, name)| name.as_str()).collect();
     if !missing.is_empty() {
-        let first = missing[..missing.len().min(5)].join(", ");
+        let first: Vec<String> = missing.iter().take(5).map(printable).collect();
+        let first = first.join(", ");
         let more = if missing.len() > 5 { ", ..." } else { "" };
         remarks.push(format!("{} classes have no images here: {first}{more}", missing.len()));
     }
@@ -186,7 +215,7 @@ pub fn download(
         Downloadable::FashionMnist => files(IdxFiles::fashion_mnist()).fetch(folder, progress),
         Downloadable::Kmnist => files(IdxFiles::kmnist()).fetch(folder, progress),
     };
-    Ok(format!("in {}", place?.display()))
+    Ok(format!("in {}", printable(place?)))
 }
 
 /// Packs `<from>/train` and `<from>/val` into tar files below `to`.
@@ -201,7 +230,8 @@ pub fn shard(from: &Path, to: &Path, mebibytes: u64) -> Result<String, Box<dyn E
         let folder: PathBuf = to.join(name);
         let files = images.files();
         let count = write_shards(&files, images.classes(), &folder, mebibytes << 20, 1)?;
-        writeln!(text, "{name}: {} images in {count} files in {}", files.len(), folder.display())?;
+        let (images, folder) = (files.len(), printable(folder));
+        writeln!(text, "{name}: {images} images in {count} files in {folder}")?;
     }
     Ok(text)
 }

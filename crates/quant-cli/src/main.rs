@@ -246,7 +246,9 @@ fn run(command: Command) -> Printed {
         },
         Command::Data(command) => match command {
             DataCommand::Check { folder, format, truncated } => {
-                data::check(&folder, format, truncated.into())
+                let checked = data::check(&folder, format, truncated.into())?;
+                output::print(checked.report.trim_end())?;
+                checked.verdict().map(nothing)
             }
             DataCommand::Download { which, folder, url } => data::download(which, &folder, url),
             DataCommand::Shard { from, to, size } => data::shard(&from, &to, size),

@@ -183,3 +183,8 @@ fn pickles() {
 fn shards_of_every_form() {
     attack_corpus("shard", ROUNDS, readers::shard);
 }
+
+#[test]
+fn idx_files_of_every_form() {
+    attack_corpus("idx", ROUNDS, readers::idx);
+}

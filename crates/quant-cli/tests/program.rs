@@ -317,7 +317,13 @@ fn data_are_sharded_checked_and_trained_on() {
 
     let image = fs::read_dir(Path::new(folder).join("val")).unwrap().next().unwrap().unwrap();
     fs::write(image.path().join("broken.jpg"), "no image").unwrap();
-    assert!(desk.fails(&["data", "check", folder]).contains("broken.jpg"));
+    // The report is what was asked for; the error is one line.
+    let output = desk.quant(&["data", "check", folder]);
+    let [report, error] = [output.stdout, output.stderr].map(|x| String::from_utf8(x).unwrap());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(report.contains("validation: 21 images, 10 classes, 1 unusable"), "{report}");
+    assert!(report.contains("broken.jpg: not a usable image"), "{report}");
+    assert_eq!(error, "error: 1 image is unusable\n");
 }
 
 #[test]

@@ -17,12 +17,14 @@ pub mod error;
 mod files;
 pub mod image;
 pub mod loader;
+pub mod names;
 mod parallel;
 pub mod random;
 pub mod transform;
 
 pub use dataset::{
-    Dataset, cifar::Cifar, fake::Fake, idx::Idx, image_folder::ImageFolder, shards::Shards,
+    Dataset, Fingerprint, cifar::Cifar, fake::Fake, idx::Idx, image_folder::ImageFolder,
+    shards::Shards,
 };
 pub use error::DataError;
 pub use image::{RgbImage, Truncated};

@@ -9,14 +9,14 @@ use std::{
     path::Path,
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use md5::{Digest, Md5};
 use quant_data::{
     Cifar, DataError, Dataset,
     dataset::cifar::{CifarKind, Split},
-    download::{Archive, IdxFiles},
+    download::{Archive, IdxFiles, Limits},
 };
 
 /// What the server does with one request.
@@ -32,6 +32,14 @@ enum Answer {
     NoRange,
     /// Status 503.
     Busy,
+    /// Sends so many bytes, and then nothing more while the connection stays open.
+    StallAfter(usize),
+    /// Sends nothing at all.
+    Silent,
+    /// Sends zeros without an end and does not say how many.
+    Endless,
+    /// Says that its answer has so many bytes, whatever it has.
+    Announce(u64),
 }
 
 /// Serves `bytes`, a request an answer; the first bytes that were asked for.
@@ -41,10 +49,18 @@ fn serve(bytes: Vec<u8>, answers: Vec<Answer>) -> (String, Arc<Mutex<Vec<usize>>
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     thread::spawn(move || {
+        // Connections that stall stay open until the last answer is given.
+        let mut open = Vec::new();
         for answer in answers {
             let (stream, _) = listener.accept().unwrap();
+            open.push(stream.try_clone().unwrap());
             seen.lock().unwrap().push(respond(stream, &bytes, answer));
+            if !matches!(answer, Answer::StallAfter(_) | Answer::Silent) {
+                open.clear();
+            }
         }
+        // So that a client that waits for more is not told that there is none.
+        thread::sleep(Duration::from_secs(20));
     });
     (format!("http://{address}/cifar-100-binary.tar.gz"), asked)
 }
@@ -72,15 +88,27 @@ fn respond(mut stream: TcpStream, bytes: &[u8], answer: Answer) -> usize {
     if let Answer::Corrupt = answer {
         body[0] ^= 1;
     }
-    let length = body.len();
-    if let Answer::CutAfter(count) = answer {
-        body.truncate(count);
+    let mut length = body.len() as u64;
+    match answer {
+        Answer::CutAfter(count) | Answer::StallAfter(count) => body.truncate(count),
+        Answer::Announce(bytes) => length = bytes,
+        Answer::Silent => return start,
+        _ => {}
     }
-    let head =
-        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let length = match answer {
+        Answer::Endless => "Transfer-Encoding: chunked".to_owned(),
+        _ => format!("Content-Length: {length}"),
+    };
+    let head = format!("HTTP/1.1 {status}\r\n{length}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    if !matches!(answer, Answer::Busy) {
-        stream.write_all(&body).unwrap();
+    match answer {
+        Answer::Busy => {}
+        Answer::Endless => {
+            let chunk = [b"1000\r\n".to_vec(), vec![0; 0x1000], b"\r\n".to_vec()].concat();
+            while stream.write_all(&chunk).is_ok() {}
+        }
+        // A client that has heard too large a length does not wait for the bytes.
+        _ => drop(stream.write_all(&body)),
     }
     start
 }
@@ -110,7 +138,8 @@ fn described(url: String, bytes: &[u8]) -> Archive {
     let pause = Duration::from_millis(1);
     // What `archive` has.
     let files = vec![("train.bin".to_owned(), 3 * 3074), ("test.bin".to_owned(), 3074)];
-    Archive { url, md5, pause, files, ..Archive::cifar(CifarKind::Cifar100) }
+    let limits = Limits { stall: Duration::from_millis(300), ..Limits::new(1 << 20) };
+    Archive { url, md5, pause, files, limits, ..Archive::cifar(CifarKind::Cifar100) }
 }
 
 /// Fetches with these answers; the first bytes asked for, and what came out.
@@ -253,4 +282,66 @@ fn mnists_files_are_fetched_checked_and_repaired() {
     assert_eq!(asked.lock().unwrap().len(), 1);
     let names: Vec<_> = fs::read_dir(&place).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 3, "nothing is left over: {names:?}");
+}
+
+#[test]
+fn a_server_that_stalls_is_given_up_and_asked_for_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let answers = [Answer::StallAfter(1000), Answer::Silent, Answer::Whole];
+    let (asked, images) = fetch(folder.path(), &answers);
+    assert_eq!((asked, images.unwrap()), (vec![0, 1000, 1000], 3));
+    // Two waits of 0.3 seconds.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let folder = tempfile::tempdir().unwrap();
+    let (_, images) = fetch(folder.path(), &[Answer::StallAfter(500)]);
+    let error = images.unwrap_err().to_string();
+    assert!(error.contains("timeout") && error.contains("500 bytes are kept"), "{error}");
+}
+
+#[test]
+fn more_bytes_than_a_file_may_have_are_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, images) = fetch(folder.path(), &[Answer::Endless]);
+    let error = images.unwrap_err().to_string();
+    assert!(error.contains("more than the 1048576 bytes"), "{error}");
+    assert!(error.contains("0 bytes are kept"), "{error}");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    let (asked, images) = fetch(folder.path(), &[Answer::Endless, Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![0, 0], 3));
+}
+
+#[test]
+fn a_length_that_the_server_makes_up_is_not_believed() {
+    let length = archive().len() as u64;
+    for announced in [u64::MAX, u64::MAX - 999, (1 << 20) + 1] {
+        let folder = tempfile::tempdir().unwrap();
+        // What has come before is kept, and the sum with it does not overflow.
+        let (_, images) =
+            fetch(folder.path(), &[Answer::CutAfter(1000), Answer::Announce(announced)]);
+        let error = images.unwrap_err().to_string();
+        assert!(error.contains("1000 bytes are kept"), "{announced}: {error}");
+        let (asked, images) = fetch(folder.path(), &[Answer::Whole]);
+        assert_eq!((asked, images.unwrap()), (vec![1000], 3), "{announced}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (_, images) = fetch(folder.path(), &[Answer::Announce((1 << 20) + 1)]);
+    let error = images.unwrap_err().to_string();
+    assert!(error.contains("announces 1048577 bytes: the file may have 1048576"), "{error}");
+    // All that there is has come, although more was announced.
+    let (asked, images) = fetch(folder.path(), &[Answer::Announce(length + 10), Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![0], 3));
+    // Less than there is.
+    let folder = tempfile::tempdir().unwrap();
+    let (asked, images) = fetch(folder.path(), &[Answer::Announce(length - 10), Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![0, 0], 3));
+}
+
+#[test]
+fn a_partial_file_that_is_too_long_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let partial = folder.path().join("cifar-100-binary.tar.gz.partial");
+    fs::write(&partial, vec![0; (1 << 20) + 1]).unwrap();
+    let (asked, images) = fetch(folder.path(), &[Answer::Whole]);
+    assert_eq!((asked, images.unwrap()), (vec![0], 3));
 }

@@ -269,3 +269,91 @@ fn compressed_shards_are_refused_with_the_remedy() {
     let error = Shards::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("c.tar") && error.contains("gzip"), "{error}");
 }
+
+#[test]
+fn labels_and_lists_beyond_the_bound_are_refused() {
+    for label in ["4294967295", "20000000", "1000000", "99999999999999999999"] {
+        let error = refused(&[("a.jpg", &[10]), ("a.cls", label.as_bytes())]);
+        assert!(error.contains(label), "{error}");
+    }
+    let error = refused(&[("a.jpg", &[10]), ("a.cls", b"1000000")]);
+    assert!(error.contains("0 to 999999"), "{error}");
+    let listed = folder(&[("a.jpg", &[10]), ("a.cls", b"0")]);
+    fs::write(listed.path().join("classes.txt"), "x\n".repeat(1_000_001)).unwrap();
+    let error = Shards::open(listed.path()).unwrap_err().to_string();
+    assert!(error.contains("1000001 lines") && error.contains("1000000 classes"), "{error}");
+}
+
+#[test]
+fn names_and_samples_of_any_length_are_bounded() {
+    let long = format!("{}.jpg", "long/".repeat(300_000));
+    let error = refused(&[(&long, &[10]), ("a.cls", b"0")]);
+    assert!(error.contains("more than 1048576 bytes"), "{error}");
+    let names: Vec<String> = (0..65).map(|number| format!("a.{number}.jpg")).collect();
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &[10][..])).collect();
+    let error = refused(&entries);
+    assert!(error.contains("a.64.jpg") && error.contains("64 are read"), "{error}");
+}
+
+#[test]
+fn an_image_longer_than_is_read_is_unusable_and_the_others_are_not() {
+    use std::io::{Seek, SeekFrom, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = fs::File::create(folder.path().join("a.tar")).unwrap();
+    let header = |name: &str, size: u64| {
+        let mut header = tar::Header::new_gnu();
+        header.set_path(name).unwrap();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_cksum();
+        *header.as_bytes()
+    };
+    // Its two gigabytes are a hole in the file.
+    let size = 2 << 30;
+    file.write_all(&header("a.jpg", size)).unwrap();
+    file.seek(SeekFrom::Current(size as i64)).unwrap();
+    let small = jpeg(30);
+    for (name, content) in [("a.cls", &b"0"[..]), ("b.jpg", &small), ("b.cls", b"1")] {
+        file.write_all(&header(name, content.len() as u64)).unwrap();
+        file.write_all(content).unwrap();
+        file.write_all(&vec![0; content.len().next_multiple_of(512) - content.len()]).unwrap();
+    }
+    file.write_all(&[0; 1024]).unwrap();
+    let shards = Shards::open(folder.path()).unwrap();
+    let error = shards.image(0).unwrap_err();
+    let expected = (size, 1 << 30);
+    assert!(
+        matches!(&error, DataError::TooLong { bytes, most, .. } if (*bytes, *most) == expected),
+        "{error}"
+    );
+    assert_eq!(shards.image(1).unwrap().pixels[0], 30);
+}
+
+/// Writes a tar file whose names are bytes.
+fn shard_of_bytes(path: &Path, entries: &[(&[u8], &[u8])]) {
+    let mut builder = tar::Builder::new(fs::File::create(path).unwrap());
+    for (name, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        header.set_cksum();
+        builder.append(&header, *content).unwrap();
+    }
+    builder.finish().unwrap();
+}
+
+#[test]
+fn keys_that_are_not_utf8_stay_apart_and_are_escaped_in_messages() {
+    let (first, second) = (jpeg(10), jpeg(20));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let entries: [(&[u8], &[u8]); 4] =
+        [(b"\xff.jpg", &first), (b"\xfe.jpg", &second), (b"\xff.cls", b"0"), (b"\xfe.cls", b"1")];
+    shard_of_bytes(&path, &entries);
+    assert_eq!(seen(&Shards::open(folder.path()).unwrap()), [(0, 10), (1, 20)]);
+    shard_of_bytes(&path, &[(b"a\xff\x1b[2J\n.jpg", &first)]);
+    let error = Shards::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("sample a\\xff\\u{1b}[2J\\n has no label"), "{error}");
+    assert!(!error.contains(char::is_control), "{error:?}");
+}

@@ -185,6 +185,7 @@ fn shards_are_read_in_blocks_and_every_image_once() {
         workers: 2,
         prefetch: 2,
         share: Share::ALL,
+        max_broken: LoaderConfig::MAX_BROKEN,
     };
     let loader = Loader::new(shards.clone(), pipeline, config).unwrap();
     let order = loader.order(0);

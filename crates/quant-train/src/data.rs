@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use quant_data::{
-    Cifar, DataError, Dataset, Fake, Idx, ImageFolder, Pipeline, Shards, Transform, Truncated,
+    Cifar, DataError, Dataset, Fake, Idx, ImageFolder, LoaderConfig, Pipeline, Shards, Transform,
+    Truncated,
     dataset::{
         cifar::{CifarKind, Split},
         shapes::ShapesConfig,
@@ -71,6 +72,11 @@ pub struct DataRecipe {
     #[serde(default)]
     #[schemars(with = "Choice<Truncated>")]
     pub truncated: Truncated,
+    /// Share of the images that may be unusable, 0 to 1: more end a run or an evaluation. A handful
+    /// may be in any case, unless it is 0. Raise it for a set that is known to be damaged.
+    #[serde(default = "max_broken")]
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
+    pub max_broken: f64,
     /// How many images there are, where `kind` is `fake`. By default there are 1024 and 256 of 10
     /// classes.
     pub fake: Option<FakeRecipe>,
@@ -135,6 +141,9 @@ fn eval_batch_size() -> usize {
 fn prefetch() -> usize {
     4
 }
+fn max_broken() -> f64 {
+    LoaderConfig::MAX_BROKEN
+}
 
 impl DataRecipe {
     /// Of a kind, with all else as usual.
@@ -150,6 +159,7 @@ impl DataRecipe {
             workers: 0,
             prefetch: prefetch(),
             truncated: Truncated::default(),
+            max_broken: max_broken(),
             fake: None,
             rendered: None,
         }
@@ -226,15 +236,17 @@ impl DataRecipe {
             missing
                 .map_or(Ok(()), |missing| Err(DataError::NoPart { path: data.to_owned(), missing }))
         };
-        let folders = |data: &Path| -> Result<DataPair, DataError> {
+        let folders = |data: &Path, origin: String| -> Result<DataPair, DataError> {
             parts(data)?;
             let train = ImageFolder::open_cached(&data.join("train"), cache)?;
             let val = ImageFolder::open_cached(&data.join("val"), cache)?.like(&train)?;
-            let truncated = |images: ImageFolder| Arc::new(images.with_truncated(self.truncated));
-            Ok((truncated(train), truncated(val)))
+            let finished = |images: ImageFolder| {
+                Arc::new(images.with_truncated(self.truncated).with_origin(origin.clone()))
+            };
+            Ok((finished(train), finished(val)))
         };
         match self.kind {
-            DataKind::ImageFolder => folders(data),
+            DataKind::ImageFolder => folders(data, String::new()),
             DataKind::Cifar10 => cifar(CifarKind::Cifar10),
             DataKind::Cifar100 => cifar(CifarKind::Cifar100),
             DataKind::Idx => {
@@ -250,7 +262,8 @@ impl DataRecipe {
                 Ok((truncated(train), truncated(val)))
             }
             DataKind::Rendered => {
-                folders(&self.rendered.clone().unwrap_or_default().render(cache)?)
+                let rendered = self.rendered.clone().unwrap_or_default();
+                folders(&rendered.render(cache)?, rendered.name())
             }
             DataKind::Fake => {
                 let FakeRecipe { train, val, classes } = self.fake.unwrap_or_default();
@@ -311,5 +324,26 @@ impl DataRecipe {
             check(!given || self.kind == kind, field, "given".into(), accepted)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_broken_images_is_a_field_with_a_range() {
+        let recipe = |line: &str| -> DataRecipe {
+            toml::from_str(&format!("kind = 'fake'\ninput_size = 8\n{line}")).unwrap()
+        };
+        assert_eq!(recipe("").max_broken, 0.01);
+        for (line, share) in [("max_broken = 0.0", 0.0), ("max_broken = 1", 1.0)] {
+            assert_eq!(recipe(line).max_broken, share);
+            recipe(line).validate().unwrap();
+        }
+        for line in ["max_broken = 1.1", "max_broken = -0.1", "max_broken = nan"] {
+            let error = recipe(line).validate().unwrap_err().to_string();
+            assert!(error.contains("data.max_broken") && error.contains("0 to 1"), "{error}");
+        }
     }
 }

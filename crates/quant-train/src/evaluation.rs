@@ -75,6 +75,7 @@ impl Run {
             workers: workers(options.workers.unwrap_or(recipe.data.workers)),
             prefetch: recipe.data.prefetch,
             share: Share::ALL,
+            max_broken: recipe.data.max_broken,
         };
         let loader = Loader::new(val, recipe.data.eval(), config)?;
         let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);

@@ -18,7 +18,7 @@ use std::{
 };
 
 use burn::tensor::Device;
-use quant_data::{Batch, DataError, Dataset, Loader, LoaderConfig, Share};
+use quant_data::{Dataset, Loader, LoaderConfig, Share};
 use quant_nn::{Compute, Network, QuantizedModule, StateDict, summarize};
 
 use crate::{
@@ -361,7 +361,7 @@ impl Run {
         val: &Loader,
     ) -> Result<PathBuf, TrainError> {
         let mut histograms = Vec::new();
-        if let Some(batch) = first_with_images(val) {
+        if let Some(batch) = val.first_images() {
             let device = &self.options.device;
             let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
             let batch = DeviceBatch::new(batch?, device);
@@ -551,6 +551,7 @@ impl Run {
             workers,
             prefetch: data.prefetch,
             share: Share { rank: self.options.group.rank(), of: self.options.group.size() },
+            max_broken: data.max_broken,
         };
         let train = Loader::new(train.clone(), data.train(), config(phase.batch_size, true))?;
         let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;
@@ -564,14 +565,6 @@ pub(crate) fn workers(asked: usize) -> usize {
         0 => available_parallelism().map_or(1, usize::from),
         workers => workers,
     }
-}
-
-/// The first batch of an epoch that has images.
-pub(crate) fn first_with_images(loader: &Loader) -> Option<Result<Batch, DataError>> {
-    let empty = |batch: &Result<Batch, DataError>| {
-        batch.as_ref().is_ok_and(|batch| batch.labels.is_empty())
-    };
-    loader.epoch(0, 0).find(|batch| !empty(batch))
 }
 
 /// Tells the group when its process panics.

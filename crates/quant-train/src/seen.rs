@@ -1,9 +1,7 @@
 //! What a run was started on: its data and its devices. A run that is resumed on others does not end with
 //! the same bits.
 
-use std::path::Path;
-
-use quant_data::Dataset;
+use quant_data::{Dataset, Fingerprint};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -17,40 +15,9 @@ pub(crate) struct Seen {
     processes: usize,
 }
 
-/// What tells one data set from another, wherever it lies.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Fingerprint {
-    classes: Vec<String>,
-    images: usize,
-    /// Of the images' names and labels, in order: FNV-1a in 64 bits, in hexadecimal digits.
-    hash: String,
-}
-
-impl Fingerprint {
-    fn of(data: &dyn Dataset) -> Self {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut take = |bytes: &[u8]| {
-            for byte in bytes {
-                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
-        };
-        for index in 0..data.len() {
-            let name = data.name(index);
-            // The folder of the data may be another one later: class and file stay.
-            let mut parts = Path::new(&name).components().rev();
-            for part in [parts.next(), parts.next()].into_iter().flatten() {
-                take(part.as_os_str().as_encoded_bytes());
-                take(&[0]);
-            }
-            take(&data.label(index).to_le_bytes());
-        }
-        Self { classes: data.classes().to_vec(), images: data.len(), hash: format!("{hash:016x}") }
-    }
-}
-
 impl Seen {
     pub(crate) fn new(train: &dyn Dataset, val: &dyn Dataset, processes: usize) -> Self {
-        Self { train: Fingerprint::of(train), val: Fingerprint::of(val), processes }
+        Self { train: train.fingerprint(), val: val.fingerprint(), processes }
     }
 
     /// Names of the classes.

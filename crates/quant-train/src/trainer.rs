@@ -20,7 +20,6 @@ use crate::{
     phase::Phase,
     policy::Trigger,
     precision::LossScale,
-    run::first_with_images,
     step::StepOutput,
     stop::Stop,
     upload::{DeviceBatch, Normalizer, Uploads},
@@ -382,7 +381,7 @@ impl<'a> Trainer<'a> {
         epoch: usize,
         events: &mut Events,
     ) -> Result<(), TrainError> {
-        let Some(batch) = first_with_images(self.val) else {
+        let Some(batch) = self.val.first_images() else {
             return Ok(());
         };
         let plain = self.device.clone().without_autodiff();

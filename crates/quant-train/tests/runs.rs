@@ -247,8 +247,13 @@ fn broken_images_are_named_in_the_log_and_too_many_stop_the_run() {
         let runs = folder.path().join("runs");
         Run::create(&runs, recipe, folder.path(), &data, options()).unwrap()
     };
-    // One of 110 images, then two.
-    fs::write(data.join("train/disc/00003.jpg"), b"not an image").unwrap();
+    let damage = |names: &[&str]| {
+        names.iter().for_each(|name| fs::write(data.join("train").join(name), b"not one").unwrap());
+    };
+    // A handful of 110 images, then one more.
+    let handful = ["disc/00003.jpg", "ring/00001.jpg", "ring/00002.jpg", "ring/00003.jpg"];
+    damage(&handful);
+    damage(&["star/00000.jpg"]);
     let first = run(recipe.clone());
     first.execute().unwrap();
     let log = read_log(&first.folder().join("log.jsonl")).unwrap();
@@ -256,10 +261,17 @@ fn broken_images_are_named_in_the_log_and_too_many_stop_the_run() {
         matches!(event, Event::ImageSkipped { reason } if reason.contains("disc/00003.jpg"))
     });
     assert!(named);
-    fs::write(data.join("train/star/00000.jpg"), b"").unwrap();
+    damage(&["star/00001.jpg"]);
+    let text = run(recipe.clone()).execute().unwrap_err().to_string();
+    assert!(text.contains("of 110 images") && text.contains("data.max_broken = 0.01"), "{text}");
+    let broken = [&handful[..], &["star/00000.jpg", "star/00001.jpg"]].concat();
+    let named = broken.iter().filter(|name| text.contains(**name)).count();
+    assert_eq!(named, 5, "{text}");
+    recipe.data.max_broken = 0.06;
+    run(recipe.clone()).execute().unwrap();
+    recipe.data.max_broken = 0.0;
     let text = run(recipe).execute().unwrap_err().to_string();
-    assert!(text.contains("2 of the 110 images"), "{text}");
-    assert!(text.contains("disc/00003.jpg") && text.contains("star/00000.jpg"), "{text}");
+    assert!(text.contains("more than the 0"), "{text}");
 }
 
 #[test]

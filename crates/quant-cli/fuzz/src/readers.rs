@@ -85,14 +85,20 @@ pub fn cifar(bytes: &[u8]) {
     });
 }
 
-/// Images in MNIST's format.
+/// Images in MNIST's format, and labels.
 pub fn idx(bytes: &[u8]) {
-    in_file("train-images-idx3-ubyte", bytes, |path| {
-        let labels = path.with_file_name("train-labels-idx1-ubyte");
-        if fs::write(&labels, [0, 0, 8, 1, 0, 0, 0, 2, 0, 1]).is_ok() {
-            let _ = Idx::open(path.parent().unwrap_or(path), Split::Train);
-        }
-    });
+    let open = |images: &[u8], labels: &[u8]| {
+        in_file("train-images-idx3-ubyte", images, |path| {
+            if fs::write(path.with_file_name("train-labels-idx1-ubyte"), labels).is_ok()
+                && let Ok(data) = Idx::open(path.parent().unwrap_or(path), Split::Train)
+            {
+                (0..data.len()).for_each(|index| drop(data.image(index)));
+                data.fingerprint();
+            }
+        });
+    };
+    open(bytes, &[0, 0, 8, 1, 0, 0, 0, 2, 0, 1]);
+    open(&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 5, 6], bytes);
 }
 
 /// A file of the Python version of CIFAR-10.
@@ -102,13 +108,25 @@ pub fn pickle(bytes: &[u8]) {
     });
 }
 
-/// A tar file of images.
+/// A tar file of images, without and with a list of classes, and as a part of another set.
 pub fn shard(bytes: &[u8]) {
+    let read = |shards: &Shards| {
+        (0..shards.len()).for_each(|index| drop(shards.image(index)));
+        shards.fingerprint();
+    };
     in_file("a.tar", bytes, |path| {
-        if let Ok(shards) = Shards::open(path.parent().unwrap_or(path)) {
-            (0..shards.len()).for_each(|index| drop(shards.image(index)));
+        let folder = path.parent().unwrap_or(path);
+        let unnamed = Shards::open(folder);
+        unnamed.iter().for_each(read);
+        if fs::write(folder.join("classes.txt"), "cat\ndog\n1\n").is_ok() {
+            Shards::open(folder).iter().for_each(read);
+            if let Ok(training) = &unnamed {
+                Shards::open_like(folder, training).iter().for_each(read);
+            }
         }
     });
+    // The same bytes as a list of classes.
+    in_file("classes.txt", bytes, |path| drop(Shards::open(path.parent().unwrap_or(path))));
 }
 
 fn in_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {

@@ -12,8 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Dataset;
-use crate::{error::DataError, image::RgbImage};
+use super::{Dataset, Fingerprint};
+use crate::{error::DataError, files, image::RgbImage, names::printable};
 
 /// Side of the images, in pixels.
 pub const SIDE: usize = 32;
@@ -147,7 +147,7 @@ impl Cifar {
             CifarKind::Cifar100 => 2,
         };
         let record = label_bytes + IMAGE;
-        let bytes = fs::read(path).map_err(DataError::io(path))?;
+        let bytes = files::read(path, files::MOST_BYTES)?;
         let (images, rest) = (bytes.len() / record, bytes.len() % record);
         if images == 0 || rest > 0 {
             let reason = format!(
@@ -243,7 +243,7 @@ fn remedy(folder: &Path, kind: CifarKind) -> String {
     };
     let outer = outer.unwrap_or(Path::new("."));
     let [_, name] = kind.names();
-    format!("`quant data download {name} {}` fetches whole files", outer.display())
+    format!("`quant data download {name} {}` fetches whole files", printable(outer))
 }
 
 /// # Errors
@@ -291,7 +291,7 @@ fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<S
 
 /// The lines of a file that are not empty.
 fn lines(path: &Path) -> Option<Vec<String>> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = files::read_text(path).ok()?;
     Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
@@ -318,5 +318,9 @@ impl Dataset for Cifar {
             }
         }
         Ok(image)
+    }
+    /// Of the labels alone, which tell one order and one part from another.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self, |hash| hash.text(&self.labels))
     }
 }

@@ -1,6 +1,6 @@
 //! Noise of any shape, to try things out and to measure speed without data.
 
-use super::Dataset;
+use super::{Dataset, Fingerprint};
 use crate::{error::DataError, image::RgbImage, random::Random};
 
 /// Images of random pixels with random labels, the same whenever they are read.
@@ -40,6 +40,16 @@ impl Dataset for Fake {
             bytes.copy_from_slice(&random.next_u64().to_le_bytes()[..bytes.len()]);
         }
         Ok(image)
+    }
+
+    /// Of the parameters, which everything follows from.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self, |hash| {
+            hash.text(b"fake");
+            for number in [self.images as u64, self.side as u64, self.seed] {
+                hash.number(number);
+            }
+        })
     }
 }
 

@@ -6,15 +6,20 @@
 //! elements, the last dimension fastest. Images are `[images, height, width]`, labels `[images]`.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufReader, Read},
     path::{Path, PathBuf},
 };
 
 use flate2::read::MultiGzDecoder;
 
-use super::{Dataset, cifar::Split};
-use crate::{error::DataError, image::RgbImage};
+use super::{Dataset, Fingerprint, cifar::Split};
+use crate::{
+    error::DataError,
+    files,
+    image::{RgbImage, check_size},
+    names::printable,
+};
 
 /// One part of a set of grey images, in memory.
 #[derive(Debug, Clone)]
@@ -27,8 +32,9 @@ pub struct Idx {
     pixels: Vec<u8>,
 }
 
-/// Elements that an IDX file may have: sixteen times those of EMNIST, the largest of the kin.
-const MOST_ELEMENTS: usize = 16 * 814_255 * 28 * 28;
+/// Elements that an IDX file may have, each a byte of memory: three times those of EMNIST, the
+/// largest of the kin.
+const MOST_ELEMENTS: usize = 3 * 814_255 * 28 * 28;
 
 /// Places below a folder where archives and torchvision put the files.
 const PLACES: [&str; 6] = ["", "raw", "FashionMNIST/raw", "MNIST/raw", "KMNIST/raw", "EMNIST/raw"];
@@ -50,14 +56,16 @@ impl Idx {
         let [images, height, width] = sizes[..] else { unreachable!("`read` checks the rank") };
         let fail = |reason: String| DataError::Idx { path: labels_path.clone(), reason };
         if images != labels.len() {
-            let (labels, images_path) = (labels.len(), images_path.display());
+            let (labels, images_path) = (labels.len(), printable(&images_path));
             return Err(fail(format!("{labels} labels for the {images} images of {images_path}")));
         }
+        check_size(width, height)
+            .map_err(|reason| DataError::Idx { path: images_path.clone(), reason })?;
         if pixels.is_empty() {
-            return Err(DataError::Idx { path: images_path, reason: "it has no pixels".into() });
+            return Err(DataError::Idx { path: images_path, reason: "it has no images".into() });
         }
         let highest = labels.iter().copied().max().unwrap_or(0);
-        let classes = classes(&labels_path, highest);
+        let classes = classes(&labels_path, highest)?;
         if usize::from(highest) >= classes.len() {
             let index = labels.iter().position(|label| *label == highest).unwrap_or(0);
             return Err(DataError::Label {
@@ -120,7 +128,10 @@ fn find(folder: &Path, split: Split, what: &str, rank: usize) -> Result<PathBuf,
         }
         // The same file may lie there packed and unpacked; the unpacked one is read faster.
         found.sort();
-        let plain = |path: &Path| path.to_string_lossy().trim_end_matches(".gz").to_owned();
+        let plain = |path: &Path| {
+            let name = path.as_os_str().as_encoded_bytes();
+            name.strip_suffix(b".gz").unwrap_or(name).to_vec()
+        };
         found.dedup_by(|second, first| plain(second) == plain(first));
         match &found[..] {
             [] => {}
@@ -128,8 +139,8 @@ fn find(folder: &Path, split: Split, what: &str, rank: usize) -> Result<PathBuf,
             [first, second, ..] => {
                 let reason = format!(
                     "files of several sets: {} and {}; give each set a folder of its own",
-                    first.display(),
-                    second.display()
+                    printable(first),
+                    printable(second)
                 );
                 return Err(DataError::Idx { path: place, reason });
             }
@@ -145,17 +156,23 @@ fn find(folder: &Path, split: Split, what: &str, rank: usize) -> Result<PathBuf,
 /// Sizes and elements of a file of bytes with `rank` dimensions.
 fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let fail = |reason: String| DataError::Idx { path: path.to_owned(), reason };
-    let mut reader = BufReader::new(File::open(path).map_err(DataError::io(path))?);
+    let (file, length) = files::open(path)?;
+    let mut reader = BufReader::new(file);
     let mut start = [0; 2];
     reader.read_exact(&mut start).map_err(|_| fail("it is cut off".into()))?;
     let rest = std::io::Cursor::new(start).chain(reader);
     match start {
-        [0x1f, 0x8b] => elements(MultiGzDecoder::new(rest), rank).map_err(fail),
-        _ => elements(rest, rank).map_err(fail),
+        [0x1f, 0x8b] => elements(MultiGzDecoder::new(rest), rank, None).map_err(fail),
+        _ => elements(rest, rank, Some(length)).map_err(fail),
     }
 }
 
-fn elements(mut reader: impl Read, rank: usize) -> Result<(Vec<usize>, Vec<u8>), String> {
+/// Sizes and elements of what `reader` gives, which is a file of `length` bytes if that is known.
+fn elements(
+    mut reader: impl Read,
+    rank: usize,
+    length: Option<u64>,
+) -> Result<(Vec<usize>, Vec<u8>), String> {
     let cut = |error: std::io::Error| format!("it is cut off or damaged: {error}");
     let mut word = [0; 4];
     reader.read_exact(&mut word).map_err(cut)?;
@@ -177,6 +194,11 @@ fn elements(mut reader: impl Read, rank: usize) -> Result<(Vec<usize>, Vec<u8>),
         format!("it claims {sizes:?} elements, more than the {MOST_ELEMENTS} that are read")
     })?;
     let mut bytes = Vec::new();
+    if let Some(length) = length {
+        // As much as there can be; what a packed file has shows as it is unpacked.
+        let expected = (count as u64).min(length) as usize;
+        bytes.try_reserve_exact(expected + 1).map_err(|error| error.to_string())?;
+    }
     // One byte more than there should be shows what is too much.
     reader.take(count as u64 + 1).read_to_end(&mut bytes).map_err(cut)?;
     let per_item = count.checked_div(sizes[0]).unwrap_or(0);
@@ -191,15 +213,16 @@ fn elements(mut reader: impl Read, rank: usize) -> Result<(Vec<usize>, Vec<u8>),
     }
 }
 
-/// The lines of `classes.txt` beside the labels, or numbers.
-fn classes(labels: &Path, highest: u8) -> Vec<String> {
-    let text = fs::read_to_string(labels.with_file_name("classes.txt")).unwrap_or_default();
+/// The lines of `classes.txt` beside the labels, or numbers where there is no such file.
+fn classes(labels: &Path, highest: u8) -> Result<Vec<String>, DataError> {
+    let path = labels.with_file_name("classes.txt");
+    let text = if path.exists() { files::read_text(&path)? } else { String::new() };
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let names: Vec<String> = lines.map(str::to_owned).collect();
-    match names.is_empty() {
+    Ok(match names.is_empty() {
         false => names,
         true => (0..=highest).map(|label| label.to_string()).collect(),
-    }
+    })
 }
 
 impl Dataset for Idx {
@@ -222,6 +245,15 @@ impl Dataset for Idx {
             width: self.width,
             height: self.height,
             pixels: grey.iter().flat_map(|value| [*value; 3]).collect(),
+        })
+    }
+
+    /// Of the images' size and the labels.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self, |hash| {
+            hash.number(self.width as u64);
+            hash.number(self.height as u64);
+            hash.text(&self.labels);
         })
     }
 }

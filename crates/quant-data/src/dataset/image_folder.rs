@@ -2,6 +2,7 @@
 
 mod annotations;
 mod listing;
+mod name;
 
 use std::{
     fs,
@@ -9,11 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::listing::Listing;
-use super::{Dataset, numbers_by_name};
+use self::{listing::Listing, name::Name};
+use super::{Dataset, Fingerprint, numbers_by_name};
 use crate::{
     error::DataError,
     image::{RgbImage, Truncated},
+    names,
 };
 
 /// `<root>/<class>/<image>.jpg`, or another of [`EXTENSIONS`](crate::image::EXTENSIONS). Classes are
@@ -31,9 +33,11 @@ pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<String>,
     /// Folders that hold the images, from the root.
-    folders: Vec<String>,
+    folders: Vec<Name>,
     images: Vec<ImageFile>,
     truncated: Truncated,
+    /// What tells the images from others of the same names.
+    origin: String,
 }
 
 /// An image.
@@ -43,7 +47,7 @@ struct ImageFile {
     folder: u32,
     label: u32,
     /// Path from the folder, with slashes.
-    name: String,
+    name: Name,
 }
 
 impl ImageFolder {
@@ -84,7 +88,8 @@ impl ImageFolder {
         }
         let listing = listing::list(root, &folders, known)?;
         let annotations = root.join(annotations::FILE);
-        let folder = match folders == [annotations::FOLDER] && annotations.is_file() {
+        let single = folders.iter().map(Name::as_ref).eq([annotations::FOLDER]);
+        let folder = match single && annotations.is_file() {
             true => Self::annotated(root, folders, &listing, &annotations)?,
             false => Self::by_folder(root, folders, &listing)?,
         };
@@ -92,32 +97,33 @@ impl ImageFolder {
     }
 
     /// The folders' names are the classes.
-    fn by_folder(root: &Path, classes: Vec<String>, listing: &Listing) -> Result<Self, DataError> {
+    fn by_folder(root: &Path, folders: Vec<Name>, listing: &Listing) -> Result<Self, DataError> {
         let mut images = Vec::new();
-        // In order of the names, as `classes`.
+        // In order of the names, as `folders`.
         for (label, (name, tree)) in (0..).zip(listing) {
             let before = images.len();
             images.extend(tree.images().map(|name| ImageFile { folder: label, label, name }));
             if images.len() == before {
-                return Err(DataError::EmptyClass { path: root.join(name) });
+                return Err(DataError::EmptyClass { path: root.join(&name.0) });
             }
         }
-        let (root, folders, truncated) = (root.to_owned(), classes.clone(), Truncated::default());
-        Ok(Self { root, folders, classes, images, truncated })
+        let classes = folders.iter().map(|name| names::text(&name.0)).collect();
+        Ok(Self::new(root, folders, classes, images))
     }
 
     /// A file says which class each image shows.
     fn annotated(
         root: &Path,
-        folders: Vec<String>,
+        folders: Vec<Name>,
         listing: &Listing,
         annotations: &Path,
     ) -> Result<Self, DataError> {
-        let names: Vec<String> = listing.values().flat_map(listing::Tree::images).collect();
+        let names: Vec<Name> = listing.values().flat_map(listing::Tree::images).collect();
         if names.is_empty() {
             return Err(DataError::EmptyClass { path: root.join(annotations::FOLDER) });
         }
-        let shown = annotations::read(annotations, &names)?;
+        let texts: Vec<String> = names.iter().map(|name| names::text(&name.0)).collect();
+        let shown = annotations::read(annotations, &texts)?;
         let mut classes = shown.clone();
         classes.sort_unstable();
         classes.dedup();
@@ -125,8 +131,13 @@ impl ImageFolder {
             let label = classes.partition_point(|other| other < class) as u32;
             ImageFile { folder: 0, label, name }
         });
-        let (root, images) = (root.to_owned(), images.collect());
-        Ok(Self { root, folders, classes, images, truncated: Truncated::default() })
+        let images = images.collect();
+        Ok(Self::new(root, folders, classes, images))
+    }
+
+    fn new(root: &Path, folders: Vec<Name>, classes: Vec<String>, images: Vec<ImageFile>) -> Self {
+        let (root, truncated) = (root.to_owned(), Truncated::default());
+        Self { root, folders, classes, images, truncated, origin: String::new() }
     }
 
     /// Lists the folder, whose classes must be among those of `training`.
@@ -158,6 +169,14 @@ impl ImageFolder {
         self
     }
 
+    /// The same images, of which `origin` says where they come from: it becomes part of the
+    /// [fingerprint](Dataset::fingerprint), and tells them from others whose files are named alike.
+    #[must_use]
+    pub fn with_origin(mut self, origin: String) -> Self {
+        self.origin = origin;
+        self
+    }
+
     /// Paths and classes of all images.
     pub fn files(&self) -> Vec<(PathBuf, usize)> {
         (0..self.images.len()).map(|index| (self.path(index), self.label(index))).collect()
@@ -166,7 +185,7 @@ impl ImageFolder {
     /// Path of image `index`.
     pub fn path(&self, index: usize) -> PathBuf {
         let image = &self.images[index];
-        self.root.join(&self.folders[image.folder as usize]).join(&image.name)
+        self.root.join(&self.folders[image.folder as usize].0).join(&image.name.0)
     }
 }
 
@@ -184,14 +203,23 @@ impl Dataset for ImageFolder {
     }
 
     fn name(&self, index: usize) -> String {
-        self.path(index).display().to_string()
+        names::printable(self.path(index))
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, DataError> {
         RgbImage::read(&self.path(index), self.truncated)
     }
-}
 
-pub(super) fn is_image(name: &str) -> bool {
-    crate::image::has_image_extension(name)
+    /// Of the images' paths below the root, and their labels. The lengths and dates of the files
+    /// are no part of it: to ask for those of a million files would take minutes.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self, |hash| {
+            hash.text(self.origin.as_bytes());
+            for image in &self.images {
+                hash.text(self.folders[image.folder as usize].0.as_encoded_bytes());
+                hash.text(image.name.0.as_encoded_bytes());
+                hash.number(image.label.into());
+            }
+        })
+    }
 }

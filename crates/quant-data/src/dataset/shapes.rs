@@ -43,15 +43,19 @@ impl Default for ShapesConfig {
 const VERSION: u32 = 1;
 
 impl ShapesConfig {
+    /// What tells the set from any other: its folder is named so.
+    pub fn name(&self) -> String {
+        let Self { side, train_per_class, val_per_class, seed } = self;
+        format!("shapes-v{VERSION}-{side}px-{train_per_class}+{val_per_class}-{seed}")
+    }
+
     /// Renders the set below `cache` unless it is there, and returns its folder, which holds
     /// `train/<class>/*.jpg` and `val/<class>/*.jpg`. The folder appears complete or not at all.
     ///
     /// # Errors
     /// [`DataError::Io`] where the folder cannot be written.
     pub fn render(&self, cache: &Path) -> Result<PathBuf, DataError> {
-        let Self { side, train_per_class, val_per_class, seed } = self;
-        let name = format!("shapes-v{VERSION}-{side}px-{train_per_class}+{val_per_class}-{seed}");
-        let folder = cache.join(name);
+        let folder = cache.join(self.name());
         if folder.is_dir() {
             return Ok(folder);
         }
@@ -72,7 +76,7 @@ impl ShapesConfig {
                     let image = draw(label, self.side, &mut Random::new(&purpose));
                     let path = class_folder.join(format!("{index:05}.jpg"));
                     let jpeg = image.to_jpeg(92).map_err(|reason| DataError::Image {
-                        path: path.display().to_string(),
+                        path: crate::names::printable(&path),
                         reason,
                     })?;
                     fs::write(&path, jpeg).map_err(DataError::io(&path))?;

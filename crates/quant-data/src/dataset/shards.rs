@@ -24,6 +24,7 @@ mod samples;
 mod write;
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{Read, Seek, SeekFrom},
     ops::Range,
@@ -33,10 +34,12 @@ use std::{
 
 use self::labels::Labels;
 pub use self::write::write_shards;
-use super::{Dataset, numbers_by_name};
+use super::{Dataset, Fingerprint, numbers_by_name};
 use crate::{
     error::DataError,
-    image::{EXTENSIONS, RgbImage, Truncated},
+    files,
+    image::{EXTENSIONS, RgbImage, Truncated, filled},
+    names::printable,
     parallel,
 };
 
@@ -47,6 +50,8 @@ const CLASSES: &str = "classes.txt";
 #[derive(Debug)]
 pub struct Shards {
     files: Vec<PathBuf>,
+    /// Length of each, and a hash of the keys of its samples.
+    contents: Vec<(u64, u64)>,
     /// Open files, one per shard, shared by the loader's threads.
     open: Vec<Mutex<Option<File>>>,
     classes: Vec<String>,
@@ -120,11 +125,12 @@ impl Shards {
     fn list(folder: &Path, labels: &Labels) -> Result<Self, DataError> {
         let files = tar_files(folder)?;
         let found = parallel::map(&files, |path| samples::list(path, labels));
-        let (mut images, mut blocks) = (Vec::new(), Vec::new());
-        for (shard, samples) in (0..).zip(found) {
-            let start = images.len();
-            images.extend(samples?.into_iter().map(|sample| Sample { shard, ..sample }));
+        let (mut images, mut blocks, mut contents) = (Vec::new(), Vec::new(), Vec::new());
+        for (shard, listed) in (0..).zip(found) {
+            let (start, listed) = (images.len(), listed?);
+            images.extend(listed.samples.into_iter().map(|sample| Sample { shard, ..sample }));
             blocks.push(start..images.len());
+            contents.push((listed.bytes, listed.keys));
         }
         let Some(highest) = images.iter().map(|sample| sample.label).max() else {
             let extensions = EXTENSIONS.join(", ");
@@ -134,7 +140,7 @@ impl Shards {
         let classes = (0..=highest).map(|class| class.to_string()).collect();
         let open = files.iter().map(|_| Mutex::new(None)).collect();
         let truncated = Truncated::default();
-        Ok(Self { files, open, classes, named: false, images, blocks, truncated })
+        Ok(Self { files, contents, open, classes, named: false, images, blocks, truncated })
     }
 
     /// The same, with what becomes of image files that are cut short.
@@ -144,16 +150,23 @@ impl Shards {
         self
     }
 
-    fn read(&self, sample: Sample) -> std::io::Result<Vec<u8>> {
-        let shard = sample.shard as usize;
+    fn read(&self, index: usize) -> Result<Vec<u8>, DataError> {
+        let sample = self.images[index];
+        let (shard, most) = (sample.shard as usize, files::MOST_BYTES);
+        let path = &self.files[shard];
+        if sample.length > most {
+            let path = self.name(index).into();
+            return Err(DataError::TooLong { path, bytes: sample.length, most });
+        }
+        let mut bytes = filled(0, sample.length as usize)
+            .map_err(|reason| DataError::Image { path: self.name(index), reason })?;
         let mut slot = self.open[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let file = match &mut *slot {
             Some(file) => file,
-            empty => empty.insert(File::open(&self.files[shard])?),
+            empty => empty.insert(files::open(path)?.0),
         };
-        file.seek(SeekFrom::Start(sample.offset))?;
-        let mut bytes = vec![0; sample.length as usize];
-        file.read_exact(&mut bytes)?;
+        let place = file.seek(SeekFrom::Start(sample.offset));
+        place.and_then(|_| file.read_exact(&mut bytes)).map_err(DataError::io(path))?;
         Ok(bytes)
     }
 }
@@ -177,35 +190,39 @@ const COMPRESSED: [(&str, &str); 9] = [
 /// [`DataError::Io`], [`DataError::NoShards`]; [`DataError::Shard`] for a compressed one, unless it
 /// also lies there decompressed.
 fn tar_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut names = Vec::new();
+    let mut names: Vec<OsString> = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
-        let entry = entry.map_err(DataError::io(folder))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
+        let name = entry.map_err(DataError::io(folder))?.file_name();
+        if !bytes(&name).starts_with(b".") {
             names.push(name);
         }
     }
     names.sort_unstable();
     for (ending, command) in COMPRESSED {
         let compressed = names.iter().find(|name| {
-            let stem = name.strip_suffix(ending);
-            stem.is_some_and(|stem| !names.contains(&format!("{stem}.tar")))
+            let stem = bytes(name).strip_suffix(ending.as_bytes());
+            let decompressed = stem.map(|stem| [stem, b".tar"].concat());
+            decompressed.is_some_and(|tar| names.iter().all(|name| *bytes(name) != tar))
         });
         if let Some(name) = compressed {
             let path = folder.join(name);
             let reason = format!(
                 "it is compressed, and images are read from the middle of shards; decompress it: \
                  {command} {}",
-                path.display()
+                printable(&path)
             );
             return Err(DataError::Shard { path, reason });
         }
     }
-    names.retain(|name| name.ends_with(".tar"));
+    names.retain(|name| bytes(name).ends_with(b".tar"));
     match names.is_empty() {
         true => Err(DataError::NoShards { path: folder.to_owned() }),
         false => Ok(names.into_iter().map(|name| folder.join(name)).collect()),
     }
+}
+
+fn bytes(name: &OsStr) -> &[u8] {
+    name.as_encoded_bytes()
 }
 
 impl Dataset for Shards {
@@ -223,18 +240,27 @@ impl Dataset for Shards {
 
     fn name(&self, index: usize) -> String {
         let sample = self.images[index];
-        format!("{} at byte {}", self.files[sample.shard as usize].display(), sample.offset)
+        format!("{} at byte {}", printable(&self.files[sample.shard as usize]), sample.offset)
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, DataError> {
-        let sample = self.images[index];
-        let path = &self.files[sample.shard as usize];
-        let bytes = self.read(sample).map_err(DataError::io(path))?;
-        RgbImage::decode(&bytes, self.truncated)
+        RgbImage::decode(&self.read(index)?, self.truncated)
             .map_err(|reason| DataError::Image { path: self.name(index), reason })
     }
 
     fn blocks(&self) -> &[Range<usize>] {
         &self.blocks
+    }
+
+    /// Of the tar files' names and lengths, and the samples' keys and labels.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(self, |hash| {
+            for (path, (length, keys)) in self.files.iter().zip(&self.contents) {
+                hash.text(bytes(path.file_name().unwrap_or_default()));
+                hash.number(*length);
+                hash.number(*keys);
+            }
+            hash.labels(self);
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::remote::Remote;
+use super::{Limits, remote::Remote};
 use crate::error::DataError;
 
 /// The files of a set in MNIST's format.
@@ -23,6 +23,8 @@ pub struct IdxFiles {
     pub attempts: usize,
     /// Pause before the second attempt; it doubles with every further one.
     pub pause: Duration,
+    /// How long the server may take for each file, and how much it may send.
+    pub limits: Limits,
 }
 
 /// The names that every set gives its files.
@@ -42,6 +44,8 @@ impl IdxFiles {
             classes: classes.iter().map(|name| owned(name)).collect(),
             attempts: 5,
             pause: Duration::from_secs(2),
+            // The largest of them has 26 million bytes.
+            limits: Limits::new(64 << 20),
         }
     }
 
@@ -107,8 +111,8 @@ impl IdxFiles {
         fs::create_dir_all(folder).map_err(DataError::io(folder))?;
         for (name, md5) in &self.files {
             let url = format!("{}/{name}", self.url.trim_end_matches('/'));
-            let Self { attempts, pause, .. } = *self;
-            let remote = Remote { url: &url, md5, attempts, pause };
+            let Self { attempts, pause, limits, .. } = *self;
+            let remote = Remote { url: &url, md5, attempts, pause, limits };
             let path = folder.join(name);
             if path.is_file() && remote.is_whole(&path).map_err(DataError::io(&path))? {
                 continue;

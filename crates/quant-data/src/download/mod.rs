@@ -2,6 +2,7 @@
 //! in place at once or not at all. What is there and whole is not fetched again.
 
 mod idx;
+mod limits;
 mod remote;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use crate::{dataset::cifar::CifarKind, error::DataError};
 pub use idx::IdxFiles;
+pub use limits::Limits;
 use remote::Remote;
 
 /// An archive to download.
@@ -30,6 +32,8 @@ pub struct Archive {
     pub attempts: usize,
     /// Pause before the second attempt; it doubles with every further one.
     pub pause: Duration,
+    /// How long the server may take, and how much it may send.
+    pub limits: Limits,
 }
 
 impl Archive {
@@ -63,6 +67,8 @@ impl Archive {
             folder: folder.into(),
             attempts: 5,
             pause: Duration::from_secs(2),
+            // The archives have 169 and 170 million bytes.
+            limits: Limits::new(256 << 20),
         }
     }
 
@@ -99,8 +105,8 @@ impl Archive {
     }
 
     fn remote(&self) -> Remote<'_> {
-        let Self { url, md5, attempts, pause, .. } = self;
-        Remote { url, md5, attempts: *attempts, pause: *pause }
+        let Self { url, md5, attempts, pause, limits, .. } = self;
+        Remote { url, md5, attempts: *attempts, pause: *pause, limits: *limits }
     }
 
     /// The files that a folder lacks, or holds with another length.

@@ -10,6 +10,7 @@ use std::{
 
 use md5::{Digest, Md5};
 
+use super::Limits;
 use crate::error::DataError;
 
 /// A file on a server.
@@ -22,6 +23,8 @@ pub(super) struct Remote<'a> {
     pub(super) attempts: usize,
     /// Pause before the second attempt; it doubles with every further one.
     pub(super) pause: Duration,
+    /// How long the server may take, and how much it may send.
+    pub(super) limits: Limits,
 }
 
 impl Remote<'_> {
@@ -40,7 +43,7 @@ impl Remote<'_> {
         for attempt in 0..self.attempts.max(1) {
             if attempt > 0 {
                 thread::sleep(pause);
-                pause *= 2;
+                pause = pause.saturating_mul(2);
             }
             match self.attempt(partial, progress) {
                 Ok(()) => return Ok(()),
@@ -61,12 +64,11 @@ impl Remote<'_> {
         if have > 0 && self.is_whole(partial).map_err(text)? {
             return Ok(());
         }
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(Duration::from_secs(30)))
-            .build()
-            .into();
+        if have > self.limits.most_bytes {
+            fs::remove_file(partial).map_err(text)?;
+            have = 0;
+        }
+        let agent = self.agent();
         let mut request = agent.get(self.url);
         if have > 0 {
             request = request.header("Range", format!("bytes={have}-"));
@@ -84,7 +86,7 @@ impl Remote<'_> {
         }
         let length = response.headers().get("content-length");
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let total = length.map_or(0, |length| have + length);
+        let total = length.map_or(Ok(0), |length| self.total(have, length))?;
         let mut file = OpenOptions::new()
             .create(true)
             .append(have > 0)
@@ -99,8 +101,15 @@ impl Remote<'_> {
             if count == 0 {
                 break;
             }
-            file.write_all(&buffer[..count]).map_err(text)?;
             have += count as u64;
+            if have > self.limits.most_bytes {
+                fs::remove_file(partial).map_err(text)?;
+                let most = self.limits.most_bytes;
+                return Err(format!(
+                    "more than the {most} bytes that the file may have: discarded"
+                ));
+            }
+            file.write_all(&buffer[..count]).map_err(text)?;
             progress(have, total);
         }
         file.sync_all().map_err(text)?;
@@ -112,6 +121,28 @@ impl Remote<'_> {
             return Err(format!("{have} bytes whose MD5 is not {}: discarded", self.md5));
         }
         Ok(())
+    }
+
+    /// What asks the server, and gives up when it is time.
+    fn agent(&self) -> ureq::Agent {
+        let Limits { connect, stall, whole, .. } = self.limits;
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_resolve(Some(connect))
+            .timeout_connect(Some(connect))
+            .timeout_recv_response(Some(stall))
+            .timeout_per_read(Some(stall))
+            .timeout_recv_body(Some(whole));
+        config.build().into()
+    }
+
+    /// Bytes of the whole file, of which so many are there and the server announces so many.
+    fn total(&self, have: u64, announced: u64) -> Result<u64, String> {
+        let most = self.limits.most_bytes;
+        let total = have.checked_add(announced).filter(|total| *total <= most);
+        total.ok_or_else(|| {
+            format!("the server announces {announced} bytes: the file may have {most} in all")
+        })
     }
 
     /// Whether a file has the right checksum.

@@ -5,13 +5,17 @@ mod jpeg;
 mod png;
 mod raster;
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    io::Write,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
 use self::format::Format;
 pub use self::format::{EXTENSIONS, has_image_extension};
-use crate::error::DataError;
+use crate::{error::DataError, files, names::printable};
 
 /// An image of `width`·`height` pixels, three bytes each (red, green, blue), row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,16 +42,59 @@ pub enum Truncated {
     Accept,
 }
 
-/// Images of more pixels are refused before they are decoded, which would take three bytes for
-/// each: Pillow's limit.
-const MOST_PIXELS: usize = 89_478_485;
+/// Images of more pixels are refused before they are decoded: the limit above which Pillow gives an
+/// error, twice the one above which it warns.
+const MOST_PIXELS: usize = 2 * 89_478_485;
 
-fn check_size(width: usize, height: usize) -> Result<(), String> {
+/// Images of more pixels are decoded one at a time.
+const LARGE: usize = 1 << 24;
+
+/// Held while a large image is decoded.
+static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
+
+/// The permission to decode an image, to be kept until it is decoded.
+///
+/// A decoder takes up to 15 bytes a pixel besides the file: coefficients, samples and the picture
+/// of a JPEG file with four components. That is 2.7 GB for the most pixels, and no more than one
+/// such image at a time, whatever the number of threads. A PNM file of 16 bits that is cut short
+/// and accepted takes 19 bytes, as its missing part is filled up. Then the picture itself stays,
+/// three bytes a pixel, 537 MB, until it has been cropped or resized.
+#[derive(Debug)]
+pub(crate) struct Permission {
+    /// None for images that are not large.
+    _alone: Option<MutexGuard<'static, ()>>,
+}
+
+/// # Errors
+/// For images without pixels, and for those of too many.
+pub(crate) fn check_size(width: usize, height: usize) -> Result<(), String> {
     match width.checked_mul(height) {
         Some(0) => Err("no pixels".into()),
         Some(..=MOST_PIXELS) => Ok(()),
         _ => Err(format!("{width}x{height} pixels, more than the {MOST_PIXELS} that are decoded")),
     }
+}
+
+/// Waits until an image of this size may be decoded.
+///
+/// # Errors
+/// Those of [`check_size`].
+fn permit(width: usize, height: usize) -> Result<Permission, String> {
+    check_size(width, height)?;
+    let is_large = width * height > LARGE;
+    let alone = || ONE_LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Permission { _alone: is_large.then(alone) })
+}
+
+/// A list of so many equal values.
+///
+/// # Errors
+/// Where there is not enough memory.
+pub(crate) fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, String> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|error| error.to_string())?;
+    values.resize(count, value);
+    Ok(values)
 }
 
 impl RgbImage {
@@ -58,14 +105,16 @@ impl RgbImage {
 
     /// Reads an image file of a format that [`EXTENSIONS`] tells of, whatever it is called. Grey
     /// images are repeated in all channels, transparency is dropped, orientation tags are ignored;
-    /// of several pictures the first is taken, and of 16 bits the upper 8.
+    /// of several pictures the first is taken, and of 16 bits the upper 8. Images have at most
+    /// 178,956,970 pixels, and their files 1 GiB.
     ///
     /// # Errors
-    /// [`DataError::Io`] and [`DataError::Image`] with the path.
+    /// [`DataError::Io`], [`DataError::Image`], [`DataError::NotAFile`] and [`DataError::TooLong`]
+    /// with the path.
     pub fn read(path: &Path, truncated: Truncated) -> Result<Self, DataError> {
-        let bytes = fs::read(path).map_err(DataError::io(path))?;
+        let bytes = files::read(path, files::MOST_BYTES)?;
         Self::decode(&bytes, truncated)
-            .map_err(|reason| DataError::Image { path: path.display().to_string(), reason })
+            .map_err(|reason| DataError::Image { path: printable(path), reason })
     }
 
     /// Decodes the bytes of an image file, see [`read`](Self::read).
@@ -120,6 +169,29 @@ mod tests {
         let pairs = decoded.pixels.iter().zip(&image.pixels);
         let worst = pairs.map(|(a, b)| a.abs_diff(*b)).max();
         assert!(worst < Some(8), "{worst:?}");
+    }
+
+    #[test]
+    fn large_images_wait_for_one_another_and_small_ones_do_not() {
+        let first = permit(5000, 5000).unwrap();
+        assert!(ONE_LARGE_IMAGE.try_lock().is_err());
+        permit(4096, 4096).unwrap();
+        drop(first);
+        permit(5000, 5000).unwrap();
+    }
+
+    #[test]
+    fn the_most_pixels_are_pillows_limit() {
+        // `2 * Image.MAX_IMAGE_PIXELS`: Pillow refuses what is above.
+        assert!(check_size(178_956_970, 1).is_ok());
+        let error = check_size(178_956_971, 1).unwrap_err();
+        assert!(error.contains("more than the 178956970"), "{error}");
+        assert!(check_size(usize::MAX, 2).is_err() && check_size(0, 3).is_err());
+    }
+
+    #[test]
+    fn memory_that_is_not_to_be_had_is_an_error() {
+        assert!(filled(0u64, usize::MAX / 16).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use png::{DecodeOptions, Decoder, DecodingError, Limits, Transformations};
 
-use super::{RgbImage, Truncated, check_size, missing_part};
+use super::{RgbImage, Truncated, filled, missing_part, permit};
 
 /// Which checksums are verified: of the chunks, and of the picture as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,24 +46,28 @@ fn decode_verified(
     options.set_ignore_adler32(verify == Verify::Nothing);
     options.set_ignore_crc(verify != Verify::Both);
     let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
-    // Eight bytes each of the most pixels, and what a decoder needs besides.
+    // What it needs besides the picture.
     decoder.set_limits(Limits { bytes: 1 << 30 });
     // Palettes become colours, bits become bytes, and of 16 bits the upper 8 are taken.
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     let header = decoder.read_header_info().map_err(reason)?;
     let (width, height) = (header.width as usize, header.height as usize);
-    check_size(width, height)?;
+    let _permission = permit(width, height)?;
     let mut reader = match decoder.read_info() {
         Ok(reader) => reader,
         Err(error) => return Err(reason(error)),
     };
     let (color, _) = reader.output_color_type();
-    let mut pixels = vec![0; width * height * color.samples()];
+    let mut pixels = filled(0, width * height * color.samples())?;
     let fault = reader.next_frame(&mut pixels).err();
-    let pixels = match color.samples() {
-        3 => pixels,
-        4 => pixels.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
-        samples => pixels.chunks_exact(samples).flat_map(|pixel| [pixel[0]; 3]).collect(),
-    };
-    Ok((RgbImage { width, height, pixels }, fault))
+    if color.samples() == 3 {
+        return Ok((RgbImage { width, height, pixels }, fault));
+    }
+    let mut rgb = filled(0, width * height * 3)?;
+    for (rgb, pixel) in
+        rgb.as_chunks_mut::<3>().0.iter_mut().zip(pixels.chunks_exact(color.samples()))
+    {
+        *rgb = if let [r, g, b, _] = *pixel { [r, g, b] } else { [pixel[0]; 3] };
+    }
+    Ok((RgbImage { width, height, pixels: rgb }, fault))
 }

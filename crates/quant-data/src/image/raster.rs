@@ -2,9 +2,9 @@
 
 use std::io::{self, Cursor};
 
-use image::{DynamicImage, ImageError, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::{RgbImage, Truncated, check_size, format::Format, missing_part};
+use super::{MOST_PIXELS, RgbImage, Truncated, filled, format::Format, missing_part, permit};
 
 /// Decodes a file of any format but JPEG.
 pub(super) fn decode(
@@ -21,9 +21,8 @@ pub(super) fn decode(
             Truncated::Accept => {
                 // Pixels are stored as they are, and black is zero: zeros stand for what is
                 // missing.
-                let (width, height) = size(bytes, format)?;
-                let missing = vec![0; width * height * 8];
-                decode_whole(&[bytes, &missing].concat(), format)
+                let filled_up = filled_up(bytes, format)?;
+                decode_whole(&filled_up, format)
             }
         },
         result => result,
@@ -42,21 +41,29 @@ fn reader(bytes: &[u8], format: Format) -> ImageReader<Cursor<&[u8]>> {
     reader.set_format(format.of_image());
     let mut limits = Limits::no_limits();
     // Eight bytes each of the most pixels, and what a decoder needs besides.
-    limits.max_alloc = Some(1 << 30);
+    limits.max_alloc = Some(8 * MOST_PIXELS as u64 + (256 << 20));
     reader.limits(limits);
     reader
 }
 
-fn size(bytes: &[u8], format: Format) -> Result<(usize, usize), String> {
-    let size = reader(bytes, format).into_dimensions();
-    let (width, height) = size.map_err(|error| error.to_string())?;
-    Ok((width as usize, height as usize))
+/// A file that is cut short, with zeros for a whole picture behind it.
+fn filled_up(bytes: &[u8], format: Format) -> Result<Vec<u8>, String> {
+    let reason = |error: ImageError| error.to_string();
+    let decoder = reader(bytes, format).into_decoder().map_err(reason)?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let _permission = permit(width, height)?;
+    // A BMP file may have a byte a pixel that is not decoded, and rows that are padded.
+    let missing = (decoder.total_bytes() as usize).max(4 * (width + 1) * height);
+    let mut filled_up = filled(0, bytes.len() + missing)?;
+    filled_up[..bytes.len()].copy_from_slice(bytes);
+    Ok(filled_up)
 }
 
 fn decode_whole(bytes: &[u8], format: Format) -> Result<DynamicImage, ImageError> {
     let (width, height) = reader(bytes, format).into_dimensions()?;
     let too_large = |reason: String| ImageError::IoError(io::Error::other(reason));
-    check_size(width as usize, height as usize).map_err(too_large)?;
+    let _permission = permit(width as usize, height as usize).map_err(too_large)?;
     reader(bytes, format).decode()
 }
 

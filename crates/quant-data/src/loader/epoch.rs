@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Batch, Loader, Share};
-use crate::{error::DataError, random::Random};
+use crate::{error::DataError, image::RgbImage, random::Random};
 
 impl Loader {
     /// The batches of an epoch, beginning with number `first_batch`.
@@ -30,7 +30,8 @@ impl Loader {
                 std::thread::spawn(move || work.run())
             })
             .collect();
-        Epoch { work, workers, broken: 0, first_broken: Vec::new(), skipped: Vec::new() }
+        let is_whole = first_batch == 0;
+        Epoch { work, workers, is_whole, used: 0, broken: 0, first_broken: Vec::new() }
     }
 }
 
@@ -49,8 +50,8 @@ struct State {
     claimed: usize,
     /// The next batch that is to be handed out.
     next: usize,
-    /// Finished batches, and what makes an epoch fail at once.
-    ready: BTreeMap<usize, Result<Batch, DataError>>,
+    /// Finished batches.
+    ready: BTreeMap<usize, Batch>,
     /// Whether the epoch was given up.
     stopped: bool,
 }
@@ -83,52 +84,51 @@ impl Work {
         }
     }
 
-    fn load(&self, number: usize) -> Result<Batch, DataError> {
-        let size = self.loader.config.batch_size;
+    fn load(&self, number: usize) -> Batch {
+        let (size, images) = (self.loader.config.batch_size, self.order.len());
         let Share { rank, of } = self.loader.config.share;
-        let start = (number * of + rank) * size;
-        let indices = &self.order[start..(start + size).min(self.order.len())];
+        // The last round of several processes may leave some without images.
+        let start = (number * of + rank).saturating_mul(size).min(images);
+        let end = start.saturating_add(size).min(images);
         let mut batch = Batch::empty(number);
-        for index in indices {
-            let label = self.label(*index)?;
+        for index in &self.order[start..end] {
             // A decoder's panic is a broken image like another.
-            let image = catch_unwind(AssertUnwindSafe(|| self.sample(*index, &mut batch)));
-            match image {
-                Ok(Ok(())) => batch.labels.push(label),
+            match catch_unwind(AssertUnwindSafe(|| self.sample(*index))) {
+                Ok(Ok(image)) => batch.push(&image, self.loader.dataset.label(*index)),
                 Ok(Err(error)) => batch.skipped.push(error.to_string()),
-                Err(_) => batch.skipped.push(format!("image {index}: the decoder failed")),
+                Err(_) => {
+                    let name = self.loader.dataset.name(*index);
+                    batch.skipped.push(format!("{name}: the decoder failed"));
+                }
             }
         }
-        Ok(batch)
+        batch
     }
 
-    /// The label of an image, checked here for every data set: a loss would take another class's
-    /// score, or memory that is not its own, for a label out of range.
-    fn label(&self, index: usize) -> Result<usize, DataError> {
-        let dataset = &self.loader.dataset;
-        let (label, classes) = (dataset.label(index), dataset.classes().len());
-        match label < classes {
-            true => Ok(label),
-            false => Err(DataError::UnknownLabel { image: dataset.name(index), label, classes }),
-        }
-    }
-
-    fn sample(&self, index: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn sample(&self, index: usize) -> Result<RgbImage, DataError> {
         let seed = self.loader.config.seed;
         let mut random = Random::new(&[seed, 1, self.epoch as u64, index as u64]);
         let image = self.loader.dataset.image(index)?;
-        let image = self.loader.pipeline.apply(image, &mut random);
-        batch.size = image.width;
+        let fits = self.loader.pipeline.check_image(image.width, image.height);
+        fits.map_err(|reason| DataError::Image { path: self.loader.dataset.name(index), reason })?;
+        Ok(self.loader.pipeline.apply(image, &mut random))
+    }
+}
+
+impl Batch {
+    /// Appends an image, whose planes of colours follow one another.
+    fn push(&mut self, image: &RgbImage, label: usize) {
+        self.size = image.width;
         let plane = image.width * image.height;
-        let start = batch.pixels.len();
-        batch.pixels.resize(start + 3 * plane, 0);
-        let (red, rest) = batch.pixels[start..].split_at_mut(plane);
+        let start = self.pixels.len();
+        self.pixels.resize(start + 3 * plane, 0);
+        let (red, rest) = self.pixels[start..].split_at_mut(plane);
         let (green, blue) = rest.split_at_mut(plane);
         let planes = red.iter_mut().zip(green).zip(blue);
         for (((r, g), b), rgb) in planes.zip(image.pixels.as_chunks::<3>().0) {
             (*r, *g, *b) = (rgb[0], rgb[1], rgb[2]);
         }
-        Ok(())
+        self.labels.push(label);
     }
 }
 
@@ -139,54 +139,63 @@ const NAMED: usize = 5;
 pub struct Epoch {
     work: Arc<Work>,
     workers: Vec<JoinHandle<()>>,
+    /// Whether it began with the first batch.
+    is_whole: bool,
+    /// Images handed out.
+    used: usize,
+    /// Images that could not be used.
     broken: usize,
     /// The first of them, and why.
     first_broken: Vec<String>,
-    /// Images of batches that had no other, and why they could not be used.
-    skipped: Vec<String>,
 }
 
 impl Iterator for Epoch {
     type Item = Result<Batch, DataError>;
 
-    /// The next batch that has an image, with the images that were skipped since the one before; at
-    /// the end, a batch without images where some were skipped after the last. An error once more than
-    /// 1 % of the data set's images have proven unusable, and for a label that none of the classes has.
+    /// The next batch, with the images of it that could not be used. It has no images where none of
+    /// them could be, or where other processes have the last ones.
+    ///
+    /// [`DataError::TooManyBroken`] once more images than `max_broken` allows are unusable, and
+    /// [`DataError::NoneUsable`] behind the last batch where all of them were; the epoch then ends.
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let mut batch = match self.next_batch() {
-                Some(Ok(batch)) => batch,
-                Some(Err(error)) => {
-                    self.stop();
-                    return Some(Err(error));
-                }
-                None if self.skipped.is_empty() => return None,
-                None => {
-                    let skipped = std::mem::take(&mut self.skipped);
-                    return Some(Ok(Batch { skipped, ..Batch::empty(self.work.loader.batches()) }));
-                }
-            };
-            self.broken += batch.skipped.len();
-            let room = NAMED.saturating_sub(self.first_broken.len());
-            self.first_broken.extend(batch.skipped.iter().take(room).cloned());
-            self.skipped.append(&mut batch.skipped);
-            let (broken, total) = (self.broken, self.work.loader.dataset.len());
-            if broken * 100 > total {
-                self.stop();
-                self.skipped.clear();
-                let first = std::mem::take(&mut self.first_broken);
-                return Some(Err(DataError::TooManyBroken { broken, total, first }));
-            }
-            if !batch.labels.is_empty() {
-                batch.skipped = std::mem::take(&mut self.skipped);
-                return Some(Ok(batch));
-            }
+        let Some(batch) = self.next_batch() else {
+            return self.none_usable().map(Err);
+        };
+        self.used += batch.labels.len();
+        self.broken += batch.skipped.len();
+        let room = NAMED.saturating_sub(self.first_broken.len());
+        self.first_broken.extend(batch.skipped.iter().take(room).cloned());
+        let loader = &self.work.loader;
+        let total = loader.images_of_a_process();
+        let accepted = loader.config.accepted(total);
+        if self.broken <= accepted {
+            return Some(Ok(batch));
         }
+        let max_broken = loader.config.max_broken;
+        let (broken, first) = self.give_up();
+        Some(Err(DataError::TooManyBroken { broken, total, accepted, max_broken, first }))
     }
 }
 
 impl Epoch {
-    fn next_batch(&mut self) -> Option<Result<Batch, DataError>> {
+    /// The error of an epoch that has images, of which none is usable. One process of several does
+    /// not judge: others may have usable ones.
+    fn none_usable(&mut self) -> Option<DataError> {
+        let alone = self.work.loader.config.share == Share::ALL;
+        let is_so = alone && self.is_whole && self.used == 0 && self.broken > 0;
+        is_so.then(|| {
+            let (images, first) = self.give_up();
+            DataError::NoneUsable { images, first }
+        })
+    }
+
+    /// Ends the epoch; how many images could not be used, and the first of them.
+    fn give_up(&mut self) -> (usize, Vec<String>) {
+        self.stop();
+        (std::mem::take(&mut self.broken), std::mem::take(&mut self.first_broken))
+    }
+
+    fn next_batch(&mut self) -> Option<Batch> {
         let mut state = self.work.state();
         loop {
             if state.stopped || state.next >= self.work.loader.batches() {

@@ -6,7 +6,11 @@ mod trivial;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{image::RgbImage, random::Random};
+use crate::{
+    error::DataError,
+    image::{RgbImage, check_size},
+    random::Random,
+};
 use color::Jitter;
 use resample::{Window, resample};
 
@@ -62,6 +66,9 @@ pub enum Transform {
     TrivialAugment,
 }
 
+/// Sides that steps may make at most: such a square takes 805 MB.
+const LARGEST_SIDE: usize = 16_384;
+
 /// Steps in order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -97,6 +104,33 @@ impl Pipeline {
         Self(vec![Transform::HorizontalFlip, Transform::PaddedCrop { size, padding: 4 }])
     }
 
+    /// Checks that no step makes an image of this size larger than images may be: a long and narrow
+    /// one, resized by its shorter side, has many times its pixels.
+    ///
+    /// # Errors
+    /// With the size that it would have.
+    pub(crate) fn check_image(&self, width: usize, height: usize) -> Result<(), String> {
+        let mut size = (width, height);
+        for step in &self.0 {
+            match step {
+                Transform::Resize { size: side } => {
+                    size = resized(size, *side);
+                    let resized = |reason| format!("too narrow: resized, it has {reason}");
+                    check_size(size.0, size.1).map_err(resized)?;
+                }
+                // From here on the sizes are those of the steps.
+                Transform::RandomResizedCrop { .. }
+                | Transform::CenterCrop { .. }
+                | Transform::PaddedCrop { .. } => return Ok(()),
+                Transform::HorizontalFlip
+                | Transform::ColorJitter { .. }
+                | Transform::Lighting { .. }
+                | Transform::TrivialAugment => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Applies the steps.
     pub fn apply(&self, image: RgbImage, random: &mut Random) -> RgbImage {
         self.0.iter().fold(image, |image, step| step.apply(image, random))
@@ -104,16 +138,49 @@ impl Pipeline {
 
     /// Side of the square that comes out, if the steps fix it.
     pub fn output_size(&self) -> Option<usize> {
-        self.0.iter().rev().find_map(|step| match step {
+        self.0.iter().fold(None, |side, step| match step {
             Transform::RandomResizedCrop { size, .. }
             | Transform::CenterCrop { size }
             | Transform::PaddedCrop { size, .. } => Some(*size),
+            // A square stays one.
+            Transform::Resize { size } => side.map(|_| *size),
             Transform::HorizontalFlip
-            | Transform::Resize { .. }
             | Transform::ColorJitter { .. }
             | Transform::Lighting { .. }
-            | Transform::TrivialAugment => None,
+            | Transform::TrivialAugment => side,
         })
+    }
+
+    /// Checks that squares of one size come out, and that no step makes images too large.
+    ///
+    /// # Errors
+    /// [`DataError::NoOutputSize`]; [`DataError::Setting`] for a size or a padding out of range.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        let range = |field, value: usize, least| match (least..=LARGEST_SIDE).contains(&value) {
+            true => Ok(()),
+            false => {
+                let accepted = format!("{least} to {LARGEST_SIDE} pixels");
+                Err(DataError::Setting { field, value: value.to_string(), accepted })
+            }
+        };
+        for step in &self.0 {
+            match step {
+                Transform::RandomResizedCrop { size, .. } => {
+                    range("size of random-resized-crop", *size, 1)?;
+                }
+                Transform::Resize { size } => range("size of resize", *size, 1)?,
+                Transform::CenterCrop { size } => range("size of center-crop", *size, 1)?,
+                Transform::PaddedCrop { size, padding } => {
+                    range("size of padded-crop", *size, 1)?;
+                    range("padding of padded-crop", *padding, 0)?;
+                }
+                Transform::HorizontalFlip
+                | Transform::ColorJitter { .. }
+                | Transform::Lighting { .. }
+                | Transform::TrivialAugment => {}
+            }
+        }
+        self.output_size().map(drop).ok_or(DataError::NoOutputSize)
     }
 }
 
@@ -129,13 +196,7 @@ impl Transform {
                 false => image,
             },
             Transform::Resize { size } => {
-                let (width, height) = (image.width, image.height);
-                // The longer side is truncated, as torchvision does.
-                let longer = |long: usize, short: usize| (size * long / short).max(1);
-                let (width, height) = match width <= height {
-                    true => (size, longer(height, width)),
-                    false => (longer(width, height), size),
-                };
+                let (width, height) = resized((image.width, image.height), size);
                 resample(&image, Window::whole(&image), width, height)
             }
             Transform::CenterCrop { size } => {
@@ -171,6 +232,16 @@ impl Transform {
                 })
             }
         }
+    }
+}
+
+/// Width and height of an image whose shorter side gets `size` pixels. The longer side is
+/// truncated, as torchvision does.
+fn resized((width, height): (usize, usize), size: usize) -> (usize, usize) {
+    let longer = |long: usize, short: usize| (size.saturating_mul(long) / short).max(1);
+    match width <= height {
+        true => (size, longer(height, width)),
+        false => (longer(width, height), size),
     }
 }
 
@@ -258,6 +329,19 @@ mod tests {
             pixel.copy_from_slice(&[(index % width) as u8, (index / width) as u8, 0]);
         }
         image
+    }
+
+    #[test]
+    fn a_narrow_image_that_would_become_too_large_is_refused() {
+        let steps = Pipeline::imagenet_eval(224);
+        // 256 times 256·3000 pixels are 197 million; 2700 times as long as wide, 177 million.
+        assert!(steps.check_image(1, 2700).is_ok() && steps.check_image(27_000, 10).is_ok());
+        for (width, height) in [(1, 3000), (30_000, 10)] {
+            let error = steps.check_image(width, height).unwrap_err();
+            assert!(error.contains("768000") && error.contains("too narrow"), "{error}");
+        }
+        // A crop at the beginning makes no such image.
+        assert!(Pipeline::imagenet_train(224).check_image(1, 65_535).is_ok());
     }
 
     #[test]

@@ -1,15 +1,12 @@
 //! CIFAR's Python version: pickled dictionaries of a NumPy array and a list of labels.
 
-use std::{borrow::Cow, fs, path::Path};
+use std::{borrow::Cow, path::Path};
 
 use super::{
     CifarKind, IMAGE,
     pickle::{Id, Pickle, Value},
 };
-use crate::error::DataError;
-
-/// Longer files are refused unread: six times CIFAR's longest.
-const LONGEST: u64 = 1 << 30;
+use crate::{error::DataError, files};
 
 /// Labels and planar pixels of the images of a file: `data`, an array of bytes
 /// `[images, 3 * 32 * 32]`, and `labels` or, in CIFAR-100, `fine_labels`.
@@ -17,7 +14,7 @@ const LONGEST: u64 = 1 << 30;
 /// # Errors
 /// [`DataError::Io`]; [`DataError::Cifar`] where the file is no such pickle.
 pub(super) fn read(path: &Path, kind: CifarKind) -> Result<(Vec<usize>, Vec<u8>), DataError> {
-    let bytes = contents(path)?;
+    let bytes = files::read(path, files::MOST_BYTES)?;
     images(&bytes, kind).map_err(|reason| DataError::Cifar { path: path.to_owned(), reason })
 }
 
@@ -29,7 +26,7 @@ pub(super) fn class_names(path: &Path, key: &str) -> Result<Option<Vec<String>>,
     if !path.is_file() {
         return Ok(None);
     }
-    let bytes = contents(path)?;
+    let bytes = files::read(path, files::MOST_BYTES)?;
     let names = || {
         let pickle = Pickle::read(&bytes)?;
         let names = pickle.entry(pickle.root, key).and_then(|id| pickle.list(id));
@@ -41,15 +38,6 @@ pub(super) fn class_names(path: &Path, key: &str) -> Result<Option<Vec<String>>,
         names.iter().map(text).collect::<Result<_, String>>().map(Some)
     };
     names().map_err(|reason| DataError::Cifar { path: path.to_owned(), reason })
-}
-
-fn contents(path: &Path) -> Result<Vec<u8>, DataError> {
-    let length = fs::metadata(path).map_err(DataError::io(path))?.len();
-    if length > LONGEST {
-        let reason = format!("it has {length} bytes: expected {LONGEST} at most");
-        return Err(DataError::Cifar { path: path.to_owned(), reason });
-    }
-    fs::read(path).map_err(DataError::io(path))
 }
 
 fn images(bytes: &[u8], kind: CifarKind) -> Result<(Vec<usize>, Vec<u8>), String> {

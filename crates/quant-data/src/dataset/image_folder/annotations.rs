@@ -1,9 +1,9 @@
 //! The validation images of Tiny ImageNet: one folder of images, and a file that says which class
 //! each shows.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use crate::error::DataError;
+use crate::{error::DataError, files};
 
 /// The file.
 pub(super) const FILE: &str = "val_annotations.txt";
@@ -19,7 +19,7 @@ pub(super) const FOLDER: &str = "images";
 /// line, and a line without an image.
 pub(super) fn read(path: &Path, images: &[String]) -> Result<Vec<String>, DataError> {
     let fail = |reason: String| DataError::Annotations { path: path.to_owned(), reason };
-    let text = fs::read_to_string(path).map_err(DataError::io(path))?;
+    let text = files::read_text(path)?;
     let mut classes = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let mut fields = line.split('\t').map(str::trim).filter(|field| !field.is_empty());

@@ -1,12 +1,12 @@
 //! The classes of shards, and what a sample's label may be.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, io::ErrorKind, path::Path};
 
 use super::CLASSES;
-use crate::error::DataError;
+use crate::{error::DataError, files};
 
-/// Labels above need a list of classes: a larger number is more likely to be something else, and
-/// each number up to the highest would become a class.
+/// The highest label. A larger number is more likely to be something else, and each number up to it
+/// would become a class.
 const HIGHEST: u32 = 999_999;
 
 /// The names in a folder's list of classes, if it has one. Empty lines at the end are left out.
@@ -16,10 +16,17 @@ const HIGHEST: u32 = 999_999;
 /// numbers of those after it.
 pub(super) fn read_classes(folder: &Path) -> Result<Option<Vec<String>>, DataError> {
     let path = folder.join(CLASSES);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(DataError::io(&path))?,
+    let text = match files::read_text(&path) {
+        Err(DataError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        text => text?,
     };
+    let lines = text.lines().count();
+    if lines > HIGHEST as usize + 1 {
+        let reason = format!("it has {lines} lines: expected {} classes at most", HIGHEST + 1);
+        return Err(DataError::Shard { path, reason });
+    }
     let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
     match names.iter().position(String::is_empty) {
         Some(line) => {

@@ -1,73 +1,128 @@
 //! The samples of a tar file.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     fs::File,
-    io::{BufReader, Read, Seek, SeekFrom},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     path::Path,
+    rc::Rc,
 };
 
-use super::{super::image_folder::is_image, Sample, labels::Labels};
-use crate::error::DataError;
+use super::{super::Hash, Sample, labels::Labels};
+use crate::{error::DataError, files, image::has_image_extension, names::printable_bytes};
 
 /// A label's text is short, whatever a damaged header says.
 const LONGEST_LABEL: u64 = 256;
 
+/// Bytes that are read of an entry that is no image at most: its header, its name and what else
+/// stands before it, and its text. The headers of a damaged file may promise names of any length.
+const MOST_HEADER_BYTES: u64 = 1 << 20;
+
+/// Images of one sample at most: each is compared with the others.
+const MOST_IMAGES: usize = 64;
+
 /// Fields that are a sample's image before others are.
-const PREFERRED: [&str; 3] = ["jpg", "jpeg", "png"];
+const PREFERRED: [&[u8]; 3] = [b"jpg", b"jpeg", b"png"];
 
 /// What a sample's files tell of it.
 #[derive(Default)]
 struct Fields {
     label: Option<u32>,
     /// Name, offset and length of each.
-    images: Vec<(String, u64, u64)>,
+    images: Vec<(Vec<u8>, u64, u64)>,
 }
 
-/// The samples of a tar file, in the order of their first entries.
-pub(super) fn list(path: &Path, labels: &Labels) -> Result<Vec<Sample>, DataError> {
+/// What is in a tar file.
+pub(super) struct Listed {
+    /// Its samples, in the order of their first entries.
+    pub(super) samples: Vec<Sample>,
+    /// Its length.
+    pub(super) bytes: u64,
+    /// A hash of the samples' keys.
+    pub(super) keys: u64,
+}
+
+/// What is in a tar file.
+pub(super) fn list(path: &Path, labels: &Labels) -> Result<Listed, DataError> {
     let fail = |reason: String| DataError::Shard { path: path.to_owned(), reason };
     let (file, end) = open(path)?;
-    let mut archive = tar::Archive::new(BufReader::new(file));
+    let left = Rc::new(Cell::new(0));
+    let mut archive =
+        tar::Archive::new(Rationed { reader: BufReader::new(file), left: left.clone() });
     let mut groups = Groups::default();
-    let entries = archive.entries_with_seek().map_err(|error| fail(error.to_string()))?;
-    for entry in entries {
+    let mut entries = archive.entries_with_seek().map_err(|error| fail(error.to_string()))?;
+    loop {
+        left.set(MOST_HEADER_BYTES);
+        let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(|error| fail(error.to_string()))?;
         if !entry.header().entry_type().is_file() {
             continue;
         }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = entry.path_bytes().into_owned();
+        let shown = || printable_bytes(&name);
         let Some((key, field)) = key_and_field(&name) else { continue };
-        if field == "cls" {
+        if field == b"cls" {
             let mut text = String::new();
             let read = entry.by_ref().take(LONGEST_LABEL + 1).read_to_string(&mut text);
             if read.is_err() || text.len() as u64 > LONGEST_LABEL {
-                return Err(fail(format!("{name} is not a label: expected a short text")));
+                return Err(fail(format!("{} is not a label: expected a short text", shown())));
             }
             let label = labels.number(&text);
-            let label = label.map_err(|reason| fail(format!("sample {key} {reason}")))?;
+            let sample = || printable_bytes(&key);
+            let label = label.map_err(|reason| fail(format!("sample {} {reason}", sample())))?;
             let group = groups.with(key, |group| group.label.is_none());
-            let group = group.ok_or_else(|| fail(format!("{name} is there twice")))?;
+            let group = group.ok_or_else(|| fail(format!("{} is there twice", shown())))?;
             group.label = Some(label);
-        } else if is_image(&name) {
+        } else if has_image_extension(&String::from_utf8_lossy(&name)) {
             let (offset, length) = (entry.raw_file_position(), entry.size());
             if offset.checked_add(length).is_none_or(|last| last > end) {
-                return Err(fail(format!("{name} is cut off")));
+                return Err(fail(format!("{} is cut off", shown())));
             }
             let free = |group: &Fields| group.images.iter().all(|(other, ..)| *other != field);
             let group = groups.with(key, free);
-            let group = group.ok_or_else(|| fail(format!("{name} is there twice")))?;
+            let group = group.ok_or_else(|| fail(format!("{} is there twice", shown())))?;
+            if group.images.len() == MOST_IMAGES {
+                let reason = format!("{} is its sample's image {}", shown(), MOST_IMAGES + 1);
+                return Err(fail(format!("{reason}: {MOST_IMAGES} are read at most")));
+            }
             group.images.push((field, offset, length));
         }
     }
-    groups.samples().map_err(fail)
+    let keys = groups.hash();
+    let samples = groups.samples().map_err(fail)?;
+    Ok(Listed { samples, bytes: end, keys })
+}
+
+/// A reader that gives up once more has been read than is allowed. Seeking costs nothing.
+struct Rationed<R> {
+    reader: R,
+    /// Bytes that may still be read.
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Rationed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        let left = self.left.get().checked_sub(count as u64).ok_or_else(|| {
+            let reason = "an entry's name and headers have more than";
+            io::Error::other(format!("{reason} {MOST_HEADER_BYTES} bytes"))
+        })?;
+        self.left.set(left);
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Rationed<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.reader.seek(to)
+    }
 }
 
 /// The file, and its length, unless it is compressed or cut off.
 fn open(path: &Path) -> Result<(File, u64), DataError> {
     let fail = |reason: &str| DataError::Shard { path: path.to_owned(), reason: reason.into() };
-    let mut file = File::open(path).map_err(DataError::io(path))?;
-    let end = file.metadata().map_err(DataError::io(path))?.len();
+    let (mut file, end) = files::open(path)?;
     let mut magic = [0; 2];
     if file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b] {
         return Err(fail("it is compressed by gzip; decompress it with gzip -d"));
@@ -84,32 +139,34 @@ fn open(path: &Path) -> Result<(File, u64), DataError> {
 
 /// The key of the sample that an entry of a tar file belongs to, and which of its fields it is, in
 /// lower case. None for entries that belong to no sample.
-fn key_and_field(name: &str) -> Option<(String, String)> {
-    let parts = name.split('/').filter(|part| !part.is_empty() && *part != ".");
-    let mut folders: Vec<&str> = parts.collect();
-    let (stem, field) = folders.pop()?.split_once('.')?;
+fn key_and_field(name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let parts = name.split(|byte| *byte == b'/');
+    let mut folders: Vec<&[u8]> = parts.filter(|part| !part.is_empty() && *part != b".").collect();
+    let last = folders.pop()?;
+    let dot = last.iter().position(|byte| *byte == b'.')?;
+    let (stem, field) = (&last[..dot], &last[dot + 1..]);
     let first = folders.first().copied().unwrap_or_default();
-    let about_the_shard = first.len() >= 4 && first.starts_with("__") && first.ends_with("__");
+    let about_the_shard = first.len() >= 4 && first.starts_with(b"__") && first.ends_with(b"__");
     if stem.is_empty() || about_the_shard {
         return None;
     }
     folders.push(stem);
-    Some((folders.join("/"), field.to_ascii_lowercase()))
+    Some((folders.join(&b'/'), field.to_ascii_lowercase()))
 }
 
 /// Samples in the order of their first entries.
 #[derive(Default)]
 struct Groups {
-    groups: Vec<(String, Fields)>,
+    groups: Vec<(Vec<u8>, Fields)>,
     /// The latest group of each key.
-    latest: HashMap<String, usize>,
+    latest: HashMap<Vec<u8>, usize>,
 }
 
 impl Groups {
     /// The sample that another entry of this key belongs to: the latest one of the key that has
     /// room, or a new one, as an entry that is there again after other samples starts a new sample.
     /// None where it directly follows a sample of its key that has no room for it.
-    fn with(&mut self, key: String, has_room: impl Fn(&Fields) -> bool) -> Option<&mut Fields> {
+    fn with(&mut self, key: Vec<u8>, has_room: impl Fn(&Fields) -> bool) -> Option<&mut Fields> {
         let last = self.groups.len().checked_sub(1);
         let latest = self.latest.get(&key).copied();
         let index = match latest {
@@ -124,10 +181,18 @@ impl Groups {
         Some(&mut self.groups[index].1)
     }
 
+    /// A hash of the keys.
+    fn hash(&self) -> u64 {
+        let mut hash = Hash::default();
+        self.groups.iter().for_each(|(key, _)| hash.text(key));
+        hash.finish()
+    }
+
     /// Those that have an image.
     fn samples(self) -> Result<Vec<Sample>, String> {
         let with_image = self.groups.into_iter().filter(|(_, fields)| !fields.images.is_empty());
         let samples = with_image.map(|(key, fields)| {
+            let key = printable_bytes(&key);
             let (offset, length) = image(&key, &fields.images)?;
             let label = fields.label.ok_or_else(|| {
                 format!(
@@ -143,13 +208,14 @@ impl Groups {
 }
 
 /// Offset and length of the image of a sample.
-fn image(key: &str, images: &[(String, u64, u64)]) -> Result<(u64, u64), String> {
+fn image(key: &str, images: &[(Vec<u8>, u64, u64)]) -> Result<(u64, u64), String> {
     let preferred =
         PREFERRED.iter().find_map(|name| images.iter().find(|(field, ..)| field == name));
     match (preferred, images) {
         (Some((_, offset, length)), _) | (None, [(_, offset, length)]) => Ok((*offset, *length)),
         _ => {
-            let fields: Vec<&str> = images.iter().map(|(field, ..)| field.as_str()).collect();
+            let fields: Vec<String> =
+                images.iter().map(|(field, ..)| printable_bytes(field)).collect();
             Err(format!(
                 "sample {key} has several images, {}: expected one of them to be named {key}.jpg, \
                  {key}.jpeg or {key}.png",

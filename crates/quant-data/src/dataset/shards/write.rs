@@ -7,14 +7,16 @@ use std::{
 };
 
 use super::CLASSES;
-use crate::error::DataError;
+use crate::{error::DataError, files};
 
 /// Writes the images that `files` names (path and class) into tar files of about `bytes` each in `folder`,
 /// which must not hold any yet: `shard-00000.tar`, ..., and `classes.txt`. In random order, a function of
 /// `seed`, so that each shard is a sample of the whole. The number of shards.
 ///
 /// # Errors
-/// [`DataError::Io`]; shards that are complete stay.
+/// [`DataError::Shard`] where shards are there already, and for a class whose name cannot be a line
+/// of a text; [`DataError::Io`], [`DataError::NotAFile`] and [`DataError::TooLong`] for a file that
+/// cannot be read or written. Shards that are complete stay.
 pub fn write_shards(
     files: &[(PathBuf, usize)],
     classes: &[String],
@@ -22,6 +24,11 @@ pub fn write_shards(
     bytes: u64,
     seed: u64,
 ) -> Result<usize, DataError> {
+    let unfit = |name: &&String| name.trim() != *name || name.is_empty() || name.contains('\n');
+    if let Some(name) = classes.iter().find(unfit) {
+        let reason = format!("the class {name:?} cannot be a line of {CLASSES}; rename it");
+        return Err(DataError::Shard { path: folder.join(CLASSES), reason });
+    }
     fs::create_dir_all(folder).map_err(DataError::io(folder))?;
     let mut order: Vec<usize> = (0..files.len()).collect();
     crate::random::Random::new(&[seed]).shuffle(&mut order);
@@ -40,7 +47,7 @@ pub fn write_shards(
             && let Some(index) = order.next()
         {
             let (source, label) = &files[index];
-            let image = fs::read(source).map_err(DataError::io(source))?;
+            let image = files::read(source, files::MOST_BYTES)?;
             let extension = source.extension().unwrap_or_default().to_string_lossy();
             let image_name = format!("{index:08}.{}", extension.to_ascii_lowercase());
             let label = label.to_string();
@@ -56,13 +63,13 @@ pub fn write_shards(
         }
         let writer = builder.into_inner().map_err(DataError::io(&path))?;
         let file = writer.into_inner().map_err(|error| DataError::io(&path)(error.into_error()))?;
-        crate::files::persist(file, &path)?;
+        files::persist(file, &path)?;
         shards += 1;
     }
     let names = classes.iter().map(|class| format!("{class}\n")).collect::<String>();
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder))?;
     let path = folder.join(CLASSES);
     file.write_all(names.as_bytes()).map_err(DataError::io(&path))?;
-    crate::files::persist(file, &path)?;
+    files::persist(file, &path)?;
     Ok(shards)
 }

@@ -1,7 +1,7 @@
 //! What a JPEG file says of its picture before the first scan, and the coefficients that scans
 //! fill in.
 
-use crate::image::check_size;
+use crate::image::{Permission, filled, permit};
 
 /// The picture: its size and its components.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Frame {
     pub(super) scans: usize,
     /// The last row of MCUs in which the newest scan had data.
     pub(super) last_good_row: usize,
+    /// Kept as long as the coefficients are there.
+    _permission: Permission,
 }
 
 /// A component: luma, chroma or a colour.
@@ -69,7 +71,7 @@ impl Frame {
         }
         let height = usize::from(u16::from_be_bytes([*y1, *y0]));
         let width = usize::from(u16::from_be_bytes([*x1, *x0]));
-        check_size(width, height)?;
+        let permission = permit(width, height)?;
         if !matches!(count, 1 | 3 | 4) {
             return Err(format!("{count} colour components: 1, 3 or 4 are read"));
         }
@@ -93,8 +95,10 @@ impl Frame {
             vertical,
             scans: 0,
             last_good_row: 0,
+            _permission: permission,
         };
-        frame.components = components.chunks_exact(3).map(|x| frame.component(x)).collect();
+        let components = components.chunks_exact(3).map(|x| frame.component(x));
+        frame.components = components.collect::<Result<_, _>>()?;
         Ok(frame)
     }
 
@@ -112,14 +116,14 @@ impl Frame {
         usable.then_some((factors, identifiers, mcus))
     }
 
-    fn component(&self, description: &[u8]) -> Component {
+    fn component(&self, description: &[u8]) -> Result<Component, String> {
         let horizontal = usize::from(description[1] >> 4);
         let vertical = usize::from(description[1] & 15);
         let width = (self.width * horizontal).div_ceil(self.horizontal);
         let height = (self.height * vertical).div_ceil(self.vertical);
         let (columns_stored, rows_stored) =
             (self.mcus_wide() * horizontal, self.mcus_high() * vertical);
-        Component {
+        Ok(Component {
             identifier: description[0],
             horizontal,
             vertical,
@@ -131,10 +135,10 @@ impl Frame {
             blocks_high: height.div_ceil(8),
             columns_stored,
             rows_stored,
-            coefficients: vec![[0; 64]; columns_stored * rows_stored],
+            coefficients: filled([0; 64], columns_stored * rows_stored)?,
             precision: [-1; 64],
             precision_before: [-1; 64],
-        }
+        })
     }
 
     /// MCUs (the blocks of all components that belong together) of a row.

@@ -27,7 +27,7 @@ use self::{
     source::{Source, marker},
     standard::Values,
 };
-use super::{RgbImage, Truncated, check_size, missing_part};
+use super::{RgbImage, Truncated, filled, missing_part, permit};
 
 /// More scans are refused: each may take as long as the picture is large, however short it is.
 const MOST_SCANS: usize = 1000;
@@ -73,11 +73,16 @@ fn decode_ordinary(bytes: &[u8]) -> Option<RgbImage> {
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
     decoder.decode_headers().ok()?;
     let (width, height) = decoder.dimensions()?;
-    check_size(width, height).ok()?;
+    let _permission = permit(width, height).ok()?;
     let pixels = decoder.decode().ok()?;
     let pixels = match pixels.len() / (width * height) {
         3 => pixels,
-        1 => pixels.iter().flat_map(|grey| [*grey; 3]).collect(),
+        1 => {
+            let mut rgb = filled(0, width * height * 3).ok()?;
+            let places = rgb.as_chunks_mut::<3>().0.iter_mut();
+            places.zip(pixels).for_each(|(rgb, grey)| *rgb = [grey; 3]);
+            rgb
+        }
         _ => return None,
     };
     Some(RgbImage { width, height, pixels })

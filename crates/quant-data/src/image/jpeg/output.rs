@@ -5,6 +5,7 @@ use super::{
     frame::{Component, Frame},
     idct, smooth,
 };
+use crate::image::filled;
 
 /// How the components are to be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,9 @@ pub(super) fn pixels(frame: &Frame, color: Color) -> Result<Vec<u8>, String> {
     let smooth = smooth::applies(frame);
     let planes = frame.components.iter().map(|component| Plane::new(frame, component, smooth));
     let planes = planes.collect::<Result<Vec<_>, String>>()?;
-    let mut pixels = Vec::with_capacity(frame.width * frame.height * 3);
+    let mut pixels = Vec::new();
+    let bytes = frame.width * frame.height * 3;
+    pixels.try_reserve_exact(bytes).map_err(|error| error.to_string())?;
     let mut rows = vec![vec![0; frame.width + 8]; planes.len()];
     for y in 0..frame.height {
         for (plane, row) in planes.iter().zip(&mut rows) {
@@ -103,7 +106,7 @@ impl Plane {
             (h, v) => Upsampling::Repeat(h, v),
         };
         let stride = component.blocks_wide * 8;
-        let mut samples = vec![0; stride * component.blocks_high * 8];
+        let mut samples = filled(0, stride * component.blocks_high * 8)?;
         // A component of which no scan has told anything is grey.
         let quantization = component.quantization.unwrap_or([0; 64]);
         for row in 0..component.blocks_high {

@@ -1,0 +1,110 @@
+//! What tells a data set from another.
+
+use serde::{Deserialize, Serialize};
+
+use super::Dataset;
+
+/// What identifies a data set wherever its files lie now: a run keeps it, and sees when it is
+/// resumed whether the data are still the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// How many images.
+    pub images: usize,
+    /// A hash of the list of images: their labels, in order, and what each kind of data set adds to
+    /// that, such as names relative to its folder. Pixels are not part of it. Serialised as 16
+    /// hexadecimal digits.
+    #[serde(with = "hexadecimal")]
+    pub hash: u64,
+}
+
+impl Fingerprint {
+    /// Of a data set, whose images `list` hashes.
+    pub(crate) fn new(dataset: &(impl Dataset + ?Sized), list: impl FnOnce(&mut Hash)) -> Self {
+        let mut hash = Hash::default();
+        list(&mut hash);
+        Self { classes: dataset.classes().to_vec(), images: dataset.len(), hash: hash.0 }
+    }
+}
+
+/// FNV-1a with 64 bits (Fowler, Noll and Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), the
+/// same on every machine and in every version. It finds what has changed by accident; it does not
+/// withstand those who look for another list with the same hash.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// A number.
+    pub(crate) fn number(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    /// A text, after its length, so that texts one after another stay apart.
+    pub(crate) fn text(&mut self, text: &[u8]) {
+        self.number(text.len() as u64);
+        self.bytes(text);
+    }
+
+    /// The labels of all images of a data set.
+    pub(crate) fn labels(&mut self, dataset: &(impl Dataset + ?Sized)) {
+        (0..dataset.len()).for_each(|index| self.number(dataset.label(index) as u64));
+    }
+
+    /// The hash of what has been handed over.
+    pub(crate) fn finish(self) -> u64 {
+        self.0
+    }
+}
+
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(hash: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format!("{hash:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let digits = String::deserialize(from)?;
+        u64::from_str_radix(&digits, 16).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_fnv_1a() {
+        // From the algorithm's page.
+        for (text, expected) in [
+            ("", 0xcbf2_9ce4_8422_2325),
+            ("a", 0xaf63_dc4c_8601_ec8c),
+            ("foobar", 0x8594_4171_f739_67e8),
+        ] {
+            let mut hash = Hash::default();
+            hash.bytes(text.as_bytes());
+            assert_eq!(hash.finish(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_reads_back_as_it_was_written() {
+        let fingerprint = Fingerprint { classes: vec!["a".into()], images: 3, hash: u64::MAX - 1 };
+        let json = serde_json::to_string(&fingerprint).unwrap();
+        assert!(json.contains("\"fffffffffffffffe\""), "{json}");
+        assert_eq!(serde_json::from_str::<Fingerprint>(&json).unwrap(), fingerprint);
+    }
+}

@@ -66,10 +66,11 @@ pub enum QuantizerError {
         /// What would work.
         expected: &'static str,
     },
-    /// A learned step size or clipping value is zero, negative or not a number.
+    /// A learned step size or clipping value is zero, negative or not a number, or another learned
+    /// parameter is not a finite number.
     #[error(
-        "{layer}: {parameter}[{group}] = {value}: training has driven it out of its range (above 0); \
-         lower its learning rate, or calibrate it anew"
+        "{layer}: {parameter}[{group}] = {value}: training has driven it away from {expected}; lower \
+         its learning rate, give it a gradient scale, or calibrate it anew"
     )]
     Degenerate {
         /// Name of the layer.
@@ -80,6 +81,8 @@ pub enum QuantizerError {
         group: usize,
         /// Its value.
         value: f32,
+        /// What it should be.
+        expected: &'static str,
     },
     /// The number of levels of a quantizer cannot change while it trains.
     #[error("{layer}: {method:?} cannot go from {from} to {to} levels: {reason}")]

@@ -466,8 +466,8 @@ impl Quantizer {
     /// Checks that every learned parameter is finite, and above 0 where it is a scale: all but `gamma`,
     /// `offset`, `shift` and `start`. Reads them back from the device.
     ///
-    /// A scale at or below 0 still computes: its magnitude counts (LSQ, LSQ+, FATNN, APoT, N2UQ's weights)
-    /// or a tiny one in its place (PACT, N2UQ's intervals), so that zeros stay zeros.
+    /// A scale at or below 0 still computes and learns: its magnitude counts, or of PACT a tiny one in
+    /// its place, so that zeros stay zeros.
     ///
     /// # Errors
     /// [`QuantizerError::Degenerate`] with the layer, group and value.
@@ -482,6 +482,7 @@ impl Quantizer {
                     parameter: learned.name,
                     group: index % self.grouping.groups,
                     value: *value,
+                    expected: if free { "finite numbers" } else { "finite numbers above 0" },
                 });
             }
         }

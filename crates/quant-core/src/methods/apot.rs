@@ -15,7 +15,7 @@
 //! **Gradients** (equation 8, the reparameterized clipping function). With v = x/a, strictly inside the
 //! clamp ∂x = g and ∂a = g·(P(v) - v); at and outside its bounds ∂x = 0 and ∂a = g·sign(x), or 0 below
 //! an unsigned range. The sum over a group is multiplied by the [gradient scale](crate::GradientScale) and
-//! by the sign of `clip_val`. A v half way between two levels takes the lower.
+//! by the sign of `clip_val` (1 at 0). A v half way between two levels takes the lower.
 //!
 //! **Weight normalisation** (equation 9): (w - mean)/std before clipping, the default for weights
 //! (`var-mean`).
@@ -31,7 +31,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, divisor, host};
+use super::{Named, Parameters, Quantize, host, magnitude};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Codes, Decoding, Table},
@@ -116,7 +116,7 @@ impl Apot {
     }
 
     fn scale(&self) -> Tensor<1> {
-        divisor(self.clip_val.val().abs())
+        magnitude(self.clip_val.val())
     }
 
     /// The unit's thresholds or values as a row.

@@ -13,7 +13,7 @@
 //! **Gradients.** R passes gradients; each clamp does strictly inside its range, so an element moves
 //! the piece it lies in: ∂x = g·α_i there, and every α its piece depends on, by its position and by
 //! its offset. The sums are multiplied by the [gradient scale](crate::GradientScale) and the sign of
-//! `alpha_i`. The basis is a constant.
+//! `alpha_i` (1 at 0). The basis is a constant.
 //!
 //! **Shapes.** Any; `alpha_0`.. are `[groups]`.
 //!
@@ -28,7 +28,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, divisor, host};
+use super::{Parameters, Quantize, host, magnitude};
 use crate::{
     calibrate::GroupSamples,
     codes::{Affine, Codes, Decoding},
@@ -94,7 +94,7 @@ impl Fatnn {
 
     /// The integer value of every element, differentiable.
     fn integers<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let slope = |alpha: &Param<Tensor<1>>| divisor(alpha.val().abs());
+        let slope = |alpha: &Param<Tensor<1>>| magnitude(alpha.val());
         let slopes = [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()];
         let slopes: Vec<Tensor<1>> = slopes.into_iter().flatten().map(slope).collect();
         let rule = Rule::Slopes { pieces: slopes.len(), signed: self.signed };

@@ -9,8 +9,8 @@
 //!
 //! **Gradients** (equations 5 and 6). With v = (x - b)/s, strictly inside the clamp ∂x = g,
 //! ∂s = g·(R(v) - v), ∂b = 0; at and outside its bounds ∂x = 0, ∂s = 0 or g·n, ∂b = g. The sums over a
-//! group are multiplied by the [gradient scale](crate::GradientScale). `ewgs` scales the rounding's
-//! gradient by element.
+//! group are multiplied by the [gradient scale](crate::GradientScale), ∂s also by the sign of
+//! `step_size` (1 at 0). `ewgs` scales the rounding's gradient by element.
 //!
 //! **Shapes.** Any; `step_size` and `offset` are `[groups]`.
 //!

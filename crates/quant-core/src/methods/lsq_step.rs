@@ -10,7 +10,7 @@
 //! **Gradients** (equations 3 and 5). With v = x/s and g the incoming gradient, strictly inside the clamp
 //! ∂x = g and ∂s = g·(R(v) - v); at and outside its bounds ∂x = 0 and ∂s = -g·Qn or g·Qp. The sum over a
 //! group is multiplied by the [gradient scale](crate::GradientScale), by default the paper's
-//! 1/sqrt(N·Qp), and by the sign of `step_size`. `ewgs` scales the rounding's gradient by element.
+//! 1/sqrt(N·Qp), and by the sign of `step_size` (1 at 0). `ewgs` scales the rounding's gradient by element.
 //!
 //! **Shapes.** Any; `step_size` is `[groups]`.
 //!
@@ -27,7 +27,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, divisor, host};
+use super::{Named, Parameters, Quantize, host, magnitude};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
@@ -78,7 +78,7 @@ impl StepGrid {
 
     /// s.
     pub(super) fn step(&self, step_size: &Param<Tensor<1>>) -> Tensor<1> {
-        divisor(step_size.val().abs())
+        magnitude(step_size.val())
     }
 
     /// R(clamp((x - b)/s, lowest, highest))·s + b, differentiable in x, s and b.

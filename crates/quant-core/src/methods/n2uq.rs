@@ -2,8 +2,8 @@
 //! Straight-Through Estimation", CVPR 2022): learned thresholds, evenly spaced outputs, so that inference
 //! is as with any uniform quantizer.
 //!
-//! **Activations and outputs** (section 3.2). With a_i the ith of `intervals`, o_1 = `start`,
-//! o_(i+1) = o_i + a_i and c = `scale`, one each per group, and i from 1 to n:
+//! **Activations and outputs** (section 3.2). With a_i the magnitude of the ith of `intervals`,
+//! o_1 = `start`, o_(i+1) = o_i + a_i and c = `scale`, one each per group, and i from 1 to n:
 //!
 //! y = c·(sum of R(clamp((x - o_i)/a_i, 0, 1)) over i): the thresholds lie in the middle of the intervals
 //!
@@ -17,7 +17,8 @@
 //! [LSQ's](super::lsq) signed quantizer with clipping value a, gradients included. r·m makes the
 //! levels about equally full.
 //!
-//! All sums are multiplied by the [gradient scale](crate::GradientScale).
+//! All sums are multiplied by the [gradient scale](crate::GradientScale), those of `intervals` and
+//! `clip_val` by the parameter's sign too (1 at 0).
 //!
 //! **Shapes.** Any; `start`, `scale` and `clip_val` are `[groups]`, `intervals` is `[n, groups]` row-major.
 //!
@@ -32,7 +33,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, divisor, host};
+use super::{Named, Parameters, Quantize, host, magnitude};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
@@ -96,7 +97,7 @@ impl N2uqActivation {
     fn scaled<const D: usize>(&self, x: Tensor<D>, scale: Tensor<1>) -> Tensor<D> {
         let (groups, pieces) = (self.grouping.groups, self.steps);
         let column = |value: Tensor<1>| value.reshape([groups, 1]);
-        let widths = divisor(self.intervals.val()).reshape([pieces, groups]).transpose();
+        let widths = magnitude(self.intervals.val()).reshape([pieces, groups]).transpose();
         let parameters = vec![column(scale), column(self.start.val()), widths];
         let rule = Rule::Intervals { pieces };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
@@ -148,7 +149,7 @@ impl Parameters for N2uqActivation {
             .map(|group| {
                 let mut from = starts[group];
                 let thresholds = (0..self.steps).map(|index| {
-                    let width = widths[index * groups + group];
+                    let width = widths[index * groups + group].abs();
                     from += width;
                     from - width / 2.0
                 });
@@ -217,7 +218,7 @@ impl N2uqWeight {
     }
 
     fn clip(&self) -> Tensor<1> {
-        divisor(self.clip_val.val().abs())
+        magnitude(self.clip_val.val())
     }
 }
 

@@ -41,7 +41,8 @@ impl ClipQuantize {
         }
     }
 
-    /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`. Differentiable in both.
+    /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`: above 0, or any number where
+    /// the bound is learned. Differentiable in both.
     pub(crate) fn forward<const D: usize>(
         &self,
         x: Tensor<D>,

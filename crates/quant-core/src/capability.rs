@@ -4,9 +4,9 @@
 use std::fmt::{Debug, Write};
 
 use crate::{
-    config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale},
+    config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role},
     error::QuantizerError,
-    gradient::Estimator,
+    gradient::{Estimator, GradientScaleRule},
 };
 
 /// Which numbers of levels a method has.
@@ -70,6 +70,10 @@ pub struct Capability {
     /// What follows the data.
     pub running: &'static [&'static str],
 }
+
+/// Options of FATNN's activations and outputs.
+const FATNN_OPTIONS: &[&str] =
+    &["gradient_scale", "initial_slope", "boundary", "closed_form", "unused_clipping_value"];
 
 /// What `method` offers in `role` with `range`; `None` where they do not go together.
 pub fn capability(method: Method, role: Role, range: Range) -> Option<Capability> {
@@ -150,15 +154,20 @@ pub fn capability(method: Method, role: Role, range: Range) -> Option<Capability
         (Method::Fatnn, _, Signed) => Capability {
             levels: LevelSet::Between(3, 3),
             options: match role {
-                Weight => &["gradient_scale", "initial_slope", "closed_form"],
-                _ => &["gradient_scale", "initial_slope", "boundary", "closed_form"],
+                Weight => &[
+                    "gradient_scale",
+                    "initial_slope",
+                    "closed_form",
+                    "unused_clipping_value",
+                ],
+                _ => FATNN_OPTIONS,
             },
             learned: &["alpha0", "alpha1"],
             ..base
         },
         (Method::Fatnn, ..) => Capability {
             levels: LevelSet::Between(2, 4),
-            options: &["gradient_scale", "initial_slope", "boundary", "closed_form"],
+            options: FATNN_OPTIONS,
             learned: &["alpha0", "alpha1", "alpha2"],
             ..base
         },
@@ -222,7 +231,6 @@ impl QuantizerConfig {
         let Some(offer) = of(&near) else {
             return near;
         };
-        let defaults = QuantizerConfig::new(near.method, near.role, near.levels);
         near.levels = match offer.levels.contains(near.levels.count()) {
             true => near.levels,
             false => offer.levels.nearest(near.levels),
@@ -234,17 +242,8 @@ impl QuantizerConfig {
                 offered => nearest_of(near.normalization, offered),
             };
         }
+        near = near.without_idle_options();
         let normalized = near.normalization != Normalization::None;
-        near.independent_norm &= normalized;
-        near.restore_normalization &= near.normalization == Normalization::VarMean;
-        let has = |option| offer.options.contains(&option);
-        near.gamma &= has("gamma");
-        near.closed_form &= has("closed_form");
-        near.running_mean_basis &= has("running_mean_basis");
-        near.shift &= has("shift");
-        if !has("sign_scale") {
-            near.sign_scale = SignScale::None;
-        }
         // What has one value per group: without any, groups would change nothing.
         let grouped = match near.method {
             Method::Dorefa => near.gamma || normalized && !near.independent_norm,
@@ -254,6 +253,7 @@ impl QuantizerConfig {
         if !offer.groups || near.closed_form || !grouped {
             near.granularity = Granularity::PerTensor;
         }
+        let defaults = QuantizerConfig::new(near.method, near.role, near.levels);
         for (value, default, lowest, highest) in [
             (&mut near.threshold_position, defaults.threshold_position, 0.0, 1.0),
             (&mut near.ternary_threshold, defaults.ternary_threshold, 0.0, 0.999),
@@ -264,7 +264,49 @@ impl QuantizerConfig {
         near
     }
 
-    /// Checks that the fields go together. [`init`](Self::init) calls it.
+    /// The same with the options that nothing would act on at their defaults: those that the method
+    /// does not have, and those that belong to another choice, such as the factor of `ewgs`. For
+    /// configurations from elsewhere; [`validate`](Self::validate) refuses such options.
+    #[must_use]
+    pub fn without_idle_options(&self) -> QuantizerConfig {
+        let Some(offer) = capability(self.method, self.role, self.range) else {
+            return self.clone();
+        };
+        let defaults = QuantizerConfig::new(self.method, self.role, self.levels);
+        let mut config = self.clone();
+        let has = |option| offer.options.contains(&option);
+        macro_rules! default_unless {
+            ($($had:expr => $($field:ident).+),*) => {
+                $(if !$had { config.$($field).+ = defaults.$($field).+; })*
+            };
+        }
+        let rule = self.gradient_scale.rule;
+        let has_factor = has("gradient_scale")
+            && !matches!(rule, GradientScaleRule::None | GradientScaleRule::Lsq);
+        let normalized = self.normalization != Normalization::None;
+        default_unless!(
+            has("gradient_scale") => gradient_scale.rule,
+            has_factor => gradient_scale.factor,
+            self.estimator == Estimator::Ewgs => ewgs_factor,
+            has("boundary") => boundary,
+            has("initial_slope") => initial_slope,
+            has("threshold_position") => threshold_position,
+            has("ternary_threshold") => ternary_threshold,
+            has("sign_scale") => sign_scale
+        );
+        // Of activations, each image is normalised by itself.
+        config.independent_norm &= normalized && self.role == Role::Weight;
+        config.restore_normalization &= self.normalization == Normalization::VarMean;
+        config.gamma &= has("gamma");
+        config.closed_form &= has("closed_form");
+        config.unused_clipping_value &= has("unused_clipping_value");
+        config.running_mean_basis &= has("running_mean_basis");
+        config.shift &= has("shift");
+        config
+    }
+
+    /// Checks that the fields go together, and that something acts on each of them.
+    /// [`init`](Self::init) calls it.
     ///
     /// # Errors
     /// [`QuantizerError::Unsupported`], which shows the [`nearest`](Self::nearest) configuration, and
@@ -307,6 +349,8 @@ impl QuantizerConfig {
                     name(&self.$field), name(&other.$field))),*]
             };
         }
+        let rules = (self.gradient_scale.rule, other.gradient_scale.rule);
+        let factors = (self.gradient_scale.factor, other.gradient_scale.factor);
         let fields = compare!(
             method,
             range,
@@ -323,9 +367,16 @@ impl QuantizerConfig {
             running_mean_basis,
             threshold_position,
             ternary_threshold,
-            ewgs_factor
+            ewgs_factor,
+            boundary,
+            initial_slope,
+            unused_clipping_value
         );
-        let differing = fields.into_iter().filter(|(_, differs, ..)| *differs);
+        let scale = [
+            ("gradient_scale.rule", rules.0 != rules.1, name(&rules.0), name(&rules.1)),
+            ("gradient_scale.factor", factors.0 != factors.1, name(&factors.0), name(&factors.1)),
+        ];
+        let differing = fields.into_iter().chain(scale).filter(|(_, differs, ..)| *differs);
         differing.map(|(field, _, ours, theirs)| (field, ours, theirs)).collect()
     }
 }

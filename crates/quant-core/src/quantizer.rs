@@ -11,7 +11,7 @@ use crate::{
     codes::{Codes, Decoding},
     config::{Method, Normalization, QuantizerConfig, Range, Role, SignScale},
     error::QuantizerError,
-    gradient::Estimator,
+    gradient::{Estimator, ScaleByTensor},
     methods::{
         Parameters, Quantize,
         apot::Apot,
@@ -122,7 +122,7 @@ impl MethodModule {
         grouping: Grouping,
         device: &Device,
     ) -> Self {
-        let scale = config.gradient_scale.value(config, site, grouping.groups);
+        let scale = ScaleByTensor::new(config, site, grouping.groups);
         match (config.method, config.role) {
             (Method::Lsq, _) => Self::Lsq(Lsq::new(config, grouping, scale, device)),
             (Method::LsqStep, _) => Self::LsqStep(LsqStep::new(config, grouping, scale, device)),
@@ -441,6 +441,15 @@ impl Quantizer {
             set_value(param, value.div_scalar(done), &old);
         }
         Some(calls)
+    }
+
+    /// Sets the clipping value of every group: of methods that learn a step size to the step that makes
+    /// it, `value`/Qp. The name of the parameter that was set; `None` of methods that learn neither.
+    pub fn set_clipping_value(&mut self, value: f32) -> Option<&'static str> {
+        let clipping = each_method!(&self.method, method => method.clipping());
+        let (name, parts) = clipping.unwrap_or(("clip_val", 1.0));
+        let values = vec![value / parts; self.groups()];
+        self.set_learned(name, &values).then_some(name)
     }
 
     /// Sets the learned parameter `name`, one value per group; whether it has one of that name and

@@ -9,12 +9,12 @@
 
 mod common;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use common::{COUNT, SHAPE, cases, config, configs, group_members, host, make, randomize, tensor};
 use proptest::prelude::*;
 use quant_core::{
-    Estimator, GradientScale, GradientScaleRule, Levels, Method, Normalization, Quantizer,
-    QuantizerConfig, Range, Role, SignScale,
+    Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
+    Quantizer, QuantizerConfig, Range, Role, SignScale, Site,
 };
 
 /// What is held constant, in the order it is met.
@@ -481,7 +481,7 @@ proptest! {
         x in prop::collection::vec(-2.5f32..2.5, COUNT),
         seeds in prop::collection::vec(0.0f32..1.0, 11),
     ) {
-        prop_assume!(config.method != Method::Xnor && config.method != Method::Dorefa);
+        prop_assume!(!matches!(config.method, Method::Xnor | Method::Dorefa | Method::LqNets));
         let device = Device::flex().autodiff();
         // fan is 36 for weights and 4 channels for activations: a/sqrt(fan).
         let factor = if config.role == Role::Weight { 0.5 / 6.0 } else { 0.25 };
@@ -576,6 +576,34 @@ proptest! {
             let mean = image.iter().sum::<f32>() / 36.0 + 1e-5;
             let expected = if x[index] / mean < top { grad[index] } else { 0.0 };
             prop_assert!((by_x - expected).abs() < 1e-5);
+        }
+    }
+}
+
+/// LSQ's gradient is multiplied by c²/sqrt(N·c), N being the elements of one image that share the
+/// clipping value and c the steps that make it; or 1/sqrt(N·Qp) of step sizes. Nobody has to say N.
+#[test]
+fn the_gradient_scale_counts_the_elements_of_the_tensor() {
+    let device = Device::flex().autodiff();
+    let gradient = |config: &QuantizerConfig, side: usize| -> f32 {
+        let quantizer = config.init(&Site::activation("test", 4), &device).unwrap();
+        let x = Tensor::<4>::full([2, 4, side, side], 2.0, &device);
+        let gradients = quantizer.forward(x).mean().backward();
+        host(quantizer.learned()[0].value.val().grad(&gradients).unwrap()).iter().sum()
+    };
+    for (method, numerator) in
+        [(Method::Lsq, 9.0), (Method::LsqStep, 1.0), (Method::LsqPlus, 1.0)]
+    {
+        for (granularity, groups) in [(Granularity::PerTensor, 1), (Granularity::PerChannel, 4)] {
+            let config = QuantizerConfig { granularity, ..config(method, Role::Activation, 4) };
+            let none = GradientScale { rule: GradientScaleRule::None, ..GradientScale::default() };
+            let plain = QuantizerConfig { gradient_scale: none, ..config.clone() };
+            for side in [1, 3, 8] {
+                let shared = (4 * side * side / groups) as f32;
+                let expected = numerator / (shared * 3.0).sqrt();
+                let actual = gradient(&config, side) / gradient(&plain, side);
+                assert!((actual / expected - 1.0).abs() < 1e-5, "{method:?} {side}: {actual}");
+            }
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Change {
     /// Whether clipping values are rescaled by (new - 1)/(old - 1) when levels change, so that step sizes
     /// stay, and their momentum is reset. By default they are.
     pub progressive: Option<bool>,
-    /// The formula; what does not fit starts anew.
+    /// The formula; parameters that do not fit start anew, and options that it does not have end.
     pub method: Option<Method>,
     /// Groups; one clipping value is repeated for several, several start anew for others.
     pub granularity: Option<Granularity>,
@@ -64,7 +64,7 @@ pub struct Change {
     pub restore_normalization: Option<bool>,
     /// Whether a factor is learned.
     pub gamma: Option<bool>,
-    /// The learned clipping value.
+    /// The learned clipping value; of methods that learn a step size, Qp of which make one.
     pub clipping_value: Option<f32>,
     /// A loss on the quantization error.
     pub loss: Option<crate::quantization::QuantizationLossRecipe>,
@@ -170,6 +170,10 @@ impl Change {
             _ => old.levels,
         };
         let mut config = QuantizerConfig { levels, ..old.clone() };
+        if let Some(method) = self.method.filter(|method| *method != old.method) {
+            // Options that the new method does not have end with the old one.
+            config = QuantizerConfig { method, ..config }.without_idle_options();
+        }
         macro_rules! given {
             ($($field:ident),*) => {
                 $(if let Some(value) = self.$field { config.$field = value; })*
@@ -202,18 +206,11 @@ impl Change {
             quantizer.set_loss(Some((loss.kind, loss.factor)));
         }
         if let Some(value) = self.clipping_value {
-            let name = match quantizer.config().method {
-                Method::LsqStep | Method::LsqPlus => "step_size",
-                _ => "clip_val",
-            };
-            let groups = quantizer.groups();
-            if !quantizer.set_learned(name, &vec![value; groups]) {
-                return Err(QuantizerError::Option {
-                    option: format!("{}: clipping_value", quantizer.name()),
-                    value: value.to_string(),
-                    accepted: "a method that learns one",
-                });
-            }
+            let name = quantizer.set_clipping_value(value).ok_or_else(|| QuantizerError::Option {
+                option: format!("{}: clipping_value", quantizer.name()),
+                value: value.to_string(),
+                accepted: "a method that learns a clipping value or a step size",
+            })?;
             change.fresh.push(name);
         }
         let moved = change.rescaled.iter().map(|rescaled| rescaled.name);
@@ -226,6 +223,9 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+    use quant_core::Site;
+
     use super::*;
 
     #[test]
@@ -237,6 +237,41 @@ mod tests {
         assert_eq!(due("'start'", [0, 1, 2]), [true, true, true]);
         assert_eq!(due("{ epoch = 2 }", [0, 19, 20]), [false, false, true]);
         assert_eq!(due("{ batch = 7 }", [6, 7, 8]), [false, true, true]);
+    }
+
+    /// Qp steps make a clipping value: 3 of unsigned two bits, 1 of signed ones.
+    #[test]
+    fn a_clipping_value_sets_the_step_size_of_methods_that_learn_one() {
+        for (method, role, name, expected) in [
+            (Method::Lsq, Role::Activation, "clip_val", 1.5),
+            (Method::LsqStep, Role::Activation, "step_size", 0.5),
+            (Method::LsqPlus, Role::Activation, "step_size", 0.5),
+            (Method::LsqStep, Role::Weight, "step_size", 1.5),
+        ] {
+            let config = QuantizerConfig::new(method, role, Levels::TERNARY);
+            let config = QuantizerConfig { levels: Levels::new(4).unwrap(), ..config };
+            let site = match role {
+                Role::Weight => Site::weight("a", [2, 2, 1, 1]),
+                _ => Site::activation("a", 2),
+            };
+            let mut quantizer = config.init(&site, &Device::flex()).unwrap();
+            let change = Change { clipping_value: Some(1.5), ..Change::default() };
+            change.apply(&mut quantizer).unwrap();
+            assert_eq!(quantizer.learned_values(name), Some(vec![expected]), "{method:?}");
+        }
+    }
+
+    /// LSQ has a gradient scale by default, DoReFa none at all.
+    #[test]
+    fn options_of_the_old_method_end_with_it() {
+        let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::TERNARY);
+        let mut quantizer = config.init(&Site::activation("a", 2), &Device::flex()).unwrap();
+        let change = Change { method: Some(Method::Dorefa), ..Change::default() };
+        change.apply(&mut quantizer).unwrap();
+        let dorefa = QuantizerConfig::new(Method::Dorefa, Role::Activation, Levels::TERNARY);
+        assert_eq!(*quantizer.config(), dorefa);
+        let gamma = Change { gamma: Some(true), ..change };
+        assert!(gamma.apply(&mut quantizer).unwrap_err().to_string().contains("gamma"));
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub struct QuantizationRecipe {
     /// Whether convolutions pad after quantizing.
     #[serde(default)]
     pub padding_after_quant: bool,
-    /// Batch size for the gradient scales `element-scale` and `scale-element`.
+    /// Images that the gradient scales `element-scale` and `scale-element` count; by default those of
+    /// each batch.
     pub scale_batch_size: Option<usize>,
     /// How the parameters of quantizers start that the weights do not have.
     #[serde(default)]

@@ -36,6 +36,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Codes, Decoding, Table},
     config::{QuantizerConfig, Range},
+    gradient::ScaleByTensor,
     normalize::Normalizer,
     ops::{Elementwise, Rule, count_below, quantize},
     site::Grouping,
@@ -53,7 +54,7 @@ pub struct Apot {
     #[module(skip)]
     lowest: f32,
     #[module(skip)]
-    gradient_scale: f32,
+    gradient_scale: ScaleByTensor,
     #[module(skip)]
     grouping: Grouping,
     #[module(skip)]
@@ -101,7 +102,7 @@ impl Apot {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let clip_val = Tensor::full([grouping.groups], config.boundary, device);
@@ -109,7 +110,7 @@ impl Apot {
             clip_val: Param::from_tensor(clip_val),
             unit: Staircase::midway(levels(config.levels.bits(), config.range)),
             lowest: if config.range == Range::Signed { -1.0 } else { 0.0 },
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             grouping,
             normalizer: Normalizer::new(config, grouping),
         }
@@ -144,7 +145,8 @@ impl Quantize for Apot {
         let rule = Rule::Table { thresholds: thresholds.len() };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
         let parameters = Tensor::cat(vec![scale, row(&unit)], 1);
-        restore.apply(quantize(x, parameters, operation, self.gradient_scale))
+        let factor = self.gradient_scale.of(&x.shape());
+        restore.apply(quantize(x, parameters, operation, factor))
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

@@ -33,6 +33,7 @@ use crate::{
     calibrate::GroupSamples,
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range, Role},
+    gradient::ScaleByTensor,
     host::values,
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, quantize},
@@ -56,7 +57,7 @@ pub struct Fatnn {
     #[module(skip)]
     signed: bool,
     #[module(skip)]
-    gradient_scale: f32,
+    gradient_scale: ScaleByTensor,
     #[module(skip)]
     normalizer: Normalizer,
     #[module(skip)]
@@ -67,7 +68,7 @@ impl Fatnn {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let initial = match config.role {
@@ -86,7 +87,7 @@ impl Fatnn {
             }),
             basis: config.closed_form.then(basis),
             signed: config.range == Range::Signed,
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             normalizer: Normalizer::new(config, grouping),
             grouping,
         }
@@ -99,7 +100,8 @@ impl Fatnn {
         let slopes: Vec<Tensor<1>> = slopes.into_iter().flatten().map(slope).collect();
         let rule = Rule::Slopes { pieces: slopes.len(), signed: self.signed };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
-        quantize(x, Tensor::stack(slopes, 1), operation, self.gradient_scale)
+        let factor = self.gradient_scale.of(&x.shape());
+        quantize(x, Tensor::stack(slopes, 1), operation, factor)
     }
 
     fn affine(&self, device: &Device) -> Affine {

@@ -35,6 +35,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     normalize::Normalizer,
     ops::ClipQuantize,
     site::Grouping,
@@ -60,14 +61,14 @@ impl Lsq {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        clip_gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let clip_val = Tensor::<1>::full([grouping.groups], config.boundary, device);
         Self {
             clip_val: Param::from_tensor(clip_val),
             gamma: gamma(config, grouping, device),
-            operation: ClipQuantize::new(config, clip_gradient_scale),
+            operation: ClipQuantize::new(config, gradient_scale),
             grouping,
             normalizer: Normalizer::new(config, grouping),
         }

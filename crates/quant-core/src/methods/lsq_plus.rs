@@ -28,6 +28,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     site::Grouping,
     staircase::Staircase,
 };
@@ -49,7 +50,7 @@ impl LsqPlus {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let grid = StepGrid::new(config, gradient_scale);

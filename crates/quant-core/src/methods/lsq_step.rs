@@ -32,7 +32,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range},
-    gradient::{Estimator, positive_steps},
+    gradient::{Estimator, ScaleByTensor, positive_steps},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, quantize},
     site::Grouping,
@@ -57,18 +57,18 @@ pub struct LsqStep {
 pub(super) struct StepGrid {
     pub(super) negative: f32,
     pub(super) positive: f32,
-    pub(super) gradient_scale: f32,
+    pub(super) gradient_scale: ScaleByTensor,
     ewgs: f32,
 }
 
 impl StepGrid {
-    pub(super) fn new(config: &QuantizerConfig, gradient_scale: f64) -> Self {
+    pub(super) fn new(config: &QuantizerConfig, gradient_scale: ScaleByTensor) -> Self {
         let n = config.levels.steps();
         let positive = positive_steps(n, config.range);
         Self {
             negative: if config.range == Range::Signed { n - positive } else { 0.0 },
             positive,
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             ewgs: match config.estimator {
                 Estimator::Ewgs => config.ewgs_factor as f32,
                 _ => 0.0,
@@ -91,7 +91,8 @@ impl StepGrid {
     ) -> Tensor<D> {
         let rule = Rule::Step { lowest, highest, ewgs: self.ewgs };
         let operation = Elementwise { rule, view: grouping.view(&x.shape()) };
-        quantize(x, columns([step, offset]), operation, self.gradient_scale)
+        let factor = self.gradient_scale.of(&x.shape());
+        quantize(x, columns([step, offset]), operation, factor)
     }
 
     /// R(clamp((x - b)/s, lowest, highest)).
@@ -135,7 +136,7 @@ impl LsqStep {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let grid = StepGrid::new(config, gradient_scale);

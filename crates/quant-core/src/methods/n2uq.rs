@@ -38,6 +38,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     normalize::{Normalizer, Restore},
     ops::{ClipQuantize, Elementwise, Rule, quantize},
     site::Grouping,
@@ -56,7 +57,7 @@ pub struct N2uqActivation {
     #[module(skip)]
     steps: usize,
     #[module(skip)]
-    gradient_scale: f32,
+    gradient_scale: ScaleByTensor,
     #[module(skip)]
     grouping: Grouping,
 }
@@ -78,7 +79,7 @@ impl N2uqActivation {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let (groups, steps) = (grouping.groups, config.levels.count() - 1);
@@ -88,7 +89,7 @@ impl N2uqActivation {
             intervals: Param::from_tensor(Tensor::full([steps * groups], step, device)),
             scale: Param::from_tensor(Tensor::full([groups], step, device)),
             steps,
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             grouping,
         }
     }
@@ -101,7 +102,8 @@ impl N2uqActivation {
         let parameters = vec![column(scale), column(self.start.val()), widths];
         let rule = Rule::Intervals { pieces };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
-        quantize(x, Tensor::cat(parameters, 1), operation, self.gradient_scale)
+        let factor = self.gradient_scale.of(&x.shape());
+        quantize(x, Tensor::cat(parameters, 1), operation, factor)
     }
 }
 
@@ -184,7 +186,7 @@ impl N2uqWeight {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let clip_val = Tensor::full([grouping.groups], config.boundary, device);

@@ -29,6 +29,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Codes, Decoding},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     ops::ClipQuantize,
     site::Grouping,
     staircase::Staircase,
@@ -49,7 +50,7 @@ impl Pact {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        clip_gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let clip_val = Tensor::<1>::full([grouping.groups], config.boundary, device);
@@ -57,7 +58,7 @@ impl Pact {
             clip_val: Param::from_tensor(clip_val),
             operation: ClipQuantize {
                 learned_bound: true,
-                ..ClipQuantize::new(config, clip_gradient_scale)
+                ..ClipQuantize::new(config, gradient_scale)
             },
             grouping,
         }

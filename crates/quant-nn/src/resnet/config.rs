@@ -237,7 +237,7 @@ pub struct Quantization {
     pub real_downsample: bool,
     /// Whether convolutions pad after quantizing their input; before it is the default.
     pub padding_after_quant: bool,
-    /// Batch size, for gradient scales that count the elements of a batch.
+    /// Images that gradient scales of a batch count; by default those of each batch.
     pub batch_size: Option<usize>,
 }
 

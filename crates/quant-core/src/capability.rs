@@ -154,12 +154,9 @@ pub fn capability(method: Method, role: Role, range: Range) -> Option<Capability
         (Method::Fatnn, _, Signed) => Capability {
             levels: LevelSet::Between(3, 3),
             options: match role {
-                Weight => &[
-                    "gradient_scale",
-                    "initial_slope",
-                    "closed_form",
-                    "unused_clipping_value",
-                ],
+                Weight => {
+                    &["gradient_scale", "initial_slope", "closed_form", "unused_clipping_value"]
+                }
                 _ => FATNN_OPTIONS,
             },
             learned: &["alpha0", "alpha1"],
@@ -341,6 +338,23 @@ impl QuantizerConfig {
         })
     }
 
+    /// The fields in which another configuration would make something else of the same inputs and
+    /// parameters, with the values here and there: what gradients depend on, and initial values, are
+    /// left aside.
+    pub fn computes_otherwise(
+        &self,
+        other: &QuantizerConfig,
+    ) -> Vec<(&'static str, String, String)> {
+        let fixed = self.method == Method::Dorefa;
+        let mut differing = self.differences(other);
+        differing.retain(|(field, ..)| match *field {
+            "boundary" => fixed,
+            "estimator" | "ewgs_factor" | "initial_slope" | "unused_clipping_value" => false,
+            field => !field.starts_with("gradient_scale"),
+        });
+        differing
+    }
+
     /// The fields in which another configuration differs, with both values.
     fn differences(&self, other: &QuantizerConfig) -> Vec<(&'static str, String, String)> {
         macro_rules! compare {
@@ -389,7 +403,7 @@ fn nearest_of<T: Copy + PartialEq>(value: T, offered: &[T]) -> T {
 }
 
 /// A value as it is written in configuration files: `per-channel` rather than `PerChannel`.
-fn name(value: &impl Debug) -> String {
+pub(crate) fn name(value: &impl Debug) -> String {
     let text = format!("{value:?}");
     let text = text.trim_start_matches("Levels(").to_owned();
     let text = if text.contains('(') { text } else { text.trim_end_matches(')').to_owned() };

@@ -308,13 +308,17 @@ impl From<Given> for QuantizerConfig {
             boundary: given.boundary.unwrap_or(usual.boundary),
             normalization: given.normalization.unwrap_or(usual.normalization),
             independent_norm: given.independent_norm.unwrap_or(usual.independent_norm),
-            restore_normalization: given.restore_normalization.unwrap_or(usual.restore_normalization),
+            restore_normalization: given
+                .restore_normalization
+                .unwrap_or(usual.restore_normalization),
             group_fallback: given.group_fallback.unwrap_or(usual.group_fallback),
             sign_scale: given.sign_scale.unwrap_or(usual.sign_scale),
             shift: given.shift.unwrap_or(usual.shift),
             initial_slope: given.initial_slope.unwrap_or(usual.initial_slope),
             closed_form: given.closed_form.unwrap_or(usual.closed_form),
-            unused_clipping_value: given.unused_clipping_value.unwrap_or(usual.unused_clipping_value),
+            unused_clipping_value: given
+                .unused_clipping_value
+                .unwrap_or(usual.unused_clipping_value),
             threshold_position: given.threshold_position.unwrap_or(usual.threshold_position),
             running_mean_basis: given.running_mean_basis.unwrap_or(usual.running_mean_basis),
             ternary_threshold: given.ternary_threshold.unwrap_or(usual.ternary_threshold),

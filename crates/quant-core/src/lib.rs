@@ -73,6 +73,7 @@ pub mod ops;
 pub mod qtool;
 pub mod quantizer;
 pub mod reparameterize;
+mod signature;
 pub mod site;
 mod staircase;
 
@@ -87,5 +88,6 @@ pub use error::QuantizerError;
 pub use gradient::{Estimator, GradientScale, GradientScaleRule};
 pub use quantizer::Quantizer;
 pub use reparameterize::quantize_weights;
+pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;

@@ -27,6 +27,7 @@ use crate::{
         ttq::Ttq,
         xnor::{SignActivation, SignWeight},
     },
+    signature::Signature,
     site::{GroupFallback, Grouping, Site},
     staircase::Staircase,
 };
@@ -41,6 +42,8 @@ pub struct Quantizer {
     /// Whether statistics may be gathered while training ([`Quantizer::warm_up`]). `freeze` clears
     /// it.
     pub training: Param<Flag>,
+    /// What a record of it must agree on.
+    pub signature: Signature,
     #[module(skip)]
     pub(crate) config: QuantizerConfig,
     #[module(skip)]
@@ -178,6 +181,7 @@ impl Quantizer {
         Ok(Self {
             method,
             training: Param::from_bool(true),
+            signature: Signature::new(config, groups, device),
             config: config.clone(),
             site: site.clone(),
             grouping,

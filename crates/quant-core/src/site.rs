@@ -104,7 +104,6 @@ impl Site {
         };
         Ok((groups, None))
     }
-
 }
 
 /// Groups that did not divide what they were to group, and were replaced as the reference

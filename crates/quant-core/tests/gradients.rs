@@ -591,8 +591,7 @@ fn the_gradient_scale_counts_the_elements_of_the_tensor() {
         let gradients = quantizer.forward(x).mean().backward();
         host(quantizer.learned()[0].value.val().grad(&gradients).unwrap()).iter().sum()
     };
-    for (method, numerator) in
-        [(Method::Lsq, 9.0), (Method::LsqStep, 1.0), (Method::LsqPlus, 1.0)]
+    for (method, numerator) in [(Method::Lsq, 9.0), (Method::LsqStep, 1.0), (Method::LsqPlus, 1.0)]
     {
         for (granularity, groups) in [(Granularity::PerTensor, 1), (Granularity::PerChannel, 4)] {
             let config = QuantizerConfig { granularity, ..config(method, Role::Activation, 4) };

@@ -91,7 +91,10 @@ impl Parameters for Pact {
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let unit = self.operation.unit();
-        host(&self.clip_val).into_iter().map(|clip| unit.scaled(clip.max(f32::MIN_POSITIVE))).collect()
+        host(&self.clip_val)
+            .into_iter()
+            .map(|clip| unit.scaled(clip.max(f32::MIN_POSITIVE)))
+            .collect()
     }
 
     fn calibrated(

@@ -206,11 +206,12 @@ impl Change {
             quantizer.set_loss(Some((loss.kind, loss.factor)));
         }
         if let Some(value) = self.clipping_value {
-            let name = quantizer.set_clipping_value(value).ok_or_else(|| QuantizerError::Option {
-                option: format!("{}: clipping_value", quantizer.name()),
-                value: value.to_string(),
-                accepted: "a method that learns a clipping value or a step size",
-            })?;
+            let name =
+                quantizer.set_clipping_value(value).ok_or_else(|| QuantizerError::Option {
+                    option: format!("{}: clipping_value", quantizer.name()),
+                    value: value.to_string(),
+                    accepted: "a method that learns a clipping value or a step size",
+                })?;
             change.fresh.push(name);
         }
         let moved = change.rescaled.iter().map(|rescaled| rescaled.name);

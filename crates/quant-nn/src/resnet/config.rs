@@ -8,7 +8,7 @@ use super::build;
 use crate::{
     error::NetworkError,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::{Network, check_classes},
+    network::{Network, check_data, check_range},
 };
 
 /// How many blocks of which kind.
@@ -422,7 +422,7 @@ impl ResNetConfig {
     pub fn validate(&self) -> Result<(), NetworkError> {
         let field =
             |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
-        check_classes(self.classes)?;
+        check_data(self.classes, self.input_size)?;
         if self.input_size < self.smallest_input() {
             let accepted = "large enough to leave a pixel after all strides: 4 (cifar stem) or 32";
             return field("input_size", self.input_size.to_string(), accepted);
@@ -451,11 +451,9 @@ impl ResNetConfig {
         {
             return field("lossless_downsample.order", lossless.order.clone(), "c, ca, cb or cba");
         }
-        for (name, value) in [("branches", self.branches), ("groups", self.groups)] {
-            if value == 0 {
-                return field(name, "0".into(), "at least 1");
-            }
-        }
+        check_range("branches", self.branches, 1..=256, "1 to 256")?;
+        check_range("groups", self.groups, 1..=65536, "1 to 65536")?;
+        check_range("width_per_group", self.width_per_group, 1..=65536, "1 to 65536")?;
         self.quantization.validate()
     }
 
@@ -483,6 +481,7 @@ impl Quantization {
         for config in configs.into_iter().flatten() {
             config.validate("network")?;
         }
-        Ok(())
+        let images = self.batch_size.unwrap_or(1);
+        check_range("batch_size of gradient scales", images, 1..=1 << 24, "1 to 16777216")
     }
 }

@@ -1,9 +1,12 @@
 //! What a quantizer is to be: the configuration, one serde type for all methods.
 
+use std::fmt::{self, Display, Formatter};
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capability::name,
     error::QuantizerError,
     gradient::{Estimator, GradientScale, GradientScaleRule},
     quantizer::Quantizer,
@@ -20,6 +23,20 @@ pub enum Role {
     Weight,
     /// The output of a layer.
     Output,
+}
+
+impl Display for Role {
+    /// As it is written in recipes.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&name(self))
+    }
+}
+
+impl Display for Method {
+    /// As it is written in recipes.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&name(self))
+    }
 }
 
 impl Role {
@@ -104,9 +121,12 @@ impl Levels {
     /// 2^`bits` levels.
     ///
     /// # Errors
-    /// [`QuantizerError::Levels`] unless `bits` is 1 to 8.
+    /// [`QuantizerError::Bits`] unless `bits` is 1 to 8.
     pub fn from_bits(bits: u32) -> Result<Self, QuantizerError> {
-        Self::new(1usize.checked_shl(bits).unwrap_or(usize::MAX))
+        match bits {
+            1..=8 => Ok(Self(1 << bits)),
+            _ => Err(QuantizerError::Bits { bits }),
+        }
     }
 
     /// How many.

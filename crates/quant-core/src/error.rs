@@ -7,15 +7,21 @@ use crate::config::{Method, Role};
 #[non_exhaustive]
 pub enum QuantizerError {
     /// The number of levels is outside 2 to 256.
-    #[error("{levels} levels: a quantizer takes 2 to 256 (1 to 8 bits)")]
+    #[error("{levels} levels: a quantizer takes 2 to 256")]
     Levels {
         /// The levels asked for.
         levels: usize,
     },
+    /// The number of bits is outside 1 to 8.
+    #[error("{bits} bits: a quantizer takes 1 to 8")]
+    Bits {
+        /// The bits asked for.
+        bits: u32,
+    },
     /// The method does not offer this combination.
     #[error(
-        "{layer}: {field} = {value} does not go with {method:?} as {role:?} quantizer; the nearest \
-         possible: {nearest}"
+        "{layer}: {field} = {value} does not go with the method {method} as {role} quantizer; the \
+         nearest possible: {nearest}"
     )]
     Unsupported {
         /// Name of the layer.
@@ -85,7 +91,7 @@ pub enum QuantizerError {
         expected: &'static str,
     },
     /// The number of levels of a quantizer cannot change while it trains.
-    #[error("{layer}: {method:?} cannot go from {from} to {to} levels: {reason}")]
+    #[error("{layer}: the method {method} cannot go from {from} to {to} levels: {reason}")]
     LevelChange {
         /// Name of the layer.
         layer: String,
@@ -98,12 +104,12 @@ pub enum QuantizerError {
         /// Why not.
         reason: String,
     },
-    /// An option of another program's command line has no counterpart.
-    #[error("option {option} = {value:?}: {accepted}")]
+    /// An option, keyword or field has a value that nothing can be made of.
+    #[error("{option}{}: {accepted}", if value.is_empty() { String::new() } else { format!(" = {value}") })]
     Option {
-        /// The option or keyword.
+        /// The option, keyword or field.
         option: String,
-        /// Its value.
+        /// Its value; empty where it is not about a value.
         value: String,
         /// What would work.
         accepted: &'static str,

@@ -76,6 +76,7 @@ pub mod reparameterize;
 mod signature;
 pub mod site;
 mod staircase;
+mod validate;
 
 pub use aids::{Probe, QuantizationLoss};
 pub use calibrate::{Calibration, CalibrationInfo, Percentile};

@@ -201,7 +201,7 @@ impl QtoolOptions {
             let mut check = |option: &str, flaw: Option<&str>| {
                 if let Some(accepted) = flaw {
                     let value = self.text(&name(option));
-                    let why = format!("{value:?} has no effect with {method:?}: {accepted}");
+                    let why = format!("{value:?} has no effect with {method}: {accepted}");
                     idle.push((name(option), why));
                 }
             };

@@ -11,8 +11,8 @@ use common::{
 };
 use proptest::prelude::*;
 use quant_core::{
-    GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization, Quantizer,
-    QuantizerConfig, QuantizerError, Range, Role, SignScale, Site, capability,
+    Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
+    Quantizer, QuantizerConfig, QuantizerError, Range, Role, SignScale, Site, capability,
 };
 
 fn values() -> impl Strategy<Value = Vec<f32>> {
@@ -310,7 +310,16 @@ fn what_a_method_does_not_offer_shows_the_nearest_that_it_does() {
     };
     assert!(text(several).ends_with("granularity = per-tensor, normalization = none"));
     let gamma = QuantizerConfig { gamma: true, ..config(Method::Lsq, Role::Activation, 4) };
-    assert!(text(gamma).contains("gamma = true does not go with Lsq as Activation"));
+    let expected = "conv: gamma = true does not go with the method lsq as activation quantizer; the \
+                    nearest possible: gamma = false";
+    assert_eq!(text(gamma), expected);
+    let groups = QuantizerConfig {
+        granularity: Granularity::Groups(2),
+        estimator: Estimator::Triangle,
+        ..config(Method::Dorefa, Role::Activation, 4)
+    };
+    assert!(text(groups.clone()).starts_with("conv: granularity = { groups = 2 } does not"));
+    assert!(text(groups).ends_with("granularity = per-tensor, estimator = clipped"));
 }
 
 /// Every option that a method does not have, each set to something that another method takes.

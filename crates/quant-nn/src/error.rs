@@ -12,7 +12,7 @@ pub enum NetworkError {
     #[error(transparent)]
     Quantizer(#[from] QuantizerError),
     /// A field of the network's configuration is out of range.
-    #[error("network: {field} = {value}: {accepted}")]
+    #[error("network: {field} = {value}: expected {accepted}")]
     Field {
         /// The field.
         field: &'static str,

@@ -213,9 +213,15 @@ fn sizes_beyond_their_bounds_are_refused_before_anything_is_made() {
     let resnet = || ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 10, 64);
     let large = 1usize << 32;
     for (config, part) in [
-        (ResNetConfig { branches: large, ..resnet() }, "branches = 4294967296: 1 to 256"),
-        (ResNetConfig { classes: large, ..resnet() }, "classes = 4294967296: 1 to 1000000"),
-        (ResNetConfig { input_size: large, ..resnet() }, "input_size = 4294967296: 1 to 8192"),
+        (ResNetConfig { branches: large, ..resnet() }, "branches = 4294967296: expected 1 to 256"),
+        (
+            ResNetConfig { classes: large, ..resnet() },
+            "classes = 4294967296: expected 1 to 1000000",
+        ),
+        (
+            ResNetConfig { input_size: large, ..resnet() },
+            "input_size = 4294967296: expected 1 to 8192",
+        ),
         (ResNetConfig { groups: large, ..resnet() }, "groups = 4294967296"),
         (ResNetConfig { width_per_group: 0, ..resnet() }, "width_per_group = 0"),
         (ResNetConfig { width_per_group: large, ..resnet() }, "width_per_group = 4294967296"),

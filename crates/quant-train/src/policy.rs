@@ -103,13 +103,19 @@ impl Policy {
         }
         let beyond = self.layers.iter().flatten().find(|layer| **layer >= count);
         if let (Some(_), _) | (None, true) = (beyond, changes.is_empty()) {
+            let role = self.role.map_or(String::new(), |role| format!("{role} "));
+            let layers = self.layers.as_ref().map_or("all layers".into(), |layers| {
+                let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
+                format!("layers {}", layers.join(", "))
+            });
             return Err(QuantizerError::Option {
-                option: "policy: layers and role".into(),
-                value: format!(
-                    "{:?} and {:?}, of {count} quantized layers",
-                    self.layers, self.role
+                option: format!(
+                    "policy for the {role}quantizers of {layers}, of a network with {count} \
+                     quantized layers"
                 ),
-                accepted: "indices of quantized layers, from 0, and a role that has quantizers",
+                value: String::new(),
+                accepted: "expected indices from 0 to below that number, and a role that has \
+                           quantizers",
             });
         }
         Ok(changes)
@@ -210,7 +216,7 @@ impl Change {
                 quantizer.set_clipping_value(value).ok_or_else(|| QuantizerError::Option {
                     option: format!("{}: clipping_value", quantizer.name()),
                     value: value.to_string(),
-                    accepted: "a method that learns a clipping value or a step size",
+                    accepted: "only methods that learn a clipping value or a step size have one",
                 })?;
             change.fresh.push(name);
         }
@@ -226,6 +232,10 @@ impl Change {
 mod tests {
     use burn::tensor::Device;
     use quant_core::Site;
+    use quant_nn::{
+        ResNetConfig,
+        resnet::{Depth, Stem},
+    };
 
     use super::*;
 
@@ -273,6 +283,23 @@ mod tests {
         assert_eq!(*quantizer.config(), dorefa);
         let gamma = Change { gamma: Some(true), ..change };
         assert!(gamma.apply(&mut quantizer).unwrap_err().to_string().contains("gamma"));
+    }
+
+    #[test]
+    fn layers_that_are_not_there_are_named_as_a_person_would() {
+        let network = ResNetConfig {
+            width_alpha: 0.05,
+            ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
+        };
+        let mut network = network.init(&Device::flex()).unwrap();
+        let policy: Policy = toml::from_str(
+            "at = 'start'\nlayers = [3, 40]\nrole = 'weight'\nchange = { levels = 4 }",
+        )
+        .unwrap();
+        let text = policy.apply(&mut network).unwrap_err().to_string();
+        let expected = "policy for the weight quantizers of layers 3, 40, of a network with 0 \
+                        quantized layers: expected indices";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

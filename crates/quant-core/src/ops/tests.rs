@@ -73,7 +73,7 @@ fn parameters(rule: Rule, groups: usize, seed: u64) -> FlexTensor {
             }
             // A learned bound, an offset, a start and a shift may be anywhere.
             Rule::Clip { learned_bound: true, .. } => {
-                vec![if seed % 5 == 0 { 0.0 } else { row[0] }]
+                vec![if seed.is_multiple_of(5) { 0.0 } else { row[0] }]
             }
             Rule::Step { .. } => vec![positive(&row[0]), row[1]],
             Rule::Sign { .. } => vec![row[0] * 0.5, positive(&row[1])],

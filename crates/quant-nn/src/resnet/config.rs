@@ -423,12 +423,15 @@ impl ResNetConfig {
         let field =
             |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
         check_data(self.classes, self.input_size)?;
-        if self.input_size < self.smallest_input() {
-            let accepted = "large enough to leave a pixel after all strides: 4 (cifar stem) or 32";
-            return field("input_size", self.input_size.to_string(), accepted);
+        let smallest = self.smallest_input();
+        if self.input_size < smallest {
+            let (at, size) = ("input_size".to_owned(), self.input_size);
+            let reason =
+                format!("{size} leaves no pixel after all strides: expected {smallest} or more");
+            return Err(NetworkError::Structure { at, reason });
         }
         if !self.width_alpha.is_finite() || self.width() == 0 || self.width() > 1 << 16 {
-            let accepted = "int(64·width_alpha) must be 1 to 65536";
+            let accepted = "1/64 to 1024: int(64·width_alpha) channels stand first";
             return field("width_alpha", self.width_alpha.to_string(), accepted);
         }
         let conflict = |at: &str, reason: &str| {
@@ -443,7 +446,7 @@ impl ResNetConfig {
         if let Stem::SpaceToDepth(kernel) | Stem::SpaceToDepthMaxPool(kernel) = self.stem
             && ![1, 3].contains(&kernel)
         {
-            return field("stem", format!("kernel {kernel}"), "kernel 1 or 3");
+            return field("kernel of the stem", kernel.to_string(), "1 or 3");
         }
         if let Some(lossless) = &self.lossless_downsample
             && (!lossless.order.chars().all(|letter| "cba".contains(letter))

@@ -1,6 +1,8 @@
 //! What a state says of the network it is of: its configuration, and the quantizers that were in
 //! force, which policies may have changed.
 
+use std::collections::HashSet;
+
 use burn::tensor::Device;
 use quant_core::{Quantizer, QuantizerConfig, Role};
 use serde::{Deserialize, Serialize};
@@ -46,11 +48,6 @@ struct Earlier {
 
 /// The name under which a layer's quantizer is described.
 pub(super) fn quantizer_name(layer: &str, role: Role) -> String {
-    let role = match role {
-        Role::Activation => "activation",
-        Role::Weight => "weight",
-        Role::Output => "output",
-    };
     format!("{layer}.quant_{role}")
 }
 
@@ -89,9 +86,23 @@ impl Description {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The names of the quantizers.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.quantizers.iter().flat_map(|equal| equal.of.iter().map(String::as_str))
+    /// The quantizers of a network that compute something else than those that were in force, and how.
+    pub(super) fn other_quantizers(&self, network: &impl QuantizedModule) -> Vec<(String, String)> {
+        let mut others = Vec::new();
+        let mut ours = HashSet::new();
+        for (layer, role, quantizer) in network.quantizers() {
+            let name = quantizer_name(&layer, role);
+            let difference = match self.quantizer(&name) {
+                None => Some("none in the state".to_owned()),
+                Some((config, enabled)) => difference(config, enabled, quantizer),
+            };
+            others.extend(difference.map(|difference| (name.clone(), difference)));
+            ours.insert(name);
+        }
+        let names = self.quantizers.iter().flat_map(|equal| &equal.of);
+        let gone = names.filter(|name| !ours.contains(*name));
+        others.extend(gone.map(|name| (name.clone(), "none in the network".to_owned())));
+        others
     }
 
     /// The configuration of a quantizer by its name, and whether it quantized.
@@ -124,6 +135,21 @@ impl Description {
         }
         Ok(Some(network))
     }
+}
+
+/// What a quantizer does otherwise than one of this configuration, which quantized or not.
+fn difference(config: &QuantizerConfig, enabled: bool, ours: &Quantizer) -> Option<String> {
+    let on = |enabled: bool| if enabled { "on" } else { "off" };
+    if enabled != ours.is_enabled() {
+        let (theirs, ours) = (on(enabled), on(ours.is_enabled()));
+        return Some(format!("{theirs} in the state, {ours} in the network"));
+    }
+    if !enabled {
+        return None;
+    }
+    let differing = config.without_idle_options().computes_otherwise(ours.config());
+    let (field, theirs, ours) = differing.into_iter().next()?;
+    Some(format!("{field} = {theirs} in the state, {ours} in the network"))
 }
 
 fn restore(

@@ -19,7 +19,7 @@ use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
     tensor::{Device, Tensor, TensorData},
 };
-use quant_core::{Quantizer, QuantizerConfig, Role};
+use quant_core::{QuantizerConfig, Role};
 
 use crate::{error::NetworkError, network::Network, rename::Renaming, visit::QuantizedModule};
 use description::{Description, quantizer_name};
@@ -137,25 +137,6 @@ impl StateDict {
         self.description.as_ref()?.quantizer(&quantizer_name(layer, role))
     }
 
-    /// The quantizers that compute something else than those that were in force, and how.
-    fn other_quantizers(&self, network: &impl QuantizedModule) -> Vec<(String, String)> {
-        let Some(description) = &self.description else { return Vec::new() };
-        let mut others = Vec::new();
-        let mut ours = HashSet::new();
-        for (layer, role, quantizer) in network.quantizers() {
-            let name = quantizer_name(&layer, role);
-            let difference = match description.quantizer(&name) {
-                None => Some("none in the state".to_owned()),
-                Some((config, enabled)) => difference(config, enabled, quantizer),
-            };
-            others.extend(difference.map(|difference| (name.clone(), difference)));
-            ours.insert(name);
-        }
-        let gone = description.names().filter(|name| !ours.contains(*name));
-        others.extend(gone.map(|name| (name.to_owned(), "none in the network".to_owned())));
-        others
-    }
-
     /// The entries below a key, such as `state_dict_ema` or `checkpoint.model`, without it.
     ///
     /// # Errors
@@ -245,8 +226,11 @@ impl StateDict {
                 false => report.unused.push(name.clone()),
             }
         }
-        if fit.prefix.is_empty() && !torchvision {
-            report.other_quantizers = self.other_quantizers(&network);
+        if let Some(description) = &self.description
+            && fit.prefix.is_empty()
+            && !torchvision
+        {
+            report.other_quantizers = description.other_quantizers(&network);
         }
         let names = parameter_names(&network);
         let mut loader = Loader { entries: &entries, shapes: &shapes, names: &names, report };
@@ -337,21 +321,6 @@ impl StateDict {
         }
         Ok(state)
     }
-}
-
-/// What a quantizer does otherwise than one of this configuration, which quantized or not.
-fn difference(config: &QuantizerConfig, enabled: bool, ours: &Quantizer) -> Option<String> {
-    let on = |enabled: bool| if enabled { "on" } else { "off" };
-    if enabled != ours.is_enabled() {
-        let (theirs, ours) = (on(enabled), on(ours.is_enabled()));
-        return Some(format!("{theirs} in the state, {ours} in the network"));
-    }
-    if !enabled {
-        return None;
-    }
-    let differing = config.without_idle_options().computes_otherwise(ours.config());
-    let (field, theirs, ours) = differing.into_iter().next()?;
-    Some(format!("{field} = {theirs} in the state, {ours} in the network"))
 }
 
 /// The PyTorch name of every parameter and running statistic.

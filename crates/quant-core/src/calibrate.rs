@@ -40,7 +40,7 @@ impl Percentile {
             false => Err(QuantizerError::Option {
                 option: "percentile".into(),
                 value: percent.to_string(),
-                accepted: "above 0, at most 100",
+                accepted: "expected a number above 0, at most 100",
             }),
         }
     }

@@ -1,11 +1,11 @@
 //! What goes with what: one table of methods, roles and options, from which configurations are
-//! checked, the nearest possible one is found, and the documentation's table is printed.
+//! checked, the nearest possible one is found ([`nearest`](crate::QuantizerConfig::nearest)), and the documentation's
+//! table is printed.
 
 use std::fmt::{Debug, Write};
 
 use crate::{
-    config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale},
-    error::QuantizerError,
+    config::{Levels, Method, Normalization, Range, Role},
     gradient::Estimator,
 };
 
@@ -32,7 +32,7 @@ impl LevelSet {
         }
     }
 
-    fn nearest(self, levels: Levels) -> Levels {
+    pub(crate) fn nearest(self, levels: Levels) -> Levels {
         let distance = |other: &Levels| other.count().abs_diff(levels.count());
         let all = (2..=256).filter(|count| self.contains(*count));
         let all = all.filter_map(|count| Levels::new(count).ok());
@@ -70,6 +70,10 @@ pub struct Capability {
     /// What follows the data.
     pub running: &'static [&'static str],
 }
+
+/// Options of FATNN's activations and outputs.
+const FATNN_OPTIONS: &[&str] =
+    &["gradient_scale", "initial_slope", "boundary", "closed_form", "unused_clipping_value"];
 
 /// What `method` offers in `role` with `range`; `None` where they do not go together.
 pub fn capability(method: Method, role: Role, range: Range) -> Option<Capability> {
@@ -150,15 +154,17 @@ pub fn capability(method: Method, role: Role, range: Range) -> Option<Capability
         (Method::Fatnn, _, Signed) => Capability {
             levels: LevelSet::Between(3, 3),
             options: match role {
-                Weight => &["gradient_scale", "initial_slope", "closed_form"],
-                _ => &["gradient_scale", "initial_slope", "boundary", "closed_form"],
+                Weight => {
+                    &["gradient_scale", "initial_slope", "closed_form", "unused_clipping_value"]
+                }
+                _ => FATNN_OPTIONS,
             },
             learned: &["alpha0", "alpha1"],
             ..base
         },
         (Method::Fatnn, ..) => Capability {
             levels: LevelSet::Between(2, 4),
-            options: &["gradient_scale", "initial_slope", "boundary", "closed_form"],
+            options: FATNN_OPTIONS,
             learned: &["alpha0", "alpha1", "alpha2"],
             ..base
         },
@@ -198,161 +204,29 @@ pub fn capability(method: Method, role: Role, range: Range) -> Option<Capability
     })
 }
 
-impl QuantizerConfig {
-    /// The configuration itself where its fields go together; else the nearest one where they do:
-    /// fields that the method does not have at their defaults, choices among those it offers.
-    pub fn nearest(&self) -> QuantizerConfig {
-        let mut near = self.clone();
-        if self.role == Role::Weight {
-            near.range = Range::Signed;
-        }
-        let other = |range| if range == Range::Signed { Range::Unsigned } else { Range::Signed };
-        let of = |near: &QuantizerConfig| capability(near.method, near.role, near.range);
-        if of(&near).is_none() && self.role != Role::Weight {
-            near.range = other(near.range);
-        }
-        if of(&near).is_none() {
-            near.method = match (self.method, self.role) {
-                (Method::Pact, _) => Method::Dorefa,
-                (Method::Ttq, _) => Method::Fatnn,
-                _ => Method::LsqStep,
-            };
-            near.range = QuantizerConfig::new(near.method, near.role, near.levels).range;
-        }
-        let Some(offer) = of(&near) else {
-            return near;
-        };
-        let defaults = QuantizerConfig::new(near.method, near.role, near.levels);
-        near.levels = match offer.levels.contains(near.levels.count()) {
-            true => near.levels,
-            false => offer.levels.nearest(near.levels),
-        };
-        near.estimator = nearest_of(near.estimator, offer.estimators);
-        if near.normalization != Normalization::None {
-            near.normalization = match offer.normalizations {
-                [] => Normalization::None,
-                offered => nearest_of(near.normalization, offered),
-            };
-        }
-        let normalized = near.normalization != Normalization::None;
-        near.independent_norm &= normalized;
-        near.restore_normalization &= near.normalization == Normalization::VarMean;
-        let has = |option| offer.options.contains(&option);
-        near.gamma &= has("gamma");
-        near.closed_form &= has("closed_form");
-        near.running_mean_basis &= has("running_mean_basis");
-        near.shift &= has("shift");
-        if !has("sign_scale") {
-            near.sign_scale = SignScale::None;
-        }
-        // What has one value per group: without any, groups would change nothing.
-        let grouped = match near.method {
-            Method::Dorefa => near.gamma || normalized && !near.independent_norm,
-            Method::Xnor => near.role == Role::Weight || near.shift,
-            _ => true,
-        };
-        if !offer.groups || near.closed_form || !grouped {
-            near.granularity = Granularity::PerTensor;
-        }
-        for (value, default, lowest, highest) in [
-            (&mut near.threshold_position, defaults.threshold_position, 0.0, 1.0),
-            (&mut near.ternary_threshold, defaults.ternary_threshold, 0.0, 0.999),
-            (&mut near.ewgs_factor, defaults.ewgs_factor, 0.0, f64::MAX),
-        ] {
-            *value = if value.is_nan() { default } else { value.clamp(lowest, highest) };
-        }
-        near
-    }
-
-    /// Checks that the fields go together. [`init`](Self::init) calls it.
-    ///
-    /// # Errors
-    /// [`QuantizerError::Unsupported`], which shows the [`nearest`](Self::nearest) configuration, and
-    /// [`QuantizerError::NotPositive`], with `layer` in the message.
-    pub fn validate(&self, layer: &str) -> Result<(), QuantizerError> {
-        for (field, value) in [
-            ("boundary", self.boundary),
-            ("gradient_scale.factor", self.gradient_scale.factor),
-            ("initial_slope", self.initial_slope),
-        ] {
-            if !(value.is_finite() && value > 0.0) {
-                let layer = layer.to_owned();
-                return Err(QuantizerError::NotPositive { layer, field, value });
-            }
-        }
-        let changes = self.differences(&self.nearest());
-        let Some((field, value, _)) = changes.first().cloned() else {
-            return Ok(());
-        };
-        let mut nearest = String::new();
-        for (index, (field, _, value)) in changes.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            let _ = write!(nearest, "{comma}{field} = {value}");
-        }
-        Err(QuantizerError::Unsupported {
-            layer: layer.to_owned(),
-            field,
-            value,
-            method: self.method,
-            role: self.role,
-            nearest,
-        })
-    }
-
-    /// The fields in which another configuration differs, with both values.
-    fn differences(&self, other: &QuantizerConfig) -> Vec<(&'static str, String, String)> {
-        macro_rules! compare {
-            ($($field:ident),*) => {
-                [$((stringify!($field), self.$field != other.$field,
-                    name(&self.$field), name(&other.$field))),*]
-            };
-        }
-        let fields = compare!(
-            method,
-            range,
-            levels,
-            granularity,
-            estimator,
-            normalization,
-            independent_norm,
-            restore_normalization,
-            gamma,
-            sign_scale,
-            shift,
-            closed_form,
-            running_mean_basis,
-            threshold_position,
-            ternary_threshold,
-            ewgs_factor
-        );
-        let differing = fields.into_iter().filter(|(_, differs, ..)| *differs);
-        differing.map(|(field, _, ours, theirs)| (field, ours, theirs)).collect()
-    }
-}
-
-fn nearest_of<T: Copy + PartialEq>(value: T, offered: &[T]) -> T {
-    match offered.first() {
-        Some(first) if !offered.contains(&value) => *first,
-        _ => value,
-    }
-}
-
-/// A value as it is written in configuration files: `per-channel` rather than `PerChannel`.
-fn name(value: &impl Debug) -> String {
+/// A value as it is written in configuration files: `per-channel` rather than `PerChannel`,
+/// `{ groups = 2 }` rather than `Groups(2)`, `4` rather than `Levels(4)`.
+pub(crate) fn name(value: &impl Debug) -> String {
     let text = format!("{value:?}");
-    let text = text.trim_start_matches("Levels(").to_owned();
-    let text = if text.contains('(') { text } else { text.trim_end_matches(')').to_owned() };
-    let mut name = String::new();
-    for (index, letter) in text.char_indices() {
-        if letter.is_ascii_uppercase() && index > 0 {
-            name.push('-');
+    let kebab = |text: &str| {
+        let mut name = String::new();
+        for (index, letter) in text.char_indices() {
+            if letter.is_ascii_uppercase() && index > 0 {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
         }
-        name.push(letter.to_ascii_lowercase());
+        name
+    };
+    match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
+        None => kebab(&text),
+        Some(("Levels", count)) => count.to_owned(),
+        Some((choice, value)) => format!("{{ {} = {value} }}", kebab(choice)),
     }
-    name
 }
 
-/// The table of methods, roles and options as Markdown: what [`QuantizerConfig::validate`] accepts. Roles
+/// The table of methods, roles and options as Markdown: what
+/// [`validate`](crate::QuantizerConfig::validate) accepts. Roles
 /// and ranges with the same offer share a row.
 pub fn table() -> String {
     let mut table = String::from(

@@ -10,6 +10,7 @@ use crate::{
     error::QuantizerError,
     methods::{Parameters, host},
     quantizer::{MethodModule, Quantizer, each_method},
+    signature::Signature,
     site::Grouping,
 };
 
@@ -90,6 +91,7 @@ impl Quantizer {
         let (from, to) = (self.config.levels.count(), config.levels.count());
         self.changed = true;
         self.method = MethodModule::new(&config, &self.site, grouping, &device);
+        self.signature = Signature::new(&config, groups, &device);
         (self.config, self.grouping, self.fallback) = (config, grouping, fallback);
         let (mut rescaled, mut fresh, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
         for (name, param) in each_method!(&mut self.method, method => method.parameters_mut()) {

@@ -1,9 +1,12 @@
 //! What a quantizer is to be: the configuration, one serde type for all methods.
 
+use std::fmt::{self, Display, Formatter};
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capability::name,
     error::QuantizerError,
     gradient::{Estimator, GradientScale, GradientScaleRule},
     quantizer::Quantizer,
@@ -20,6 +23,20 @@ pub enum Role {
     Weight,
     /// The output of a layer.
     Output,
+}
+
+impl Display for Role {
+    /// As it is written in recipes.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&name(self))
+    }
+}
+
+impl Display for Method {
+    /// As it is written in recipes.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&name(self))
+    }
 }
 
 impl Role {
@@ -104,9 +121,12 @@ impl Levels {
     /// 2^`bits` levels.
     ///
     /// # Errors
-    /// [`QuantizerError::Levels`] unless `bits` is 1 to 8.
+    /// [`QuantizerError::Bits`] unless `bits` is 1 to 8.
     pub fn from_bits(bits: u32) -> Result<Self, QuantizerError> {
-        Self::new(1usize.checked_shl(bits).unwrap_or(usize::MAX))
+        match bits {
+            1..=8 => Ok(Self(1 << bits)),
+            _ => Err(QuantizerError::Bits { bits }),
+        }
     }
 
     /// How many.
@@ -200,7 +220,8 @@ pub enum SignScale {
 
 /// Everything that describes a quantizer but the tensor it stands at.
 ///
-/// Start from [`QuantizerConfig::new`] and change fields with struct update syntax:
+/// Start from [`QuantizerConfig::new`] and change fields with struct update syntax. Read from a file,
+/// fields that are left out have the values that it gives them.
 ///
 /// ```
 /// use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
@@ -212,7 +233,7 @@ pub enum SignScale {
 /// # Ok::<(), quant_core::QuantizerError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Given")]
 pub struct QuantizerConfig {
     /// The formula.
     pub method: Method,
@@ -225,79 +246,108 @@ pub struct QuantizerConfig {
     /// Elements that share a clipping value.
     pub granularity: Granularity,
     /// Gradient at the clamp.
-    #[serde(default)]
     pub estimator: Estimator,
     /// Scale of the clipping value's gradient.
-    #[serde(default)]
     pub gradient_scale: GradientScale,
     /// Factor d of the estimator `ewgs`, 0 or more.
-    #[serde(default = "thousandth")]
     pub ewgs_factor: f64,
     /// Initial clipping value (LSQ, LSQ+ and APoT, of which step sizes are fractions; PACT; N2UQ's top
     /// threshold), fixed clipping value (DoReFa activation), or the divisor of the rounding grid (DoReFa
     /// weight): B in the formulas, above 0.
-    #[serde(default = "one")]
     pub boundary: f64,
     /// Normalisation of a weight before it is quantized.
-    #[serde(default)]
     pub normalization: Normalization,
     /// Whether the normalisation is over the whole weight, whatever the granularity.
-    #[serde(default)]
     pub independent_norm: bool,
     /// Whether a `var-mean` normalised weight is multiplied by its standard deviation again after
     /// quantizing. The mean stays subtracted, so that the levels stay symmetric.
-    #[serde(default)]
     pub restore_normalization: bool,
     /// Groups that do not fit fall back as in the reference implementation: to one per output channel
     /// of a convolution's weight, else to one; weights of linear layers have one. For imported
     /// configurations; [`crate::Quantizer::group_fallback`] tells where it happened.
-    #[serde(default)]
     pub group_fallback: bool,
     /// Scale of XNOR activations.
-    #[serde(default)]
     pub sign_scale: SignScale,
     /// Whether XNOR activations learn where their sign changes, per group, initially at 0 (ReActNet's
     /// RSign).
-    #[serde(default)]
     pub shift: bool,
     /// Initial slope of FATNN's pieces: of weights; over the boundary, of activations. Above 0.
-    #[serde(default = "half")]
     pub initial_slope: f64,
     /// Whether FATNN's values are multiplied by a least squares factor.
-    #[serde(default)]
     pub closed_form: bool,
     /// Whether FATNN keeps a clipping value that nothing uses, as the reference implementation does, so
     /// that states match. For imported configurations.
-    #[serde(default)]
     pub unused_clipping_value: bool,
     /// Where LQ-Nets' thresholds lie between two levels: 0 at the upper, 1 at the lower.
-    #[serde(default = "half")]
     pub threshold_position: f64,
     /// Whether LQ-Nets' basis is the running mean of all solutions, instead of a moving average.
-    #[serde(default)]
     pub running_mean_basis: bool,
     /// TTQ's thresholds, in units of a group's largest magnitude: 0 to below 1.
-    #[serde(default = "twentieth")]
     pub ternary_threshold: f64,
     /// Whether the quantized value is multiplied by a learned factor per group, initially 1.
-    #[serde(default)]
     pub gamma: bool,
 }
 
-fn thousandth() -> f64 {
-    1e-3
+/// A configuration as it is written: what is left out is as [`QuantizerConfig::new`] has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    method: Method,
+    role: Role,
+    levels: Levels,
+    range: Option<Range>,
+    granularity: Option<Granularity>,
+    estimator: Option<Estimator>,
+    gradient_scale: Option<GradientScale>,
+    ewgs_factor: Option<f64>,
+    boundary: Option<f64>,
+    normalization: Option<Normalization>,
+    independent_norm: Option<bool>,
+    restore_normalization: Option<bool>,
+    group_fallback: Option<bool>,
+    sign_scale: Option<SignScale>,
+    shift: Option<bool>,
+    initial_slope: Option<f64>,
+    closed_form: Option<bool>,
+    unused_clipping_value: Option<bool>,
+    threshold_position: Option<f64>,
+    running_mean_basis: Option<bool>,
+    ternary_threshold: Option<f64>,
+    gamma: Option<bool>,
 }
 
-fn twentieth() -> f64 {
-    0.05
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn half() -> f64 {
-    0.5
+impl From<Given> for QuantizerConfig {
+    fn from(given: Given) -> Self {
+        let usual = Self::new(given.method, given.role, given.levels);
+        Self {
+            range: given.range.unwrap_or(usual.range),
+            granularity: given.granularity.unwrap_or(usual.granularity),
+            estimator: given.estimator.unwrap_or(usual.estimator),
+            gradient_scale: given.gradient_scale.unwrap_or(usual.gradient_scale),
+            ewgs_factor: given.ewgs_factor.unwrap_or(usual.ewgs_factor),
+            boundary: given.boundary.unwrap_or(usual.boundary),
+            normalization: given.normalization.unwrap_or(usual.normalization),
+            independent_norm: given.independent_norm.unwrap_or(usual.independent_norm),
+            restore_normalization: given
+                .restore_normalization
+                .unwrap_or(usual.restore_normalization),
+            group_fallback: given.group_fallback.unwrap_or(usual.group_fallback),
+            sign_scale: given.sign_scale.unwrap_or(usual.sign_scale),
+            shift: given.shift.unwrap_or(usual.shift),
+            initial_slope: given.initial_slope.unwrap_or(usual.initial_slope),
+            closed_form: given.closed_form.unwrap_or(usual.closed_form),
+            unused_clipping_value: given
+                .unused_clipping_value
+                .unwrap_or(usual.unused_clipping_value),
+            threshold_position: given.threshold_position.unwrap_or(usual.threshold_position),
+            running_mean_basis: given.running_mean_basis.unwrap_or(usual.running_mean_basis),
+            ternary_threshold: given.ternary_threshold.unwrap_or(usual.ternary_threshold),
+            gamma: given.gamma.unwrap_or(usual.gamma),
+            method: given.method,
+            role: given.role,
+            levels: given.levels,
+        }
+    }
 }
 
 impl QuantizerConfig {
@@ -325,7 +375,7 @@ impl QuantizerConfig {
                 },
                 ..GradientScale::default()
             },
-            ewgs_factor: thousandth(),
+            ewgs_factor: 1e-3,
             boundary: 1.0,
             normalization: match (method, role) {
                 (Apot, Role::Weight) => Normalization::VarMean,
@@ -336,12 +386,12 @@ impl QuantizerConfig {
             group_fallback: false,
             sign_scale: SignScale::None,
             shift: false,
-            initial_slope: half(),
+            initial_slope: 0.5,
             closed_form: false,
             unused_clipping_value: false,
-            threshold_position: half(),
+            threshold_position: 0.5,
             running_mean_basis: false,
-            ternary_threshold: twentieth(),
+            ternary_threshold: 0.05,
             gamma: false,
         }
     }

@@ -7,15 +7,21 @@ use crate::config::{Method, Role};
 #[non_exhaustive]
 pub enum QuantizerError {
     /// The number of levels is outside 2 to 256.
-    #[error("{levels} levels: a quantizer takes 2 to 256 (1 to 8 bits)")]
+    #[error("{levels} levels: a quantizer takes 2 to 256")]
     Levels {
         /// The levels asked for.
         levels: usize,
     },
+    /// The number of bits is outside 1 to 8.
+    #[error("{bits} bits: a quantizer takes 1 to 8")]
+    Bits {
+        /// The bits asked for.
+        bits: u32,
+    },
     /// The method does not offer this combination.
     #[error(
-        "{layer}: {field} = {value} does not go with {method:?} as {role:?} quantizer; the nearest \
-         possible: {nearest}"
+        "{layer}: {field} = {value} does not go with the method {method} as {role} quantizer; the \
+         nearest possible: {nearest}"
     )]
     Unsupported {
         /// Name of the layer.
@@ -66,10 +72,11 @@ pub enum QuantizerError {
         /// What would work.
         expected: &'static str,
     },
-    /// A learned step size or clipping value is zero, negative or not a number.
+    /// A learned step size or clipping value is zero, negative or not a number, or another learned
+    /// parameter is not a finite number.
     #[error(
-        "{layer}: {parameter}[{group}] = {value}: training has driven it out of its range (above 0); \
-         lower its learning rate, or calibrate it anew"
+        "{layer}: {parameter}[{group}] = {value}: training has driven it away from {expected}; lower \
+         its learning rate, give it a gradient scale, or calibrate it anew"
     )]
     Degenerate {
         /// Name of the layer.
@@ -80,9 +87,11 @@ pub enum QuantizerError {
         group: usize,
         /// Its value.
         value: f32,
+        /// What it should be.
+        expected: &'static str,
     },
     /// The number of levels of a quantizer cannot change while it trains.
-    #[error("{layer}: {method:?} cannot go from {from} to {to} levels: {reason}")]
+    #[error("{layer}: the method {method} cannot go from {from} to {to} levels: {reason}")]
     LevelChange {
         /// Name of the layer.
         layer: String,
@@ -95,12 +104,12 @@ pub enum QuantizerError {
         /// Why not.
         reason: String,
     },
-    /// An option of another program's command line has no counterpart.
-    #[error("option {option} = {value:?}: {accepted}")]
+    /// An option, keyword or field has a value that nothing can be made of.
+    #[error("{option}{}: {accepted}", if value.is_empty() { String::new() } else { format!(" = {value}") })]
     Option {
-        /// The option or keyword.
+        /// The option, keyword or field.
         option: String,
-        /// Its value.
+        /// Its value; empty where it is not about a value.
         value: String,
         /// What would work.
         accepted: &'static str,

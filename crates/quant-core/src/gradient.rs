@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Method, QuantizerConfig, Range},
+    config::{Method, QuantizerConfig, Range, Role},
     site::Site,
 };
 
@@ -36,8 +36,8 @@ pub enum Estimator {
 
 /// Scale of the gradient of a clipping value, whose value it leaves alone.
 ///
-/// With a = `factor`, fan = elements of one output channel, N = elements that share the clipping
-/// value, M = those of a whole batch where batch size and positions are known ([`crate::Site`]):
+/// With a = `factor`, fan = elements of one output channel, N = elements of a weight or of one image
+/// that share the clipping value, M = those of the whole batch:
 ///
 /// | rule | scale |
 /// |---|---|
@@ -51,7 +51,10 @@ pub enum Estimator {
 /// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2). Methods that learn the
 /// step size (`lsq-step`, `lsq-plus`) use it as it is. Of those that learn a clipping value, c = Qp steps
 /// make it (n unsigned, n/2 signed), so that its gradient is 1/c of the step size's and has to move it c
-/// times as far: hence c². N counts the features of one image.
+/// times as far: hence c².
+///
+/// Images and their elements are counted in the tensor that the quantizer is given, whose first
+/// dimension is the batch, unless [`Site`] says how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientScale {
@@ -98,55 +101,124 @@ pub(crate) fn positive_steps(n: f32, range: Range) -> f32 {
     }
 }
 
-impl GradientScale {
-    /// The scale for a quantizer of this configuration at `site`, where `groups` clipping values
-    /// share the elements.
-    pub(crate) fn value(&self, config: &QuantizerConfig, site: &Site, groups: usize) -> f64 {
-        let fan = (site.fan() as f64).sqrt();
-        let elements = (site.batch_elements() as f64 / groups as f64).sqrt();
-        let scale = match self.rule {
+/// The gradient scale of one quantizer, as a number for each tensor that it is given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ScaleByTensor {
+    scale: GradientScale,
+    /// Numerator and Qp of the rule `lsq`.
+    lsq: (f64, f64),
+    fan: f64,
+    /// Of a weight.
+    elements: Option<f64>,
+    /// Channels of an activation, for the positions that its site tells.
+    channels: f64,
+    positions: Option<usize>,
+    batch_size: Option<usize>,
+    groups: f64,
+}
+
+impl ScaleByTensor {
+    /// Of a quantizer of this configuration at `site`, where `groups` clipping values share the
+    /// elements.
+    pub(crate) fn new(config: &QuantizerConfig, site: &Site, groups: usize) -> Self {
+        let n = config.levels.steps();
+        let lsq = match (config.method, config.range) {
+            (Method::LsqStep | Method::LsqPlus, range) => {
+                (1.0, f64::from(positive_steps(n, range)))
+            }
+            (_, Range::Signed) => (f64::from(n / 2.0).powi(2), f64::from(n / 2.0)),
+            (_, Range::Unsigned) => (f64::from(n).powi(2), f64::from(n)),
+        };
+        let elements = site.shape.iter().product::<usize>() as f64;
+        Self {
+            scale: config.gradient_scale,
+            lsq,
+            fan: site.fan() as f64,
+            elements: (config.role == Role::Weight).then_some(elements),
+            channels: elements,
+            positions: site.positions,
+            batch_size: site.batch_size,
+            groups: groups as f64,
+        }
+    }
+
+    /// The scale for a tensor of this shape.
+    pub(crate) fn of(&self, shape: &[usize]) -> f32 {
+        let factor = self.scale.factor;
+        let scale = match self.scale.rule {
             GradientScaleRule::None => 1.0,
-            GradientScaleRule::FanScale => fan * self.factor,
-            GradientScaleRule::ScaleFan => self.factor / fan,
-            GradientScaleRule::ElementScale => elements * self.factor,
-            GradientScaleRule::ScaleElement => self.factor / elements,
+            GradientScaleRule::FanScale => self.fan.sqrt() * factor,
+            GradientScaleRule::ScaleFan => factor / self.fan.sqrt(),
+            GradientScaleRule::ElementScale => self.batch_elements(shape).sqrt() * factor,
+            GradientScaleRule::ScaleElement => factor / self.batch_elements(shape).sqrt(),
             GradientScaleRule::Lsq => {
-                let features = site.features() as f64 / groups as f64;
-                let n = config.levels.steps();
-                match (config.method, config.range) {
-                    (Method::LsqStep | Method::LsqPlus, range) => {
-                        1.0 / (features * f64::from(positive_steps(n, range))).sqrt()
-                    }
-                    (_, range) => {
-                        let n = f64::from(n);
-                        let steps = if range == Range::Signed { n / 2.0 } else { n };
-                        steps * steps / (features * steps).sqrt()
-                    }
-                }
+                let (numerator, positive) = self.lsq;
+                numerator / (self.image_elements(shape) * positive).sqrt()
             }
         };
-        match self.skip_integer_one && scale.trunc() == 1.0 {
+        match self.scale.skip_integer_one && scale.trunc() == 1.0 {
             true => 1.0,
-            false => scale,
+            false => scale as f32,
         }
+    }
+
+    /// N.
+    fn image_elements(&self, shape: &[usize]) -> f64 {
+        let elements = match (self.elements, self.positions) {
+            (Some(elements), _) => elements,
+            (None, Some(positions)) => self.channels * positions as f64,
+            // A tensor of one dimension is one image.
+            (None, None) => match shape {
+                [_, image @ ..] if !image.is_empty() => image.iter().product::<usize>() as f64,
+                _ => shape.iter().product::<usize>() as f64,
+            },
+        };
+        elements / self.groups
+    }
+
+    /// M.
+    fn batch_elements(&self, shape: &[usize]) -> f64 {
+        let images = match (self.elements, self.batch_size) {
+            (Some(_), _) => 1,
+            (None, Some(images)) => images,
+            (None, None) if shape.len() < 2 => 1,
+            (None, None) => shape[0],
+        };
+        self.image_elements(shape) * images as f64
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Levels, Role};
+    use crate::config::Levels;
 
     /// A weight with fan 9 and 36 elements, 4 levels; an activation with 4 channels of 9 positions in
     /// batches of 2.
     fn scale(rule: GradientScaleRule, role: Role, skip_integer_one: bool) -> f64 {
-        let scale = GradientScale { rule, factor: 0.5, skip_integer_one };
-        let levels = Levels::from_bits(2).unwrap();
         let site = match role {
             Role::Weight => Site::weight("w", [4, 1, 3, 3]),
-            _ => Site { positions: Some(9), batch_size: Some(2), ..Site::activation("a", 4) },
+            _ => Site::activation("a", 4),
         };
-        scale.value(&QuantizerConfig::new(Method::Lsq, role, levels), &site, 1)
+        let shape = if role == Role::Weight { [4, 1, 3, 3] } else { [2, 4, 3, 3] };
+        f64::from(scale_at(&site, rule, role, skip_integer_one).of(&shape))
+    }
+
+    fn scale_at(
+        site: &Site,
+        rule: GradientScaleRule,
+        role: Role,
+        skip_integer_one: bool,
+    ) -> ScaleByTensor {
+        let gradient_scale = GradientScale { rule, factor: 0.5, skip_integer_one };
+        let levels = Levels::from_bits(2).unwrap();
+        let config =
+            QuantizerConfig { gradient_scale, ..QuantizerConfig::new(Method::Lsq, role, levels) };
+        ScaleByTensor::new(&config, site, 1)
+    }
+
+    fn close(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() < 1e-6 * expected, "{actual}, expected {expected}");
     }
 
     #[test]
@@ -154,11 +226,29 @@ mod tests {
         let weight = |rule| scale(rule, Role::Weight, false);
         assert_eq!(weight(GradientScaleRule::None), 1.0);
         assert_eq!(weight(GradientScaleRule::FanScale), 1.5);
-        assert_eq!(weight(GradientScaleRule::ScaleFan), 0.5 / 3.0);
+        close(weight(GradientScaleRule::ScaleFan), 0.5 / 3.0);
         assert_eq!(weight(GradientScaleRule::ElementScale), 3.0);
-        assert_eq!(weight(GradientScaleRule::ScaleElement), 0.5 / 6.0);
+        close(weight(GradientScaleRule::ScaleElement), 0.5 / 6.0);
         let activation = |rule| scale(rule, Role::Activation, false);
-        assert_eq!(activation(GradientScaleRule::ElementScale), 0.5 * 72f64.sqrt());
+        close(activation(GradientScaleRule::ElementScale), 0.5 * 72f64.sqrt());
+    }
+
+    #[test]
+    fn what_the_site_says_is_not_counted() {
+        let told = Site { positions: Some(64), batch_size: Some(8), ..Site::activation("a", 4) };
+        for site in [&told, &Site { positions: None, ..told.clone() }] {
+            let scale = scale_at(site, GradientScaleRule::ElementScale, Role::Activation, false);
+            let positions = site.positions.unwrap_or(25);
+            let expected = 0.5 * ((4 * positions * 8) as f64).sqrt();
+            close(f64::from(scale.of(&[2, 4, 5, 5])), expected);
+        }
+    }
+
+    #[test]
+    fn the_shape_of_a_weight_is_its_sites() {
+        let site = Site::weight("w", [4, 1, 3, 3]);
+        let scale = scale_at(&site, GradientScaleRule::Lsq, Role::Weight, false);
+        assert_eq!(scale.of(&[36]), scale.of(&[4, 1, 3, 3]));
     }
 
     #[test]
@@ -166,11 +256,9 @@ mod tests {
         // Learning the step q with gradient scale 1/sqrt(N·Qp) changes it by d/sqrt(N·Qp), where d is
         // its gradient; the clipping value c·q has gradient d/c and must change by c·d/sqrt(N·Qp).
         let (n, c) = (36f64, 3f64);
-        let expected = c * c / (n * c).sqrt();
-        assert!((scale(GradientScaleRule::Lsq, Role::Activation, false) - expected).abs() < 1e-12);
+        close(scale(GradientScaleRule::Lsq, Role::Activation, false), c * c / (n * c).sqrt());
         let c = 1.5;
-        let expected = c * c / (n * c).sqrt();
-        assert!((scale(GradientScaleRule::Lsq, Role::Weight, false) - expected).abs() < 1e-12);
+        close(scale(GradientScaleRule::Lsq, Role::Weight, false), c * c / (n * c).sqrt());
     }
 
     #[test]

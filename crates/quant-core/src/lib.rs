@@ -74,8 +74,10 @@ pub mod ops;
 pub mod qtool;
 pub mod quantizer;
 pub mod reparameterize;
+mod signature;
 pub mod site;
 mod staircase;
+mod validate;
 
 pub use aids::{Probe, QuantizationLoss};
 pub use calibrate::{Calibration, CalibrationInfo, Percentile};
@@ -88,5 +90,6 @@ pub use error::QuantizerError;
 pub use gradient::{Estimator, GradientScale, GradientScaleRule};
 pub use quantizer::Quantizer;
 pub use reparameterize::quantize_weights;
+pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;

@@ -12,6 +12,7 @@ mod choices;
 use choices::{GRAD_SCALE, adaptive, grad_type};
 
 use crate::{
+    capability::capability,
     config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale},
     error::QuantizerError,
     gradient::{Estimator, GradientScale},
@@ -133,7 +134,7 @@ impl QtoolOptions {
         };
         let normalization = adaptive(method, role).choose(&name("adaptive"), text("adaptive"))?;
         let scale = self.get(&name("scale"))?.unwrap_or(0.5);
-        Ok(Some(QuantizerConfig {
+        let config = QuantizerConfig {
             levels: match method {
                 // Signs have two, whatever the options say.
                 Method::Xnor => Levels::BINARY,
@@ -176,7 +177,9 @@ impl QtoolOptions {
             group_fallback: true,
             gamma: self.gamma(method, role),
             ..defaults
-        }))
+        };
+        // One command line is for all methods; some options are read by other methods alone.
+        Ok(Some(config.without_idle_options()))
     }
 
     /// Removes the options that the reference reads without acting on them: those of a quantizer
@@ -202,7 +205,7 @@ impl QtoolOptions {
             let mut check = |option: &str, flaw: Option<&str>| {
                 if let Some(accepted) = flaw {
                     let value = self.text(&name(option));
-                    let why = format!("{value:?} has no effect with {method:?}: {accepted}");
+                    let why = format!("{value:?} has no effect with {method}: {accepted}");
                     idle.push((name(option), why));
                 }
             };
@@ -213,7 +216,12 @@ impl QtoolOptions {
             }
             check("adaptive", adaptive(method, role).flaw(self.text(&name("adaptive"))));
             check("grad_type", grad_type(method, role).flaw(self.text(&name("grad_type"))));
-            check("grad_scale", GRAD_SCALE.flaw(self.text(&name("grad_scale"))));
+            let scale = self.text(&name("grad_scale"));
+            let range = QuantizerConfig::new(method, role, Levels::TERNARY).range;
+            let offer = capability(method, role, range);
+            let scaled = offer.is_some_and(|offer| offer.options.contains(&"gradient_scale"));
+            let idle = (!scaled && scale != "none").then_some("nothing there has a gradient scale");
+            check("grad_scale", GRAD_SCALE.flaw(scale).or(idle));
         }
         for (option, _) in &idle {
             self.options.remove(option);

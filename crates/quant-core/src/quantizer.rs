@@ -11,7 +11,7 @@ use crate::{
     codes::{Codes, Decoding},
     config::{Method, Normalization, QuantizerConfig, Range, Role, SignScale},
     error::QuantizerError,
-    gradient::Estimator,
+    gradient::{Estimator, ScaleByTensor},
     methods::{
         Parameters, Quantize,
         apot::Apot,
@@ -27,6 +27,7 @@ use crate::{
         ttq::Ttq,
         xnor::{SignActivation, SignWeight},
     },
+    signature::Signature,
     site::{GroupFallback, Grouping, Site},
     staircase::Staircase,
 };
@@ -41,6 +42,8 @@ pub struct Quantizer {
     /// Whether statistics may be gathered while training ([`Quantizer::warm_up`]). `freeze` clears
     /// it.
     pub training: Param<Flag>,
+    /// What a record of it must agree on.
+    pub signature: Signature,
     #[module(skip)]
     pub(crate) config: QuantizerConfig,
     #[module(skip)]
@@ -122,7 +125,7 @@ impl MethodModule {
         grouping: Grouping,
         device: &Device,
     ) -> Self {
-        let scale = config.gradient_scale.value(config, site, grouping.groups);
+        let scale = ScaleByTensor::new(config, site, grouping.groups);
         match (config.method, config.role) {
             (Method::Lsq, _) => Self::Lsq(Lsq::new(config, grouping, scale, device)),
             (Method::LsqStep, _) => Self::LsqStep(LsqStep::new(config, grouping, scale, device)),
@@ -178,6 +181,7 @@ impl Quantizer {
         Ok(Self {
             method,
             training: Param::from_bool(true),
+            signature: Signature::new(config, groups, device),
             config: config.clone(),
             site: site.clone(),
             grouping,
@@ -443,6 +447,15 @@ impl Quantizer {
         Some(calls)
     }
 
+    /// Sets the clipping value of every group: of methods that learn a step size to the step that makes
+    /// it, `value`/Qp. The name of the parameter that was set; `None` of methods that learn neither.
+    pub fn set_clipping_value(&mut self, value: f32) -> Option<&'static str> {
+        let clipping = each_method!(&self.method, method => method.clipping());
+        let (name, parts) = clipping.unwrap_or(("clip_val", 1.0));
+        let values = vec![value / parts; self.groups()];
+        self.set_learned(name, &values).then_some(name)
+    }
+
     /// Sets the learned parameter `name`, one value per group; whether it has one of that name and
     /// size.
     pub fn set_learned(&mut self, name: &str, values: &[f32]) -> bool {
@@ -466,8 +479,8 @@ impl Quantizer {
     /// Checks that every learned parameter is finite, and above 0 where it is a scale: all but `gamma`,
     /// `offset`, `shift` and `start`. Reads them back from the device.
     ///
-    /// A scale at or below 0 still computes: its magnitude counts (LSQ, LSQ+, FATNN, APoT, N2UQ's weights)
-    /// or a tiny one in its place (PACT, N2UQ's intervals), so that zeros stay zeros.
+    /// A scale at or below 0 still computes and learns: its magnitude counts, or of PACT a tiny one in
+    /// its place, so that zeros stay zeros.
     ///
     /// # Errors
     /// [`QuantizerError::Degenerate`] with the layer, group and value.
@@ -482,6 +495,7 @@ impl Quantizer {
                     parameter: learned.name,
                     group: index % self.grouping.groups,
                     value: *value,
+                    expected: if free { "finite numbers" } else { "finite numbers above 0" },
                 });
             }
         }

@@ -14,9 +14,10 @@ pub struct Site {
     pub shape: Vec<usize>,
     /// Dimension that holds the channels groups are cut from.
     pub channel_axis: usize,
-    /// Positions (height times width) of an activation, if known: gradient scales count elements.
+    /// Positions (height times width) of an activation that gradient scales count, in place of those
+    /// of the tensor that the quantizer is given: for configurations from elsewhere.
     pub positions: Option<usize>,
-    /// Batch size, if known, for the same purpose.
+    /// Images that gradient scales count, in place of those of the tensor, for the same purpose.
     pub batch_size: Option<usize>,
 }
 
@@ -102,17 +103,6 @@ impl Site {
             Granularity::GroupsOf(size) => elements / divides(size)?,
         };
         Ok((groups, None))
-    }
-
-    /// Elements of a weight, or of one image's activation as far as known.
-    pub(crate) fn features(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.positions.unwrap_or(1)
-    }
-
-    /// Elements of a weight, or of a batch's activation where batch size and positions are known.
-    pub(crate) fn batch_elements(&self) -> usize {
-        let per_channel = self.positions.zip(self.batch_size).map_or(1, |(p, batch)| p * batch);
-        self.shape.iter().product::<usize>() * per_channel
     }
 }
 

@@ -9,12 +9,12 @@
 
 mod common;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use common::{COUNT, SHAPE, cases, config, configs, group_members, host, make, randomize, tensor};
 use proptest::prelude::*;
 use quant_core::{
-    Estimator, GradientScale, GradientScaleRule, Levels, Method, Normalization, Quantizer,
-    QuantizerConfig, Range, Role, SignScale,
+    Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
+    Quantizer, QuantizerConfig, Range, Role, SignScale, Site,
 };
 
 /// What is held constant, in the order it is met.
@@ -122,7 +122,7 @@ fn surrogate(
         Method::LsqStep => {
             let positive = if signed { (n / 2.0).floor() } else { n };
             let negative = if signed { n - positive } else { 0.0 };
-            let s = get("step_size");
+            let s = get("step_size").abs();
             let code = |x: f64, tape: &mut Tape| {
                 let v = tape.clamp(x / s, -negative, positive);
                 tape.round(v)
@@ -130,22 +130,27 @@ fn surrogate(
             x.iter().map(|x| code(*x, tape) * s).collect()
         }
         Method::LsqPlus => {
-            let (s, b) = (get("step_size"), get("offset"));
+            let (s, b) = (get("step_size").abs(), get("offset"));
             let code = |x: f64, tape: &mut Tape| {
                 let v = tape.clamp((x - b) / s, 0.0, n);
                 tape.round(v)
             };
             x.iter().map(|x| code(*x, tape) * s + b).collect()
         }
-        // The clipping value is a constant inside the rounding.
+        // Equation 1 of the paper, which holds for any clipping value; it is a constant inside the
+        // rounding, of which nothing is left where it is 0 or below.
         Method::Pact => {
             let c = get("clip_val");
             let fixed = tape.constant(c);
-            let code = |x: f64, tape: &mut Tape| {
+            let value = |x: f64, tape: &mut Tape| {
                 tape.kink |= tape.recording && (x.abs() < 1e-3 || (x - c).abs() < 1e-3);
-                tape.round(x.max(0.0).min(c) * n / fixed)
+                let bounded = 0.5 * (x.abs() - (x - c).abs() + c);
+                match fixed > 0.0 {
+                    true => tape.round(bounded * n / fixed) * fixed / n,
+                    false => tape.like(0.0, bounded),
+                }
             };
-            x.iter().map(|x| code(*x, tape) * fixed / n).collect()
+            x.iter().map(|x| value(*x, tape)).collect()
         }
         Method::Dorefa if !weight => {
             let b = config.boundary;
@@ -181,7 +186,7 @@ fn surrogate(
             x.iter().map(|x| sign(x - shift, config.estimator, tape)).collect()
         }
         Method::Fatnn if signed => {
-            let (below, above) = (get("alpha0"), get("alpha1"));
+            let (below, above) = (get("alpha0").abs(), get("alpha1").abs());
             let piece = |u: f64, low: f64, tape: &mut Tape| {
                 let u = tape.clamp(u, low, low + 1.0);
                 tape.round(u)
@@ -192,7 +197,7 @@ fn surrogate(
             let alphas: Vec<f64> = ["alpha0", "alpha1", "alpha2"]
                 .iter()
                 .take(config.levels.count() - 1)
-                .map(|name| get(name))
+                .map(|name| get(name).abs())
                 .collect();
             let sum = |x: f64, tape: &mut Tape| {
                 let (mut sum, mut from) = (0.0, 0.0);
@@ -209,7 +214,7 @@ fn surrogate(
             let (start, scale) = (get("start"), get("scale"));
             let groups = quantizer.groups();
             let widths: Vec<f64> = (0..config.levels.count() - 1)
-                .map(|index| param(params, "intervals", index * groups + group))
+                .map(|index| param(params, "intervals", index * groups + group).abs())
                 .collect();
             let sum = |x: f64, tape: &mut Tape| {
                 let (mut sum, mut from) = (0.0, start);
@@ -224,7 +229,7 @@ fn surrogate(
         }
         Method::N2uq => {
             let unit = tape.constant(mean(&x, f64::abs) * 2.0 * n / (n + 1.0));
-            let s = get("clip_val") * unit;
+            let s = get("clip_val").abs() * unit;
             x.iter().map(|x| staircase(x / s, tape) * s).collect()
         }
         // By the scales the values themselves; by w the function with slopes N, 1, P.
@@ -247,7 +252,7 @@ fn surrogate(
             x.iter().map(|x| value(*x, tape)).collect()
         }
         Method::Apot => {
-            let a = get("clip_val");
+            let a = get("clip_val").abs();
             let unit = apot_levels(config);
             let value = |x: f64, tape: &mut Tape| {
                 let v = tape.clamp(x / a, if signed { -1.0 } else { 0.0 }, 1.0);
@@ -397,6 +402,78 @@ proptest! {
         }
     }
 
+    /// Scales that training has driven to zero or below have the gradient of the formula too, so that
+    /// they can come back; at exactly 0 it is the one towards positive scales.
+    #[test]
+    fn scales_at_and_below_zero_have_the_gradient_of_the_formula(
+        (method, role) in prop::sample::select(vec![
+            (Method::Lsq, Role::Activation),
+            (Method::Lsq, Role::Weight),
+            (Method::LsqStep, Role::Activation),
+            (Method::LsqStep, Role::Weight),
+            (Method::LsqPlus, Role::Activation),
+            (Method::Pact, Role::Activation),
+            (Method::Apot, Role::Activation),
+            (Method::N2uq, Role::Activation),
+            (Method::N2uq, Role::Weight),
+            (Method::Fatnn, Role::Activation),
+        ]),
+        at_zero: bool,
+        x in prop::collection::vec(-2.5f32..2.5, COUNT),
+        grad in prop::collection::vec(-1.0f32..1.0, COUNT),
+        seeds in prop::collection::vec(0.0f32..1.0, 11),
+    ) {
+        // Around a slope of 0 its whole piece is at a kink: that case has its own test.
+        prop_assume!(!(at_zero && method == Method::Fatnn));
+        let value = if at_zero { 0.0 } else { -0.7 };
+        let device = Device::flex().autodiff();
+        let none = GradientScale { rule: GradientScaleRule::None, ..GradientScale::default() };
+        let config = QuantizerConfig { gradient_scale: none, ..config(method, role, 4) };
+        let mut quantizer = make(&config, SHAPE, &device);
+        randomize(&mut quantizer, &seeds);
+        let is_scale = |name: &str| !matches!(name, "offset" | "start" | "scale" | "gamma");
+        let names: Vec<&str> = quantizer.learned().iter().map(|learned| learned.name).collect();
+        for name in names.into_iter().filter(|name| is_scale(name)) {
+            let mut values = quantizer.learned_values(name).unwrap();
+            // Of several intervals some stay above 0.
+            values.iter_mut().step_by(2).for_each(|scale| *scale = value);
+            prop_assert!(quantizer.set_learned(name, &values));
+        }
+        let wide: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+        let params: Params = quantizer.learned().iter().map(|learned| {
+            let values = host(learned.value.val()).into_iter().map(f64::from).collect();
+            (learned.name.to_owned(), values)
+        }).collect();
+        let mut tape = Tape { recording: true, ..Tape::default() };
+        objective(&quantizer, &wide, &grad, &params, &mut tape);
+        prop_assume!(!tape.kink);
+        tape.recording = false;
+
+        let input = tensor(&x, SHAPE, &device).require_grad();
+        let loss = (quantizer.forward(input.clone()) * tensor(&grad, SHAPE, &device)).sum();
+        let gradients = loss.backward();
+        if method == Method::Pact {
+            // Nothing lies between 0 and the clipping value.
+            let by_x = host(input.grad(&gradients).unwrap());
+            prop_assert!(by_x.iter().all(|by_x| *by_x == 0.0), "{by_x:?}");
+        }
+        let h = 1e-6;
+        for (kind, learned) in quantizer.learned().iter().enumerate() {
+            let actual = host(learned.value.val().grad(&gradients).unwrap());
+            for (index, actual) in actual.into_iter().enumerate() {
+                let mut at = |by: f64| {
+                    let mut params = params.clone();
+                    params[kind].1[index] += by;
+                    objective(&quantizer, &wide, &grad, &params, &mut tape)
+                };
+                let zero = is_scale(learned.name) && params[kind].1[index] == 0.0;
+                let below = if zero && method != Method::Pact { 0.0 } else { h };
+                let expected = (at(h) - at(-below)) / (h + below);
+                close(actual, expected, learned.name, &config)?;
+            }
+        }
+    }
+
     /// The gradient scale multiplies the gradients of scales, and nothing else.
     #[test]
     fn gradient_scales_multiply(
@@ -404,7 +481,7 @@ proptest! {
         x in prop::collection::vec(-2.5f32..2.5, COUNT),
         seeds in prop::collection::vec(0.0f32..1.0, 11),
     ) {
-        prop_assume!(config.method != Method::Xnor && config.method != Method::Dorefa);
+        prop_assume!(!matches!(config.method, Method::Xnor | Method::Dorefa | Method::LqNets));
         let device = Device::flex().autodiff();
         // fan is 36 for weights and 4 channels for activations: a/sqrt(fan).
         let factor = if config.role == Role::Weight { 0.5 / 6.0 } else { 0.25 };
@@ -501,6 +578,45 @@ proptest! {
             prop_assert!((by_x - expected).abs() < 1e-5);
         }
     }
+}
+
+/// LSQ's gradient is multiplied by c²/sqrt(N·c), N being the elements of one image that share the
+/// clipping value and c the steps that make it; or 1/sqrt(N·Qp) of step sizes. Nobody has to say N.
+#[test]
+fn the_gradient_scale_counts_the_elements_of_the_tensor() {
+    let device = Device::flex().autodiff();
+    let gradient = |config: &QuantizerConfig, side: usize| -> f32 {
+        let quantizer = config.init(&Site::activation("test", 4), &device).unwrap();
+        let x = Tensor::<4>::full([2, 4, side, side], 2.0, &device);
+        let gradients = quantizer.forward(x).mean().backward();
+        host(quantizer.learned()[0].value.val().grad(&gradients).unwrap()).iter().sum()
+    };
+    for (method, numerator) in [(Method::Lsq, 9.0), (Method::LsqStep, 1.0), (Method::LsqPlus, 1.0)]
+    {
+        for (granularity, groups) in [(Granularity::PerTensor, 1), (Granularity::PerChannel, 4)] {
+            let config = QuantizerConfig { granularity, ..config(method, Role::Activation, 4) };
+            let none = GradientScale { rule: GradientScaleRule::None, ..GradientScale::default() };
+            let plain = QuantizerConfig { gradient_scale: none, ..config.clone() };
+            for side in [1, 3, 8] {
+                let shared = (4 * side * side / groups) as f32;
+                let expected = numerator / (shared * 3.0).sqrt();
+                let actual = gradient(&config, side) / gradient(&plain, side);
+                assert!((actual / expected - 1.0).abs() < 1e-5, "{method:?} {side}: {actual}");
+            }
+        }
+    }
+}
+
+/// ∂α = the sum of g·x over the elements of the piece, which at a slope of 0 reaches from 0 on.
+#[test]
+fn a_slope_of_zero_has_the_gradient_of_its_piece() {
+    let device = Device::flex().autodiff();
+    let mut quantizer = make(&config(Method::Fatnn, Role::Activation, 2), [1, 1, 1, 4], &device);
+    assert!(quantizer.set_learned("alpha0", &[0.0]));
+    let input = tensor(&[-1.0, 0.25, 0.5, 2.0], [1, 1, 1, 4], &device);
+    let gradients = quantizer.forward(input).sum().backward();
+    let learned = quantizer.learned();
+    assert_eq!(host(learned[0].value.val().grad(&gradients).unwrap()), [2.75]);
 }
 
 /// The convention at the bounds: outside, as in PyTorch's clamp.

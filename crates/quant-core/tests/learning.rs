@@ -133,6 +133,41 @@ fn thresholds_move_to_planted_ones() {
     }
 }
 
+/// From where training may have driven them, scales come back to what is best.
+#[test]
+fn scales_that_fell_to_zero_or_below_come_back() {
+    let x = ramp(0.0, 1.0);
+    for (method, name, parts) in
+        [(Method::LsqStep, "step_size", 1.0), (Method::Lsq, "clip_val", 3.0)]
+    {
+        let mut start = toy(&of(method, Role::Activation, 4));
+        start.set_learned(name, &[0.0]);
+        near(learned(&train(start, &x, &x, 0.3, 400), name) / parts, 2.0 / 7.0, 0.01);
+    }
+    // Clipped at 1.7, only the elements above it pull at the clipping value.
+    let x = ramp(-1.0, 3.0);
+    let target: Vec<f32> = x.iter().map(|x| x.clamp(0.0, 1.7)).collect();
+    for fallen in [0.0, -0.5] {
+        let mut start = toy(&of(Method::Pact, Role::Activation, 256));
+        start.set_learned("clip_val", &[fallen]);
+        near(learned(&train(start, &x, &target, 0.3, 600), "clip_val"), 1.7, 0.03);
+    }
+}
+
+/// Intervals count by their magnitude: mirrored ones learn as their mirror image does.
+#[test]
+fn intervals_below_zero_learn_as_their_magnitudes_do() {
+    let x = ramp(0.0, 4.0);
+    let target: Vec<f32> = x.iter().map(|x| x.round()).collect();
+    let from = |widths: &[f32]| {
+        let mut start = toy(&of(Method::N2uq, Role::Activation, 3));
+        start.set_learned("intervals", widths);
+        train(start, &x, &target, 0.05, 50).learned_values("intervals").unwrap()
+    };
+    let (above, below) = (from(&[1.0, 1.5]), from(&[-1.0, 1.5]));
+    assert_eq!([-above[0], above[1]], below[..]);
+}
+
 #[test]
 fn ttq_scales_are_the_means_of_their_sides() {
     let x = ramp(-1.0, 2.0);

@@ -11,8 +11,8 @@ use common::{
 };
 use proptest::prelude::*;
 use quant_core::{
-    Granularity, Levels, Method, Normalization, Quantizer, QuantizerConfig, QuantizerError, Range,
-    Role, SignScale, Site, capability,
+    Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
+    Quantizer, QuantizerConfig, QuantizerError, Range, Role, SignScale, Site, capability,
 };
 
 fn values() -> impl Strategy<Value = Vec<f32>> {
@@ -112,7 +112,7 @@ proptest! {
         prop_assume!(!measures && config.normalization == Normalization::None);
         prop_assume!(config.sign_scale == SignScale::None);
         // A slope of 1 puts FATNN's integers into their intervals.
-        let config = QuantizerConfig { initial_slope: 1.0, ..config };
+        let config = QuantizerConfig { initial_slope: 1.0, ..config }.without_idle_options();
         let quantizer = make(&config, SHAPE, &Device::flex());
         quantizer.set_running("basis", &[1.0]);
         let once = quantize(&quantizer, &x);
@@ -310,7 +310,76 @@ fn what_a_method_does_not_offer_shows_the_nearest_that_it_does() {
     };
     assert!(text(several).ends_with("granularity = per-tensor, normalization = none"));
     let gamma = QuantizerConfig { gamma: true, ..config(Method::Lsq, Role::Activation, 4) };
-    assert!(text(gamma).contains("gamma = true does not go with Lsq as Activation"));
+    let expected = "conv: gamma = true does not go with the method lsq as activation quantizer; the \
+                    nearest possible: gamma = false";
+    assert_eq!(text(gamma), expected);
+    let groups = QuantizerConfig {
+        granularity: Granularity::Groups(2),
+        estimator: Estimator::Triangle,
+        ..config(Method::Dorefa, Role::Activation, 4)
+    };
+    assert!(text(groups.clone()).starts_with("conv: granularity = { groups = 2 } does not"));
+    assert!(text(groups).ends_with("granularity = per-tensor, estimator = clipped"));
+}
+
+/// Every option that a method does not have, each set to something that another method takes.
+#[test]
+fn options_that_nothing_acts_on_are_refused() {
+    type Change = fn(&mut QuantizerConfig);
+    let options: [(&str, Change); 14] = [
+        ("gradient_scale", |c| c.gradient_scale.rule = GradientScaleRule::ScaleFan),
+        ("boundary", |c| c.boundary = 2.0),
+        ("gamma", |c| c.gamma = true),
+        ("sign_scale", |c| c.sign_scale = SignScale::OverChannels),
+        ("shift", |c| c.shift = true),
+        ("initial_slope", |c| c.initial_slope = 0.7),
+        ("closed_form", |c| c.closed_form = true),
+        ("unused_clipping_value", |c| c.unused_clipping_value = true),
+        ("threshold_position", |c| c.threshold_position = 0.3),
+        ("running_mean_basis", |c| c.running_mean_basis = true),
+        ("ternary_threshold", |c| c.ternary_threshold = 0.1),
+        // Of other fields' choices.
+        ("ewgs_factor", |c| c.ewgs_factor = 0.2),
+        ("independent_norm", |c| {
+            (c.independent_norm, c.normalization) = (true, Normalization::None);
+        }),
+        ("restore_normalization", |c| {
+            (c.restore_normalization, c.normalization) = (true, Normalization::None);
+        }),
+    ];
+    for (method, role) in methods() {
+        let plain = config(method, role, 4);
+        assert_eq!(plain.validate("conv"), Ok(()));
+        let offer = capability::capability(method, role, plain.range).unwrap();
+        for (option, change) in options {
+            let mut config = plain.clone();
+            change(&mut config);
+            let refused = config.validate("conv").err().map(|error| error.to_string());
+            let has = offer.options.contains(&option);
+            assert_eq!(refused.is_none(), has, "{method:?} {role:?} {option}: {refused:?}");
+            if let Some(refused) = refused {
+                assert!(refused.contains(&format!("conv: {option}")), "{refused}");
+            }
+        }
+    }
+    let factor = GradientScale { factor: 3.0, ..GradientScale::default() };
+    let config = QuantizerConfig { gradient_scale: factor, ..config(Method::Lsq, Role::Weight, 4) };
+    assert!(config.validate("conv").is_err(), "a factor without a rule that has one");
+}
+
+/// What a file leaves out is what Rust's default is.
+#[test]
+fn defaults_are_the_same_from_rust_and_from_a_file() {
+    for (method, role) in methods() {
+        let usual = config(method, role, 4);
+        let text = toml::to_string(&usual).unwrap();
+        let least: Vec<&str> = text
+            .lines()
+            .filter(|line| ["method", "role", "levels"].iter().any(|key| line.starts_with(key)))
+            .collect();
+        assert_eq!(least.len(), 3, "{text}");
+        assert_eq!(toml::from_str::<QuantizerConfig>(&least.join("\n")).unwrap(), usual);
+    }
 }
 
 #[test]

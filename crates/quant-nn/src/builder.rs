@@ -16,7 +16,7 @@ use crate::{
         linear::QuantLinearConfig,
         norm::{Norm, NormKind},
     },
-    network::{Piece, Scalar},
+    network::{MOST_WEIGHTS, Piece, Scalar},
     resnet::{PointReshape, Quantization},
 };
 
@@ -55,6 +55,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) names: Vec<String>,
     pub(crate) graph: Graph,
     block: String,
+    /// Elements of all weights so far.
+    weights: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -73,6 +75,7 @@ impl<'a> Builder<'a> {
             names: Vec::new(),
             graph: Graph::default(),
             block: String::new(),
+            weights: 0,
         };
         builder.push(Op::Input, vec![], 3, input_size);
         builder
@@ -107,6 +110,22 @@ impl<'a> Builder<'a> {
         self.pieces.len() - 1
     }
 
+    /// Adds a weight to those so far, before anything of its size is made.
+    fn count(&mut self, name: &str, shape: [usize; 4]) -> Result<(), NetworkError> {
+        let elements = shape.into_iter().fold(1, usize::saturating_mul);
+        self.weights = self.weights.saturating_add(elements);
+        match self.weights <= MOST_WEIGHTS {
+            true => Ok(()),
+            false => Err(NetworkError::Structure {
+                at: name.to_owned(),
+                reason: format!(
+                    "with its {elements} weights the network has more than {MOST_WEIGHTS}: take \
+                     fewer classes, a smaller width, fewer branches or smaller images"
+                ),
+            }),
+        }
+    }
+
     fn quantizers(&self, quantized: bool, size: usize) -> LayerQuantizers {
         let quantization = self.quantization;
         match quantized {
@@ -134,6 +153,16 @@ impl<'a> Builder<'a> {
                 ),
             });
         }
+        let wrong = |reason: String| NetworkError::Structure { at: name.to_owned(), reason };
+        if inputs == 0 || conv.outputs == 0 {
+            return Err(wrong("its channels come to 0: take a larger width".into()));
+        }
+        if !inputs.is_multiple_of(conv.groups) || !conv.outputs.is_multiple_of(conv.groups) {
+            let (groups, outputs) = (conv.groups, conv.outputs);
+            let reason = format!("{groups} groups do not divide {inputs} and {outputs} channels");
+            return Err(wrong(reason));
+        }
+        self.count(name, [inputs / conv.groups, conv.outputs, conv.kernel, conv.kernel])?;
         let config = QuantConv2dConfig {
             padding: conv.padding,
             groups: conv.groups,
@@ -181,6 +210,7 @@ impl<'a> Builder<'a> {
         quantized: bool,
     ) -> Result<Value, NetworkError> {
         let inputs = self.channels(x) * self.size(x) * self.size(x);
+        self.count(name, [inputs, outputs, 1, 1])?;
         let config = QuantLinearConfig {
             quantizers: self.quantizers(quantized, 1),
             ..QuantLinearConfig::new([inputs, outputs])

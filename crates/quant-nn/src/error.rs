@@ -12,7 +12,7 @@ pub enum NetworkError {
     #[error(transparent)]
     Quantizer(#[from] QuantizerError),
     /// A field of the network's configuration is out of range.
-    #[error("network: {field} = {value}: {accepted}")]
+    #[error("network: {field} = {value}: expected {accepted}")]
     Field {
         /// The field.
         field: &'static str,
@@ -90,6 +90,43 @@ pub enum NetworkError {
         key: String,
         /// The first parts of the entries' names.
         keys: Vec<String>,
+    },
+    /// What a state file says of its network cannot be read.
+    #[error("{path}: what it says of its network cannot be read: {source}")]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: serde_json::Error,
+    },
+    /// A file claims more numbers than it can hold.
+    #[error(
+        "{path}: its tensors claim {claimed} numbers; {bound} are accepted of a file of {length} bytes"
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What its tensors come to.
+        claimed: u128,
+        /// What is accepted.
+        bound: u64,
+        /// The length of the file.
+        length: u64,
+    },
+    /// A file's contents are not what was written.
+    #[error(
+        "{path}: its checksum is {found}, but its contents have {computed}: the file is damaged, or \
+         another program has changed it without removing {key:?} from its metadata"
+    )]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// The checksum that it carries.
+        found: String,
+        /// That of its contents.
+        computed: String,
+        /// Name of the checksum in the metadata.
+        key: &'static str,
     },
     /// A state does not fit the network.
     #[error("the state is not one of this network: {report}")]

@@ -8,7 +8,7 @@ use crate::{
     error::NetworkError,
     graph::Op,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::{Network, NetworkConfig, check_classes},
+    network::{Network, NetworkConfig, check_data},
     resnet::{Order, PointReshape, Quantization},
 };
 
@@ -114,8 +114,12 @@ fn scaled(channels: usize, alpha: f64) -> usize {
 }
 
 /// Checks what both configurations have in common.
-fn check(classes: usize, alpha: f64, quantization: &Quantization) -> Result<(), NetworkError> {
-    check_classes(classes)?;
+fn check(
+    [classes, input_size]: [usize; 2],
+    alpha: f64,
+    quantization: &Quantization,
+) -> Result<(), NetworkError> {
+    check_data(classes, input_size)?;
     let field =
         |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
     if !alpha.is_finite() || scaled(16, alpha) == 0 || alpha > 64.0 {
@@ -175,7 +179,7 @@ impl MobileNetV1Config {
         if !matches!(self.order, Order::Cbas | Order::Cbsa | Order::Bacs) {
             return Err(order_error(self.order, "cbas, cbsa or bacs"));
         }
-        check(self.classes, self.width_alpha, &self.quantization)
+        check([self.classes, self.input_size], self.width_alpha, &self.quantization)
     }
 
     /// Makes the network with freshly drawn weights.
@@ -336,7 +340,7 @@ impl MobileNetV2Config {
         if !matches!(self.order, Order::Cbas | Order::Bacs) {
             return Err(order_error(self.order, "cbas or bacs"));
         }
-        check(self.classes, self.width_alpha, &self.quantization)
+        check([self.classes, self.input_size], self.width_alpha, &self.quantization)
     }
 
     /// Makes the network with freshly drawn weights.

@@ -1,6 +1,9 @@
 //! [`Network`]: any of the structures, as pieces with PyTorch's names and a graph that wires them.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    ops::RangeInclusive,
+    sync::{Mutex, PoisonError},
+};
 
 use burn::{
     module::{Module, Param, RunningState},
@@ -57,13 +60,26 @@ macro_rules! each_config {
     };
 }
 
-/// A network has at least one class.
-pub(crate) fn check_classes(classes: usize) -> Result<(), NetworkError> {
-    let (field, accepted) = ("classes", "at least 1");
-    match classes {
-        0 => Err(NetworkError::Field { field, value: "0".into(), accepted }),
-        _ => Ok(()),
+/// Most elements that all weights of a network may have: 4 GiB at 32 bits.
+pub(crate) const MOST_WEIGHTS: usize = 1 << 30;
+
+/// Checks that a number of a configuration lies in its range, which `accepted` says in words.
+pub(crate) fn check_range(
+    field: &'static str,
+    value: usize,
+    range: RangeInclusive<usize>,
+    accepted: &'static str,
+) -> Result<(), NetworkError> {
+    match range.contains(&value) {
+        true => Ok(()),
+        false => Err(NetworkError::Field { field, value: value.to_string(), accepted }),
     }
+}
+
+/// Checks what all networks know of the data.
+pub(crate) fn check_data(classes: usize, input_size: usize) -> Result<(), NetworkError> {
+    check_range("classes", classes, 1..=1_000_000, "1 to 1000000")?;
+    check_range("input_size", input_size, 1..=8192, "1 to 8192 pixels")
 }
 
 impl From<ResNetConfig> for NetworkConfig {
@@ -377,6 +393,10 @@ impl Network {
 }
 
 impl QuantizedModule for Network {
+    fn network_config(&self) -> Option<&NetworkConfig> {
+        Some(&self.config)
+    }
+
     fn layers(&self) -> Vec<Visited<'_>> {
         let layers = self.pieces.iter().enumerate().filter_map(|(piece, part)| match part {
             Piece::Conv(conv) => Some((piece, Layer::Conv(conv), self.input_size(piece))),

@@ -8,7 +8,7 @@ use crate::{
     error::NetworkError,
     graph::Op,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::{Network, NetworkConfig, check_classes},
+    network::{Network, NetworkConfig, check_data},
     resnet::Quantization,
 };
 
@@ -76,7 +76,7 @@ impl VggSmallConfig {
     /// # Errors
     /// [`NetworkError::Field`] naming the field, and the quantizers' own errors.
     pub fn validate(&self) -> Result<(), NetworkError> {
-        check_classes(self.classes)?;
+        check_data(self.classes, self.input_size)?;
         self.quantization.validate()
     }
 

@@ -6,6 +6,7 @@ use quant_core::{Calibration, CalibrationInfo, Quantizer, QuantizerError, Role};
 
 use crate::{
     layers::{conv::QuantConv2d, linear::QuantLinear},
+    network::NetworkConfig,
     state::{Entry, StateDict, is_running},
 };
 
@@ -101,6 +102,11 @@ impl<'a> LayerMut<'a> {
 pub trait QuantizedModule {
     /// Its convolutional and linear layers in execution order.
     fn layers(&self) -> Vec<Visited<'_>>;
+
+    /// The configuration that it was made from, if there is one: it travels with its state.
+    fn network_config(&self) -> Option<&NetworkConfig> {
+        None
+    }
 
     /// Whether the parameter of this PyTorch name is trained: no running statistic, and not frozen.
     fn is_trained(&self, name: &str) -> bool {

@@ -76,8 +76,8 @@ impl Monitor {
     /// The mean of its first learned parameter, compared with what it was; whatever is learned is checked.
     fn follow(&mut self, quantizer: &Quantizer, warnings: &mut Vec<String>) -> Option<f64> {
         if let Err(error) = quantizer.check() {
-            let hint = "lower its learning rate (groups.exceptions), or give it a gradient scale";
-            warnings.push(format!("{error}: {hint}"));
+            let how = "groups.exceptions of the phase gives it a learning rate of its own";
+            warnings.push(format!("{error} ({how})"));
         }
         let name = quantizer.name();
         let learned = quantizer.learned().first()?.name;

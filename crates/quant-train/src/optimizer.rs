@@ -87,8 +87,9 @@ pub struct GroupRules {
     /// against overfitting; 0 switches it off.
     #[schemars(range(min = 0))]
     pub weight_decay: f64,
-    /// Whether small parameters decay too: norms, biases, quantizers' parameters and depthwise
-    /// kernels. Set it for recipes of others that decay everything.
+    /// Whether small parameters decay too: those of one dimension, those of four whose second is 1
+    /// (norms, biases, depthwise kernels), and the parameters of quantizers, whatever their shape.
+    /// Set it for recipes of others that decay everything.
     pub decay_small: bool,
     /// Exceptions by name; the first that matches counts.
     pub exceptions: Vec<GroupException>,
@@ -124,9 +125,10 @@ pub struct ParameterRule {
 }
 
 impl GroupRules {
-    /// The rule for a parameter of this PyTorch name and shape.
-    pub fn rule(&self, name: &str, shape: &[usize]) -> ParameterRule {
-        let small = shape.len() == 1 || shape.len() == 4 && shape[1] == 1;
+    /// The rule for a parameter.
+    pub fn rule(&self, parameter: &NamedParameter) -> ParameterRule {
+        let NamedParameter { name, shape, of_quantizer, .. } = parameter;
+        let small = *of_quantizer || shape.len() == 1 || shape.len() == 4 && shape[1] == 1;
         let general = if small && !self.decay_small { 0.0 } else { self.weight_decay };
         let first = |pick: fn(&GroupException) -> Option<f64>| {
             let mut matching =
@@ -161,7 +163,7 @@ impl Optimizers {
         // In a fixed order, so that a checkpoint's groups are this one's.
         let mut by_rule: BTreeMap<(u64, Option<u64>), Vec<ParamId>> = BTreeMap::new();
         for parameter in parameters(network) {
-            let rule = rules.rule(&parameter.name, &parameter.shape);
+            let rule = rules.rule(&parameter);
             let key = (rule.weight_decay.to_bits(), rule.learning_rate.map(f64::to_bits));
             by_rule.entry(key).or_default().push(parameter.id);
         }
@@ -268,6 +270,8 @@ pub struct NamedParameter {
     pub name: String,
     /// Shape under PyTorch.
     pub shape: Vec<usize>,
+    /// Whether a quantizer learns it.
+    pub of_quantizer: bool,
 }
 
 /// The network's trainable parameters; running statistics and what is frozen are none.
@@ -290,8 +294,10 @@ pub fn parameters<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Ve
     network.visit(&mut shapes);
     let named = shapes.0.into_iter().filter_map(|(id, shape)| {
         let name = names.get(&id)?.clone();
-        let shape = learned.get(&id.val()).cloned().unwrap_or(shape);
-        network.is_trained(&name).then_some(NamedParameter { id, name, shape })
+        let learned = learned.get(&id.val()).cloned();
+        let of_quantizer = learned.is_some();
+        let shape = learned.unwrap_or(shape);
+        network.is_trained(&name).then_some(NamedParameter { id, name, shape, of_quantizer })
     });
     named.collect()
 }
@@ -373,10 +379,19 @@ impl ModuleVisitor for Scale<'_> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+    use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
+    use quant_nn::{
+        Quantization, ResNetConfig,
+        resnet::{Depth, Stem},
+    };
+
     use super::*;
 
     fn rule(rules: &GroupRules, name: &str, shape: &[usize]) -> (f64, Option<f64>) {
-        let rule = rules.rule(name, shape);
+        let (name, shape) = (name.to_owned(), shape.to_vec());
+        let parameter = NamedParameter { id: ParamId::new(), name, shape, of_quantizer: false };
+        let rule = rules.rule(&parameter);
         (rule.weight_decay, rule.learning_rate)
     }
 
@@ -384,10 +399,46 @@ mod tests {
     fn small_parameters_do_not_decay_unless_asked() {
         let rules = GroupRules { weight_decay: 0.1, ..GroupRules::default() };
         assert_eq!(rule(&rules, "fc.bias", &[10]), (0.0, None));
-        assert_eq!(rule(&rules, "conv.quant_weight.clip_val", &[8, 1, 1, 1]), (0.0, None));
+        assert_eq!(rule(&rules, "depthwise.weight", &[8, 1, 3, 3]), (0.0, None));
         assert_eq!(rule(&rules, "fc.weight", &[10, 1]), (0.1, None));
         let rules = GroupRules { decay_small: true, ..rules };
         assert_eq!(rule(&rules, "fc.bias", &[10]), (0.1, None));
+    }
+
+    /// Grouped clipping values of activations are `[1, channels, 1, 1]`, N2UQ's intervals
+    /// `[n, groups]`: both look like weights.
+    #[test]
+    fn parameters_of_quantizers_are_small_in_any_shape() {
+        let methods = [Method::Lsq, Method::N2uq, Method::LsqPlus, Method::Fatnn];
+        for (method, granularity) in methods
+            .into_iter()
+            .flat_map(|m| [Granularity::PerTensor, Granularity::PerChannel].map(|g| (m, g)))
+        {
+            let levels = Levels::from_bits(2).unwrap();
+            let config = QuantizerConfig::new(method, Role::Activation, levels);
+            let quantization = Quantization {
+                activation: Some(QuantizerConfig { granularity, ..config }),
+                ..Quantization::default()
+            };
+            let config = ResNetConfig {
+                width_alpha: 0.05,
+                quantization,
+                ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
+            };
+            let network = config.init(&Device::flex().autodiff()).unwrap();
+            let parameters = parameters(&network);
+            let decays = |rules: &GroupRules, wanted: &str| -> Vec<f64> {
+                let of_kind = parameters.iter().filter(|p| p.name.contains(wanted));
+                of_kind.map(|parameter| rules.rule(parameter).weight_decay).collect()
+            };
+            let rules = GroupRules { weight_decay: 0.1, ..GroupRules::default() };
+            let small = decays(&rules, ".quant_activation.");
+            assert!(!small.is_empty() && small.iter().all(|decay| *decay == 0.0), "{method:?}");
+            assert!(decays(&rules, "conv1.weight").iter().all(|decay| *decay == 0.1));
+            let rules = GroupRules { decay_small: true, ..rules };
+            let all = decays(&rules, ".quant_activation.");
+            assert!(all.iter().all(|decay| *decay == 0.1), "{method:?}");
+        }
     }
 
     #[test]

@@ -8,10 +8,7 @@ use quant_nn::{Network, QuantizedModule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    fields::{choices::Choice, shadow::GradientScaleFields},
-    quantization::text_of,
-};
+use crate::fields::{choices::Choice, shadow::GradientScaleFields};
 
 /// A change to some quantizers at some time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +57,7 @@ pub struct Change {
     /// Whether clipping values are rescaled by (new - 1)/(old - 1) when levels change, so that step
     /// sizes stay, and their momentum is reset. By default they are.
     pub progressive: Option<bool>,
-    /// The formula; parameters that do not fit it start anew.
+    /// The formula; parameters that do not fit it start anew, and options that it does not have end.
     #[schemars(with = "Option<Choice<Method>>")]
     pub method: Option<Method>,
     /// Which elements share one clipping value. One clipping value is repeated for several; several
@@ -83,7 +80,8 @@ pub struct Change {
     pub restore_normalization: Option<bool>,
     /// Whether a factor on the quantized value is learned.
     pub gamma: Option<bool>,
-    /// The learned clipping value, which is set to this.
+    /// The learned clipping value, which is set to this; of methods that learn a step size, Qp of
+    /// which make one.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub clipping_value: Option<f32>,
     /// A loss on the quantization error.
@@ -124,17 +122,19 @@ impl Policy {
         }
         let beyond = self.layers.iter().flatten().find(|layer| **layer >= count);
         if let (Some(_), _) | (None, true) = (beyond, changes.is_empty()) {
-            let layers = self.layers.as_ref().map_or("all layers".to_owned(), |layers| {
-                let numbers: Vec<String> = layers.iter().map(usize::to_string).collect();
-                format!("layers {}", numbers.join(", "))
+            let role = self.role.map_or(String::new(), |role| format!("{role} "));
+            let layers = self.layers.as_ref().map_or("all layers".into(), |layers| {
+                let layers: Vec<String> = layers.iter().map(usize::to_string).collect();
+                format!("layers {}", layers.join(", "))
             });
-            let role = self
-                .role
-                .map_or("all roles".to_owned(), |role| format!("the role {}", text_of(&role)));
             return Err(QuantizerError::Option {
-                option: "policy: layers and role".into(),
-                value: format!("{layers} and {role}, of {count} quantized layers"),
-                accepted: "indices of quantized layers, from 0, and a role that has quantizers",
+                option: format!(
+                    "policy for the {role}quantizers of {layers}, of a network with {count} \
+                     quantized layers"
+                ),
+                value: String::new(),
+                accepted: "expected indices from 0 to below that number, and a role that has \
+                           quantizers",
             });
         }
         Ok(changes)
@@ -186,6 +186,10 @@ impl Change {
             _ => old.levels,
         };
         let mut config = QuantizerConfig { levels, ..old.clone() };
+        if let Some(method) = self.method.filter(|method| *method != old.method) {
+            // Options that the new method does not have end with the old one.
+            config = QuantizerConfig { method, ..config }.without_idle_options();
+        }
         macro_rules! given {
             ($($field:ident),*) => {
                 $(if let Some(value) = self.$field { config.$field = value; })*
@@ -218,18 +222,12 @@ impl Change {
             quantizer.set_loss(Some((loss.kind, loss.factor)));
         }
         if let Some(value) = self.clipping_value {
-            let name = match quantizer.config().method {
-                Method::LsqStep | Method::LsqPlus => "step_size",
-                _ => "clip_val",
-            };
-            let groups = quantizer.groups();
-            if !quantizer.set_learned(name, &vec![value; groups]) {
-                return Err(QuantizerError::Option {
+            let name =
+                quantizer.set_clipping_value(value).ok_or_else(|| QuantizerError::Option {
                     option: format!("{}: clipping_value", quantizer.name()),
                     value: value.to_string(),
-                    accepted: "a method that learns one",
-                });
-            }
+                    accepted: "only methods that learn a clipping value or a step size have one",
+                })?;
             change.fresh.push(name);
         }
         let moved = change.rescaled.iter().map(|rescaled| rescaled.name);
@@ -242,6 +240,13 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+    use quant_core::Site;
+    use quant_nn::{
+        ResNetConfig,
+        resnet::{Depth, Stem},
+    };
+
     use super::*;
 
     #[test]
@@ -253,6 +258,58 @@ mod tests {
         assert_eq!(due("'start'", [0, 1, 2]), [true, true, true]);
         assert_eq!(due("{ epoch = 2 }", [0, 19, 20]), [false, false, true]);
         assert_eq!(due("{ batch = 7 }", [6, 7, 8]), [false, true, true]);
+    }
+
+    /// Qp steps make a clipping value: 3 of unsigned two bits, 1 of signed ones.
+    #[test]
+    fn a_clipping_value_sets_the_step_size_of_methods_that_learn_one() {
+        for (method, role, name, expected) in [
+            (Method::Lsq, Role::Activation, "clip_val", 1.5),
+            (Method::LsqStep, Role::Activation, "step_size", 0.5),
+            (Method::LsqPlus, Role::Activation, "step_size", 0.5),
+            (Method::LsqStep, Role::Weight, "step_size", 1.5),
+        ] {
+            let config = QuantizerConfig::new(method, role, Levels::TERNARY);
+            let config = QuantizerConfig { levels: Levels::new(4).unwrap(), ..config };
+            let site = match role {
+                Role::Weight => Site::weight("a", [2, 2, 1, 1]),
+                _ => Site::activation("a", 2),
+            };
+            let mut quantizer = config.init(&site, &Device::flex()).unwrap();
+            let change = Change { clipping_value: Some(1.5), ..Change::default() };
+            change.apply(&mut quantizer).unwrap();
+            assert_eq!(quantizer.learned_values(name), Some(vec![expected]), "{method:?}");
+        }
+    }
+
+    /// LSQ has a gradient scale by default, DoReFa none at all.
+    #[test]
+    fn options_of_the_old_method_end_with_it() {
+        let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::TERNARY);
+        let mut quantizer = config.init(&Site::activation("a", 2), &Device::flex()).unwrap();
+        let change = Change { method: Some(Method::Dorefa), ..Change::default() };
+        change.apply(&mut quantizer).unwrap();
+        let dorefa = QuantizerConfig::new(Method::Dorefa, Role::Activation, Levels::TERNARY);
+        assert_eq!(*quantizer.config(), dorefa);
+        let gamma = Change { gamma: Some(true), ..change };
+        assert!(gamma.apply(&mut quantizer).unwrap_err().to_string().contains("gamma"));
+    }
+
+    #[test]
+    fn layers_that_are_not_there_are_named_as_a_person_would() {
+        let network = ResNetConfig {
+            width_alpha: 0.05,
+            ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
+        };
+        let mut network = network.init(&Device::flex()).unwrap();
+        let policy: Policy = toml::from_str(
+            "at = 'start'\nlayers = [3, 40]\nrole = 'weight'\nchange = { levels = 4 }",
+        )
+        .unwrap();
+        let text = policy.apply(&mut network).unwrap_err().to_string();
+        let expected = "policy for the weight quantizers of layers 3, 40, of a network with 0 \
+                        quantized layers: expected indices";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! How a phase starts: its network, weights from a file or from the phase before, and the quantizers'
 //! first parameters.
 
-use std::path::Path;
-
 use burn::module::Module;
 use quant_core::{Quantizer, QuantizerConfig};
 use quant_nn::{LoadReport, Network, QuantizedModule, StateDict, state::is_quantizers};
@@ -38,7 +36,7 @@ pub(crate) fn start(
         (network, report) = weights::load(file, &state, network);
         fits(phase, file, &network, &report)?;
         tell(phase, file, &network, &report, events)?;
-        kept = matching_quantizers(&network, &state, &report, &file.path)?;
+        kept = matching_quantizers(&network, &state, &report);
     }
     match &phase.quantization {
         Some(quantization) => calibrate(phase, quantization, network, kept, trainer, events),
@@ -118,32 +116,27 @@ fn tell(
     // What becomes of the quantizers is told when they are calibrated.
     let mut told = report.clone();
     told.missing.retain(|name| !is_quantizers(name));
+    told.other_quantizers.clear();
     let (phase, path, report) = (phase.name.clone(), path.to_string(), told.to_string());
     events.emit(&Event::WeightsLoaded { phase, path, report })
 }
 
 /// Names of the quantizers whose parameters the state has and was trained with.
-fn matching_quantizers(
-    network: &Network,
-    state: &StateDict,
-    report: &LoadReport,
-    path: &Path,
-) -> Result<Vec<String>, TrainError> {
-    let trained = weights::quantizers(state, path)?;
-    let matching = network.quantizers().into_iter().filter(|(_, _, quantizer)| {
+fn matching_quantizers(network: &Network, state: &StateDict, report: &LoadReport) -> Vec<String> {
+    let matching = network.quantizers().into_iter().filter(|(layer, role, quantizer)| {
         let parameters = format!("{}.", quantizer.name());
         let of_it = |list: &[String]| list.iter().any(|other| other.starts_with(&parameters));
         let other_shape =
             report.mismatched.iter().any(|(other, ..)| other.starts_with(&parameters));
         let complete = of_it(&report.loaded) && !of_it(&report.missing) && !other_shape;
         // A file that does not say what its quantizers were is taken at the recipe's word.
-        let same = trained.as_ref().is_none_or(|trained| {
-            let theirs = trained.get(quantizer.name());
-            theirs.is_some_and(|theirs| mean_the_same(theirs, quantizer.config()))
-        });
+        let same = !state.describes_quantizers() || {
+            let theirs = state.quantizer(layer, *role);
+            theirs.is_some_and(|(theirs, _)| mean_the_same(theirs, quantizer.config()))
+        };
         complete && same
     });
-    Ok(matching.map(|(_, _, quantizer)| quantizer.name().to_owned()).collect())
+    matching.map(|(_, _, quantizer)| quantizer.name().to_owned()).collect()
 }
 
 /// Whether learned parameters mean the same to two quantizers.

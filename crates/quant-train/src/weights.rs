@@ -2,18 +2,15 @@
 //! reports, teachers and the start of a phase all read them here.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use burn::tensor::Device;
-use quant_core::{QuantizerConfig, Role};
 use quant_nn::{
     LoadReport, Network, NetworkConfig, NetworkError, QuantizedModule, Renaming, StateDict,
     state::is_quantizers,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 
@@ -99,7 +96,7 @@ pub fn read_network(
 ) -> Result<Loaded, TrainError> {
     let state = file.read()?;
     let fail = |reason: String| TrainError::Weights { path: file.path.clone(), reason };
-    if let Some(network) = described(&state, &file.path, device)? {
+    if let Some(network) = state.network(device)? {
         let (network, report) = load(file, &state, network);
         report.require(false).map_err(|error| fail(error.to_string()))?;
         return Ok(Loaded { network, report, candidate: None });
@@ -189,77 +186,10 @@ fn advice(network: &Network, report: &LoadReport) -> String {
     .into()
 }
 
-/// What a network's file says beside its state.
-#[derive(Debug, Serialize, Deserialize)]
-struct Description {
-    quant_train: String,
-    network: NetworkConfig,
-    /// Quantizers that policies have changed: layer, role, configuration, and whether it quantizes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    changed: Vec<(String, Role, QuantizerConfig, bool)>,
-}
-
 /// The state of a network with its configuration, as the bytes of a safetensors file.
 ///
 /// # Errors
 /// Those of the format.
 pub fn state_bytes(network: &Network) -> Result<Vec<u8>, TrainError> {
-    // One entry: the format keeps several in no fixed order, and equal networks should be equal files.
-    let changed = network.quantizers().into_iter().filter(|(.., quantizer)| quantizer.is_changed());
-    let changed =
-        changed.map(|(name, role, q)| (name, role, q.config().clone(), q.is_enabled())).collect();
-    let description = Description {
-        quant_train: env!("CARGO_PKG_VERSION").to_owned(),
-        network: network.config().clone(),
-        changed,
-    };
-    let text = serde_json::to_string(&description).unwrap_or_default();
-    Ok(StateDict::of(network).with_metadata("config", text).to_bytes()?)
-}
-
-/// The network, with fresh weights, that a state says it is of.
-fn described(
-    state: &StateDict,
-    path: &Path,
-    device: &Device,
-) -> Result<Option<Network>, TrainError> {
-    let Some(description) = description(state, path)? else { return Ok(None) };
-    let mut network = description.network.init(device)?;
-    let layers = network.quantizers().into_iter().map(|(name, role, _)| (name, role));
-    let layers: Vec<(String, Role)> = layers.collect();
-    for ((_, quantizer), at) in network.quantizers_mut().into_iter().zip(layers) {
-        let changed =
-            description.changed.iter().find(|(name, role, ..)| (name, role) == (&at.0, &at.1));
-        if let Some((.., config, enabled)) = changed {
-            quantizer.reconfigure(config, false).map_err(NetworkError::from)?;
-            quantizer.set_enabled(*enabled);
-        }
-    }
-    Ok(Some(network))
-}
-
-/// What a state says of its network. Files of other programs may have a `config` that says something
-/// else: that is none of ours.
-fn description(state: &StateDict, path: &Path) -> Result<Option<Description>, TrainError> {
-    let Some(config) = state.metadata().get("config").filter(|text| text.contains("quant_train"))
-    else {
-        return Ok(None);
-    };
-    serde_json::from_str(config).map(Some).map_err(|error| TrainError::Weights {
-        path: path.to_owned(),
-        reason: format!("its configuration: {error}"),
-    })
-}
-
-/// The configurations of the quantizers that a state was trained with, by name; none where the file
-/// does not say.
-pub(crate) fn quantizers(
-    state: &StateDict,
-    path: &Path,
-) -> Result<Option<BTreeMap<String, QuantizerConfig>>, TrainError> {
-    let network = described(state, path, &Device::default())?;
-    Ok(network.map(|network| {
-        let quantizers = network.quantizers().into_iter();
-        quantizers.map(|(_, _, q)| (q.name().to_owned(), q.config().clone())).collect()
-    }))
+    Ok(StateDict::of(network).to_bytes()?)
 }

@@ -18,7 +18,7 @@ use common::data;
 use quant_data::random::Random;
 use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError,
+    Recipe, Run, RunOptions, Summary, TrainError,
     events::{Event, read_log},
     group::{Alone, Threads},
 };
@@ -417,7 +417,7 @@ fn a_damaged_result_is_made_again_from_the_last_checkpoint() {
     let (whole, place) = (last(run.folder()), run.folder().join("quantized"));
     let result = fs::read(place.join("result.json")).unwrap();
     let mut random = Random::new(&[17]);
-    for name in ["result.json"] {
+    for name in ["result.json", "last.safetensors"] {
         for _ in 0..5 {
             damage(&place.join(name), &mut random);
             resume(run.folder()).execute().unwrap();
@@ -429,6 +429,26 @@ fn a_damaged_result_is_made_again_from_the_last_checkpoint() {
     fs::write(run.folder().join("run.json"), "{}").unwrap();
     let error = Run::resume(run.folder(), None, options()).err().unwrap();
     assert!(error.to_string().contains("run.json"), "{error}");
+}
+
+/// Runs of `size` processes, which all end.
+fn together(
+    desk: &Desk,
+    size: usize,
+    recipe: &Recipe,
+) -> Vec<Result<(PathBuf, Summary), TrainError>> {
+    thread::scope(|scope| {
+        let threads = Threads::new(size, Duration::from_secs(60)).into_iter().map(|group| {
+            let (runs, data) = (desk.runs(), &desk.data);
+            scope.spawn(move || {
+                let options = common::options(Arc::new(group));
+                let run = Run::create(&runs, recipe.clone(), &runs, data, options)?;
+                Ok((run.folder().to_owned(), run.execute()?))
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 #[test]
@@ -457,4 +477,40 @@ fn the_error_of_one_process_ends_the_others_with_its_message() {
     assert!(matches!(&results[0], TrainError::Io { .. }), "{}", results[0]);
     assert!(matches!(&results[1], TrainError::Peer { rank: 0, .. }), "{}", results[1]);
     assert!(results[1].to_string().contains("last.safetensors"), "{}", results[1]);
+}
+
+#[test]
+fn unusable_images_do_not_part_processes() {
+    let desk = Desk::new();
+    let images = |part: &str| {
+        let classes = fs::read_dir(desk.data.join(part)).unwrap();
+        let mut images: Vec<PathBuf> = classes
+            .flat_map(|class| fs::read_dir(class.unwrap().path()).unwrap())
+            .map(|image| image.unwrap().path())
+            .collect();
+        images.sort();
+        images
+    };
+    for path in [&images("train")[..3], &images("val")[..2]].concat() {
+        fs::write(path, "no image").unwrap();
+    }
+    let changes = ["data.max_broken=1.0", "phase.batch_size=1", "phase.last_batch=keep"];
+    let shared =
+        [&changes[..], &["phase.shared_statistics=true", "phase.accumulate={ batches = 3 }"]];
+    for changes in [&shared.concat(), &[&changes[..2], &["phase.batch_size=4"]].concat()] {
+        let results = together(&desk, 3, &recipe(changes));
+        let results: Vec<_> = results.into_iter().map(Result::unwrap).collect();
+        assert!(results.iter().all(|result| result.1 == results[0].1));
+        let score = results[0].1.quantized.unwrap();
+        assert_eq!((score.images, score.skipped), (18, 2));
+        let log = read_log(&results[0].0.join("log.jsonl")).unwrap();
+        let named = |part: &str| {
+            let skipped = log.iter().filter(
+                |event| matches!(event, Event::ImageSkipped { reason } if reason.contains(part)),
+            );
+            skipped.count()
+        };
+        // Three epochs in all; evaluation follows each, whoever had the image.
+        assert_eq!((named("/train/"), named("/val/")), (9, 6));
+    }
 }

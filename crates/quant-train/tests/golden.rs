@@ -104,7 +104,7 @@ fn groups(case: &GroupsCase) -> Result<(), String> {
     let ours: BTreeMap<String, GroupEntry> = parameters(&network)
         .into_iter()
         .map(|parameter| {
-            let rule = rules.rule(&parameter.name, &parameter.shape);
+            let rule = rules.rule(&parameter);
             let lr = match rule.learning_rate {
                 None => Rate::Named("schedule".into()),
                 Some(rate) => Rate::Constant(rate),

@@ -25,7 +25,7 @@ impl Net {
 fn main() -> Result<(), QuantizerError> {
     let device = Device::flex().autodiff();
     let lsq = |role| Ok(QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(2)?));
-    let site = Site { positions: Some(6 * 6), ..Site::activation("conv", 4) };
+    let site = Site::activation("conv", 4);
     let net = Net {
         conv: Conv2dConfig::new([1, 4], [3, 3]).init(&device),
         quant: lsq(Role::Activation)?.init(&site, &device)?,

@@ -15,7 +15,7 @@
 //! **Gradients** (equation 8, the reparameterized clipping function). With v = x/a, strictly inside the
 //! clamp ∂x = g and ∂a = g·(P(v) - v); at and outside its bounds ∂x = 0 and ∂a = g·sign(x), or 0 below
 //! an unsigned range. The sum over a group is multiplied by the [gradient scale](crate::GradientScale) and
-//! by the sign of `clip_val`. A v half way between two levels takes the lower.
+//! by the sign of `clip_val` (1 at 0). A v half way between two levels takes the lower.
 //!
 //! **Weight normalisation** (equation 9): (w - mean)/std before clipping, the default for weights
 //! (`var-mean`).
@@ -31,11 +31,12 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, divisor, host};
+use super::{Named, Parameters, Quantize, host, magnitude};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Codes, Decoding, Table},
     config::{QuantizerConfig, Range},
+    gradient::ScaleByTensor,
     normalize::Normalizer,
     ops::{Elementwise, Rule, count_below, quantize},
     site::Grouping,
@@ -53,7 +54,7 @@ pub struct Apot {
     #[module(skip)]
     lowest: f32,
     #[module(skip)]
-    gradient_scale: f32,
+    gradient_scale: ScaleByTensor,
     #[module(skip)]
     grouping: Grouping,
     #[module(skip)]
@@ -101,7 +102,7 @@ impl Apot {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let clip_val = Tensor::full([grouping.groups], config.boundary, device);
@@ -109,14 +110,14 @@ impl Apot {
             clip_val: Param::from_tensor(clip_val),
             unit: Staircase::midway(levels(config.levels.bits(), config.range)),
             lowest: if config.range == Range::Signed { -1.0 } else { 0.0 },
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             grouping,
             normalizer: Normalizer::new(config, grouping),
         }
     }
 
     fn scale(&self) -> Tensor<1> {
-        divisor(self.clip_val.val().abs())
+        magnitude(self.clip_val.val())
     }
 
     /// The unit's thresholds or values as a row.
@@ -144,7 +145,8 @@ impl Quantize for Apot {
         let rule = Rule::Table { thresholds: thresholds.len() };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
         let parameters = Tensor::cat(vec![scale, row(&unit)], 1);
-        restore.apply(quantize(x, parameters, operation, self.gradient_scale))
+        let factor = self.gradient_scale.of(&x.shape());
+        restore.apply(quantize(x, parameters, operation, factor))
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

@@ -53,7 +53,7 @@ impl DorefaActivation {
         Self {
             gamma: gamma(config, grouping, device),
             boundary: config.boundary as f32,
-            operation: ClipQuantize::new(config, 1.0),
+            operation: ClipQuantize::without_gradient_scale(config),
             grouping,
         }
     }

@@ -13,7 +13,7 @@
 //! **Gradients.** R passes gradients; each clamp does strictly inside its range, so an element moves
 //! the piece it lies in: ∂x = g·α_i there, and every α its piece depends on, by its position and by
 //! its offset. The sums are multiplied by the [gradient scale](crate::GradientScale) and the sign of
-//! `alpha_i`. The basis is a constant.
+//! `alpha_i` (1 at 0). The basis is a constant.
 //!
 //! **Shapes.** Any; `alpha_0`.. are `[groups]`.
 //!
@@ -28,11 +28,12 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, divisor, host};
+use super::{Parameters, Quantize, host, magnitude};
 use crate::{
     calibrate::GroupSamples,
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range, Role},
+    gradient::ScaleByTensor,
     host::values,
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, quantize},
@@ -56,7 +57,7 @@ pub struct Fatnn {
     #[module(skip)]
     signed: bool,
     #[module(skip)]
-    gradient_scale: f32,
+    gradient_scale: ScaleByTensor,
     #[module(skip)]
     normalizer: Normalizer,
     #[module(skip)]
@@ -67,7 +68,7 @@ impl Fatnn {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let initial = match config.role {
@@ -86,7 +87,7 @@ impl Fatnn {
             }),
             basis: config.closed_form.then(basis),
             signed: config.range == Range::Signed,
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             normalizer: Normalizer::new(config, grouping),
             grouping,
         }
@@ -94,12 +95,13 @@ impl Fatnn {
 
     /// The integer value of every element, differentiable.
     fn integers<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let slope = |alpha: &Param<Tensor<1>>| divisor(alpha.val().abs());
+        let slope = |alpha: &Param<Tensor<1>>| magnitude(alpha.val());
         let slopes = [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()];
         let slopes: Vec<Tensor<1>> = slopes.into_iter().flatten().map(slope).collect();
         let rule = Rule::Slopes { pieces: slopes.len(), signed: self.signed };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
-        quantize(x, Tensor::stack(slopes, 1), operation, self.gradient_scale)
+        let factor = self.gradient_scale.of(&x.shape());
+        quantize(x, Tensor::stack(slopes, 1), operation, factor)
     }
 
     fn affine(&self, device: &Device) -> Affine {

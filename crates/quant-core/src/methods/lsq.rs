@@ -14,7 +14,7 @@
 //! ∂s = g·(y/s - v); outside ∂x = 0 and ∂s = g·y/s (equation 3 of the paper in units of s).
 //! `STE-scale` multiplies the clamp's gradient by a factor k: ∂x = k·g, ∂s = g·(y/s - k·v). The
 //! sum over a group is multiplied by the [gradient scale](crate::GradientScale), and by the sign of
-//! `clip_val`. `ewgs` scales the rounding's gradient by element ([`crate::Estimator::Ewgs`]).
+//! `clip_val`, which counts as 1 at 0. `ewgs` scales the rounding's gradient by element ([`crate::Estimator::Ewgs`]).
 //!
 //! **Shapes.** Any; `clip_val` and `gamma` are `[groups]`.
 //!
@@ -30,11 +30,12 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, divisor, gamma, host, times_gamma};
+use super::{Parameters, Quantize, gamma, host, magnitude, times_gamma};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     normalize::Normalizer,
     ops::ClipQuantize,
     site::Grouping,
@@ -60,14 +61,14 @@ impl Lsq {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        clip_gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let clip_val = Tensor::<1>::full([grouping.groups], config.boundary, device);
         Self {
             clip_val: Param::from_tensor(clip_val),
             gamma: gamma(config, grouping, device),
-            operation: ClipQuantize::new(config, clip_gradient_scale),
+            operation: ClipQuantize::new(config, gradient_scale),
             grouping,
             normalizer: Normalizer::new(config, grouping),
         }
@@ -75,7 +76,7 @@ impl Lsq {
 
     /// s.
     fn scale(&self) -> Tensor<1> {
-        divisor(self.clip_val.val().abs())
+        magnitude(self.clip_val.val())
     }
 }
 

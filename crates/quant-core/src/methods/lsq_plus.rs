@@ -9,8 +9,8 @@
 //!
 //! **Gradients** (equations 5 and 6). With v = (x - b)/s, strictly inside the clamp ∂x = g,
 //! ∂s = g·(R(v) - v), ∂b = 0; at and outside its bounds ∂x = 0, ∂s = 0 or g·n, ∂b = g. The sums over a
-//! group are multiplied by the [gradient scale](crate::GradientScale). `ewgs` scales the rounding's
-//! gradient by element.
+//! group are multiplied by the [gradient scale](crate::GradientScale), ∂s also by the sign of
+//! `step_size` (1 at 0). `ewgs` scales the rounding's gradient by element.
 //!
 //! **Shapes.** Any; `step_size` and `offset` are `[groups]`.
 //!
@@ -28,6 +28,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     site::Grouping,
     staircase::Staircase,
 };
@@ -49,7 +50,7 @@ impl LsqPlus {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let grid = StepGrid::new(config, gradient_scale);

@@ -10,7 +10,7 @@
 //! **Gradients** (equations 3 and 5). With v = x/s and g the incoming gradient, strictly inside the clamp
 //! ∂x = g and ∂s = g·(R(v) - v); at and outside its bounds ∂x = 0 and ∂s = -g·Qn or g·Qp. The sum over a
 //! group is multiplied by the [gradient scale](crate::GradientScale), by default the paper's
-//! 1/sqrt(N·Qp), and by the sign of `step_size`. `ewgs` scales the rounding's gradient by element.
+//! 1/sqrt(N·Qp), and by the sign of `step_size` (1 at 0). `ewgs` scales the rounding's gradient by element.
 //!
 //! **Shapes.** Any; `step_size` is `[groups]`.
 //!
@@ -27,12 +27,12 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, divisor, host};
+use super::{Named, Parameters, Quantize, host, magnitude};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range},
-    gradient::{Estimator, positive_steps},
+    gradient::{Estimator, ScaleByTensor, positive_steps},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, quantize},
     site::Grouping,
@@ -57,18 +57,18 @@ pub struct LsqStep {
 pub(super) struct StepGrid {
     pub(super) negative: f32,
     pub(super) positive: f32,
-    pub(super) gradient_scale: f32,
+    pub(super) gradient_scale: ScaleByTensor,
     ewgs: f32,
 }
 
 impl StepGrid {
-    pub(super) fn new(config: &QuantizerConfig, gradient_scale: f64) -> Self {
+    pub(super) fn new(config: &QuantizerConfig, gradient_scale: ScaleByTensor) -> Self {
         let n = config.levels.steps();
         let positive = positive_steps(n, config.range);
         Self {
             negative: if config.range == Range::Signed { n - positive } else { 0.0 },
             positive,
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             ewgs: match config.estimator {
                 Estimator::Ewgs => config.ewgs_factor as f32,
                 _ => 0.0,
@@ -78,7 +78,7 @@ impl StepGrid {
 
     /// s.
     pub(super) fn step(&self, step_size: &Param<Tensor<1>>) -> Tensor<1> {
-        divisor(step_size.val().abs())
+        magnitude(step_size.val())
     }
 
     /// R(clamp((x - b)/s, lowest, highest))·s + b, differentiable in x, s and b.
@@ -91,7 +91,8 @@ impl StepGrid {
     ) -> Tensor<D> {
         let rule = Rule::Step { lowest, highest, ewgs: self.ewgs };
         let operation = Elementwise { rule, view: grouping.view(&x.shape()) };
-        quantize(x, columns([step, offset]), operation, self.gradient_scale)
+        let factor = self.gradient_scale.of(&x.shape());
+        quantize(x, columns([step, offset]), operation, factor)
     }
 
     /// R(clamp((x - b)/s, lowest, highest)).
@@ -135,7 +136,7 @@ impl LsqStep {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let grid = StepGrid::new(config, gradient_scale);

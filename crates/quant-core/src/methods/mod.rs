@@ -14,6 +14,7 @@ use crate::{
     codes::{Codes, per_group},
     config::QuantizerConfig,
     host::values,
+    ops::estimated,
     site::Grouping,
     staircase::Staircase,
 };
@@ -96,9 +97,16 @@ pub(crate) fn host(param: &Param<Tensor<1>>) -> Vec<f32> {
     values(param.val())
 }
 
-/// A scale that values are divided by: at least the smallest normal number, so that zeros stay zeros.
-fn divisor(scale: Tensor<1>) -> Tensor<1> {
-    scale.clamp_min(f32::MIN_POSITIVE)
+/// The magnitude of a learned scale, to divide by: at least the smallest normal number, so that
+/// zeros stay zeros.
+///
+/// The gradient is that of |scale|, with 1 as the derivative at 0, where it would otherwise be 0
+/// and the scale could never leave: the derivative towards positive scales.
+fn magnitude(scale: Tensor<1>) -> Tensor<1> {
+    let fixed = scale.clone().detach();
+    let negative = fixed.clone().lower_elem(0.0);
+    let sign = fixed.ones_like().mask_fill(negative, -1.0);
+    estimated(fixed.abs().clamp_min(f32::MIN_POSITIVE), scale, sign)
 }
 
 /// A learned factor per group, initially 1, where the configuration asks for it.

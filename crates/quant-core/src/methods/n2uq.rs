@@ -2,8 +2,8 @@
 //! Straight-Through Estimation", CVPR 2022): learned thresholds, evenly spaced outputs, so that inference
 //! is as with any uniform quantizer.
 //!
-//! **Activations and outputs** (section 3.2). With a_i the ith of `intervals`, o_1 = `start`,
-//! o_(i+1) = o_i + a_i and c = `scale`, one each per group, and i from 1 to n:
+//! **Activations and outputs** (section 3.2). With a_i the magnitude of the ith of `intervals`,
+//! o_1 = `start`, o_(i+1) = o_i + a_i and c = `scale`, one each per group, and i from 1 to n:
 //!
 //! y = c·(sum of R(clamp((x - o_i)/a_i, 0, 1)) over i): the thresholds lie in the middle of the intervals
 //!
@@ -17,7 +17,8 @@
 //! [LSQ's](super::lsq) signed quantizer with clipping value a, gradients included. r·m makes the
 //! levels about equally full.
 //!
-//! All sums are multiplied by the [gradient scale](crate::GradientScale).
+//! All sums are multiplied by the [gradient scale](crate::GradientScale), those of `intervals` and
+//! `clip_val` by the parameter's sign too (1 at 0).
 //!
 //! **Shapes.** Any; `start`, `scale` and `clip_val` are `[groups]`, `intervals` is `[n, groups]` row-major.
 //!
@@ -32,11 +33,12 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, divisor, host};
+use super::{Named, Parameters, Quantize, host, magnitude};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Affine, Codes, Decoding},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     normalize::{Normalizer, Restore},
     ops::{ClipQuantize, Elementwise, Rule, quantize},
     site::Grouping,
@@ -55,7 +57,7 @@ pub struct N2uqActivation {
     #[module(skip)]
     steps: usize,
     #[module(skip)]
-    gradient_scale: f32,
+    gradient_scale: ScaleByTensor,
     #[module(skip)]
     grouping: Grouping,
 }
@@ -77,7 +79,7 @@ impl N2uqActivation {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let (groups, steps) = (grouping.groups, config.levels.count() - 1);
@@ -87,7 +89,7 @@ impl N2uqActivation {
             intervals: Param::from_tensor(Tensor::full([steps * groups], step, device)),
             scale: Param::from_tensor(Tensor::full([groups], step, device)),
             steps,
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             grouping,
         }
     }
@@ -96,11 +98,12 @@ impl N2uqActivation {
     fn scaled<const D: usize>(&self, x: Tensor<D>, scale: Tensor<1>) -> Tensor<D> {
         let (groups, pieces) = (self.grouping.groups, self.steps);
         let column = |value: Tensor<1>| value.reshape([groups, 1]);
-        let widths = divisor(self.intervals.val()).reshape([pieces, groups]).transpose();
+        let widths = magnitude(self.intervals.val()).reshape([pieces, groups]).transpose();
         let parameters = vec![column(scale), column(self.start.val()), widths];
         let rule = Rule::Intervals { pieces };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
-        quantize(x, Tensor::cat(parameters, 1), operation, self.gradient_scale)
+        let factor = self.gradient_scale.of(&x.shape());
+        quantize(x, Tensor::cat(parameters, 1), operation, factor)
     }
 }
 
@@ -148,7 +151,7 @@ impl Parameters for N2uqActivation {
             .map(|group| {
                 let mut from = starts[group];
                 let thresholds = (0..self.steps).map(|index| {
-                    let width = widths[index * groups + group];
+                    let width = widths[index * groups + group].abs();
                     from += width;
                     from - width / 2.0
                 });
@@ -183,7 +186,7 @@ impl N2uqWeight {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let clip_val = Tensor::full([grouping.groups], config.boundary, device);
@@ -217,7 +220,7 @@ impl N2uqWeight {
     }
 
     fn clip(&self) -> Tensor<1> {
-        divisor(self.clip_val.val().abs())
+        magnitude(self.clip_val.val())
     }
 }
 

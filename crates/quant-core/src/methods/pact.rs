@@ -5,9 +5,12 @@
 //!
 //! y = R(min(max(x, 0), c)·n/c)·c/n
 //!
-//! **Gradients** (equation 3). ∂x = g where 0 < x < c, else 0; ∂c = the sum of g over x >= c: c is
-//! a constant inside the rounding. The sum is multiplied by the [gradient
+//! **Gradients** (equation 3). ∂x = g where 0 < x < c, else 0; ∂c = the sum of g over x >= c,
+//! whatever c is: c is a constant inside the rounding. The sum is multiplied by the [gradient
 //! scale](crate::GradientScale).
+//!
+//! Where c is 0 or below, the values are those of the smallest normal number in its place, zero to
+//! any precision that matters; its gradient leads it back above 0.
 //!
 //! **Shapes.** Any; `clip_val` is `[1]`, unsigned, per tensor.
 //!
@@ -21,11 +24,12 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, divisor, host};
+use super::{Parameters, Quantize, host};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Codes, Decoding},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     ops::ClipQuantize,
     site::Grouping,
     staircase::Staircase,
@@ -46,7 +50,7 @@ impl Pact {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        clip_gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let clip_val = Tensor::<1>::full([grouping.groups], config.boundary, device);
@@ -54,7 +58,7 @@ impl Pact {
             clip_val: Param::from_tensor(clip_val),
             operation: ClipQuantize {
                 learned_bound: true,
-                ..ClipQuantize::new(config, clip_gradient_scale)
+                ..ClipQuantize::new(config, gradient_scale)
             },
             grouping,
         }
@@ -64,11 +68,11 @@ impl Pact {
 impl Quantize for Pact {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let view = self.grouping.view(&x.shape());
-        self.operation.forward(x, divisor(self.clip_val.val()), view)
+        self.operation.forward(x, self.clip_val.val(), view)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
-        let clip = divisor(self.clip_val.val());
+        let clip = self.clip_val.val().clamp_min(f32::MIN_POSITIVE);
         Codes {
             codes: self.operation.codes(x, clip.clone(), self.grouping).int(),
             decoding: Decoding::Affine(self.operation.decoding(clip, self.grouping)),
@@ -87,7 +91,10 @@ impl Parameters for Pact {
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let unit = self.operation.unit();
-        host(&self.clip_val).into_iter().map(|clip| unit.scaled(clip)).collect()
+        host(&self.clip_val)
+            .into_iter()
+            .map(|clip| unit.scaled(clip.max(f32::MIN_POSITIVE)))
+            .collect()
     }
 
     fn calibrated(

@@ -30,6 +30,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::{Codes, Decoding, Table},
     config::QuantizerConfig,
+    gradient::ScaleByTensor,
     normalize::Normalizer,
     ops::{Elementwise, Rule, columns, quantize},
     site::Grouping,
@@ -46,7 +47,7 @@ pub struct Ttq {
     #[module(skip)]
     threshold: f32,
     #[module(skip)]
-    gradient_scale: f32,
+    gradient_scale: ScaleByTensor,
     #[module(skip)]
     grouping: Grouping,
     #[module(skip)]
@@ -57,7 +58,7 @@ impl Ttq {
     pub(crate) fn new(
         config: &QuantizerConfig,
         grouping: Grouping,
-        gradient_scale: f64,
+        gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let scale = || Param::from_tensor(Tensor::full([grouping.groups], config.boundary, device));
@@ -65,7 +66,7 @@ impl Ttq {
             positive: scale(),
             negative: scale(),
             threshold: config.ternary_threshold as f32,
-            gradient_scale: gradient_scale as f32,
+            gradient_scale,
             grouping,
             normalizer: Normalizer::new(config, grouping),
         }
@@ -84,7 +85,8 @@ impl Quantize for Ttq {
         let (w, restore) = self.normalizer.apply(w);
         let parameters = columns([self.positive.val(), self.negative.val(), self.bound(&w)]);
         let operation = Elementwise { rule: Rule::Ternary, view: self.grouping.view(&w.shape()) };
-        restore.apply(quantize(w, parameters, operation, self.gradient_scale))
+        let factor = self.gradient_scale.of(&w.shape());
+        restore.apply(quantize(w, parameters, operation, factor))
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {

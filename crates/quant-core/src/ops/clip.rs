@@ -7,7 +7,7 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::Affine,
     config::{QuantizerConfig, Range},
-    gradient::Estimator,
+    gradient::{Estimator, ScaleByTensor},
     normalize::Restore,
     site::Grouping,
     staircase::Staircase,
@@ -23,25 +23,32 @@ pub(crate) struct ClipQuantize {
     /// The clipping value's gradient: `false`, through the scaling and the division (LSQ); `true`,
     /// only as the bound of the clamp (PACT), which is the sum over elements at or above it.
     pub(crate) learned_bound: bool,
-    /// Factor on the clipping value's gradient.
-    pub(crate) clip_gradient_scale: f32,
+    /// Factor on the clipping value's gradient; 1 where there is none.
+    pub(crate) gradient_scale: Option<ScaleByTensor>,
     /// d of the estimator `ewgs`.
     pub(crate) ewgs_factor: f32,
 }
 
 impl ClipQuantize {
-    pub(crate) fn new(config: &QuantizerConfig, clip_gradient_scale: f64) -> Self {
+    pub(crate) fn new(config: &QuantizerConfig, gradient_scale: ScaleByTensor) -> Self {
+        let gradient_scale = Some(gradient_scale);
+        Self { gradient_scale, ..Self::without_gradient_scale(config) }
+    }
+
+    /// Of a clipping value that is not learned.
+    pub(crate) fn without_gradient_scale(config: &QuantizerConfig) -> Self {
         Self {
             steps: config.levels.steps(),
             range: config.range,
             estimator: config.estimator,
             learned_bound: false,
-            clip_gradient_scale: clip_gradient_scale as f32,
+            gradient_scale: None,
             ewgs_factor: config.ewgs_factor as f32,
         }
     }
 
-    /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`. Differentiable in both.
+    /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`: above 0, or any number where
+    /// the bound is learned. Differentiable in both.
     pub(crate) fn forward<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -56,7 +63,8 @@ impl ClipQuantize {
             ewgs: if self.estimator == Estimator::Ewgs { self.ewgs_factor } else { 0.0 },
         };
         let clip = clip.reshape([view[1], 1]);
-        quantize(x, clip, Elementwise { rule, view }, self.clip_gradient_scale)
+        let factor = self.gradient_scale.map_or(1.0, |scale| scale.of(&x.shape()));
+        quantize(x, clip, Elementwise { rule, view }, factor)
     }
 
     /// The code R(n·u) of every element, as floats 0 to n.

@@ -12,7 +12,8 @@ pub enum Rule {
     /// z = 1. y = (m·R(n·u)/n - z)·s.
     ///
     /// Strictly inside the clamp ∂x = k·g and ∂s = g·y/s - k·g·v; outside ∂x = 0 and ∂s = g·y/s. `learned_bound`: ∂s = g
-    /// where x >= s, else 0. k = 1, or with `ewgs` = d, k = 1 + d·sign(g)·(u - R(n·u)/n); `rescale` multiplies it by
+    /// where x >= s, else 0; s may be any number there, and in all else the smallest normal one takes the place of a smaller
+    /// s. k = 1, or with `ewgs` = d, k = 1 + d·sign(g)·(u - R(n·u)/n); `rescale` multiplies it by
     /// sqrt(elements / elements inside), over the whole tensor.
     Clip {
         /// n, one less than the number of levels.

@@ -52,7 +52,7 @@ fn rules() -> impl Strategy<Value = Rule> {
     ]
 }
 
-/// Parameters that make sense for the rule: positive scales, ascending thresholds.
+/// Parameters that make sense for the rule: ascending thresholds, scales above 0 where they have to be.
 fn parameters(rule: Rule, groups: usize, seed: u64) -> FlexTensor {
     let count = rule.parameters();
     let drawn = values(seed, groups * count);
@@ -71,7 +71,10 @@ fn parameters(rule: Rule, groups: usize, seed: u64) -> FlexTensor {
                     vec![positive(&bounds[0]), -positive(&bounds[1]), positive(&bounds[2])];
                 [bounds, sorted(limits), sorted(levels)].concat()
             }
-            // An offset, a start and a shift may be anywhere.
+            // A learned bound, an offset, a start and a shift may be anywhere.
+            Rule::Clip { learned_bound: true, .. } => {
+                vec![if seed.is_multiple_of(5) { 0.0 } else { row[0] }]
+            }
             Rule::Step { .. } => vec![positive(&row[0]), row[1]],
             Rule::Sign { .. } => vec![row[0] * 0.5, positive(&row[1])],
             Rule::Intervals { .. } => {

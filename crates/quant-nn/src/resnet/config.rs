@@ -8,7 +8,7 @@ use super::build;
 use crate::{
     error::NetworkError,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::{Network, check_classes},
+    network::{Network, check_data, check_range},
 };
 
 /// How many blocks of which kind.
@@ -237,7 +237,7 @@ pub struct Quantization {
     pub real_downsample: bool,
     /// Whether convolutions pad after quantizing their input; before it is the default.
     pub padding_after_quant: bool,
-    /// Batch size, for gradient scales that count the elements of a batch.
+    /// Images that gradient scales of a batch count; by default those of each batch.
     pub batch_size: Option<usize>,
 }
 
@@ -422,13 +422,16 @@ impl ResNetConfig {
     pub fn validate(&self) -> Result<(), NetworkError> {
         let field =
             |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
-        check_classes(self.classes)?;
-        if self.input_size < self.smallest_input() {
-            let accepted = "large enough to leave a pixel after all strides: 4 (cifar stem) or 32";
-            return field("input_size", self.input_size.to_string(), accepted);
+        check_data(self.classes, self.input_size)?;
+        let smallest = self.smallest_input();
+        if self.input_size < smallest {
+            let (at, size) = ("input_size".to_owned(), self.input_size);
+            let reason =
+                format!("{size} leaves no pixel after all strides: expected {smallest} or more");
+            return Err(NetworkError::Structure { at, reason });
         }
         if !self.width_alpha.is_finite() || self.width() == 0 || self.width() > 1 << 16 {
-            let accepted = "int(64·width_alpha) must be 1 to 65536";
+            let accepted = "1/64 to 1024: int(64·width_alpha) channels stand first";
             return field("width_alpha", self.width_alpha.to_string(), accepted);
         }
         let conflict = |at: &str, reason: &str| {
@@ -443,7 +446,7 @@ impl ResNetConfig {
         if let Stem::SpaceToDepth(kernel) | Stem::SpaceToDepthMaxPool(kernel) = self.stem
             && ![1, 3].contains(&kernel)
         {
-            return field("stem", format!("kernel {kernel}"), "kernel 1 or 3");
+            return field("kernel of the stem", kernel.to_string(), "1 or 3");
         }
         if let Some(lossless) = &self.lossless_downsample
             && (!lossless.order.chars().all(|letter| "cba".contains(letter))
@@ -451,11 +454,9 @@ impl ResNetConfig {
         {
             return field("lossless_downsample.order", lossless.order.clone(), "c, ca, cb or cba");
         }
-        for (name, value) in [("branches", self.branches), ("groups", self.groups)] {
-            if value == 0 {
-                return field(name, "0".into(), "at least 1");
-            }
-        }
+        check_range("branches", self.branches, 1..=256, "1 to 256")?;
+        check_range("groups", self.groups, 1..=65536, "1 to 65536")?;
+        check_range("width_per_group", self.width_per_group, 1..=65536, "1 to 65536")?;
         self.quantization.validate()
     }
 
@@ -483,6 +484,7 @@ impl Quantization {
         for config in configs.into_iter().flatten() {
             config.validate("network")?;
         }
-        Ok(())
+        let images = self.batch_size.unwrap_or(1);
+        check_range("batch_size of gradient scales", images, 1..=1 << 24, "1 to 16777216")
     }
 }

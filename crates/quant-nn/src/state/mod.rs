@@ -1,6 +1,7 @@
 //! State dictionaries: a network's parameters and running statistics under PyTorch's names, from PyTorch's
 //! checkpoints and safetensors files, and to the latter.
 
+mod description;
 mod entry;
 mod fit;
 mod pytorch;
@@ -16,10 +17,12 @@ use std::{
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
-    tensor::{Tensor, TensorData},
+    tensor::{Device, Tensor, TensorData},
 };
+use quant_core::{QuantizerConfig, Role};
 
-use crate::{error::NetworkError, rename::Renaming, visit::QuantizedModule};
+use crate::{error::NetworkError, network::Network, rename::Renaming, visit::QuantizedModule};
+use description::{Description, quantizer_name};
 pub use entry::Entry;
 use fit::{Fit, fit, main_prefix};
 pub use report::{LoadReport, is_quantizers};
@@ -38,7 +41,12 @@ pub struct StateDict {
     metadata: HashMap<String, String>,
     /// Types that entries had in the file they were read from.
     types: BTreeMap<String, String>,
+    /// What it says of its network.
+    description: Option<Description>,
 }
+
+/// Name of the description in the metadata.
+const DESCRIPTION: &str = "config";
 
 /// Names, or their beginnings, of what follows the data instead of a gradient.
 const RUNNING: [&str; 4] = ["running_", "basis", "iteration", "num_batches_tracked"];
@@ -54,7 +62,8 @@ pub fn is_running(name: &str) -> bool {
 const BOOKKEEPING: [&str; 3] = ["num_batches_tracked", "iteration", "level_num"];
 
 impl StateDict {
-    /// The state of a network. Reads every tensor back from the device.
+    /// The state of a network, with its configuration and the quantizers in force. Reads every tensor
+    /// back from the device.
     pub fn of<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Self {
         // A snapshot: it brings running statistics up to date.
         let network = network.valid();
@@ -72,7 +81,9 @@ impl StateDict {
                 }
             }
         }
-        Self { entries, ..Self::default() }
+        let description = Description::of(&network);
+        let metadata = HashMap::from([(DESCRIPTION.to_owned(), description.text())]);
+        Self { entries, metadata, description: Some(description), ..Self::default() }
     }
 
     /// From entries.
@@ -104,6 +115,26 @@ impl StateDict {
     pub fn with_metadata(mut self, key: &str, value: impl Into<String>) -> Self {
         self.metadata.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// The network that the state says it is of, with fresh weights, and with the quantizers that were
+    /// in force when it was taken, whatever policies had changed. `None` where it does not say.
+    ///
+    /// # Errors
+    /// Those of [`NetworkConfig::init`](crate::NetworkConfig::init), for a network that cannot be.
+    pub fn network(&self, device: &Device) -> Result<Option<Network>, NetworkError> {
+        self.description.as_ref().map_or(Ok(None), |description| description.init(device))
+    }
+
+    /// Whether it says which quantizers were in force.
+    pub fn describes_quantizers(&self) -> bool {
+        self.description.is_some()
+    }
+
+    /// The configuration of a layer's quantizer that was in force, and whether it quantized. `None` where
+    /// the layer had none, or the state does not say.
+    pub fn quantizer(&self, layer: &str, role: Role) -> Option<(&QuantizerConfig, bool)> {
+        self.description.as_ref()?.quantizer(&quantizer_name(layer, role))
     }
 
     /// The entries below a key, such as `state_dict_ema` or `checkpoint.model`, without it.
@@ -156,6 +187,9 @@ impl StateDict {
     /// fit as well, the top level comes first, then the usual keys, and averaged weights last;
     /// [`under`](Self::under) chooses. torchvision's names of ResNets are translated where the
     /// network has those of keyword networks.
+    ///
+    /// Where the state says which quantizers were in force, those of the network that would make
+    /// something else of the same parameters are reported ([`LoadReport::other_quantizers`]).
     pub fn load_into<M: Module + PytorchNames + QuantizedModule>(
         &self,
         network: M,
@@ -192,6 +226,12 @@ impl StateDict {
                 false => report.unused.push(name.clone()),
             }
         }
+        if let Some(description) = &self.description
+            && fit.prefix.is_empty()
+            && !torchvision
+        {
+            report.other_quantizers = description.other_quantizers(&network);
+        }
         let names = parameter_names(&network);
         let mut loader = Loader { entries: &entries, shapes: &shapes, names: &names, report };
         let network = network.map(&mut loader);
@@ -217,7 +257,8 @@ impl StateDict {
         }
     }
 
-    /// The state as the bytes of a safetensors file.
+    /// The state as the bytes of a safetensors file, with a checksum of its contents in the metadata.
+    /// Equal states are equal bytes.
     ///
     /// # Errors
     /// [`NetworkError::Format`] where the format refuses the entries.
@@ -230,7 +271,8 @@ impl StateDict {
     /// # Errors
     /// [`NetworkError::Renaming`] where two entries would get the same name.
     pub fn renamed(self, renaming: &Renaming) -> Result<Self, NetworkError> {
-        let mut renamed = Self { metadata: self.metadata, ..Self::default() };
+        let (metadata, description) = (self.metadata, self.description);
+        let mut renamed = Self { metadata, description, ..Self::default() };
         let mut old_names: BTreeMap<String, String> = BTreeMap::new();
         for (old, entry) in self.entries {
             let Some(name) = renaming.apply(&old) else { continue };
@@ -252,8 +294,9 @@ impl StateDict {
     /// values become floats. Nothing in a file is executed.
     ///
     /// # Errors
-    /// [`NetworkError::Io`], [`NetworkError::Format`], [`NetworkError::Pytorch`] and [`NetworkError::Type`],
-    /// with the path.
+    /// [`NetworkError::Io`], [`NetworkError::Format`], [`NetworkError::Pytorch`], [`NetworkError::Type`],
+    /// [`NetworkError::TooLarge`] and [`NetworkError::Description`]; [`NetworkError::Checksum`] for a file
+    /// that carries a checksum and other contents. All with the path.
     pub fn read(path: &Path) -> Result<Self, NetworkError> {
         let io = |source| NetworkError::Io { path: path.to_owned(), source };
         let mut start = Vec::new();
@@ -266,7 +309,12 @@ impl StateDict {
             }
             false => (pytorch::read(path)?, HashMap::new()),
         };
-        let mut state = Self { metadata, ..Self::default() };
+        let description = match metadata.get(DESCRIPTION) {
+            None => None,
+            Some(text) => Description::parse(text)
+                .map_err(|source| NetworkError::Description { path: path.to_owned(), source })?,
+        };
+        let mut state = Self { metadata, description, ..Self::default() };
         for (name, stored, entry) in entries {
             state.types.insert(name.clone(), stored);
             state.entries.insert(name, entry);

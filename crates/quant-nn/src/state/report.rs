@@ -22,6 +22,9 @@ pub struct LoadReport {
     pub unused_integers: Vec<String>,
     /// Parameters whose shape in the state is another one (state, network); they were not set.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// Quantizers that compute something else than those that were in force when the state was taken,
+    /// with the difference: other levels, granularity or method.
+    pub other_quantizers: Vec<(String, String)>,
     /// What stood before the names of the entries that were taken: the key of a nested dictionary,
     /// wrappers such as `module.`, or nothing.
     pub prefix: String,
@@ -37,14 +40,15 @@ pub fn is_quantizers(name: &str) -> bool {
 }
 
 impl LoadReport {
-    /// Whether every parameter was set and every entry used.
+    /// Whether every parameter was set, every entry used, and every quantizer is what it was.
     pub fn is_complete(&self) -> bool {
-        self.missing.is_empty() && self.unused.is_empty() && self.mismatched.is_empty()
+        let parameters = self.missing.is_empty() && self.mismatched.is_empty();
+        parameters && self.unused.is_empty() && self.other_quantizers.is_empty()
     }
 
     /// # Errors
-    /// [`NetworkError::State`] unless [complete](Self::is_complete), quantizers' parameters aside
-    /// where `quantizers_may_differ`: a full-precision state has none, and other quantizers have
+    /// [`NetworkError::State`] unless [complete](Self::is_complete), quantizers and their parameters
+    /// aside where `quantizers_may_differ`: a full-precision state has none, and other quantizers have
     /// others.
     pub fn require(&self, quantizers_may_differ: bool) -> Result<(), NetworkError> {
         let counts = |name: &&String| !(quantizers_may_differ && is_quantizers(name));
@@ -54,6 +58,10 @@ impl LoadReport {
             missing: kept(&self.missing),
             unused: kept(&self.unused),
             mismatched: mismatched.cloned().collect(),
+            other_quantizers: match quantizers_may_differ {
+                true => Vec::new(),
+                false => self.other_quantizers.clone(),
+            },
             ..self.clone()
         };
         match rest.is_complete() {
@@ -90,6 +98,10 @@ impl fmt::Display for LoadReport {
         if let Some((name, theirs, ours)) = self.mismatched.first() {
             let count = self.mismatched.len();
             write!(f, ", {count} of another shape ({name} is {theirs:?}, expected {ours:?})")?;
+        }
+        if let Some((name, difference)) = self.other_quantizers.first() {
+            let count = self.other_quantizers.len();
+            write!(f, ", {count} of other quantizers ({name}: {difference})")?;
         }
         if !self.also_fit.is_empty() {
             write!(f, "; these fit as well: {}", few(&self.also_fit))?;

@@ -1,4 +1,7 @@
 //! The safetensors format: reading every type that stands for numbers, writing floats.
+//!
+//! Files that are written here carry a CRC-32C of their contents in their metadata, and have their
+//! header in a fixed order. Files of other programs have neither.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,7 +9,8 @@ use std::{
 };
 
 use burn::tensor::{Bytes, DType, TensorData};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use crate::error::NetworkError;
@@ -19,10 +23,71 @@ pub(super) struct Contents {
     pub(super) metadata: HashMap<String, String>,
 }
 
+/// Name of the checksum in the metadata.
+const CHECKSUM: &str = "quant_nn_checksum";
+
+/// The header of a file.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__", default)]
+    metadata: BTreeMap<String, String>,
+    #[serde(flatten)]
+    tensors: BTreeMap<String, Place>,
+}
+
+/// A tensor's type, shape and place in the data.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+impl Header {
+    /// A file's header and data, where it is as long as it says.
+    fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+        let (length, rest) = bytes.split_first_chunk()?;
+        rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
+    }
+
+    /// The CRC-32C of the header without it, and of the data.
+    fn checksum(&self, data: &[u8]) -> Result<String, serde_json::Error> {
+        let header = crc32c::crc32c(&serde_json::to_vec(self)?);
+        Ok(format!("crc32c:{:08x}", crc32c::crc32c_append(header, data)))
+    }
+
+    /// The file of this header.
+    fn file(&self, data: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+        let mut header = serde_json::to_vec(self)?;
+        // The data begin at a multiple of eight bytes.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        Ok([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
+    }
+}
+
+/// Compares the checksum that a file carries with its contents.
+fn verify(bytes: &[u8], found: &str, path: &Path) -> Result<(), NetworkError> {
+    let computed = Header::split(bytes).and_then(|(header, data)| {
+        let mut header: Header = serde_json::from_slice(header).ok()?;
+        header.metadata.remove(CHECKSUM);
+        header.checksum(data).ok()
+    });
+    let computed = computed.unwrap_or_else(|| "none".into());
+    if computed == found {
+        return Ok(());
+    }
+    let (path, found) = (path.to_owned(), found.to_owned());
+    Err(NetworkError::Checksum { path, found, computed, key: CHECKSUM })
+}
+
 /// Reads the bytes of a file; `path` stands in messages.
 pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Contents, NetworkError> {
     let format = |source| NetworkError::Format { path: path.to_owned(), source };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+    let mut metadata = header.metadata().clone().unwrap_or_default();
+    if let Some(found) = metadata.remove(CHECKSUM) {
+        verify(bytes, &found, path)?;
+    }
     let file = SafeTensors::deserialize(bytes).map_err(format)?;
     let mut entries = Vec::new();
     for (name, view) in file.iter() {
@@ -37,7 +102,7 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Contents, NetworkError> 
         let values = values.convert::<f32>().iter().collect();
         entries.push((name.to_owned(), stored, Entry { shape, values }));
     }
-    Ok(Contents { entries, metadata: header.metadata().clone().unwrap_or_default() })
+    Ok(Contents { entries, metadata })
 }
 
 /// The bytes of a file.
@@ -60,8 +125,15 @@ pub(super) fn write(
             view.map(|view| (name.as_str(), view)).map_err(format)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let metadata = (!metadata.is_empty()).then(|| metadata.clone());
-    safetensors::serialize(views, metadata).map_err(format)
+    let file = safetensors::serialize(views, Some(metadata.clone())).map_err(format)?;
+    // The format keeps texts in no fixed order, and equal states should be equal files.
+    let split = Header::split(&file).ok_or(SafeTensorError::InvalidHeaderLength);
+    let (header, data) = split.map_err(format)?;
+    let json = |source| format(SafeTensorError::InvalidHeaderDeserialization(source));
+    let mut header: Header = serde_json::from_slice(header).map_err(json)?;
+    let checksum = header.checksum(data).map_err(json)?;
+    header.metadata.insert(CHECKSUM.to_owned(), checksum);
+    header.file(data).map_err(json)
 }
 
 /// Truth values are bytes of 0 and 1. Floats of 8 bits and fewer, and complex numbers, are not read.

@@ -5,6 +5,9 @@ use cubecl::{
     std::tensor::layout::linear::{LinearView, LinearViewMut},
 };
 
+/// The smallest normal number.
+const SMALLEST: f32 = f32::MIN_POSITIVE;
+
 /// The rule as far as kernels are compiled for it.
 #[derive(CubeType, Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -46,6 +49,12 @@ fn unit_step(u: f32) -> f32 {
 fn scaled_by_element(g: f32, u: f32, factor: f32) -> f32 {
     let sign = select(g > 0.0f32, 1.0f32, select(g < 0.0f32, -1.0f32, 0.0f32));
     g * (sign * ((u - f32::round(u)) * factor) + 1.0f32)
+}
+
+/// What `Rule::Clip` divides by: a learned bound may be any number.
+#[cube]
+fn clip_scale(s: f32, #[comptime] bound: bool) -> f32 {
+    if comptime!(bound) { select(s < SMALLEST, SMALLEST, s) } else { s }
 }
 
 /// u of `Rule::Clip`.
@@ -94,7 +103,10 @@ fn quantized<F: Float>(
 ) -> f32 {
     let first = parameter::<F>(parameters, from);
     let y = match kind {
-        Kind::Clip(signed, _) => clip_level(x / first, steps, signed) * first,
+        Kind::Clip(signed, bound) => {
+            let scale = clip_scale(first, bound);
+            clip_level(x / scale, steps, signed) * scale
+        }
         Kind::Step => {
             let offset = parameter::<F>(parameters, from + 1);
             f32::round(limited((x - offset) / first, lowest, highest)) * first + offset
@@ -158,12 +170,12 @@ fn differentiated<F: Float>(
     let first = parameter::<F>(parameters, from);
     match kind {
         Kind::Clip(signed, bound) => {
-            let v = x / first;
+            let v = x / clip_scale(first, bound);
             let u = clip_position(v, signed) * steps;
             let passed = scaled_by_element(g, u, ewgs / steps);
             let passed = within(v, lowest, 1.0f32, passed) * factor;
             if comptime!(bound) {
-                sums[0] += select(v >= 1.0f32, g, 0.0f32);
+                sums[0] += select(x >= first, g, 0.0f32);
             } else {
                 sums[0] += g * clip_level(v, steps, signed) - passed * limited(v, lowest, 1.0f32);
             }

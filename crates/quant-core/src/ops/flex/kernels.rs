@@ -85,6 +85,12 @@ impl<const SIGNED: bool, const BOUND: bool, const EWGS: bool> Clip<SIGNED, BOUND
         if SIGNED { parts * 2.0 - 1.0 } else { parts }
     }
 
+    /// What is divided by: a learned bound may be any number.
+    #[inline(always)]
+    fn scale(clip: f32) -> f32 {
+        if BOUND && clip < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { clip }
+    }
+
     #[inline(always)]
     fn passed(self, v: f32, g: f32) -> f32 {
         let g = match EWGS {
@@ -111,17 +117,19 @@ impl<const SIGNED: bool, const BOUND: bool, const EWGS: bool> Kernel<1>
 
     #[inline(always)]
     fn quantize(self, clip: f32, x: Lanes) -> Lanes {
-        map(|lane| self.level(x[lane] / clip) * clip)
+        let scale = Self::scale(clip);
+        map(|lane| self.level(x[lane] / scale) * scale)
     }
 
     #[inline(always)]
     fn backward(self, clip: f32, x: Lanes, g: Lanes, [term]: &mut [Lanes; 1]) -> Lanes {
-        let v = map(|lane| x[lane] / clip);
+        let scale = Self::scale(clip);
+        let v = map(|lane| x[lane] / scale);
         let passed = map(|lane| self.passed(v[lane], g[lane]));
         let terms = map(|lane| {
             let (v, g) = (v[lane], g[lane]);
             match BOUND {
-                true => only(v >= 1.0, g),
+                true => only(x[lane] >= clip, g),
                 false => g * self.level(v) - passed[lane] * v.clamp(Self::LOWEST, 1.0),
             }
         });

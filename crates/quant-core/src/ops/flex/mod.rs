@@ -305,11 +305,14 @@ fn backward<const T: usize>(
 
 /// sqrt(elements / elements inside the range) where the rule asks for it, else 1.
 fn rescale_factor(rule: Rule, x: &[f32], rows: &Rows) -> f32 {
-    let Rule::Clip { rescale: true, signed, .. } = rule else { return 1.0 };
+    let Rule::Clip { rescale: true, signed, learned_bound, .. } = rule else { return 1.0 };
     let lowest = if signed { -1.0 } else { 0.0 };
     let mut inside = 0usize;
     rows.split(0, x.len(), |_, parameters, range| {
-        let clip = parameters[0];
+        let clip = match parameters[0] {
+            clip if learned_bound && clip < f32::MIN_POSITIVE => f32::MIN_POSITIVE,
+            clip => clip,
+        };
         let within = |x: &&f32| (**x / clip > lowest) & (**x / clip < 1.0);
         inside += x[range].iter().filter(within).count();
     });

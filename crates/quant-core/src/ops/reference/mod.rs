@@ -157,8 +157,9 @@ pub(crate) fn fake_quantize<B: Backend>(
     let shape = x.shape();
     let (x, p) = viewed::<B>(x, parameters, operation);
     let y = match operation.rule {
-        Rule::Clip { steps, signed, .. } => {
-            clip_levels(x / p[0].clone(), steps, signed) * p[0].clone()
+        Rule::Clip { steps, signed, learned_bound, .. } => {
+            let scale = clip_scale(&p[0], learned_bound);
+            clip_levels(x / scale.clone(), steps, signed) * scale
         }
         Rule::Step { lowest, highest, .. } => {
             let (s, b) = (p[0].clone(), p[1].clone());
@@ -218,7 +219,7 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
     let (grad_x, terms) = match operation.rule {
         Rule::Clip { steps, signed, rescale, learned_bound, ewgs } => {
             let lowest = if signed { -1.0 } else { 0.0 };
-            let v = x / p[0].clone();
+            let v = x.clone() / clip_scale(&p[0], learned_bound);
             let inside = v.between(lowest, 1.0);
             let mut grad_x = g.clone();
             if ewgs != 0.0 {
@@ -232,9 +233,8 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
             }
             let term = match learned_bound {
                 true => {
-                    let bools = bool_type::<B>(&v.0);
-                    let above = B::float_greater_equal_elem(v.0, 1f32.into(), bools);
-                    g.only(above)
+                    let bools = bool_type::<B>(&x.0);
+                    g.only(B::float_greater_equal(x.0, p[0].0.clone(), bools))
                 }
                 false => {
                     let levels = clip_levels(v.clone(), steps, signed);
@@ -357,9 +357,10 @@ pub(crate) fn rescale_factor<B: Backend>(
     operation: Elementwise,
 ) -> FloatTensor<B> {
     match operation.rule {
-        Rule::Clip { rescale: true, signed, .. } => {
+        Rule::Clip { rescale: true, signed, learned_bound, .. } => {
             let (x, p) = viewed::<B>(x, parameters, operation);
-            factor_inside(&(x / p[0].clone()), if signed { -1.0 } else { 0.0 })
+            let v = x / clip_scale(&p[0], learned_bound);
+            factor_inside(&v, if signed { -1.0 } else { 0.0 })
         }
         _ => B::float_ones([1].into(), &x.device(), x.dtype().into()),
     }
@@ -367,6 +368,14 @@ pub(crate) fn rescale_factor<B: Backend>(
 
 fn ones<B: Backend>(x: &Values<B>) -> Values<B> {
     x.zeros() + 1.0
+}
+
+/// What [`Rule::Clip`] divides by.
+fn clip_scale<B: Backend>(s: &Values<B>, learned_bound: bool) -> Values<B> {
+    match learned_bound {
+        false => s.clone(),
+        true => Values(B::float_clamp_min(s.0.clone(), f32::MIN_POSITIVE.into())),
+    }
 }
 
 /// u of [`Rule::Clip`].

@@ -290,7 +290,7 @@ fn an_import_prints_what_became_of_everything_and_what_to_type_next() {
     for part in [
         "workers 2 ",
         "warning: keyword \"save\" is not one that QTool acts on",
-        "warning: --fm_grad_type: \"STE\" has no effect with Lsq",
+        "warning: --fm_grad_type: \"STE\" has no effect with lsq",
         "to evaluate: quant eval best.pth --recipe lsq.toml --data /images",
     ] {
         assert!(said.contains(part), "{part}: {said}");

@@ -341,9 +341,13 @@ mod tests {
             assert_eq!(recipe(line).max_broken, share);
             recipe(line).validate().unwrap();
         }
-        for line in ["max_broken = 1.1", "max_broken = -0.1", "max_broken = nan"] {
-            let error = recipe(line).validate().unwrap_err().to_string();
-            assert!(error.contains("data.max_broken") && error.contains("0 to 1"), "{error}");
+        let text = "name = 'a'\ndata = { kind = 'fake', input_size = 8, max_broken = SHARE }\n\
+                    model = { depth = 'resnet18', stem = 'imagenet' }\n\
+                    [[phase]]\nname = 'p'\nepochs = 1\nbatch_size = 8\nlearning_rate = 0.1";
+        for share in ["1.1", "-0.1", "nan"] {
+            let text = text.replace("SHARE", share);
+            let error = crate::Recipe::parse(&text, Path::new("a.toml")).unwrap_err().to_string();
+            assert!(error.contains("data.max_broken"), "{error}");
         }
     }
 }

@@ -482,6 +482,7 @@ fn the_error_of_one_process_ends_the_others_with_its_message() {
 #[test]
 fn unusable_images_do_not_part_processes() {
     let desk = Desk::new();
+    fs::create_dir_all(desk.runs()).unwrap();
     let images = |part: &str| {
         let classes = fs::read_dir(desk.data.join(part)).unwrap();
         let mut images: Vec<PathBuf> = classes
@@ -494,10 +495,17 @@ fn unusable_images_do_not_part_processes() {
     for path in [&images("train")[..3], &images("val")[..2]].concat() {
         fs::write(path, "no image").unwrap();
     }
-    let changes = ["data.max_broken=1.0", "phase.batch_size=1", "phase.last_batch=keep"];
-    let shared =
-        [&changes[..], &["phase.shared_statistics=true", "phase.accumulate={ batches = 3 }"]];
-    for changes in [&shared.concat(), &[&changes[..2], &["phase.batch_size=4"]].concat()] {
+    let broken = "data.max_broken=1.0";
+    // Nine images a round: of the last four the third process has none.
+    let kept = [
+        broken,
+        "phase.batch_size=3",
+        "phase.last_batch=keep",
+        "phase.shared_statistics=true",
+        "phase.accumulate={ batches = 3 }",
+    ];
+    let own_statistics = [broken, "phase.batch_size=4"];
+    for (changes, whole) in [(&kept[..], true), (&own_statistics[..], false)] {
         let results = together(&desk, 3, &recipe(changes));
         let results: Vec<_> = results.into_iter().map(Result::unwrap).collect();
         assert!(results.iter().all(|result| result.1 == results[0].1));
@@ -510,7 +518,9 @@ fn unusable_images_do_not_part_processes() {
             );
             skipped.count()
         };
-        // Three epochs in all; evaluation follows each, whoever had the image.
-        assert_eq!((named("/train/"), named("/val/")), (9, 6));
+        // Three epochs in all; evaluation follows each, whoever had the image. Dropped batches have some too.
+        let (train, val) = (named("/train/"), named("/val/"));
+        assert!(if whole { train == 9 } else { train <= 9 }, "{train}");
+        assert_eq!(val, 6);
     }
 }

@@ -320,7 +320,10 @@ fn a_policy_that_does_not_fit_is_an_error_with_the_layer() {
     for select in ["layers = [99]", "role = 'output'"] {
         let policy = format!("[[phase.policy]]\nat = 'start'\n{select}\nchange = {{ bits = 2 }}");
         let error = bench.refusal(&[DATA, FULL, QUANTIZED, LSQ, &policy].join("\n"));
-        assert!(error.contains("policy: layers and role"), "{error}");
+        assert!(
+            error.contains("policy for the") && error.contains("19 quantized layers"),
+            "{error}"
+        );
     }
 }
 

@@ -178,7 +178,7 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
         recipe.data.kind.name(),
         recipe.data.input_size
     );
-    for phase in &recipe.phases {
+    for (index, phase) in recipe.phases.iter().enumerate() {
         let classes = classes(&recipe);
         let network = recipe.network(phase, classes)?.init(&burn::tensor::Device::default())?;
         let summary = quant_nn::summarize(&network, &quant_nn::StateDict::of(&network));
@@ -193,6 +193,12 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
             summary.size_bytes_float,
             summary.size_bytes_packed
         )?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        match recipe.check_phase(index, folder, None, &burn::tensor::Device::default()) {
+            // It may be there where the recipe is going to be run.
+            Err(error @ TrainError::Absent { .. }) => writeln!(lines, "warning: {error}")?,
+            other => other?,
+        }
     }
     Ok(lines)
 }

@@ -185,6 +185,16 @@ fn a_run_goes_on_as_its_user_says_and_refuses_what_is_not_its_own() {
     let output = desk.quant(&[&from[..], &short[..]].concat());
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && told.contains(weights), "{told}");
+    // A check reads what is there, and warns of what is not.
+    let fits = format!("phase.quantized.init={weights}");
+    desk.says(&["recipe", "check", "tiny.toml", "--set", &fits]);
+    let other = ["recipe", "check", "tiny.toml", "--set", &fits, "--set", "model.width_alpha=0.08"];
+    assert!(desk.fails(&other).contains("another shape"));
+    let said =
+        desk.says(&["recipe", "check", "tiny.toml", "--set", "phase.full_precision.init=no.pth"]);
+    assert!(said.contains("warning: phase \"full_precision\": init = no.pth"), "{said}");
+    let itself = "phase.quantized.distillation={ teacher = 'quantized' }";
+    assert!(desk.fails(&["recipe", "check", "tiny.toml", "--set", itself]).contains("itself"));
     let error = desk.fails(&["train", "tiny.toml", "--init", "absent.pth", "--set", "name=lost"]);
     assert!(error.contains("absent.pth") && !error.contains("resume"), "{error}");
     assert!(!desk.path("runs/lost-001").exists());

@@ -21,7 +21,7 @@ impl Recipe {
     /// where they are not known, a file may have any number of them.
     ///
     /// # Errors
-    /// [`TrainError::Field`] for files that do not exist and for teachers that are no earlier phase,
+    /// [`TrainError::Absent`] for files that do not exist, [`TrainError::Field`] for teachers that are no earlier phase,
     /// [`TrainError::Weights`] and [`TrainError::Network`] for those that do not fit.
     pub fn check_files(
         &self,
@@ -29,14 +29,30 @@ impl Recipe {
         classes: Option<usize>,
         device: &Device,
     ) -> Result<(), TrainError> {
-        for (index, phase) in self.phases.iter().enumerate() {
-            self.check_init(phase, folder, classes, device)?;
-            self.check_policies(phase, classes, device)?;
-            if let Some(distillation) = &phase.distillation {
-                self.check_teacher(index, distillation, folder, classes, device)?;
-            }
+        (0..self.phases.len())
+            .try_for_each(|index| self.check_phase(index, folder, classes, device))
+    }
+
+    /// The same for one phase, by its index.
+    ///
+    /// # Errors
+    /// As [`check_files`](Self::check_files).
+    ///
+    /// # Panics
+    /// If there is no such phase.
+    pub fn check_phase(
+        &self,
+        index: usize,
+        folder: &Path,
+        classes: Option<usize>,
+        device: &Device,
+    ) -> Result<(), TrainError> {
+        let phase = &self.phases[index];
+        self.check_policies(phase, classes, device)?;
+        if let Some(distillation) = &phase.distillation {
+            self.check_teacher(index, distillation, folder, classes, device)?;
         }
-        Ok(())
+        self.check_init(phase, folder, classes, device)
     }
 
     fn check_init(
@@ -165,9 +181,10 @@ fn exists(
     if file.path.is_file() {
         return Ok(());
     }
-    Err(TrainError::Field {
-        field: format!("phase {:?}: {field}", phase.name),
-        value: format!("{}, which is no file", file.path.display()),
+    Err(TrainError::Absent {
+        phase: phase.name.clone(),
+        field: field.to_owned(),
+        path: file.path.clone(),
         accepted,
     })
 }

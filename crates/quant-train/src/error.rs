@@ -71,6 +71,18 @@ pub enum TrainError {
         /// Why not, and what would work.
         reason: String,
     },
+    /// A file that a phase names does not exist.
+    #[error("phase {phase:?}: {field} = {path}, which is no file: expected {accepted}")]
+    Absent {
+        /// The phase.
+        phase: String,
+        /// The field that names the file.
+        field: String,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What would work.
+        accepted: &'static str,
+    },
     /// A configuration of QTool is not usable.
     #[error("{place}: {reason}")]
     Qtool {

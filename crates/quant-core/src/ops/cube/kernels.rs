@@ -5,9 +5,6 @@ use cubecl::{
     std::tensor::layout::linear::{LinearView, LinearViewMut},
 };
 
-/// The smallest normal number.
-const SMALLEST: f32 = f32::MIN_POSITIVE;
-
 /// The rule as far as kernels are compiled for it.
 #[derive(CubeType, Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -51,10 +48,11 @@ fn scaled_by_element(g: f32, u: f32, factor: f32) -> f32 {
     g * (sign * ((u - f32::round(u)) * factor) + 1.0f32)
 }
 
-/// What `Rule::Clip` divides by: a learned bound may be any number.
+/// What `Rule::Clip` divides by: a learned bound may be any number, and at least the smallest normal
+/// one is divided by.
 #[cube]
 fn clip_scale(s: f32, #[comptime] bound: bool) -> f32 {
-    if comptime!(bound) { select(s < SMALLEST, SMALLEST, s) } else { s }
+    if comptime!(bound) { select(s < 1.1754944e-38f32, 1.1754944e-38f32, s) } else { s }
 }
 
 /// u of `Rule::Clip`.

@@ -40,8 +40,8 @@ struct Arguments {
     /// Run folder to go on with, instead of a new run
     #[arg(long, conflicts_with_all = ["recipe", "runs", "init"])]
     resume: Option<PathBuf>,
-    /// With --resume: go on though the images or the number of devices are not those that the run was
-    /// started with
+    /// With --resume: go on though the images or the number of devices are not those that the run
+    /// was started with
     #[arg(long, requires = "resume")]
     accept_changes: bool,
     #[command(flatten)]

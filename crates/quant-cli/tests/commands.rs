@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::{
-    fs, io,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-};
+mod common;
+
+use std::{fs, io, process::Stdio};
+
+use common::Desk;
 
 const RECIPE: &str = r#"
     name = "tiny"
@@ -27,49 +27,6 @@ const RECIPE: &str = r#"
     optimizer = { kind = "sgd" }
 "#;
 
-struct Desk {
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("tiny.toml"), RECIPE).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quant"));
-        command.args(arguments).current_dir(self.folder.path());
-        command.env("XDG_CACHE_HOME", self.path("cache"));
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn quant(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// What a command that ends well prints.
-    fn says(&self, arguments: &[&str]) -> String {
-        let output = self.quant(arguments);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {error}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The message of a command that fails.
-    fn fails(&self, arguments: &[&str]) -> String {
-        let output = self.quant(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
-
 /// A pipe whose reader has gone, as behind `| head -1`.
 fn closed() -> Stdio {
     let (reader, writer) = io::pipe().unwrap();
@@ -79,7 +36,7 @@ fn closed() -> Stdio {
 
 #[test]
 fn a_reader_that_has_gone_ends_every_command_quietly() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     for arguments in [
         &["recipe", "list"][..],
         &["recipe", "show", "tiny.toml"],
@@ -103,7 +60,7 @@ fn a_reader_that_has_gone_ends_every_command_quietly() {
 
 #[test]
 fn a_run_whose_messages_nobody_reads_goes_on_to_its_end() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let status = |arguments: &[&str]| {
         desk.command(arguments).stdout(closed()).stderr(closed()).status().unwrap().code()
     };
@@ -118,7 +75,7 @@ fn a_run_whose_messages_nobody_reads_goes_on_to_its_end() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_result_that_cannot_be_written_is_an_error() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = desk.command(&["recipe", "list"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -136,7 +93,7 @@ fn example(help: &str, after: &str) -> String {
 
 #[test]
 fn the_examples_of_the_help_work_together() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     for command in ["explain", "summary"] {
         let help = desk.says(&[command, "--help"]);
         let words = example(&help, "Its keywords, such as ");
@@ -164,7 +121,7 @@ fn the_examples_of_the_help_work_together() {
 
 #[test]
 fn a_summary_is_of_keywords_recipes_runs_and_files() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     // 3x3 kernels from 3 to 64 channels.
     let usual = desk.says(&["summary"]);
     assert!(
@@ -190,7 +147,7 @@ fn a_summary_is_of_keywords_recipes_runs_and_files() {
 /// An option that would change nothing is refused.
 #[test]
 fn options_that_mean_nothing_are_refused_and_not_shown() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     desk.says(&["train", "tiny.toml"]);
     for (arguments, option) in [
         (&["cifar10,cbas", "--phase", "x"][..], "--phase"),
@@ -224,7 +181,7 @@ fn options_that_mean_nothing_are_refused_and_not_shown() {
 
 #[test]
 fn a_file_is_not_converted_to_a_name_of_another_format() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     desk.says(&["train", "tiny.toml"]);
     let from = "runs/tiny-001/only/last.safetensors";
     for to in ["y.pth", "y.pt", "y.pth.tar", "y.bin", "y.onnx"] {
@@ -240,7 +197,7 @@ fn a_file_is_not_converted_to_a_name_of_another_format() {
 
 #[test]
 fn a_change_that_cannot_be_is_named_as_it_was_typed() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     for (change, part) in [
         ("phase.full.x=1", "the phases are only"),
         ("phase.epocs=3", "did you mean `epochs`?"),
@@ -258,7 +215,7 @@ fn a_change_that_cannot_be_is_named_as_it_was_typed() {
 
 #[test]
 fn a_recipe_of_ten_lines_trains() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let recipe = r#"
 name = "mine"
 data = { kind = "fake", input_size = 32, fake = { train = 16, val = 8, classes = 3 } }
@@ -282,7 +239,7 @@ quantization = { activation = { method = "lsq", bits = 2 }, weight = { method = 
 /// Weights with torchvision's names start a network of keywords, whose names are others.
 #[test]
 fn torchvisions_names_arrive_in_a_keyword_network() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     desk.says(&["train", "tiny.toml"]);
     let model = "model={ name = 'resnet18', keywords = 'imagenet,origin,cbsa,fix', \
                  options = '--width_alpha 0.04' }";

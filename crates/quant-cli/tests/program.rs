@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+mod common;
+
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
+
+use common::Desk;
 
 const RECIPE: &str = r#"
     name = "tiny"
@@ -43,56 +47,13 @@ const RECIPE: &str = r#"
     weight = { method = "lsq", bits = 2 }
 "#;
 
-struct Desk {
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("tiny.toml"), RECIPE).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quant"));
-        command.args(arguments).current_dir(self.folder.path());
-        command.env("XDG_CACHE_HOME", self.path("cache"));
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn quant(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// What a command that ends well prints.
-    fn says(&self, arguments: &[&str]) -> String {
-        let output = self.quant(arguments);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {error}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The message of a command that fails.
-    fn fails(&self, arguments: &[&str]) -> String {
-        let output = self.quant(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
-
 fn last(run: &Path) -> Vec<u8> {
     fs::read(run.join("quantized/last.safetensors")).unwrap()
 }
 
 #[test]
 fn several_devices_train_together_and_go_on() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let two =
         ["--devices", "2", "--set", "phase.shared_statistics=true", "--set", "phase.batch_size=4"];
     let said = desk.says(&[&["train", "tiny.toml"][..], &two[..]].concat());
@@ -122,7 +83,7 @@ fn several_devices_train_together_and_go_on() {
 
 #[test]
 fn train_eval_and_report() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let said = desk.says(&["train", "tiny.toml", "--set", "phase.epochs=1", "--set", "name=short"]);
     assert!(said.contains("run folder: runs/short-001"), "{said}");
     let quantized = said.lines().find_map(|line| line.strip_prefix("quantized:")).unwrap();
@@ -159,7 +120,7 @@ fn train_eval_and_report() {
 
 #[test]
 fn a_run_goes_on_as_its_user_says_and_refuses_what_is_not_its_own() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let short = ["--set", "phase.quantized.epochs=1"];
     desk.says(&[&["train", "tiny.toml"][..], &short[..]].concat());
     let run = "runs/tiny-001";
@@ -203,7 +164,7 @@ fn a_run_goes_on_as_its_user_says_and_refuses_what_is_not_its_own() {
 #[cfg(unix)]
 #[test]
 fn two_programs_do_not_write_in_one_run() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let mut command = desk.command(&["train", "tiny.toml", "--set", "phase.epochs=500"]);
     let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let run = desk.path("runs/tiny-001");
@@ -228,7 +189,7 @@ fn two_programs_do_not_write_in_one_run() {
 
 #[test]
 fn a_queue_goes_on_after_a_failure_and_names_it() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     // A rate at which the loss is soon no number.
     let wild = RECIPE
         .replace("learning_rate = 0.005", "learning_rate = 1e30")
@@ -254,7 +215,7 @@ fn a_queue_goes_on_after_a_failure_and_names_it() {
 
 #[test]
 fn recipes_that_come_with_the_program_are_sound() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let list = desk.says(&["recipe", "list"]);
     let names: Vec<&str> =
         list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
@@ -274,7 +235,7 @@ fn recipes_that_come_with_the_program_are_sound() {
 
 #[test]
 fn a_configuration_of_qtool_is_imported() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let text = "dataset=cifar10\nroot=$FASTDIR/cifar\nmodel=resnet20\nkeyword=\"cifar10,origin,cbsa,fix,lq\"\n\
                 options=\"--fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --lr 0.1\"\n";
     fs::write(desk.path("config.lq"), text).unwrap();
@@ -290,7 +251,7 @@ fn a_configuration_of_qtool_is_imported() {
 
 #[test]
 fn an_import_prints_what_became_of_everything_and_what_to_type_next() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let text = "dataset='imagenet'\nroot=/images\nmodel='pytorch-resnet18'\n\
                 keyword='imagenet,dorefa,lsq,save'\n\
                 options=\"$options --pretrained best.pth -e -j2\"\n\
@@ -310,7 +271,7 @@ fn an_import_prints_what_became_of_everything_and_what_to_type_next() {
 
 #[test]
 fn data_are_sharded_checked_and_trained_on() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let shapes = quant_data::dataset::shapes::ShapesConfig {
         side: 32,
         train_per_class: 4,
@@ -338,7 +299,7 @@ fn data_are_sharded_checked_and_trained_on() {
 
 #[test]
 fn a_check_reads_tiny_imagenet_and_says_what_is_unusual() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let jpeg = quant_data::RgbImage::new(8, 8).to_jpeg(80).unwrap();
     let put = |path: &str| {
         let path = desk.path(path);
@@ -370,7 +331,7 @@ fn a_check_reads_tiny_imagenet_and_says_what_is_unusual() {
 #[cfg(unix)]
 #[test]
 fn a_run_waits_for_another_process() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     let mut other = Command::new("sleep").arg("2").spawn().unwrap();
     let number = other.id().to_string();
     let reap = thread::spawn(move || other.wait().unwrap());
@@ -385,7 +346,7 @@ fn a_run_waits_for_another_process() {
 #[cfg(unix)]
 #[test]
 fn fifty_kills_change_nothing() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
     // 16 steps in all, a checkpoint at every second one and at every epoch's end.
     let mut command = desk.command(&["train", "tiny.toml"]);
@@ -446,7 +407,7 @@ fn partial(folder: &Path) -> Vec<PathBuf> {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_an_error_and_the_checkpoints_stay() {
-    let desk = Desk::new();
+    let desk = Desk::new(RECIPE);
     desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
     desk.says(&["train", "tiny.toml"]);
     let run = desk.path("runs/tiny-001");

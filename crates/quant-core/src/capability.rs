@@ -1,6 +1,6 @@
 //! What goes with what: one table of methods, roles and options, from which configurations are
-//! checked, the nearest possible one is found ([`nearest`](crate::QuantizerConfig::nearest)), and the documentation's
-//! table is printed.
+//! checked, the nearest possible one is found ([`nearest`](crate::QuantizerConfig::nearest)), and
+//! the documentation's table is printed.
 
 use std::fmt::{Debug, Write};
 

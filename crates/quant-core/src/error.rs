@@ -105,7 +105,7 @@ pub enum QuantizerError {
         reason: String,
     },
     /// An option, keyword or field has a value that nothing can be made of.
-    #[error("{option}{}: {accepted}", if value.is_empty() { String::new() } else { format!(" = {value}") })]
+    #[error("{option}{}: {accepted}", equals(.value))]
     Option {
         /// The option, keyword or field.
         option: String,
@@ -114,4 +114,12 @@ pub enum QuantizerError {
         /// What would work.
         accepted: &'static str,
     },
+}
+
+/// " = value", or nothing where there is none.
+fn equals(value: &str) -> String {
+    match value {
+        "" => String::new(),
+        value => format!(" = {value}"),
+    }
 }

@@ -13,7 +13,7 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Cause.
+        /// Why the system refused.
         source: std::io::Error,
     },
     /// What should be a file with bytes of its own is something else.
@@ -24,7 +24,7 @@ pub enum DataError {
     NotAFile {
         /// Its path.
         path: PathBuf,
-        /// What it is.
+        /// What stands there instead of a file, such as a FIFO.
         kind: &'static str,
     },
     /// A file is longer than files of its kind are read.

@@ -213,20 +213,13 @@ fn verified(path: &Path) -> Result<(Header, BTreeMap<String, Vec<u8>>), TrainErr
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
     let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));
     let bytes = read(PROGRESS)?;
-    let header = files::unsealed::<Header>(&bytes).map_err(|reason| {
-        let version = serde_json::from_slice(&bytes).ok();
-        let version = version.and_then(|v: serde_json::Value| v.get("version")?.as_u64());
-        match version {
-            Some(other) if other != u64::from(VERSION) => {
-                fail(format!("it has version {other}, and this program reads version {VERSION}"))
-            }
-            _ => fail(format!("{PROGRESS}: {reason}")),
-        }
-    })?;
-    if header.version != VERSION {
-        let other = header.version;
+    let version = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
+    let version = version.and_then(|header| header.get("version")?.as_u64());
+    if let Some(other) = version.filter(|version| *version != u64::from(VERSION)) {
         return Err(fail(format!("it has version {other}, and this program reads {VERSION}")));
     }
+    let header: Header =
+        files::unsealed(&bytes).map_err(|reason| fail(format!("{PROGRESS}: {reason}")))?;
     let mut contents = BTreeMap::new();
     for (name, sum) in &header.files {
         // Names are ours: no other folder is read, whatever they say.

@@ -196,12 +196,17 @@ impl Run {
         let group = self.options.group.as_ref();
         let _told = TellsPanic(group);
         let began = Cell::new(false);
-        let result = group::tell(group, self.locked().and_then(|_lock| self.phases(&began)));
-        if result.is_err() && !self.resumed && !began.get() && group.rank() == 0 {
-            // What cannot be removed is no reason to hide the error.
-            let _ = fs::remove_dir_all(&self.folder);
-        }
-        result
+        let result = self.locked().and_then(|lock| {
+            let result = self.phases(&began);
+            // Only its own folder, whose lock it holds, and in which nothing has been trained yet.
+            let unused = lock.is_some() && !self.resumed && !began.get() && !self.can_resume();
+            if result.is_err() && unused {
+                // What cannot be removed is no reason to hide the error.
+                let _ = fs::remove_dir_all(&self.folder);
+            }
+            result
+        });
+        group::tell(group, result)
     }
 
     /// The right to write in the folder, and a folder without what killed processes have left in it.
@@ -275,7 +280,9 @@ impl Run {
     /// purpose; a line for each change.
     fn check_resumed(&self, (train, val): &DataPair) -> Result<Vec<String>, TrainError> {
         let edited = changes::differences(&self.header.recipe, &self.written)?;
-        if !edited.is_empty() {
+        // A process may have been killed between writing the recipe and the header: what is asked for
+        // again is then written already.
+        if !edited.is_empty() && self.written != self.recipe {
             return Err(TrainError::OtherRecipe {
                 path: self.folder.join(folder::RECIPE),
                 changes: edited.iter().map(ToString::to_string).collect(),
@@ -452,10 +459,12 @@ impl Run {
                 let from = self.init_weights(index);
                 let network = start(phase, fresh, from.as_ref(), &trainer, events)?;
                 // Each process has calibrated on images of its own.
-                trainer.start(group::same_network(self.options.group.as_ref(), network)?)
+                let network = group::same_network(self.options.group.as_ref(), network)?;
+                let state = trainer.start(network);
+                state.check(phase)?;
+                state
             }
         };
-        state.check(phase)?;
         let summary = summarize(&state.network, &StateDict::of(&state.network));
         began.set(true);
         events.emit(&Event::PhaseStarted {

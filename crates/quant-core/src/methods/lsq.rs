@@ -14,7 +14,8 @@
 //! ∂s = g·(y/s - v); outside ∂x = 0 and ∂s = g·y/s (equation 3 of the paper in units of s).
 //! `STE-scale` multiplies the clamp's gradient by a factor k: ∂x = k·g, ∂s = g·(y/s - k·v). The
 //! sum over a group is multiplied by the [gradient scale](crate::GradientScale), and by the sign of
-//! `clip_val`, which counts as 1 at 0. `ewgs` scales the rounding's gradient by element ([`crate::Estimator::Ewgs`]).
+//! `clip_val`, which counts as 1 at 0. `ewgs` scales the rounding's gradient by element
+//! ([`crate::Estimator::Ewgs`]).
 //!
 //! **Shapes.** Any; `clip_val` and `gamma` are `[groups]`.
 //!

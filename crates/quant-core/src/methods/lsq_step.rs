@@ -10,7 +10,8 @@
 //! **Gradients** (equations 3 and 5). With v = x/s and g the incoming gradient, strictly inside the clamp
 //! ∂x = g and ∂s = g·(R(v) - v); at and outside its bounds ∂x = 0 and ∂s = -g·Qn or g·Qp. The sum over a
 //! group is multiplied by the [gradient scale](crate::GradientScale), by default the paper's
-//! 1/sqrt(N·Qp), and by the sign of `step_size` (1 at 0). `ewgs` scales the rounding's gradient by element.
+//! 1/sqrt(N·Qp), and by the sign of `step_size` (1 at 0). `ewgs` scales the rounding's gradient by
+//! element.
 //!
 //! **Shapes.** Any; `step_size` is `[groups]`.
 //!

@@ -97,14 +97,12 @@ fn threads() -> RangedI64ValueParser<u16> {
 /// The options of a run on a device.
 fn options(device: Device, name: &str, stop: Stop, group: Arc<dyn Group>) -> RunOptions {
     RunOptions {
-        device,
         device_name: name.to_owned(),
-        workers: None,
         terminal: group.rank() == 0,
-        dashboard: false,
         cache: cache(),
         stop,
         group,
+        ..RunOptions::new(device)
     }
 }
 

@@ -260,15 +260,17 @@ pub fn verify(
     let expected = Recipe::parse_with(&text, &path, &start.changes)?.expected;
     let expected =
         expected.ok_or("the recipe has no [expected] score: no run of ours has measured it")?;
+    let tolerance = expected.tolerance()?;
     machine.execute(train::stop_on_signals()?, |options| {
         let run = train::create(&text, &path, start, options)?;
         let last = run.execute()?.phases.last().ok_or("no phase")?.last;
         let difference = (last.top1 - expected.top1).abs();
         let line = format!(
-            "top-1 {:.2} %, expected {:.2} ± {:.2} %",
-            last.top1, expected.top1, expected.tolerance
+            "top-1 {:.2} %, expected {}, within {tolerance:.2} points",
+            last.top1,
+            expected.text()
         );
-        if difference > expected.tolerance {
+        if difference > tolerance {
             return Err(line.into());
         }
         if run.reports() {

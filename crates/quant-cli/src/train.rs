@@ -8,8 +8,10 @@ use std::{
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+use quant_nn::Classifier;
 use quant_train::{
-    Recipe, Run, RunOptions, Stop, Summary, TrainError, data::DataRecipe, group, output,
+    Build, BuildError, Recipe, Run, RunOptions, Stop, Summary, TrainError, data::DataRecipe, group,
+    output,
 };
 
 use crate::machine::MachineArguments;
@@ -83,13 +85,29 @@ pub struct ResumeArguments {
 /// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`. Asked to
 /// stop by Ctrl+C or SIGTERM, it saves and ends with exit code [`STOPPED`].
 pub fn main(program: &TrainProgram) -> ExitCode {
+    main_of(program, &|run| run.execute())
+}
+
+/// The same for a program that brings its own network: see [`Run::execute_own`]. Its recipes have
+/// `model.own` in place of the other fields of `[model]`.
+pub fn main_own<M: Classifier>(
+    program: &TrainProgram,
+    make: impl Fn(&Build<'_>) -> Result<M, BuildError> + Sync,
+) -> ExitCode {
+    main_of(program, &|run| run.execute_own(&make))
+}
+
+/// How a run is executed.
+type Execute<'a> = &'a (dyn Fn(&Run) -> Result<Summary, TrainError> + Sync);
+
+fn main_of(program: &TrainProgram, how: Execute<'_>) -> ExitCode {
     crate::memory::keep();
     let command = Arguments::command().name(program.name).about(program.about);
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    exit_code(run(program, arguments))
+    exit_code(run(program, arguments, how))
 }
 
 /// Tells an error, and the exit code for it.
@@ -131,7 +149,11 @@ pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
     Ok(stop)
 }
 
-fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error>> {
+fn run(
+    program: &TrainProgram,
+    arguments: Arguments,
+    how: Execute<'_>,
+) -> Result<(), Box<dyn Error>> {
     let stop = stop_on_signals()?;
     if let Some(folder) = &arguments.resume {
         let asked = ResumeArguments {
@@ -139,7 +161,9 @@ fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error
             changes: arguments.start.changes.clone(),
             accept_changes: arguments.accept_changes,
         };
-        return arguments.machine.execute(stop, |options| resume(folder, &asked, options));
+        return arguments
+            .machine
+            .execute(stop, |options| execute_how(&reopened(folder, &asked, options)?, how));
     }
     let (text, path) = match arguments.recipe {
         Some(path) => (read(&path)?, path),
@@ -149,7 +173,9 @@ fn run(program: &TrainProgram, arguments: Arguments) -> Result<(), Box<dyn Error
     if let (None, Some(find)) = (&start.data, program.data) {
         start.data = Some(find()?);
     }
-    arguments.machine.execute(stop, |options| execute(&create(&text, &path, &start, options)?))
+    arguments
+        .machine
+        .execute(stop, |options| execute_how(&create(&text, &path, &start, options)?, how))
 }
 
 /// Text of a file.
@@ -203,13 +229,21 @@ pub fn resume(
     asked: &ResumeArguments,
     options: RunOptions,
 ) -> Result<(), Box<dyn Error>> {
+    execute(&reopened(folder, asked, options)?)
+}
+
+fn reopened(
+    folder: &Path,
+    asked: &ResumeArguments,
+    options: RunOptions,
+) -> Result<Run, TrainError> {
     let group = Arc::clone(&options.group);
     let opened = || -> Result<Run, TrainError> {
         let run = Run::resume(folder, asked.data.as_deref(), options)?;
         let run = run.with_changes(&asked.changes)?;
         Ok(if asked.accept_changes { run.accepting_changes() } else { run })
     };
-    execute(&group::tell(group.as_ref(), opened())?)
+    group::tell(group.as_ref(), opened())
 }
 
 /// Executes a run and prints its result.
@@ -217,8 +251,12 @@ pub fn resume(
 /// # Errors
 /// Those of [`Run::execute`].
 pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
+    execute_how(run, &|run| run.execute())
+}
+
+fn execute_how(run: &Run, how: Execute<'_>) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
-    let summary = run.execute().inspect_err(|_| {
+    let summary = how(run).inspect_err(|_| {
         if run.reports() && run.can_resume() {
             output::tell(&format!(
                 "to go on from the last checkpoint: quant resume {folder}, or --resume {folder}"

@@ -12,6 +12,7 @@ use quant_nn::{
     resnet::{Depth, Stem},
 };
 use quant_train::{Recipe, weights};
+use safetensors::SafeTensors;
 
 #[expect(unreachable_pub, reason = "it is the library of the fuzz targets")]
 #[path = "../fuzz/src/readers.rs"]
@@ -110,6 +111,29 @@ fn networks() {
         let mut bytes = damaged(&seed[..head], &mut Random::new(&[round]));
         bytes.extend(&seed[head..]);
         readers::checkpoint(&bytes);
+    }
+}
+
+#[test]
+fn descriptions_of_networks() {
+    let config =
+        ResNetConfig { width_alpha: 0.02, ..ResNetConfig::new(Depth::ResNet18, Stem::Cifar, 3, 8) };
+    let network = NetworkConfig::from(config).init(&Device::flex()).unwrap();
+    let (_, metadata) =
+        SafeTensors::read_metadata(&weights::state_bytes(&network).unwrap()).unwrap();
+    let description = metadata.metadata().as_ref().unwrap()["config"].clone();
+    attack(description.as_bytes(), 4 * ROUNDS, readers::network_file);
+}
+
+#[test]
+fn checkpoints_and_runs() {
+    let [checkpoint, run] = readers::Tiny::seeds();
+    assert_eq!((checkpoint.len(), run.len()), (6, 5));
+    for seed in checkpoint {
+        attack(&seed, ROUNDS / 20, readers::checkpoint_folder);
+    }
+    for seed in run {
+        attack(&seed, ROUNDS / 20, readers::run_folder);
     }
 }
 

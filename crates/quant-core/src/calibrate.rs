@@ -2,10 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::Tensor;
+use burn::{module::Module, tensor::Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{error::QuantizerError, host::values, site::Grouping, staircase::Staircase};
+use crate::{
+    error::QuantizerError,
+    host::values,
+    reach::{change_quantizers, name_quantizers, quantizers},
+    site::Grouping,
+    staircase::Staircase,
+};
 
 /// How a clipping value is found from samples x.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -89,6 +95,57 @@ pub struct CalibrationInfo {
     /// The same after.
     #[serde(deserialize_with = "crate::number::or_nan")]
     pub error_after: f64,
+}
+
+/// Calibrates every quantizer of `model`, of activations, outputs and weights, on what reaches it while
+/// `forward` is called with each of `batches`. Meanwhile they pass everything through, so that what runs is the
+/// model in full precision. Quantizers get their paths as names.
+///
+/// Returns the model and what was found, in the order of the model's fields; nothing of methods that
+/// calibrate nothing.
+///
+/// ```
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+/// use quant_core::{
+///     Calibration, Levels, Method, Quantizer, QuantizerConfig, Role, Site, calibrate,
+/// };
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     quant: Quantizer,
+///     fc: Linear,
+/// }
+///
+/// let device = Device::flex();
+/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
+/// let quant = config.init(&Site::activation("quant", 8), &device)?;
+/// let net = Net { quant, fc: LinearConfig::new(8, 4).init(&device) };
+/// let batches = [Tensor::<2>::ones([3, 8], &device)];
+/// let (net, infos) = calibrate(net, Calibration::MinMax, batches, |net, x| {
+///     net.fc.forward(net.quant.forward(x))
+/// });
+/// assert_eq!(infos[0].after, [1.0]);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
+pub fn calibrate<M: Module, B, O>(
+    model: M,
+    calibration: Calibration,
+    batches: impl IntoIterator<Item = B>,
+    forward: impl Fn(&M, B) -> O,
+) -> (M, Vec<CalibrationInfo>) {
+    let model = name_quantizers(model);
+    for reached in quantizers(&model) {
+        reached.quantizer.observe();
+    }
+    let evaluated = model.valid();
+    for batch in batches {
+        forward(&evaluated, batch);
+    }
+    let mut infos = Vec::new();
+    let model = change_quantizers(model, |_, quantizer| {
+        infos.extend(quantizer.calibrate(calibration));
+    });
+    (model, infos)
 }
 
 /// Samples kept per group for the squared error.
@@ -194,6 +251,11 @@ impl Observer {
         }
     }
 
+    /// Whether [`take_largest`](Self::take_largest) would give something.
+    pub(crate) fn has_largest(&self) -> bool {
+        matches!(&*self.state(), State::WarmUp { largest: Some(_), .. })
+    }
+
     /// The number of warm-up calls so far and the last call's max|x|·correlate, `[1]`.
     pub(crate) fn take_largest(&self) -> Option<(usize, Tensor<1>)> {
         let mut state = self.state();
@@ -222,6 +284,11 @@ impl Samples {
     /// All samples that were kept, at most 8192 per group.
     pub(crate) fn values(self) -> Vec<f32> {
         self.0.into_iter().flat_map(|group| group.kept).collect()
+    }
+
+    /// The same, of each group.
+    pub(crate) fn by_group(self) -> Vec<Vec<f32>> {
+        self.0.into_iter().map(|group| group.kept).collect()
     }
 
     fn add<const D: usize>(&mut self, x: &Tensor<D>, grouping: Grouping) {

@@ -62,6 +62,18 @@ pub enum QuantizerError {
         /// Shape of the tensor.
         shape: Vec<usize>,
     },
+    /// No weight of a model is quantized, or one that does not exist.
+    #[error(
+        "{}; the model's weights are: {}",
+        wanted.as_ref().map_or("no weight is selected".into(), |path| format!("no weight {path}")),
+        weights.join(", ")
+    )]
+    NoWeight {
+        /// The path that was asked for.
+        wanted: Option<String>,
+        /// Paths of the weights that can be quantized.
+        weights: Vec<String>,
+    },
     /// The shape has too few dimensions, or an empty one.
     #[error("{layer}: shape {shape:?}: {expected}")]
     Shape {

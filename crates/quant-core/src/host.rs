@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
 thread_local! {
     static READS: Cell<usize> = const { Cell::new(0) };
@@ -18,6 +18,12 @@ pub fn reads() -> usize {
 pub(crate) fn data<const D: usize>(tensor: Tensor<D>) -> TensorData {
     READS.set(READS.get() + 1);
     tensor.into_data()
+}
+
+/// Codes, row-major.
+pub(crate) fn codes<const D: usize>(codes: Tensor<D, Int>) -> Vec<u8> {
+    READS.set(READS.get() + 1);
+    codes.into_data().iter::<i64>().map(|code| code as u8).collect()
 }
 
 /// The values, row-major.

@@ -73,6 +73,7 @@ pub mod number;
 pub mod ops;
 pub mod qtool;
 pub mod quantizer;
+pub mod reach;
 pub mod reparameterize;
 mod signature;
 pub mod site;
@@ -80,7 +81,7 @@ mod staircase;
 mod validate;
 
 pub use aids::{Probe, QuantizationLoss};
-pub use calibrate::{Calibration, CalibrationInfo, Percentile};
+pub use calibrate::{Calibration, CalibrationInfo, Percentile, calibrate};
 pub use change::{QuantizerChange, Rescaled};
 pub use codes::{Affine, Codes, Decoding, Table};
 pub use config::{
@@ -89,7 +90,10 @@ pub use config::{
 pub use error::QuantizerError;
 pub use gradient::{Estimator, GradientScale, GradientScaleRule};
 pub use quantizer::Quantizer;
-pub use reparameterize::quantize_weights;
+pub use reach::{
+    QuantizedWeight, Reached, change_quantizers, name_quantizers, quantized_weights, quantizers,
+};
+pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quantize_weights};
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;

@@ -1,7 +1,12 @@
 //! [`Quantizer`]: one module over all methods.
 
+use std::ops::{Deref, DerefMut};
+
 use burn::{
-    module::{Flag, Module, Param},
+    module::{
+        Content, Devices, Flag, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper,
+        ModuleVisitor, Param,
+    },
     tensor::{Device, Tensor},
 };
 
@@ -27,6 +32,7 @@ use crate::{
         ttq::Ttq,
         xnor::{SignActivation, SignWeight},
     },
+    reach,
     signature::Signature,
     site::{GroupFallback, Grouping, Site},
     staircase::Staircase,
@@ -34,9 +40,13 @@ use crate::{
 
 /// A quantizer: a module whose learned parameters are trained, saved and grouped like any other.
 ///
-/// Made by [`QuantizerConfig::init`].
+/// Made by [`QuantizerConfig::init`]. [`quantizers`](crate::quantizers) finds those of a module.
+#[derive(Debug, Clone)]
+pub struct Quantizer(Parts);
+
+/// What a [`Quantizer`] consists of.
 #[derive(Module, Debug)]
-pub struct Quantizer {
+pub struct Parts {
     /// The formula and its parameters.
     pub method: MethodModule,
     /// Whether statistics may be gathered while training ([`Quantizer::warm_up`]). `freeze` clears
@@ -61,6 +71,69 @@ pub struct Quantizer {
     #[module(skip)]
     pub(crate) aids: Aids,
 }
+
+impl Deref for Quantizer {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl DerefMut for Quantizer {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
+    }
+}
+
+/// As Burn would derive it for [`Parts`], but that the walks of [`reach`] find the quantizer itself.
+impl Module for Quantizer {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        self.0.collect_devices(devices)
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        Self(self.0.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        Self(self.0.to_device(device))
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        match reach::walking() {
+            true => reach::show(self, visitor),
+            false => self.0.visit(visitor),
+        }
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        match reach::walking() {
+            true => reach::lend(self, mapper),
+            false => Self(self.0.map(mapper)),
+        }
+    }
+
+    fn materialize(self) -> Self {
+        Self(self.0.materialize())
+    }
+
+    fn valid(&self) -> Self {
+        Self(self.0.valid())
+    }
+
+    fn train(self) -> Self {
+        Self(self.0.train())
+    }
+}
+
+impl ModuleDisplayDefault for Quantizer {
+    fn content(&self, content: Content) -> Option<Content> {
+        self.0.content(content)
+    }
+}
+
+impl ModuleDisplay for Quantizer {}
 
 /// The methods with their parameters.
 #[derive(Module, Debug)]
@@ -178,7 +251,7 @@ impl Quantizer {
         let (groups, fallback) = site.groups(config)?;
         let grouping = Grouping { groups, channel_axis: site.channel_axis };
         let method = MethodModule::new(config, site, grouping, device);
-        Ok(Self {
+        Ok(Self(Parts {
             method,
             training: Param::from_bool(true),
             signature: Signature::new(config, groups, device),
@@ -190,7 +263,7 @@ impl Quantizer {
             changed: false,
             observer: Observer::default(),
             aids: Aids::default(),
-        })
+        }))
     }
 
     /// The configuration it was made from.
@@ -203,6 +276,10 @@ impl Quantizer {
         &self.site.name
     }
 
+    pub(crate) fn set_name(&mut self, name: &str) {
+        name.clone_into(&mut self.site.name);
+    }
+
     /// Number of clipping values.
     pub fn groups(&self) -> usize {
         self.grouping.groups
@@ -212,10 +289,14 @@ impl Quantizer {
     /// parameters, as the method's page says. While it [observes](Self::observe) or
     /// [warms up](Self::warm_up), and while it is not [enabled](Self::set_enabled), `x` passes through
     /// unchanged.
+    ///
+    /// # Panics
+    /// Where it has several groups, and `x` has another number of channels than it was made for.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         if x.shape().num_elements() == 0 {
             return x;
         }
+        self.check_channels(&x.shape());
         let training = self.training.is_enabled() && x.device().is_autodiff();
         let presented = || each_method!(&self.method, method => method.presented(x.clone()));
         // Statistics settle even while it does not quantize.
@@ -239,6 +320,18 @@ impl Quantizer {
         })
     }
 
+    /// Groups are cut from the channels: others would be mixed without a word.
+    fn check_channels(&self, shape: &[usize]) {
+        let axis = self.grouping.channel_axis;
+        let (expected, found) = (self.site.shape[axis], shape.get(axis).copied());
+        assert!(
+            self.grouping.groups == 1 || found == Some(expected),
+            "{}: expected {expected} channels in dimension {axis}, got {}",
+            self.site.name,
+            found.map_or_else(|| format!("{} dimensions", shape.len()), |found| found.to_string()),
+        );
+    }
+
     /// Gives this clone records, probes, warm-up and losses of its own, none of which are going on: clones share
     /// them otherwise.
     pub fn isolate(&mut self) {
@@ -249,10 +342,14 @@ impl Quantizer {
     /// The code of every element of `x`, and what it stands for:
     /// `quantizer.codes(x).decode() == quantizer.forward(x)` for what is a number. An empty tensor has
     /// empty codes, of signs.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
     pub fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
         if x.shape().num_elements() == 0 {
             return Codes { codes: x.int(), decoding: Decoding::Signs(None) };
         }
+        self.check_channels(&x.shape());
         each_method!(&self.method, method => method.codes(x))
     }
 
@@ -369,6 +466,24 @@ impl Quantizer {
         Some(self.observer.finish()?.values())
     }
 
+    /// Ends [`record`](Self::record): the codes of a sample of the inputs, as many of each group. `None`
+    /// where there were none.
+    pub fn recorded_codes(&self, device: &Device) -> Option<Vec<u8>> {
+        let samples = self.observer.finish()?.by_group();
+        let channels = self.site.shape[self.grouping.channel_axis];
+        let of_group = (channels / samples.len()).max(1);
+        let fewest = samples.iter().map(Vec::len).min()?;
+        let positions = fewest / of_group;
+        if positions == 0 {
+            return None;
+        }
+        let kept = samples.iter().flat_map(|group| &group[..positions * of_group]);
+        let values: Vec<f32> = kept.copied().collect();
+        let shape = [1, samples.len() * of_group, positions, 1];
+        let values = Tensor::<1>::from_floats(values.as_slice(), device).reshape(shape);
+        Some(crate::host::codes(self.codes(values).codes))
+    }
+
     /// Ends [`observe`](Self::observe) and sets the parameters from what was gathered; those of groups
     /// that say nothing (zeros) stay. `None` where nothing was gathered.
     pub fn calibrate(&mut self, calibration: Calibration) -> Option<CalibrationInfo> {
@@ -430,6 +545,12 @@ impl Quantizer {
     /// The clipping value is written by [`settle`](Self::settle) after each.
     pub fn warm_up(&self, calls: usize, correlate: f32, done: usize) {
         self.observer.warm_up(calls, correlate, done);
+    }
+
+    /// Whether a training call has been seen during [`warm_up`](Self::warm_up) that is not
+    /// [settled](Self::settle) yet.
+    pub fn has_to_settle(&self) -> bool {
+        self.observer.has_largest()
     }
 
     /// After a training call during [`warm_up`](Self::warm_up): clip := (max|x|·correlate +

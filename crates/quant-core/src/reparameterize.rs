@@ -1,12 +1,18 @@
-//! Quantized weights for stock Burn layers, in one call.
+//! Quantized weights for stock Burn layers.
+
+use std::fmt::{self, Display, Formatter};
 
 use burn::{
-    module::{Module, Param, Reparameterization, Reparameterizer},
-    tensor::{Device, Tensor},
+    module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer},
+    tensor::Tensor,
 };
 
 use crate::{
-    calibrate::Calibration, config::QuantizerConfig, error::QuantizerError, quantizer::Quantizer,
+    calibrate::{Calibration, CalibrationInfo},
+    config::{QuantizerConfig, Role},
+    error::QuantizerError,
+    quantizer::Quantizer,
+    reach::{change_quantizers, quantized_weights},
     site::Site,
 };
 
@@ -18,18 +24,13 @@ impl Reparameterization for Quantizer {
     }
 }
 
-/// Attaches a weight quantizer to the weights of `model` that `select` names.
+/// Puts a quantizer on each weight of `model` that `select` names: [`WeightQuantization`] with one
+/// configuration, without its report.
 ///
-/// From then on `layer.weight.val()` returns quantized weights, wherever Burn's layers read them;
-/// the quantizers' parameters are trained, saved and grouped with the model's, under
-/// `<weight>.quant_weight`. `model.materialize()` folds them in.
-///
-/// `select` is given the path of every parameter with two or more dimensions, such as `conv1.weight`.
-/// A two-dimensional weight is taken as Burn's `Linear` stores it, `[in, out]`: its channels are the
-/// second dimension; of others, the first. Clipping values are calibrated on the weights.
+/// `select` is given the path of every weight that can be quantized, such as `conv1.weight`.
 ///
 /// # Errors
-/// Those of [`QuantizerConfig::init`], for the first layer that the configuration does not fit.
+/// Those of [`WeightQuantization::apply`].
 ///
 /// ```
 /// use burn::{nn::{Linear, LinearConfig}, tensor::Device};
@@ -49,21 +50,238 @@ pub fn quantize_weights<M: Module>(
     config: &QuantizerConfig,
     select: impl Fn(&str) -> bool,
 ) -> Result<M, QuantizerError> {
-    let mut failure = None;
-    let model = model.apply_reparameterization(Attach { config, select, failure: &mut failure });
-    match failure {
-        None => Ok(model),
-        Some(error) => Err(error),
+    let quantization = WeightQuantization::new(config.clone()).only(select);
+    Ok(quantization.apply(model)?.0)
+}
+
+/// Which weights of a model are quantized, and how.
+///
+/// By default they are the weights of all of Burn's convolutional and linear layers, and of any other
+/// module with parameters of two dimensions or more; embeddings are left alone. The output channels are
+/// the first dimension of a weight; of linear layers, transposed convolutions and other weights of two
+/// dimensions they are the second. In a transposed convolution of several groups, output channels at the
+/// same place of each group share what [`PerChannel`](crate::Granularity::PerChannel) learns.
+///
+/// From then on `layer.weight.val()` returns quantized weights, wherever Burn's layers read them. The
+/// quantizers' parameters are trained, saved and grouped with the model's, under `<weight>.quant_weight`;
+/// [`quantizers`](crate::quantizers) finds them; `model.materialize()` folds them in. A record of the model
+/// in full precision is loaded before; into the quantized model it needs
+/// [`allow_partial(true)`](burn::store::ModuleRecord::allow_partial), and the quantizers are calibrated after.
+///
+/// ```
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// use quant_core::{Levels, Method, QuantizerConfig, Role, WeightQuantization};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     hidden: Linear,
+///     classifier: Linear,
+/// }
+///
+/// let device = Device::flex();
+/// let net = Net {
+///     hidden: LinearConfig::new(16, 8).init(&device),
+///     classifier: LinearConfig::new(8, 4).init(&device),
+/// };
+/// let bits = |bits| Levels::from_bits(bits);
+/// let two = QuantizerConfig::new(Method::Lsq, Role::Weight, bits(2)?);
+/// let eight = QuantizerConfig::new(Method::Lsq, Role::Weight, bits(8)?);
+/// let quantization = WeightQuantization::new(two).with("classifier.weight", eight);
+/// let (net, report) = quantization.apply(net)?;
+/// println!("{report}");
+/// assert_eq!(report.weights.len(), 2);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
+pub struct WeightQuantization<'a> {
+    config: QuantizerConfig,
+    select: Box<dyn Fn(&str) -> bool + 'a>,
+    exceptions: Vec<(String, QuantizerConfig)>,
+    calibration: Calibration,
+}
+
+/// What became of a model's weights.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WeightReport {
+    /// The weights that have quantizers now.
+    pub weights: Vec<ReportedWeight>,
+    /// Paths of those that could have had one, and have none.
+    pub left: Vec<String>,
+}
+
+/// A weight that was quantized.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportedWeight {
+    /// Its path.
+    pub path: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How.
+    pub config: QuantizerConfig,
+    /// Number of groups that have values of their own.
+    pub groups: usize,
+    /// What its calibration found; `None` of methods that calibrate nothing.
+    pub calibration: Option<CalibrationInfo>,
+}
+
+impl Display for WeightReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for ReportedWeight { path, shape, config, groups, calibration } in &self.weights {
+            let (method, levels) = (config.method, config.levels.count());
+            write!(f, "{path} {shape:?}: {method}, {levels} levels, {groups} groups")?;
+            if let Some(info) = calibration {
+                write!(f, ", relative squared error {:.4}", info.error_after)?;
+            }
+            writeln!(f)?;
+        }
+        match self.left.is_empty() {
+            true => Ok(()),
+            false => writeln!(f, "in full precision: {}", self.left.join(", ")),
+        }
     }
 }
 
-struct Attach<'a, F> {
-    config: &'a QuantizerConfig,
-    select: F,
-    failure: &'a mut Option<QuantizerError>,
+impl<'a> WeightQuantization<'a> {
+    /// Quantizes by `config`, whose role is [`Role::Weight`].
+    pub fn new(config: QuantizerConfig) -> Self {
+        let calibration = Calibration::default();
+        Self { config, select: Box::new(|_| true), exceptions: Vec::new(), calibration }
+    }
+
+    /// Quantizes only weights whose paths `select` wants.
+    #[must_use]
+    pub fn only(mut self, select: impl Fn(&str) -> bool + 'a) -> Self {
+        self.select = Box::new(select);
+        self
+    }
+
+    /// Quantizes the weight at `path` by a configuration of its own, whether it is selected or not.
+    #[must_use]
+    pub fn with(mut self, path: impl Into<String>, config: QuantizerConfig) -> Self {
+        self.exceptions.push((path.into(), config));
+        self
+    }
+
+    /// Finds the first clipping values in this way.
+    #[must_use]
+    pub fn calibrated_by(mut self, calibration: Calibration) -> Self {
+        self.calibration = calibration;
+        self
+    }
+
+    /// Puts the quantizers on the weights of `model` and calibrates them there. Weights that have one already
+    /// get the new configuration, and are calibrated anew.
+    ///
+    /// # Errors
+    /// Those of [`QuantizerConfig::init`], for the first weight that a configuration does not fit;
+    /// [`QuantizerError::Option`] for configurations of another role; [`QuantizerError::NoWeight`] where
+    /// nothing is selected, and for paths that the model does not have.
+    pub fn apply<M: Module>(self, model: M) -> Result<(M, WeightReport), QuantizerError> {
+        let configs = self.exceptions.iter().map(|(_, config)| config);
+        for config in configs.chain([&self.config]) {
+            if config.role != Role::Weight {
+                return Err(QuantizerError::Option {
+                    option: "role".into(),
+                    value: config.role.to_string(),
+                    accepted: "expected weight: these quantizers stand on weights",
+                });
+            }
+        }
+        let found = weights(&model);
+        let absent = |wanted: Option<String>| QuantizerError::NoWeight {
+            wanted,
+            weights: found.iter().map(|weight| weight.path.clone()).collect(),
+        };
+        let mut exceptions = self.exceptions.iter().map(|(path, _)| path);
+        if let Some(path) = exceptions.find(|path| found.iter().all(|w| w.path != **path)) {
+            return Err(absent(Some(path.clone())));
+        }
+        let mut report = WeightReport::default();
+        let mut fresh = Vec::new();
+        let mut again = Vec::new();
+        for weight in &found {
+            let exception = self.exceptions.iter().rfind(|(path, _)| *path == weight.path);
+            let config = match exception {
+                Some((_, config)) => config,
+                None if (self.select)(&weight.path) => &self.config,
+                None => {
+                    if !weight.quantized {
+                        report.left.push(weight.path.clone());
+                    }
+                    continue;
+                }
+            };
+            match weight.quantized {
+                true => again.push((weight, config)),
+                false => fresh.push((weight, config)),
+            }
+        }
+        if fresh.is_empty() && again.is_empty() {
+            return Err(absent(None));
+        }
+        let mut result = Ok(());
+        let attach = Attach {
+            chosen: &fresh,
+            calibration: self.calibration,
+            report: &mut report,
+            result: &mut result,
+        };
+        let model = model.apply_reparameterization(attach);
+        result?;
+        let model = reconfigure(model, &again, self.calibration, &mut report)?;
+        // In the order of the model.
+        let place = |path: &String| found.iter().position(|weight| weight.path == *path);
+        report.weights.sort_by_key(|weight| place(&weight.path));
+        Ok((model, report))
+    }
 }
 
-impl<F: Fn(&str) -> bool> Reparameterizer for Attach<'_, F> {
+/// Gives weights that have quantizers other ones.
+fn reconfigure<M: Module>(
+    model: M,
+    chosen: &[(&Weight, &QuantizerConfig)],
+    calibration: Calibration,
+    report: &mut WeightReport,
+) -> Result<M, QuantizerError> {
+    let values = quantized_weights(&model);
+    let mut result = Ok(());
+    let model = change_quantizers(model, |path, quantizer| {
+        let of = |owner: &str| path.strip_suffix(".quant_weight") == Some(owner);
+        let Some((weight, config)) = chosen.iter().find(|(weight, _)| of(&weight.path)) else {
+            return;
+        };
+        if result.is_ok() {
+            result = quantizer.reconfigure(config, false).map(drop);
+        }
+        if let (Ok(()), Some(value)) = (&result, values.iter().find(|v| v.reached.path == path)) {
+            let info = quantizer.calibrate_on(value.weight.clone(), calibration);
+            report.weights.push(reported(weight, quantizer, info));
+        }
+    });
+    result.map(|()| model)
+}
+
+fn reported(
+    weight: &Weight,
+    quantizer: &Quantizer,
+    calibration: Option<CalibrationInfo>,
+) -> ReportedWeight {
+    ReportedWeight {
+        path: weight.path.clone(),
+        shape: weight.shape.clone(),
+        config: quantizer.config().clone(),
+        groups: quantizer.groups(),
+        calibration,
+    }
+}
+
+struct Attach<'a> {
+    chosen: &'a [(&'a Weight, &'a QuantizerConfig)],
+    calibration: Calibration,
+    report: &'a mut WeightReport,
+    result: &'a mut Result<(), QuantizerError>,
+}
+
+impl Reparameterizer for Attach<'_> {
     type Reparam = Quantizer;
 
     fn reparameterize<const D: usize>(
@@ -71,22 +289,84 @@ impl<F: Fn(&str) -> bool> Reparameterizer for Attach<'_, F> {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<Quantizer>) {
-        if D < 2 || self.failure.is_some() || !(self.select)(path) {
+        let chosen = self.chosen.iter().find(|(weight, _)| weight.full_path == path);
+        let Some((weight, config)) = chosen.filter(|_| self.result.is_ok()) else {
             return (param, None);
-        }
-        let weight = param.val();
-        let device: Device = weight.device();
-        let mut site = Site::weight(path, weight.dims().to_vec());
-        site.channel_axis = usize::from(D == 2);
-        match self.config.init(&site, &device) {
+        };
+        let value = param.val();
+        let mut site = Site::weight(format!("{path}.quant_weight"), weight.shape.clone());
+        site.channel_axis = weight.channel_axis;
+        match config.init(&site, &value.device()) {
             Ok(mut quantizer) => {
-                quantizer.calibrate_on(weight.detach(), Calibration::default());
+                let info = quantizer.calibrate_on(value.detach(), self.calibration);
+                self.report.weights.push(reported(weight, &quantizer, info));
                 (param, Some(quantizer))
             }
             Err(error) => {
-                *self.failure = Some(error);
+                *self.result = Err(error);
                 (param, None)
             }
         }
     }
+}
+
+/// Modules whose parameters are left alone: tables, and layers that have weight quantizers of their own.
+const NOT_QUANTIZED: [&str; 3] = ["Embedding", "QuantConv2d", "QuantLinear"];
+
+/// A weight that can be quantized.
+struct Weight {
+    /// Its path without the names of enum variants.
+    path: String,
+    /// Its path with them.
+    full_path: String,
+    shape: Vec<usize>,
+    channel_axis: usize,
+    /// Whether it has a quantizer.
+    quantized: bool,
+}
+
+/// The weights of a module that can be quantized.
+fn weights<M: Module>(module: &M) -> Vec<Weight> {
+    struct Weights {
+        /// Names and containers.
+        path: Vec<(String, String)>,
+        found: Vec<Weight>,
+    }
+    impl ModuleVisitor for Weights {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            if container_type == "Reparameterization"
+                && let Some(last) = self.found.last_mut()
+            {
+                last.quantized = name == Quantizer::NAME;
+            }
+            self.path.push((name.to_owned(), container_type.to_owned()));
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let container = self.path.last().map_or("", |(_, container)| container.as_str());
+            let kind = container.strip_prefix("Struct:").unwrap_or(container);
+            let inside = self.path.iter().any(|(_, kind)| kind == "Reparameterization");
+            if D < 2 || inside || NOT_QUANTIZED.contains(&kind) {
+                return;
+            }
+            let join = |named: &dyn Fn(&str) -> bool| {
+                let parts = self.path.iter().filter(|(_, container)| named(container));
+                parts.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".")
+            };
+            self.found.push(Weight {
+                path: join(&|container| !container.starts_with("Enum:")),
+                full_path: join(&|_| true),
+                shape: param.lazy_shape().to_vec(),
+                channel_axis: usize::from(D == 2 || kind.starts_with("ConvTranspose")),
+                quantized: false,
+            });
+        }
+    }
+    let mut weights = Weights { path: Vec::new(), found: Vec::new() };
+    module.visit(&mut weights);
+    weights.found
 }

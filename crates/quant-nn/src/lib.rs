@@ -11,6 +11,7 @@
 //!   [`rename`] gives their entries other names.
 
 mod builder;
+pub mod classifier;
 pub mod error;
 pub mod graph;
 pub mod keywords;
@@ -25,9 +26,10 @@ pub mod summary;
 pub mod vgg_small;
 pub mod visit;
 
+pub use classifier::{BlockOutput, Classifier};
 pub use error::NetworkError;
 pub use layers::{Compute, norm::SumOverProcesses};
-pub use network::{Network, NetworkConfig};
+pub use network::{Network, NetworkConfig, init_seeded};
 pub use rename::Renaming;
 pub use resnet::{Quantization, ResNetConfig};
 pub use state::{LoadReport, StateDict};

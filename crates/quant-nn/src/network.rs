@@ -9,6 +9,7 @@ use burn::{
     module::{Module, Param, RunningState},
     tensor::{Device, Tensor},
 };
+use quant_core::{Quantizer, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,9 +26,9 @@ use crate::{
     mobilenet::{MobileNetV1Config, MobileNetV2Config},
     nin::NinConfig,
     resnet::{Quantization, ResNetConfig},
-    state::{PytorchNames, StateDict, is_running},
+    state::{StateDict, is_running},
     vgg_small::VggSmallConfig,
-    visit::{Layer, LayerMut, QuantizedModule, Visited},
+    visit::{Layer, LayerMut, LayerShape, QuantizedModule, Visited},
 };
 
 /// A network of any structure.
@@ -106,13 +107,7 @@ impl NetworkConfig {
     /// # Errors
     /// Those of [`init`](Self::init).
     pub fn init_seeded(&self, seed: u64, device: &Device) -> Result<Network, NetworkError> {
-        static DRAWING: Mutex<()> = Mutex::new(());
-        let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
-        device.seed(seed);
-        let network = self.init(device)?;
-        // Parameters are drawn on first use: now, right behind the seed.
-        StateDict::of(&network);
-        Ok(network)
+        init_seeded(seed, device, || self.init(device))
     }
 
     /// Checks the fields that types leave open. [`init`](Self::init) calls it.
@@ -147,6 +142,28 @@ impl NetworkConfig {
     pub fn quantization_mut(&mut self) -> &mut Quantization {
         each_config!(self, config => &mut config.quantization)
     }
+}
+
+/// What `make` makes, with weights that are a function of `seed`, of what is made and of the device's
+/// kind.
+///
+/// A device's random generator belongs to the whole process. Networks that are made so wait for each
+/// other; whoever else draws from it meanwhile changes the weights.
+///
+/// # Errors
+/// Those of `make`.
+pub fn init_seeded<M: QuantizedModule, E>(
+    seed: u64,
+    device: &Device,
+    make: impl FnOnce() -> Result<M, E>,
+) -> Result<M, E> {
+    static DRAWING: Mutex<()> = Mutex::new(());
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    device.seed(seed);
+    let network = make()?;
+    // Parameters are drawn on first use: now, right behind the seed.
+    StateDict::of(&network);
+    Ok(network)
 }
 
 /// A network: pieces in the order in which the reference registers them, wired by a graph.
@@ -372,6 +389,19 @@ impl Network {
         norms.collect()
     }
 
+    /// The name of a batch norm in training that sees a single position of each image.
+    pub fn norm_of_one_position(&self) -> Option<String> {
+        let small = self.graph.nodes.iter().filter(|node| node.size == 1);
+        let mut trained = small.filter_map(|node| match node.op {
+            Op::Piece(index) => match &self.pieces[index] {
+                Piece::Norm(Norm::Batch(norm)) if norm.training.is_enabled() => Some(index),
+                _ => None,
+            },
+            _ => None,
+        });
+        trained.next().map(|index| self.piece_name(index).to_owned())
+    }
+
     /// Computes convolutions and linear layers in another type.
     #[must_use]
     pub fn with_compute(mut self, compute: Compute) -> Self {
@@ -392,12 +422,10 @@ impl Network {
     }
 }
 
-impl QuantizedModule for Network {
-    fn network_config(&self) -> Option<&NetworkConfig> {
-        Some(&self.config)
-    }
-
-    fn layers(&self) -> Vec<Visited<'_>> {
+/// Layers in execution order.
+impl Network {
+    /// Its convolutional and linear layers.
+    pub fn layers(&self) -> Vec<Visited<'_>> {
         let layers = self.pieces.iter().enumerate().filter_map(|(piece, part)| match part {
             Piece::Conv(conv) => Some((piece, Layer::Conv(conv), self.input_size(piece))),
             Piece::Linear(linear) => Some((piece, Layer::Linear(linear), 1)),
@@ -414,7 +442,8 @@ impl QuantizedModule for Network {
             .collect()
     }
 
-    fn layers_mut(&mut self) -> Vec<LayerMut<'_>> {
+    /// The same layers, to change.
+    pub fn layers_mut(&mut self) -> Vec<LayerMut<'_>> {
         let layers = self.pieces.iter_mut().filter_map(|piece| match piece {
             Piece::Conv(conv) => Some(LayerMut::Conv(conv)),
             Piece::Linear(linear) => Some(LayerMut::Linear(linear)),
@@ -423,22 +452,13 @@ impl QuantizedModule for Network {
         layers.collect()
     }
 
-    fn is_trained(&self, name: &str) -> bool {
-        let within = |owner: &str| name.strip_prefix(owner)?.strip_prefix('.');
-        let frozen = self.pieces.iter().zip(&self.names).any(|(piece, owner)| {
-            matches!(piece, Piece::Norm(norm) if !norm.is_trained()) && within(owner).is_some()
-        });
-        // A quantizer's values are trained where it says that they are learned.
-        let kept = self.quantizers().into_iter().any(|(_, _, quantizer)| {
-            let field = within(quantizer.name());
-            let learned = |field| quantizer.learned().iter().any(|learned| learned.name == field);
-            field.is_some_and(|field| !learned(field))
-        });
-        !frozen && !kept && !is_running(name)
+    /// Its quantizers, to change.
+    pub fn quantizers_mut(&mut self) -> Vec<(Role, &mut Quantizer)> {
+        self.layers_mut().into_iter().flat_map(LayerMut::quantizers).collect()
     }
 }
 
-impl PytorchNames for Network {
+impl QuantizedModule for Network {
     fn pytorch_name(&self, path: &str) -> String {
         let mut parts = path.splitn(3, '.');
         let (_, index, rest) = (parts.next(), parts.next(), parts.next());
@@ -449,6 +469,59 @@ impl PytorchNames for Network {
             (Some(name), Some(rest)) => format!("{name}.{rest}"),
             _ => path.to_owned(),
         }
+    }
+
+    fn network_config(&self) -> Option<&NetworkConfig> {
+        Some(&self.config)
+    }
+
+    fn layer_shapes(&self) -> Vec<LayerShape> {
+        let shapes = self.layers().into_iter().map(|visited| {
+            let weight = visited.layer.weight_shape();
+            let (bias, size) = match visited.layer {
+                Layer::Conv(conv) => {
+                    let padded = visited.input_size + 2 * conv.padding;
+                    (&conv.bias, (padded - weight[2]) / conv.stride + 1)
+                }
+                Layer::Linear(linear) => (&linear.bias, 1),
+            };
+            let bias = bias.as_ref().map_or(0, |bias| bias.lazy_shape().num_elements());
+            LayerShape { name: visited.name, weight, bias, output_size: Some(size) }
+        });
+        shapes.collect()
+    }
+
+    fn folded(&self) -> Self {
+        fn fold<const D: usize>(weight: &mut Param<Tensor<D>>, quantizer: &mut Option<Quantizer>) {
+            if let Some(quantizer) = quantizer.take() {
+                let quantized = quantizer.forward(weight.val()).detach();
+                *weight = Param::initialized(weight.id, quantized);
+            }
+        }
+        let mut folded = self.clone();
+        for layer in folded.layers_mut() {
+            match layer {
+                LayerMut::Conv(layer) => fold(&mut layer.weight, &mut layer.quant_weight),
+                LayerMut::Linear(layer) => fold(&mut layer.weight, &mut layer.quant_weight),
+            }
+        }
+        folded
+    }
+
+    fn is_trained(&self, name: &str) -> bool {
+        let within = |owner: &str| name.strip_prefix(owner)?.strip_prefix('.');
+        let frozen = self.pieces.iter().zip(&self.names).any(|(piece, owner)| {
+            matches!(piece, Piece::Norm(norm) if !norm.is_trained()) && within(owner).is_some()
+        });
+        // A quantizer's values are trained where it says that they are learned.
+        let layers = self.layers();
+        let mut quantizers = layers.iter().flat_map(|visited| visited.layer.quantizers());
+        let kept = quantizers.any(|(_, quantizer)| {
+            let field = within(quantizer.name());
+            let learned = |field| quantizer.learned().iter().any(|learned| learned.name == field);
+            field.is_some_and(|field| !learned(field))
+        });
+        !frozen && !kept && !is_running(name)
     }
 }
 

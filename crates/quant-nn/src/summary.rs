@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     state::StateDict,
-    visit::{Layer, QuantizedModule},
+    visit::{LayerShape, QuantizedModule},
 };
 
 /// One layer.
@@ -17,7 +17,7 @@ pub struct LayerSummary {
     pub name: String,
     /// Shape of the weight.
     pub weight_shape: Vec<usize>,
-    /// Side of its output, in pixels.
+    /// Side of its output, in pixels; 0 of layers of which only a call would tell it.
     pub output_size: usize,
     /// Bits of an input element: 32 where it is not quantized.
     pub activation_bits: u32,
@@ -25,7 +25,7 @@ pub struct LayerSummary {
     pub weight_bits: u32,
     /// Elements of weight and bias.
     pub parameters: u64,
-    /// Multiply-accumulates for one image.
+    /// Multiply-accumulates for one image; 0 where the side of the output is not known.
     pub macs: u64,
     /// Bit operations for one image: MACs times activation bits times weight bits.
     pub bit_operations: u64,
@@ -54,32 +54,25 @@ pub struct NetworkSummary {
 pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSummary {
     let mut layers = Vec::new();
     let (mut quantized, mut packed) = (0, 0);
-    for visited in network.layers() {
-        let shape = visited.layer.weight_shape();
+    let all_quantizers = network.quantizers();
+    for LayerShape { name, weight: shape, bias, output_size } in network.layer_shapes() {
         let weights: u64 = shape.iter().map(|side| *side as u64).product();
-        let (bias, output_size) = match visited.layer {
-            Layer::Conv(conv) => {
-                let padded = visited.input_size + 2 * conv.padding;
-                let size = (padded - shape[2]) / conv.stride + 1;
-                (conv.bias.is_some(), size)
-            }
-            Layer::Linear(linear) => (linear.bias.is_some(), 1),
-        };
-        let bits = |role| {
-            let quantizers = visited.layer.quantizers();
-            let mut enabled = quantizers.iter().filter(|(_, quantizer)| quantizer.is_enabled());
-            let found = enabled.find(|(other, _)| *other == role);
-            found.map_or(32, |(_, quantizer)| quantizer.config().levels.bits())
+        let bits = |wanted| {
+            let mut enabled = all_quantizers.iter().filter(|(layer, role, quantizer)| {
+                *layer == name && *role == wanted && quantizer.is_enabled()
+            });
+            enabled.next().map_or(32, |(_, _, quantizer)| quantizer.config().levels.bits())
         };
         let (activation_bits, weight_bits) = (bits(Role::Activation), bits(Role::Weight));
         if weight_bits < 32 {
             quantized += weights;
             packed += (weights * u64::from(weight_bits)).div_ceil(8);
         }
+        let output_size = output_size.unwrap_or(0);
         let macs = weights * (output_size * output_size) as u64;
-        let bias_elements = if bias { shape[0] as u64 } else { 0 };
+        let bias_elements = bias as u64;
         layers.push(LayerSummary {
-            name: visited.name,
+            name,
             parameters: weights + bias_elements,
             bytes: (weights * u64::from(weight_bits)).div_ceil(8) + 4 * bias_elements,
             weight_shape: shape,
@@ -122,16 +115,17 @@ impl fmt::Display for NetworkSummary {
         for layer in &self.layers {
             let shape: Vec<String> = layer.weight_shape.iter().map(usize::to_string).collect();
             let (channels, size) = (layer.weight_shape[0], layer.output_size);
+            let known = |text: String| if size == 0 { "?".to_owned() } else { text };
             writeln!(
                 f,
                 "{:<26} {:<16} {:>13} {:>8} {:>11} {:>13} {:>16} {:>10}",
                 layer.name,
                 shape.join("x"),
-                format!("{channels}x{size}x{size}"),
+                known(format!("{channels}x{size}x{size}")),
                 format!("{}/{}", layer.activation_bits, layer.weight_bits),
                 layer.parameters,
-                layer.macs,
-                layer.bit_operations,
+                known(layer.macs.to_string()),
+                known(layer.bit_operations.to_string()),
                 layer.bytes,
             )?;
         }

@@ -1,8 +1,16 @@
-//! One door to a network's convolutional and linear layers, in execution order: summaries,
-//! calibration and monitors all go through it.
+//! What summaries, calibration, monitors and the trainer ask of a module with quantizers, and a network's
+//! layers in execution order.
 
-use burn::{module::Param, tensor::Tensor};
-use quant_core::{Calibration, CalibrationInfo, Quantizer, QuantizerError, Role};
+use std::collections::HashMap;
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::Tensor,
+};
+use quant_core::{
+    Calibration, CalibrationInfo, QuantizedWeight, Quantizer, QuantizerError, Reached, Role,
+    change_quantizers, quantized_weights, quantizers, reach::layer_of,
+};
 
 use crate::{
     layers::{conv::QuantConv2d, linear::QuantLinear},
@@ -61,23 +69,6 @@ impl<'a> Layer<'a> {
             Layer::Linear(layer) => layer.weight.lazy_shape().to_vec(),
         }
     }
-
-    /// The codes that `quantizer` gives to the weight, row-major.
-    pub fn weight_codes(self, quantizer: &Quantizer) -> Vec<u8> {
-        let codes = match self {
-            Layer::Conv(layer) => quantizer.codes(layer.weight.val()).codes.into_data(),
-            Layer::Linear(layer) => quantizer.codes(layer.weight.val()).codes.into_data(),
-        };
-        codes.iter::<i64>().map(|code| code as u8).collect()
-    }
-
-    /// The weight's values, row-major.
-    pub fn weight_values(self) -> Vec<f32> {
-        match self {
-            Layer::Conv(layer) => layer.weight.val().into_data().iter().collect(),
-            Layer::Linear(layer) => layer.weight.val().into_data().iter().collect(),
-        }
-    }
 }
 
 impl<'a> LayerMut<'a> {
@@ -98,10 +89,42 @@ impl<'a> LayerMut<'a> {
     }
 }
 
-/// A network whose layers can be visited.
-pub trait QuantizedModule {
-    /// Its convolutional and linear layers in execution order.
-    fn layers(&self) -> Vec<Visited<'_>>;
+/// A layer as [summaries](crate::summarize) see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerShape {
+    /// Its name.
+    pub name: String,
+    /// Shape of the weight, `[out, in, ...]`.
+    pub weight: Vec<usize>,
+    /// Elements of its bias; 0 where it has none.
+    pub bias: usize,
+    /// Side of its output in pixels; `None` where only a call would tell.
+    pub output_size: Option<usize>,
+}
+
+/// A module with quantizers in it, anywhere: as fields of any of its modules, and on the weights of stock
+/// layers.
+///
+/// An implementation without a line is right for any module whose parameters keep their names:
+///
+/// ```
+/// use burn::{module::Module, nn::Linear};
+/// use quant_nn::QuantizedModule;
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     fc: Linear,
+/// }
+///
+/// impl QuantizedModule for Net {}
+/// ```
+pub trait QuantizedModule: Module {
+    /// The PyTorch name of the parameter or quantizer at a path of the module tree, such as
+    /// `layers.0.blocks.1.conv1.weight`, given without the names of enum variants. By default it is the
+    /// path.
+    fn pytorch_name(&self, path: &str) -> String {
+        path.to_owned()
+    }
 
     /// The configuration that it was made from, if there is one: it travels with its state.
     fn network_config(&self) -> Option<&NetworkConfig> {
@@ -113,29 +136,42 @@ pub trait QuantizedModule {
         !is_running(name)
     }
 
-    /// The same layers, to change.
-    fn layers_mut(&mut self) -> Vec<LayerMut<'_>>;
-
-    /// Every quantizer, its role and its layer's name, in execution order.
-    fn quantizers(&self) -> Vec<(String, Role, &Quantizer)> {
-        let layers = self.layers().into_iter();
-        let quantizers = layers.flat_map(|Visited { name, layer, .. }| {
-            let of_layer = layer.quantizers().into_iter();
-            of_layer.map(move |(role, quantizer)| (name.clone(), role, quantizer))
-        });
-        quantizers.collect()
+    /// Its convolutional and linear layers. By default they are Burn's, in the order of the fields.
+    fn layer_shapes(&self) -> Vec<LayerShape> {
+        stock_layers(self)
     }
 
-    /// The same quantizers, to change.
-    fn quantizers_mut(&mut self) -> Vec<(Role, &mut Quantizer)> {
-        self.layers_mut().into_iter().flat_map(LayerMut::quantizers).collect()
+    /// Every quantizer, its role and its layer's name, in the order of the fields. They are clones, with
+    /// the same parameters, records, probes and losses.
+    fn quantizers(&self) -> Vec<(String, Role, Quantizer)> {
+        let found = quantizers(self).into_iter();
+        let named = found.map(|Reached { path, quantizer }| {
+            let layer = layer_of(&self.pytorch_name(&path)).to_owned();
+            (layer, quantizer.config().role, quantizer)
+        });
+        named.collect()
+    }
+
+    /// Every weight that has a quantizer, and its layer's name.
+    fn quantized_weights(&self) -> Vec<(String, QuantizedWeight)> {
+        let found = quantized_weights(self).into_iter();
+        let named = found.map(|found| {
+            let layer = layer_of(&self.pytorch_name(&found.reached.path)).to_owned();
+            (layer, found)
+        });
+        named.collect()
+    }
+
+    /// Calls `change` with every quantizer and its layer's name.
+    fn change_quantizers(&mut self, mut change: impl FnMut(&str, &mut Quantizer)) {
+        let changed = change_quantizers(self.clone(), |path, quantizer| {
+            change(layer_of(&self.pytorch_name(path)), quantizer);
+        });
+        *self = changed;
     }
 
     /// Starts recording the next evaluation of the quantizers that `select` wants, given layer and role.
-    fn probe(&self, select: impl Fn(&str, Role) -> bool)
-    where
-        Self: Sized,
-    {
+    fn probe(&self, select: impl Fn(&str, Role) -> bool) {
         for (name, role, quantizer) in self.quantizers() {
             if select(&name, role) {
                 quantizer.probe();
@@ -158,44 +194,23 @@ pub trait QuantizedModule {
         }))
     }
 
-    /// The same for evaluation, with weights as their quantizers make them: each is quantized now, and not in every call.
+    /// The same for evaluation, with weights as their quantizers make them: each is quantized now, and not
+    /// in every call.
     #[must_use]
-    fn folded(&self) -> Self
-    where
-        Self: Clone,
-    {
-        fn fold<const D: usize>(weight: &mut Param<Tensor<D>>, quantizer: &mut Option<Quantizer>) {
-            if let Some(quantizer) = quantizer.take() {
-                let quantized = quantizer.forward(weight.val()).detach();
-                *weight = Param::initialized(weight.id, quantized);
-            }
-        }
-        let mut folded = self.clone();
-        for layer in folded.layers_mut() {
-            match layer {
-                LayerMut::Conv(layer) => fold(&mut layer.weight, &mut layer.quant_weight),
-                LayerMut::Linear(layer) => fold(&mut layer.weight, &mut layer.quant_weight),
-            }
-        }
-        folded
+    fn folded(&self) -> Self {
+        self.clone().materialize()
     }
 
     /// Starts gathering what reaches the quantizers, which pass it through: what runs meanwhile is
     /// the full-precision network.
-    fn observe(&self)
-    where
-        Self: Sized,
-    {
+    fn observe(&self) {
         self.observe_where(|_| true);
     }
 
     /// The same of the quantizers that `select` wants. The others go on quantizing.
-    fn observe_where(&self, select: impl Fn(&Quantizer) -> bool)
-    where
-        Self: Sized,
-    {
+    fn observe_where(&self, select: impl Fn(&Quantizer) -> bool) {
         for (_, _, quantizer) in self.quantizers() {
-            if select(quantizer) {
+            if select(&quantizer) {
                 quantizer.observe();
             }
         }
@@ -203,8 +218,9 @@ pub trait QuantizedModule {
 
     /// Sets clipping values from what was gathered since [`observe`](Self::observe).
     fn calibrate(&mut self, calibration: Calibration) -> Vec<CalibrationInfo> {
-        let quantizers = self.quantizers_mut().into_iter();
-        quantizers.filter_map(|(_, quantizer)| quantizer.calibrate(calibration)).collect()
+        let mut found = Vec::new();
+        self.change_quantizers(|_, quantizer| found.extend(quantizer.calibrate(calibration)));
+        found
     }
 
     /// Checks every quantizer's clipping values.
@@ -212,8 +228,70 @@ pub trait QuantizedModule {
     /// # Errors
     /// [`QuantizerError::Degenerate`] for the first that is zero, negative or not a number.
     fn check_quantizers(&self) -> Result<(), QuantizerError> {
-        let layers = self.layers();
-        let mut quantizers = layers.iter().flat_map(|visited| visited.layer.quantizers());
-        quantizers.try_for_each(|(_, quantizer)| quantizer.check())
+        self.quantizers().iter().try_for_each(|(_, _, quantizer)| quantizer.check())
     }
+}
+
+/// Burn's convolutional and linear layers in a module.
+fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
+    struct Layers {
+        path: Vec<String>,
+        containers: Vec<String>,
+        found: Vec<(String, Vec<usize>)>,
+        biases: HashMap<String, usize>,
+    }
+    impl ModuleVisitor for Layers {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            if !container_type.starts_with("Enum:") {
+                self.path.push(name.to_owned());
+                self.containers.push(container_type.to_owned());
+            }
+        }
+
+        fn exit_module(&mut self, _name: &str, container_type: &str) {
+            if !container_type.starts_with("Enum:") {
+                self.path.pop();
+                self.containers.pop();
+            }
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            const LAYERS: [&str; 5] =
+                ["Conv1d", "Conv2d", "ConvTranspose2d", "DeformConv2d", "Linear"];
+            let container = self.containers.last().and_then(|name| name.strip_prefix("Struct:"));
+            let Some(((last, layer), _)) =
+                self.path.split_last().zip(container.filter(|name| LAYERS.contains(name)))
+            else {
+                return;
+            };
+            match last.as_str() {
+                "weight" => {
+                    let mut shape = param.lazy_shape().to_vec();
+                    if matches!(container, Some("Linear" | "ConvTranspose2d")) {
+                        shape.swap(0, 1);
+                    }
+                    self.found.push((layer.join("."), shape));
+                }
+                "bias" => {
+                    self.biases.insert(layer.join("."), param.lazy_shape().num_elements());
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut layers = Layers {
+        path: Vec::new(),
+        containers: Vec::new(),
+        found: Vec::new(),
+        biases: HashMap::new(),
+    };
+    module.visit(&mut layers);
+    let Layers { found, biases, .. } = layers;
+    let shapes = found.into_iter().map(|(path, weight)| LayerShape {
+        name: module.pytorch_name(&path),
+        bias: biases.get(&path).copied().unwrap_or(0),
+        output_size: (weight.len() == 2).then_some(1),
+        weight,
+    });
+    shapes.collect()
 }

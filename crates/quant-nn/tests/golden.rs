@@ -9,7 +9,7 @@ use burn::{
 use quant_core::qtool::QtoolOptions;
 use quant_golden::{Check, Folder, NUDGES, Report, normals, nudged, parameter, relative_l2};
 use quant_nn::{
-    Network, NetworkConfig, QuantizedModule, StateDict,
+    Network, NetworkConfig, StateDict,
     keywords::network,
     state::{Entry, parameter_names},
     summarize,

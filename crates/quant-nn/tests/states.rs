@@ -13,8 +13,7 @@ use quant_nn::{
         conv::{QuantConv2d, QuantConv2dConfig},
         linear::{QuantLinear, QuantLinearConfig},
     },
-    state::{Entry, PytorchNames},
-    visit::{Layer, LayerMut, Visited},
+    state::Entry,
 };
 
 /// The two layers whose state tests/pytorch holds.
@@ -36,27 +35,9 @@ impl Net {
     }
 }
 
-impl PytorchNames for Net {
+impl QuantizedModule for Net {
     fn pytorch_name(&self, path: &str) -> String {
         path.replace("stem.", "stem.0.")
-    }
-}
-
-impl QuantizedModule for Net {
-    fn layers(&self) -> Vec<Visited<'_>> {
-        let layers = [("stem.0", Layer::Conv(&self.stem)), ("fc", Layer::Linear(&self.fc))];
-        let visited = layers.into_iter().enumerate();
-        let visited = visited.map(|(index, (name, layer))| Visited {
-            index,
-            name: name.to_owned(),
-            layer,
-            input_size: 1,
-        });
-        visited.collect()
-    }
-
-    fn layers_mut(&mut self) -> Vec<LayerMut<'_>> {
-        vec![LayerMut::Conv(&mut self.stem), LayerMut::Linear(&mut self.fc)]
     }
 }
 

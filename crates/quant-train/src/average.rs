@@ -2,35 +2,35 @@
 //! Juditsky 1992).
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    module::{ModuleMapper, ModuleVisitor, Param},
     optim::GradientsParams,
     tensor::Tensor,
 };
-use quant_nn::Network;
+use quant_nn::Classifier;
 
 /// The average a := decay·a + (1 - decay)·w over optimizer steps, of parameters and running statistics.
 #[derive(Debug, Clone)]
-pub struct Average {
+pub struct Average<M> {
     /// The average, on the plain device.
-    pub network: Network,
+    pub network: M,
     decay: f64,
 }
 
-impl Average {
+impl<M: Classifier> Average<M> {
     /// Starts at `network`.
-    pub fn new(network: &Network, decay: f64) -> Self {
+    pub fn new(network: &M, decay: f64) -> Self {
         // `valid` makes running statistics of its own.
         Self { network: network.valid(), decay }
     }
 
     /// Goes on from a stored average.
-    pub fn resume(network: Network, decay: f64) -> Self {
+    pub fn resume(network: M, decay: f64) -> Self {
         Self { network, decay }
     }
 
     /// Takes the weights after step `step`, from 1, in. Early steps count more, so that the start is
     /// soon forgotten: the decay is at most (1 + step)/(10 + step).
-    pub fn update(&mut self, network: &Network, step: usize) {
+    pub fn update(&mut self, network: &M, step: usize) {
         let early = (1 + step) as f64 / (10 + step) as f64;
         let mut now = Values(GradientsParams::new());
         network.valid().visit(&mut now);
@@ -67,7 +67,7 @@ impl ModuleMapper for Towards {
 mod tests {
     use burn::tensor::Device;
     use quant_nn::{
-        NetworkConfig, ResNetConfig, StateDict,
+        Network, NetworkConfig, ResNetConfig, StateDict,
         resnet::{Depth, Stem},
     };
 

@@ -16,8 +16,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::{module::Module, store::ModuleRecord, tensor::Bytes};
-use quant_nn::{Network, NetworkConfig};
+use burn::{store::ModuleRecord, tensor::Bytes};
+use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -67,7 +67,8 @@ struct Header {
     version: u32,
     progress: Progress,
     recipe: Phase,
-    network: NetworkConfig,
+    /// What tells its structure from any other.
+    network: serde_json::Value,
     optimizer_groups: usize,
     /// The other files: name, and checksum as [`files::checksum`] writes it.
     files: BTreeMap<String, String>,
@@ -85,14 +86,18 @@ const KEPT: usize = 2;
 /// # Errors
 /// [`TrainError::Diverged`] for a state that is not finite, and [`TrainError::Io`]; earlier checkpoints are
 /// then untouched.
-pub fn save(folder: &Path, recipe: &Phase, state: &TrainState) -> Result<(), TrainError> {
+pub fn save<M: Classifier>(
+    folder: &Path,
+    recipe: &Phase,
+    state: &TrainState<M>,
+) -> Result<(), TrainError> {
     let TrainState { network, optimizers, progress, average } = state;
     state.check(recipe)?;
     let path = folder.join(format!("step-{:09}", progress.step));
     let fail = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
     // A snapshot: it brings running statistics up to date.
     let snapshot = network.valid();
-    let record = |network: &Network| {
+    let record = |network: &M| {
         let bytes = network.clone().into_record().into_bytes();
         bytes.map(|bytes| bytes.to_vec()).map_err(|error| fail(error.to_string()))
     };
@@ -110,7 +115,7 @@ pub fn save(folder: &Path, recipe: &Phase, state: &TrainState) -> Result<(), Tra
         version: VERSION,
         progress: progress.clone(),
         recipe: recipe.clone(),
-        network: network.config().clone(),
+        network: network.structure(),
         optimizer_groups,
         files: sums.collect(),
     };
@@ -135,12 +140,12 @@ fn optimizer_file(group: usize) -> String {
 /// # Errors
 /// [`TrainError::Foreign`] for a checkpoint of another recipe or network, and
 /// [`TrainError::Checkpoint`] where every one is damaged.
-pub fn load(
+pub fn load<M: Classifier>(
     folder: &Path,
     recipe: &Phase,
-    network: &Network,
+    network: &M,
     mut damaged: impl FnMut(&TrainError),
-) -> Result<Option<TrainState>, TrainError> {
+) -> Result<Option<TrainState<M>>, TrainError> {
     let mut last = None;
     for (_, path) in list(folder)?.into_iter().rev() {
         match load_one(&path, recipe, network) {
@@ -165,13 +170,17 @@ pub fn load(
     }
 }
 
-fn load_one(path: &Path, recipe: &Phase, network: &Network) -> Result<TrainState, TrainError> {
+fn load_one<M: Classifier>(
+    path: &Path,
+    recipe: &Phase,
+    network: &M,
+) -> Result<TrainState<M>, TrainError> {
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
     let (header, contents) = verified(path)?;
     let read = |name: &str| {
         contents.get(name).cloned().ok_or_else(|| fail(format!("{name} is not one of its files")))
     };
-    same(path, "network", &header.network, network.config())?;
+    same(path, "network", &header.network, &network.structure())?;
     same(path, "phase", &header.recipe.lasting(), &recipe.lasting())?;
     let progress = header.progress;
     let mut network = network.clone();
@@ -180,7 +189,7 @@ fn load_one(path: &Path, recipe: &Phase, network: &Network) -> Result<TrainState
         let policy = policy.ok_or_else(|| fail("a policy that the recipe has not".into()))?;
         policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
     }
-    let restore = |name: &str, network: Network| {
+    let restore = |name: &str, network: M| {
         let bytes = Bytes::from_bytes_vec(read(name)?);
         // The library may panic at a record whose checksum is right, and which is none of ours.
         let restored = catch_unwind(AssertUnwindSafe(|| {

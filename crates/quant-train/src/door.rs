@@ -48,11 +48,47 @@ impl Recipe {
         device: &Device,
     ) -> Result<(), TrainError> {
         let phase = &self.phases[index];
+        if self.model.own.is_some() {
+            return self.check_own(index, folder);
+        }
         self.check_policies(phase, classes, device)?;
         if let Some(distillation) = &phase.distillation {
             self.check_teacher(index, distillation, folder, classes, device)?;
         }
         self.check_init(phase, folder, classes, device)
+    }
+
+    /// Checks what can be checked of a phase whose network a program makes: that its files are there.
+    fn check_own(&self, index: usize, folder: &Path) -> Result<(), TrainError> {
+        let phase = &self.phases[index];
+        if let Some(file) = phase.init_file(folder) {
+            exists(&file, phase, "init", INIT_FILE)?;
+        }
+        match &phase.distillation {
+            Some(distillation) if self.earlier(index, distillation)?.is_none() => {
+                let file = self.teacher_file(distillation, folder);
+                exists(&file, phase, "distillation.teacher", TEACHER_FILE)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The phase that another one learns from; none where its teacher is a file.
+    fn earlier(
+        &self,
+        index: usize,
+        distillation: &DistillationRecipe,
+    ) -> Result<Option<&Phase>, TrainError> {
+        let (phase, name) = (&self.phases[index], &distillation.teacher);
+        let refuse = |value: String| {
+            let field = format!("phase {:?}: distillation.teacher", phase.name);
+            Err(TrainError::Field { field, value, accepted: "an earlier phase, or a file" })
+        };
+        match self.phases.iter().position(|other| other.name == *name) {
+            Some(position) if position == index => refuse(format!("{name}, the phase itself")),
+            Some(position) if position > index => refuse(format!("{name}, a later phase")),
+            position => Ok(position.map(|position| &self.phases[position])),
+        }
     }
 
     fn check_init(
@@ -63,8 +99,7 @@ impl Recipe {
         device: &Device,
     ) -> Result<(), TrainError> {
         let Some(file) = phase.init_file(folder) else { return Ok(()) };
-        let accepted = "a file; other paths than absolute ones begin at the recipe's folder";
-        exists(&file, phase, "init", accepted)?;
+        exists(&file, phase, "init", INIT_FILE)?;
         let config = self.config_for(phase, &file, classes, device)?;
         let network = start::fresh(phase, config.init(device)?)?;
         let state = file.read()?;
@@ -116,26 +151,13 @@ impl Recipe {
         classes: Option<usize>,
         device: &Device,
     ) -> Result<(), TrainError> {
-        let (phase, name) = (&self.phases[index], &distillation.teacher);
-        let refuse = |value: String, accepted| {
-            let field = format!("phase {:?}: distillation.teacher", phase.name);
-            Err(TrainError::Field { field, value, accepted })
-        };
-        let position = self.phases.iter().position(|other| other.name == *name);
+        let phase = &self.phases[index];
         let classes = classes.unwrap_or(1000);
-        let teacher = match position {
-            Some(position) if position == index => {
-                return refuse(format!("{name}, the phase itself"), "an earlier phase, or a file");
-            }
-            Some(position) if position > index => {
-                return refuse(format!("{name}, a later phase"), "an earlier phase, or a file");
-            }
-            Some(position) => self.network(&self.phases[position], classes)?.init(device)?,
+        let teacher = match self.earlier(index, distillation)? {
+            Some(earlier) => self.network(earlier, classes)?.init(device)?,
             None => {
                 let file = self.teacher_file(distillation, folder);
-                let accepted = "an earlier phase, or a file; other paths than absolute ones begin at the \
-                                recipe's folder";
-                exists(&file, phase, "distillation.teacher", accepted)?;
+                exists(&file, phase, "distillation.teacher", TEACHER_FILE)?;
                 self.teacher(distillation, &file, classes, device)?
             }
         };
@@ -171,6 +193,11 @@ impl Recipe {
         Ok(weights::read_network(file, &candidates, device)?.network)
     }
 }
+
+const INIT_FILE: &str = "a file; other paths than absolute ones begin at the recipe's folder";
+
+const TEACHER_FILE: &str =
+    "an earlier phase, or a file; other paths than absolute ones begin at the recipe's folder";
 
 fn exists(
     file: &WeightsFile,

@@ -15,6 +15,12 @@ pub enum TrainError {
     /// A network cannot be built or loaded.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// A program's own network cannot be made.
+    #[error("the program's own network cannot be made: {source}")]
+    OwnNetwork {
+        /// Why not.
+        source: crate::networks::BuildError,
+    },
     /// Data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),

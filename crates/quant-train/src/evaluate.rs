@@ -5,7 +5,7 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 use quant_data::Loader;
-use quant_nn::{Network, QuantizedModule};
+use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -77,8 +77,8 @@ pub(crate) fn right_answers(
 ///
 /// # Errors
 /// Those of the loader.
-pub fn evaluate(
-    network: &Network,
+pub fn evaluate<M: Classifier>(
+    network: &M,
     loader: &Loader,
     normalizer: &Normalizer,
     device: &Device,

@@ -104,7 +104,7 @@ fn folder_of(path: &Path) -> &Path {
 
 /// The checksum of `bytes` as it is written in files: CRC-32C, which finds every damage of up to 32
 /// neighbouring bits, and any other but for one in 2^32.
-pub(crate) fn checksum(bytes: &[u8]) -> String {
+pub fn checksum(bytes: &[u8]) -> String {
     format!("crc32c:{:08x}", crc32c::crc32c(bytes))
 }
 
@@ -113,7 +113,7 @@ const DIGITS: usize = 8;
 
 /// A value that is a JSON object, with one more field at its end: the checksum of the whole text, in which
 /// the digits of the checksum itself are zeros.
-pub(crate) fn sealed(value: &impl Serialize) -> Vec<u8> {
+pub fn sealed(value: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     // The end of the object; the field goes before it.
     let end = text.strip_suffix("\n}").map_or(0, str::len);

@@ -20,7 +20,7 @@ use burn::{
         distributed::{DistributedConfig, DistributedContext, ReduceOperation, all_reduce},
     },
 };
-use quant_nn::{Network, QuantizedModule, StateDict, SumOverProcesses};
+use quant_nn::{Classifier, StateDict, SumOverProcesses};
 
 use crate::error::TrainError;
 
@@ -292,7 +292,7 @@ pub fn broadcast(group: &dyn Group, bytes: Vec<u8>) -> Result<Vec<u8>, TrainErro
 ///
 /// # Errors
 /// Those of [`Group::sum`].
-pub fn same_network(group: &dyn Group, network: Network) -> Result<Network, TrainError> {
+pub fn same_network<M: Classifier>(group: &dyn Group, network: M) -> Result<M, TrainError> {
     if group.size() == 1 {
         return Ok(network);
     }
@@ -312,9 +312,9 @@ pub fn same_network(group: &dyn Group, network: Network) -> Result<Network, Trai
 ///
 /// # Errors
 /// Those of [`Group::sum_f32`].
-pub fn mean_gradients(
+pub fn mean_gradients<M: Module>(
     group: &dyn Group,
-    network: &Network,
+    network: &M,
     grads: GradientsParams,
     flag: bool,
 ) -> Result<(GradientsParams, bool), TrainError> {
@@ -422,9 +422,9 @@ impl SharedStatistics {
 ///
 /// # Errors
 /// Those of [`Group::sum_f32`].
-pub fn same_running(
+pub fn same_running<M: Classifier>(
     group: &dyn Group,
-    network: &mut Network,
+    network: &mut M,
     learned: bool,
     share: f64,
 ) -> Result<(), TrainError> {
@@ -448,7 +448,7 @@ pub fn same_running(
     network.set_running_statistics(statistics);
     let mut rest = rest.iter().copied();
     let mut take = |count: usize| rest.by_ref().take(count).collect::<Vec<f32>>();
-    for (_, quantizer) in network.quantizers_mut() {
+    network.change_quantizers(|_, quantizer| {
         let running = quantizer.running().into_iter();
         let running: Vec<_> =
             running.map(|(name, value)| (name, value.shape().num_elements())).collect();
@@ -461,7 +461,7 @@ pub fn same_running(
         for (name, count) in parameters {
             quantizer.set_learned(name, &take(count));
         }
-    }
+    });
     Ok(())
 }
 

@@ -37,6 +37,7 @@ pub mod mixing;
 pub mod monitor;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+pub mod networks;
 pub mod optimizer;
 pub mod output;
 pub mod phase;
@@ -58,6 +59,7 @@ pub mod weights;
 
 pub use error::TrainError;
 pub use evaluation::Evaluation;
+pub use networks::{Build, BuildError};
 pub use recipe::Recipe;
 pub use run::{Run, RunOptions};
 pub use stop::Stop;

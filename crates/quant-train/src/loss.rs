@@ -7,7 +7,7 @@ use burn::{
         activation::{log_softmax, softmax},
     },
 };
-use quant_nn::Network;
+use quant_nn::{Classifier, NetworkConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -110,21 +110,21 @@ fn four() -> f64 {
 }
 
 /// The loss of a phase.
-pub struct Objective {
+pub struct Objective<M> {
     cross_entropy: CrossEntropyLoss,
     focal: Option<FocalRecipe>,
-    teacher: Option<Teacher>,
+    teacher: Option<Teacher<M>>,
 }
 
-struct Teacher {
+struct Teacher<M> {
     recipe: DistillationRecipe,
     /// On the plain device, and so in evaluation.
-    network: Network,
+    network: M,
     /// Pairs of student's and teacher's blocks.
     blocks: Vec<(usize, usize)>,
 }
 
-impl Objective {
+impl<M: Classifier> Objective<M> {
     /// The loss of `recipe`, on `device`.
     pub fn new(recipe: &Phase, device: &Device) -> Self {
         let smoothing = recipe.label_smoothing as f32;
@@ -141,22 +141,22 @@ impl Objective {
     pub fn with_teacher(
         mut self,
         recipe: &DistillationRecipe,
-        network: Network,
-        student: &Network,
+        network: M,
+        student: &M,
     ) -> Result<Self, TrainError> {
-        let (theirs, ours) = (network.config().classes(), student.config().classes());
-        if theirs != ours {
+        let classes = |network: &M| network.network_config().map(NetworkConfig::classes);
+        if let Some((theirs, ours)) = classes(&network).zip(classes(student))
+            && theirs != ours
+        {
             return Err(TrainError::Field {
                 field: "distillation.teacher".into(),
                 value: format!("a network of {theirs} classes"),
                 accepted: "one of as many classes as the data",
             });
         }
-        let (names, shapes) = (network.blocks(), network.block_shapes());
-        let students = student.blocks().into_iter().zip(student.block_shapes());
-        let pairs = students.enumerate().filter_map(|(index, (name, shape))| {
-            let teacher = names.iter().position(|other| *other == name)?;
-            (shapes[teacher] == shape).then_some((index, teacher))
+        let theirs = network.blocks();
+        let pairs = student.blocks().into_iter().enumerate().filter_map(|(index, block)| {
+            Some((index, theirs.iter().position(|other| *other == block)?))
         });
         let blocks: Vec<(usize, usize)> = match recipe.kind {
             DistillationKind::Feature => pairs.collect(),
@@ -176,7 +176,7 @@ impl Objective {
     /// Scores of `images`, `[batch, classes]`, and the loss, `[1]`.
     pub fn forward(
         &self,
-        network: &Network,
+        network: &M,
         images: Tensor<4>,
         targets: &Targets,
     ) -> (Tensor<2>, Tensor<1>) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use burn::tensor::Tensor;
 use quant_core::{Quantizer, Role};
-use quant_nn::{Network, QuantizedModule};
+use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
 /// How a quantizer fares at the end of an epoch.
@@ -41,7 +41,11 @@ const JUMP: f64 = 10.0;
 impl Monitor {
     /// Looks at every quantizer of `network` that quantizes: at weights themselves, at activations as `images`
     /// make them. The second part are warnings, with the quantizer's name and a hint.
-    pub fn look(&mut self, network: &Network, images: Tensor<4>) -> (Vec<Health>, Vec<String>) {
+    pub fn look<M: Classifier>(
+        &mut self,
+        network: &M,
+        images: Tensor<4>,
+    ) -> (Vec<Health>, Vec<String>) {
         for (_, role, quantizer) in network.quantizers() {
             if role != Role::Weight && quantizer.is_enabled() {
                 quantizer.record();
@@ -50,24 +54,22 @@ impl Monitor {
         let device = images.device();
         network.forward(images);
         let (mut healths, mut warnings) = (Vec::new(), Vec::new());
-        for visited in network.layers() {
-            for (role, quantizer) in visited.layer.quantizers() {
-                if !quantizer.is_enabled() {
-                    continue;
+        let weights = network.quantized_weights();
+        for (layer, role, quantizer) in network.quantizers() {
+            if !quantizer.is_enabled() {
+                continue;
+            }
+            let scale = self.follow(&quantizer, &mut warnings);
+            let seen = match role {
+                Role::Weight => {
+                    let weight = weights.iter().find(|(other, _)| *other == layer);
+                    weight.map(|(_, weight)| weight.codes())
                 }
-                let scale = self.follow(quantizer, &mut warnings);
-                let seen = match role {
-                    Role::Weight => Some(visited.layer.weight_codes(quantizer)),
-                    // Samples of several groups have lost their channels.
-                    _ => quantizer.recorded().filter(|_| quantizer.groups() == 1).map(|values| {
-                        let values = Tensor::<1>::from_floats(values.as_slice(), &device);
-                        codes(quantizer, values.reshape([1, 1, 1, -1]))
-                    }),
-                };
-                if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
-                    let health = self.assess(role, quantizer, seen, scale, &mut warnings);
-                    healths.push(health);
-                }
+                _ => quantizer.recorded_codes(&device),
+            };
+            if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+                let health = self.assess(role, &quantizer, seen, scale, &mut warnings);
+                healths.push(health);
             }
         }
         (healths, warnings)
@@ -157,17 +159,12 @@ pub fn histogram(values: &[f32]) -> Option<(f64, f64, Vec<u64>)> {
     Some((low, high, bins))
 }
 
-fn codes(quantizer: &Quantizer, values: Tensor<4>) -> Vec<u8> {
-    let codes = quantizer.codes(values).codes;
-    codes.into_data().iter::<i64>().map(|code| code as u8).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
     use quant_core::{Granularity, Levels, Method, QuantizerConfig};
     use quant_nn::{
-        NetworkConfig, Quantization, ResNetConfig,
+        Network, NetworkConfig, Quantization, ResNetConfig,
         resnet::{Depth, Stem},
     };
 
@@ -282,8 +279,9 @@ mod tests {
                 quantizer.set_learned("clip_val", &vec![-1.0; quantizer.groups()]);
             }
         }
-        let (_, warnings) = Monitor::default().look(&network, images());
+        let (healths, warnings) = Monitor::default().look(&network, images());
         let name = "layer1.0.conv1.quant_activation";
         assert!(warnings.iter().any(|warning| warning.contains(name)), "{warnings:?}");
+        assert_eq!(of(&healths, name).levels, 4, "they have a line of their own");
     }
 }

@@ -10,10 +10,7 @@ use burn::{
     },
     tensor::{Bytes, Gradients, Tensor},
 };
-use quant_nn::{
-    QuantizedModule,
-    state::{PytorchNames, parameter_names},
-};
+use quant_nn::{QuantizedModule, state::parameter_names};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -155,11 +152,7 @@ struct Group {
 
 impl Optimizers {
     /// Groups the network's parameters by `rules`.
-    pub fn new<M: Module + PytorchNames + QuantizedModule>(
-        optimizer: Optimizer,
-        rules: &GroupRules,
-        network: &M,
-    ) -> Self {
+    pub fn new<M: QuantizedModule>(optimizer: Optimizer, rules: &GroupRules, network: &M) -> Self {
         // In a fixed order, so that a checkpoint's groups are this one's.
         let mut by_rule: BTreeMap<(u64, Option<u64>), Vec<ParamId>> = BTreeMap::new();
         for parameter in parameters(network) {
@@ -179,7 +172,7 @@ impl Optimizers {
 
     /// Goes on with a network some of whose parameters are new: those start without momentum.
     #[must_use]
-    pub fn regroup<M: Module + PytorchNames + QuantizedModule>(
+    pub fn regroup<M: QuantizedModule>(
         self,
         optimizer: Optimizer,
         rules: &GroupRules,
@@ -275,7 +268,7 @@ pub struct NamedParameter {
 }
 
 /// The network's trainable parameters; running statistics and what is frozen are none.
-pub fn parameters<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Vec<NamedParameter> {
+pub fn parameters<M: QuantizedModule>(network: &M) -> Vec<NamedParameter> {
     struct Shapes(Vec<(ParamId, Vec<usize>)>);
     impl ModuleVisitor for Shapes {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -284,11 +277,9 @@ pub fn parameters<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Ve
     }
     let names = parameter_names(network);
     let mut learned = BTreeMap::new();
-    for visited in network.layers() {
-        for (_, quantizer) in visited.layer.quantizers() {
-            let shapes = quantizer.learned().into_iter();
-            learned.extend(shapes.map(|learned| (learned.value.id.val(), learned.pytorch_shape)));
-        }
+    for (_, _, quantizer) in network.quantizers() {
+        let shapes = quantizer.learned().into_iter();
+        learned.extend(shapes.map(|learned| (learned.value.id.val(), learned.pytorch_shape)));
     }
     let mut shapes = Shapes(Vec::new());
     network.visit(&mut shapes);

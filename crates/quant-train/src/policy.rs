@@ -4,7 +4,7 @@ use quant_core::{
     Estimator, GradientScale, Granularity, Levels, Method, Normalization, Quantizer,
     QuantizerChange, QuantizerConfig, QuantizerError, Role,
 };
-use quant_nn::{Network, QuantizedModule};
+use quant_nn::QuantizedModule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -105,21 +105,20 @@ impl Policy {
     ///
     /// # Errors Those of [`Quantizer::reconfigure`], and [`QuantizerError::Option`] for layers that
     /// are not there or where nothing is selected; earlier quantizers have then changed.
-    pub fn apply(&self, network: &mut Network) -> Result<Vec<QuantizerChange>, QuantizerError> {
-        let quantized = network.layers_mut().into_iter().filter_map(|layer| {
-            let quantizers = layer.quantizers();
-            (!quantizers.is_empty()).then_some(quantizers)
-        });
-        let mut changes = Vec::new();
-        let mut count = 0;
-        for (index, quantizers) in quantized.enumerate() {
-            count = index + 1;
-            for (role, quantizer) in quantizers {
-                if self.selects(index, role) {
-                    changes.push(self.change.apply(quantizer)?);
-                }
+    pub fn apply<M: QuantizedModule>(
+        &self,
+        network: &mut M,
+    ) -> Result<Vec<QuantizerChange>, QuantizerError> {
+        let mut changed = Vec::new();
+        let mut layers = QuantizedLayers::default();
+        network.change_quantizers(|layer, quantizer| {
+            let index = layers.index(layer);
+            if self.selects(index, quantizer.config().role) {
+                changed.push(self.change.apply(quantizer));
             }
-        }
+        });
+        let changes = changed.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let count = layers.0.len();
         let beyond = self.layers.iter().flatten().find(|layer| **layer >= count);
         if let (Some(_), _) | (None, true) = (beyond, changes.is_empty()) {
             let role = self.role.map_or(String::new(), |role| format!("{role} "));
@@ -141,16 +140,14 @@ impl Policy {
     }
 
     /// Gives the quantizers its loss again, which no checkpoint holds.
-    pub fn rearm(&self, network: &Network) {
+    pub fn rearm<M: QuantizedModule>(&self, network: &M) {
         let Some(loss) = self.change.loss else {
             return;
         };
-        let layers = network.layers().into_iter().map(|visited| visited.layer.quantizers());
-        for (index, quantizers) in layers.filter(|quantizers| !quantizers.is_empty()).enumerate() {
-            for (role, quantizer) in quantizers {
-                if self.selects(index, role) {
-                    quantizer.set_loss(Some((loss.kind, loss.factor)));
-                }
+        let mut layers = QuantizedLayers::default();
+        for (layer, role, quantizer) in network.quantizers() {
+            if self.selects(layers.index(&layer), role) {
+                quantizer.set_loss(Some((loss.kind, loss.factor)));
             }
         }
     }
@@ -170,6 +167,23 @@ impl Policy {
             return Some(("change", "several numbers of levels", "levels, levels_by or bits"));
         }
         (*change == Change::default()).then_some(("change", "empty", "at least one field"))
+    }
+}
+
+/// The layers with quantizers, in execution order, as far as they have come by.
+#[derive(Default)]
+struct QuantizedLayers(Vec<String>);
+
+impl QuantizedLayers {
+    /// The index of a layer.
+    fn index(&mut self, layer: &str) -> usize {
+        match self.0.iter().position(|other| other == layer) {
+            Some(index) => index,
+            None => {
+                self.0.push(layer.to_owned());
+                self.0.len() - 1
+            }
+        }
     }
 }
 

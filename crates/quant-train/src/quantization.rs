@@ -278,9 +278,11 @@ impl QuantizationRecipe {
         }
     }
 
+    /// The configurations of the quantizers.
+    ///
     /// # Errors
     /// [`TrainError::Invalid`] with the field, from `quantization` on.
-    pub(crate) fn typed(&self) -> Result<Quantization, TrainError> {
+    pub fn typed(&self) -> Result<Quantization, TrainError> {
         let typed = |recipe: &Option<QuantizerRecipe>, role| {
             let invalid = |reason| TrainError::Invalid {
                 field: format!("quantization.{}", text_of(&role)),

@@ -1,5 +1,6 @@
 //! The recipe: one TOML file describes one run.
 
+mod expected;
 mod model;
 
 use std::{fs, path::Path};
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{data::DataRecipe, error::TrainError, fields, phase::Phase};
+pub use expected::{Expected, Published};
 pub use model::ModelRecipe;
 
 /// A run: data, network, and the phases of training, each of which starts from the one before.
@@ -36,29 +38,6 @@ pub struct Recipe {
     /// The phases, in order: usually full precision, then quantized.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
-}
-
-/// A reported accuracy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Published {
-    /// Top-1 accuracy in percent.
-    #[schemars(range(min = 0, max = 100))]
-    pub top1: f64,
-    /// Where it is reported: paper and table.
-    pub source: String,
-}
-
-/// A measured accuracy, for `quant recipe verify`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Expected {
-    /// Top-1 accuracy of the last phase's last network, in percent.
-    #[schemars(range(min = 0, max = 100))]
-    pub top1: f64,
-    /// By how many percentage points another run may differ.
-    #[schemars(range(min = 0, max = 100))]
-    pub tolerance: f64,
 }
 
 fn seed() -> u64 {
@@ -138,6 +117,7 @@ impl Recipe {
         fields::check_numbers(&table)?;
         let accepted = "letters, digits, -, _ and . (it names files)";
         check(names_a_file(&self.name), "name", &self.name, accepted)?;
+        self.expected.map_or(Ok(()), |expected| expected.tolerance().map(drop))?;
         check(!self.phases.is_empty(), "phase", "none", "at least one [[phase]]")?;
         self.data.validate()?;
         self.fits("data.eval_batch_size", self.data.eval_batch_size)?;
@@ -151,6 +131,12 @@ impl Recipe {
             check(!RUN_FILES.iter().any(|file| is(file)), &field, name, accepted)?;
             phase.validate()?;
             self.fits(&format!("phase.{name}.batch_size"), phase.batch_size)?;
+            if self.model.own.is_some() {
+                self.model.check_own()?;
+                let quantization = phase.quantization.as_ref().map(|recipe| recipe.typed());
+                quantization.transpose().map_err(|error| error.of_phase(name))?;
+                continue;
+            }
             let valid = self.network(phase, 2)?.validate();
             valid.map_err(|error| TrainError::from(error).of_phase(name))?;
         }

@@ -19,7 +19,7 @@ use std::{
 
 use burn::tensor::Device;
 use quant_data::{Dataset, Loader, LoaderConfig, Share};
-use quant_nn::{Compute, Network, QuantizedModule, StateDict, summarize};
+use quant_nn::{Classifier, Compute, QuantizedModule, StateDict, init_seeded, summarize};
 
 use crate::{
     changes, checkpoint,
@@ -28,9 +28,10 @@ use crate::{
     events::{Event, Events, report},
     files,
     folder::{self, Header},
-    group::{self, Group, SharedStatistics},
+    group::{self, Alone, Group, SharedStatistics},
     lock::Lock,
     loss::DistillationRecipe,
+    networks::{Build, BuildError, Networks, Own},
     phase::Phase,
     recipe::Recipe,
     seen::{self, Seen},
@@ -61,6 +62,23 @@ pub struct RunOptions {
     pub stop: Stop,
     /// The processes that train together; each executes the same run.
     pub group: Arc<dyn Group>,
+}
+
+impl RunOptions {
+    /// A run of this process alone on `device`, which prints nothing, cannot be stopped from outside,
+    /// and keeps what can be made again in the system's folder for temporary files.
+    pub fn new(device: Device) -> Self {
+        Self {
+            device_name: format!("{device:?}"),
+            device,
+            workers: None,
+            terminal: false,
+            dashboard: false,
+            cache: std::env::temp_dir().join("quant-train"),
+            stop: Stop::default(),
+            group: Arc::new(Alone),
+        }
+    }
 }
 
 /// A run's folder, recipe and data.
@@ -193,11 +211,68 @@ impl Run {
     /// where a run that is resumed is not what it was. What was saved stays and can be resumed; a new run
     /// that fails before it trains leaves no folder.
     pub fn execute(&self) -> Result<Summary, TrainError> {
+        self.check_model(false)?;
+        self.execute_from(&self.recipe)
+    }
+
+    /// The same with networks that a program makes, for recipes with `model.own`. `make` is called for each
+    /// phase, with the quantizers that its recipe asks for; parameters that two phases have in common by name go
+    /// over from one to the next.
+    ///
+    /// ```no_run
+    /// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+    /// # use quant_nn::{Classifier, QuantizedModule};
+    /// # use quant_train::{Build, Recipe, Run, RunOptions};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: Linear }
+    /// # impl QuantizedModule for Net {}
+    /// # impl Classifier for Net {
+    /// #     fn forward(&self, x: Tensor<4>) -> Tensor<2> { self.fc.forward(x.flatten(1, 3)) }
+    /// # }
+    /// let recipe = Recipe::read("mine.toml".as_ref())?;
+    /// let options = RunOptions::new(Device::flex());
+    /// let run = Run::create("runs".as_ref(), recipe, ".".as_ref(), "images".as_ref(), options)?;
+    /// run.execute_own(|build: &Build<'_>| {
+    ///     let inputs = 3 * build.input_size * build.input_size;
+    ///     Ok(Net { fc: LinearConfig::new(inputs, build.classes).init(build.device) })
+    /// })?;
+    /// # Ok::<(), quant_train::TrainError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute), and [`TrainError::OwnNetwork`] with what `make` fails with.
+    pub fn execute_own<M: Classifier>(
+        &self,
+        make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
+    ) -> Result<Summary, TrainError> {
+        self.check_model(true)?;
+        self.execute_from(&Own { recipe: &self.recipe, make })
+    }
+
+    /// Checks that the recipe leaves the network to the program, or does not.
+    fn check_model(&self, own: bool) -> Result<(), TrainError> {
+        let field = |value: &str, accepted| TrainError::Field {
+            field: "model.own".into(),
+            value: value.to_owned(),
+            accepted,
+        };
+        match (&self.recipe.model.own, own) {
+            (Some(name), false) => {
+                Err(field(name, "a recipe without it, or the program whose network it is"))
+            }
+            (None, true) => {
+                Err(field("none", "the name of the program's network, in place of other fields"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn execute_from<N: Networks>(&self, networks: &N) -> Result<Summary, TrainError> {
         let group = self.options.group.as_ref();
         let _told = TellsPanic(group);
         let began = Cell::new(false);
         let result = self.locked().and_then(|lock| {
-            let result = self.phases(&began);
+            let result = self.phases(networks, &began);
             // Only its own folder, whose lock it holds, and in which nothing has been trained yet.
             let unused = lock.is_some() && !self.resumed && !began.get() && !self.can_resume();
             if result.is_err() && unused {
@@ -219,7 +294,7 @@ impl Run {
         Ok(Some(lock))
     }
 
-    fn phases(&self, began: &Cell<bool>) -> Result<Summary, TrainError> {
+    fn phases<N: Networks>(&self, networks: &N, began: &Cell<bool>) -> Result<Summary, TrainError> {
         let reports = self.options.group.rank() == 0;
         let data = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         // All have read the header before it is written again.
@@ -255,14 +330,16 @@ impl Run {
         for (index, phase) in self.recipe.phases.iter().enumerate() {
             let place = self.folder.join(&phase.name);
             let loaders = self.loaders(phase, &train, &val)?;
-            let (trained, result) = match self.finished(phase, classes.len(), &mut events)? {
-                Some(finished) => finished,
-                None => {
-                    let fresh = self.fresh_network(index, phase, classes.len())?;
-                    let loaders = (&loaders.0, &loaders.1);
-                    self.phase(index, &place, fresh, loaders, &mut events, began)?
-                }
-            };
+            let (trained, result) =
+                match self.finished(networks, phase, classes.len(), &mut events)? {
+                    Some(finished) => finished,
+                    None => {
+                        let fresh = self.fresh_network(networks, index, classes.len())?;
+                        let place = (index, place.as_path());
+                        let loaders = (&loaders.0, &loaders.1);
+                        self.phase(networks, place, fresh, loaders, &mut events, began)?
+                    }
+                };
             results.push(result);
             network = Some((trained, loaders.1));
         }
@@ -309,12 +386,13 @@ impl Run {
 
     /// The network and the result of a phase that is done. What is damaged is trained again, from the last
     /// checkpoint.
-    fn finished(
+    fn finished<N: Networks>(
         &self,
+        networks: &N,
         phase: &Phase,
         classes: usize,
         events: &mut Events,
-    ) -> Result<Option<(Network, PhaseResult)>, TrainError> {
+    ) -> Result<Option<(N::Network, PhaseResult)>, TrainError> {
         let place = self.folder.join(&phase.name);
         let result = match PhaseResult::read(&place) {
             // More epochs may have been asked for since.
@@ -324,7 +402,7 @@ impl Run {
             Err(error) => return Err(error),
         };
         let Some(result) = result else { return Ok(None) };
-        let network = |result| Ok((self.trained_network(phase, classes)?, result));
+        let network = |result| Ok((self.trained_network(networks, phase, classes)?, result));
         match result.and_then(network) {
             Ok(finished) => Ok(Some(finished)),
             Err(error) if checkpoint::exists(&place.join("checkpoints")) => {
@@ -343,6 +421,23 @@ impl Run {
     /// [`TrainError::NoRun`] where no phase is done, [`TrainError::InUse`] while it is being trained, and
     /// those of data and files.
     pub fn report(&self) -> Result<PathBuf, TrainError> {
+        self.check_model(false)?;
+        self.report_from(&self.recipe)
+    }
+
+    /// The same of a run of a program's own networks, made as for [`execute_own`](Self::execute_own).
+    ///
+    /// # Errors
+    /// As [`report`](Self::report).
+    pub fn report_own<M: Classifier>(
+        &self,
+        make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
+    ) -> Result<PathBuf, TrainError> {
+        self.check_model(true)?;
+        self.report_from(&Own { recipe: &self.recipe, make })
+    }
+
+    fn report_from<N: Networks>(&self, networks: &N) -> Result<PathBuf, TrainError> {
         let _lock = self.locked()?;
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let mut results = Vec::new();
@@ -357,14 +452,14 @@ impl Run {
         let phase = self.recipe.phases.iter().find(|phase| phase.name == last.phase);
         let phase = phase.ok_or_else(missing)?;
         let loaders = self.loaders(phase, &train, &val)?;
-        let network = self.trained_network(phase, train.classes().len())?;
+        let network = self.trained_network(networks, phase, train.classes().len())?;
         self.write_report(&Summary::new(&self.recipe.name, results), &network, &loaders.1)
     }
 
-    fn write_report(
+    fn write_report<M: Classifier>(
         &self,
         summary: &Summary,
-        network: &Network,
+        network: &M,
         val: &Loader,
     ) -> Result<PathBuf, TrainError> {
         let mut histograms = Vec::new();
@@ -416,21 +511,26 @@ impl Run {
     }
 
     /// The last network of a phase that is done.
-    fn trained_network(&self, phase: &Phase, classes: usize) -> Result<Network, TrainError> {
+    fn trained_network<N: Networks>(
+        &self,
+        networks: &N,
+        phase: &Phase,
+        classes: usize,
+    ) -> Result<N::Network, TrainError> {
         let file = WeightsFile::new(self.network_file(&phase.name, false));
-        let candidates = [(phase.name.clone(), self.recipe.network(phase, classes)?)];
-        Ok(weights::read_network(&file, &candidates, &self.options.device)?.network)
+        networks.read(&file, phase, classes, &self.options.device)
     }
 
-    fn phase(
+    /// Trains the phase of this index and with this folder.
+    fn phase<N: Networks>(
         &self,
-        index: usize,
-        place: &Path,
-        fresh: Network,
+        networks: &N,
+        (index, place): (usize, &Path),
+        fresh: N::Network,
         loaders: (&Loader, &Loader),
         events: &mut Events,
         began: &Cell<bool>,
-    ) -> Result<(Network, PhaseResult), TrainError> {
+    ) -> Result<(N::Network, PhaseResult), TrainError> {
         let phase = &self.recipe.phases[index];
         let normalization = self.recipe.data.normalization();
         let device = &self.options.device;
@@ -441,7 +541,8 @@ impl Run {
             trainer.shared = Some(SharedStatistics::new(Arc::clone(&trainer.group)));
         }
         if let Some(distillation) = &phase.distillation {
-            let teacher = self.teacher(distillation, &fresh)?;
+            let classes = loaders.0.dataset().classes().len();
+            let teacher = self.teacher(networks, distillation, classes)?;
             trainer.objective = trainer.objective.with_teacher(distillation, teacher, &fresh)?;
         }
         let mut damaged = Vec::new();
@@ -506,33 +607,42 @@ impl Run {
     }
 
     /// The network that a phase learns from: an earlier phase's best, or that of a file.
-    fn teacher(
+    fn teacher<N: Networks>(
         &self,
+        networks: &N,
         distillation: &DistillationRecipe,
-        student: &Network,
-    ) -> Result<Network, TrainError> {
-        let earlier = self.recipe.phases.iter().any(|phase| phase.name == distillation.teacher);
+        classes: usize,
+    ) -> Result<N::Network, TrainError> {
+        let mut phases = self.recipe.phases.iter();
+        let earlier = phases.find(|phase| phase.name == distillation.teacher);
         let file = match earlier {
-            true => WeightsFile::new(self.network_file(&distillation.teacher, true)),
-            false => self.recipe.teacher_file(distillation, &self.header.recipe_folder),
+            Some(phase) => WeightsFile::new(self.network_file(&phase.name, true)),
+            None => self.recipe.teacher_file(distillation, &self.header.recipe_folder),
         };
-        let classes = student.config().classes();
-        self.recipe.teacher(distillation, &file, classes, &self.options.device)
+        networks.teacher(distillation, &file, earlier, classes, &self.options.device)
     }
 
-    fn fresh_network(
+    fn fresh_network<N: Networks>(
         &self,
+        networks: &N,
         index: usize,
-        phase: &Phase,
         classes: usize,
-    ) -> Result<Network, TrainError> {
+    ) -> Result<N::Network, TrainError> {
+        let phase = &self.recipe.phases[index];
         let seed = self.recipe.seed.wrapping_add(index as u64);
-        let config = self.recipe.network(phase, classes)?;
-        let network = config.init_seeded(seed, &self.options.device.clone().autodiff())?;
-        let frozen = &phase.frozen_statistics;
+        let device = self.options.device.clone().autodiff();
+        let make = || networks.init(phase, classes, &device);
+        let network = init_seeded(seed, &device, make)?;
         let compute = phase.precision.map_or(Compute::F32, |precision| precision.compute);
         let network = network.with_compute(compute);
-        Ok(network.with_frozen_statistics(|name| frozen.iter().any(|text| name.contains(text))))
+        if phase.frozen_statistics.is_empty() {
+            return Ok(network);
+        }
+        network.with_frozen_statistics(&phase.frozen_statistics).ok_or_else(|| TrainError::Field {
+            field: format!("phase {:?}: frozen_statistics", phase.name),
+            value: phase.frozen_statistics.join(", "),
+            accepted: "none, for a network whose batch norms the trainer cannot reach",
+        })
     }
 
     /// The weights that a phase starts from: a file's, or those of the phase before.

@@ -1,9 +1,8 @@
 //! How a phase starts: its network, weights from a file or from the phase before, and the quantizers'
 //! first parameters.
 
-use burn::module::Module;
 use quant_core::{Quantizer, QuantizerConfig};
-use quant_nn::{LoadReport, Network, QuantizedModule, StateDict, state::is_quantizers};
+use quant_nn::{Classifier, LoadReport, StateDict, state::is_quantizers};
 
 use crate::{
     error::TrainError,
@@ -21,13 +20,13 @@ use crate::{
 ///
 /// Quantizers whose parameters the weights have keep them, if they were trained with the same method,
 /// levels, range, granularity and normalisation; the others are calibrated.
-pub(crate) fn start(
+pub(crate) fn start<M: Classifier>(
     phase: &Phase,
-    mut network: Network,
+    mut network: M,
     from: Option<&WeightsFile>,
-    trainer: &Trainer,
+    trainer: &Trainer<'_, M>,
     events: &mut Events,
-) -> Result<Network, TrainError> {
+) -> Result<M, TrainError> {
     network = fresh(phase, network)?;
     let mut kept = Vec::new();
     if let Some(file) = from {
@@ -45,7 +44,7 @@ pub(crate) fn start(
 }
 
 /// The network of a phase after the policies of its start.
-pub(crate) fn fresh(phase: &Phase, mut network: Network) -> Result<Network, TrainError> {
+pub(crate) fn fresh<M: Classifier>(phase: &Phase, mut network: M) -> Result<M, TrainError> {
     for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
         policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
     }
@@ -53,10 +52,10 @@ pub(crate) fn fresh(phase: &Phase, mut network: Network) -> Result<Network, Trai
 }
 
 /// Refuses weights that are not the network's, or not numbers.
-pub(crate) fn fits(
+pub(crate) fn fits<M: Classifier>(
     phase: &Phase,
     file: &WeightsFile,
-    network: &Network,
+    network: &M,
     report: &LoadReport,
 ) -> Result<(), TrainError> {
     let classifier = weights::other_classifier(network, report);
@@ -93,10 +92,10 @@ pub(crate) fn fits(
 }
 
 /// Tells what is unusual about weights that were taken.
-fn tell(
+fn tell<M: Classifier>(
     phase: &Phase,
     file: &WeightsFile,
-    network: &Network,
+    network: &M,
     report: &LoadReport,
     events: &mut Events,
 ) -> Result<(), TrainError> {
@@ -122,7 +121,11 @@ fn tell(
 }
 
 /// Names of the quantizers whose parameters the state has and was trained with.
-fn matching_quantizers(network: &Network, state: &StateDict, report: &LoadReport) -> Vec<String> {
+fn matching_quantizers<M: Classifier>(
+    network: &M,
+    state: &StateDict,
+    report: &LoadReport,
+) -> Vec<String> {
     let matching = network.quantizers().into_iter().filter(|(layer, role, quantizer)| {
         let parameters = format!("{}.", quantizer.name());
         let of_it = |list: &[String]| list.iter().any(|other| other.starts_with(&parameters));
@@ -146,14 +149,14 @@ fn mean_the_same(a: &QuantizerConfig, b: &QuantizerConfig) -> bool {
 }
 
 /// Calibrates the quantizers that are not in `kept` on the first batches of training.
-fn calibrate(
+fn calibrate<M: Classifier>(
     phase: &Phase,
     quantization: &QuantizationRecipe,
-    mut network: Network,
+    mut network: M,
     kept: Vec<String>,
-    trainer: &Trainer,
+    trainer: &Trainer<'_, M>,
     events: &mut Events,
-) -> Result<Network, TrainError> {
+) -> Result<M, TrainError> {
     let kept = if quantization.calibrates_always() { Vec::new() } else { kept };
     let is_kept = |quantizer: &Quantizer| kept.iter().any(|name| name == quantizer.name());
     network.observe_where(|quantizer| !is_kept(quantizer));

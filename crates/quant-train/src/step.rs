@@ -5,7 +5,7 @@ use burn::{
     tensor::{Int, Tensor},
 };
 use quant_data::{Share, random::Random};
-use quant_nn::{Network, QuantizedModule, graph::Op, layers::norm::Norm, network::Piece};
+use quant_nn::Classifier;
 
 use crate::{
     checkpoint::EpochSums,
@@ -18,7 +18,7 @@ use crate::{
     upload::DeviceBatch,
 };
 
-impl Trainer<'_> {
+impl<M: Classifier> Trainer<'_, M> {
     /// One optimizer step from the gradients of `batches`, at least one. Returns loss, right answers and
     /// number of images, still on the device.
     ///
@@ -31,9 +31,9 @@ impl Trainer<'_> {
     /// has failed, [`TrainError::OneValue`] before anything is learned from such a batch.
     pub fn step(
         &self,
-        mut state: TrainState,
+        mut state: TrainState<M>,
         batches: Vec<DeviceBatch>,
-    ) -> Result<(TrainState, StepOutput), TrainError> {
+    ) -> Result<(TrainState<M>, StepOutput), TrainError> {
         let rate = self.rate(&state.progress);
         let frozen = state.progress.calls < self.recipe.frozen_batches;
         let group = self.group.as_ref();
@@ -71,8 +71,10 @@ impl Trainer<'_> {
                 sum.accumulate(&state.network, grads);
             }
             self.set_absent(false);
-            for (_, quantizer) in state.network.quantizers_mut() {
-                settled |= quantizer.settle().is_some();
+            if state.network.quantizers().iter().any(|(.., quantizer)| quantizer.has_to_settle()) {
+                state.network.change_quantizers(|_, quantizer| {
+                    settled |= quantizer.settle().is_some();
+                });
             }
             state.progress.calls += 1;
         }
@@ -107,42 +109,26 @@ impl Trainer<'_> {
 
     /// Refuses a batch of one image, where a batch norm sees one position of it: such values have no
     /// variance. `count` are this process's images, `total` those of all.
-    fn check_variance(
-        &self,
-        network: &Network,
-        count: usize,
-        total: f64,
-    ) -> Result<(), TrainError> {
+    fn check_variance(&self, network: &M, count: usize, total: f64) -> Result<(), TrainError> {
         let images = if self.shared.is_some() { total } else { count as f64 };
         if images != 1.0 {
             return Ok(());
         }
-        let small = network.graph().nodes.iter().filter(|node| node.size == 1);
-        let mut trained = small.filter_map(|node| match node.op {
-            Op::Piece(index) => match &network.pieces[index] {
-                Piece::Norm(Norm::Batch(norm)) if norm.training.is_enabled() => Some(index),
-                _ => None,
-            },
-            _ => None,
-        });
-        match trained.next() {
-            Some(index) => Err(TrainError::OneValue {
-                phase: self.recipe.name.clone(),
-                layer: network.piece_name(index).to_owned(),
-            }),
+        match network.norm_of_one_position() {
+            Some(layer) => Err(TrainError::OneValue { phase: self.recipe.name.clone(), layer }),
             None => Ok(()),
         }
     }
 
     /// The loss of a batch and the number of right answers.
-    fn loss(&self, state: &TrainState, batch: DeviceBatch) -> (Tensor<1>, Tensor<1, Int>) {
+    fn loss(&self, state: &TrainState<M>, batch: DeviceBatch) -> (Tensor<1>, Tensor<1, Int>) {
         let Share { rank, of } = self.train.config().share;
         let number = (batch.number * of + rank) as u64;
         let purpose = [self.train.config().seed, 2, state.progress.epoch as u64, number];
         let images = match batch.count {
             // What this process computes counts for nothing; it has to take part in the others' sums.
             0 => {
-                let size = state.network.config().input_size();
+                let size = self.train.image_size();
                 Tensor::zeros([1, 3, size, size], &self.device)
             }
             _ => Tensor::from_inner(self.normalizer.images(&batch)),

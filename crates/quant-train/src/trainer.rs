@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Instant};
 
-use burn::{module::Module, tensor::Device};
+use burn::tensor::Device;
 use quant_data::Loader;
-use quant_nn::{Compute, Network, NetworkError, QuantizedModule, StateDict};
+use quant_nn::{Classifier, Compute, NetworkError, StateDict};
 
 use crate::{
     average::Average,
@@ -27,30 +27,28 @@ use crate::{
 };
 
 /// Everything that training changes.
-pub struct TrainState {
+pub struct TrainState<M> {
     /// The network.
-    pub network: Network,
+    pub network: M,
     /// The optimizers' state.
     pub optimizers: Optimizers,
     /// Where the phase stands.
     pub progress: Progress,
     /// The moving average of the weights, where there is one.
-    pub average: Option<Average>,
+    pub average: Option<Average<M>>,
 }
 
-impl TrainState {
+impl<M: Classifier> TrainState<M> {
     /// The network that is evaluated and kept, on the plain device and in 32 bits: the average where there is
     /// one.
-    pub fn served(&self) -> Network {
+    pub fn served(&self) -> M {
         let mut network = match &self.average {
             Some(average) => average.network.clone(),
             None => self.network.valid(),
         };
         network = network.with_compute(Compute::F32);
         // What is recorded there must not end a warm-up here.
-        for (_, quantizer) in network.quantizers_mut() {
-            quantizer.isolate();
-        }
+        network.change_quantizers(|_, quantizer| quantizer.isolate());
         network
     }
 
@@ -66,7 +64,7 @@ impl TrainState {
 }
 
 /// The first entry of a network's state that is not all finite numbers, and what it holds.
-pub(crate) fn not_finite(network: &Network) -> Option<String> {
+pub(crate) fn not_finite<M: Classifier>(network: &M) -> Option<String> {
     let state = StateDict::of(network);
     state.entries().find_map(|(name, entry)| {
         let value = entry.values.iter().find(|value| !value.is_finite())?;
@@ -94,7 +92,7 @@ pub(crate) fn finite_score(
 }
 
 /// What training needs and does not change.
-pub struct Trainer<'a> {
+pub struct Trainer<'a, M> {
     /// The phase.
     pub recipe: &'a Phase,
     /// Training images.
@@ -110,7 +108,7 @@ pub struct Trainer<'a> {
     /// How training is asked to stop.
     pub stop: Stop,
     /// The loss.
-    pub objective: Objective,
+    pub objective: Objective<M>,
     /// The processes that train together.
     pub group: Arc<dyn Group>,
     /// The statistics that they share, if so.
@@ -120,7 +118,7 @@ pub struct Trainer<'a> {
 /// Steps between two looks at the loss: each look waits for the device.
 const LOOK: usize = 10;
 
-impl<'a> Trainer<'a> {
+impl<'a, M: Classifier> Trainer<'a, M> {
     /// A trainer on `device`, a plain one, with its files below `place`.
     pub fn new(
         recipe: &'a Phase,
@@ -144,7 +142,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// A fresh state that starts from `network`, to which the policies of the start have been applied.
-    pub fn start(&self, network: Network) -> TrainState {
+    pub fn start(&self, network: M) -> TrainState<M> {
         let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
         let policies = self.recipe.policies.iter().enumerate();
         let applied = policies.filter(|(_, policy)| policy.at == Trigger::Start);
@@ -177,12 +175,17 @@ impl<'a> Trainer<'a> {
     /// Those of the loader and of checkpoints, [`TrainError::Diverged`], and [`TrainError::Stopped`].
     pub fn run(
         &self,
-        mut state: TrainState,
+        mut state: TrainState<M>,
         events: &mut Events,
-    ) -> Result<TrainState, TrainError> {
+    ) -> Result<TrainState<M>, TrainError> {
         self.arm(&state);
         if let Some(shared) = &self.shared {
-            state.network = state.network.with_shared_statistics(&shared.sums());
+            let sharing = state.network.with_shared_statistics(&shared.sums());
+            state.network = sharing.ok_or_else(|| TrainError::Field {
+                field: format!("phase {:?}: shared_statistics", self.recipe.name),
+                value: "true".into(),
+                accepted: "false, for a network whose batch norms cannot share statistics",
+            })?;
         }
         let mut monitor = Monitor::default();
         while state.progress.epoch < self.recipe.all_epochs() {
@@ -202,7 +205,7 @@ impl<'a> Trainer<'a> {
 
     /// Gives the quantizers the warm-up and losses of the recipe and its policies. They are no part of a checkpoint: where they
     /// stand follows from the step.
-    fn arm(&self, state: &TrainState) {
+    fn arm(&self, state: &TrainState<M>) {
         let Some(recipe) = &self.recipe.quantization else {
             return;
         };
@@ -218,7 +221,11 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn epoch(&self, mut state: TrainState, events: &mut Events) -> Result<TrainState, TrainError> {
+    fn epoch(
+        &self,
+        mut state: TrainState<M>,
+        events: &mut Events,
+    ) -> Result<TrainState<M>, TrainError> {
         if let Some(proximal) = self.recipe.quantization.as_ref().and_then(|q| q.proximal) {
             for (_, _, quantizer) in state.network.quantizers() {
                 quantizer.set_proximal(proximal.share(state.progress.epoch));
@@ -269,10 +276,10 @@ impl<'a> Trainer<'a> {
     /// Applies the policies that are due before the last of `batches` is trained on.
     fn apply_policies(
         &self,
-        mut state: TrainState,
+        mut state: TrainState<M>,
         batches: &[DeviceBatch],
         events: &mut Events,
-    ) -> Result<TrainState, TrainError> {
+    ) -> Result<TrainState<M>, TrainError> {
         let iterations = self.train.batches();
         let next = batches.last().map_or(0, |batch| batch.number);
         let at = state.progress.epoch * iterations + next;
@@ -331,7 +338,7 @@ impl<'a> Trainer<'a> {
         Ok(images)
     }
 
-    fn evaluate(&self, network: &Network, events: &mut Events) -> Result<Score, TrainError> {
+    fn evaluate(&self, network: &M, events: &mut Events) -> Result<Score, TrainError> {
         let mut skipped = Vec::new();
         let plain = self.device.clone().without_autodiff();
         let score = evaluate(network, self.val, &self.normalizer, &plain, |reason| {
@@ -377,7 +384,7 @@ impl<'a> Trainer<'a> {
     fn monitor(
         &self,
         monitor: &mut Monitor,
-        network: &Network,
+        network: &M,
         epoch: usize,
         events: &mut Events,
     ) -> Result<(), TrainError> {
@@ -392,12 +399,10 @@ impl<'a> Trainer<'a> {
             events.emit(&Event::Warning { message })?;
         }
         events.emit(&Event::QuantizerHealth { phase: phase.clone(), epoch, quantizers })?;
-        for visited in network.layers() {
-            let quantized = !visited.layer.quantizers().is_empty();
-            if let (true, Some((low, high, bins))) =
-                (quantized, histogram(&visited.layer.weight_values()))
-            {
-                let (phase, layer) = (phase.clone(), visited.name);
+        for (layer, quantized) in network.quantized_weights() {
+            let values: Vec<f32> = quantized.weight.into_data().iter().collect();
+            if let Some((low, high, bins)) = histogram(&values) {
+                let phase = phase.clone();
                 events.emit(&Event::WeightHistogram { phase, epoch, layer, low, high, bins })?;
             }
         }
@@ -407,8 +412,8 @@ impl<'a> Trainer<'a> {
     /// Keeps the best network, notes the epoch and saves.
     fn finish_epoch(
         &self,
-        state: &mut TrainState,
-        network: &Network,
+        state: &mut TrainState<M>,
+        network: &M,
         score: Score,
         events: &mut Events,
     ) -> Result<(), TrainError> {
@@ -443,7 +448,7 @@ impl<'a> Trainer<'a> {
         self.save(state)
     }
 
-    fn save(&self, state: &TrainState) -> Result<(), TrainError> {
+    fn save(&self, state: &TrainState<M>) -> Result<(), TrainError> {
         if self.group.rank() > 0 {
             return Ok(());
         }

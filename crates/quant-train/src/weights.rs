@@ -8,7 +8,7 @@ use std::{
 
 use burn::tensor::Device;
 use quant_nn::{
-    LoadReport, Network, NetworkConfig, NetworkError, QuantizedModule, Renaming, StateDict,
+    Classifier, LoadReport, Network, NetworkConfig, NetworkError, Renaming, StateDict,
     state::is_quantizers,
 };
 
@@ -60,11 +60,11 @@ impl WeightsFile {
 }
 
 /// Sets the parameters of `network` from a state that was read from `file`.
-pub(crate) fn load(
+pub(crate) fn load<M: Classifier>(
     file: &WeightsFile,
     state: &StateDict,
-    network: Network,
-) -> (Network, LoadReport) {
+    network: M,
+) -> (M, LoadReport) {
     let (network, mut report) = state.load_into(network);
     if let Some(key) = &file.key {
         report.prefix = format!("{key}.{}", report.prefix);
@@ -122,11 +122,11 @@ pub fn read_network(
 
 /// The parameters of the classifier, where its classes are others in the weights: those of the last
 /// layer, whose first size is the number of classes.
-pub(crate) fn other_classifier(network: &Network, report: &LoadReport) -> Vec<String> {
-    let classes = network.config().classes();
-    let Some(last) = network.layers().pop().map(|visited| visited.name) else {
+pub(crate) fn other_classifier<M: Classifier>(network: &M, report: &LoadReport) -> Vec<String> {
+    let Some(last) = network.layer_shapes().pop() else {
         return Vec::new();
     };
+    let (last, classes) = (last.name, last.weight[0]);
     let other = report.mismatched.iter().filter(|(name, theirs, ours)| {
         name.strip_prefix(&last).is_some_and(|rest| rest.starts_with('.'))
             && !is_quantizers(name)
@@ -190,6 +190,6 @@ fn advice(network: &Network, report: &LoadReport) -> String {
 ///
 /// # Errors
 /// Those of the format.
-pub fn state_bytes(network: &Network) -> Result<Vec<u8>, TrainError> {
+pub fn state_bytes<M: Classifier>(network: &M) -> Result<Vec<u8>, TrainError> {
     Ok(StateDict::of(network).to_bytes()?)
 }

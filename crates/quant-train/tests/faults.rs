@@ -192,8 +192,11 @@ fn a_batch_norm_over_one_value_is_an_error_that_names_it() {
         "{error}"
     );
     assert!(!run.folder().join("full/checkpoints").exists());
-    let frozen =
-        recipe(&["phase.full.batch_size=1", "phase.full.frozen_statistics=['bn', 'downsample']"]);
+    let frozen = recipe(&[
+        "phase.full.batch_size=1",
+        "phase.full.learning_rate=0.0001",
+        "phase.full.frozen_statistics=['bn', 'downsample']",
+    ]);
     desk.create(frozen).unwrap().execute().unwrap();
     // One image is left of 40 for a fourth batch of 13.
     let kept = recipe(&["phase.full.batch_size=13", "phase.full.last_batch=keep"]);

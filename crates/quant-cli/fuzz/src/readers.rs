@@ -3,16 +3,23 @@
 //! `cargo fuzz run <target>` in this folder's parent attacks one; the tests in `tests/hostile.rs` run all of them over
 //! damaged files and over `corpus/`.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    panic::{self, PanicHookInfo},
+    path::{Path, PathBuf},
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use burn::tensor::Device;
 use quant_data::{
     Cifar, Dataset, Idx, RgbImage, Shards, Truncated,
     dataset::cifar::{CifarKind, Split},
 };
-use quant_nn::{StateDict, keywords};
+use quant_nn::{Network, NetworkConfig, StateDict, keywords};
 use quant_train::{
-    Recipe, WeightsFile,
+    Recipe, Run, RunOptions, WeightsFile, checkpoint as checkpoints, files,
+    phase::Phase,
     qtool::{config::ShellConfig, import, policy as rules},
     weights,
 };
@@ -21,7 +28,7 @@ use quant_train::{
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All of them; a name is a fuzz target's and a folder's below `corpus/`.
-pub const READERS: [Reader; 10] = [
+pub const READERS: [Reader; 13] = [
     ("recipe", recipe),
     ("configuration", configuration),
     ("policy", policy),
@@ -32,6 +39,9 @@ pub const READERS: [Reader; 10] = [
     ("idx", idx),
     ("pickle", pickle),
     ("shard", shard),
+    ("checkpoint_folder", checkpoint_folder),
+    ("run_folder", run_folder),
+    ("network_file", network_file),
 ];
 
 fn text(bytes: &[u8]) -> String {
@@ -127,6 +137,205 @@ pub fn shard(bytes: &[u8]) {
     });
     // The same bytes as a list of classes.
     in_file("classes.txt", bytes, |path| drop(Shards::open(path.parent().unwrap_or(path))));
+}
+
+/// The description of a network in JSON, as files of ours hold it.
+pub fn network_file(bytes: &[u8]) {
+    if let Ok(config) = serde_json::from_slice::<NetworkConfig>(bytes) {
+        let _ = config.validate();
+    }
+    let Ok(text) = String::from_utf8(bytes.to_vec()) else { return };
+    let metadata = Some([("config".to_owned(), text)].into());
+    let values = [0; 4];
+    let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &values);
+    if let Ok(tensor) = tensor
+        && let Ok(file) = safetensors::serialize([("fc.bias", tensor)], metadata)
+    {
+        checkpoint(&file);
+    }
+}
+
+/// A checkpoint of a tiny network: the first byte says which of its files has the other bytes. It is
+/// read with the checksum that file had, and with the right one.
+pub fn checkpoint_folder(bytes: &[u8]) {
+    let Some((tiny, (which, bytes))) = Tiny::get().zip(bytes.split_first()) else { return };
+    let Ok(folder) = tempfile::tempdir() else { return };
+    let step = folder.path().join(&tiny.step);
+    if copy(&tiny.checkpoints().join(&tiny.step), &step).is_err() {
+        return;
+    }
+    let name = &tiny.files[usize::from(*which) % tiny.files.len()];
+    let load = || {
+        let _ = checkpoints::load(folder.path(), &tiny.phase, &tiny.network, |_| ());
+    };
+    if fs::write(step.join(name), bytes).is_ok() {
+        load();
+    }
+    if let Some(progress) = with_checksum(&step, name)
+        && fs::write(step.join("progress.json"), progress).is_ok()
+    {
+        without_hook(load);
+    }
+}
+
+/// A run: the first byte says which of the files beside its phases has the other bytes. It is read with
+/// them as they are, and with the right checksum.
+pub fn run_folder(bytes: &[u8]) {
+    let Some((tiny, (which, bytes))) = Tiny::get().zip(bytes.split_first()) else { return };
+    let Ok(folder) = tempfile::tempdir() else { return };
+    let run = folder.path().join("run");
+    if copy(&tiny.run(), &run).is_err() {
+        return;
+    }
+    let read = || {
+        if let Ok(run) = Run::resume(&run, None, options()) {
+            let _ = run.report();
+        }
+    };
+    let path = run.join(RUN_FILES[usize::from(*which) % RUN_FILES.len()]);
+    for content in [Some(bytes.to_vec()), sealed_again(bytes)].into_iter().flatten() {
+        if fs::write(&path, content).is_ok() {
+            read();
+        }
+    }
+}
+
+/// A finished run of a tiny network, which the readers of folders damage copies of.
+pub struct Tiny {
+    folder: tempfile::TempDir,
+    phase: Phase,
+    network: Network,
+    /// Name of the newest checkpoint.
+    step: String,
+    /// Its files.
+    files: Vec<String>,
+}
+
+/// Files of a run that [`run_folder`] replaces.
+const RUN_FILES: [&str; 5] =
+    ["run.json", "recipe.toml", "summary.json", "log.jsonl", "only/result.json"];
+
+const TINY: &str = r#"
+    name = "tiny"
+    [data]
+    kind = "fake"
+    input_size = 32
+    [data.fake]
+    train = 4
+    val = 2
+    classes = 2
+    [model]
+    depth = "resnet20"
+    stem = "cifar"
+    width_alpha = 0.07
+    [[phase]]
+    name = "only"
+    epochs = 1
+    batch_size = 4
+    learning_rate = 0.01
+    average = 0.9
+    checkpoint_steps = 1
+    [phase.quantization]
+    activation = { method = "lsq", bits = 2 }
+    weight = { method = "lsq", bits = 2 }
+"#;
+
+impl Tiny {
+    fn get() -> Option<&'static Self> {
+        static TINY: OnceLock<Option<Tiny>> = OnceLock::new();
+        TINY.get_or_init(Self::make).as_ref()
+    }
+
+    fn make() -> Option<Self> {
+        let recipe = Recipe::parse(TINY, Path::new("tiny.toml")).ok()?;
+        let folder = tempfile::tempdir().ok()?;
+        let runs = folder.path();
+        let run = Run::create(runs, recipe.clone(), runs, runs, options()).ok()?;
+        run.execute().ok()?;
+        let phase = recipe.phases.first()?.clone();
+        let network = recipe.network(&phase, 2).ok()?.init(&Device::flex()).ok()?;
+        let mut tiny = Self { folder, phase, network, step: String::new(), files: Vec::new() };
+        tiny.step = names(&tiny.checkpoints()).ok()?.pop()?;
+        tiny.files = names(&tiny.checkpoints().join(&tiny.step)).ok()?;
+        Some(tiny)
+    }
+
+    /// What [`checkpoint_folder`] and [`run_folder`] take for the files as they are.
+    pub fn seeds() -> [Vec<Vec<u8>>; 2] {
+        let of = |folder: PathBuf, names: Vec<&str>| {
+            let read = |(which, name): (usize, &str)| {
+                let content = fs::read(folder.join(name)).ok()?;
+                Some([vec![which as u8], content].concat())
+            };
+            names.into_iter().enumerate().filter_map(read).collect()
+        };
+        let Some(tiny) = Self::get() else { return Default::default() };
+        let step = tiny.checkpoints().join(&tiny.step);
+        let files = tiny.files.iter().map(String::as_str).collect();
+        [of(step, files), of(tiny.run(), RUN_FILES.to_vec())]
+    }
+
+    fn run(&self) -> PathBuf {
+        self.folder.path().join("tiny-001")
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.run().join("only/checkpoints")
+    }
+}
+
+fn options() -> RunOptions {
+    RunOptions { workers: Some(1), ..RunOptions::new(Device::flex()) }
+}
+
+/// The names in a folder, in order.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries: Result<Vec<_>, _> = fs::read_dir(folder)?.collect();
+    let mut names: Vec<String> =
+        entries?.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for name in names(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        match from.is_dir() {
+            true => copy(&from, &to)?,
+            false => drop(fs::copy(from, to)?),
+        }
+    }
+    Ok(())
+}
+
+/// A JSON object of ours with the checksum that belongs to it.
+fn sealed_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(bytes).ok()?;
+    fields.remove("checksum");
+    Some(files::sealed(&fields))
+}
+
+/// The `progress.json` of a checkpoint with the right checksum of one of its files, or of its own.
+fn with_checksum(step: &Path, name: &str) -> Option<Vec<u8>> {
+    let progress = fs::read(step.join("progress.json")).ok()?;
+    let mut fields: serde_json::Value = serde_json::from_slice(&progress).ok()?;
+    if name != "progress.json" {
+        let sum = files::checksum(&fs::read(step.join(name)).ok()?);
+        *fields.get_mut("files")?.get_mut(name)? = sum.into();
+    }
+    sealed_again(&serde_json::to_vec(&fields).ok()?)
+}
+
+/// Calls `read`, which may catch a panic. A fuzzer's hook would end the process before that.
+fn without_hook(read: impl FnOnce()) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let hook: Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send> = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    read();
+    panic::set_hook(hook);
 }
 
 fn in_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {

@@ -35,12 +35,12 @@ pub struct ShapesConfig {
 
 impl Default for ShapesConfig {
     fn default() -> Self {
-        Self { side: 64, train_per_class: 200, val_per_class: 50, seed: 1 }
+        Self { side: 64, train_per_class: 400, val_per_class: 200, seed: 1 }
     }
 }
 
 /// Version of the pictures: it names the folder, so that another one is never mistaken for it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl ShapesConfig {
     /// What tells the set from any other: its folder is named so.
@@ -224,9 +224,11 @@ impl Object {
             "stripes" => textured(wave(u)),
             "checker" => textured(wave(u * 0.7) != wave(v * 0.7)),
             "dots" => {
-                let cell = 0.45 * r;
+                // Farther apart than the squares of a checker board, or small networks take one for the
+                // other.
+                let cell = 0.65 * r;
                 let center = |t: f64| (t / cell + self.phase).rem_euclid(1.0) - 0.5;
-                textured(center(u).hypot(center(v)) < 0.3)
+                textured(center(u).hypot(center(v)) < 0.28)
             }
             shape => {
                 let distance = match shape {

@@ -40,6 +40,7 @@ pub struct Loader {
     dataset: Arc<dyn Dataset>,
     pipeline: Pipeline,
     config: LoaderConfig,
+    size: usize,
 }
 
 impl Loader {
@@ -58,7 +59,8 @@ impl Loader {
         config.check()?;
         pipeline.check()?;
         check_labels(dataset.as_ref())?;
-        let loader = Self { dataset, pipeline, config };
+        let size = pipeline.output_size().ok_or(DataError::NoOutputSize)?;
+        let loader = Self { dataset, pipeline, config, size };
         match loader.batches() {
             0 => Err(DataError::TooSmall {
                 images: loader.dataset.len(),
@@ -76,6 +78,11 @@ impl Loader {
     /// The data set.
     pub fn dataset(&self) -> &dyn Dataset {
         self.dataset.as_ref()
+    }
+
+    /// Side of the images, in pixels.
+    pub fn image_size(&self) -> usize {
+        self.size
     }
 
     /// Batches of an epoch: as many in every process that shares it.

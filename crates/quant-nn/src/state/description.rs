@@ -94,7 +94,7 @@ impl Description {
             let name = quantizer_name(&layer, role);
             let difference = match self.quantizer(&name) {
                 None => Some("none in the state".to_owned()),
-                Some((config, enabled)) => difference(config, enabled, quantizer),
+                Some((config, enabled)) => difference(config, enabled, &quantizer),
             };
             others.extend(difference.map(|difference| (name.clone(), difference)));
             ours.insert(name);
@@ -125,15 +125,20 @@ impl Description {
     pub(super) fn init(&self, device: &Device) -> Result<Option<Network>, NetworkError> {
         let Some(config) = &self.network else { return Ok(None) };
         let mut network = tidied(config).init(device)?;
-        let names = network.quantizers().into_iter();
-        let names: Vec<String> =
-            names.map(|(layer, role, _)| quantizer_name(&layer, role)).collect();
-        for ((_, quantizer), name) in network.quantizers_mut().into_iter().zip(names) {
-            if let Some((config, enabled)) = self.quantizer(&name) {
-                restore(quantizer, config, enabled)?;
-            }
-        }
+        self.restore(&mut network)?;
         Ok(Some(network))
+    }
+
+    /// Gives a network the quantizers that were in force.
+    pub(super) fn restore(&self, network: &mut impl QuantizedModule) -> Result<(), NetworkError> {
+        let mut result = Ok(());
+        network.change_quantizers(|layer, quantizer| {
+            let name = quantizer_name(layer, quantizer.config().role);
+            if let (Ok(()), Some((config, enabled))) = (&result, self.quantizer(&name)) {
+                result = restore(quantizer, config, enabled);
+            }
+        });
+        result
     }
 }
 

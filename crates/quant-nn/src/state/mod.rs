@@ -16,7 +16,7 @@ use std::{
 };
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
+    module::{ModuleMapper, ModuleVisitor, Param, ParamId},
     tensor::{Device, Tensor, TensorData},
 };
 use quant_core::{QuantizerConfig, Role};
@@ -26,13 +26,6 @@ use description::{Description, quantizer_name};
 pub use entry::Entry;
 use fit::{Fit, fit, main_prefix};
 pub use report::{LoadReport, is_quantizers};
-
-/// A module whose parameters have PyTorch names.
-pub trait PytorchNames {
-    /// The PyTorch name of the parameter at a path of the module tree, such as
-    /// `layers.0.blocks.1.conv1.weight`, given without the names of enum variants.
-    fn pytorch_name(&self, path: &str) -> String;
-}
 
 /// A network's state by PyTorch name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,20 +57,18 @@ const BOOKKEEPING: [&str; 3] = ["num_batches_tracked", "iteration", "level_num"]
 impl StateDict {
     /// The state of a network, with its configuration and the quantizers in force. Reads every tensor
     /// back from the device.
-    pub fn of<M: Module + PytorchNames + QuantizedModule>(network: &M) -> Self {
+    pub fn of<M: QuantizedModule>(network: &M) -> Self {
         // A snapshot: it brings running statistics up to date.
         let network = network.valid();
         let mut collector = Collector::new(&network);
         network.visit(&mut collector);
         let mut entries = collector.entries;
-        for visited in network.layers() {
-            for (_, quantizer) in visited.layer.quantizers() {
-                for learned in quantizer.learned() {
-                    if let Some(name) = collector.names.get(&learned.value.id)
-                        && let Some(entry) = entries.get_mut(name)
-                    {
-                        entry.shape = learned.pytorch_shape;
-                    }
+        for (_, _, quantizer) in network.quantizers() {
+            for learned in quantizer.learned() {
+                if let Some(name) = collector.names.get(&learned.value.id)
+                    && let Some(entry) = entries.get_mut(name)
+                {
+                    entry.shape = learned.pytorch_shape;
                 }
             }
         }
@@ -124,6 +115,18 @@ impl StateDict {
     /// Those of [`NetworkConfig::init`](crate::NetworkConfig::init), for a network that cannot be.
     pub fn network(&self, device: &Device) -> Result<Option<Network>, NetworkError> {
         self.description.as_ref().map_or(Ok(None), |description| description.init(device))
+    }
+
+    /// Gives the quantizers of `network` the configurations that were in force when the state was taken, as
+    /// far as it says so; their parameters follow with [`load_into`](Self::load_into).
+    ///
+    /// # Errors
+    /// Those of the quantizers.
+    pub fn restore_quantizers<M: QuantizedModule>(
+        &self,
+        network: &mut M,
+    ) -> Result<(), NetworkError> {
+        self.description.as_ref().map_or(Ok(()), |description| description.restore(network))
     }
 
     /// Whether it says which quantizers were in force.
@@ -190,10 +193,7 @@ impl StateDict {
     ///
     /// Where the state says which quantizers were in force, those of the network that would make
     /// something else of the same parameters are reported ([`LoadReport::other_quantizers`]).
-    pub fn load_into<M: Module + PytorchNames + QuantizedModule>(
-        &self,
-        network: M,
-    ) -> (M, LoadReport) {
+    pub fn load_into<M: QuantizedModule>(&self, network: M) -> (M, LoadReport) {
         let shapes = StateDict::of(&network);
         let (fit, torchvision) = self.fit(&shapes);
         let translation = Renaming::torchvision_to_keywords();
@@ -324,7 +324,7 @@ impl StateDict {
 }
 
 /// The PyTorch name of every parameter and running statistic.
-pub fn parameter_names<M: Module + PytorchNames>(network: &M) -> HashMap<ParamId, String> {
+pub fn parameter_names<M: QuantizedModule>(network: &M) -> HashMap<ParamId, String> {
     let mut collector = Collector { values: false, ..Collector::new(network) };
     network.visit(&mut collector);
     collector.names
@@ -352,11 +352,11 @@ impl<'a, M> Collector<'a, M> {
 
 /// Enum variants are no part of a name, nor is a quantizer's choice of method.
 fn is_named(name: &str, container: &str) -> bool {
-    let method = container == "Struct:Quantizer" && name == "method";
+    let method = container == "Struct:Parts" && name == "method";
     !(method || container.starts_with("Enum:"))
 }
 
-impl<M: PytorchNames> ModuleVisitor for Collector<'_, M> {
+impl<M: QuantizedModule> ModuleVisitor for Collector<'_, M> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         if is_named(name, container_type) {
             self.path.push(name.to_owned());

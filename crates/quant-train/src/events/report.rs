@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use burn::tensor::Tensor;
 use quant_core::{Quantizer, Role};
-use quant_nn::{Network, QuantizedModule};
+use quant_nn::Classifier;
 
 use super::Event;
 use crate::{evaluate::skipped_note, summary::Summary};
@@ -101,18 +101,14 @@ impl Histogram {
 }
 
 /// What the quantizers of `network` see of `images`, in evaluation.
-pub fn histograms(network: &Network, images: Tensor<4>) -> Vec<Histogram> {
+pub fn histograms<M: Classifier>(network: &M, images: Tensor<4>) -> Vec<Histogram> {
     for (_, _, quantizer) in network.quantizers() {
         quantizer.record();
     }
     network.forward(images);
-    let layers = network.layers().into_iter();
-    let seen = layers.flat_map(|visited| {
-        let quantizers = visited.layer.quantizers().into_iter();
-        let seen = quantizers.filter_map(|(role, quantizer)| {
-            Some(Histogram::new(&visited.name, role, quantizer, &quantizer.recorded()?))
-        });
-        seen.collect::<Vec<_>>()
+    let quantizers = network.quantizers().into_iter();
+    let seen = quantizers.filter_map(|(layer, role, quantizer)| {
+        Some(Histogram::new(&layer, role, &quantizer, &quantizer.recorded()?))
     });
     seen.collect()
 }

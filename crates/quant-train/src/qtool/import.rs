@@ -120,14 +120,10 @@ impl Described {
             .filter_map(|name| Some(format!("--{name} {}", settings.text(name)?)))
             .collect();
         let model = ModelRecipe {
-            depth: None,
-            stem: None,
-            width_alpha: 1.0,
-            downsample: Default::default(),
-            zero_init_residual: false,
             name: Some(name),
             keywords: Some(acting.keywords),
             options: (!structure.is_empty()).then(|| structure.join(" ")),
+            ..ModelRecipe::default()
         };
         Ok(Self { options, network: explained.config, model })
     }

@@ -44,13 +44,45 @@ pub struct ModelRecipe {
     pub keywords: Option<String>,
     /// The options of `name`, such as `--base 3 --stem_kernel 1`. By default there are none.
     pub options: Option<String>,
+    /// Instead of all other fields: the name of a network that a program of your own brings
+    /// (`Run::execute_own`). `quant` cannot train it.
+    pub own: Option<String>,
 }
 
 fn one() -> f64 {
     1.0
 }
 
+impl Default for ModelRecipe {
+    fn default() -> Self {
+        Self {
+            depth: None,
+            stem: None,
+            width_alpha: one(),
+            downsample: DownsampleKind::default(),
+            zero_init_residual: false,
+            name: None,
+            keywords: None,
+            options: None,
+            own: None,
+        }
+    }
+}
+
 impl ModelRecipe {
+    /// Checks that a program's own network is described by its name alone.
+    pub(super) fn check_own(&self) -> Result<(), TrainError> {
+        let alone = Self { own: self.own.clone(), ..Self::default() };
+        match *self == alone {
+            true => Ok(()),
+            false => Err(TrainError::Field {
+                field: "model".into(),
+                value: "`own` and other fields".into(),
+                accepted: "`own` alone: the program makes the network",
+            }),
+        }
+    }
+
     /// The network, with quantizers, for images of `size` pixels a side.
     ///
     /// # Errors [`TrainError::Field`] where fields are missing or exclude each other, and the
@@ -77,6 +109,13 @@ impl ModelRecipe {
                 value: "fields of both kinds".into(),
                 accepted: "either depth, stem, width_alpha, downsample and zero_init_residual, or name, \
                            keywords and options",
+            });
+        }
+        if let Some(own) = &self.own {
+            return Err(TrainError::Field {
+                field: "model.own".into(),
+                value: own.clone(),
+                accepted: "the program whose network it is, in place of `quant`",
             });
         }
         if let Some(name) = &self.name {

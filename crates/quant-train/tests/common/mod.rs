@@ -7,7 +7,7 @@ use std::{
 
 use burn::tensor::Device;
 use quant_data::dataset::shapes::ShapesConfig;
-use quant_train::{RunOptions, Stop, group::Group};
+use quant_train::{RunOptions, group::Group};
 
 /// 40 training and 20 validation images of 32 pixels a side, in ten classes.
 pub(crate) fn data(folder: &Path) -> PathBuf {
@@ -17,13 +17,10 @@ pub(crate) fn data(folder: &Path) -> PathBuf {
 
 pub(crate) fn options(group: Arc<dyn Group>) -> RunOptions {
     RunOptions {
-        device: Device::flex(),
         device_name: "flex".into(),
         workers: Some(2),
-        terminal: false,
-        dashboard: false,
         cache: std::env::temp_dir().join("quant-train-tests"),
-        stop: Stop::default(),
         group,
+        ..RunOptions::new(Device::flex())
     }
 }

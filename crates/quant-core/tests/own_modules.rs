@@ -1,0 +1,218 @@
+//! Quantizers of Burn modules that are not ours: found by path, put on weights, calibrated, changed.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use burn::{
+    module::Module,
+    nn::{
+        Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
+        conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig},
+    },
+    tensor::{Device, Int, Tensor},
+};
+use quant_core::{
+    Calibration, Granularity, Levels, Method, Quantizer, QuantizerConfig, QuantizerError, Role,
+    Site, WeightQuantization, calibrate, change_quantizers, quantize_weights, quantized_weights,
+    quantizers,
+};
+
+#[derive(Module, Debug)]
+enum Branch {
+    Conv(Conv2d),
+    Fully(Linear),
+}
+
+#[derive(Module, Debug)]
+struct Net {
+    table: Embedding,
+    norm: LayerNorm,
+    depthwise: Conv2d,
+    grouped: Conv2d,
+    up: ConvTranspose2d,
+    branches: Vec<Branch>,
+    quant: Option<Quantizer>,
+    pair: (Quantizer, Linear),
+}
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn lsq(role: Role, bits: u32) -> QuantizerConfig {
+    QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(bits).unwrap())
+}
+
+fn per_channel(bits: u32) -> QuantizerConfig {
+    QuantizerConfig { granularity: Granularity::PerChannel, ..lsq(Role::Weight, bits) }
+}
+
+fn net() -> Net {
+    let device = &device();
+    let activation =
+        |channels| lsq(Role::Activation, 2).init(&Site::activation("a", channels), device).unwrap();
+    Net {
+        table: EmbeddingConfig::new(5, 6).init(device),
+        norm: LayerNormConfig::new(6).init(device),
+        depthwise: Conv2dConfig::new([6, 6], [3, 3]).with_groups(6).init(device),
+        grouped: Conv2dConfig::new([6, 4], [3, 3]).with_groups(2).init(device),
+        up: ConvTranspose2dConfig::new([4, 8], [2, 2]).init(device),
+        branches: vec![
+            Branch::Conv(Conv2dConfig::new([8, 2], [1, 1]).init(device)),
+            Branch::Fully(LinearConfig::new(8, 3).init(device)),
+        ],
+        quant: Some(activation(6)),
+        pair: (activation(8), LinearConfig::new(8, 3).init(device)),
+    }
+}
+
+fn paths(net: &Net) -> Vec<String> {
+    quantizers(net).into_iter().map(|found| found.path).collect()
+}
+
+const WEIGHTS: [&str; 6] = [
+    "depthwise.weight",
+    "grouped.weight",
+    "up.weight",
+    "branches.0.weight",
+    "branches.1.weight",
+    "pair.1.weight",
+];
+
+#[test]
+fn quantizers_are_found_in_fields_options_lists_enums_and_on_weights() {
+    assert_eq!(paths(&net()), ["quant", "pair.0"]);
+    let (net, report) = WeightQuantization::new(per_channel(2)).apply(net()).unwrap();
+    let reported: Vec<&str> = report.weights.iter().map(|weight| weight.path.as_str()).collect();
+    assert_eq!(reported, WEIGHTS, "neither embeddings nor norms");
+    let mut expected: Vec<String> = WEIGHTS.map(|path| format!("{path}.quant_weight")).to_vec();
+    expected.insert(5, "quant".into());
+    expected.insert(6, "pair.0".into());
+    assert_eq!(paths(&net), expected);
+    // One group for each output channel: dimension 1 of transposed and linear weights.
+    let groups: Vec<usize> = report.weights.iter().map(|weight| weight.groups).collect();
+    assert_eq!(groups, [6, 4, 8, 2, 3, 3]);
+}
+
+#[test]
+fn weights_take_as_many_values_as_their_bits_allow_in_each_output_channel() {
+    let quantization = WeightQuantization::new(per_channel(2)).with("up.weight", per_channel(1));
+    let (net, _) = quantization.apply(net()).unwrap();
+    let up: Vec<f32> = net.up.weight.val().into_data().iter().collect();
+    for channel in 0..8 {
+        // `[in, out, 2, 2]`
+        let of_channel = up.chunks(4).skip(channel).step_by(8).flatten();
+        let mut values: Vec<f32> = of_channel.copied().collect();
+        values.sort_by(f32::total_cmp);
+        values.dedup();
+        assert!(values.len() <= 2, "{values:?}");
+    }
+    let linear: Vec<f32> = net.pair.1.weight.val().into_data().iter().collect();
+    for channel in 0..3 {
+        let mut values: Vec<f32> = linear.iter().skip(channel).step_by(3).copied().collect();
+        values.sort_by(f32::total_cmp);
+        values.dedup();
+        assert!(values.len() <= 4, "{values:?}");
+    }
+}
+
+#[test]
+fn codes_of_weights_decode_to_the_quantized_weights() {
+    let (net, _) = WeightQuantization::new(per_channel(3)).apply(net()).unwrap();
+    let weights = quantized_weights(&net);
+    assert_eq!(weights.len(), WEIGHTS.len());
+    let grouped = weights.iter().find(|w| w.reached.layer() == "grouped").unwrap();
+    let decoded = grouped.reached.quantizer.codes(grouped.weight.clone()).decode();
+    let expected: Vec<f32> = net.grouped.weight.val().into_data().iter().collect();
+    assert_eq!(decoded.into_data().iter::<f32>().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_second_call_changes_the_bits() {
+    let net = quantize_weights(net(), &per_channel(2), |_| true).unwrap();
+    let quantization = WeightQuantization::new(per_channel(4)).only(|path| path == "up.weight");
+    let (net, report) = quantization.apply(net).unwrap();
+    assert_eq!(report.weights.len(), 1);
+    assert!(report.left.is_empty());
+    let levels: Vec<usize> = quantized_weights(&net)
+        .iter()
+        .map(|weight| weight.reached.quantizer.config().levels.count())
+        .collect();
+    assert_eq!(levels, [4, 4, 16, 4, 4, 4]);
+    assert!(report.weights[0].calibration.as_ref().unwrap().error_after < 0.05);
+}
+
+#[test]
+fn what_selects_nothing_or_is_no_weight_quantizer_is_refused() {
+    let error = quantize_weights(net(), &per_channel(2), |path| path == "conv").unwrap_err();
+    assert!(matches!(error, QuantizerError::NoWeight { wanted: None, .. }));
+    assert!(error.to_string().contains("depthwise.weight, grouped.weight"), "{error}");
+    let quantization = WeightQuantization::new(per_channel(2)).with("conv9.weight", per_channel(2));
+    let error = quantization.apply(net()).unwrap_err().to_string();
+    assert!(error.starts_with("no weight conv9.weight"), "{error}");
+    let error = quantize_weights(net(), &lsq(Role::Activation, 2), |_| true).unwrap_err();
+    assert!(error.to_string().contains("role = activation"), "{error}");
+}
+
+#[test]
+fn calibration_reaches_activations_and_weights_and_tells_their_paths() {
+    let (net, _) = WeightQuantization::new(lsq(Role::Weight, 2)).apply(net()).unwrap();
+    let batches = [1.0, 3.0, 2.0];
+    let (net, infos) = calibrate(net, Calibration::MinMax, batches, |net, largest| {
+        let ids = Tensor::<2, Int>::zeros([2, 4], &Device::flex());
+        let _unused = net.norm.forward(net.table.forward(ids));
+        let x = Tensor::<4>::full([2, 6, 5, 5], largest, &Device::flex());
+        let x = net.quant.as_ref().unwrap().forward(x);
+        net.up.forward(net.grouped.forward(net.depthwise.forward(x)))
+    });
+    let found: Vec<(&str, &[f32])> =
+        infos.iter().map(|info| (info.layer.as_str(), &info.after[..])).collect();
+    assert_eq!(found.len(), 4, "what nothing reached is left: {found:?}");
+    assert_eq!(found[3], ("quant", &[3.0f32][..]));
+    assert_eq!(found[0].0, "depthwise.weight.quant_weight");
+    assert_eq!(net.quant.unwrap().name(), "quant");
+}
+
+#[test]
+fn changes_reach_every_quantizer_and_may_walk_themselves() {
+    let net = quantize_weights(net(), &per_channel(2), |_| true).unwrap();
+    let mut seen = Vec::new();
+    let net = change_quantizers(net, |path, quantizer| {
+        seen.push(path.to_owned());
+        // A record visits the quantizer's parameters meanwhile.
+        let record = quantizer.clone().into_record();
+        *quantizer = quantizer.clone().load_record(record);
+        quantizer.set_enabled(false);
+    });
+    assert_eq!(seen, paths(&net));
+    assert!(quantizers(&net).iter().all(|found| !found.quantizer.is_enabled()));
+}
+
+#[test]
+fn a_walk_changes_nothing_for_records_devices_and_gradients() {
+    let net = quantize_weights(net(), &per_channel(2), |_| true).unwrap();
+    let parameters = net.num_params();
+    assert_eq!(quantizers(&net).len(), 8);
+    assert_eq!(net.num_params(), parameters);
+    let restored = net.clone().load_record(net.clone().into_record());
+    assert_eq!(paths(&restored), paths(&net));
+    assert_eq!(paths(&net.clone().valid()), paths(&net));
+    assert_eq!(paths(&net.clone().freeze()), paths(&net));
+}
+
+#[test]
+#[should_panic(expected = "conv2.quant: expected 8 channels in dimension 1, got 6")]
+fn another_number_of_channels_is_refused() {
+    let config =
+        QuantizerConfig { granularity: Granularity::PerChannel, ..lsq(Role::Activation, 2) };
+    let quantizer = config.init(&Site::activation("conv2.quant", 8), &Device::flex()).unwrap();
+    quantizer.forward(Tensor::<4>::ones([2, 6, 4, 4], &Device::flex()));
+}
+
+#[test]
+#[should_panic(expected = "conv2.quant: expected 8 channels in dimension 1, got 5")]
+fn codes_of_channels_at_the_end_are_refused() {
+    let config =
+        QuantizerConfig { granularity: Granularity::PerChannel, ..lsq(Role::Activation, 2) };
+    let quantizer = config.init(&Site::activation("conv2.quant", 8), &Device::flex()).unwrap();
+    quantizer.codes(Tensor::<3>::ones([2, 5, 8], &Device::flex()));
+}

@@ -1,0 +1,207 @@
+//! What the trainer asks of a network: [`Network`]s have it, and a user's own networks get it with their
+//! `forward`.
+
+use std::collections::{BTreeMap, HashSet};
+
+use burn::{
+    module::{ModuleMapper, ModuleVisitor, Param, ParamId},
+    tensor::{Tensor, TensorData},
+};
+
+use crate::{
+    layers::{Compute, norm::SumOverProcesses},
+    network::Network,
+    state::{is_quantizers, is_running, parameter_names},
+    visit::QuantizedModule,
+};
+
+/// A block of a network, whose output a teacher's can be compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockOutput {
+    /// Its name, such as `layer2.0`.
+    pub name: String,
+    /// Channels of its output.
+    pub channels: usize,
+    /// Side of its output, in pixels.
+    pub size: usize,
+}
+
+/// A network that classifies images, and can be trained.
+///
+/// ```
+/// use burn::{module::Module, nn::Linear, tensor::Tensor};
+/// use quant_core::Quantizer;
+/// use quant_nn::{Classifier, QuantizedModule};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     quant: Quantizer,
+///     fc: Linear,
+/// }
+///
+/// impl QuantizedModule for Net {}
+///
+/// impl Classifier for Net {
+///     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+///         self.fc.forward(self.quant.forward(images).flatten(1, 3))
+///     }
+/// }
+/// ```
+pub trait Classifier: QuantizedModule + 'static {
+    /// Class scores.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, channels, height, width]`, normalised
+    /// - output: `[batch, classes]`
+    fn forward(&self, images: Tensor<4>) -> Tensor<2>;
+
+    /// The outputs that [`forward_blocks`](Self::forward_blocks) returns. By default there are none, and
+    /// distillation of the kind `feature` is not possible.
+    fn blocks(&self) -> Vec<BlockOutput> {
+        Vec::new()
+    }
+
+    /// Class scores as of [`forward`](Self::forward), and the output of each block in the order of
+    /// [`blocks`](Self::blocks), `[batch, channels, height, width]`.
+    fn forward_blocks(&self, images: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
+        (self.forward(images), Vec::new())
+    }
+
+    /// What tells the network's structure from any other: a checkpoint is loaded only where it is the same.
+    /// By default the names and shapes of its parameters.
+    fn structure(&self) -> serde_json::Value {
+        struct Shapes<'a> {
+            names: &'a std::collections::HashMap<ParamId, String>,
+            shapes: BTreeMap<String, Vec<usize>>,
+        }
+        impl ModuleVisitor for Shapes<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if let Some(name) = self.names.get(&param.id).filter(|name| !is_quantizers(name)) {
+                    self.shapes.insert(name.clone(), param.lazy_shape().to_vec());
+                }
+            }
+        }
+        let names = parameter_names(self);
+        let mut shapes = Shapes { names: &names, shapes: BTreeMap::new() };
+        self.visit(&mut shapes);
+        shapes.shapes.into_iter().collect()
+    }
+
+    /// The name of a batch norm that sees a single position of each image, as behind a global pooling, and
+    /// therefore cannot be trained on one image. By default it is not known; batch norms then panic.
+    fn norm_of_one_position(&self) -> Option<String> {
+        None
+    }
+
+    /// The same network, whose batch norms normalise the batches of several processes as one; `None` where
+    /// it cannot, as by default.
+    fn with_shared_statistics(self, _sums: &SumOverProcesses) -> Option<Self> {
+        None
+    }
+
+    /// The same network, whose batch norms with any of these texts in their names keep their running
+    /// statistics; `None` where it cannot, as by default.
+    fn with_frozen_statistics(self, _names: &[String]) -> Option<Self> {
+        None
+    }
+
+    /// The same network, which computes convolutions and linear layers in another type. By default it does
+    /// not change.
+    #[must_use]
+    fn with_compute(self, _compute: Compute) -> Self {
+        self
+    }
+
+    /// Running means and variances of the norms, one after another: for processes that exchange them.
+    fn running_statistics(&self) -> Vec<f32> {
+        struct Read<'a>(&'a HashSet<ParamId>, Vec<f32>);
+        impl ModuleVisitor for Read<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if self.0.contains(&param.id) {
+                    self.1.extend(param.val().into_data().convert::<f32>().iter::<f32>());
+                }
+            }
+        }
+        let ids = running_ids(self);
+        let mut read = Read(&ids, Vec::new());
+        self.visit(&mut read);
+        read.1
+    }
+
+    /// Sets them.
+    fn set_running_statistics(&mut self, values: &[f32]) {
+        struct Write<'a>(&'a HashSet<ParamId>, &'a [f32]);
+        impl ModuleMapper for Write<'_> {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let count = param.lazy_shape().num_elements();
+                if !self.0.contains(&param.id) || self.1.len() < count {
+                    return param;
+                }
+                let (own, rest) = self.1.split_at(count);
+                self.1 = rest;
+                param.map(|old| {
+                    let data = TensorData::new(own.to_vec(), old.shape());
+                    Tensor::from_data(data, &old.device()).set_require_grad(old.is_require_grad())
+                })
+            }
+        }
+        let ids = running_ids(self);
+        *self = self.clone().map(&mut Write(&ids, values));
+    }
+}
+
+/// The running statistics of norms.
+fn running_ids(network: &impl QuantizedModule) -> HashSet<ParamId> {
+    let names = parameter_names(network).into_iter();
+    let running = names.filter(|(_, name)| is_running(name) && !is_quantizers(name));
+    running.map(|(id, _)| id).collect()
+}
+
+impl Classifier for Network {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        Network::forward(self, images)
+    }
+
+    fn blocks(&self) -> Vec<BlockOutput> {
+        let names = Network::blocks(self).into_iter().zip(self.block_shapes());
+        let outputs = names.map(|(name, (channels, size))| BlockOutput {
+            name: name.to_owned(),
+            channels,
+            size,
+        });
+        outputs.collect()
+    }
+
+    fn forward_blocks(&self, images: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
+        Network::forward_blocks(self, images)
+    }
+
+    fn structure(&self) -> serde_json::Value {
+        serde_json::to_value(self.config()).unwrap_or_default()
+    }
+
+    fn norm_of_one_position(&self) -> Option<String> {
+        Network::norm_of_one_position(self)
+    }
+
+    fn with_shared_statistics(self, sums: &SumOverProcesses) -> Option<Self> {
+        Some(Network::with_shared_statistics(self, sums))
+    }
+
+    fn with_frozen_statistics(self, names: &[String]) -> Option<Self> {
+        let chosen = |name: &str| names.iter().any(|text| name.contains(text));
+        Some(Network::with_frozen_statistics(self, chosen))
+    }
+
+    fn with_compute(self, compute: Compute) -> Self {
+        Network::with_compute(self, compute)
+    }
+
+    fn running_statistics(&self) -> Vec<f32> {
+        Network::running_statistics(self)
+    }
+
+    fn set_running_statistics(&mut self, values: &[f32]) {
+        Network::set_running_statistics(self, values);
+    }
+}

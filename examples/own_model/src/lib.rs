@@ -1,0 +1,103 @@
+//! A small network of stock Burn layers, with quantizers of `quant-core` in it.
+
+use burn::{
+    module::Module,
+    nn::{
+        BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d,
+        conv::{Conv2d, Conv2dConfig},
+        pool::MaxPool2dConfig,
+    },
+    tensor::{Tensor, activation::relu, module::adaptive_avg_pool2d},
+};
+use quant_core::{Quantizer, Site, quantize_weights};
+use quant_nn::{Classifier, QuantizedModule};
+use quant_train::{Build, BuildError};
+
+/// A depthwise separable convolution: what enters its two convolutions is quantized.
+#[derive(Module, Debug)]
+struct Block {
+    quant_in: Option<Quantizer>,
+    depthwise: Conv2d,
+    norm: BatchNorm,
+    quant_between: Option<Quantizer>,
+    pointwise: Conv2d,
+    norm_out: BatchNorm,
+}
+
+/// The network.
+#[derive(Module, Debug)]
+pub struct Net {
+    stem: Conv2d,
+    norm: BatchNorm,
+    blocks: Vec<Block>,
+    classifier: Linear,
+}
+
+impl Net {
+    /// The network that a phase of a recipe asks for.
+    ///
+    /// # Errors
+    /// Those of the quantizers.
+    pub fn new(build: &Build<'_>) -> Result<Self, BuildError> {
+        let device = build.device;
+        let conv = |channels, kernel: usize, groups| {
+            Conv2dConfig::new(channels, [kernel; 2])
+                .with_padding(PaddingConfig2d::Same)
+                .with_groups(groups)
+                .with_bias(false)
+                .init(device)
+        };
+        let quantizer = |channels| match &build.quantization.activation {
+            Some(config) => config.init(&Site::activation("input", channels), device).map(Some),
+            None => Ok(None),
+        };
+        let norm = |channels| BatchNormConfig::new(channels).init(device);
+        let block = |inputs, outputs| -> Result<Block, BuildError> {
+            Ok(Block {
+                quant_in: quantizer(inputs)?,
+                depthwise: conv([inputs, inputs], 3, inputs),
+                norm: norm(inputs),
+                quant_between: quantizer(inputs)?,
+                pointwise: conv([inputs, outputs], 1, 1),
+                norm_out: norm(outputs),
+            })
+        };
+        let net = Self {
+            stem: conv([3, 16], 3, 1),
+            norm: norm(16),
+            blocks: vec![block(16, 32)?, block(32, 64)?, block(64, 64)?],
+            classifier: LinearConfig::new(64, build.classes).init(device),
+        };
+        match &build.quantization.weight {
+            // The first and the last layer stay in full precision.
+            Some(config) => Ok(quantize_weights(net, config, |path| path.starts_with("blocks"))?),
+            None => Ok(net),
+        }
+    }
+}
+
+impl QuantizedModule for Net {}
+
+impl Classifier for Net {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let pool = MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
+        let halved = |x| pool.forward(x);
+        let mut x = halved(relu(self.norm.forward(self.stem.forward(images))));
+        for block in &self.blocks {
+            x = halved(block.forward(x));
+        }
+        self.classifier.forward(adaptive_avg_pool2d(x, [1, 1]).flatten(1, 3))
+    }
+}
+
+impl Block {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let quantized = |quantizer: &Option<Quantizer>, x| match quantizer {
+            Some(quantizer) => quantizer.forward(x),
+            None => x,
+        };
+        let x = self.depthwise.forward(quantized(&self.quant_in, x));
+        let x = quantized(&self.quant_between, relu(self.norm.forward(x)));
+        relu(self.norm_out.forward(self.pointwise.forward(x)))
+    }
+}

@@ -1,0 +1,185 @@
+//! The trainer does for a program's own network what it does for those of `quant-nn`.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use burn::{module::Module, tensor::Device};
+use own_model::Net;
+use quant_core::{Levels, Role};
+use quant_nn::{QuantizedModule, StateDict};
+use quant_train::{
+    Build, Recipe, Run, RunOptions, Summary, TrainError,
+    events::{Event, read_log},
+    group::Threads,
+};
+
+const RECIPE: &str = r#"
+    name = "own"
+    [data]
+    kind = "fake"
+    input_size = 16
+    fake = { train = 24, val = 12, classes = 3 }
+    [model]
+    own = "net"
+    [[phase]]
+    name = "full"
+    epochs = 1
+    batch_size = 4
+    learning_rate = 0.01
+    [[phase]]
+    name = "quantized"
+    epochs = 2
+    batch_size = 4
+    learning_rate = 0.01
+    checkpoint_steps = 2
+    average = 0.9
+    distillation = { teacher = "full", kind = "soft" }
+    [[phase.policy]]
+    at = { epoch = 1 }
+    role = "weight"
+    change = { bits = 3 }
+    [phase.quantization]
+    warm_up = { steps = 2, roles = ["activation"] }
+    activation = { method = "lsq", bits = 4 }
+    weight = { method = "lsq", bits = 4, granularity = "per-channel" }
+"#;
+
+fn recipe(changes: &[&str]) -> Recipe {
+    let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+    Recipe::parse_with(RECIPE, Path::new("own.toml"), &changes).unwrap()
+}
+
+fn options() -> RunOptions {
+    RunOptions { workers: Some(1), ..RunOptions::new(Device::flex()) }
+}
+
+fn create(folder: &Path, changes: &[&str]) -> Run {
+    Run::create(folder, recipe(changes), folder, folder, options()).unwrap()
+}
+
+fn train(run: &Run) -> Result<Summary, TrainError> {
+    run.execute_own(Net::new)
+}
+
+fn last(run: &Path) -> PathBuf {
+    run.join("quantized/last.safetensors")
+}
+
+#[test]
+fn a_run_leaves_what_every_run_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &[]);
+    let summary = train(&run).unwrap();
+    assert!(summary.full_precision.is_some() && summary.quantized.is_some());
+    assert!(summary.size_bytes_packed < summary.size_bytes_float);
+    let report = fs::read_to_string(run.folder().join("report.html")).unwrap();
+    assert!(report.contains("blocks.1.depthwise"));
+
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    let calibrated = log.iter().find_map(|event| match event {
+        Event::Calibrated { quantizers, .. } => Some(quantizers.clone()),
+        _ => None,
+    });
+    let names: Vec<String> = calibrated.unwrap().into_iter().map(|info| info.layer).collect();
+    assert_eq!(names.len(), 12, "two activations and two weights of three blocks: {names:?}");
+    assert!(names.contains(&"blocks.2.quant_between".to_owned()), "{names:?}");
+    assert!(names.contains(&"blocks.0.pointwise.weight.quant_weight".to_owned()), "{names:?}");
+    let layers = log.iter().find_map(|event| match event {
+        Event::PolicyApplied { layers, .. } => Some(layers.len()),
+        _ => None,
+    });
+    assert_eq!(layers, Some(6));
+    assert!(log.iter().any(|event| matches!(event, Event::QuantizerHealth { quantizers, .. }
+        if quantizers.len() == 12)));
+    assert!(run.report_own(Net::new).is_ok());
+}
+
+#[test]
+fn a_run_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &[]);
+    train(&run).unwrap();
+    let whole = fs::read(last(run.folder())).unwrap();
+    // As if it had been killed between the last two checkpoints.
+    for name in ["result.json", "last.safetensors"] {
+        fs::remove_file(run.folder().join("quantized").join(name)).unwrap();
+    }
+    let checkpoints = run.folder().join("quantized/checkpoints");
+    let mut steps: Vec<_> =
+        fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).collect();
+    steps.sort();
+    fs::remove_dir_all(steps.pop().unwrap()).unwrap();
+    let resumed = Run::resume(run.folder(), None, options()).unwrap();
+    train(&resumed).unwrap();
+    assert!(fs::read(last(run.folder())).unwrap() == whole);
+}
+
+#[test]
+fn two_devices_train_one_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let results: Vec<PathBuf> = thread::scope(|scope| {
+        let threads = Threads::new(2, Duration::from_secs(60));
+        let running: Vec<_> = threads
+            .into_iter()
+            .map(|group| {
+                let folder = folder.path();
+                scope.spawn(move || {
+                    let options = RunOptions { group: Arc::new(group), ..options() };
+                    let run = Run::create(folder, recipe(&[]), folder, folder, options).unwrap();
+                    train(&run).unwrap();
+                    run.folder().to_owned()
+                })
+            })
+            .collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(results[0], results[1]);
+    assert!(last(&results[0]).is_file());
+}
+
+#[test]
+fn a_network_file_says_which_quantizers_were_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &[]);
+    train(&run).unwrap();
+    let state = StateDict::read(&last(run.folder())).unwrap();
+    let (config, enabled) = state.quantizer("blocks.0.depthwise", Role::Weight).unwrap();
+    assert_eq!((config.levels, enabled), (Levels::from_bits(3).unwrap(), true));
+    // Built as the recipe has it, its weights have four bits; the state brings three.
+    let device = Device::flex();
+    let quantization = run.recipe().phases[1].quantization.as_ref().unwrap().typed().unwrap();
+    let build = Build { quantization, classes: 3, input_size: 16, device: &device };
+    let mut net = Net::new(&build).unwrap().valid();
+    state.restore_quantizers(&mut net).unwrap();
+    let (net, report) = state.load_into(net);
+    report.require(false).unwrap();
+    let weights = net.quantized_weights();
+    assert!(weights.iter().all(|(_, weight)| weight.codes().into_iter().all(|code| code < 8)));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &[]);
+    let error = run.execute().unwrap_err().to_string();
+    assert!(error.contains("model.own"), "{error}");
+    let refused = |changes: &[&str]| {
+        let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+        Recipe::parse_with(RECIPE, Path::new("own.toml"), &changes).unwrap_err().to_string()
+    };
+    let error = refused(&["model.depth='resnet18'"]);
+    assert!(error.contains("`own` alone"), "{error}");
+    let statistics = ["phase.full.frozen_statistics=['norm']"];
+    let error = train(&create(folder.path(), &statistics)).unwrap_err().to_string();
+    assert!(error.contains("frozen_statistics"), "{error}");
+    let failing = create(folder.path(), &[]);
+    let error = failing.execute_own(|_| -> Result<Net, _> { Err("no such layer".into()) });
+    assert!(error.unwrap_err().to_string().contains("no such layer"));
+}

@@ -1,0 +1,86 @@
+//! The code of docs/own-models.md, as it stands there: the page's blocks follow each other here.
+
+#![expect(clippy::print_stdout, reason = "the page shows what a program would print")]
+
+#[rustfmt::skip]
+mod page {
+use burn::module::Module;
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, conv::{Conv2d, Conv2dConfig}};
+use burn::tensor::{Device, Tensor, activation::relu};
+use quant_core::{
+    Calibration, Granularity, Levels, Method, Quantizer, QuantizerConfig, Role, Site,
+    WeightQuantization, calibrate, quantized_weights, quantizers,
+};
+
+#[derive(Module, Debug)]
+struct Net {
+    conv: Conv2d,
+    norm: BatchNorm,
+    quant: Quantizer,
+    fc: Linear,
+}
+
+impl Net {
+    fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = self.quant.forward(relu(self.norm.forward(self.conv.forward(x))));
+        self.fc.forward(x.flatten(1, 3))
+    }
+}
+
+fn quantized() -> Result<Net, quant_core::QuantizerError> {
+    let device = Device::flex().autodiff();
+    let lsq = |role, bits| Ok(QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(bits)?));
+    let net = Net {
+        conv: Conv2dConfig::new([3, 8], [3, 3]).init(&device),
+        norm: BatchNormConfig::new(8).init(&device),
+        quant: lsq(Role::Activation, 2)?.init(&Site::activation("quant", 8), &device)?,
+        fc: LinearConfig::new(8 * 6 * 6, 10).init(&device),
+    };
+    let weight = QuantizerConfig { granularity: Granularity::PerChannel, ..lsq(Role::Weight, 2)? };
+    let (net, report) = WeightQuantization::new(weight)
+        .with("fc.weight", lsq(Role::Weight, 8)?)     // one weight, another way
+        .apply(net)?;
+    println!("{report}");                             // what was quantized how, and what was left
+
+    let batches = (0..4).map(|_| Tensor::<4>::ones([16, 3, 8, 8], &Device::flex()));
+    let (net, _found) = calibrate(net, Calibration::default(), batches, |net, x| net.forward(x));
+    for found in quantizers(&net) {
+        println!("{}: {:?}", found.path, found.quantizer.config().levels);
+    }
+    // What deployment starts from: the code of each weight, and what codes stand for.
+    for weight in quantized_weights(&net) {
+        println!("{}: {} codes", weight.reached.layer(), weight.codes().len());
+    }
+    Ok(net)
+}
+
+use quant_nn::{Classifier, QuantizedModule};
+
+impl QuantizedModule for Net {}
+
+impl Classifier for Net {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        Net::forward(self, images)
+    }
+}
+
+#[test]
+fn the_code_of_the_page_runs() {
+    let scores = quantized().unwrap_or_else(|error| panic!("{error}"));
+    let images = Tensor::<4>::ones([2, 3, 8, 8], &Device::flex());
+    assert_eq!(Classifier::forward(&scores.valid(), images).dims(), [2, 10]);
+}
+}
+
+#[test]
+fn the_page_has_this_code() {
+    let page = include_str!("../../../docs/own-models.md");
+    let own = include_str!("own_page.rs");
+    let blocks = page.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut count = 0;
+    for block in blocks {
+        assert!(own.contains(block), "not in tests/own_page.rs:\n{block}");
+        count += 1;
+    }
+    assert_eq!(count, 4);
+}

@@ -82,8 +82,8 @@ pub struct ResumeArguments {
     pub accept_changes: bool,
 }
 
-/// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`. Asked to
-/// stop by Ctrl+C or SIGTERM, it saves and ends with exit code [`STOPPED`].
+/// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`.
+/// Asked to stop by Ctrl+C or SIGTERM, it saves and ends with exit code [`STOPPED`].
 pub fn main(program: &TrainProgram) -> ExitCode {
     main_of(program, &|run| run.execute())
 }

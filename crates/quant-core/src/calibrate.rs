@@ -97,12 +97,12 @@ pub struct CalibrationInfo {
     pub error_after: f64,
 }
 
-/// Calibrates every quantizer of `model`, of activations, outputs and weights, on what reaches it while
-/// `forward` is called with each of `batches`. Meanwhile they pass everything through, so that what runs is the
-/// model in full precision. Quantizers get their paths as names.
+/// Calibrates every quantizer of `model`, of activations, outputs and weights, on what reaches it
+/// while `forward` is called with each of `batches`. Meanwhile they pass everything through: what
+/// runs is the model in full precision. Quantizers get their paths as names.
 ///
-/// Returns the model and what was found, in the order of the model's fields; nothing of methods that
-/// calibrate nothing.
+/// Returns the model and what was found, in the order of the model's fields. A quantizer that
+/// nothing reached, or whose method calibrates nothing, stays as it is and is not among them.
 ///
 /// ```
 /// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};

@@ -62,7 +62,7 @@ pub enum QuantizerError {
         /// Shape of the tensor.
         shape: Vec<usize>,
     },
-    /// No weight of a model is quantized, or one that does not exist.
+    /// No weight of a model is selected for quantizing, or the one that is named does not exist.
     #[error(
         "{}; the model's weights are: {}",
         wanted.as_ref().map_or("no weight is selected".into(), |path| format!("no weight {path}")),

@@ -1,5 +1,5 @@
-//! Numbers in JSON. JSON has no NaN and no infinity: serde_json writes `null` for them, and reads them back
-//! with these functions as NaN. For the attribute `serde(deserialize_with = "...")`.
+//! Numbers in JSON. JSON has no NaN and no infinity: serde_json writes `null` for them, and reads
+//! them back with these functions as NaN. For the attribute `serde(deserialize_with = "...")`.
 
 use serde::{Deserialize, Deserializer};
 

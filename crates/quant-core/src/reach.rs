@@ -173,12 +173,13 @@ pub(crate) fn show<V: ModuleVisitor>(quantizer: &Quantizer, visitor: &mut V) {
 
 /// Hands a quantizer over to the mapper of a walk, and takes it back.
 pub(crate) fn lend<M: ModuleMapper>(quantizer: Quantizer, mapper: &mut M) -> Quantizer {
-    let kept = quantizer.clone();
     swap(State::At(Box::new(quantizer)));
     mapper.enter_module(HERE, HERE);
     match swap(State::Walking) {
         State::At(changed) => *changed,
-        State::None | State::Walking => kept,
+        State::None | State::Walking => {
+            unreachable!("the mapper of a walk gives back what it took")
+        }
     }
 }
 

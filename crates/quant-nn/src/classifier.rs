@@ -1,7 +1,7 @@
 //! What the trainer asks of a network: [`Network`]s have it, and a user's own networks get it with their
 //! `forward`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use burn::{
     module::{ModuleMapper, ModuleVisitor, Param, ParamId},
@@ -11,7 +11,7 @@ use burn::{
 use crate::{
     layers::{Compute, norm::SumOverProcesses},
     network::Network,
-    state::{is_quantizers, is_running, parameter_names},
+    state::{is_running, parameter_names},
     visit::QuantizedModule,
 };
 
@@ -68,21 +68,26 @@ pub trait Classifier: QuantizedModule + 'static {
     }
 
     /// What tells the network's structure from any other: a checkpoint is loaded only where it is the same.
-    /// By default the names and shapes of its parameters.
+    /// By default the names and shapes of its parameters, without those of quantizers, which policies
+    /// change.
     fn structure(&self) -> serde_json::Value {
         struct Shapes<'a> {
-            names: &'a std::collections::HashMap<ParamId, String>,
+            names: &'a HashMap<ParamId, String>,
+            quantizers: Vec<String>,
             shapes: BTreeMap<String, Vec<usize>>,
         }
         impl ModuleVisitor for Shapes<'_> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                if let Some(name) = self.names.get(&param.id).filter(|name| !is_quantizers(name)) {
+                let other =
+                    |name: &&String| !self.quantizers.iter().any(|start| name.starts_with(start));
+                if let Some(name) = self.names.get(&param.id).filter(other) {
                     self.shapes.insert(name.clone(), param.lazy_shape().to_vec());
                 }
             }
         }
         let names = parameter_names(self);
-        let mut shapes = Shapes { names: &names, shapes: BTreeMap::new() };
+        let quantizers = self.quantizer_prefixes();
+        let mut shapes = Shapes { names: &names, quantizers, shapes: BTreeMap::new() };
         self.visit(&mut shapes);
         shapes.shapes.into_iter().collect()
     }
@@ -152,8 +157,10 @@ pub trait Classifier: QuantizedModule + 'static {
 
 /// The running statistics of norms.
 fn running_ids(network: &impl QuantizedModule) -> HashSet<ParamId> {
+    let quantizers = network.quantizer_prefixes();
+    let of_quantizer = |name: &str| quantizers.iter().any(|start| name.starts_with(start));
     let names = parameter_names(network).into_iter();
-    let running = names.filter(|(_, name)| is_running(name) && !is_quantizers(name));
+    let running = names.filter(|(_, name)| is_running(name) && !of_quantizer(name));
     running.map(|(id, _)| id).collect()
 }
 

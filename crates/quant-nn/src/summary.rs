@@ -88,7 +88,8 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
         kept.map(|(_, entry)| entry.values.len() as u64).sum()
     };
     let all = elements(&|_| true);
-    let quantizers = elements(&|name| name.contains(".quant_"));
+    let prefixes = network.quantizer_prefixes();
+    let quantizers = elements(&|name| prefixes.iter().any(|start| name.starts_with(start)));
     NetworkSummary {
         parameters: elements(&|name| network.is_trained(name)),
         macs: layers.iter().map(|layer| layer.macs).sum(),

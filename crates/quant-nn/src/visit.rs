@@ -92,7 +92,7 @@ impl<'a> LayerMut<'a> {
 /// A layer as [summaries](crate::summarize) see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerShape {
-    /// Its name.
+    /// PyTorch name of the layer, such as `layer1.0.conv1`.
     pub name: String,
     /// Shape of the weight, `[out, in, ...]`.
     pub weight: Vec<usize>,
@@ -150,6 +150,12 @@ pub trait QuantizedModule: Module {
             (layer, quantizer.config().role, quantizer)
         });
         named.collect()
+    }
+
+    /// What the names of its quantizers' parameters begin with, such as `conv1.quant_weight.`.
+    fn quantizer_prefixes(&self) -> Vec<String> {
+        let found = quantizers(self).into_iter();
+        found.map(|reached| format!("{}.", self.pytorch_name(&reached.path))).collect()
     }
 
     /// Every weight that has a quantizer, and its layer's name.

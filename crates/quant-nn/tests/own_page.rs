@@ -72,6 +72,43 @@ fn the_code_of_the_page_runs() {
 }
 }
 
+/// A quantizer of any name is told from the network's own parameters.
+#[test]
+fn a_state_in_full_precision_loads_and_leaves_the_quantizers() {
+    use burn::{
+        module::Module,
+        nn::{Linear, LinearConfig},
+        tensor::Device,
+    };
+    use quant_core::{Levels, Method, Quantizer, QuantizerConfig, Role, Site};
+    use quant_nn::{QuantizedModule, StateDict, summarize};
+
+    #[derive(Module, Debug)]
+    struct Small {
+        sharp: Option<Quantizer>,
+        fc: Linear,
+    }
+
+    impl QuantizedModule for Small {}
+
+    let device = Device::flex();
+    let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::BINARY);
+    let site = Site::activation("sharp", 4);
+    let sharp = config.init(&site, &device).unwrap_or_else(|error| panic!("{error}"));
+    let fc = || LinearConfig::new(4, 2).init(&device);
+    let real = StateDict::of(&Small { sharp: None, fc: fc() });
+    let quantized = Small { sharp: Some(sharp), fc: fc() };
+    let state = StateDict::of(&quantized);
+    let summary = summarize(&quantized, &state);
+    assert_eq!(summary.size_bytes_float, 4 * (4 * 2 + 2), "without the quantizer's parameter");
+    let (_, report) = real.load_into(quantized);
+    assert_eq!(report.missing, ["sharp.clip_val"]);
+    assert!(report.require(true).is_ok() && report.require(false).is_err(), "{report}");
+    let (_, report) = state.load_into(Small { sharp: None, fc: fc() });
+    assert_eq!(report.unused, ["sharp.clip_val"]);
+    assert!(report.require(true).is_ok() && report.require(false).is_err(), "{report}");
+}
+
 #[test]
 fn the_page_has_this_code() {
     let page = include_str!("../../../docs/own-models.md");

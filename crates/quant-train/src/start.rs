@@ -2,7 +2,7 @@
 //! first parameters.
 
 use quant_core::{Quantizer, QuantizerConfig};
-use quant_nn::{Classifier, LoadReport, StateDict, state::is_quantizers};
+use quant_nn::{Classifier, LoadReport, StateDict};
 
 use crate::{
     error::TrainError,
@@ -74,7 +74,7 @@ pub(crate) fn fits<M: Classifier>(
             _ if report.loaded.is_empty() => "; `quant inspect` lists its names; init_key chooses \
                                               where they lie, and init_map renames them"
                 .into(),
-            _ if !report.mismatched.iter().all(|(name, ..)| is_quantizers(name)) => {
+            _ if !report.mismatched.iter().all(|(name, ..)| report.is_quantizers(name)) => {
                 "; it is of another network than [model] describes".into()
             }
             _ => "; init_map can rename entries and drop them".into(),
@@ -114,7 +114,7 @@ fn tell<M: Classifier>(
     }
     // What becomes of the quantizers is told when they are calibrated.
     let mut told = report.clone();
-    told.missing.retain(|name| !is_quantizers(name));
+    told.missing.retain(|name| !report.is_quantizers(name));
     told.other_quantizers.clear();
     let (phase, path, report) = (phase.name.clone(), path.to_string(), told.to_string());
     events.emit(&Event::WeightsLoaded { phase, path, report })

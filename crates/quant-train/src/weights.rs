@@ -7,10 +7,7 @@ use std::{
 };
 
 use burn::tensor::Device;
-use quant_nn::{
-    Classifier, LoadReport, Network, NetworkConfig, NetworkError, Renaming, StateDict,
-    state::is_quantizers,
-};
+use quant_nn::{Classifier, LoadReport, Network, NetworkConfig, NetworkError, Renaming, StateDict};
 
 use crate::error::TrainError;
 
@@ -129,7 +126,7 @@ pub(crate) fn other_classifier<M: Classifier>(network: &M, report: &LoadReport) 
     let (last, classes) = (last.name, last.weight[0]);
     let other = report.mismatched.iter().filter(|(name, theirs, ours)| {
         name.strip_prefix(&last).is_some_and(|rest| rest.starts_with('.'))
-            && !is_quantizers(name)
+            && !report.is_quantizers(name)
             && ours.first() == Some(&classes)
             && theirs.len() == ours.len()
             && theirs.get(1..) == ours.get(1..)
@@ -166,7 +163,7 @@ fn advice(network: &Network, report: &LoadReport) -> String {
                 them"
             .into();
     }
-    if report.missing.iter().any(|name| is_quantizers(name)) {
+    if report.missing.iter().any(|name| report.is_quantizers(name)) {
         return "; it was trained without these quantizers: --phase chooses a phase without them"
             .into();
     }

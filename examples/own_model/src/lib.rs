@@ -16,10 +16,10 @@ use quant_train::{Build, BuildError};
 /// A depthwise separable convolution: what enters its two convolutions is quantized.
 #[derive(Module, Debug)]
 struct Block {
-    quant_in: Option<Quantizer>,
+    before: Option<Quantizer>,
     depthwise: Conv2d,
     norm: BatchNorm,
-    quant_between: Option<Quantizer>,
+    between: Option<Quantizer>,
     pointwise: Conv2d,
     norm_out: BatchNorm,
 }
@@ -54,10 +54,10 @@ impl Net {
         let norm = |channels| BatchNormConfig::new(channels).init(device);
         let block = |inputs, outputs| -> Result<Block, BuildError> {
             Ok(Block {
-                quant_in: quantizer(inputs)?,
+                before: quantizer(inputs)?,
                 depthwise: conv([inputs, inputs], 3, inputs),
                 norm: norm(inputs),
-                quant_between: quantizer(inputs)?,
+                between: quantizer(inputs)?,
                 pointwise: conv([inputs, outputs], 1, 1),
                 norm_out: norm(outputs),
             })
@@ -96,8 +96,8 @@ impl Block {
             Some(quantizer) => quantizer.forward(x),
             None => x,
         };
-        let x = self.depthwise.forward(quantized(&self.quant_in, x));
-        let x = quantized(&self.quant_between, relu(self.norm.forward(x)));
+        let x = self.depthwise.forward(quantized(&self.before, x));
+        let x = quantized(&self.between, relu(self.norm.forward(x)));
         relu(self.norm_out.forward(self.pointwise.forward(x)))
     }
 }

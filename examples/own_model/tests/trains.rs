@@ -89,7 +89,7 @@ fn a_run_leaves_what_every_run_leaves() {
     });
     let names: Vec<String> = calibrated.unwrap().into_iter().map(|info| info.layer).collect();
     assert_eq!(names.len(), 12, "two activations and two weights of three blocks: {names:?}");
-    assert!(names.contains(&"blocks.2.quant_between".to_owned()), "{names:?}");
+    assert!(names.contains(&"blocks.2.between".to_owned()), "{names:?}");
     assert!(names.contains(&"blocks.0.pointwise.weight.quant_weight".to_owned()), "{names:?}");
     let layers = log.iter().find_map(|event| match event {
         Event::PolicyApplied { layers, .. } => Some(layers.len()),

@@ -155,8 +155,8 @@ pub fn network_file(bytes: &[u8]) {
     }
 }
 
-/// A checkpoint of a tiny network: the first byte says which of its files has the other bytes. It is
-/// read with the checksum that file had, and with the right one.
+/// A checkpoint of a tiny network. The first byte chooses one of its files, whose contents are the
+/// other bytes. It is read with the checksum that the file had, and with the right one.
 pub fn checkpoint_folder(bytes: &[u8]) {
     let Some((tiny, (which, bytes))) = Tiny::get().zip(bytes.split_first()) else { return };
     let Ok(folder) = tempfile::tempdir() else { return };
@@ -178,8 +178,8 @@ pub fn checkpoint_folder(bytes: &[u8]) {
     }
 }
 
-/// A run: the first byte says which of the files beside its phases has the other bytes. It is read with
-/// them as they are, and with the right checksum.
+/// A run. The first byte chooses one of its files, whose contents are the other bytes. It is read
+/// with them as they are, and with the right checksum.
 pub fn run_folder(bytes: &[u8]) {
     let Some((tiny, (which, bytes))) = Tiny::get().zip(bytes.split_first()) else { return };
     let Ok(folder) = tempfile::tempdir() else { return };

@@ -71,6 +71,12 @@ impl Description {
         }
     }
 
+    /// The layers that have quantizers.
+    pub(super) fn layers(&self) -> impl Iterator<Item = &str> {
+        let names = self.quantizers.iter().flat_map(|equal| &equal.of);
+        names.filter_map(|name| Some(name.rsplit_once(".quant_")?.0))
+    }
+
     /// From the metadata's `config`; none where another program wrote it.
     pub(super) fn parse(text: &str) -> Result<Option<Self>, serde_json::Error> {
         if text.contains("\"quant_nn\"") {

@@ -25,7 +25,8 @@ use crate::{error::NetworkError, network::Network, rename::Renaming, visit::Quan
 use description::{Description, quantizer_name};
 pub use entry::Entry;
 use fit::{Fit, fit, main_prefix};
-pub use report::{LoadReport, is_quantizers};
+pub use report::LoadReport;
+use report::is_quantizers;
 
 /// A network's state by PyTorch name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -195,7 +196,14 @@ impl StateDict {
     /// something else of the same parameters are reported ([`LoadReport::other_quantizers`]).
     pub fn load_into<M: QuantizedModule>(&self, network: M) -> (M, LoadReport) {
         let shapes = StateDict::of(&network);
-        let (fit, torchvision) = self.fit(&shapes);
+        let mut quantizer_prefixes = network.quantizer_prefixes();
+        let (fit, torchvision) = self.fit(&shapes, &quantizer_prefixes);
+        // Of quantizers that the network does not have, nor anything else of their names.
+        let layers = self.description.iter().flat_map(Description::layers);
+        let starts = layers.map(|layer| format!("{layer}."));
+        let is_unknown =
+            |start: &String| shapes.entries.keys().all(|name| !name.starts_with(start));
+        quantizer_prefixes.extend(starts.filter(is_unknown));
         let translation = Renaming::torchvision_to_keywords();
         let named = |name: &str| match torchvision {
             true => translation.apply(name).unwrap_or_default(),
@@ -218,6 +226,7 @@ impl StateDict {
             prefix: fit.prefix.clone(),
             also_fit: fit.others,
             from_torchvision: torchvision,
+            quantizer_prefixes,
             ..LoadReport::default()
         };
         for (name, (stored, _)) in unused {
@@ -239,11 +248,14 @@ impl StateDict {
     }
 
     /// Where the state of a network with these entries lies, and whether under torchvision's names.
-    fn fit(&self, network: &StateDict) -> (Fit, bool) {
+    fn fit(&self, network: &StateDict, quantizers: &[String]) -> (Fit, bool) {
         let names: HashSet<&str> = network.entries.keys().map(String::as_str).collect();
         let entries = || self.entries.keys().map(String::as_str);
         let plain = fit(entries(), |name| names.contains(name));
-        let needed = names.iter().filter(|name| !is_quantizers(name)).count();
+        let of_quantizer = |name: &str| {
+            is_quantizers(name) || quantizers.iter().any(|start| name.starts_with(start))
+        };
+        let needed = names.iter().filter(|name| !of_quantizer(name)).count();
         if plain.matched >= needed {
             return (plain, false);
         }

@@ -25,6 +25,8 @@ pub struct LoadReport {
     /// Quantizers that compute something else than those that were in force when the state was taken,
     /// with the difference: other levels, granularity or method.
     pub other_quantizers: Vec<(String, String)>,
+    /// What the names of quantizers' parameters begin with, in the network and in the state.
+    pub quantizer_prefixes: Vec<String>,
     /// What stood before the names of the entries that were taken: the key of a nested dictionary,
     /// wrappers such as `module.`, or nothing.
     pub prefix: String,
@@ -34,12 +36,17 @@ pub struct LoadReport {
     pub from_torchvision: bool,
 }
 
-/// Whether a parameter of this name belongs to a quantizer.
-pub fn is_quantizers(name: &str) -> bool {
+/// Whether a parameter of this name belongs to a quantizer that is named as those of our layers are.
+pub(crate) fn is_quantizers(name: &str) -> bool {
     name.contains(".quant_") || name.starts_with("quant_")
 }
 
 impl LoadReport {
+    /// Whether the parameter of this name belongs to a quantizer, of the network or of the state.
+    pub fn is_quantizers(&self, name: &str) -> bool {
+        is_quantizers(name) || self.quantizer_prefixes.iter().any(|start| name.starts_with(start))
+    }
+
     /// Whether every parameter was set, every entry used, and every quantizer is what it was.
     pub fn is_complete(&self) -> bool {
         let parameters = self.missing.is_empty() && self.mismatched.is_empty();
@@ -51,7 +58,7 @@ impl LoadReport {
     /// aside where `quantizers_may_differ`: a full-precision state has none, and other quantizers have
     /// others.
     pub fn require(&self, quantizers_may_differ: bool) -> Result<(), NetworkError> {
-        let counts = |name: &&String| !(quantizers_may_differ && is_quantizers(name));
+        let counts = |name: &&String| !(quantizers_may_differ && self.is_quantizers(name));
         let kept = |names: &[String]| names.iter().filter(counts).cloned().collect::<Vec<_>>();
         let mismatched = self.mismatched.iter().filter(|(name, ..)| counts(&name));
         let rest = LoadReport {

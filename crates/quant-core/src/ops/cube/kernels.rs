@@ -48,8 +48,8 @@ fn scaled_by_element(g: f32, u: f32, factor: f32) -> f32 {
     g * (sign * ((u - f32::round(u)) * factor) + 1.0f32)
 }
 
-/// What `Rule::Clip` divides by: a learned bound may be any number, and at least the smallest normal
-/// one is divided by.
+/// What `Rule::Clip` divides by: the bound, but at least the smallest normal number, since a learned
+/// bound may be any number.
 #[cube]
 fn clip_scale(s: f32, #[comptime] bound: bool) -> f32 {
     if comptime!(bound) { select(s < 1.1754944e-38f32, 1.1754944e-38f32, s) } else { s }

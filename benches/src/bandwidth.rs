@@ -14,9 +14,9 @@ const SHAPE: [usize; 4] = [16, 64, 56, 56];
 pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let device = Device::flex().autodiff();
     let mut rows = Vec::new();
-    for method in Method::ALL {
+    for method in Method::ALL.iter().copied() {
         let name = format!("{method:?}");
-        let levels = if method == Method::Xnor { 2 } else { 4 };
+        let levels = if method == Method::XNOR { 2 } else { 4 };
         let config = QuantizerConfig::new(method, Role::Activation, Levels::new(levels)?);
         // Of weights alone.
         if config.nearest().method != method {

@@ -96,9 +96,9 @@ pub(crate) fn measure(
         ("lsq-w2a2", Method::Lsq, Method::Lsq, two, "at most 1.10"),
         ("dorefa-w2a2", Method::Dorefa, Method::Dorefa, two, "at most 1.10"),
         ("pact-w2a2", Method::Pact, Method::Dorefa, two, "at most 1.10"),
-        ("xnor-w1a1", Method::Xnor, Method::Xnor, one, "at most 1.10"),
-        ("fatnn-ternary", Method::Fatnn, Method::Fatnn, Levels::TERNARY, "at most 1.25"),
-        ("lq-nets-w2a2", Method::LqNets, Method::LqNets, two, "at most 1.25"),
+        ("xnor-w1a1", Method::XNOR, Method::XNOR, one, "at most 1.10"),
+        ("fatnn-ternary", Method::FATNN, Method::FATNN, Levels::TERNARY, "at most 1.25"),
+        ("lq-nets-w2a2", Method::LQ_NETS, Method::LQ_NETS, two, "at most 1.25"),
     ] {
         if task == Task::Cifar || activation == Method::Lsq {
             sides.push(side(task, name, quantized(activation, weight, levels), target, &device)?);

@@ -123,6 +123,16 @@ enum Command {
         #[arg(long)]
         from_torchvision: bool,
     },
+    /// Write the quantized weights of a run folder, a safetensors file or a PyTorch checkpoint as
+    /// integers, with what each stands for
+    Codes {
+        /// What is written
+        #[command(flatten)]
+        of: Summarized,
+        /// The safetensors file to write
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Print the guide to networks, docs/networks.md
     Guide,
     /// Print a completion script for a shell
@@ -255,6 +265,7 @@ fn run(command: Command) -> Printed {
         },
         Command::Explain(description) => networks::explain(&description),
         Command::Summary(description) => networks::summary(&description),
+        Command::Codes { of, output } => networks::codes(&of, &output),
         Command::Inspect { file, reading } => networks::inspect(&file, &reading),
         Command::Convert { from, to, reading, from_torchvision } => {
             networks::convert(&from, &to, &reading, from_torchvision)

@@ -9,7 +9,7 @@ use std::{
 use burn::tensor::Device;
 use quant_core::qtool::QtoolOptions;
 use quant_nn::{
-    Network, NetworkConfig, Renaming, StateDict,
+    Network, NetworkConfig, QuantizedModule, Renaming, StateDict, codes_file,
     keywords::{self, Explained, Registry},
     summarize,
 };
@@ -185,34 +185,70 @@ impl Subject {
 pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
     let subject = Subject::find(of.description.keywords.as_deref())?;
     subject.check(of)?;
-    let phase = of.phase.as_deref();
     match subject {
         Subject::Keywords => Ok(table(&of.description.network()?)),
         Subject::Recipe(name) => {
             let recipe = recipe_of(&name)?;
-            let candidates = recipe.candidates(phase, recipes::classes(&recipe))?;
+            let candidates = recipe.candidates(of.phase.as_deref(), recipes::classes(&recipe))?;
             let (phase, config) = candidates.into_iter().next().ok_or("no phase")?;
             Ok(format!("phase {phase}\n{}", table(&config.init(&Device::default())?)))
         }
-        Subject::Run(folder) => {
-            let recipe = Recipe::read(&folder.join("recipe.toml"))?;
-            let last = recipe.phases.last().map(|phase| phase.name.as_str());
-            let phase = phase.or(last).unwrap_or_default();
-            let file = WeightsFile::new(folder.join(phase).join("last.safetensors"));
-            summary_of_file(&file, recipe.candidates(Some(phase), 1000)?)
-        }
-        Subject::File(path) => {
-            let candidates = match &of.recipe {
-                Some(name) => recipe_of(name)?.candidates(phase, 1000)?,
-                None if of.description.is_empty() => Vec::new(),
-                None => {
-                    let described = Description { keywords: None, ..of.description.clone() };
-                    vec![(described.model().to_owned(), described.read()?.config)]
-                }
-            };
-            summary_of_file(&of.reading.file(&path), candidates)
-        }
+        Subject::Run(folder) => summary_of(of_run(&folder, of)?),
+        Subject::File(path) => summary_of(of_file(&path, of)?),
     }
+}
+
+/// A file, and the networks that it may be of.
+type Read = (WeightsFile, Vec<(String, NetworkConfig)>);
+
+/// The last network of a run's phase.
+fn of_run(folder: &Path, of: &Summarized) -> Result<Read, Box<dyn Error>> {
+    let recipe = Recipe::read(&folder.join("recipe.toml"))?;
+    let last = recipe.phases.last().map(|phase| phase.name.as_str());
+    let phase = of.phase.as_deref().or(last).unwrap_or_default();
+    let file = WeightsFile::new(folder.join(phase).join("last.safetensors"));
+    Ok((file, recipe.candidates(Some(phase), 1000)?))
+}
+
+fn of_file(path: &Path, of: &Summarized) -> Result<Read, Box<dyn Error>> {
+    let candidates = match &of.recipe {
+        Some(name) => recipe_of(name)?.candidates(of.phase.as_deref(), 1000)?,
+        None if of.description.is_empty() => Vec::new(),
+        None => {
+            let described = Description { keywords: None, ..of.description.clone() };
+            vec![(described.model().to_owned(), described.read()?.config)]
+        }
+    };
+    Ok((of.reading.file(path), candidates))
+}
+
+/// Writes the quantized weights of a run or a file as integers: a safetensors file, with what each
+/// integer stands for.
+///
+/// # Errors
+/// Those of reading the network and of writing; a network without quantized weights, and keywords or
+/// a recipe, which have no trained weights.
+pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
+    let named = of.description.keywords.as_deref();
+    let subject = Subject::find(named)?;
+    subject.check(of)?;
+    let read = match subject {
+        Subject::Run(folder) => of_run(&folder, of)?,
+        Subject::File(path) => of_file(&path, of)?,
+        Subject::Keywords | Subject::Recipe(_) => {
+            let named = named.unwrap_or("no file");
+            let what = "expected a run folder, a safetensors file or a PyTorch checkpoint";
+            return Err(format!("{named}: {what}").into());
+        }
+    };
+    let loaded = load(read)?;
+    let weights = loaded.network.weight_codes();
+    if weights.is_empty() {
+        return Err("the network has no quantized weight: choose the phase with --phase".into());
+    }
+    quant_train::files::write(to, &codes_file(&weights)?)?;
+    let elements: usize = weights.iter().map(|weight| weight.codes.len()).sum();
+    Ok(format!("{} weights, {elements} integers in {}", weights.len(), to.display()))
 }
 
 fn table(network: &Network) -> String {
@@ -220,13 +256,14 @@ fn table(network: &Network) -> String {
 }
 
 /// The network in a file, which is one of the candidates unless it says so itself.
-fn summary_of_file(
-    file: &WeightsFile,
-    candidates: Vec<(String, NetworkConfig)>,
-) -> Result<String, Box<dyn Error>> {
+fn load((file, candidates): Read) -> Result<weights::Loaded, Box<dyn Error>> {
     let device = Device::default();
-    let candidates = weights::with_classes_of(file, candidates, &device)?;
-    let loaded = weights::read_network(file, &candidates, &device)?;
+    let candidates = weights::with_classes_of(&file, candidates, &device)?;
+    Ok(weights::read_network(&file, &candidates, &device)?)
+}
+
+fn summary_of(read: Read) -> Result<String, Box<dyn Error>> {
+    let loaded = load(read)?;
     let of = loaded.candidate.map_or(String::new(), |name| format!("{name}: "));
     Ok(format!("{of}{}\n{}", loaded.report, table(&loaded.network)))
 }

@@ -104,6 +104,19 @@ fn train_eval_and_report() {
     assert!(summary.contains("layer1.0.conv1") && summary.contains("2/2"), "{summary}");
     assert_eq!(desk.says(&["summary", file]), summary);
     assert!(desk.fails(&["summary", "absent.pth"]).contains("no such file"));
+
+    // The weights as integers: 4 levels each, of the run and of its file.
+    let said = desk.says(&["codes", "runs/short-001", "-o", "codes.safetensors"]);
+    let codes = fs::read(desk.path("codes.safetensors")).unwrap();
+    let codes = safetensors::SafeTensors::deserialize(&codes).unwrap();
+    let weight = codes.tensor("layer1.0.conv1.codes").unwrap();
+    assert!(weight.data().iter().all(|code| *code < 4), "{said}");
+    assert_eq!(codes.tensor("layer1.0.conv1.values").unwrap().shape()[1], 4);
+    desk.says(&["codes", file, "--output", "same.safetensors"]);
+    let [one, other] = ["codes.safetensors", "same.safetensors"];
+    assert!(fs::read(desk.path(one)).unwrap() == fs::read(desk.path(other)).unwrap());
+    let refused = desk.fails(&["codes", "resnet20", "-o", "none.safetensors"]);
+    assert!(refused.contains("expected a run folder"), "{refused}");
     desk.says(&["eval", "runs/short-001", "--phase", "full_precision", "--best"]);
     fs::remove_file(desk.path("runs/short-001/report.html")).unwrap();
     desk.says(&["report", "runs/short-001"]);

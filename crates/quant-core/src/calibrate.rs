@@ -350,6 +350,30 @@ impl GroupSamples {
         self.kept().map(|x| square(x - staircase.value(x))).sum()
     }
 
+    /// Takes in samples of the group.
+    pub(crate) fn extend(&mut self, samples: &[f32]) {
+        self.add(samples, 1);
+    }
+
+    /// The scale for a quantizer that does `stairs` of it: of least squared error as that says, and
+    /// otherwise as if values were in proportion to it.
+    pub(crate) fn scale(
+        &self,
+        calibration: Calibration,
+        stairs: impl Fn(f32) -> Staircase,
+    ) -> Option<f32> {
+        let unit = stairs(1.0);
+        let steps = unit.values().iter().filter(|value| **value > 0.0).count() as f32;
+        if calibration != Calibration::SquaredError {
+            return self.clipping_value(calibration, &unit, steps);
+        }
+        let largest = self.clipping_value(Calibration::MinMax, &unit, steps)?;
+        let candidates = (1..=100).map(|part| largest * part as f32 / 100.0);
+        let candidates = candidates.filter(|scale| *scale > 0.0 && scale.is_finite());
+        let errors = candidates.map(|scale| (scale, self.error(&stairs(scale))));
+        errors.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(scale, _)| scale)
+    }
+
     /// The clipping value for a quantizer that does `unit` at clipping value 1 and has `steps` levels
     /// above 0. `None` where the samples have nothing within its signs.
     pub(crate) fn clipping_value(

@@ -6,10 +6,11 @@ use burn::{
 };
 
 use crate::{
-    config::{Levels, Method, QuantizerConfig, Role},
+    config::{Levels, QuantizerConfig},
     error::QuantizerError,
-    methods::{Parameters, host},
-    quantizer::{MethodModule, Quantizer, each_method},
+    methods::{Parameters, each_method, facts, host},
+    parameter::ParameterKind,
+    quantizer::Quantizer,
     signature::Signature,
     site::Grouping,
 };
@@ -49,7 +50,6 @@ impl Quantizer {
     /// [`QuantizerError::LevelChange`] for methods whose number of parameters depends on the levels, and
     /// where the configuration would not be valid.
     pub fn set_levels(&mut self, levels: Levels) -> Result<QuantizerChange, QuantizerError> {
-        use Method::{Fatnn, LqNets, N2uq, Ttq, Xnor};
         let refused = |reason: String| QuantizerError::LevelChange {
             layer: self.site.name.clone(),
             method: self.config.method,
@@ -57,10 +57,8 @@ impl Quantizer {
             to: levels.count(),
             reason,
         };
-        if let (Xnor | Fatnn | LqNets | Ttq, _) | (N2uq, Role::Activation | Role::Output) =
-            (self.config.method, self.config.role)
-        {
-            return Err(refused("its parameters belong to its levels; start anew".into()));
+        if let Some(reason) = facts(&self.config.method).fixed_levels(self.config.role) {
+            return Err(refused(reason.into()));
         }
         let config = QuantizerConfig { levels, ..self.config.clone() };
         config.validate(&self.site.name).map_err(|error| refused(error.to_string()))?;
@@ -82,25 +80,28 @@ impl Quantizer {
         config.validate(&self.site.name)?;
         let (groups, fallback) = self.site.groups(&config)?;
         let grouping = Grouping { groups, ..self.grouping };
-        let factor = match rescale && config.method == self.config.method {
-            true => rescaling(&self.config, config.levels),
+        let factor = match rescale && config.method.is(&self.config.method) {
+            true => config.levels.steps() / self.config.levels.steps(),
             false => 1.0,
         };
         let kept: Vec<_> = self.learned().into_iter().map(|l| (l.name, l.value.clone())).collect();
         let device = kept.first().map_or_else(Device::default, |(_, param)| param.val().device());
         let (from, to) = (self.config.levels.count(), config.levels.count());
         self.changed = true;
-        self.method = MethodModule::new(&config, &self.site, grouping, &device);
+        self.method = facts(&config.method).module(&config, &self.site, grouping, &device);
         self.signature = Signature::new(&config, groups, &device);
         (self.config, self.grouping, self.fallback) = (config, grouping, fallback);
         let (mut rescaled, mut fresh, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, param) in each_method!(&mut self.method, method => method.parameters_mut()) {
-            let size = param.lazy_shape().num_elements();
+        for (parameter, param) in each_method!(&mut self.method, method => method.parameters_mut())
+        {
+            let (name, size) = (parameter.name, param.lazy_shape().num_elements());
+            let rescales = parameter.kind == ParameterKind::ClippingValue;
+            let factor = if rescales { factor } else { 1.0 };
             let old = kept.iter().find(|(other, _)| *other == name).map(|(_, old)| old);
             match old.map(|old| (old, old.lazy_shape().num_elements())) {
                 Some((old, count)) if count == size => {
                     *param = old.clone();
-                    if name == "clip_val" && factor != 1.0 {
+                    if factor != 1.0 {
                         rescaled.push(Rescaled { name, id: old.id, factor });
                     }
                 }
@@ -124,7 +125,7 @@ impl Quantizer {
     /// anew.
     pub fn renew(&mut self, name: &str) {
         let parameters = each_method!(&mut self.method, method => method.parameters_mut());
-        for (_, param) in parameters.into_iter().filter(|(other, _)| *other == name) {
+        for (_, param) in parameters.into_iter().filter(|(other, _)| other.name == name) {
             let (value, learned) = (param.val().detach(), param.val().is_require_grad());
             *param = Param::initialized(ParamId::new(), value.set_require_grad(learned));
         }
@@ -144,15 +145,5 @@ impl Quantizer {
     /// Whether it is another than its layer was made with.
     pub fn is_changed(&self) -> bool {
         self.changed
-    }
-}
-
-/// What keeps the step size when the levels become `levels`.
-fn rescaling(config: &QuantizerConfig, levels: Levels) -> f32 {
-    match (config.method, config.role) {
-        (Method::Lsq | Method::Pact, _) | (Method::N2uq, Role::Weight) => {
-            levels.steps() / config.levels.steps()
-        }
-        _ => 1.0,
     }
 }

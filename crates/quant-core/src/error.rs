@@ -1,6 +1,9 @@
 //! What can go wrong when a quantizer is configured, used or checked.
 
-use crate::config::{Method, Role};
+use crate::{
+    method::{Method, Role},
+    options::Accepted,
+};
 
 /// An invalid configuration, or a quantizer whose state has become invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -46,6 +49,18 @@ pub enum QuantizerError {
         field: &'static str,
         /// Its value.
         value: f64,
+    },
+    /// An option of the method has a value that it does not take.
+    #[error("{layer}: {field} = {value}: expected {accepted}")]
+    OutOfBounds {
+        /// Name of the layer.
+        layer: String,
+        /// The option at fault.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would work.
+        accepted: Accepted,
     },
     /// The groups do not divide what they are to group.
     #[error(

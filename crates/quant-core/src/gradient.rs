@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Method, QuantizerConfig, Range, Role},
+    config::{QuantizerConfig, Range},
+    method::Role,
     site::Site,
 };
 
@@ -62,14 +63,11 @@ pub struct GradientScale {
     pub rule: GradientScaleRule,
     /// a above, greater than 0.
     pub factor: f64,
-    /// Leaves gradients alone where the scale's integer part is 1, as the reference implementation
-    /// does. For imported configurations.
-    pub skip_integer_one: bool,
 }
 
 impl Default for GradientScale {
     fn default() -> Self {
-        Self { rule: GradientScaleRule::None, factor: 0.5, skip_integer_one: false }
+        Self { rule: GradientScaleRule::None, factor: 0.5 }
     }
 }
 
@@ -105,6 +103,7 @@ pub(crate) fn positive_steps(n: f32, range: Range) -> f32 {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ScaleByTensor {
     scale: GradientScale,
+    skip_integer_one: bool,
     /// Numerator and Qp of the rule `lsq`.
     lsq: (f64, f64),
     fan: f64,
@@ -122,16 +121,21 @@ impl ScaleByTensor {
     /// elements.
     pub(crate) fn new(config: &QuantizerConfig, site: &Site, groups: usize) -> Self {
         let n = config.levels.steps();
-        let lsq = match (config.method, config.range) {
-            (Method::LsqStep | Method::LsqPlus, range) => {
-                (1.0, f64::from(positive_steps(n, range)))
-            }
-            (_, Range::Signed) => (f64::from(n / 2.0).powi(2), f64::from(n / 2.0)),
-            (_, Range::Unsigned) => (f64::from(n).powi(2), f64::from(n)),
-        };
+        let steps = f64::from(if config.range == Range::Signed { n / 2.0 } else { n });
+        Self::with_rule(config, site, groups, (steps.powi(2), steps))
+    }
+
+    /// The same of a quantizer that learns a step size.
+    pub(crate) fn of_step_size(config: &QuantizerConfig, site: &Site, groups: usize) -> Self {
+        let positive = positive_steps(config.levels.steps(), config.range);
+        Self::with_rule(config, site, groups, (1.0, f64::from(positive)))
+    }
+
+    fn with_rule(config: &QuantizerConfig, site: &Site, groups: usize, lsq: (f64, f64)) -> Self {
         let elements = site.shape.iter().product::<usize>() as f64;
         Self {
             scale: config.gradient_scale,
+            skip_integer_one: config.qtool.skip_integer_one,
             lsq,
             fan: site.fan() as f64,
             elements: (config.role == Role::Weight).then_some(elements),
@@ -156,7 +160,7 @@ impl ScaleByTensor {
                 numerator / (self.image_elements(shape) * positive).sqrt()
             }
         };
-        match self.scale.skip_integer_one && scale.trunc() == 1.0 {
+        match self.skip_integer_one && scale.trunc() == 1.0 {
             true => 1.0,
             false => scale as f32,
         }
@@ -191,7 +195,7 @@ impl ScaleByTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Levels;
+    use crate::{config::Levels, method::Method, qtool::Compatibility};
 
     /// A weight with fan 9 and 36 elements, 4 levels; an activation with 4 channels of 9 positions in
     /// batches of 2.
@@ -210,10 +214,12 @@ mod tests {
         role: Role,
         skip_integer_one: bool,
     ) -> ScaleByTensor {
-        let gradient_scale = GradientScale { rule, factor: 0.5, skip_integer_one };
+        let gradient_scale = GradientScale { rule, factor: 0.5 };
         let levels = Levels::from_bits(2).unwrap();
         let config =
             QuantizerConfig { gradient_scale, ..QuantizerConfig::new(Method::Lsq, role, levels) };
+        let qtool = Compatibility { skip_integer_one, ..Compatibility::default() };
+        let config = QuantizerConfig { qtool, ..config };
         ScaleByTensor::new(&config, site, 1)
     }
 

@@ -28,7 +28,7 @@
 //! | [TTQ](methods::ttq) | no | ternary | positive and negative value |
 //! | [XNOR](methods::xnor) | binary | binary | shift, factor, if asked |
 //!
-//! [`capability::table`] says which options go with which, and is what configurations are checked by.
+//! [`methods_table`] says which options go with which, and is what configurations are checked by.
 //!
 //! Quantize a tensor and train through it:
 //!
@@ -62,15 +62,19 @@ mod aids;
 pub mod calibrate;
 pub mod capability;
 pub mod change;
+pub mod check;
 pub mod codes;
 pub mod config;
 pub mod error;
 pub mod gradient;
 pub mod host;
+pub mod method;
 pub mod methods;
 mod normalize;
 pub mod number;
 pub mod ops;
+pub mod options;
+pub mod parameter;
 pub mod qtool;
 pub mod quantizer;
 pub mod reach;
@@ -78,17 +82,24 @@ pub mod reparameterize;
 mod signature;
 pub mod site;
 mod staircase;
+mod table;
+mod text;
 mod validate;
+mod weight_codes;
+mod written;
 
 pub use aids::{Probe, QuantizationLoss};
 pub use calibrate::{Calibration, CalibrationInfo, Percentile, calibrate};
+pub use capability::{Capability, LevelSet};
 pub use change::{QuantizerChange, Rescaled};
 pub use codes::{Affine, Codes, Decoding, Table};
-pub use config::{
-    Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale,
-};
+pub use config::{Granularity, Levels, Normalization, QuantizerConfig, Range};
 pub use error::QuantizerError;
 pub use gradient::{Estimator, GradientScale, GradientScaleRule};
+pub use method::{FatnnOptions, LqNetsOptions, Method, Role, SignScale, TtqOptions, XnorOptions};
+pub use methods::{OwnMethod, register};
+pub use options::{Accepted, OptionInfo, OptionValue};
+pub use parameter::{Parameter, ParameterKind};
 pub use quantizer::Quantizer;
 pub use reach::{
     QuantizedWeight, Reached, change_quantizers, name_quantizers, quantized_weights, quantizers,
@@ -97,3 +108,5 @@ pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quant
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;
+pub use table::{capability, methods_table};
+pub use weight_codes::{WeightCodes, weight_codes};

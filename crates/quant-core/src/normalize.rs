@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 
 use crate::{
     codes::per_group,
-    config::{Normalization, QuantizerConfig, Role},
+    config::{Normalization, QuantizerConfig},
+    method::Role,
     site::Grouping,
 };
 

@@ -8,14 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 mod choices;
+mod compatibility;
 
 use choices::{GRAD_SCALE, adaptive, grad_type};
+pub use compatibility::Compatibility;
 
 use crate::{
-    capability::capability,
-    config::{Granularity, Levels, Method, Normalization, QuantizerConfig, Range, Role, SignScale},
+    config::{Granularity, Levels, Normalization, QuantizerConfig, Range},
     error::QuantizerError,
     gradient::{Estimator, GradientScale},
+    method::{FatnnOptions, LqNetsOptions, Method, Role, SignScale, XnorOptions},
+    table::capability,
 };
 
 /// QTool's options and keywords, taken apart.
@@ -111,6 +114,8 @@ impl QtoolOptions {
             return Ok(None);
         }
         let method = self.method(role, tag)?;
+        let scale = self.get(&name("scale"))?.unwrap_or(0.5);
+        let method = self.with_options(method, role, scale);
         let defaults = QuantizerConfig::new(method, role, Levels::TERNARY);
         let text = |option: &str| self.text(&name(option));
         let range = match (method, role, self.has(&name("half_range"))) {
@@ -121,10 +126,11 @@ impl QtoolOptions {
             (_, Role::Output, true) => Range::Unsigned,
             (_, Role::Output, false) => Range::Signed,
         };
-        let binary = method == Method::Xnor && !self.keyword("xnor");
+        let signs = matches!(method, Method::Xnor(_));
+        let binary = signs && !self.keyword("xnor");
         let grouped = match (method, role) {
-            (Method::Lsq | Method::Fatnn | Method::LqNets, _) => true,
-            (Method::Xnor, Role::Weight) => !binary,
+            (Method::Lsq | Method::Fatnn(_) | Method::LqNets(_), _) => true,
+            (Method::Xnor(_), Role::Weight) => !binary,
             (_, Role::Weight) => text("adaptive") != "none" || self.gamma(method, role),
             _ => false,
         };
@@ -133,11 +139,10 @@ impl QtoolOptions {
             false => Granularity::PerTensor,
         };
         let normalization = adaptive(method, role).choose(&name("adaptive"), text("adaptive"))?;
-        let scale = self.get(&name("scale"))?.unwrap_or(0.5);
         let config = QuantizerConfig {
             levels: match method {
                 // Signs have two, whatever the options say.
-                Method::Xnor => Levels::BINARY,
+                Method::Xnor(_) => Levels::BINARY,
                 _ => self.levels(&name)?,
             },
             range,
@@ -147,35 +152,20 @@ impl QtoolOptions {
                 true => Estimator::Identity,
                 false => grad_type(method, role).choose(&name("grad_type"), text("grad_type"))?,
             },
-            sign_scale: match (method, role, text("custom")) {
-                (Method::Xnor, Role::Activation, "channel") => SignScale::OverChannels,
-                (Method::Xnor, Role::Activation, "resolution") => SignScale::OverResolution,
-                _ => SignScale::None,
-            },
-            closed_form: method == Method::Fatnn
-                && (self.keyword("closed_form") || self.keyword(&name("closed_form"))),
-            unused_clipping_value: method == Method::Fatnn && role != Role::Weight,
-            // One option is the threshold's position, the initial slope and the gradient's factor.
-            threshold_position: match method {
-                Method::LqNets => scale,
-                _ => defaults.threshold_position,
-            },
-            running_mean_basis: method == Method::LqNets && self.keyword("custom-update"),
             gradient_scale: GradientScale {
                 rule: GRAD_SCALE.choose(&name("grad_scale"), text("grad_scale"))?,
                 factor: scale,
-                skip_integer_one: true,
             },
             boundary: self.get(&name("boundary"))?.unwrap_or(1.0),
             normalization,
             independent_norm: self.keyword("independent_norm")
                 && normalization != Normalization::None,
-            initial_slope: match method {
-                Method::Fatnn => scale,
-                _ => defaults.initial_slope,
-            },
-            group_fallback: true,
             gamma: self.gamma(method, role),
+            qtool: Compatibility {
+                group_fallback: true,
+                skip_integer_one: true,
+                unused_clipping_value: matches!(method, Method::Fatnn(_)) && role != Role::Weight,
+            },
             ..defaults
         };
         // One command line is for all methods; some options are read by other methods alone.
@@ -210,7 +200,9 @@ impl QtoolOptions {
                 }
             };
             let levels = self.levels(&name);
-            if method == Method::Xnor && levels.is_ok_and(|levels| levels != Levels::BINARY) {
+            if matches!(method, Method::Xnor(_))
+                && levels.is_ok_and(|levels| levels != Levels::BINARY)
+            {
                 let option = if self.has(&name("level")) { "level" } else { "bit" };
                 check(option, Some("signs have two levels"));
             }
@@ -239,20 +231,47 @@ impl QtoolOptions {
         let given = |word: &str| self.keyword(word) || self.keyword(&format!("{tag}_{word}"));
         let family = self.keyword("dorefa") || self.keyword("pact");
         match () {
-            () if self.keyword("lq") => Ok(Method::LqNets),
-            () if self.keyword("xnor") => Ok(Method::Xnor),
-            () if given("non-uniform") => Ok(Method::Fatnn),
+            () if self.keyword("lq") => Ok(Method::LQ_NETS),
+            () if self.keyword("xnor") => Ok(Method::XNOR),
+            () if given("non-uniform") => Ok(Method::FATNN),
             () if given("lsq") => Ok(Method::Lsq),
-            () if self.is_binary_weight(role) => Ok(Method::Xnor),
+            () if self.is_binary_weight(role) => Ok(Method::XNOR),
             () if self.keyword("pact") && role != Role::Weight => Ok(Method::Pact),
             () if family => Ok(Method::Dorefa),
             () => Err(unusable("keyword", "", "expected a method: dorefa, pact, lsq, lq or xnor")),
         }
     }
 
+    /// The method with its own options. One option of QTool's, `scale`, is the position of
+    /// thresholds, the initial slope and the factor of gradients.
+    fn with_options(&self, method: Method, role: Role, scale: f64) -> Method {
+        let tag = tag(role);
+        let custom = self.text(&format!("{tag}_custom"));
+        let closed_form = format!("{tag}_closed_form");
+        match method {
+            Method::Xnor(options) => Method::Xnor(XnorOptions {
+                sign_scale: match (role, custom) {
+                    (Role::Activation, "channel") => SignScale::OverChannels,
+                    (Role::Activation, "resolution") => SignScale::OverResolution,
+                    _ => SignScale::None,
+                },
+                ..options
+            }),
+            Method::Fatnn(_) => Method::Fatnn(FatnnOptions {
+                initial_slope: scale,
+                closed_form: self.keyword("closed_form") || self.keyword(&closed_form),
+            }),
+            Method::LqNets(_) => Method::LqNets(LqNetsOptions {
+                threshold_position: scale,
+                running_mean_basis: self.keyword("custom-update"),
+            }),
+            method => method,
+        }
+    }
+
     fn gamma(&self, method: Method, role: Role) -> bool {
         match role {
-            _ if method == Method::LqNets => false,
+            _ if matches!(method, Method::LqNets(_)) => false,
             Role::Activation => false,
             Role::Weight => {
                 self.keyword("wt_gamma") || self.keyword("xnor") && self.keyword("gamma")
@@ -391,7 +410,7 @@ mod tests {
             let qtool = QtoolOptions::parse("dorefa,wt_bin", &options).unwrap();
             qtool.quantizer(Role::Weight).unwrap().unwrap().method
         };
-        assert_eq!((method("1"), method("2")), (Method::Xnor, Method::Dorefa));
+        assert_eq!((method("1"), method("2")), (Method::XNOR, Method::Dorefa));
     }
 
     #[test]
@@ -401,10 +420,11 @@ mod tests {
             let qtool = QtoolOptions::parse(keywords, options).unwrap();
             let config = qtool.quantizer(Role::Activation).unwrap().unwrap();
             config.validate("here").unwrap();
-            (config.gradient_scale.factor, config.initial_slope, config.threshold_position)
+            (config.gradient_scale.factor, config.method)
         };
-        assert_eq!(config("dorefa,lsq"), (3.0, 0.5, 0.5));
-        assert_eq!(config("dorefa,non-uniform"), (3.0, 3.0, 0.5));
+        assert_eq!(config("dorefa,lsq"), (3.0, Method::Lsq));
+        let slopes = FatnnOptions { initial_slope: 3.0, closed_form: false };
+        assert_eq!(config("dorefa,non-uniform"), (3.0, Method::Fatnn(slopes)));
     }
 
     #[test]

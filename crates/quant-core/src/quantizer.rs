@@ -14,29 +14,28 @@ use crate::{
     aids::Aids,
     calibrate::{Calibration, CalibrationInfo, Observer, Samples},
     codes::{Codes, Decoding},
-    config::{Method, Normalization, QuantizerConfig, Range, Role, SignScale},
+    config::QuantizerConfig,
     error::QuantizerError,
-    gradient::{Estimator, ScaleByTensor},
-    methods::{
-        Parameters, Quantize,
-        apot::Apot,
-        dorefa::{DorefaActivation, DorefaWeight},
-        fatnn::Fatnn,
-        host,
-        lq_nets::LqNets,
-        lsq::Lsq,
-        lsq_plus::LsqPlus,
-        lsq_step::LsqStep,
-        n2uq::{N2uqActivation, N2uqWeight},
-        pact::Pact,
-        ttq::Ttq,
-        xnor::{SignActivation, SignWeight},
-    },
+    method::Role,
+    methods::{MethodModule, Parameters, Quantize, each_method, facts, host},
+    parameter::{Parameter, ParameterKind},
     reach,
     signature::Signature,
     site::{GroupFallback, Grouping, Site},
     staircase::Staircase,
 };
+
+impl QuantizerConfig {
+    /// Makes the quantizer of this configuration at `site`.
+    ///
+    /// # Errors
+    /// Those of [`validate`](Self::validate), and [`QuantizerError::Groups`] where the granularity
+    /// does not fit the site's shape.
+    pub fn init(&self, site: &Site, device: &Device) -> Result<Quantizer, QuantizerError> {
+        self.validate(&site.name)?;
+        Quantizer::new(self, site, device)
+    }
+}
 
 /// A quantizer: a module whose learned parameters are trained, saved and grouped like any other.
 ///
@@ -135,106 +134,13 @@ impl ModuleDisplayDefault for Quantizer {
 
 impl ModuleDisplay for Quantizer {}
 
-/// The methods with their parameters.
-#[derive(Module, Debug)]
-pub enum MethodModule {
-    /// [`crate::methods::lsq`].
-    Lsq(Lsq),
-    /// [`crate::methods::dorefa`], activations and outputs.
-    DorefaActivation(DorefaActivation),
-    /// [`crate::methods::dorefa`], weights.
-    DorefaWeight(DorefaWeight),
-    /// [`crate::methods::pact`].
-    Pact(Pact),
-    /// [`crate::methods::xnor`], activations and outputs.
-    SignActivation(SignActivation),
-    /// [`crate::methods::xnor`], weights.
-    SignWeight(SignWeight),
-    /// [`crate::methods::fatnn`].
-    Fatnn(Fatnn),
-    /// [`crate::methods::lq_nets`].
-    LqNets(LqNets),
-    /// [`crate::methods::lsq_step`].
-    LsqStep(LsqStep),
-    /// [`crate::methods::lsq_plus`].
-    LsqPlus(LsqPlus),
-    /// [`crate::methods::ttq`].
-    Ttq(Ttq),
-    /// [`crate::methods::apot`].
-    Apot(Apot),
-    /// [`crate::methods::n2uq`], activations and outputs.
-    N2uqActivation(N2uqActivation),
-    /// [`crate::methods::n2uq`], weights.
-    N2uqWeight(N2uqWeight),
-}
-
-/// `body` for the method's own module, whichever it is.
-macro_rules! each_method {
-    ($self:expr, $quantizer:ident => $body:expr) => {
-        match $self {
-            MethodModule::Lsq($quantizer) => $body,
-            MethodModule::DorefaActivation($quantizer) => $body,
-            MethodModule::DorefaWeight($quantizer) => $body,
-            MethodModule::Pact($quantizer) => $body,
-            MethodModule::SignActivation($quantizer) => $body,
-            MethodModule::SignWeight($quantizer) => $body,
-            MethodModule::Fatnn($quantizer) => $body,
-            MethodModule::LqNets($quantizer) => $body,
-            MethodModule::LsqStep($quantizer) => $body,
-            MethodModule::LsqPlus($quantizer) => $body,
-            MethodModule::Ttq($quantizer) => $body,
-            MethodModule::Apot($quantizer) => $body,
-            MethodModule::N2uqActivation($quantizer) => $body,
-            MethodModule::N2uqWeight($quantizer) => $body,
-        }
-    };
-}
-pub(crate) use each_method;
-
-impl MethodModule {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> Self {
-        let scale = ScaleByTensor::new(config, site, grouping.groups);
-        match (config.method, config.role) {
-            (Method::Lsq, _) => Self::Lsq(Lsq::new(config, grouping, scale, device)),
-            (Method::LsqStep, _) => Self::LsqStep(LsqStep::new(config, grouping, scale, device)),
-            (Method::LsqPlus, _) => Self::LsqPlus(LsqPlus::new(config, grouping, scale, device)),
-            (Method::Pact, _) => Self::Pact(Pact::new(config, grouping, scale, device)),
-            (Method::Xnor, Role::Weight) => {
-                Self::SignWeight(SignWeight::new(config, grouping, device))
-            }
-            (Method::Xnor, _) => {
-                Self::SignActivation(SignActivation::new(config, grouping, device))
-            }
-            (Method::Fatnn, _) => Self::Fatnn(Fatnn::new(config, grouping, scale, device)),
-            (Method::LqNets, _) => Self::LqNets(LqNets::new(config, site, grouping, device)),
-            (Method::Dorefa, Role::Weight) => {
-                Self::DorefaWeight(DorefaWeight::new(config, grouping, device))
-            }
-            (Method::Dorefa, _) => {
-                Self::DorefaActivation(DorefaActivation::new(config, grouping, device))
-            }
-            (Method::Ttq, _) => Self::Ttq(Ttq::new(config, grouping, scale, device)),
-            (Method::Apot, _) => Self::Apot(Apot::new(config, grouping, scale, device)),
-            (Method::N2uq, Role::Weight) => {
-                Self::N2uqWeight(N2uqWeight::new(config, grouping, scale, device))
-            }
-            (Method::N2uq, _) => {
-                Self::N2uqActivation(N2uqActivation::new(config, grouping, scale, device))
-            }
-        }
-    }
-}
-
 /// A learned parameter of a quantizer.
 #[derive(Debug)]
 pub struct Learned<'a> {
     /// Its name in the module tree and in state dictionaries.
     pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: ParameterKind,
     /// The parameter, `[groups]`; N2UQ's intervals `[n, groups]` row-major.
     pub value: &'a Param<Tensor<1>>,
     /// Shape under PyTorch's names: `[1]` or `[1, groups, 1, 1]` for activations and outputs,
@@ -250,7 +156,7 @@ impl Quantizer {
     ) -> Result<Self, QuantizerError> {
         let (groups, fallback) = site.groups(config)?;
         let grouping = Grouping { groups, channel_axis: site.channel_axis };
-        let method = MethodModule::new(config, site, grouping, device);
+        let method = facts(&config.method).module(config, site, grouping, device);
         Ok(Self(Parts {
             method,
             training: Param::from_bool(true),
@@ -283,6 +189,11 @@ impl Quantizer {
     /// Number of clipping values.
     pub fn groups(&self) -> usize {
         self.grouping.groups
+    }
+
+    /// The dimension from which groups are cut.
+    pub(crate) fn channel_axis(&self) -> usize {
+        self.grouping.channel_axis
     }
 
     /// Quantizes `x`, of any shape the [`Site`] describes. Differentiable in `x` and in the learned
@@ -370,24 +281,10 @@ impl Quantizer {
     /// What zeros become, where they learn nothing and that is known without the data: they may as well be added, as this,
     /// after quantizing.
     pub fn of_zero(&self) -> Option<f32> {
-        let config = &self.config;
-        let unsigned = config.range == Range::Unsigned && config.estimator == Estimator::Clipped;
-        match config.method {
-            Method::Lsq | Method::Pact | Method::Dorefa if unsigned => Some(0.0),
-            Method::Fatnn if !config.closed_form => Some(0.0),
-            // The code 0 stands for it, and counts for nothing in the least squares.
-            Method::LqNets if config.normalization == Normalization::None => {
-                let position = config.threshold_position;
-                (unsigned && position > 0.0 && position < 1.0).then_some(0.0)
-            }
-            // Signs have none for 0: only while nothing but they is computed.
-            Method::Xnor => {
-                let alone = self.enabled && self.observer.is_idle() && self.aids.is_idle();
-                let plain = config.sign_scale == SignScale::None && !config.shift;
-                (alone && plain && config.role != Role::Weight).then_some(1.0)
-            }
-            _ => None,
-        }
+        let zero = facts(&self.config.method).zero(&self.config)?;
+        // Zeros also stay zeros in a quantizer that passes its input through.
+        let quantizes = self.enabled && self.observer.is_idle() && self.aids.is_idle();
+        (zero == 0.0 || quantizes).then_some(zero)
     }
 
     /// What it does to one number of each group of `x`: the values, and the thresholds between them. Of
@@ -403,6 +300,13 @@ impl Quantizer {
         })
     }
 
+    /// The indices of each group's elements, in a tensor of this shape, row-major.
+    pub(crate) fn group_members(&self, shape: &[usize]) -> Vec<Vec<usize>> {
+        let [outer, groups, inner] = self.grouping.view(shape);
+        let rows = |group: usize| (0..outer).map(move |row| (row * groups + group) * inner);
+        (0..groups).map(|group| rows(group).flat_map(|from| from..from + inner).collect()).collect()
+    }
+
     /// Where the number of groups is another than asked for.
     pub fn group_fallback(&self) -> Option<&GroupFallback> {
         self.fallback.as_ref()
@@ -411,7 +315,8 @@ impl Quantizer {
     /// The learned clipping value, `[groups]`, of the methods that have one.
     pub fn clipping_value(&self) -> Option<&Param<Tensor<1>>> {
         let parameters = each_method!(&self.method, method => method.parameters());
-        parameters.into_iter().find(|(name, _)| *name == "clip_val").map(|(_, param)| param)
+        let name = Parameter::CLIPPING_VALUE.name;
+        parameters.into_iter().find(|(other, _)| other.name == name).map(|(_, param)| param)
     }
 
     /// All learned parameters.
@@ -422,13 +327,13 @@ impl Quantizer {
             (_, groups) => vec![1, groups, 1, 1],
         };
         let parameters = each_method!(&self.method, method => method.parameters());
-        let learned = parameters.into_iter().map(|(name, value)| {
+        let learned = parameters.into_iter().map(|(Parameter { name, kind }, value)| {
             let (count, groups) = (value.lazy_shape().num_elements(), self.grouping.groups);
             let pytorch_shape = match count == groups {
                 true => pytorch_shape.clone(),
                 false => vec![count / groups, groups],
             };
-            Learned { name, value, pytorch_shape }
+            Learned { name, kind, value, pytorch_shape }
         });
         learned.collect()
     }
@@ -512,7 +417,7 @@ impl Quantizer {
         for (group, seen) in samples.0.iter().enumerate() {
             let found = each_method!(&self.method, method => method.calibrated(seen, calibration));
             for (name, column) in found {
-                let known = values.iter_mut().find(|(other, _)| *other == name);
+                let known = values.iter_mut().find(|(other, _)| *other == name.name);
                 let Some((_, values)) = known else { continue };
                 for (row, value) in column.into_iter().enumerate() {
                     values[row * groups + group] = value;
@@ -558,8 +463,8 @@ impl Quantizer {
     pub fn settle(&mut self) -> Option<usize> {
         let (calls, largest) = self.observer.take_largest()?;
         let clipping = each_method!(&self.method, method => method.clipping());
-        if let Some((name, parts)) = clipping
-            && let Some(param) = self.learned_mut(name)
+        if let Some((parameter, parts)) = clipping
+            && let Some(param) = self.learned_mut(parameter.name)
         {
             let (old, done) = (param.val(), calls as f32);
             let value = largest.div_scalar(parts) + old.clone().detach().mul_scalar(done - 1.0);
@@ -572,9 +477,9 @@ impl Quantizer {
     /// it, `value`/Qp. The name of the parameter that was set; `None` of methods that learn neither.
     pub fn set_clipping_value(&mut self, value: f32) -> Option<&'static str> {
         let clipping = each_method!(&self.method, method => method.clipping());
-        let (name, parts) = clipping.unwrap_or(("clip_val", 1.0));
+        let (parameter, parts) = clipping.unwrap_or((Parameter::CLIPPING_VALUE, 1.0));
         let values = vec![value / parts; self.groups()];
-        self.set_learned(name, &values).then_some(name)
+        self.set_learned(parameter.name, &values).then_some(parameter.name)
     }
 
     /// Sets the learned parameter `name`, one value per group; whether it has one of that name and
@@ -594,11 +499,11 @@ impl Quantizer {
 
     fn learned_mut(&mut self, name: &str) -> Option<&mut Param<Tensor<1>>> {
         let parameters = each_method!(&mut self.method, method => method.parameters_mut());
-        parameters.into_iter().find(|(other, _)| *other == name).map(|(_, param)| param)
+        parameters.into_iter().find(|(other, _)| other.name == name).map(|(_, param)| param)
     }
 
-    /// Checks that every learned parameter is finite, and above 0 where it is a scale: all but `gamma`,
-    /// `offset`, `shift` and `start`. Reads them back from the device.
+    /// Checks that every learned parameter is finite, and above 0 where its
+    /// [kind](crate::ParameterKind) says so. Reads them back from the device.
     ///
     /// A scale at or below 0 still computes and learns: its magnitude counts, or of PACT a tiny one in
     /// its place, so that zeros stay zeros.
@@ -607,7 +512,7 @@ impl Quantizer {
     /// [`QuantizerError::Degenerate`] with the layer, group and value.
     pub fn check(&self) -> Result<(), QuantizerError> {
         for learned in self.learned() {
-            let free = matches!(learned.name, "gamma" | "offset" | "shift" | "start");
+            let free = learned.kind == ParameterKind::Free;
             let sound = |value: &f32| value.is_finite() && (free || *value > 0.0);
             let values = host(learned.value);
             if let Some((index, value)) = values.iter().enumerate().find(|(_, v)| !sound(v)) {

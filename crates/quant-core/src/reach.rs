@@ -14,7 +14,7 @@ use burn::{
     tensor::Tensor,
 };
 
-use crate::{config::Role, host, quantizer::Quantizer};
+use crate::{host, method::Role, quantizer::Quantizer};
 
 /// A quantizer of a module, and where it stands.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct QuantizedWeight {
     /// The weight before it is quantized, with ones behind its dimensions where it has fewer than four,
     /// and the last ones as one where it has more.
     pub weight: Tensor<4>,
+    /// Shape of the weight.
+    pub shape: Vec<usize>,
 }
 
 impl QuantizedWeight {
@@ -103,8 +105,9 @@ pub fn quantized_weights<M: Module>(module: &M) -> Vec<QuantizedWeight> {
     let found = reader.found.into_iter().filter_map(|reached| {
         let owner = reached.path.strip_suffix("quant_weight")?;
         let weight = weights.get(owner.strip_suffix('.').unwrap_or(owner));
-        let weight = weight.or_else(|| weights.get(&format!("{owner}weight")))?.clone();
-        Some(QuantizedWeight { reached, weight })
+        let weight = weight.or_else(|| weights.get(&format!("{owner}weight")))?;
+        let (weight, shape) = weight.clone();
+        Some(QuantizedWeight { reached, weight, shape })
     });
     found.filter(|found| found.reached.quantizer.config().role == Role::Weight).collect()
 }
@@ -191,7 +194,7 @@ fn is_named(container: &str) -> bool {
 struct Reader {
     path: Vec<String>,
     /// Parameters of two dimensions or more, by path, where they are wanted.
-    weights: Option<HashMap<String, Tensor<4>>>,
+    weights: Option<HashMap<String, (Tensor<4>, Vec<usize>)>>,
     found: Vec<Reached>,
 }
 
@@ -221,7 +224,8 @@ impl ModuleVisitor for Reader {
         for (index, side) in weight.dims().into_iter().enumerate() {
             shape[index.min(3)] *= side;
         }
-        weights.insert(self.path.join("."), weight.reshape(shape));
+        let sides = weight.dims().to_vec();
+        weights.insert(self.path.join("."), (weight.reshape(shape), sides));
     }
 }
 

@@ -9,8 +9,9 @@ use burn::{
 
 use crate::{
     calibrate::{Calibration, CalibrationInfo},
-    config::{QuantizerConfig, Role},
+    config::QuantizerConfig,
     error::QuantizerError,
+    method::Role,
     quantizer::Quantizer,
     reach::{change_quantizers, quantized_weights},
     site::Site,

@@ -9,8 +9,8 @@ use burn::{
 };
 
 use crate::{
-    capability::name,
     config::{Normalization, QuantizerConfig},
+    text::name,
 };
 
 /// Constants of a quantizer that are recorded with its parameters.
@@ -37,7 +37,7 @@ struct Sizes {
 
 impl Signature {
     pub(crate) fn new(config: &QuantizerConfig, groups: usize, device: &Device) -> Self {
-        let mut text = format!("{}-{}", name(&config.method), name(&config.range));
+        let mut text = format!("{}-{}", config.method, name(&config.range));
         if config.normalization != Normalization::None {
             text += &format!("-{}", name(&config.normalization));
         }

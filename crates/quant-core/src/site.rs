@@ -1,8 +1,9 @@
 //! Where a quantizer stands: the shape it quantizes, and how groups are cut from it.
 
 use crate::{
-    config::{Granularity, QuantizerConfig, Role},
+    config::{Granularity, QuantizerConfig},
     error::QuantizerError,
+    method::Role,
 };
 
 /// The tensor that a quantizer will see, as far as its configuration depends on it.
@@ -75,7 +76,7 @@ impl Site {
             _ => 1,
         };
         let fits = |part: usize| part != 0 && elements.is_multiple_of(part);
-        if config.group_fallback {
+        if config.qtool.group_fallback {
             let (groups, asked) = match granularity {
                 Granularity::PerTensor => (1, None),
                 Granularity::PerChannel => (fallback, None),
@@ -107,7 +108,7 @@ impl Site {
 }
 
 /// Groups that did not divide what they were to group, and were replaced as the reference
-/// implementation does, silently there ([`QuantizerConfig::group_fallback`]).
+/// implementation does, silently there ([`crate::qtool::Compatibility`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupFallback {
     /// Name of the layer.

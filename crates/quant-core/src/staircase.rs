@@ -12,7 +12,7 @@ pub struct Staircase {
 
 impl Staircase {
     /// Values `first`, `first + step`, .., with thresholds half way.
-    pub(crate) fn even(first: f32, step: f32, count: usize) -> Self {
+    pub fn even(first: f32, step: f32, count: usize) -> Self {
         let value = |index: usize| first + step * index as f32;
         Self {
             values: (0..count).map(value).collect(),
@@ -22,13 +22,13 @@ impl Staircase {
     }
 
     /// Ascending values with thresholds half way.
-    pub(crate) fn midway(values: Vec<f32>) -> Self {
+    pub fn midway(values: Vec<f32>) -> Self {
         let thresholds = values.windows(2).map(|pair| pair[0] + (pair[1] - pair[0]) / 2.0);
         Self { thresholds: thresholds.collect(), values, even: None }
     }
 
     /// Ascending values and thresholds, one fewer.
-    pub(crate) fn new(values: Vec<f32>, thresholds: Vec<f32>) -> Self {
+    pub fn new(values: Vec<f32>, thresholds: Vec<f32>) -> Self {
         Self { values, thresholds, even: None }
     }
 

@@ -1,12 +1,16 @@
-//! Configurations held to the [table of what goes with what](crate::capability).
+//! Configurations held to [what their method offers](crate::capability).
 
 use std::fmt::Write;
 
 use crate::{
-    capability::{capability, name},
-    config::{Granularity, Method, Normalization, QuantizerConfig, Range, Role},
+    config::{Granularity, Normalization, QuantizerConfig, Range},
     error::QuantizerError,
     gradient::{Estimator, GradientScaleRule},
+    method::Role,
+    methods::facts,
+    options::OptionInfo,
+    table::capability,
+    text::name,
 };
 
 impl QuantizerConfig {
@@ -23,11 +27,7 @@ impl QuantizerConfig {
             near.range = other(near.range);
         }
         if of(&near).is_none() {
-            near.method = match (self.method, self.role) {
-                (Method::Pact, _) => Method::Dorefa,
-                (Method::Ttq, _) => Method::Fatnn,
-                _ => Method::LsqStep,
-            };
+            near.method = facts(&self.method).alternative();
             near.range = QuantizerConfig::new(near.method, near.role, near.levels).range;
         }
         let Some(offer) = of(&near) else {
@@ -45,25 +45,27 @@ impl QuantizerConfig {
             };
         }
         near = near.without_idle_options();
-        let normalized = near.normalization != Normalization::None;
-        // What has one value per group: without any, groups would change nothing.
-        let grouped = match near.method {
-            Method::Dorefa => near.gamma || normalized && !near.independent_norm,
-            Method::Xnor => near.role == Role::Weight || near.shift,
-            _ => true,
-        };
-        if !offer.groups || near.closed_form || !grouped {
+        if !offer.groups || !facts(&near.method).is_grouped(&near) {
             near.granularity = Granularity::PerTensor;
         }
-        let defaults = QuantizerConfig::new(near.method, near.role, near.levels);
-        for (value, default, lowest, highest) in [
-            (&mut near.threshold_position, defaults.threshold_position, 0.0, 1.0),
-            (&mut near.ternary_threshold, defaults.ternary_threshold, 0.0, 0.999),
-            (&mut near.ewgs_factor, defaults.ewgs_factor, 0.0, f64::MAX),
-        ] {
-            *value = if value.is_nan() { default } else { value.clamp(lowest, highest) };
+        let usual = QuantizerConfig::new(near.method, near.role, near.levels);
+        near.ewgs_factor = match near.ewgs_factor.is_nan() {
+            true => usual.ewgs_factor,
+            false => near.ewgs_factor.max(0.0),
+        };
+        for option in near.options_out_of_bounds() {
+            near.method.set_option(option.name, &option.default);
         }
         near
+    }
+
+    fn options_out_of_bounds(&self) -> Vec<OptionInfo> {
+        let mut options = self.method.own_options().list();
+        options.retain(|option| {
+            let value = self.method.option(option.name);
+            value.is_some_and(|value| !option.accepted.contains(&value))
+        });
+        options
     }
 
     /// The same with the options that nothing would act on at their defaults: those that the method
@@ -74,36 +76,32 @@ impl QuantizerConfig {
         let Some(offer) = capability(self.method, self.role, self.range) else {
             return self.clone();
         };
-        let defaults = QuantizerConfig::new(self.method, self.role, self.levels);
-        let mut config = self.clone();
+        let usual = QuantizerConfig::new(self.method, self.role, self.levels);
         let has = |option| offer.options.contains(&option);
-        macro_rules! default_unless {
-            ($($had:expr => $($field:ident).+),*) => {
-                $(if !$had { config.$($field).+ = defaults.$($field).+; })*
-            };
-        }
+        let mut config = self.clone();
         let rule = self.gradient_scale.rule;
-        let has_factor = has("gradient_scale")
-            && !matches!(rule, GradientScaleRule::None | GradientScaleRule::Lsq);
-        let normalized = self.normalization != Normalization::None;
-        default_unless!(
-            has("gradient_scale") => gradient_scale.rule,
-            has_factor => gradient_scale.factor,
-            self.estimator == Estimator::Ewgs => ewgs_factor,
-            has("boundary") => boundary,
-            has("initial_slope") => initial_slope,
-            has("threshold_position") => threshold_position,
-            has("ternary_threshold") => ternary_threshold,
-            has("sign_scale") => sign_scale
-        );
+        if !has("gradient_scale") {
+            config.gradient_scale = usual.gradient_scale;
+        }
+        if matches!(rule, GradientScaleRule::None | GradientScaleRule::Lsq) {
+            config.gradient_scale.factor = usual.gradient_scale.factor;
+        }
+        if self.estimator != Estimator::Ewgs {
+            config.ewgs_factor = usual.ewgs_factor;
+        }
+        if !has("boundary") {
+            config.boundary = usual.boundary;
+        }
         // Of activations, each image is normalised by itself.
+        let normalized = self.normalization != Normalization::None;
         config.independent_norm &= normalized && self.role == Role::Weight;
         config.restore_normalization &= self.normalization == Normalization::VarMean;
         config.gamma &= has("gamma");
-        config.closed_form &= has("closed_form");
-        config.unused_clipping_value &= has("unused_clipping_value");
-        config.running_mean_basis &= has("running_mean_basis");
-        config.shift &= has("shift");
+        for option in self.method.own_options().list() {
+            if !has(option.name) {
+                config.method.set_option(option.name, &option.default);
+            }
+        }
         config
     }
 
@@ -114,15 +112,21 @@ impl QuantizerConfig {
     /// [`QuantizerError::Unsupported`], which shows the [`nearest`](Self::nearest) configuration, and
     /// [`QuantizerError::NotPositive`], with `layer` in the message.
     pub fn validate(&self, layer: &str) -> Result<(), QuantizerError> {
-        for (field, value) in [
-            ("boundary", self.boundary),
-            ("gradient_scale.factor", self.gradient_scale.factor),
-            ("initial_slope", self.initial_slope),
-        ] {
+        for (field, value) in
+            [("boundary", self.boundary), ("gradient_scale.factor", self.gradient_scale.factor)]
+        {
             if !(value.is_finite() && value > 0.0) {
                 let layer = layer.to_owned();
                 return Err(QuantizerError::NotPositive { layer, field, value });
             }
+        }
+        if let Some(option) = self.options_out_of_bounds().first() {
+            return Err(QuantizerError::OutOfBounds {
+                layer: layer.to_owned(),
+                field: option.name,
+                value: self.method.option(option.name).map_or(String::new(), |v| v.to_string()),
+                accepted: option.accepted,
+            });
         }
         let changes = self.differences(&self.nearest());
         let Some((field, value, _)) = changes.first().cloned() else {
@@ -150,11 +154,11 @@ impl QuantizerConfig {
         &self,
         other: &QuantizerConfig,
     ) -> Vec<(&'static str, String, String)> {
-        let fixed = self.method == Method::Dorefa;
+        let fixed = facts(&self.method).has_fixed_boundary();
         let mut differing = self.differences(other);
         differing.retain(|(field, ..)| match *field {
             "boundary" => fixed,
-            "estimator" | "ewgs_factor" | "initial_slope" | "unused_clipping_value" => false,
+            "estimator" | "ewgs_factor" | "initial_slope" | "qtool" => false,
             field => !field.starts_with("gradient_scale"),
         });
         differing
@@ -162,16 +166,19 @@ impl QuantizerConfig {
 
     /// The fields in which another configuration differs, with both values.
     fn differences(&self, other: &QuantizerConfig) -> Vec<(&'static str, String, String)> {
+        let mut differing = Vec::new();
+        if !self.method.is(&other.method) {
+            differing.push(("method", self.method.to_string(), other.method.to_string()));
+        }
         macro_rules! compare {
-            ($($field:ident),*) => {
-                [$((stringify!($field), self.$field != other.$field,
-                    name(&self.$field), name(&other.$field))),*]
+            ($($($field:ident).+),*) => {
+                $(if self.$($field).+ != other.$($field).+ {
+                    let (ours, theirs) = (name(&self.$($field).+), name(&other.$($field).+));
+                    differing.push((stringify!($($field).+), ours, theirs));
+                })*
             };
         }
-        let rules = (self.gradient_scale.rule, other.gradient_scale.rule);
-        let factors = (self.gradient_scale.factor, other.gradient_scale.factor);
-        let fields = compare!(
-            method,
+        compare!(
             range,
             levels,
             granularity,
@@ -179,24 +186,19 @@ impl QuantizerConfig {
             normalization,
             independent_norm,
             restore_normalization,
-            gamma,
-            sign_scale,
-            shift,
-            closed_form,
-            running_mean_basis,
-            threshold_position,
-            ternary_threshold,
-            ewgs_factor,
-            boundary,
-            initial_slope,
-            unused_clipping_value
+            gamma
         );
-        let scale = [
-            ("gradient_scale.rule", rules.0 != rules.1, name(&rules.0), name(&rules.1)),
-            ("gradient_scale.factor", factors.0 != factors.1, name(&factors.0), name(&factors.1)),
-        ];
-        let differing = fields.into_iter().chain(scale).filter(|(_, differs, ..)| *differs);
-        differing.map(|(field, _, ours, theirs)| (field, ours, theirs)).collect()
+        let own = self.method.own_options().list();
+        for option in own.iter().filter(|_| self.method.is(&other.method)) {
+            let values = (self.method.option(option.name), other.method.option(option.name));
+            if let (Some(ours), Some(theirs)) = values
+                && ours != theirs
+            {
+                differing.push((option.name, ours.to_string(), theirs.to_string()));
+            }
+        }
+        compare!(ewgs_factor, boundary, qtool, gradient_scale.rule, gradient_scale.factor);
+        differing
     }
 }
 

@@ -32,7 +32,7 @@ fn calibration_lowers_the_error_and_says_so() {
             let Some(info) = quantizer.calibrate_on(x, Calibration::SquaredError) else {
                 let nothing = matches!(
                     method,
-                    Method::Dorefa | Method::Xnor | Method::LqNets | Method::Fatnn
+                    Method::Dorefa | Method::Xnor(_) | Method::LqNets(_) | Method::Fatnn(_)
                 );
                 assert!(nothing, "{method:?} {role:?}");
                 continue;
@@ -223,7 +223,7 @@ fn a_change_of_levels_keeps_the_step_size() {
 fn methods_whose_parameters_belong_to_their_levels_keep_them() {
     let device = Device::flex();
     for (method, from, to) in
-        [(Method::LqNets, 4, 8), (Method::Fatnn, 4, 2), (Method::N2uq, 4, 8), (Method::Xnor, 2, 4)]
+        [(Method::LQ_NETS, 4, 8), (Method::FATNN, 4, 2), (Method::N2uq, 4, 8), (Method::XNOR, 2, 4)]
     {
         let mut quantizer = make(&config(method, Role::Activation, from), SHAPE, &device);
         let error = quantizer.set_levels(Levels::new(to).unwrap()).unwrap_err();
@@ -313,7 +313,7 @@ fn channels_of_stock_linear_layers_are_columns() {
     let device = Device::flex();
     let config = QuantizerConfig {
         granularity: Granularity::PerChannel,
-        ..config(Method::Xnor, Role::Weight, 2)
+        ..config(Method::XNOR, Role::Weight, 2)
     };
     let mut layer = LinearConfig::new(2, 2).with_bias(false).init(&device);
     let weight = Tensor::<2>::from_data([[1.0, -10.0], [-3.0, 30.0]], &device);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use quant_core::{Quantizer, Role, Site, qtool::QtoolOptions, quantizer::MethodModule};
+use quant_core::{Quantizer, Role, Site, methods::MethodModule, qtool::QtoolOptions};
 use quant_golden::{Check, Folder, Report, Values, close};
 use serde::Deserialize;
 

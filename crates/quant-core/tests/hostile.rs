@@ -68,13 +68,13 @@ proptest! {
     fn not_a_number_stays_one_and_touches_nothing_else(config in configs()) {
         // What measures the whole tensor has nothing to measure with.
         let measures = config.normalization != quant_core::Normalization::None
-            || config.sign_scale != quant_core::SignScale::None
+            || common::scales_signs(&config)
             || config.role == Role::Weight;
         let x = [0.4, f32::NAN, -0.7, 0.9, 0.1, 0.2, 0.3, 0.5];
         let quantizer = make(&config, [1, 4, 1, 2], &Device::flex().autodiff());
         let y = host(quantizer.forward(tensor(&x, [1, 4, 1, 2], &Device::flex().autodiff())));
         prop_assert!(y[1].is_nan(), "{y:?}: {config:?}");
-        if !measures && !config.closed_form {
+        if !measures && !common::flag(&config, "closed_form") {
             let others = y.iter().enumerate().filter(|(index, _)| *index != 1);
             prop_assert!(others.into_iter().all(|(_, y)| y.is_finite()), "{y:?}: {config:?}");
         }
@@ -87,7 +87,7 @@ proptest! {
     #[test]
     fn infinities_of_activations_are_the_ends_of_the_range(config in configs()) {
         prop_assume!(config.role != Role::Weight && !common::looks_around(&config));
-        prop_assume!(!config.closed_form);
+        prop_assume!(!common::flag(&config, "closed_form"));
         let quantizer = make(&config, [1, 4, 1, 1], &Device::flex().autodiff());
         let x = [f32::INFINITY, 0.3, f32::NEG_INFINITY, 0.7];
         let values = call(&quantizer, &x, [1, 4, 1, 1]);

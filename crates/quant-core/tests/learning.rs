@@ -10,7 +10,8 @@ use burn::{
 };
 use common::{config, host, make, row};
 use quant_core::{
-    Estimator, GradientScale, GradientScaleRule, Method, Quantizer, QuantizerConfig, Range, Role,
+    Estimator, GradientScale, GradientScaleRule, Method, OptionValue, Quantizer, QuantizerConfig,
+    Range, Role,
 };
 
 /// Trains the quantizer's parameters alone on Σ(Q(x) - target)².
@@ -105,11 +106,11 @@ fn apot_finds_its_clipping_value() {
 #[test]
 fn thresholds_move_to_planted_ones() {
     let x = ramp(0.0, 4.0);
-    for (method, rate) in [(Method::Fatnn, 0.05), (Method::N2uq, 0.1)] {
+    for (method, rate) in [(Method::FATNN, 0.05), (Method::N2uq, 0.1)] {
         let config = of(method, Role::Activation, 3);
         let (mut planted, mut start) = (toy(&config), toy(&config));
         match method {
-            Method::Fatnn => {
+            Method::Fatnn(_) => {
                 planted.set_learned("alpha0", &[0.8]);
                 planted.set_learned("alpha1", &[0.5]);
             }
@@ -171,7 +172,7 @@ fn intervals_below_zero_learn_as_their_magnitudes_do() {
 #[test]
 fn ttq_scales_are_the_means_of_their_sides() {
     let x = ramp(-1.0, 2.0);
-    let quantizer = train(toy(&of(Method::Ttq, Role::Weight, 3)), &x, &x, 1.0, 200);
+    let quantizer = train(toy(&of(Method::TTQ, Role::Weight, 3)), &x, &x, 1.0, 200);
     // Thresholds at 0.1: means of 0.1..2 and 0.1..1.
     near(learned(&quantizer, "positive"), 1.05, 0.01);
     near(learned(&quantizer, "negative"), 0.55, 0.01);
@@ -180,7 +181,7 @@ fn ttq_scales_are_the_means_of_their_sides() {
 #[test]
 fn gamma_is_the_least_squares_factor() {
     let x = ramp(-1.0, 1.0);
-    for method in [Method::Xnor, Method::Dorefa] {
+    for method in [Method::XNOR, Method::Dorefa] {
         let config = QuantizerConfig { gamma: true, ..of(method, Role::Weight, 2) };
         let target: Vec<f32> = x.iter().map(|x| x * 3.0).collect();
         let start = toy(&config);
@@ -195,9 +196,8 @@ fn gamma_is_the_least_squares_factor() {
 fn rsign_moves_its_threshold_between_two_clusters() {
     let device = Device::flex().autodiff();
     let config = QuantizerConfig {
-        shift: true,
         estimator: Estimator::Triangle,
-        ..of(Method::Xnor, Role::Activation, 2)
+        ..common::with(of(Method::XNOR, Role::Activation, 2), "shift", OptionValue::Flag(true))
     };
     // Both clusters are positive: without a shift all signs are +1.
     let x: Vec<f32> = (0..64).map(|i| 0.3 + 0.01 * (i % 8) as f32 + 0.4 * (i % 2) as f32).collect();
@@ -216,7 +216,7 @@ fn lq_nets_recovers_a_planted_basis() {
         (Range::Signed, [-1.7, -0.9, 0.9, 1.7]),
     ] {
         let x: Vec<f32> = (0..72).map(|index| planted[index % 4]).collect();
-        let config = QuantizerConfig { range, ..of(Method::LqNets, Role::Activation, 4) };
+        let config = QuantizerConfig { range, ..of(Method::LQ_NETS, Role::Activation, 4) };
         let quantizer = make(&config, [1, 1, 1, 1], &device);
         for _ in 0..200 {
             quantizer.forward(row(&x, &device));

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use common::{COUNT, SHAPE, config, host, make, tensor};
 use quant_core::{
     Granularity, Levels, Method, Normalization, Quantizer, QuantizerConfig, Range, Role, SignScale,
-    quantizer::MethodModule,
+    TtqOptions, XnorOptions, methods::MethodModule,
 };
 
 /// What a quantizer does to one row.
@@ -24,7 +24,8 @@ fn single(config: &QuantizerConfig) -> Quantizer {
 fn xnor_scales_are_means_of_magnitudes() {
     let device = Device::flex();
     let y = |sign_scale| {
-        let config = QuantizerConfig { sign_scale, ..config(Method::Xnor, Role::Activation, 2) };
+        let method = Method::Xnor(XnorOptions { sign_scale, shift: false });
+        let config = config(method, Role::Activation, 2);
         // Two channels of two positions: 1, -3 and -5, 0.
         let x = tensor(&[1.0, -3.0, -5.0, 0.0], [1, 2, 1, 2], &device);
         host(make(&config, [1, 2, 1, 2], &device).forward(x))
@@ -38,9 +39,12 @@ fn xnor_scales_are_means_of_magnitudes() {
 fn rsign_changes_sign_at_its_shift() {
     let device = Device::flex();
     let config = QuantizerConfig {
-        shift: true,
         granularity: Granularity::PerChannel,
-        ..config(Method::Xnor, Role::Activation, 2)
+        ..config(
+            Method::Xnor(XnorOptions { shift: true, ..Default::default() }),
+            Role::Activation,
+            2,
+        )
     };
     let mut quantizer = make(&config, [1, 2, 1, 2], &device);
     assert!(quantizer.set_learned("shift", &[0.5, -1.0]));
@@ -50,7 +54,7 @@ fn rsign_changes_sign_at_its_shift() {
 
 #[test]
 fn fatnn_thresholds_are_where_the_formula_puts_them() {
-    let mut quantizer = single(&config(Method::Fatnn, Role::Activation, 4));
+    let mut quantizer = single(&config(Method::FATNN, Role::Activation, 4));
     for (name, alpha) in [("alpha0", 1.0), ("alpha1", 0.5), ("alpha2", 2.0)] {
         assert!(quantizer.set_learned(name, &[alpha]));
     }
@@ -65,7 +69,7 @@ fn signed_activations_of_fatnn_are_ternary() {
     let signed = QuantizerConfig {
         range: Range::Signed,
         granularity: Granularity::PerChannel,
-        ..config(Method::Fatnn, Role::Activation, 3)
+        ..config(Method::FATNN, Role::Activation, 3)
     };
     let quantizer = make(&signed, [1, 2, 1, 3], &device);
     // alpha = 1/2: thresholds at -1 and 1.
@@ -78,7 +82,7 @@ fn signed_activations_of_fatnn_are_ternary() {
 
 #[test]
 fn ttq_has_a_value_for_each_side() {
-    let third = QuantizerConfig { ternary_threshold: 0.3, ..config(Method::Ttq, Role::Weight, 3) };
+    let third = config(Method::Ttq(TtqOptions { ternary_threshold: 0.3 }), Role::Weight, 3);
     let mut quantizer = single(&third);
     quantizer.set_learned("positive", &[1.5]);
     quantizer.set_learned("negative", &[0.25]);
@@ -165,7 +169,7 @@ fn an_independent_normalisation_looks_at_the_whole_weight() {
 #[test]
 fn evaluation_does_not_move_a_basis() {
     let quantizer =
-        make(&config(Method::LqNets, Role::Weight, 4), SHAPE, &Device::flex().autodiff());
+        make(&config(Method::LQ_NETS, Role::Weight, 4), SHAPE, &Device::flex().autodiff());
     let before = host(quantizer.running()[0].1.clone());
     let x: Vec<f32> = (0..COUNT).map(|index| index as f32).collect();
     quantizer.forward(tensor(&x, SHAPE, &Device::flex()));
@@ -177,7 +181,7 @@ fn a_basis_that_the_data_do_not_determine_is_regularised_and_reported() {
     let device = Device::flex().autodiff();
     for role in [Role::Activation, Role::Weight] {
         for value in [0.0, 100.0] {
-            let quantizer = make(&config(Method::LqNets, role, 4), SHAPE, &device);
+            let quantizer = make(&config(Method::LQ_NETS, role, 4), SHAPE, &device);
             quantizer.forward(tensor(&[value; COUNT], SHAPE, &device));
             let basis = host(quantizer.running()[0].1.clone());
             assert!(basis.iter().all(|v| v.is_finite()), "{role:?} {value}: {basis:?}");

@@ -11,9 +11,9 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 use quant_core::{
-    Calibration, Granularity, Levels, Method, Quantizer, QuantizerConfig, QuantizerError, Role,
-    Site, WeightQuantization, calibrate, change_quantizers, quantize_weights, quantized_weights,
-    quantizers,
+    Calibration, Granularity, Levels, Method, Normalization, Quantizer, QuantizerConfig,
+    QuantizerError, Role, Site, WeightQuantization, calibrate, change_quantizers, quantize_weights,
+    quantized_weights, quantizers, weight_codes,
 };
 
 #[derive(Module, Debug)]
@@ -124,6 +124,34 @@ fn codes_of_weights_decode_to_the_quantized_weights() {
     let decoded = grouped.reached.quantizer.codes(grouped.weight.clone()).decode();
     let expected: Vec<f32> = net.grouped.weight.val().into_data().iter().collect();
     assert_eq!(decoded.into_data().iter::<f32>().collect::<Vec<_>>(), expected);
+}
+
+/// A transposed convolution and a linear layer have their output channels in the second dimension.
+#[test]
+fn weights_become_integers_that_decode_to_the_same_bits() {
+    let restored = QuantizerConfig {
+        normalization: Normalization::VarMean,
+        restore_normalization: true,
+        ..per_channel(3)
+    };
+    let apot = QuantizerConfig::new(Method::Apot, Role::Weight, Levels::from_bits(3).unwrap());
+    for config in [per_channel(2), restored, apot] {
+        let (net, _) = WeightQuantization::new(config).apply(net()).unwrap();
+        let all = weight_codes(&net);
+        let layers: Vec<&str> = all.iter().map(|weight| weight.layer.as_str()).collect();
+        assert!(layers.contains(&"up") && layers.contains(&"depthwise"), "{layers:?}");
+        for weight in &all {
+            let expected: Vec<f32> = match weight.layer.as_str() {
+                "up" => net.up.weight.val().into_data().iter().collect(),
+                "depthwise" => net.depthwise.weight.val().into_data().iter().collect(),
+                "grouped" => net.grouped.weight.val().into_data().iter().collect(),
+                "pair.1" => net.pair.1.weight.val().into_data().iter().collect(),
+                _ => continue,
+            };
+            assert_eq!(weight.decode(), expected, "{}", weight.layer);
+            assert_eq!(weight.shape.iter().product::<usize>(), expected.len());
+        }
+    }
 }
 
 #[test]

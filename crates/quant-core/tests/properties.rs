@@ -12,11 +12,18 @@ use common::{
 use proptest::prelude::*;
 use quant_core::{
     Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
-    Quantizer, QuantizerConfig, QuantizerError, Range, Role, SignScale, Site, capability,
+    OptionValue, Parameter, Quantizer, QuantizerConfig, QuantizerError, Range, Role, Site,
+    capability, methods_table, qtool::Compatibility,
 };
 
 fn values() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(-3.0f32..3.0, COUNT)
+}
+
+/// The configuration with FATNN's initial slope at 1; others as they are.
+fn with_slope_1(mut config: QuantizerConfig) -> QuantizerConfig {
+    config.method.set_option("initial_slope", &OptionValue::Number(1.0));
+    config
 }
 
 fn seeds() -> impl Strategy<Value = Vec<f32>> {
@@ -95,7 +102,7 @@ proptest! {
     /// Training and evaluation compute the same values, but for what a call learns before its output.
     #[test]
     fn training_computes_what_evaluation_does(config in configs(), x in values(), seeds in seeds()) {
-        prop_assume!(!config.closed_form);
+        prop_assume!(!common::flag(&config, "closed_form"));
         let device = Device::flex().autodiff();
         let mut trained = make(&config, SHAPE, &device);
         randomize(&mut trained, &seeds);
@@ -110,9 +117,9 @@ proptest! {
         let measures = matches!(config.method, Method::Dorefa | Method::N2uq)
             && config.role == Role::Weight;
         prop_assume!(!measures && config.normalization == Normalization::None);
-        prop_assume!(config.sign_scale == SignScale::None);
+        prop_assume!(!common::scales_signs(&config));
         // A slope of 1 puts FATNN's integers into their intervals.
-        let config = QuantizerConfig { initial_slope: 1.0, ..config }.without_idle_options();
+        let config = with_slope_1(config);
         let quantizer = make(&config, SHAPE, &Device::flex());
         quantizer.set_running("basis", &[1.0]);
         let once = quantize(&quantizer, &x);
@@ -159,8 +166,8 @@ proptest! {
     /// Inputs and scales four times as large give values four times as large, to the last bit.
     #[test]
     fn scales_carry_through(config in configs(), x in values(), seeds in seeds()) {
-        let free = matches!(config.method, Method::Dorefa | Method::Fatnn)
-            || config.method == Method::Xnor && config.role != Role::Weight;
+        let free = matches!(config.method, Method::Dorefa | Method::Fatnn(_))
+            || matches!(config.method, Method::Xnor(_)) && config.role != Role::Weight;
         prop_assume!(!free && config.normalization == Normalization::None);
         let small = quantizer(&config, &seeds);
         let mut large = quantizer(&config, &seeds);
@@ -180,7 +187,7 @@ proptest! {
     #[test]
     fn channels_can_be_permuted(config in configs(), x in values(), seeds in seeds()) {
         prop_assume!(config.granularity == Granularity::PerChannel && !config.independent_norm);
-        prop_assume!(config.sign_scale == SignScale::None && config.method != Method::Dorefa);
+        prop_assume!(!common::scales_signs(&config) && config.method != Method::Dorefa);
         prop_assume!(config.role == Role::Weight || config.normalization == Normalization::None);
         let axis = usize::from(config.role != Role::Weight);
         let shape = if axis == 0 { [4, 2, 3, 3] } else { SHAPE };
@@ -289,7 +296,10 @@ fn groups_that_do_not_divide_name_both_numbers() {
     };
     assert_eq!(error, expected);
     // Imported configurations fall back, and say so.
-    let imported = QuantizerConfig { group_fallback: true, ..config };
+    let imported = QuantizerConfig {
+        qtool: Compatibility { group_fallback: true, ..Default::default() },
+        ..config
+    };
     let quantizer = imported.init(&site, &Device::flex()).unwrap();
     let text = quantizer.group_fallback().unwrap().to_string();
     assert_eq!(text, "conv7: 5 does not divide 12: 4 groups instead");
@@ -301,7 +311,7 @@ fn what_a_method_does_not_offer_shows_the_nearest_that_it_does() {
     let bits = Levels::from_bits(2).unwrap();
     let pact = QuantizerConfig::new(Method::Pact, Role::Weight, bits);
     assert!(text(pact).ends_with("the nearest possible: method = dorefa"));
-    let fatnn = QuantizerConfig::new(Method::Fatnn, Role::Weight, bits);
+    let fatnn = QuantizerConfig::new(Method::FATNN, Role::Weight, bits);
     assert!(text(fatnn).ends_with("levels = 3"));
     let several = QuantizerConfig {
         granularity: Granularity::PerChannel,
@@ -326,18 +336,10 @@ fn what_a_method_does_not_offer_shows_the_nearest_that_it_does() {
 #[test]
 fn options_that_nothing_acts_on_are_refused() {
     type Change = fn(&mut QuantizerConfig);
-    let options: [(&str, Change); 14] = [
+    let changes: [(&str, Change); 6] = [
         ("gradient_scale", |c| c.gradient_scale.rule = GradientScaleRule::ScaleFan),
         ("boundary", |c| c.boundary = 2.0),
         ("gamma", |c| c.gamma = true),
-        ("sign_scale", |c| c.sign_scale = SignScale::OverChannels),
-        ("shift", |c| c.shift = true),
-        ("initial_slope", |c| c.initial_slope = 0.7),
-        ("closed_form", |c| c.closed_form = true),
-        ("unused_clipping_value", |c| c.unused_clipping_value = true),
-        ("threshold_position", |c| c.threshold_position = 0.3),
-        ("running_mean_basis", |c| c.running_mean_basis = true),
-        ("ternary_threshold", |c| c.ternary_threshold = 0.1),
         // Of other fields' choices.
         ("ewgs_factor", |c| c.ewgs_factor = 0.2),
         ("independent_norm", |c| {
@@ -350,10 +352,22 @@ fn options_that_nothing_acts_on_are_refused() {
     for (method, role) in methods() {
         let plain = config(method, role, 4);
         assert_eq!(plain.validate("conv"), Ok(()));
-        let offer = capability::capability(method, role, plain.range).unwrap();
-        for (option, change) in options {
+        let offer = capability(method, role, plain.range).unwrap();
+        let changed = changes.iter().map(|(option, change)| {
             let mut config = plain.clone();
             change(&mut config);
+            (*option, config)
+        });
+        // A method cannot even be given the options of another.
+        let own = method.own_options().list().into_iter().map(|option| {
+            let value = match option.default {
+                OptionValue::Flag(flag) => OptionValue::Flag(!flag),
+                OptionValue::Number(number) => OptionValue::Number(number * 0.7),
+                OptionValue::Text(_) => OptionValue::Text("over-channels".into()),
+            };
+            (option.name, common::with(plain.clone(), option.name, value))
+        });
+        for (option, config) in changed.chain(own) {
             let refused = config.validate("conv").err().map(|error| error.to_string());
             let has = offer.options.contains(&option);
             assert_eq!(refused.is_none(), has, "{method:?} {role:?} {option}: {refused:?}");
@@ -395,10 +409,10 @@ fn a_field_that_must_be_positive_is_named() {
 #[test]
 fn every_method_has_the_roles_of_its_paper() {
     let all = methods();
-    for method in Method::ALL {
+    for method in Method::ALL.iter().copied() {
         let weights = !matches!(method, Method::Pact | Method::LsqPlus);
         assert_eq!(all.contains(&(method, Role::Weight)), weights, "{method:?}");
-        let activations = method != Method::Ttq;
+        let activations = method != Method::TTQ;
         assert_eq!(all.contains(&(method, Role::Activation)), activations, "{method:?}");
         assert_eq!(all.contains(&(method, Role::Output)), activations, "{method:?}");
     }
@@ -409,9 +423,11 @@ fn every_method_has_the_roles_of_its_paper() {
 fn the_table_names_what_is_learned() {
     for (method, role) in methods() {
         let config = config(method, role, 4);
-        let offer = capability::capability(method, role, config.range).unwrap();
+        let offer = capability(method, role, config.range).unwrap();
         let quantizer = make(&config, SHAPE, &Device::flex());
-        let learned: Vec<&str> = quantizer.learned().iter().map(|learned| learned.name).collect();
+        let learned = quantizer.learned();
+        let learned: Vec<Parameter> =
+            learned.iter().map(|learned| Parameter::new(learned.name, learned.kind)).collect();
         assert_eq!(learned, offer.learned, "{method:?} {role:?}");
         let running: Vec<&str> = quantizer.running().iter().map(|(name, _)| *name).collect();
         assert_eq!(running, offer.running, "{method:?} {role:?}");
@@ -422,5 +438,5 @@ fn the_table_names_what_is_learned() {
 fn the_guide_has_the_table_that_configurations_are_checked_by() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/quantizers.md");
     let guide = std::fs::read_to_string(path).unwrap();
-    assert!(guide.contains(&capability::table()), "run `cargo run -p quantizer_plots`");
+    assert!(guide.contains(&methods_table()), "run `cargo run -p quantizer_plots`");
 }

@@ -76,7 +76,7 @@ fn a_record_of_another_method_range_granularity_or_normalisation_is_refused() {
     assert!(refusal(&channels, &lsq).contains("groups"));
     // Neither learns anything: only the signature tells them apart.
     let (dorefa, signs) =
-        (config(Method::Dorefa, Role::Activation, 2), config(Method::Xnor, Role::Activation, 2));
+        (config(Method::Dorefa, Role::Activation, 2), config(Method::XNOR, Role::Activation, 2));
     assert!(refusal(&dorefa, &signs).contains("xnor"));
     let plain = config(Method::Dorefa, Role::Weight, 4);
     let normalized = QuantizerConfig { normalization: Normalization::VarMean, ..plain.clone() };

@@ -32,6 +32,6 @@ pub use layers::{Compute, norm::SumOverProcesses};
 pub use network::{Network, NetworkConfig, init_seeded};
 pub use rename::Renaming;
 pub use resnet::{Quantization, ResNetConfig};
-pub use state::{LoadReport, StateDict};
+pub use state::{LoadReport, StateDict, codes_file};
 pub use summary::{LayerSummary, NetworkSummary, summarize};
 pub use visit::QuantizedModule;

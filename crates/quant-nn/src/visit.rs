@@ -9,6 +9,7 @@ use burn::{
 };
 use quant_core::{
     Calibration, CalibrationInfo, QuantizedWeight, Quantizer, QuantizerError, Reached, Role,
+    WeightCodes,
     change_quantizers, quantized_weights, quantizers, reach::layer_of,
 };
 
@@ -166,6 +167,13 @@ pub trait QuantizedModule: Module {
             (layer, found)
         });
         named.collect()
+    }
+
+    /// Every weight that is quantized, as integers, with its layer's name.
+    fn weight_codes(&self) -> Vec<WeightCodes> {
+        let weights = self.quantized_weights().into_iter();
+        let enabled = weights.filter(|(_, weight)| weight.reached.quantizer.is_enabled());
+        enabled.map(|(layer, weight)| WeightCodes { layer, ..weight.to_codes() }).collect()
     }
 
     /// Calls `change` with every quantizer and its layer's name.

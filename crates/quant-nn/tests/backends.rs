@@ -68,7 +68,7 @@ fn config(method: Option<Method>) -> ResNetConfig {
         width_alpha: 0.0625,
         // Behind a ReLU all signs are +1, and batch norms divide by no deviation.
         activation: match method {
-            Some(Method::Xnor) => ActivationKind::NReLU,
+            Some(Method::XNOR) => ActivationKind::NReLU,
             _ => ActivationKind::ReLU,
         },
         quantization: Quantization {
@@ -84,7 +84,7 @@ fn config(method: Option<Method>) -> ResNetConfig {
 /// thousandth.
 #[test]
 fn a_training_step_is_that_of_the_cpu() {
-    for method in [None, Some(Method::Lsq), Some(Method::Xnor), Some(Method::LqNets)] {
+    for method in [None, Some(Method::Lsq), Some(Method::XNOR), Some(Method::LQ_NETS)] {
         let device = Device::flex().autodiff();
         let state = StateDict::of(&config(method).init(&device).unwrap());
         let ours = step(method, &state, &gpu());

@@ -13,7 +13,7 @@ fn chosen_quantizers_leave_inputs_outputs_and_parameters() {
     let config = ResNetConfig {
         quantization: Quantization {
             activation: Some(QuantizerConfig::new(Method::Lsq, Role::Activation, bits)),
-            weight: Some(QuantizerConfig::new(Method::LqNets, Role::Weight, bits)),
+            weight: Some(QuantizerConfig::new(Method::LQ_NETS, Role::Weight, bits)),
             ..Quantization::default()
         },
         width_alpha: 0.1,

@@ -96,7 +96,7 @@ fn another_method_granularity_or_number_of_levels_is_refused() {
     };
     assert!(refusal(&config(Method::Dorefa, 4)).contains("levels = 4 in the state, 16"));
     let mut signs = config(Method::Dorefa, 2);
-    let weight = QuantizerConfig::new(Method::Xnor, Role::Weight, Levels::BINARY);
+    let weight = QuantizerConfig::new(Method::XNOR, Role::Weight, Levels::BINARY);
     signs.quantization_mut().weight = Some(weight);
     assert!(refusal(&signs).contains("method = dorefa in the state, xnor in the network"));
     let mut grouped = config(Method::Lsq, 2);
@@ -129,12 +129,15 @@ fn files_of_earlier_versions_load() {
     let changed: Vec<_> = quantizers
         .map(|(layer, role, q)| (layer, role, q.config().clone(), q.is_enabled()))
         .collect();
-    // Options that nothing acts on were accepted.
-    let mut config = trained.config().clone();
-    config.quantization_mut().weight.as_mut().unwrap().ternary_threshold = 0.3;
+    // Options that nothing acts on were accepted, and written for all methods.
+    let mut described = serde_json::to_value(trained.config()).unwrap();
+    let weight = described.pointer_mut("/quantization/weight").unwrap();
+    weight["ternary_threshold"] = 0.3.into();
+    weight["closed_form"] = false.into();
+    weight["group_fallback"] = false.into();
     let text = format!(
         "{{\"quant_train\":\"0.1.0\",\"network\":{},\"changed\":{}}}",
-        serde_json::to_string(&config).unwrap(),
+        serde_json::to_string(&described).unwrap(),
         serde_json::to_string(&changed).unwrap()
     );
     let (_folder, path) = written(&trained);

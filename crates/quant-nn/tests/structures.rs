@@ -24,9 +24,9 @@ mod common {
             None,
             Some(Method::Lsq),
             Some(Method::Dorefa),
-            Some(Method::Xnor),
-            Some(Method::LqNets),
-            Some(Method::Fatnn),
+            Some(Method::XNOR),
+            Some(Method::LQ_NETS),
+            Some(Method::FATNN),
         ]);
         (methods, prop::array::uniform3(any::<bool>())).prop_map(|(method, [first, real, pad])| {
             let of = |role| {

@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn signs_of_values_that_are_all_positive_are_a_warning() {
-        let signs = QuantizerConfig::new(Method::Xnor, Role::Activation, Levels::new(2).unwrap());
+        let signs = QuantizerConfig::new(Method::XNOR, Role::Activation, Levels::new(2).unwrap());
         let quantization = Quantization { activation: Some(signs), ..Quantization::default() };
         // Its blocks begin behind a ReLU.
         let config = ResNetConfig {

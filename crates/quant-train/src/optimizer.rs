@@ -400,7 +400,7 @@ mod tests {
     /// `[n, groups]`: both look like weights.
     #[test]
     fn parameters_of_quantizers_are_small_in_any_shape() {
-        let methods = [Method::Lsq, Method::N2uq, Method::LsqPlus, Method::Fatnn];
+        let methods = [Method::Lsq, Method::N2uq, Method::LsqPlus, Method::FATNN];
         for (method, granularity) in methods
             .into_iter()
             .flat_map(|m| [Granularity::PerTensor, Granularity::PerChannel].map(|g| (m, g)))

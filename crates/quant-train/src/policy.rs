@@ -8,7 +8,7 @@ use quant_nn::QuantizedModule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fields::{choices::Choice, shadow::GradientScaleFields};
+use crate::fields::{choices::Choice, options::MethodField, shadow::GradientScaleFields};
 
 /// A change to some quantizers at some time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,7 +58,7 @@ pub struct Change {
     /// sizes stay, and their momentum is reset. By default they are.
     pub progressive: Option<bool>,
     /// The formula; parameters that do not fit it start anew, and options that it does not have end.
-    #[schemars(with = "Option<Choice<Method>>")]
+    #[schemars(with = "Option<MethodField>")]
     pub method: Option<Method>,
     /// Which elements share one clipping value. One clipping value is repeated for several; several
     /// start anew for others.
@@ -200,7 +200,7 @@ impl Change {
             _ => old.levels,
         };
         let mut config = QuantizerConfig { levels, ..old.clone() };
-        if let Some(method) = self.method.filter(|method| *method != old.method) {
+        if let Some(method) = self.method.filter(|method| !method.is(&old.method)) {
             // Options that the new method does not have end with the old one.
             config = QuantizerConfig { method, ..config }.without_idle_options();
         }
@@ -210,7 +210,6 @@ impl Change {
             };
         }
         given!(
-            method,
             granularity,
             estimator,
             gradient_scale,

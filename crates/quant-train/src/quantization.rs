@@ -2,7 +2,7 @@
 
 use quant_core::{
     Calibration, Estimator, GradientScale, Granularity, Levels, Method, Normalization, Percentile,
-    QuantizationLoss, QuantizerConfig, Range, Role, SignScale,
+    QuantizationLoss, QuantizerConfig, Range, Role, qtool::Compatibility,
 };
 use quant_nn::Quantization;
 use schemars::JsonSchema;
@@ -12,7 +12,8 @@ use crate::{
     error::TrainError,
     fields::{
         choices::Choice,
-        shadow::{GradientScaleFields, PercentileField},
+        options::{MethodField, MethodOptions},
+        shadow::{CompatibilityFields, GradientScaleFields, PercentileField},
     },
 };
 
@@ -100,10 +101,9 @@ impl CalibrationRecipe {
 /// A quantizer, with defaults by role. `docs/quantizers.md` says which methods have which
 /// of these fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct QuantizerRecipe {
     /// The formula. `lsq` is the usual start.
-    #[schemars(with = "Choice<Method>")]
+    #[schemars(with = "MethodField")]
     pub method: Method,
     /// Bits: 2^bits levels. Either `bits` or `levels`.
     #[schemars(range(min = 1, max = 8))]
@@ -145,29 +145,12 @@ pub struct QuantizerRecipe {
     pub restore_normalization: Option<bool>,
     /// Whether a factor on the quantized value is learned. By default none is.
     pub gamma: Option<bool>,
-    /// What XNOR activations are multiplied by. By default it is nothing.
-    #[schemars(with = "Option<Choice<SignScale>>")]
-    pub sign_scale: Option<SignScale>,
-    /// Whether XNOR activations learn where their sign changes. By default it changes at 0.
-    pub shift: Option<bool>,
-    /// Initial slope of FATNN's pieces. By default it is 0.5.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub initial_slope: Option<f64>,
-    /// Whether FATNN's values are multiplied by a least squares factor. By default they are not.
-    pub closed_form: Option<bool>,
-    /// Where LQ-Nets' thresholds lie between two levels: 0 at the upper, 1 at the lower. By default
-    /// they lie in the middle, at 0.5.
-    #[schemars(range(min = 0, max = 1))]
-    pub threshold_position: Option<f64>,
-    /// Whether LQ-Nets' basis is the running mean of all solutions. By default it is not.
-    pub running_mean_basis: Option<bool>,
-    /// TTQ's thresholds in units of the largest magnitude. By default they are 0.05.
-    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
-    pub ternary_threshold: Option<f64>,
-    /// Whether groups that do not fit fall back as in QTool. It is for imported recipes.
-    pub group_fallback: Option<bool>,
-    /// Whether FATNN keeps a clipping value that nothing uses. It is for imported recipes.
-    pub unused_clipping_value: Option<bool>,
+    /// Habits of QTool. It is for imported recipes. By default there are none.
+    #[schemars(with = "Option<CompatibilityFields>")]
+    pub qtool: Option<Compatibility>,
+    /// The options that belong to one method alone.
+    #[serde(flatten)]
+    pub options: MethodOptions,
     /// A loss on the quantization error, added to the training loss. By default there is none.
     pub loss: Option<QuantizationLossRecipe>,
 }
@@ -316,15 +299,7 @@ macro_rules! each_option {
             independent_norm,
             restore_normalization,
             gamma,
-            sign_scale,
-            shift,
-            initial_slope,
-            closed_form,
-            threshold_position,
-            running_mean_basis,
-            ternary_threshold,
-            group_fallback,
-            unused_clipping_value
+            qtool
         )
     };
 }
@@ -342,6 +317,7 @@ impl QuantizerRecipe {
                         .then(|| config.levels.bits()),
                     levels: None,
                     loss: None,
+                    options: MethodOptions::of(&config.method),
                     $($field: (config.$field != usual.$field).then(|| config.$field.clone()),)*
                 }
             };
@@ -360,7 +336,9 @@ impl QuantizerRecipe {
             (None, None) => return Err("set either bits or levels".into()),
         };
         let levels = levels.map_err(|error| error.to_string())?;
-        let mut config = QuantizerConfig::new(self.method, role, levels);
+        let mut method = self.method;
+        self.options.give_to(&mut method)?;
+        let mut config = QuantizerConfig::new(method, role, levels);
         macro_rules! given {
             ($($field:ident),*) => {
                 $(if let Some(value) = self.$field { config.$field = value; })*

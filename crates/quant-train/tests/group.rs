@@ -150,7 +150,7 @@ fn three_processes_agree_on_what_follows_the_data() {
     recipe.phases[0].frozen_statistics.clear();
     // Bases that follow the data of each process.
     let quantization = recipe.phases[1].quantization.as_mut().unwrap();
-    quantization.weight.as_mut().unwrap().method = Method::LqNets;
+    quantization.weight.as_mut().unwrap().method = Method::LQ_NETS;
     let results = run(folder.path(), &data, 3, &recipe);
     assert!(
         results.iter().all(|(path, summary)| *path == results[0].0 && *summary == results[0].1)

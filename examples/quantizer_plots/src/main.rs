@@ -7,7 +7,9 @@ use std::{error::Error, fs, path::Path};
 
 use burn::tensor::{Device, Tensor};
 use plotters::prelude::*;
-use quant_core::{Estimator, Levels, Method, Quantizer, QuantizerConfig, Role, Site, capability};
+use quant_core::{
+    Estimator, Levels, Method, Quantizer, QuantizerConfig, Role, Site, TtqOptions, methods_table,
+};
 
 /// A curve: its name, and the value at each input.
 type Curve = (String, Vec<f32>);
@@ -49,7 +51,7 @@ fn plots() -> Result<Vec<Plot>, Box<dyn Error>> {
     let signs = [Estimator::Clipped, Estimator::Identity, Estimator::Triangle];
     let signs = signs.into_iter().zip(["clipped", "identity", "triangle"]);
     let signs = signs.map(|(estimator, name)| {
-        Ok((name, with(estimator, Method::Xnor, Activation, 2)?, Vec::new()))
+        Ok((name, with(estimator, Method::XNOR, Activation, 2)?, Vec::new()))
     });
     let wide = (-2.0, 2.0);
     Ok(vec![
@@ -100,12 +102,12 @@ fn plots() -> Result<Vec<Plot>, Box<dyn Error>> {
             quantizers: vec![
                 (
                     "activation, 2 bits",
-                    config(Method::LqNets, Activation, 4)?,
+                    config(Method::LQ_NETS, Activation, 4)?,
                     vec![("basis", vec![0.4, 1.0])],
                 ),
                 (
                     "weight, 2 bits",
-                    config(Method::LqNets, Weight, 4)?,
+                    config(Method::LQ_NETS, Weight, 4)?,
                     vec![("basis", vec![0.3, 0.9])],
                 ),
             ],
@@ -116,12 +118,12 @@ fn plots() -> Result<Vec<Plot>, Box<dyn Error>> {
             quantizers: vec![
                 (
                     "activation, 4 levels",
-                    config(Method::Fatnn, Activation, 4)?,
+                    config(Method::FATNN, Activation, 4)?,
                     vec![("alpha0", vec![2.0]), ("alpha1", vec![1.0]), ("alpha2", vec![0.8])],
                 ),
                 (
                     "weight, ternary",
-                    config(Method::Fatnn, Weight, 3)?,
+                    config(Method::FATNN, Weight, 3)?,
                     vec![("alpha0", vec![0.8]), ("alpha1", vec![1.2])],
                 ),
             ],
@@ -131,7 +133,7 @@ fn plots() -> Result<Vec<Plot>, Box<dyn Error>> {
             file: "ttq",
             quantizers: vec![(
                 "weight, threshold 0.3",
-                QuantizerConfig { ternary_threshold: 0.3, ..config(Method::Ttq, Weight, 3)? },
+                config(Method::Ttq(TtqOptions { ternary_threshold: 0.3 }), Weight, 3)?,
                 vec![("positive", vec![1.4]), ("negative", vec![0.7])],
             )],
             range: wide,
@@ -165,7 +167,7 @@ fn curves(
         let known = quantizer.set_learned(name, values) || quantizer.set_running(name, values);
         if !known {
             return Err(
-                format!("{:?} has no {name} of {} values", config.method, values.len()).into()
+                format!("{} has no {name} of {} values", config.method, values.len()).into()
             );
         }
     }
@@ -247,7 +249,7 @@ fn write_table(guide: &Path) -> Result<(), Box<dyn Error>> {
     let (begin, end) = ("<!-- table: begin -->\n", "<!-- table: end -->");
     let (before, rest) = text.split_once(begin).ok_or("the guide has no table mark")?;
     let (_, after) = rest.split_once(end).ok_or("the guide's table does not end")?;
-    fs::write(guide, format!("{before}{begin}{}{end}{after}", capability::table()))?;
+    fs::write(guide, format!("{before}{begin}{}{end}{after}", methods_table()))?;
     Ok(())
 }
 

@@ -31,17 +31,57 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, host, magnitude};
+use super::{Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned, magnitude};
 use crate::{
     calibrate::{Calibration, GroupSamples},
+    capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
-    config::{QuantizerConfig, Range},
+    config::{Levels, Normalization, QuantizerConfig, Range},
     gradient::ScaleByTensor,
+    method::Role,
     normalize::Normalizer,
     ops::{Elementwise, Rule, count_below, quantize},
-    site::Grouping,
+    parameter::Parameter,
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// What is known of the method.
+pub(crate) struct Facts;
+
+impl MethodFacts for Facts {
+    fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+        let fewest = if range == Range::Signed { 4 } else { 2 };
+        Some(Capability {
+            levels: LevelSet::PowersOfTwo(fewest, 256),
+            options: &["gradient_scale", "boundary"],
+            learned: &[Parameter::UNEVEN_CLIPPING_VALUE],
+            ..Capability::base(role)
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let scale = ScaleByTensor::new(config, site, grouping.groups);
+        MethodModule::Apot(Apot::new(config, grouping, scale, device))
+    }
+
+    fn output_range(&self, _levels: Levels) -> Range {
+        Range::Signed
+    }
+
+    fn normalization(&self, role: Role) -> Normalization {
+        match role {
+            Role::Weight => Normalization::VarMean,
+            Role::Activation | Role::Output => Normalization::None,
+        }
+    }
+}
 
 /// Additive powers of two: see the [module](self).
 #[derive(Module, Debug)]
@@ -174,34 +214,24 @@ fn per_group_quotient<const D: usize>(
 }
 
 impl Parameters for Apot {
-    fn parameters(&self) -> Vec<Named<'_>> {
-        vec![("clip_val", &self.clip_val)]
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        vec![("clip_val", &mut self.clip_val)]
-    }
+    learned!(Parameter::UNEVEN_CLIPPING_VALUE => clip_val);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         host(&self.clip_val).into_iter().map(|clip| self.unit.scaled(clip.abs())).collect()
     }
 
-    fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         let steps = self.unit.values().iter().filter(|level| **level > 0.0).count() as f32;
         let clip = samples.clipping_value(calibration, &self.unit, steps);
-        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
+        clip.map(|clip| (Parameter::UNEVEN_CLIPPING_VALUE, vec![clip])).into_iter().collect()
     }
 
     fn calibrates(&self) -> bool {
         true
     }
 
-    fn clipping(&self) -> Option<(&'static str, f32)> {
-        Some(("clip_val", 1.0))
+    fn clipping(&self) -> Option<(Parameter, f32)> {
+        Some((Parameter::UNEVEN_CLIPPING_VALUE, 1.0))
     }
 }
 

@@ -19,17 +19,72 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, gamma, host, times_gamma};
+use super::{
+    MethodFacts, MethodModule, Parameters, Quantize, gamma, host, keeps_zeros, learned, times_gamma,
+};
 use crate::{
     calibrate::GroupSamples,
+    capability::Capability,
     codes::{Affine, Codes, Decoding},
-    config::QuantizerConfig,
+    config::{Normalization, QuantizerConfig, Range},
     gradient::Estimator,
+    method::Role,
     normalize::{Normalizer, Restore},
     ops::{ClipQuantize, rounded},
-    site::Grouping,
+    parameter::Parameter,
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// What is known of the method.
+pub(crate) struct Facts;
+
+impl MethodFacts for Facts {
+    fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+        let estimators = &[Estimator::Clipped, Estimator::Ewgs];
+        let options: &[&str] = match role {
+            Role::Activation => &["boundary"],
+            Role::Weight | Role::Output => &["boundary", "gamma"],
+        };
+        match (role, range) {
+            (Role::Activation | Role::Output, Range::Signed) => None,
+            _ => Some(Capability {
+                groups: role == Role::Weight,
+                estimators,
+                options,
+                ..Capability::base(role)
+            }),
+        }
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        _site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        match config.role {
+            Role::Weight => MethodModule::DorefaWeight(DorefaWeight::new(config, grouping, device)),
+            Role::Activation | Role::Output => {
+                MethodModule::DorefaActivation(DorefaActivation::new(config, grouping, device))
+            }
+        }
+    }
+
+    fn is_grouped(&self, config: &QuantizerConfig) -> bool {
+        let normalized = config.normalization != Normalization::None;
+        config.gamma || normalized && !config.independent_norm
+    }
+
+    fn has_fixed_boundary(&self) -> bool {
+        true
+    }
+
+    fn zero(&self, config: &QuantizerConfig) -> Option<f32> {
+        keeps_zeros(config).then_some(0.0)
+    }
+}
 
 /// Below this largest magnitude a weight counts as zeros, which stay in the middle: its square, which
 /// gradients are divided by, has no place in f32.
@@ -84,13 +139,7 @@ impl Quantize for DorefaActivation {
 }
 
 impl Parameters for DorefaActivation {
-    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
-        self.gamma.iter().map(|gamma| ("gamma", gamma)).collect()
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        self.gamma.iter_mut().map(|gamma| ("gamma", gamma)).collect()
-    }
+    learned!(Parameter::GAMMA => gamma);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let staircase = self.operation.unit().scaled(self.boundary);
@@ -173,11 +222,5 @@ impl Quantize for DorefaWeight {
 }
 
 impl Parameters for DorefaWeight {
-    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
-        self.gamma.iter().map(|gamma| ("gamma", gamma)).collect()
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        self.gamma.iter_mut().map(|gamma| ("gamma", gamma)).collect()
-    }
+    learned!(Parameter::GAMMA => gamma);
 }

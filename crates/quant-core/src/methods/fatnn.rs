@@ -21,25 +21,85 @@
 //! basis 1.
 //!
 //! **Where the reference differs from the paper.** Its names are `alpha0`, `alpha1`, `alpha2`; a
-//! clipping value is kept beside them and never used (`unused_clipping_value`).
+//! clipping value is kept beside them and never used ([`crate::qtool::Compatibility`]).
 
 use burn::{
     module::{Module, Param, RunningState},
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, host, magnitude};
+use super::{BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, host, learned, magnitude};
 use crate::{
     calibrate::GroupSamples,
+    capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
-    config::{QuantizerConfig, Range, Role},
+    config::{Levels, QuantizerConfig, Range},
     gradient::ScaleByTensor,
     host::values,
+    method::{FatnnOptions, Role},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, quantize},
-    site::Grouping,
+    parameter::{Parameter, ParameterKind},
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// The slopes of the pieces.
+const SLOPES: [Parameter; 3] = [
+    Parameter::new("alpha0", ParameterKind::Scale),
+    Parameter::new("alpha1", ParameterKind::Scale),
+    Parameter::new("alpha2", ParameterKind::Scale),
+];
+
+impl MethodFacts for FatnnOptions {
+    fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+        Some(Capability {
+            levels: match range {
+                Range::Signed => LevelSet::Between(3, 3),
+                Range::Unsigned => LevelSet::Between(2, 4),
+            },
+            options: match role {
+                Role::Weight => &["gradient_scale", "initial_slope", "closed_form"],
+                Role::Activation | Role::Output => {
+                    &["gradient_scale", "initial_slope", "boundary", "closed_form"]
+                }
+            },
+            learned: match range {
+                Range::Signed => &SLOPES[..2],
+                Range::Unsigned => &SLOPES,
+            },
+            ..Capability::base(role)
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let scale = ScaleByTensor::new(config, site, grouping.groups);
+        let fatnn = Fatnn::new(config, *self, grouping, scale, device);
+        MethodModule::Fatnn(fatnn)
+    }
+
+    fn output_range(&self, levels: Levels) -> Range {
+        if levels == Levels::TERNARY { Range::Signed } else { Range::Unsigned }
+    }
+
+    fn fixed_levels(&self, _role: Role) -> Option<&'static str> {
+        Some(BY_LEVELS)
+    }
+
+    fn is_grouped(&self, _config: &QuantizerConfig) -> bool {
+        !self.closed_form
+    }
+
+    fn zero(&self, _config: &QuantizerConfig) -> Option<f32> {
+        (!self.closed_form).then_some(0.0)
+    }
+}
 
 /// Learned thresholds, integer values: see the [module](self).
 #[derive(Module, Debug)]
@@ -67,13 +127,14 @@ pub struct Fatnn {
 impl Fatnn {
     pub(crate) fn new(
         config: &QuantizerConfig,
+        options: FatnnOptions,
         grouping: Grouping,
         gradient_scale: ScaleByTensor,
         device: &Device,
     ) -> Self {
         let initial = match config.role {
-            Role::Weight => config.initial_slope,
-            Role::Activation | Role::Output => config.initial_slope / config.boundary,
+            Role::Weight => options.initial_slope,
+            Role::Activation | Role::Output => options.initial_slope / config.boundary,
         };
         let alpha = || Param::from_tensor(Tensor::<1>::full([grouping.groups], initial, device));
         let pieces = config.levels.count() - 1;
@@ -82,10 +143,10 @@ impl Fatnn {
             alpha0: alpha(),
             alpha1: (pieces > 1).then(alpha),
             alpha2: (pieces > 2).then(alpha),
-            clip_val: config.unused_clipping_value.then(|| {
+            clip_val: config.qtool.unused_clipping_value.then(|| {
                 RunningState::new(Tensor::full([grouping.groups], config.boundary, device))
             }),
-            basis: config.closed_form.then(basis),
+            basis: options.closed_form.then(basis),
             signed: config.range == Range::Signed,
             gradient_scale,
             normalizer: Normalizer::new(config, grouping),
@@ -163,23 +224,7 @@ impl Quantize for Fatnn {
 }
 
 impl Parameters for Fatnn {
-    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
-        let all = [
-            ("alpha0", Some(&self.alpha0)),
-            ("alpha1", self.alpha1.as_ref()),
-            ("alpha2", self.alpha2.as_ref()),
-        ];
-        all.into_iter().filter_map(|(name, alpha)| Some((name, alpha?))).collect()
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        let all = [
-            ("alpha0", Some(&mut self.alpha0)),
-            ("alpha1", self.alpha1.as_mut()),
-            ("alpha2", self.alpha2.as_mut()),
-        ];
-        all.into_iter().filter_map(|(name, alpha)| Some((name, alpha?))).collect()
-    }
+    learned!(SLOPES[0] => alpha0, SLOPES[1] => alpha1, SLOPES[2] => alpha2);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let alphas = [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()];

@@ -37,17 +37,61 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize};
+use super::{BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, keeps_zeros};
 use crate::{
     calibrate::GroupSamples,
+    capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
-    config::{QuantizerConfig, Range, Role},
+    config::{Levels, Normalization, QuantizerConfig, Range},
     host::values,
+    method::{LqNetsOptions, Role},
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
     site::{Grouping, Site},
     staircase::Staircase,
 };
+
+impl MethodFacts for LqNetsOptions {
+    fn capability(&self, role: Role, _range: Range) -> Option<Capability> {
+        use Normalization::{Mean, MeanVar, Var};
+        Some(Capability {
+            levels: LevelSet::TernaryOrPowersOfTwo,
+            normalizations: match role {
+                Role::Weight => &[Mean, Var, MeanVar],
+                Role::Activation | Role::Output => &[Mean, Var],
+            },
+            options: &["threshold_position", "running_mean_basis"],
+            running: &["basis"],
+            ..Capability::base(role)
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let lq_nets = LqNets::new(config, *self, site, grouping, device);
+        MethodModule::LqNets(lq_nets)
+    }
+
+    fn output_range(&self, _levels: Levels) -> Range {
+        Range::Signed
+    }
+
+    fn fixed_levels(&self, _role: Role) -> Option<&'static str> {
+        Some(BY_LEVELS)
+    }
+
+    /// The code 0 stands for a zero, and counts for nothing in the least squares.
+    fn zero(&self, config: &QuantizerConfig) -> Option<f32> {
+        let between = self.threshold_position > 0.0 && self.threshold_position < 1.0;
+        let plain = config.normalization == Normalization::None;
+        (plain && between && keeps_zeros(config)).then_some(0.0)
+    }
+}
 
 /// Learned basis: see the [module](self).
 #[derive(Module, Debug)]
@@ -63,7 +107,7 @@ pub struct LqNets {
     #[module(skip)]
     running_mean: bool,
     #[module(skip)]
-    normalization: crate::Normalization,
+    normalization: Normalization,
     #[module(skip)]
     normalized_together: Grouping,
     #[module(skip)]
@@ -76,6 +120,7 @@ pub struct LqNets {
 impl LqNets {
     pub(crate) fn new(
         config: &QuantizerConfig,
+        options: LqNetsOptions,
         site: &Site,
         grouping: Grouping,
         device: &Device,
@@ -97,11 +142,11 @@ impl LqNets {
                 bits,
                 levels,
                 signed: config.range == Range::Signed,
-                position: config.threshold_position,
+                position: options.threshold_position,
                 weight: config.role == Role::Weight,
             },
             role: config.role,
-            running_mean: config.running_mean_basis,
+            running_mean: options.running_mean_basis,
             normalization: config.normalization,
             normalized_together: if config.independent_norm { Grouping::WHOLE } else { grouping },
             grouping,

@@ -31,17 +31,63 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, gamma, host, magnitude, times_gamma};
+use super::{
+    Found, MethodFacts, MethodModule, Parameters, Quantize, gamma, host, keeps_zeros, learned,
+    magnitude, times_gamma,
+};
 use crate::{
     calibrate::{Calibration, GroupSamples},
+    capability::Capability,
     codes::{Affine, Codes, Decoding},
-    config::QuantizerConfig,
-    gradient::ScaleByTensor,
+    config::{Levels, QuantizerConfig, Range},
+    gradient::{Estimator, GradientScaleRule, ScaleByTensor},
+    method::Role,
     normalize::Normalizer,
     ops::ClipQuantize,
-    site::Grouping,
+    parameter::Parameter,
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// What is known of the method.
+pub(crate) struct Facts;
+
+impl MethodFacts for Facts {
+    fn capability(&self, role: Role, _range: Range) -> Option<Capability> {
+        Some(Capability {
+            estimators: &[Estimator::Clipped, Estimator::SteScale, Estimator::Ewgs],
+            options: match role {
+                Role::Activation => &["gradient_scale", "boundary"],
+                Role::Weight | Role::Output => &["gradient_scale", "boundary", "gamma"],
+            },
+            learned: &[Parameter::CLIPPING_VALUE],
+            ..Capability::base(role)
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let scale = ScaleByTensor::new(config, site, grouping.groups);
+        MethodModule::Lsq(Lsq::new(config, grouping, scale, device))
+    }
+
+    fn output_range(&self, _levels: Levels) -> Range {
+        Range::Signed
+    }
+
+    fn gradient_scale(&self) -> GradientScaleRule {
+        GradientScaleRule::Lsq
+    }
+
+    fn zero(&self, config: &QuantizerConfig) -> Option<f32> {
+        keeps_zeros(config).then_some(0.0)
+    }
+}
 
 /// Learned step size quantizer: see the [module](self).
 #[derive(Module, Debug)]
@@ -108,15 +154,7 @@ impl Quantize for Lsq {
 }
 
 impl Parameters for Lsq {
-    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
-        let gamma = self.gamma.iter().map(|gamma| ("gamma", gamma));
-        std::iter::once(("clip_val", &self.clip_val)).chain(gamma).collect()
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        let gamma = self.gamma.iter_mut().map(|gamma| ("gamma", gamma));
-        std::iter::once(("clip_val", &mut self.clip_val)).chain(gamma).collect()
-    }
+    learned!(Parameter::CLIPPING_VALUE => clip_val, Parameter::GAMMA => gamma);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let unit = self.operation.unit();
@@ -130,11 +168,7 @@ impl Parameters for Lsq {
         }
     }
 
-    fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         self.operation.calibrated(samples, calibration)
     }
 
@@ -142,7 +176,7 @@ impl Parameters for Lsq {
         true
     }
 
-    fn clipping(&self) -> Option<(&'static str, f32)> {
-        Some(("clip_val", 1.0))
+    fn clipping(&self) -> Option<(Parameter, f32)> {
+        Some((Parameter::CLIPPING_VALUE, 1.0))
     }
 }

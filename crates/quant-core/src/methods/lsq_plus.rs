@@ -23,15 +23,52 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, host, lsq_step::StepGrid};
+use super::{
+    Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned, lsq_step::StepGrid,
+};
 use crate::{
     calibrate::{Calibration, GroupSamples},
+    capability::Capability,
     codes::{Affine, Codes, Decoding},
-    config::QuantizerConfig,
-    gradient::ScaleByTensor,
-    site::Grouping,
+    config::{QuantizerConfig, Range},
+    gradient::{Estimator, GradientScaleRule, ScaleByTensor},
+    method::Role,
+    parameter::Parameter,
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// What is known of the method.
+pub(crate) struct Facts;
+
+impl MethodFacts for Facts {
+    fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+        if role == Role::Weight || range == Range::Signed {
+            return None;
+        }
+        Some(Capability {
+            estimators: &[Estimator::Clipped, Estimator::Ewgs],
+            options: &["gradient_scale", "boundary"],
+            learned: &[Parameter::STEP_SIZE, Parameter::OFFSET],
+            ..Capability::base(role)
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let scale = ScaleByTensor::of_step_size(config, site, grouping.groups);
+        MethodModule::LsqPlus(LsqPlus::new(config, grouping, scale, device))
+    }
+
+    fn gradient_scale(&self) -> GradientScaleRule {
+        GradientScaleRule::Lsq
+    }
+}
 
 /// Learned step size and offset: see the [module](self).
 #[derive(Module, Debug)]
@@ -89,24 +126,14 @@ impl Quantize for LsqPlus {
 }
 
 impl Parameters for LsqPlus {
-    fn parameters(&self) -> Vec<Named<'_>> {
-        vec![("step_size", &self.step_size), ("offset", &self.offset)]
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        vec![("step_size", &mut self.step_size), ("offset", &mut self.offset)]
-    }
+    learned!(Parameter::STEP_SIZE => step_size, Parameter::OFFSET => offset);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let pairs = host(&self.step_size).into_iter().zip(host(&self.offset));
         pairs.map(|(step, offset)| Staircase::even(offset, step.abs(), self.grid.count())).collect()
     }
 
-    fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         let n = self.grid.positive;
         let stairs =
             |(low, high): (f32, f32)| Staircase::even(low, (high - low) / n, self.grid.count());
@@ -133,7 +160,7 @@ impl Parameters for LsqPlus {
         // Without a span there is no step; equal elements are one level.
         let step = (high - low) / n;
         match step > 0.0 && step.is_finite() {
-            true => vec![("step_size", vec![step]), ("offset", vec![low])],
+            true => vec![(Parameter::STEP_SIZE, vec![step]), (Parameter::OFFSET, vec![low])],
             false => Vec::new(),
         }
     }
@@ -142,7 +169,7 @@ impl Parameters for LsqPlus {
         true
     }
 
-    fn clipping(&self) -> Option<(&'static str, f32)> {
-        Some(("step_size", self.grid.positive))
+    fn clipping(&self) -> Option<(Parameter, f32)> {
+        Some((Parameter::STEP_SIZE, self.grid.positive))
     }
 }

@@ -28,17 +28,55 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, host, magnitude};
+use super::{Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned, magnitude};
 use crate::{
     calibrate::{Calibration, GroupSamples},
+    capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
-    config::{QuantizerConfig, Range},
-    gradient::{Estimator, ScaleByTensor, positive_steps},
+    config::{Levels, QuantizerConfig, Range},
+    gradient::{Estimator, GradientScaleRule, ScaleByTensor, positive_steps},
+    method::Role,
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, quantize},
-    site::Grouping,
+    parameter::Parameter,
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// What is known of the method.
+pub(crate) struct Facts;
+
+impl MethodFacts for Facts {
+    fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+        let fewest = if range == Range::Signed { 3 } else { 2 };
+        Some(Capability {
+            levels: LevelSet::Between(fewest, 256),
+            estimators: &[Estimator::Clipped, Estimator::Ewgs],
+            options: &["gradient_scale", "boundary"],
+            learned: &[Parameter::STEP_SIZE],
+            ..Capability::base(role)
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let scale = ScaleByTensor::of_step_size(config, site, grouping.groups);
+        MethodModule::LsqStep(LsqStep::new(config, grouping, scale, device))
+    }
+
+    fn output_range(&self, _levels: Levels) -> Range {
+        Range::Signed
+    }
+
+    fn gradient_scale(&self) -> GradientScaleRule {
+        GradientScaleRule::Lsq
+    }
+}
 
 /// Learned step size: see the [module](self).
 #[derive(Module, Debug)]
@@ -176,35 +214,27 @@ impl Quantize for LsqStep {
 }
 
 impl Parameters for LsqStep {
-    fn parameters(&self) -> Vec<Named<'_>> {
-        vec![("step_size", &self.step_size)]
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        vec![("step_size", &mut self.step_size)]
-    }
+    learned!(Parameter::STEP_SIZE => step_size);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let unit = Staircase::even(-self.grid.negative, 1.0, self.grid.count());
         host(&self.step_size).into_iter().map(|step| unit.scaled(step.abs())).collect()
     }
 
-    fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         let unit = Staircase::even(-self.grid.negative, 1.0, self.grid.count());
         let unit = unit.scaled(1.0 / self.grid.positive);
         let clip = samples.clipping_value(calibration, &unit, self.grid.positive);
-        clip.map(|clip| ("step_size", vec![clip / self.grid.positive])).into_iter().collect()
+        clip.map(|clip| (Parameter::STEP_SIZE, vec![clip / self.grid.positive]))
+            .into_iter()
+            .collect()
     }
 
     fn calibrates(&self) -> bool {
         true
     }
 
-    fn clipping(&self) -> Option<(&'static str, f32)> {
-        Some(("step_size", self.grid.positive))
+    fn clipping(&self) -> Option<(Parameter, f32)> {
+        Some((Parameter::STEP_SIZE, self.grid.positive))
     }
 }

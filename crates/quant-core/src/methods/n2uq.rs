@@ -33,17 +33,74 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, host, magnitude};
+use super::{
+    BY_LEVELS, Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned, magnitude,
+};
 use crate::{
     calibrate::{Calibration, GroupSamples},
+    capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
-    config::QuantizerConfig,
-    gradient::ScaleByTensor,
+    config::{QuantizerConfig, Range},
+    gradient::{Estimator, ScaleByTensor},
+    method::Role,
     normalize::{Normalizer, Restore},
     ops::{ClipQuantize, Elementwise, Rule, quantize},
-    site::Grouping,
+    parameter::{Parameter, ParameterKind},
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// The step between two values.
+const SCALE: Parameter = Parameter::new("scale", ParameterKind::Scale);
+/// Where the first interval starts.
+const START: Parameter = Parameter::new("start", ParameterKind::Free);
+/// The widths of the intervals.
+const INTERVALS: Parameter = Parameter::new("intervals", ParameterKind::Scale);
+
+/// What is known of the method.
+pub(crate) struct Facts;
+
+impl MethodFacts for Facts {
+    fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+        match (role, range) {
+            (Role::Weight, _) => Some(Capability {
+                estimators: &[Estimator::Clipped, Estimator::SteScale, Estimator::Ewgs],
+                options: &["gradient_scale", "boundary"],
+                learned: &[Parameter::CLIPPING_VALUE],
+                ..Capability::base(role)
+            }),
+            (_, Range::Signed) => None,
+            (_, Range::Unsigned) => Some(Capability {
+                levels: LevelSet::Between(2, 16),
+                options: &["gradient_scale", "boundary"],
+                learned: &[SCALE, START, INTERVALS],
+                ..Capability::base(role)
+            }),
+        }
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let scale = ScaleByTensor::new(config, site, grouping.groups);
+        match config.role {
+            Role::Weight => {
+                MethodModule::N2uqWeight(N2uqWeight::new(config, grouping, scale, device))
+            }
+            Role::Activation | Role::Output => {
+                MethodModule::N2uqActivation(N2uqActivation::new(config, grouping, scale, device))
+            }
+        }
+    }
+
+    fn fixed_levels(&self, role: Role) -> Option<&'static str> {
+        (role != Role::Weight).then_some(BY_LEVELS)
+    }
+}
 
 /// Learned thresholds of activations and outputs: see the [module](self).
 #[derive(Module, Debug)]
@@ -131,17 +188,7 @@ impl Quantize for N2uqActivation {
 }
 
 impl Parameters for N2uqActivation {
-    fn parameters(&self) -> Vec<Named<'_>> {
-        vec![("scale", &self.scale), ("start", &self.start), ("intervals", &self.intervals)]
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        vec![
-            ("scale", &mut self.scale),
-            ("start", &mut self.start),
-            ("intervals", &mut self.intervals),
-        ]
-    }
+    learned!(SCALE => scale, START => start, INTERVALS => intervals);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let groups = self.grouping.groups;
@@ -162,11 +209,7 @@ impl Parameters for N2uqActivation {
             .collect()
     }
 
-    fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         let steps = self.steps as f32;
         let unit = Staircase::even(0.0, 1.0 / steps, self.steps + 1);
         let Some(clip) = samples.clipping_value(calibration, &unit, steps) else {
@@ -174,7 +217,7 @@ impl Parameters for N2uqActivation {
         };
         let step = clip / steps;
         let intervals = vec![step; self.steps];
-        vec![("scale", vec![step]), ("start", vec![0.0]), ("intervals", intervals)]
+        vec![(SCALE, vec![step]), (START, vec![0.0]), (INTERVALS, intervals)]
     }
 
     fn calibrates(&self) -> bool {
@@ -249,24 +292,14 @@ impl Quantize for N2uqWeight {
 }
 
 impl Parameters for N2uqWeight {
-    fn parameters(&self) -> Vec<Named<'_>> {
-        vec![("clip_val", &self.clip_val)]
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        vec![("clip_val", &mut self.clip_val)]
-    }
+    learned!(Parameter::CLIPPING_VALUE => clip_val);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let unit = self.operation.unit();
         host(&self.clip_val).into_iter().map(|clip| unit.scaled(clip.abs())).collect()
     }
 
-    fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         self.operation.calibrated(samples, calibration)
     }
 

@@ -24,16 +24,56 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, host};
+use super::{Found, MethodFacts, MethodModule, Parameters, Quantize, host, keeps_zeros, learned};
 use crate::{
     calibrate::{Calibration, GroupSamples},
+    capability::Capability,
     codes::{Codes, Decoding},
-    config::QuantizerConfig,
-    gradient::ScaleByTensor,
+    config::{QuantizerConfig, Range},
+    gradient::{Estimator, ScaleByTensor},
+    method::{Method, Role},
     ops::ClipQuantize,
-    site::Grouping,
+    parameter::Parameter,
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// What is known of the method.
+pub(crate) struct Facts;
+
+impl MethodFacts for Facts {
+    fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+        if role == Role::Weight || range == Range::Signed {
+            return None;
+        }
+        Some(Capability {
+            groups: false,
+            estimators: &[Estimator::Clipped, Estimator::Ewgs],
+            options: &["gradient_scale", "boundary"],
+            learned: &[Parameter::CLIPPING_VALUE],
+            ..Capability::base(role)
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let scale = ScaleByTensor::new(config, site, grouping.groups);
+        MethodModule::Pact(Pact::new(config, grouping, scale, device))
+    }
+
+    fn zero(&self, config: &QuantizerConfig) -> Option<f32> {
+        keeps_zeros(config).then_some(0.0)
+    }
+
+    fn alternative(&self) -> Method {
+        Method::Dorefa
+    }
+}
 
 /// Parameterized clipping activation: see the [module](self).
 #[derive(Module, Debug)]
@@ -81,13 +121,7 @@ impl Quantize for Pact {
 }
 
 impl Parameters for Pact {
-    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
-        vec![("clip_val", &self.clip_val)]
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        vec![("clip_val", &mut self.clip_val)]
-    }
+    learned!(Parameter::CLIPPING_VALUE => clip_val);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let unit = self.operation.unit();
@@ -97,11 +131,7 @@ impl Parameters for Pact {
             .collect()
     }
 
-    fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         self.operation.calibrated(samples, calibration)
     }
 
@@ -109,7 +139,7 @@ impl Parameters for Pact {
         true
     }
 
-    fn clipping(&self) -> Option<(&'static str, f32)> {
-        Some(("clip_val", 1.0))
+    fn clipping(&self) -> Option<(Parameter, f32)> {
+        Some((Parameter::CLIPPING_VALUE, 1.0))
     }
 }

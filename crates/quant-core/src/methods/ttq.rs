@@ -25,17 +25,55 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 
-use super::{Named, Parameters, Quantize, host};
+use super::{BY_LEVELS, Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned};
 use crate::{
     calibrate::{Calibration, GroupSamples},
+    capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
-    config::QuantizerConfig,
+    config::{QuantizerConfig, Range},
     gradient::ScaleByTensor,
+    method::{Method, Role, TtqOptions},
     normalize::Normalizer,
     ops::{Elementwise, Rule, columns, quantize},
-    site::Grouping,
+    parameter::{Parameter, ParameterKind},
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// The positive value.
+const POSITIVE: Parameter = Parameter::new("positive", ParameterKind::Scale);
+/// The magnitude of the negative value.
+const NEGATIVE: Parameter = Parameter::new("negative", ParameterKind::Scale);
+
+impl MethodFacts for TtqOptions {
+    fn capability(&self, role: Role, _range: Range) -> Option<Capability> {
+        (role == Role::Weight).then(|| Capability {
+            levels: LevelSet::Between(3, 3),
+            options: &["gradient_scale", "boundary", "ternary_threshold"],
+            learned: &[POSITIVE, NEGATIVE],
+            ..Capability::base(role)
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        let scale = ScaleByTensor::new(config, site, grouping.groups);
+        MethodModule::Ttq(Ttq::new(config, *self, grouping, scale, device))
+    }
+
+    fn fixed_levels(&self, _role: Role) -> Option<&'static str> {
+        Some(BY_LEVELS)
+    }
+
+    fn alternative(&self) -> Method {
+        Method::FATNN
+    }
+}
 
 /// Trained ternary quantization: see the [module](self).
 #[derive(Module, Debug)]
@@ -57,6 +95,7 @@ pub struct Ttq {
 impl Ttq {
     pub(crate) fn new(
         config: &QuantizerConfig,
+        options: TtqOptions,
         grouping: Grouping,
         gradient_scale: ScaleByTensor,
         device: &Device,
@@ -65,7 +104,7 @@ impl Ttq {
         Self {
             positive: scale(),
             negative: scale(),
-            threshold: config.ternary_threshold as f32,
+            threshold: options.ternary_threshold as f32,
             gradient_scale,
             grouping,
             normalizer: Normalizer::new(config, grouping),
@@ -109,13 +148,7 @@ impl Quantize for Ttq {
 }
 
 impl Parameters for Ttq {
-    fn parameters(&self) -> Vec<Named<'_>> {
-        vec![("positive", &self.positive), ("negative", &self.negative)]
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        vec![("positive", &mut self.positive), ("negative", &mut self.negative)]
-    }
+    learned!(POSITIVE => positive, NEGATIVE => negative);
 
     fn staircases(&self, seen: &[GroupSamples]) -> Vec<Staircase> {
         let scales = host(&self.positive).into_iter().zip(host(&self.negative));
@@ -128,18 +161,14 @@ impl Parameters for Ttq {
             .collect()
     }
 
-    fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        _calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    fn calibrated(&self, samples: &GroupSamples, _calibration: Calibration) -> Found {
         let bound = self.threshold * samples.largest_magnitude();
         let mean = |side: f32| {
             let chosen = || samples.kept().map(|x| x * side).filter(|x| *x > bound);
             let count = chosen().count();
             (count > 0).then(|| chosen().sum::<f32>() / count as f32)
         };
-        let named = [("positive", mean(1.0)), ("negative", mean(-1.0))];
+        let named = [(POSITIVE, mean(1.0)), (NEGATIVE, mean(-1.0))];
         let found = named.into_iter().filter_map(|(name, value)| Some((name, vec![value?])));
         found.collect()
     }

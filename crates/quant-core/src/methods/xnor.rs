@@ -29,17 +29,74 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Parameters, Quantize, gamma, host, times_gamma};
+use super::{
+    BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, gamma, host, learned, times_gamma,
+};
 use crate::{
     calibrate::GroupSamples,
+    capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
-    config::{QuantizerConfig, SignScale},
+    config::{Levels, QuantizerConfig, Range},
     gradient::Estimator,
+    method::{Role, SignScale, XnorOptions},
     normalize::{Normalizer, Restore, add_per_group},
     ops::{Elementwise, Rule, columns, estimated, quantize, straight_through},
-    site::Grouping,
+    parameter::{Parameter, ParameterKind},
+    site::{Grouping, Site},
     staircase::Staircase,
 };
+
+/// Where the sign changes.
+const SHIFT: Parameter = Parameter::new("shift", ParameterKind::Free);
+
+impl MethodFacts for XnorOptions {
+    fn capability(&self, role: Role, _range: Range) -> Option<Capability> {
+        let base = Capability {
+            levels: LevelSet::Between(2, 2),
+            estimators: &[Estimator::Clipped, Estimator::Identity, Estimator::Triangle],
+            ..Capability::base(role)
+        };
+        Some(match role {
+            Role::Weight => Capability { options: &["gamma"], ..base },
+            Role::Activation | Role::Output => {
+                Capability { options: &["sign_scale", "shift"], ..base }
+            }
+        })
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        _site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        match config.role {
+            Role::Weight => MethodModule::SignWeight(SignWeight::new(config, grouping, device)),
+            Role::Activation | Role::Output => {
+                let module = SignActivation::new(config.estimator, *self, grouping, device);
+                MethodModule::SignActivation(module)
+            }
+        }
+    }
+
+    fn output_range(&self, _levels: Levels) -> Range {
+        Range::Signed
+    }
+
+    fn fixed_levels(&self, _role: Role) -> Option<&'static str> {
+        Some(BY_LEVELS)
+    }
+
+    fn is_grouped(&self, config: &QuantizerConfig) -> bool {
+        config.role == Role::Weight || self.shift
+    }
+
+    fn zero(&self, config: &QuantizerConfig) -> Option<f32> {
+        let plain = self.sign_scale == SignScale::None && !self.shift;
+        (plain && config.role != Role::Weight).then_some(1.0)
+    }
+}
 
 /// Signs of an activation: see the [module](self).
 #[derive(Module, Debug)]
@@ -106,14 +163,14 @@ fn by_estimator<const D: usize>(value: Tensor<D>, x: Tensor<D>, estimator: Estim
 }
 
 impl SignActivation {
-    pub(crate) fn new(config: &QuantizerConfig, grouping: Grouping, device: &Device) -> Self {
+    pub(crate) fn new(
+        estimator: Estimator,
+        options: XnorOptions,
+        grouping: Grouping,
+        device: &Device,
+    ) -> Self {
         let zeros = || Param::from_tensor(Tensor::zeros([grouping.groups], device));
-        Self {
-            shift: config.shift.then(zeros),
-            grouping,
-            estimator: config.estimator,
-            scale: config.sign_scale,
-        }
+        Self { shift: options.shift.then(zeros), grouping, estimator, scale: options.sign_scale }
     }
 
     /// x less the shift.
@@ -164,13 +221,7 @@ impl Quantize for SignActivation {
 }
 
 impl Parameters for SignActivation {
-    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
-        self.shift.iter().map(|shift| ("shift", shift)).collect()
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        self.shift.iter_mut().map(|shift| ("shift", shift)).collect()
-    }
+    learned!(SHIFT => shift);
 
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         let at = |threshold| Staircase::new(vec![-1.0, 1.0], vec![threshold]);
@@ -228,6 +279,8 @@ impl Quantize for SignWeight {
 }
 
 impl Parameters for SignWeight {
+    learned!(Parameter::GAMMA => gamma);
+
     fn staircases(&self, seen: &[GroupSamples]) -> Vec<Staircase> {
         let gammas = match &self.gamma {
             None => vec![1.0; self.grouping.groups],
@@ -238,13 +291,5 @@ impl Parameters for SignWeight {
             Staircase::new(vec![-value, value], vec![0.0])
         };
         seen.iter().zip(gammas).map(of).collect()
-    }
-
-    fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<1>>)> {
-        self.gamma.iter().map(|gamma| ("gamma", gamma)).collect()
-    }
-
-    fn parameters_mut(&mut self) -> Vec<(&'static str, &mut Param<Tensor<1>>)> {
-        self.gamma.iter_mut().map(|gamma| ("gamma", gamma)).collect()
     }
 }

@@ -8,7 +8,9 @@ use crate::{
     codes::Affine,
     config::{QuantizerConfig, Range},
     gradient::{Estimator, ScaleByTensor},
+    methods::Found,
     normalize::Restore,
+    parameter::Parameter,
     site::Grouping,
     staircase::Staircase,
 };
@@ -102,13 +104,9 @@ impl ClipQuantize {
     }
 
     /// The initial clipping value for samples; none where they do not say.
-    pub(crate) fn calibrated(
-        &self,
-        samples: &GroupSamples,
-        calibration: Calibration,
-    ) -> Vec<(&'static str, Vec<f32>)> {
+    pub(crate) fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         let clip = samples.clipping_value(calibration, &self.unit(), self.positive_steps());
-        clip.map(|clip| ("clip_val", vec![clip])).into_iter().collect()
+        clip.map(|clip| (Parameter::CLIPPING_VALUE, vec![clip])).into_iter().collect()
     }
 
     /// A code's value: (m·code/n - z)·s.

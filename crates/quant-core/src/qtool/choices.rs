@@ -2,9 +2,10 @@
 
 use super::unusable;
 use crate::{
-    config::{Method, Normalization, Role},
+    config::Normalization,
     error::QuantizerError,
     gradient::{Estimator, GradientScaleRule},
+    method::{Method, Role},
 };
 
 /// The values that an option can have for a method and role.
@@ -30,7 +31,7 @@ impl<T: Copy> Choices<T> {
 /// `--<tag>_adaptive`.
 pub(super) fn adaptive(method: Method, role: Role) -> Choices<Normalization> {
     match (method, role) {
-        (Method::LqNets, Role::Weight) => Choices {
+        (Method::LqNets(_), Role::Weight) => Choices {
             values: &[
                 ("none", Normalization::None),
                 ("mean", Normalization::Mean),
@@ -39,7 +40,7 @@ pub(super) fn adaptive(method: Method, role: Role) -> Choices<Normalization> {
             ],
             accepted: "expected none, mean, var or mean-var",
         },
-        (Method::LqNets, _) => Choices {
+        (Method::LqNets(_), _) => Choices {
             values: &[
                 ("none", Normalization::None),
                 ("mean", Normalization::Mean),
@@ -58,11 +59,11 @@ pub(super) fn adaptive(method: Method, role: Role) -> Choices<Normalization> {
 /// `--<tag>_grad_type`.
 pub(super) fn grad_type(method: Method, role: Role) -> Choices<Estimator> {
     match (method, role) {
-        (Method::Xnor, Role::Weight) => Choices {
+        (Method::Xnor(_), Role::Weight) => Choices {
             values: &[("none", Estimator::Identity), ("STE", Estimator::Clipped)],
             accepted: "expected none or STE",
         },
-        (Method::Xnor, _) => Choices {
+        (Method::Xnor(_), _) => Choices {
             values: &[
                 ("none", Estimator::Identity),
                 ("STE", Estimator::Clipped),

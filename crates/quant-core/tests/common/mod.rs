@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use proptest::prelude::*;
 use quant_core::{
     Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
-    Quantizer, QuantizerConfig, Range, Role, SignScale, Site,
+    OptionValue, Quantizer, QuantizerConfig, Range, Role, Site,
 };
 
 /// Enough cases to meet every method, however many do not fit the claim.
@@ -47,7 +47,7 @@ pub(crate) fn config(method: Method, role: Role, levels: usize) -> QuantizerConf
 
 /// Every method in every role it has.
 pub(crate) fn methods() -> Vec<(Method, Role)> {
-    let all = Method::ALL.into_iter().flat_map(|method| Role::ALL.map(|role| (method, role)));
+    let all = Method::ALL.iter().copied().flat_map(|method| Role::ALL.map(|role| (method, role)));
     all.filter(|(method, role)| config(*method, *role, 4).method == *method).collect()
 }
 
@@ -78,12 +78,7 @@ pub(crate) fn configs() -> impl Strategy<Value = QuantizerConfig> {
             Normalization::Var,
             Normalization::MeanVar,
         ]),
-        prop::sample::select(vec![
-            SignScale::None,
-            SignScale::None,
-            SignScale::OverChannels,
-            SignScale::OverResolution,
-        ]),
+        prop::sample::select(vec!["none", "none", "over-channels", "over-resolution"]),
         prop::array::uniform6(any::<bool>()),
         0.0..=1.0,
     );
@@ -100,19 +95,25 @@ pub(crate) fn configs() -> impl Strategy<Value = QuantizerConfig> {
             position,
         ) = choices;
         let [gamma, shift, closed_form, independent_norm, restore_normalization, running] = flags;
+        let mut method = method;
+        for (option, value) in [
+            ("sign_scale", OptionValue::Text(sign_scale.into())),
+            ("shift", OptionValue::Flag(shift)),
+            ("closed_form", OptionValue::Flag(closed_form)),
+            ("running_mean_basis", OptionValue::Flag(running)),
+            ("threshold_position", OptionValue::Number(position)),
+        ] {
+            // Every method has some of them, or none.
+            method.set_option(option, &value);
+        }
         QuantizerConfig {
             range: if signed { Range::Signed } else { Range::Unsigned },
             granularity,
             estimator,
             normalization,
-            sign_scale,
             gamma,
-            shift,
-            closed_form,
             independent_norm,
             restore_normalization,
-            running_mean_basis: running,
-            threshold_position: position,
             gradient_scale: GradientScale {
                 rule: GradientScaleRule::None,
                 ..GradientScale::default()
@@ -123,9 +124,26 @@ pub(crate) fn configs() -> impl Strategy<Value = QuantizerConfig> {
     })
 }
 
+/// Whether a flag of the method is set; not where the method has none of this name.
+pub(crate) fn flag(config: &QuantizerConfig, name: &str) -> bool {
+    config.method.option(name) == Some(OptionValue::Flag(true))
+}
+
+/// The same configuration with an option of its method set.
+pub(crate) fn with(mut config: QuantizerConfig, name: &str, value: OptionValue) -> QuantizerConfig {
+    assert!(config.method.set_option(name, &value), "{} has no {name}", config.method);
+    config
+}
+
+/// Whether an activation's signs are multiplied by means of its image.
+pub(crate) fn scales_signs(config: &QuantizerConfig) -> bool {
+    let scale = config.method.option("sign_scale");
+    scale.is_some_and(|scale| scale != OptionValue::Text("none".into()))
+}
+
 /// Whether a value depends on other elements of its image.
 pub(crate) fn looks_around(config: &QuantizerConfig) -> bool {
-    config.sign_scale != SignScale::None
+    scales_signs(config)
         || config.role != Role::Weight && config.normalization != Normalization::None
 }
 

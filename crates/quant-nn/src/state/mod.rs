@@ -1,6 +1,7 @@
 //! State dictionaries: a network's parameters and running statistics under PyTorch's names, from PyTorch's
 //! checkpoints and safetensors files, and to the latter.
 
+mod codes;
 mod description;
 mod entry;
 mod fit;
@@ -23,6 +24,7 @@ use quant_core::{QuantizerConfig, Role};
 
 use crate::{error::NetworkError, network::Network, rename::Renaming, visit::QuantizedModule};
 use description::{Description, quantizer_name};
+pub use codes::codes_file;
 pub use entry::Entry;
 use fit::{Fit, fit, main_prefix};
 pub use report::LoadReport;

@@ -4,6 +4,7 @@
 
 pub(crate) mod choices;
 mod guide;
+pub(crate) mod options;
 mod set;
 pub(crate) mod shadow;
 
@@ -120,6 +121,13 @@ impl Place {
             _ => names.join(""),
         }
     }
+}
+
+/// The names of the fields of a type that recipes are read into.
+pub(crate) fn names_of<T: schemars::JsonSchema>() -> Vec<String> {
+    let schema = schemars::schema_for!(T).to_value();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
 }
 
 /// The texts that a schema lists.

@@ -56,15 +56,26 @@ pub(crate) struct GradientScaleFields {
     /// The factor a of the rules that have one.
     #[schemars(extend("exclusiveMinimum" = 0))]
     factor: f64,
-    /// Whether gradients are left alone where the scale's whole part is 1, as in QTool. It is for
-    /// imported recipes.
+}
+
+// Stands for [`quant_core::qtool::Compatibility`].
+/// Habits of QTool that imported recipes rely on.
+#[derive(JsonSchema, Serialize, Default)]
+#[schemars(rename = "Compatibility")]
+#[serde(default)]
+pub(crate) struct CompatibilityFields {
+    /// Whether groups that do not fit fall back as in QTool.
+    group_fallback: bool,
+    /// Whether gradients are left alone where the gradient scale's whole part is 1.
     skip_integer_one: bool,
+    /// Whether FATNN keeps a clipping value that nothing uses.
+    unused_clipping_value: bool,
 }
 
 impl Default for GradientScaleFields {
     fn default() -> Self {
         let usual = quant_core::GradientScale::default();
-        Self { rule: usual.rule, factor: usual.factor, skip_integer_one: usual.skip_integer_one }
+        Self { rule: usual.rule, factor: usual.factor }
     }
 }
 
@@ -120,5 +131,6 @@ mod tests {
     fn what_is_documented_has_the_fields_that_are_read() {
         same_fields::<RenderedFields, quant_data::dataset::shapes::ShapesConfig>();
         same_fields::<GradientScaleFields, quant_core::GradientScale>();
+        same_fields::<CompatibilityFields, quant_core::qtool::Compatibility>();
     }
 }

@@ -1,0 +1,318 @@
+//! The methods by name, each with the options that no other method has, and the roles that a
+//! quantizer can have.
+//!
+//! A method's facts and formula stand in its file in [`crate::methods`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Display, Formatter},
+    sync::{Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+use crate::{
+    options::{MethodOptions, OptionInfo, OptionValue, method_options},
+    text::name,
+};
+
+/// What is quantized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The input of a layer.
+    Activation,
+    /// The weight of a layer.
+    Weight,
+    /// The output of a layer.
+    Output,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 3] = [Role::Activation, Role::Weight, Role::Output];
+}
+
+impl Display for Role {
+    /// As it is written in recipes.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&name(self))
+    }
+}
+
+/// What an XNOR activation's signs are multiplied by: means of |x| within each image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignScale {
+    /// Nothing.
+    #[default]
+    None,
+    /// The mean over channels, at each position.
+    OverChannels,
+    /// The mean over positions, of each channel.
+    OverResolution,
+}
+
+method_options! {
+    /// Options of XNOR.
+    pub struct XnorOptions {
+        /// What XNOR activations are multiplied by. By default it is nothing.
+        pub sign_scale: SignScale = SignScale::None, OneOf(&["none", "over-channels", "over-resolution"]);
+        /// Whether XNOR activations learn where their sign changes, one value per group (ReActNet's
+        /// RSign). By default it changes at 0.
+        pub shift: bool = false, Flag;
+    }
+}
+
+method_options! {
+    /// Options of FATNN.
+    pub struct FatnnOptions {
+        /// Initial slope of FATNN's pieces: of weights; over the boundary, of activations. By default
+        /// it is 0.5.
+        pub initial_slope: f64 = 0.5, Above(0.0);
+        /// Whether FATNN's values are multiplied by a least squares factor. By default they are not.
+        pub closed_form: bool = false, Flag;
+    }
+}
+
+method_options! {
+    /// Options of LQ-Nets.
+    pub struct LqNetsOptions {
+        /// Where LQ-Nets' thresholds lie between two levels: 0 at the upper, 1 at the lower. By
+        /// default they lie in the middle, at 0.5.
+        pub threshold_position: f64 = 0.5, Within(0.0, 1.0);
+        /// Whether LQ-Nets' basis is the running mean of all solutions, instead of a moving average.
+        /// By default it is not.
+        pub running_mean_basis: bool = false, Flag;
+    }
+}
+
+method_options! {
+    /// Options of TTQ.
+    pub struct TtqOptions {
+        /// TTQ's thresholds in units of a group's largest magnitude. By default they are 0.05.
+        pub ternary_threshold: f64 = 0.05, Below(0.0, 1.0);
+    }
+}
+
+/// The table of methods: a line each, with the name that files write, and the options where the
+/// method has any of its own. [`crate::methods`] has the second line of each.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $variant:ident $(($options:ident))? = $name:literal,)*) => {
+        /// The formula, with the options that belong to it.
+        ///
+        /// ```
+        /// use quant_core::{FatnnOptions, Method};
+        ///
+        /// let method = Method::Fatnn(FatnnOptions { closed_form: true, ..Default::default() });
+        /// assert_eq!(method.name(), "fatnn");
+        /// assert_eq!(Method::named("lsq"), Some(Method::Lsq));
+        /// ```
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub enum Method {
+            $($(#[$doc])* $variant $(($options))?,)*
+            /// A method of a program's own, which [`register`](crate::methods::register) made
+            /// known.
+            Own(OwnName),
+        }
+
+        impl Method {
+            /// Every method of this crate, with its options as they are by default.
+            pub const ALL: &'static [Method] = &[$(Method::$variant $(($options::DEFAULT))?),*];
+
+            /// As files write it, such as `lq-nets`.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(methods!(@any $variant $($options)?) => $name,)*
+                    Method::Own(own) => own.0,
+                }
+            }
+
+            /// The options that no other method has.
+            pub fn own_options(&self) -> &dyn MethodOptions {
+                match self {
+                    $(methods!(@bind options $variant $($options)?) =>
+                        methods!(@options options $($options)?),)*
+                    Method::Own(_) => &NoOptions,
+                }
+            }
+
+            fn own_options_mut(&mut self) -> Option<&mut dyn MethodOptions> {
+                match self {
+                    $(methods!(@bind options $variant $($options)?) =>
+                        methods!(@options_mut options $($options)?),)*
+                    Method::Own(_) => None,
+                }
+            }
+        }
+    };
+    (@any $variant:ident) => { Method::$variant };
+    (@any $variant:ident $options:ident) => { Method::$variant(_) };
+    (@bind $name:ident $variant:ident) => { Method::$variant };
+    (@bind $name:ident $variant:ident $options:ident) => { Method::$variant($name) };
+    (@options $name:ident) => { &NoOptions };
+    (@options $name:ident $options:ident) => { $name };
+    (@options_mut $name:ident) => { None };
+    (@options_mut $name:ident $options:ident) => { Some($name) };
+}
+
+methods! {
+    /// Learned step size quantization by its clipping value ([`crate::methods::lsq`]).
+    Lsq = "lsq",
+    /// The same as in its paper, by its step size ([`crate::methods::lsq_step`]).
+    LsqStep = "lsq-step",
+    /// LSQ+ with a learned offset ([`crate::methods::lsq_plus`]).
+    LsqPlus = "lsq-plus",
+    /// DoReFa-Net ([`crate::methods::dorefa`]).
+    Dorefa = "dorefa",
+    /// Parameterized clipping activation ([`crate::methods::pact`]).
+    Pact = "pact",
+    /// Signs ([`crate::methods::xnor`]).
+    Xnor(XnorOptions) = "xnor",
+    /// FATNN's learned thresholds ([`crate::methods::fatnn`]).
+    Fatnn(FatnnOptions) = "fatnn",
+    /// LQ-Nets' learned basis ([`crate::methods::lq_nets`]).
+    LqNets(LqNetsOptions) = "lq-nets",
+    /// Trained ternary quantization ([`crate::methods::ttq`]).
+    Ttq(TtqOptions) = "ttq",
+    /// Additive powers of two ([`crate::methods::apot`]).
+    Apot = "apot",
+    /// N2UQ's learned thresholds with evenly spaced outputs ([`crate::methods::n2uq`]).
+    N2uq = "n2uq",
+}
+
+/// Those of a method that has none of its own.
+struct NoOptions;
+
+impl MethodOptions for NoOptions {
+    fn list(&self) -> Vec<OptionInfo> {
+        Vec::new()
+    }
+
+    fn get(&self, _name: &str) -> Option<OptionValue> {
+        None
+    }
+
+    fn set(&mut self, _name: &str, _value: &OptionValue) -> bool {
+        false
+    }
+}
+
+impl Method {
+    /// XNOR with its options as they are by default.
+    pub const XNOR: Method = Method::Xnor(XnorOptions::DEFAULT);
+    /// FATNN with its options as they are by default.
+    pub const FATNN: Method = Method::Fatnn(FatnnOptions::DEFAULT);
+    /// LQ-Nets with its options as they are by default.
+    pub const LQ_NETS: Method = Method::LqNets(LqNetsOptions::DEFAULT);
+    /// TTQ with its options as they are by default.
+    pub const TTQ: Method = Method::Ttq(TtqOptions::DEFAULT);
+
+    /// The method of a name, with its options as they are by default; of a program's own methods
+    /// those that are registered.
+    pub fn named(name: &str) -> Option<Method> {
+        let known = Self::ALL.iter().copied().find(|method| method.name() == name);
+        known.or_else(|| own_names().get(name).map(|name| Method::Own(OwnName(name))))
+    }
+
+    /// The names of all methods, those of a program's own last.
+    pub fn names() -> Vec<&'static str> {
+        let known = Self::ALL.iter().map(Method::name);
+        known.chain(own_names().iter().copied()).collect()
+    }
+
+    /// Whether it is the same formula as another, whatever the options of both.
+    pub fn is(&self, other: &Method) -> bool {
+        self.name() == other.name()
+    }
+
+    /// The value of one of its own options.
+    pub fn option(&self, name: &str) -> Option<OptionValue> {
+        self.own_options().get(name)
+    }
+
+    /// Sets one of its own options; whether it has one of this name that takes such a value. Bounds
+    /// are checked by [`validate`](crate::QuantizerConfig::validate).
+    pub fn set_option(&mut self, name: &str, value: &OptionValue) -> bool {
+        self.own_options_mut().is_some_and(|options| options.set(name, value))
+    }
+
+    /// Sets options by name, as they were read from a file.
+    ///
+    /// # Errors
+    /// A message for a name that is not an option of this method, or a value that it does not take.
+    pub fn set_options(&mut self, options: &BTreeMap<String, OptionValue>) -> Result<(), String> {
+        options.iter().try_for_each(|(name, value)| match self.set_option(name, value) {
+            true => Ok(()),
+            false => Err(self.refusal(name, value)),
+        })
+    }
+
+    fn refusal(&self, name: &str, value: &OptionValue) -> String {
+        let own = self.own_options().list();
+        if let Some(option) = own.iter().find(|option| option.name == name) {
+            return format!("{name} = {value}: expected {}", option.accepted);
+        }
+        let names: Vec<&str> = own.iter().map(|option| option.name).collect();
+        let has = match names.is_empty() {
+            true => "no options of its own".to_owned(),
+            false => format!("the options {}", names.join(", ")),
+        };
+        match Self::ALL.iter().find(|method| method.option(name).is_some()) {
+            Some(owner) => format!("{name} is an option of the method {owner}; {self} has {has}"),
+            None => format!("unknown field `{name}`; the method {self} has {has}"),
+        }
+    }
+
+    /// Every option that belongs to one method alone, of all methods.
+    pub fn all_options() -> Vec<OptionInfo> {
+        Self::ALL.iter().flat_map(|method| method.own_options().list()).collect()
+    }
+}
+
+impl Display for Method {
+    /// As it is written in recipes.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Method {
+    /// By its name: options are written by the configuration that it stands in.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Method {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Method::named(&text).ok_or_else(|| {
+            let names = Method::names().join("`, `");
+            D::Error::custom(format!("unknown method `{text}`, expected one of `{names}`"))
+        })
+    }
+}
+
+/// The name of a method of a program's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnName(&'static str);
+
+static OWN_NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+fn own_names() -> std::sync::MutexGuard<'static, BTreeSet<&'static str>> {
+    OWN_NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OwnName {
+    /// Makes a name known to [`Method::named`].
+    pub(crate) fn register(name: &'static str) -> Self {
+        own_names().insert(name);
+        Self(name)
+    }
+
+    /// The name.
+    pub fn get(self) -> &'static str {
+        self.0
+    }
+}

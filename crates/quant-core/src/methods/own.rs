@@ -1,0 +1,311 @@
+//! Methods of a program's own: a formula composed of tensor operations, with what has to be known of
+//! it, registered by a name. It then works wherever a method of this crate does: in layers, recipes,
+//! policies, calibration, checkpoints, summaries and the export of codes.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Mutex, PoisonError},
+};
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Int, Tensor},
+};
+
+use super::{Found, MethodFacts, MethodModule, Named, NamedMut, Parameters, Quantize, host};
+use crate::{
+    calibrate::{Calibration, GroupSamples},
+    capability::Capability,
+    codes::{Codes, Decoding, Table},
+    config::{Levels, Normalization, QuantizerConfig, Range},
+    error::QuantizerError,
+    gradient::{GradientScaleRule, ScaleByTensor},
+    method::{Method, OwnName, Role},
+    normalize::{Normalizer, Restore},
+    ops::{count_below, estimated},
+    parameter::ParameterKind,
+    site::{Grouping, Site},
+    staircase::Staircase,
+};
+
+/// A method of your own.
+///
+/// Elements fall into groups that share their parameters. A formula sees them as `[outer, groups,
+/// inner]`, and each parameter as `[1, groups, 1]`: what is written for one number works for all.
+///
+/// Two descriptions of the same thing are wanted: [`forward`](Self::forward), which is
+/// differentiable, and [`staircase`](Self::staircase), which says the values and the thresholds
+/// between them. From the second follow codes, calibration, plots and deployment.
+/// [`check`](crate::check) compares both, and the gradients with finite differences.
+///
+/// `examples/own_method` is a whole one.
+pub trait OwnMethod: Debug + Send + Sync + 'static {
+    /// The name in recipes, such as `power-of-two`.
+    fn name(&self) -> &'static str;
+
+    /// What it offers in a role and range; `None` where they do not go together. Start from
+    /// [`Capability::base`], and name the learned parameters in
+    /// [`learned`](Capability::learned).
+    fn capability(&self, role: Role, range: Range) -> Option<Capability>;
+
+    /// The quantized values of `x`, `[outer, groups, inner]`, differentiable in `x` and in the
+    /// `parameters`, `[1, groups, 1]` each, in the order of [`Capability::learned`]. `x` is
+    /// normalised where the configuration says so, and gradients of the parameters are multiplied by
+    /// the configuration's gradient scale afterwards.
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        parameters: &[Tensor<3>],
+        config: &QuantizerConfig,
+    ) -> Tensor<3>;
+
+    /// The values that one group takes, and the thresholds between them, for its parameters in the
+    /// order of [`Capability::learned`]. A value on a threshold belongs below it.
+    fn staircase(&self, parameters: &[f32], config: &QuantizerConfig) -> Staircase;
+
+    /// The initial values of the parameters. By default scales are the configuration's boundary, and
+    /// others 0.
+    fn initial(&self, config: &QuantizerConfig) -> Vec<f32> {
+        let learned = self.capability(config.role, config.range).map_or(&[][..], |c| c.learned);
+        let value = |kind| if kind == ParameterKind::Free { 0.0 } else { config.boundary as f32 };
+        learned.iter().map(|parameter| value(parameter.kind)).collect()
+    }
+
+    /// Parameters for samples of a group. `None` where the samples do not say, or nothing is
+    /// calibrated. By default the first scale is found as by [`Calibration`], with
+    /// [`staircase`](Self::staircase), and the other parameters are initial ones.
+    fn calibrated(
+        &self,
+        samples: &[f32],
+        calibration: Calibration,
+        config: &QuantizerConfig,
+    ) -> Option<Vec<f32>> {
+        let initial = self.initial(config);
+        let learned = self.capability(config.role, config.range)?.learned;
+        let scale = learned.iter().position(|p| p.kind != ParameterKind::Free)?;
+        let at = |value: f32| {
+            let mut parameters = initial.clone();
+            parameters[scale] = value;
+            parameters
+        };
+        let mut seen = GroupSamples::default();
+        seen.extend(samples);
+        let value = seen.scale(calibration, |value| self.staircase(&at(value), config))?;
+        Some(at(value))
+    }
+
+    /// The range of outputs by default.
+    fn output_range(&self, _levels: Levels) -> Range {
+        Range::Unsigned
+    }
+
+    /// Why a quantizer that trains cannot go on with another number of levels, where it cannot.
+    fn fixed_levels(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+type Registry = BTreeMap<&'static str, &'static dyn OwnMethod>;
+
+static REGISTRY: Mutex<Registry> = Mutex::new(BTreeMap::new());
+
+fn registry() -> std::sync::MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes a method known under its name, from now on and in the whole program: call it at the start,
+/// before recipes and checkpoints are read.
+///
+/// # Errors
+/// [`QuantizerError::Option`] where the name is empty or has other characters than a to z, 0 to 9
+/// and `-`, or belongs to another method.
+pub fn register(method: impl OwnMethod) -> Result<Method, QuantizerError> {
+    let name = method.name();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let refused = |accepted| QuantizerError::Option {
+        option: "the name of a method".into(),
+        value: format!("{name:?}"),
+        accepted,
+    };
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(refused("expected lower case letters, digits and `-`"));
+    }
+    let mut registry = registry();
+    if Method::named(name).is_some() {
+        return Err(refused("expected a name that no other method has"));
+    }
+    registry.insert(name, Box::leak(Box::new(method)));
+    Ok(Method::Own(OwnName::register(name)))
+}
+
+/// The method that was registered under a name.
+fn of(name: OwnName) -> &'static dyn OwnMethod {
+    match registry().get(name.get()) {
+        Some(method) => *method,
+        // Names are made by `register` alone.
+        None => unreachable!("the method {} is not registered", name.get()),
+    }
+}
+
+impl MethodFacts for OwnName {
+    fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+        of(*self).capability(role, range)
+    }
+
+    fn module(
+        &self,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> MethodModule {
+        MethodModule::Own(OwnQuantizer::new(of(*self), config, site, grouping, device))
+    }
+
+    fn output_range(&self, levels: Levels) -> Range {
+        of(*self).output_range(levels)
+    }
+
+    fn gradient_scale(&self) -> GradientScaleRule {
+        GradientScaleRule::None
+    }
+
+    fn normalization(&self, _role: Role) -> Normalization {
+        Normalization::None
+    }
+
+    fn fixed_levels(&self, _role: Role) -> Option<&'static str> {
+        of(*self).fixed_levels()
+    }
+}
+
+/// A quantizer of an [`OwnMethod`].
+#[derive(Module, Debug)]
+pub struct OwnQuantizer {
+    /// The learned parameters, `[groups]` each, in the order of [`Capability::learned`].
+    pub parameters: Vec<Param<Tensor<1>>>,
+    #[module(skip)]
+    method: Formula,
+    #[module(skip)]
+    config: QuantizerConfig,
+    #[module(skip)]
+    gradient_scale: ScaleByTensor,
+    #[module(skip)]
+    grouping: Grouping,
+    #[module(skip)]
+    normalizer: Normalizer,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Formula(&'static dyn OwnMethod);
+
+impl OwnQuantizer {
+    fn new(
+        method: &'static dyn OwnMethod,
+        config: &QuantizerConfig,
+        site: &Site,
+        grouping: Grouping,
+        device: &Device,
+    ) -> Self {
+        let param = |value: f32| Param::from_tensor(Tensor::full([grouping.groups], value, device));
+        Self {
+            parameters: method.initial(config).into_iter().map(param).collect(),
+            method: Formula(method),
+            config: config.clone(),
+            gradient_scale: ScaleByTensor::new(config, site, grouping.groups),
+            grouping,
+            normalizer: Normalizer::new(config, grouping),
+        }
+    }
+
+    fn learned(&self) -> &'static [crate::Parameter] {
+        let offer = self.method.0.capability(self.config.role, self.config.range);
+        offer.map_or(&[], |offer| offer.learned)
+    }
+
+    /// The staircase of each group, for the parameters as they are.
+    fn current(&self) -> Vec<Staircase> {
+        let values: Vec<Vec<f32>> = self.parameters.iter().map(host).collect();
+        (0..self.grouping.groups)
+            .map(|group| {
+                let of_group: Vec<f32> = values.iter().map(|values| values[group]).collect();
+                self.method.0.staircase(&of_group, &self.config)
+            })
+            .collect()
+    }
+
+    /// Thresholds and values as tensors, `[groups, levels - 1]` and `[groups, levels]`.
+    fn tables(&self, device: &Device) -> (Tensor<2>, Tensor<2>) {
+        let stairs = self.current();
+        let rows = |of: fn(&Staircase) -> &[f32]| {
+            let all: Vec<f32> = stairs.iter().flat_map(|s| of(s).iter().copied()).collect();
+            let count = all.len() / stairs.len();
+            Tensor::<1>::from_floats(all.as_slice(), device).reshape([stairs.len(), count])
+        };
+        (rows(Staircase::thresholds), rows(Staircase::values))
+    }
+}
+
+impl Quantize for OwnQuantizer {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let shape = x.shape();
+        let factor = self.gradient_scale.of(&shape);
+        let view = self.grouping.view(&shape);
+        let (x, restore) = self.normalizer.apply(x);
+        let parameter = |param: &Param<Tensor<1>>| {
+            let value = param.val();
+            let scaled = match factor == 1.0 {
+                true => value,
+                false => {
+                    let slope = value.clone().detach().ones_like().mul_scalar(factor);
+                    estimated(value.clone().detach(), value, slope)
+                }
+            };
+            scaled.reshape([1, view[1], 1])
+        };
+        let parameters: Vec<Tensor<3>> = self.parameters.iter().map(parameter).collect();
+        let y = self.method.0.forward(x.reshape(view), &parameters, &self.config);
+        restore.apply(y.reshape(shape))
+    }
+
+    fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
+        let shape = x.shape();
+        let (x, restore) = self.normalizer.apply(x.detach());
+        let (thresholds, values) = self.tables(&x.device());
+        let below = count_below(x.reshape(self.grouping.view(&shape)), thresholds);
+        let codes: Tensor<3, Int> = below.int();
+        let table = Table { values, restore, grouping: self.grouping };
+        Codes { codes: codes.reshape(shape), decoding: Decoding::Table(table) }
+    }
+
+    fn presented<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let (x, _restore): (Tensor<D>, Restore) = self.normalizer.apply(x);
+        x
+    }
+}
+
+impl Parameters for OwnQuantizer {
+    fn parameters(&self) -> Vec<Named<'_>> {
+        self.learned().iter().copied().zip(&self.parameters).collect()
+    }
+
+    fn parameters_mut(&mut self) -> Vec<NamedMut<'_>> {
+        self.learned().iter().copied().zip(&mut self.parameters).collect()
+    }
+
+    fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
+        self.current()
+    }
+
+    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
+        let kept: Vec<f32> = samples.kept().collect();
+        let values = self.method.0.calibrated(&kept, calibration, &self.config);
+        let named = self.learned().iter().copied().zip(values.unwrap_or_default());
+        named.map(|(parameter, value)| (parameter, vec![value])).collect()
+    }
+
+    fn calibrates(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,211 @@
+//! Options that belong to one method alone: declared once, and from that read from files, checked,
+//! and documented.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{method::SignScale, text::name};
+
+/// The value of an option, as files write it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OptionValue {
+    /// `true` or `false`.
+    Flag(bool),
+    /// A number.
+    Number(f64),
+    /// The name of a choice.
+    Text(String),
+}
+
+impl std::fmt::Display for OptionValue {
+    /// As files write it, without quotes.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OptionValue::Flag(flag) => write!(f, "{flag}"),
+            OptionValue::Number(number) => write!(f, "{number}"),
+            OptionValue::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The values that an option takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Accepted {
+    /// `true` and `false`.
+    Flag,
+    /// Finite numbers above this one.
+    Above(f64),
+    /// Numbers from the first to the second.
+    Within(f64, f64),
+    /// Numbers from the first to below the second.
+    Below(f64, f64),
+    /// These names.
+    OneOf(&'static [&'static str]),
+}
+
+impl Accepted {
+    /// Whether a value is among them.
+    pub fn contains(&self, value: &OptionValue) -> bool {
+        match (self, value) {
+            (Accepted::Flag, OptionValue::Flag(_)) => true,
+            (Accepted::Above(lowest), OptionValue::Number(number)) => {
+                number.is_finite() && number > lowest
+            }
+            (Accepted::Within(lowest, highest), OptionValue::Number(number)) => {
+                (lowest..=highest).contains(&number)
+            }
+            (Accepted::Below(lowest, highest), OptionValue::Number(number)) => {
+                (lowest..highest).contains(&number)
+            }
+            (Accepted::OneOf(names), OptionValue::Text(text)) => names.contains(&text.as_str()),
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Accepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Accepted::Flag => f.write_str("true or false"),
+            Accepted::Above(lowest) => write!(f, "a number above {lowest}"),
+            Accepted::Within(lowest, highest) => write!(f, "a number from {lowest} to {highest}"),
+            Accepted::Below(lowest, highest) => {
+                write!(f, "a number from {lowest} to below {highest}")
+            }
+            Accepted::OneOf(names) => f.write_str(&names.join(", ")),
+        }
+    }
+}
+
+/// What is known of an option beside its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OptionInfo {
+    /// As files write it.
+    pub name: &'static str,
+    /// Its documentation, as one line.
+    pub description: String,
+    /// Its value where none is given.
+    pub default: OptionValue,
+    /// The values that it takes.
+    pub accepted: Accepted,
+}
+
+/// Options of a method, by name.
+pub trait MethodOptions {
+    /// All of them.
+    fn list(&self) -> Vec<OptionInfo>;
+    /// The value of one; `None` where there is none of this name.
+    fn get(&self, name: &str) -> Option<OptionValue>;
+    /// Sets one; whether there is one of this name that takes a value of this kind.
+    fn set(&mut self, name: &str, value: &OptionValue) -> bool;
+}
+
+/// The type of an option's field.
+pub(crate) trait OptionField: Sized {
+    fn to_value(&self) -> OptionValue;
+    fn from_value(value: &OptionValue) -> Option<Self>;
+}
+
+impl OptionField for bool {
+    fn to_value(&self) -> OptionValue {
+        OptionValue::Flag(*self)
+    }
+
+    fn from_value(value: &OptionValue) -> Option<Self> {
+        match value {
+            OptionValue::Flag(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+}
+
+impl OptionField for f64 {
+    fn to_value(&self) -> OptionValue {
+        OptionValue::Number(*self)
+    }
+
+    fn from_value(value: &OptionValue) -> Option<Self> {
+        match value {
+            OptionValue::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+impl OptionField for SignScale {
+    fn to_value(&self) -> OptionValue {
+        OptionValue::Text(name(self))
+    }
+
+    fn from_value(value: &OptionValue) -> Option<Self> {
+        let all = [SignScale::None, SignScale::OverChannels, SignScale::OverResolution];
+        all.into_iter().find(|scale| scale.to_value() == *value)
+    }
+}
+
+/// Declares the options of a method: fields with documentation, default and accepted values.
+macro_rules! method_options {
+    (
+        $(#[$doc:meta])*
+        pub struct $options:ident {
+            $(
+                $(#[doc = $text:literal])*
+                pub $field:ident: $type:ty = $default:expr, $accepted:ident $(($($bound:expr),*))?;
+            )*
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub struct $options {
+            $($(#[doc = $text])* pub $field: $type,)*
+        }
+
+        impl $options {
+            /// What is in force where nothing is said.
+            pub const DEFAULT: Self = Self { $($field: $default),* };
+        }
+
+        impl Default for $options {
+            fn default() -> Self {
+                Self::DEFAULT
+            }
+        }
+
+        impl $crate::options::MethodOptions for $options {
+            fn list(&self) -> Vec<$crate::options::OptionInfo> {
+                let default = Self::DEFAULT;
+                vec![$($crate::options::OptionInfo {
+                    name: stringify!($field),
+                    description: concat!($($text),*).trim().to_owned(),
+                    default: $crate::options::OptionField::to_value(&default.$field),
+                    accepted: $crate::options::Accepted::$accepted $(($($bound),*))?,
+                }),*]
+            }
+
+            fn get(&self, name: &str) -> Option<$crate::options::OptionValue> {
+                match name {
+                    $(stringify!($field) => {
+                        Some($crate::options::OptionField::to_value(&self.$field))
+                    })*
+                    _ => None,
+                }
+            }
+
+            fn set(&mut self, name: &str, value: &$crate::options::OptionValue) -> bool {
+                match name {
+                    $(stringify!($field) => {
+                        match $crate::options::OptionField::from_value(value) {
+                            Some(value) => {
+                                self.$field = value;
+                                true
+                            }
+                            None => false,
+                        }
+                    })*
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+pub(crate) use method_options;

@@ -1,0 +1,94 @@
+//! Quantized weights as integers: what deployment starts from.
+
+use burn::{
+    module::Module,
+    tensor::{Int, Tensor, TensorData},
+};
+
+use crate::{
+    codes::Codes,
+    host,
+    reach::{QuantizedWeight, quantized_weights},
+};
+
+/// A quantized weight as integers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightCodes {
+    /// Path of the layer.
+    pub layer: String,
+    /// Shape of the weight.
+    pub shape: Vec<usize>,
+    /// The code of every element, row-major, from 0 on in ascending order of value.
+    pub codes: Vec<u8>,
+    /// What each code stands for, ascending, for each group of elements that share their parameters.
+    pub values: Vec<Vec<f32>>,
+    /// So many consecutive elements belong to one group; then come those of the next, and after the
+    /// last group those of the first again.
+    pub run: usize,
+}
+
+impl WeightCodes {
+    /// The group of an element, by its row-major index.
+    pub fn group(&self, index: usize) -> usize {
+        index / self.run % self.values.len()
+    }
+
+    /// The values, row-major: those that the network computes with, to the bit.
+    pub fn decode(&self) -> Vec<f32> {
+        let codes = self.codes.iter().enumerate();
+        codes.map(|(index, code)| self.values[self.group(index)][usize::from(*code)]).collect()
+    }
+}
+
+impl QuantizedWeight {
+    /// The weight as integers.
+    pub fn to_codes(&self) -> WeightCodes {
+        let quantizer = &self.reached.quantizer;
+        let Codes { codes, decoding } = quantizer.codes(self.weight.clone());
+        let (groups, levels) = (quantizer.groups(), quantizer.config().levels.count());
+        // A weight of one element per group and code decodes to the table.
+        let axis = quantizer.channel_axis();
+        let mut shape = [1; 4];
+        (shape[axis], shape[axis + 1]) = (groups, levels);
+        let every: Vec<i32> = (0..groups * levels).map(|index| (index % levels) as i32).collect();
+        let every: Tensor<4, Int> =
+            Tensor::from_data(TensorData::new(every, shape), &codes.device());
+        let table = host::values(Codes { codes: every, decoding }.decode());
+        let outer: usize = self.shape[..axis].iter().product();
+        let elements: usize = self.shape.iter().product();
+        WeightCodes {
+            layer: self.reached.layer().to_owned(),
+            shape: self.shape.clone(),
+            codes: host::codes(codes),
+            values: table.chunks(levels).map(<[f32]>::to_vec).collect(),
+            run: match groups {
+                1 => elements.max(1),
+                _ => (elements / (outer * groups)).max(1),
+            },
+        }
+    }
+}
+
+/// Every weight of `module` that is quantized, as integers, in the order of the module's fields.
+/// Weights whose quantizer is not enabled are left out.
+///
+/// ```
+/// use burn::{nn::LinearConfig, tensor::Device};
+/// use quant_core::{
+///     Levels, Method, QuantizerConfig, Role, WeightQuantization, weight_codes,
+/// };
+///
+/// let ternary = QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::TERNARY);
+/// let linear = LinearConfig::new(8, 4).init(&Device::flex());
+/// let (linear, _report) = WeightQuantization::new(ternary).apply(linear)?;
+/// let weight = &weight_codes(&linear)[0];
+/// assert_eq!(weight.shape, [8, 4]);
+/// assert!(weight.codes.iter().all(|code| *code < 3));
+/// assert_eq!(Ok(weight.decode()), linear.weight.val().into_data().into_vec());
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
+pub fn weight_codes<M: Module>(module: &M) -> Vec<WeightCodes> {
+    let weights = quantized_weights(module).into_iter();
+    let enabled = weights.filter(|weight| weight.reached.quantizer.is_enabled());
+    enabled.map(|weight| weight.to_codes()).collect()
+}

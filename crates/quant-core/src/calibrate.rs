@@ -1,14 +1,13 @@
 //! Initial parameters from data.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use burn::{module::Module, tensor::Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::QuantizerError,
     host::values,
-    reach::{change_quantizers, name_quantizers, quantizers},
+    reach::name_quantizers,
+    scope::calibrate_where,
     site::Grouping,
     staircase::Staircase,
 };
@@ -133,19 +132,11 @@ pub fn calibrate<M: Module, B, O>(
     batches: impl IntoIterator<Item = B>,
     forward: impl Fn(&M, B) -> O,
 ) -> (M, Vec<CalibrationInfo>) {
-    let model = name_quantizers(model);
-    for reached in quantizers(&model) {
-        reached.quantizer.observe();
-    }
-    let evaluated = model.valid();
-    for batch in batches {
-        forward(&evaluated, batch);
-    }
-    let mut infos = Vec::new();
-    let model = change_quantizers(model, |_, quantizer| {
-        infos.extend(quantizer.calibrate(calibration));
-    });
-    (model, infos)
+    calibrate_where(name_quantizers(model), |_| true, calibration, |model| {
+        for batch in batches {
+            forward(model, batch);
+        }
+    })
 }
 
 /// Samples kept per group for the squared error.
@@ -168,110 +159,9 @@ impl Default for GroupSamples {
     }
 }
 
-/// What was seen while observing.
+/// What was seen, by group.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Samples(pub(crate) Vec<GroupSamples>);
-
-/// Gathers statistics inside `forward`, which borrows the quantizer immutably. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Observer(Arc<Mutex<State>>);
-
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    Idle,
-    Observing {
-        samples: Samples,
-        /// Whether inputs stay unquantized meanwhile.
-        pass: bool,
-    },
-    WarmUp {
-        calls: usize,
-        correlate: f32,
-        done: usize,
-        /// On the device.
-        largest: Option<Box<Tensor<1>>>,
-    },
-}
-
-impl Observer {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether inputs are neither gathered nor passed through.
-    pub(crate) fn is_idle(&self) -> bool {
-        matches!(&*self.state(), State::Idle)
-    }
-
-    pub(crate) fn start(&self, pass: bool) {
-        *self.state() = State::Observing { samples: Samples::default(), pass };
-    }
-
-    pub(crate) fn finish(&self) -> Option<Samples> {
-        let mut state = self.state();
-        match std::mem::take(&mut *state) {
-            State::Observing { samples, .. } if !samples.0.is_empty() => Some(samples),
-            State::Observing { .. } | State::Idle => None,
-            warm_up => {
-                *state = warm_up;
-                None
-            }
-        }
-    }
-
-    pub(crate) fn warm_up(&self, calls: usize, correlate: f32, done: usize) {
-        *self.state() = match done < calls {
-            true => State::WarmUp { calls, correlate, done, largest: None },
-            false => State::Idle,
-        };
-    }
-
-    /// Takes note of `x`, of which the method is `presented` something; whether it is to pass through
-    /// unquantized.
-    pub(crate) fn passes<const D: usize>(
-        &self,
-        x: &Tensor<D>,
-        presented: impl FnOnce() -> Tensor<D>,
-        grouping: Grouping,
-        training: bool,
-    ) -> bool {
-        match &mut *self.state() {
-            State::Idle => false,
-            State::Observing { samples, pass } => {
-                samples.add(&presented(), grouping);
-                *pass
-            }
-            State::WarmUp { largest, .. } => {
-                if training {
-                    *largest = Some(Box::new(x.clone().detach().abs().max()));
-                }
-                training
-            }
-        }
-    }
-
-    /// Whether [`take_largest`](Self::take_largest) would give something.
-    pub(crate) fn has_largest(&self) -> bool {
-        matches!(&*self.state(), State::WarmUp { largest: Some(_), .. })
-    }
-
-    /// The number of warm-up calls so far and the last call's max|x|·correlate, `[1]`.
-    pub(crate) fn take_largest(&self) -> Option<(usize, Tensor<1>)> {
-        let mut state = self.state();
-        let State::WarmUp { calls, correlate, done, largest } = &mut *state else {
-            return None;
-        };
-        let factor = if *correlate > 0.0 { *correlate } else { 1.0 };
-        let seen = largest.take()?.mul_scalar(factor);
-        *done += 1;
-        let result = (*done, seen);
-        if done >= calls {
-            *state = State::Idle;
-        }
-        Some(result)
-    }
-}
 
 impl Samples {
     /// Those of one tensor.
@@ -291,7 +181,7 @@ impl Samples {
         self.0.into_iter().map(|group| group.kept).collect()
     }
 
-    fn add<const D: usize>(&mut self, x: &Tensor<D>, grouping: Grouping) {
+    pub(crate) fn add<const D: usize>(&mut self, x: &Tensor<D>, grouping: Grouping) {
         let [_, groups, inner] = grouping.view(&x.shape());
         self.0.resize_with(groups, GroupSamples::default);
         let values = values(x.clone().detach());

@@ -58,7 +58,6 @@
 //! Backends are features: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`. None is on by
 //! default. Turn them on here rather than on Burn: the operations of this crate need to know.
 
-mod aids;
 pub mod calibrate;
 pub mod capability;
 pub mod change;
@@ -79,16 +78,17 @@ pub mod qtool;
 pub mod quantizer;
 pub mod reach;
 pub mod reparameterize;
+mod scope;
 mod signature;
 pub mod site;
 mod staircase;
 mod table;
 mod text;
+mod training;
 mod validate;
 mod weight_codes;
 mod written;
 
-pub use aids::{Probe, QuantizationLoss};
 pub use calibrate::{Calibration, CalibrationInfo, Percentile, calibrate};
 pub use capability::{Capability, LevelSet};
 pub use change::{QuantizerChange, Rescaled};
@@ -105,8 +105,12 @@ pub use reach::{
     QuantizedWeight, Reached, change_quantizers, name_quantizers, quantized_weights, quantizers,
 };
 pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quantize_weights};
+pub use scope::{
+    Probe, Recorded, TrainingCall, calibrate_where, probe, record, training_call,
+};
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;
 pub use table::{capability, methods_table};
+pub use training::QuantizationLoss;
 pub use weight_codes::{WeightCodes, weight_codes};

@@ -5,24 +5,24 @@ use std::ops::{Deref, DerefMut};
 use burn::{
     module::{
         Content, Devices, Flag, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper,
-        ModuleVisitor, Param,
+        ModuleVisitor, Param, ParamId,
     },
     tensor::{Device, Tensor},
 };
 
 use crate::{
-    aids::Aids,
-    calibrate::{Calibration, CalibrationInfo, Observer, Samples},
+    calibrate::{Calibration, CalibrationInfo, Samples},
     codes::{Codes, Decoding},
     config::QuantizerConfig,
     error::QuantizerError,
     method::Role,
     methods::{MethodModule, Parameters, Quantize, each_method, facts, host},
     parameter::{Parameter, ParameterKind},
-    reach,
+    reach, scope,
     signature::Signature,
     site::{GroupFallback, Grouping, Site},
     staircase::Staircase,
+    training::TrainingAids,
 };
 
 impl QuantizerConfig {
@@ -48,7 +48,7 @@ pub struct Quantizer(Parts);
 pub struct Parts {
     /// The formula and its parameters.
     pub method: MethodModule,
-    /// Whether statistics may be gathered while training ([`Quantizer::warm_up`]). `freeze` clears
+    /// Whether statistics may be gathered while training ([`Quantizer::set_warm_up`]). `freeze` clears
     /// it.
     pub training: Param<Flag>,
     /// What a record of it must agree on.
@@ -66,9 +66,7 @@ pub struct Parts {
     #[module(skip)]
     pub(crate) changed: bool,
     #[module(skip)]
-    observer: Observer,
-    #[module(skip)]
-    pub(crate) aids: Aids,
+    pub(crate) aids: TrainingAids,
 }
 
 impl Deref for Quantizer {
@@ -167,8 +165,7 @@ impl Quantizer {
             fallback,
             enabled: true,
             changed: false,
-            observer: Observer::default(),
-            aids: Aids::default(),
+            aids: TrainingAids::default(),
         }))
     }
 
@@ -197,9 +194,9 @@ impl Quantizer {
     }
 
     /// Quantizes `x`, of any shape the [`Site`] describes. Differentiable in `x` and in the learned
-    /// parameters, as the method's page says. While it [observes](Self::observe) or
-    /// [warms up](Self::warm_up), and while it is not [enabled](Self::set_enabled), `x` passes through
-    /// unchanged.
+    /// parameters, as the method's page says. While it is [calibrated](crate::calibrate) or
+    /// [warms up](Self::set_warm_up), and while it is not [enabled](Self::set_enabled), `x` passes
+    /// through unchanged.
     ///
     /// # Panics
     /// Where it has several groups, and `x` has another number of channels than it was made for.
@@ -210,25 +207,41 @@ impl Quantizer {
         self.check_channels(&x.shape());
         let training = self.training.is_enabled() && x.device().is_autodiff();
         let presented = || each_method!(&self.method, method => method.presented(x.clone()));
-        // Statistics settle even while it does not quantize.
-        if self.observer.passes(&x, presented, self.grouping, training) || !self.enabled {
+        if scope::input(self.id(), self.grouping, presented) {
+            return x;
+        }
+        if training && self.aids.warm_up.is_some() {
+            scope::add_largest(self.id(), || x.clone().detach().abs().max());
+            return x;
+        }
+        if !self.enabled {
             return x;
         }
         each_method!(&self.method, method => {
-            if !training && !self.aids.is_probing() {
+            if !training && !scope::looks_at(self.id()) {
                 // The input is given away, so that its memory can become the output's.
                 return method.forward(x);
             }
             if !training {
                 let y = method.forward(x.clone());
-                self.aids.evaluate(&x, &y);
+                scope::call(self.id(), &x, &y);
                 return y;
             }
             method.prepare_training(&x);
             let y = method.forward(x.clone());
             method.observe_training(&x);
-            self.aids.train(x, y)
+            self.aids.apply(x, y)
         })
+    }
+
+    /// What tells it from other quantizers of a model, and is the same for its clones.
+    pub(crate) fn id(&self) -> ParamId {
+        self.training.id
+    }
+
+    /// Channels of the tensor that it stands at.
+    pub(crate) fn channels(&self) -> usize {
+        self.site.shape[self.grouping.channel_axis]
     }
 
     /// Groups are cut from the channels: others would be mixed without a word.
@@ -241,13 +254,6 @@ impl Quantizer {
             self.site.name,
             found.map_or_else(|| format!("{} dimensions", shape.len()), |found| found.to_string()),
         );
-    }
-
-    /// Gives this clone records, probes, warm-up and losses of its own, none of which are going on: clones share
-    /// them otherwise.
-    pub fn isolate(&mut self) {
-        self.observer = Observer::default();
-        self.aids = Aids::default();
     }
 
     /// The code of every element of `x`, and what it stands for:
@@ -283,7 +289,7 @@ impl Quantizer {
     pub fn of_zero(&self) -> Option<f32> {
         let zero = facts(&self.config.method).zero(&self.config)?;
         // Zeros also stay zeros in a quantizer that passes its input through.
-        let quantizes = self.enabled && self.observer.is_idle() && self.aids.is_idle();
+        let quantizes = self.enabled && self.aids.is_none() && !scope::looks_at(self.id());
         (zero == 0.0 || quantizes).then_some(zero)
     }
 
@@ -349,55 +355,25 @@ impl Quantizer {
         each_method!(&self.method, method => method.set_running(name, values))
     }
 
-    /// Starts gathering what reaches [`forward`](Self::forward), which from now on returns its
-    /// input unquantized, until [`calibrate`](Self::calibrate) ends it. Without effect on methods
-    /// that calibrate nothing.
-    pub fn observe(&self) {
-        if each_method!(&self.method, method => method.calibrates()) {
-            self.observer.start(true);
-        }
+    /// Whether [calibration](crate::calibrate) sets anything.
+    pub fn calibrates(&self) -> bool {
+        each_method!(&self.method, method => method.calibrates())
     }
 
-    /// Starts gathering what reaches [`forward`](Self::forward), which goes on quantizing, until
-    /// [`recorded`](Self::recorded) ends it.
-    pub fn record(&self) {
-        self.observer.start(false);
-    }
-
-    /// Ends [`record`](Self::record): a sample of the inputs, normalised where the method does that, at most 8192
-    /// per group. `None` where
-    /// there were none.
-    pub fn recorded(&self) -> Option<Vec<f32>> {
-        Some(self.observer.finish()?.values())
-    }
-
-    /// Ends [`record`](Self::record): the codes of a sample of the inputs, as many of each group. `None`
-    /// where there were none.
-    pub fn recorded_codes(&self, device: &Device) -> Option<Vec<u8>> {
-        let samples = self.observer.finish()?.by_group();
-        let channels = self.site.shape[self.grouping.channel_axis];
-        let of_group = (channels / samples.len()).max(1);
-        let fewest = samples.iter().map(Vec::len).min()?;
-        let positions = fewest / of_group;
-        if positions == 0 {
-            return None;
-        }
-        let kept = samples.iter().flat_map(|group| &group[..positions * of_group]);
-        let values: Vec<f32> = kept.copied().collect();
-        let shape = [1, samples.len() * of_group, positions, 1];
-        let values = Tensor::<1>::from_floats(values.as_slice(), device).reshape(shape);
-        Some(crate::host::codes(self.codes(values).codes))
-    }
-
-    /// Ends [`observe`](Self::observe) and sets the parameters from what was gathered; those of groups
-    /// that say nothing (zeros) stay. `None` where nothing was gathered.
-    pub fn calibrate(&mut self, calibration: Calibration) -> Option<CalibrationInfo> {
-        let samples = self.observer.finish()?;
+    /// Sets the parameters from samples of the inputs; those of groups that say nothing (zeros) stay.
+    /// `None` where nothing was seen.
+    pub(crate) fn calibrate_by(
+        &mut self,
+        samples: &Samples,
+        calibration: Calibration,
+    ) -> Option<CalibrationInfo> {
         let shown = self.learned().first()?.name;
         let before = self.learned_values(shown)?;
-        let stairs = |quantizer: &Self| each_method!(&quantizer.method, method => method.staircases(&samples.0));
+        let stairs = |quantizer: &Self| {
+            each_method!(&quantizer.method, method => method.staircases(&samples.0))
+        };
         let error_before = samples.relative_error(&stairs(self));
-        self.fit(&samples, calibration);
+        self.fit(samples, calibration);
         Some(CalibrationInfo {
             layer: self.site.name.clone(),
             calibration,
@@ -434,43 +410,31 @@ impl Quantizer {
         self.learned().into_iter().find(|learned| learned.name == name).map(|l| host(l.value))
     }
 
-    /// Calibrates on one tensor: for a weight, that weight.
+    /// Calibrates on one tensor: for a weight, that weight. `None` of methods that calibrate nothing,
+    /// and for an empty tensor.
     pub fn calibrate_on<const D: usize>(
         &mut self,
         x: Tensor<D>,
         calibration: Calibration,
     ) -> Option<CalibrationInfo> {
-        self.observe();
-        self.forward(x);
-        self.calibrate(calibration)
+        if x.shape().num_elements() == 0 || !self.calibrates() {
+            return None;
+        }
+        self.check_channels(&x.shape());
+        let presented = each_method!(&self.method, method => method.presented(x));
+        self.calibrate_by(&Samples::of(&presented, self.grouping), calibration)
     }
 
-    /// Passes inputs through unquantized for the next `calls` training calls, while the clipping
-    /// value follows the running mean of max|x| (times `correlate`); `done` calls are behind.
-    /// The clipping value is written by [`settle`](Self::settle) after each.
-    pub fn warm_up(&self, calls: usize, correlate: f32, done: usize) {
-        self.observer.warm_up(calls, correlate, done);
-    }
-
-    /// Whether a training call has been seen during [`warm_up`](Self::warm_up) that is not
-    /// [settled](Self::settle) yet.
-    pub fn has_to_settle(&self) -> bool {
-        self.observer.has_largest()
-    }
-
-    /// After a training call during [`warm_up`](Self::warm_up): clip := (max|x|·correlate +
-    /// (k - 1)·clip)/k, with k the calls so far. Returns k, or `None` when not warming up.
-    pub fn settle(&mut self) -> Option<usize> {
-        let (calls, largest) = self.observer.take_largest()?;
+    /// clip := (largest + (k - 1)·clip)/k.
+    pub(crate) fn follow(&mut self, largest: Tensor<1>, k: usize) {
         let clipping = each_method!(&self.method, method => method.clipping());
         if let Some((parameter, parts)) = clipping
             && let Some(param) = self.learned_mut(parameter.name)
         {
-            let (old, done) = (param.val(), calls as f32);
-            let value = largest.div_scalar(parts) + old.clone().detach().mul_scalar(done - 1.0);
-            set_value(param, value.div_scalar(done), &old);
+            let (old, k) = (param.val(), k as f32);
+            let value = largest.div_scalar(parts) + old.clone().detach().mul_scalar(k - 1.0);
+            set_value(param, value.div_scalar(k), &old);
         }
-        Some(calls)
     }
 
     /// Sets the clipping value of every group: of methods that learn a step size to the step that makes

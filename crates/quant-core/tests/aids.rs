@@ -13,7 +13,7 @@ use burn::{
 use common::{COUNT, SHAPE, config, host, make, methods, row, tensor};
 use quant_core::{
     Calibration, Granularity, Levels, Method, Percentile, QuantizationLoss, QuantizerConfig,
-    QuantizerError, Role, quantize_weights,
+    QuantizerError, Role, probe, quantize_weights, record, training_call,
 };
 
 fn wave() -> Vec<f32> {
@@ -112,25 +112,28 @@ fn a_warm_up_passes_inputs_and_follows_their_maximum() {
         (Method::Pact, "clip_val", 1.0),
     ] {
         let mut quantizer = make(&config(method, Role::Activation, 4), [1, 1, 1, 2], &device);
-        quantizer.warm_up(2, 0.5, 0);
-        for (call, x) in [[0.4f32, -5.0], [3.0, 0.1]].iter().enumerate() {
-            let input = tensor(x, [1, 1, 1, 2], &device);
-            assert_eq!(host(quantizer.forward(input)), x.to_vec());
-            assert_eq!(quantizer.settle(), Some(call + 1));
+        quantizer.set_warm_up(2, 0.5, 0);
+        for x in [[0.4f32, -5.0], [3.0, 0.1]] {
+            let input = tensor(&x, [1, 1, 1, 2], &device);
+            let (y, call) = training_call(|| quantizer.forward(input));
+            assert_eq!(host(y), x.to_vec());
+            assert!(call.has_warmed_up());
+            quantizer = call.settle(quantizer);
         }
         // (5/2 + 3/2)/2.
         assert!((quantizer.learned_values(name).unwrap()[0] * parts - 2.0).abs() < 1e-6);
-        assert_eq!(quantizer.settle(), None);
         let input = tensor(&[0.4, 0.1], [1, 1, 1, 2], &device);
-        assert_ne!(host(quantizer.forward(input)), [0.4, 0.1]);
+        let (y, call) = training_call(|| quantizer.forward(input));
+        assert_ne!(host(y), [0.4, 0.1]);
+        assert!(!call.has_warmed_up());
     }
 }
 
 #[test]
 fn a_frozen_quantizer_does_not_warm_up() {
     let device = Device::flex().autodiff();
-    let quantizer = make(&config(Method::Lsq, Role::Activation, 4), [1, 1, 1, 2], &device);
-    quantizer.warm_up(3, -1.0, 0);
+    let mut quantizer = make(&config(Method::Lsq, Role::Activation, 4), [1, 1, 1, 2], &device);
+    quantizer.set_warm_up(3, -1.0, 0);
     let x = tensor(&[0.4, 5.0], [1, 1, 1, 2], &device);
     assert_eq!(host(quantizer.forward(x.clone())), [0.4, 5.0]);
     assert_ne!(host(quantizer.freeze().forward(x)), [0.4, 5.0]);
@@ -139,7 +142,7 @@ fn a_frozen_quantizer_does_not_warm_up() {
 #[test]
 fn proximal_quantization_mixes_in_training_alone() {
     let device = Device::flex().autodiff();
-    let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
+    let mut quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
     quantizer.set_proximal(0.25);
     let x = tensor(&[0.25, 0.75], [1, 1, 1, 2], &device);
     assert_eq!(host(quantizer.forward(x.clone())), [0.0625, 0.9375]);
@@ -156,12 +159,12 @@ fn quantization_losses_are_means_over_the_elements() {
         // Σxy = 0.75, Σy² = 1.
         (QuantizationLoss::Distribution, 0.25, [-0.25, -0.25]),
     ] {
-        let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
+        let mut quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
         quantizer.set_loss(Some((loss, 2.0)));
-        assert!(quantizer.take_loss().is_none());
+        let zero = || Tensor::<1>::zeros([1], &device);
         let x = tensor(&[0.25, 0.75], [1, 1, 1, 2], &device).require_grad();
-        quantizer.forward(x.clone());
-        let taken = quantizer.take_loss().unwrap();
+        let (_, mut call) = training_call(|| quantizer.forward(x.clone()));
+        let taken = call.add_losses(zero());
         let value: f32 = taken.clone().into_scalar();
         assert!((value - 2.0 * expected).abs() < 1e-6, "{loss:?}: {value}");
         // y moves as x does: differences do not move, and the factor Σxy/Σy² by y + x - 2·0.75·y.
@@ -169,9 +172,8 @@ fn quantization_losses_are_means_over_the_elements() {
         for (actual, expected) in by_x.iter().zip(gradient) {
             assert!((actual - 2.0 * expected).abs() < 1e-6, "{loss:?}: {by_x:?}");
         }
-        assert!(quantizer.take_loss().is_none());
-        quantizer.forward(x.inner());
-        assert!(quantizer.take_loss().is_none(), "evaluation has no loss");
+        let (_, mut call) = training_call(|| quantizer.forward(x.inner()));
+        assert_eq!(host(call.add_losses(zero())), [0.0], "evaluation has no loss");
     }
 }
 
@@ -179,17 +181,36 @@ fn quantization_losses_are_means_over_the_elements() {
 fn a_probe_holds_the_last_evaluation_call() {
     let device = Device::flex();
     let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
-    assert!(quantizer.probed().is_none());
-    quantizer.probe();
-    assert!(quantizer.probed().is_none());
-    quantizer.probe();
-    quantizer.forward(tensor(&[0.25, 0.75], [1, 1, 1, 2], &device));
-    let probe = quantizer.probed().unwrap();
+    assert!(probe(&quantizer, |_| true, |_| ()).is_empty());
+    let probes = probe(&quantizer, |_| true, |quantizer| {
+        quantizer.forward(tensor(&[9.0, 9.0], [1, 1, 1, 2], &device));
+        quantizer.forward(tensor(&[0.25, 0.75], [1, 1, 1, 2], &device));
+    });
+    let probe = &probes[0];
     let names: Vec<&str> = probe.tensors.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["before-quant", "after-quant", "clip_val"]);
     let values = |index: usize| probe.tensors[index].1.iter::<f32>().collect::<Vec<_>>();
     assert_eq!((values(0), values(1), values(2)), (vec![0.25, 0.75], vec![0.0, 1.0], vec![1.0]));
     assert_eq!(probe.layer, "test");
+}
+
+/// What is looked at ends with the scope, also after a panic, and is no business of clones.
+#[test]
+fn a_scope_ends_with_what_it_was_opened_for() {
+    let device = Device::flex();
+    let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
+    let x = || tensor(&[0.25, 0.75], [1, 1, 1, 2], &device);
+    let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        record(&quantizer, |_| true, |quantizer| {
+            quantizer.forward(x());
+            panic!("in the middle");
+        })
+    }));
+    assert!(lost.is_err());
+    let recorded = record(&quantizer, |_| true, |quantizer| drop(quantizer.forward(x())));
+    assert_eq!(recorded.into_iter().next().unwrap().values(), [0.25, 0.75]);
+    let other = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
+    assert!(record(&quantizer, |_| true, |_| drop(other.forward(x()))).is_empty());
 }
 
 #[test]

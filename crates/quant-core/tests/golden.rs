@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use quant_core::{Quantizer, Role, Site, methods::MethodModule, qtool::QtoolOptions};
+use quant_core::{Quantizer, Role, Site, methods::MethodModule, qtool::QtoolOptions, training_call};
 use quant_golden::{Check, Folder, Report, Values, close};
 use serde::Deserialize;
 
@@ -58,8 +58,9 @@ fn check(case: &Case, tensors: &BTreeMap<String, Values>) -> Result<(), String> 
     }
     quantizer =
         with_parameters(quantizer, |name| Some(get(&format!("param/{name}"))?.values.clone()));
-    if let Some(calls) = options(case)?.get::<usize>("stable").map_err(|error| error.to_string())? {
-        quantizer.warm_up(calls, -1.0, 0);
+    let stable = options(case)?.get::<usize>("stable").map_err(|error| error.to_string())?;
+    if let Some(calls) = stable {
+        quantizer.set_warm_up(calls, -1.0, 0);
     }
 
     let input = values("input")?;
@@ -69,10 +70,10 @@ fn check(case: &Case, tensors: &BTreeMap<String, Values>) -> Result<(), String> 
         let values: Vec<f32> = input.values.iter().map(|x| x * factor).collect();
         host(quantizer.forward(tensor(&values, &input.shape, &Device::flex())))
     });
-    let y = match case.training {
+    let (y, call) = training_call(|| match case.training {
         true => quantizer.forward(x.clone()),
         false => quantizer.forward(x.clone().inner()),
-    };
+    });
     // Where an ulp or two of the input change the output, a rounding may fall either way.
     let output = host(y.clone());
     let tie = |index: usize| {
@@ -112,8 +113,10 @@ fn check(case: &Case, tensors: &BTreeMap<String, Values>) -> Result<(), String> 
             close(&format!("after/{name}"), &value, &after.values, tolerance, |_| false)?;
         }
     }
-    let iteration = quantizer.settle();
-    if let (Some(done), Some(after)) = (iteration, get("after/iteration")) {
+    let warmed_up = call.has_warmed_up();
+    quantizer = call.settle(quantizer);
+    let done = stable.map(|calls| calls - quantizer.warm_up_left()).filter(|_| warmed_up);
+    if let (Some(done), Some(after)) = (done, get("after/iteration")) {
         close("after/iteration", &[done as f32], &after.values, (0.0, 0.0), |_| false)?;
     }
     for learned in quantizer.learned() {

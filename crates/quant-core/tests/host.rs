@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 use burn::tensor::{Device, Distribution, Tensor};
 use common::{configs, make};
 use proptest::prelude::*;
-use quant_core::host::reads;
+use quant_core::{host::reads, training_call};
 
 proptest! {
     #![proptest_config(common::cases())]
@@ -19,14 +19,15 @@ proptest! {
         let device = Device::flex().autodiff();
         let mut quantizer = make(&config, common::SHAPE, &device);
         if warm_up {
-            quantizer.warm_up(1, 1.0, 0);
+            quantizer.set_warm_up(1, 1.0, 0);
         }
         let x = Tensor::<4>::random(common::SHAPE, Distribution::Default, &device).require_grad();
         let before = reads();
         // The first call may be a warm-up's.
         for _ in 0..2 {
-            quantizer.forward(x.clone()).sum().backward();
-            quantizer.settle();
+            let (y, call) = training_call(|| quantizer.forward(x.clone()));
+            y.sum().backward();
+            quantizer = call.settle(quantizer);
         }
         prop_assert_eq!(reads(), before);
     }

@@ -37,7 +37,7 @@ fn sources() -> Vec<(String, String)> {
 /// The lines of each file in which one of `words` stands as a word.
 fn lines_with(words: &[&str]) -> BTreeMap<String, usize> {
     let is_word = |line: &str| {
-        let mut found = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let mut found = line.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-'));
         found.any(|word| words.contains(&word))
     };
     let counted = sources().into_iter().map(|(file, text)| {

@@ -8,9 +8,8 @@ use burn::{
     tensor::Tensor,
 };
 use quant_core::{
-    Calibration, CalibrationInfo, QuantizedWeight, Quantizer, QuantizerError, Reached, Role,
-    WeightCodes,
-    change_quantizers, quantized_weights, quantizers, reach::layer_of,
+    QuantizedWeight, Quantizer, QuantizerError, Reached, Role, WeightCodes, change_quantizers, probe,
+    quantized_weights, quantizers, reach::layer_of,
 };
 
 use crate::{
@@ -184,21 +183,15 @@ pub trait QuantizedModule: Module {
         *self = changed;
     }
 
-    /// Starts recording the next evaluation of the quantizers that `select` wants, given layer and role.
-    fn probe(&self, select: impl Fn(&str, Role) -> bool) {
-        for (name, role, quantizer) in self.quantizers() {
-            if select(&name, role) {
-                quantizer.probe();
-            }
-        }
-    }
-
-    /// Ends [`probe`](Self::probe): input, output and parameters of each, as
-    /// `<layer>.quant_activation/before-quant` and so on; [`StateDict::to_bytes`] makes a safetensors
-    /// file of it.
-    fn probed(&self) -> StateDict {
-        let quantizers = self.quantizers().into_iter();
-        let probes = quantizers.filter_map(|(_, _, quantizer)| quantizer.probed());
+    /// Input, output and parameters of the quantizers that `select` wants, given layer and role, in their
+    /// last evaluation call while `run` calls the model: as `<layer>.quant_activation/before-quant` and
+    /// so on. [`StateDict::to_bytes`] makes a safetensors file of it.
+    fn probe(&self, select: impl Fn(&str, Role) -> bool, run: impl FnOnce(&Self)) -> StateDict {
+        let wanted = |reached: &Reached| {
+            let layer = self.pytorch_name(&reached.path);
+            select(layer_of(&layer), reached.quantizer.config().role)
+        };
+        let probes = probe(self, wanted, run).into_iter();
         StateDict::from_entries(probes.flat_map(|probe| {
             let layer = probe.layer;
             probe.tensors.into_iter().map(move |(name, data)| {
@@ -213,28 +206,6 @@ pub trait QuantizedModule: Module {
     #[must_use]
     fn folded(&self) -> Self {
         self.clone().materialize()
-    }
-
-    /// Starts gathering what reaches the quantizers, which pass it through: what runs meanwhile is
-    /// the full-precision network.
-    fn observe(&self) {
-        self.observe_where(|_| true);
-    }
-
-    /// The same of the quantizers that `select` wants. The others go on quantizing.
-    fn observe_where(&self, select: impl Fn(&Quantizer) -> bool) {
-        for (_, _, quantizer) in self.quantizers() {
-            if select(&quantizer) {
-                quantizer.observe();
-            }
-        }
-    }
-
-    /// Sets clipping values from what was gathered since [`observe`](Self::observe).
-    fn calibrate(&mut self, calibration: Calibration) -> Vec<CalibrationInfo> {
-        let mut found = Vec::new();
-        self.change_quantizers(|_, quantizer| found.extend(quantizer.calibrate(calibration)));
-        found
     }
 
     /// Checks every quantizer's clipping values.

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::Tensor;
-use quant_core::{Quantizer, Role};
+use burn::{module::ParamId, tensor::Tensor};
+use quant_core::{Quantizer, Reached, Recorded, Role, record};
 use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
@@ -46,13 +46,17 @@ impl Monitor {
         network: &M,
         images: Tensor<4>,
     ) -> (Vec<Health>, Vec<String>) {
-        for (_, role, quantizer) in network.quantizers() {
-            if role != Role::Weight && quantizer.is_enabled() {
-                quantizer.record();
-            }
-        }
         let device = images.device();
-        network.forward(images);
+        let wanted = |reached: &Reached| {
+            reached.quantizer.config().role != Role::Weight && reached.quantizer.is_enabled()
+        };
+        let recorded = record(network, wanted, |network| {
+            network.forward(images);
+        });
+        let mut recorded: HashMap<ParamId, Recorded> = recorded
+            .into_iter()
+            .map(|recorded| (recorded.reached.quantizer.training.id, recorded))
+            .collect();
         let (mut healths, mut warnings) = (Vec::new(), Vec::new());
         let weights = network.quantized_weights();
         for (layer, role, quantizer) in network.quantizers() {
@@ -65,7 +69,7 @@ impl Monitor {
                     let weight = weights.iter().find(|(other, _)| *other == layer);
                     weight.map(|(_, weight)| weight.codes())
                 }
-                _ => quantizer.recorded_codes(&device),
+                _ => recorded.remove(&quantizer.training.id).and_then(|seen| seen.codes(&device)),
             };
             if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
                 let health = self.assess(role, &quantizer, seen, scale, &mut warnings);

@@ -140,16 +140,16 @@ impl Policy {
     }
 
     /// Gives the quantizers its loss again, which no checkpoint holds.
-    pub fn rearm<M: QuantizedModule>(&self, network: &M) {
+    pub fn rearm<M: QuantizedModule>(&self, network: &mut M) {
         let Some(loss) = self.change.loss else {
             return;
         };
         let mut layers = QuantizedLayers::default();
-        for (layer, role, quantizer) in network.quantizers() {
-            if self.selects(layers.index(&layer), role) {
+        network.change_quantizers(|layer, quantizer| {
+            if self.selects(layers.index(layer), quantizer.config().role) {
                 quantizer.set_loss(Some((loss.kind, loss.factor)));
             }
-        }
+        });
     }
 
     fn selects(&self, layer: usize, role: Role) -> bool {

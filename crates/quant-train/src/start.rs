@@ -1,7 +1,7 @@
 //! How a phase starts: its network, weights from a file or from the phase before, and the quantizers'
 //! first parameters.
 
-use quant_core::{Quantizer, QuantizerConfig};
+use quant_core::{Quantizer, QuantizerConfig, calibrate_where};
 use quant_nn::{Classifier, LoadReport, StateDict};
 
 use crate::{
@@ -152,24 +152,28 @@ fn mean_the_same(a: &QuantizerConfig, b: &QuantizerConfig) -> bool {
 fn calibrate<M: Classifier>(
     phase: &Phase,
     quantization: &QuantizationRecipe,
-    mut network: M,
+    network: M,
     kept: Vec<String>,
     trainer: &Trainer<'_, M>,
     events: &mut Events,
 ) -> Result<M, TrainError> {
     let kept = if quantization.calibrates_always() { Vec::new() } else { kept };
     let is_kept = |quantizer: &Quantizer| kept.iter().any(|name| name == quantizer.name());
-    network.observe_where(|quantizer| !is_kept(quantizer));
     let plain = trainer.device.clone().without_autodiff();
-    let snapshot = network.valid();
-    for batch in trainer.train.epoch(0, 0).take(quantization.calibration_batches) {
-        let batch = DeviceBatch::new(batch?, &plain);
-        if batch.count == 0 {
-            continue;
-        }
-        snapshot.forward(trainer.normalizer.images(&batch));
-    }
-    let quantizers = network.calibrate(quantization.calibration.method());
+    let mut batches = trainer.train.epoch(0, 0).take(quantization.calibration_batches);
+    let mut seen = Ok(());
+    let calibration = quantization.calibration.method();
+    let wanted = |quantizer: &Quantizer| !is_kept(quantizer);
+    let (network, quantizers) = calibrate_where(network, wanted, calibration, |network| {
+        seen = batches.try_for_each(|batch| {
+            let batch = DeviceBatch::new(batch?, &plain);
+            if batch.count > 0 {
+                network.forward(trainer.normalizer.images(&batch));
+            }
+            Ok::<_, TrainError>(())
+        });
+    });
+    seen?;
     let untouched = network.quantizers().into_iter().filter(|(_, _, quantizer)| {
         let calibrated = quantizers.iter().any(|info| info.layer == quantizer.name());
         !quantizer.learned().is_empty() && !is_kept(quantizer) && !calibrated

@@ -5,6 +5,7 @@ use burn::{
     tensor::{Int, Tensor},
 };
 use quant_data::{Share, random::Random};
+use quant_core::{TrainingCall, training_call};
 use quant_nn::Classifier;
 
 use crate::{
@@ -59,7 +60,7 @@ impl<M: Classifier> Trainer<'_, M> {
         for (batch, total) in batches {
             let count = batch.count;
             self.set_absent(count == 0);
-            let (loss, right) = self.loss(&state, batch);
+            let (loss, right, call) = self.loss(&state, batch);
             output.add(loss.clone().detach().inner(), right, count);
             if !frozen {
                 // Processes and batches may differ in images: the last ones of an epoch, and those with
@@ -71,11 +72,8 @@ impl<M: Classifier> Trainer<'_, M> {
                 sum.accumulate(&state.network, grads);
             }
             self.set_absent(false);
-            if state.network.quantizers().iter().any(|(.., quantizer)| quantizer.has_to_settle()) {
-                state.network.change_quantizers(|_, quantizer| {
-                    settled |= quantizer.settle().is_some();
-                });
-            }
+            settled |= call.has_warmed_up();
+            state.network = call.settle(state.network);
             state.progress.calls += 1;
         }
         self.shared.as_ref().map_or(Ok(()), SharedStatistics::check)?;
@@ -120,8 +118,12 @@ impl<M: Classifier> Trainer<'_, M> {
         }
     }
 
-    /// The loss of a batch and the number of right answers.
-    fn loss(&self, state: &TrainState<M>, batch: DeviceBatch) -> (Tensor<1>, Tensor<1, Int>) {
+    /// The loss of a batch, the number of right answers, and what the quantizers saw.
+    fn loss(
+        &self,
+        state: &TrainState<M>,
+        batch: DeviceBatch,
+    ) -> (Tensor<1>, Tensor<1, Int>, TrainingCall) {
         let Share { rank, of } = self.train.config().share;
         let number = (batch.number * of + rank) as u64;
         let purpose = [self.train.config().seed, 2, state.progress.epoch as u64, number];
@@ -138,11 +140,10 @@ impl<M: Classifier> Trainer<'_, M> {
             Some(mixing) => mixing.apply(images, labels, &mut Random::new(&purpose)),
             None => (images, Targets::new(labels)),
         };
-        let (scores, loss) = self.objective.forward(&state.network, images, &targets);
+        let ((scores, loss), mut call) =
+            training_call(|| self.objective.forward(&state.network, images, &targets));
         let right = right_answers(scores.detach(), targets.labels, 1);
-        let quantizers = state.network.quantizers().into_iter();
-        let terms = quantizers.filter_map(|(_, _, quantizer)| quantizer.take_loss());
-        (terms.fold(loss, |loss, term| loss + term), right)
+        (call.add_losses(loss), right, call)
     }
 }
 

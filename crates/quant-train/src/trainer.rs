@@ -42,14 +42,11 @@ impl<M: Classifier> TrainState<M> {
     /// The network that is evaluated and kept, on the plain device and in 32 bits: the average where there is
     /// one.
     pub fn served(&self) -> M {
-        let mut network = match &self.average {
+        let network = match &self.average {
             Some(average) => average.network.clone(),
             None => self.network.valid(),
         };
-        network = network.with_compute(Compute::F32);
-        // What is recorded there must not end a warm-up here.
-        network.change_quantizers(|_, quantizer| quantizer.isolate());
-        network
+        network.with_compute(Compute::F32)
     }
 
     /// Checks that the network, and the average where there is one, consists of finite numbers.
@@ -178,7 +175,7 @@ impl<'a, M: Classifier> Trainer<'a, M> {
         mut state: TrainState<M>,
         events: &mut Events,
     ) -> Result<TrainState<M>, TrainError> {
-        self.arm(&state);
+        self.arm(&mut state);
         if let Some(shared) = &self.shared {
             let sharing = state.network.with_shared_statistics(&shared.sums());
             state.network = sharing.ok_or_else(|| TrainError::Field {
@@ -205,19 +202,21 @@ impl<'a, M: Classifier> Trainer<'a, M> {
 
     /// Gives the quantizers the warm-up and losses of the recipe and its policies. They are no part of a checkpoint: where they
     /// stand follows from the step.
-    fn arm(&self, state: &TrainState<M>) {
+    fn arm(&self, state: &mut TrainState<M>) {
         let Some(recipe) = &self.recipe.quantization else {
             return;
         };
-        for (_, role, quantizer) in state.network.quantizers() {
+        let calls = state.progress.calls;
+        state.network.change_quantizers(|_, quantizer| {
+            let role = quantizer.config().role;
             if let Some(warm_up) = recipe.warm_up.as_ref().filter(|w| w.roles.contains(&role)) {
-                quantizer.warm_up(warm_up.steps, warm_up.correlate, state.progress.calls);
+                quantizer.set_warm_up(warm_up.steps, warm_up.correlate, calls);
             }
             let loss = recipe.of(role).and_then(|quantizer| quantizer.loss);
             quantizer.set_loss(loss.map(|loss| (loss.kind, loss.factor)));
-        }
+        });
         for policy in &state.progress.policies {
-            self.recipe.policies[*policy].rearm(&state.network);
+            self.recipe.policies[*policy].rearm(&mut state.network);
         }
     }
 
@@ -227,9 +226,8 @@ impl<'a, M: Classifier> Trainer<'a, M> {
         events: &mut Events,
     ) -> Result<TrainState<M>, TrainError> {
         if let Some(proximal) = self.recipe.quantization.as_ref().and_then(|q| q.proximal) {
-            for (_, _, quantizer) in state.network.quantizers() {
-                quantizer.set_proximal(proximal.share(state.progress.epoch));
-            }
+            let share = proximal.share(state.progress.epoch);
+            state.network.change_quantizers(|_, quantizer| quantizer.set_proximal(share));
         }
         let first = state.progress.batch;
         let (mut pending, mut look, mut seen) = (StepOutput::default(), Instant::now(), 0);

@@ -1,9 +1,9 @@
 //! The report: one HTML file that needs nothing else.
 
-use std::fmt::Write;
+use std::{collections::HashMap, fmt::Write};
 
-use burn::tensor::Tensor;
-use quant_core::{Quantizer, Role};
+use burn::{module::ParamId, tensor::Tensor};
+use quant_core::{Quantizer, Recorded, Role, record};
 use quant_nn::Classifier;
 
 use super::Event;
@@ -102,13 +102,17 @@ impl Histogram {
 
 /// What the quantizers of `network` see of `images`, in evaluation.
 pub fn histograms<M: Classifier>(network: &M, images: Tensor<4>) -> Vec<Histogram> {
-    for (_, _, quantizer) in network.quantizers() {
-        quantizer.record();
-    }
-    network.forward(images);
+    let recorded = record(network, |_| true, |network| {
+        network.forward(images);
+    });
+    let mut recorded: HashMap<ParamId, Recorded> = recorded
+        .into_iter()
+        .map(|recorded| (recorded.reached.quantizer.training.id, recorded))
+        .collect();
     let quantizers = network.quantizers().into_iter();
     let seen = quantizers.filter_map(|(layer, role, quantizer)| {
-        Some(Histogram::new(&layer, role, &quantizer, &quantizer.recorded()?))
+        let values = recorded.remove(&quantizer.training.id)?.values();
+        Some(Histogram::new(&layer, role, &quantizer, &values))
     });
     seen.collect()
 }

@@ -147,9 +147,16 @@ enum RecipeCommand {
     /// List the recipes that come with the program
     List,
     /// Print a recipe with every default
+    ///
+    /// A network is described field by field (depth, stem, ..., or architecture and its fields), or
+    /// by QTool's keywords (name, keywords, options). It is printed as the recipe has it, unless
+    /// --typed asks for fields.
     Show {
         /// File or name
         recipe: String,
+        /// Print networks that keywords describe as the fields that they stand for
+        #[arg(long)]
+        typed: bool,
         /// Change a field (may be repeated)
         #[arg(long = "set", value_name = "FIELD=VALUE")]
         changes: Vec<String>,
@@ -246,7 +253,9 @@ fn run(command: Command) -> Printed {
         }
         Command::Recipe(command) => match command {
             RecipeCommand::List => recipes::list(),
-            RecipeCommand::Show { recipe, changes } => recipes::show(&recipe, &changes),
+            RecipeCommand::Show { recipe, typed, changes } => {
+                recipes::show(&recipe, typed, &changes)
+            }
             RecipeCommand::Check { recipe, changes } => recipes::check(&recipe, &changes),
             RecipeCommand::Fields => Ok(quant_train::fields::guide()),
             RecipeCommand::Import { from, output } => recipes::import(&from, &output),

@@ -395,16 +395,38 @@ pub fn guide() -> Result<String, Box<dyn Error>> {
 
 const GUIDE: &str = "# Networks
 
-A network is a typed configuration (`quant_nn::ResNetConfig`, `MobileNetV1Config`, ...) or a model name with QTool's
-keywords, which are translated into one. `quant explain --model resnet20 --keyword cifar10,origin,cbsa,fix` says what each
-word did and draws a block; `quant summary` tells what the network costs. In a recipe:
+A network is a typed configuration: `quant_nn::ResNetConfig`, `MobileNetV1Config`, `MobileNetV2Config`,
+`VggSmallConfig` or `NinConfig`. A recipe can write every field of it; what it leaves out has the
+default of the configuration, and [recipe-fields.md](recipe-fields.md#model) says what each field
+takes. This is a ResNet-20 of half the width with a skip over each convolution (bi-real):
+
+```toml
+[model]
+depth = \"resnet20\"
+stem = \"cifar\"
+width_alpha = 0.5
+order = \"cbas\"
+skip = \"layer\"
+fix = false
+norm_before_pool = false
+downsample = \"average-pool\"
+names = \"keyword\"
+```
+
+Other networks than ResNets have an `architecture`: `mobilenet-v1`, `mobilenet-v2`, `vgg-small` or
+`nin`. The second way to describe a network is a model name with QTool's keywords, which are
+translated into a configuration. This is the same network:
 
 ```toml
 [model]
 name = \"resnet20\"
-keywords = \"cifar10,origin,cbsa,fix,fix_pooling,singleconv\"
+keywords = \"cifar10,cbas\"
 options = \"--width_alpha 0.5\"
 ```
+
+`quant recipe show --typed` prints a recipe with its keywords written as fields. `quant explain
+--model resnet20 --keyword cifar10,origin,cbsa,fix` says what each word does and draws a block, and
+`quant summary` tells what a network costs.
 
 A network is pieces with PyTorch's names (what has a state), in the order in which the reference registers them, and a graph
 that wires them. A keyword of your own is a closure on the configuration:

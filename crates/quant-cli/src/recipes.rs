@@ -156,13 +156,23 @@ pub fn list() -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// The recipe with every default written out.
+/// The recipe with every default written out. With `typed`, networks that keywords describe are
+/// written field by field; keywords that say nothing of the network stand above, as comments.
 ///
 /// # Errors
-/// Those of reading it.
-pub fn show(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
+/// Those of reading it, and of keywords that cannot be written as fields.
+pub fn show(name: &str, typed: bool, changes: &[String]) -> Result<String, Box<dyn Error>> {
     let (text, path) = find(name)?;
-    Ok(Recipe::parse_with(&text, &path, changes)?.to_toml()?)
+    let recipe = Recipe::parse_with(&text, &path, changes)?;
+    if !typed {
+        return Ok(recipe.to_toml()?);
+    }
+    let (recipe, idle) = recipe.typed()?;
+    let mut shown = String::new();
+    for keyword in idle {
+        writeln!(shown, "# left out, for it changes nothing of the network: keyword {keyword}")?;
+    }
+    Ok(shown + &recipe.to_toml()?)
 }
 
 /// What a recipe would do, without data: its network and its phases.

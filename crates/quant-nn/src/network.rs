@@ -10,6 +10,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use quant_core::{Quantizer, Role};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,19 +33,19 @@ use crate::{
 };
 
 /// A network of any structure.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "architecture", rename_all = "kebab-case")]
 pub enum NetworkConfig {
-    /// [`ResNetConfig`].
+    /// A residual network.
     #[serde(rename = "resnet")]
     ResNet(ResNetConfig),
-    /// [`MobileNetV1Config`].
+    /// MobileNet v1: a convolution and 13 blocks of a depthwise and a point-wise convolution.
     MobilenetV1(MobileNetV1Config),
-    /// [`MobileNetV2Config`].
+    /// MobileNet v2: inverted residuals.
     MobilenetV2(MobileNetV2Config),
-    /// [`VggSmallConfig`].
+    /// VGG-small, the CIFAR network of low-bit papers: six 3x3 convolutions and a linear layer.
     VggSmall(VggSmallConfig),
-    /// [`NinConfig`].
+    /// Network in network, for CIFAR: nine convolutions, most of them 1x1, and no linear layer.
     Nin(NinConfig),
 }
 
@@ -562,7 +563,70 @@ impl Pieces for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resnet::{Depth, Stem};
+    use crate::resnet::{Depth, Kernel, LosslessDownsample, Stem};
+
+    /// A configuration of which only the fields without a default are said.
+    fn least(architecture: &str, said: serde_json::Value) -> NetworkConfig {
+        let mut fields = said;
+        fields["architecture"] = architecture.into();
+        (fields["classes"], fields["input_size"]) = (10.into(), 64.into());
+        serde_json::from_value(fields).unwrap()
+    }
+
+    #[test]
+    fn what_a_description_leaves_out_is_as_new_makes_it() {
+        let none = || serde_json::json!({});
+        let residual = serde_json::json!({ "depth": "resnet50", "stem": "cifar" });
+        for (read, made) in [
+            (
+                least("resnet", residual),
+                ResNetConfig::new(Depth::ResNet50, Stem::Cifar, 10, 64).into(),
+            ),
+            (
+                least("mobilenet-v1", none()),
+                NetworkConfig::MobilenetV1(MobileNetV1Config::new(10, 64)),
+            ),
+            (
+                least("mobilenet-v2", none()),
+                NetworkConfig::MobilenetV2(MobileNetV2Config::new(10, 64)),
+            ),
+            (least("vgg-small", none()), NetworkConfig::VggSmall(VggSmallConfig::new(10, 64))),
+            (least("nin", none()), NetworkConfig::Nin(NinConfig::new(10, 64))),
+        ] {
+            assert_eq!(read, made);
+        }
+    }
+
+    #[test]
+    fn a_mobilenet_has_the_strides_of_its_images_unless_told_otherwise() {
+        let width_alpha = 0.0625;
+        let v1 = |strided_stem, size| {
+            let config =
+                MobileNetV1Config { width_alpha, strided_stem, ..MobileNetV1Config::new(2, size) };
+            config.init(&Device::flex()).unwrap().block_shapes()
+        };
+        let v2 = |small_images, size| {
+            let config =
+                MobileNetV2Config { width_alpha, small_images, ..MobileNetV2Config::new(2, size) };
+            config.init(&Device::flex()).unwrap().block_shapes()
+        };
+        assert_eq!((v1(None, 32), v1(None, 64)), (v1(Some(false), 32), v1(Some(true), 64)));
+        assert_ne!(v1(None, 32), v1(Some(true), 32));
+        assert_eq!((v2(None, 32), v2(None, 64)), (v2(Some(true), 32), v2(Some(false), 64)));
+        assert_ne!(v2(None, 32), v2(Some(false), 32));
+    }
+
+    #[test]
+    fn choices_that_a_place_does_not_have_are_refused() {
+        let base = ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 2, 32);
+        let second = ResNetConfig { second_kernel: Kernel::None, ..base.clone() };
+        let text = second.validate().unwrap_err().to_string();
+        assert!(text.contains("second_kernel = none: expected usual, one or three"), "{text}");
+        let order = "cbbbb".to_owned();
+        let lossless = Some(LosslessDownsample { order, whole_block: false });
+        let text = ResNetConfig { lossless_downsample: lossless, ..base }.validate().unwrap_err();
+        assert!(text.to_string().ends_with("expected c, ca, cb or cba"));
+    }
 
     #[test]
     fn a_seed_gives_the_same_weights_whatever_other_threads_draw_behind_theirs() {

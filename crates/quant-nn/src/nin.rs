@@ -1,6 +1,7 @@
 //! NiN: network in network (Lin et al. 2014), for CIFAR.
 
 use burn::tensor::Device;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,21 +14,25 @@ use crate::{
 };
 
 /// Network in network: nine convolutions, most of them 1x1, and no linear layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NinConfig {
     /// Number of classes.
+    #[schemars(skip)]
     pub classes: usize,
     /// Side of the input images, in pixels.
+    #[schemars(skip)]
     pub input_size: usize,
-    /// The normalisation.
+    /// The normalisation. Choose `group` for batches of a few images.
     #[serde(default)]
     pub norm: NormKind,
-    /// The activation function.
+    /// The activation function. Choose `prelu`, `rprelu` or `nrelu` for binary networks, as the
+    /// paper says.
     #[serde(default)]
     pub activation: ActivationKind,
     /// The quantizers; the first and the last convolution stay in full precision unless `first_last`.
     #[serde(default)]
+    #[schemars(skip)]
     pub quantization: Quantization,
 }
 
@@ -48,9 +53,9 @@ impl NinConfig {
         Self {
             classes,
             input_size,
-            norm: NormKind::default(),
-            activation: ActivationKind::default(),
-            quantization: Quantization::default(),
+            norm: Default::default(),
+            activation: Default::default(),
+            quantization: Default::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! VGG-small, the CIFAR network of low-bit papers: six 3x3 convolutions and a linear layer.
 
 use burn::tensor::Device;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// In which order convolution (c), norm (b) and activation (a) stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PlainOrder {
     /// Convolution, norm, activation.
@@ -36,25 +37,30 @@ impl PlainOrder {
 }
 
 /// VGG-small.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VggSmallConfig {
     /// Number of classes.
+    #[schemars(skip)]
     pub classes: usize,
     /// Side of the input images, in pixels.
+    #[schemars(skip)]
     pub input_size: usize,
-    /// Order of a layer.
+    /// In which order convolution (c), norm (b) and activation (a) of a layer stand. Choose what
+    /// the paper says for binary networks.
     #[serde(default)]
     pub order: PlainOrder,
-    /// The normalisation.
+    /// The normalisation. Choose `group` for batches of a few images.
     #[serde(default)]
     pub norm: NormKind,
-    /// The activation function.
+    /// The activation function. Choose `prelu`, `rprelu` or `nrelu` for binary networks, as the
+    /// paper says.
     #[serde(default)]
     pub activation: ActivationKind,
     /// The quantizers; the first convolution and the linear layer stay in full precision unless
     /// `first_last`.
     #[serde(default)]
+    #[schemars(skip)]
     pub quantization: Quantization,
 }
 
@@ -64,10 +70,10 @@ impl VggSmallConfig {
         Self {
             classes,
             input_size,
-            order: PlainOrder::default(),
-            norm: NormKind::default(),
-            activation: ActivationKind::default(),
-            quantization: Quantization::default(),
+            order: Default::default(),
+            norm: Default::default(),
+            activation: Default::default(),
+            quantization: Default::default(),
         }
     }
 

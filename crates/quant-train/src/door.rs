@@ -48,7 +48,7 @@ impl Recipe {
         device: &Device,
     ) -> Result<(), TrainError> {
         let phase = &self.phases[index];
-        if self.model.own.is_some() {
+        if self.model.own().is_some() {
             return self.check_own(index, folder);
         }
         self.check_policies(phase, classes, device)?;

@@ -2,6 +2,8 @@
 
 mod expected;
 mod model;
+mod structure;
+mod typed;
 
 use std::{fs, path::Path};
 
@@ -11,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{data::DataRecipe, error::TrainError, fields, phase::Phase};
 pub use expected::{Expected, Published};
-pub use model::ModelRecipe;
+pub use model::{KeywordModel, ModelRecipe, OwnModel};
+pub use structure::Structure;
 
 /// A run: data, network, and the phases of training, each of which starts from the one before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -131,8 +134,7 @@ impl Recipe {
             check(!RUN_FILES.iter().any(|file| is(file)), &field, name, accepted)?;
             phase.validate()?;
             self.fits(&format!("phase.{name}.batch_size"), phase.batch_size)?;
-            if self.model.own.is_some() {
-                self.model.check_own()?;
+            if self.model.own().is_some() {
                 let quantization = phase.quantization.as_ref().map(|recipe| recipe.typed());
                 quantization.transpose().map_err(|error| error.of_phase(name))?;
                 continue;

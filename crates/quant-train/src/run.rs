@@ -256,7 +256,7 @@ impl Run {
             value: value.to_owned(),
             accepted,
         };
-        match (&self.recipe.model.own, own) {
+        match (self.recipe.model.own(), own) {
             (Some(name), false) => {
                 Err(field(name, "a recipe without it, or the program whose network it is"))
             }

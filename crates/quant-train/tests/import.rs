@@ -17,6 +17,7 @@ use quant_train::{
         config::ShellConfig,
         import::{Import, import},
     },
+    recipe::{KeywordModel, ModelRecipe},
     schedule::Schedule,
 };
 
@@ -142,8 +143,8 @@ fn check(import: &Import) {
 #[test]
 fn words_that_qtool_passes_over_are_left_out_with_a_warning() {
     let import = small("debug,save,raw,mean,fix_poling,bacs,fix,fix", "");
-    let keywords = import.recipe.model.keywords.as_deref();
-    assert_eq!(keywords, Some("cifar100,origin,cbsa,fix"));
+    let ModelRecipe::Keywords(model) = &import.recipe.model else { panic!("no keywords") };
+    assert_eq!(model.keywords.as_deref(), Some("cifar100,origin,cbsa,fix"));
     for part in [
         "\"debug\" is not one",
         "\"save\" is not one",
@@ -157,7 +158,8 @@ fn words_that_qtool_passes_over_are_left_out_with_a_warning() {
     check(&import);
     // A recipe that someone writes is not to have them.
     let mut recipe = import.recipe.clone();
-    recipe.model.keywords = Some("cifar100,cbsa,fix_poling".into());
+    let keywords = Some("cifar100,cbsa,fix_poling".into());
+    recipe.model = ModelRecipe::Keywords(KeywordModel { keywords, ..model.clone() });
     let error = recipe.validate().unwrap_err().to_string();
     assert!(error.contains("fix_poling") && error.contains("fix_pooling"), "{error}");
 }

@@ -225,8 +225,8 @@ fn weights_of_another_network_are_refused() {
     let data = data(folder.path());
     let run = create(folder.path(), &data);
     run.execute().unwrap();
-    let mut other = recipe();
-    other.model.width_alpha = 0.08;
+    let wider = RECIPE.replace("width_alpha = 0.04", "width_alpha = 0.08");
+    let mut other = Recipe::parse(&wider, Path::new("wider.toml")).unwrap();
     other.phases.truncate(1);
     let weights = run.folder().join("full_precision/last.safetensors");
     other.phases[0].init = Some(weights.display().to_string());

@@ -48,9 +48,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A recipe.
+/// A recipe, as it is and with its keywords as fields.
 pub fn recipe(bytes: &[u8]) {
-    let _ = Recipe::parse(&text(bytes), Path::new("recipe.toml"));
+    if let Ok(recipe) = Recipe::parse(&text(bytes), Path::new("recipe.toml")) {
+        let _ = recipe.typed();
+    }
 }
 
 /// A configuration file of QTool's.

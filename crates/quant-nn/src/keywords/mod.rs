@@ -84,8 +84,15 @@ fn model(name: &str) -> Result<NetworkConfig, NetworkError> {
         "pytorch-resnet152" => torchvision(Depth::ResNet152, 1, 64),
         "pytorch-resnext50_32x4d" => torchvision(Depth::ResNet50, 32, 4),
         "pytorch-wide_resnet50_2" => torchvision(Depth::ResNet50, 1, 128),
-        "mobilenetv1" => NetworkConfig::MobilenetV1(MobileNetV1Config::new(1000, 224)),
-        "mobilenetv2" => NetworkConfig::MobilenetV2(MobileNetV2Config::new(1000, 224)),
+        // Words say whether images are small, whatever their size is.
+        "mobilenetv1" => NetworkConfig::MobilenetV1(MobileNetV1Config {
+            strided_stem: Some(true),
+            ..MobileNetV1Config::new(1000, 224)
+        }),
+        "mobilenetv2" => NetworkConfig::MobilenetV2(MobileNetV2Config {
+            small_images: Some(false),
+            ..MobileNetV2Config::new(1000, 224)
+        }),
         "vgg_small" => NetworkConfig::VggSmall(VggSmallConfig::new(10, 32)),
         "nin" => NetworkConfig::Nin(NinConfig::new(10, 32)),
         _ => {
@@ -197,6 +204,13 @@ impl Registry {
 fn known_words() -> impl Iterator<Item = &'static str> {
     let others = QUANTIZERS.iter().chain(&IGNORED).map(|(word, _)| *word);
     WORDS.iter().map(|entry| entry.word).chain(others)
+}
+
+/// What a known word that does not change the structure of a network is about: quantizers,
+/// training, or nothing.
+pub fn beside_the_structure(word: &str) -> Option<&'static str> {
+    let mut others = QUANTIZERS.iter().chain(&IGNORED);
+    others.find(|(known, _)| *known == word).map(|(_, what)| *what)
 }
 
 /// The fields of quantizers that QTool has an option for: `bit` of `fm_bit`, `wt_bit` and `ot_bit`.

@@ -238,10 +238,10 @@ fn data(net: &mut NetworkConfig, classes: usize, size: usize) -> bool {
             c.stem = if size == 32 { Stem::Cifar } else { Stem::ImageNet };
         }
         NetworkConfig::MobilenetV1(c) => {
-            (c.classes, c.input_size, c.strided_stem) = (classes, size, size != 32);
+            (c.classes, c.input_size, c.strided_stem) = (classes, size, Some(size != 32));
         }
         NetworkConfig::MobilenetV2(c) => {
-            (c.classes, c.input_size, c.small_images) = (classes, size, size == 32);
+            (c.classes, c.input_size, c.small_images) = (classes, size, Some(size == 32));
         }
         NetworkConfig::VggSmall(c) => (c.classes, c.input_size) = (classes, size),
         NetworkConfig::Nin(c) => (c.classes, c.input_size) = (classes, size),

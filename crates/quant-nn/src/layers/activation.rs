@@ -8,10 +8,11 @@ use burn::{
     },
 };
 use quant_conv::relu;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which activation function a network uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationKind {
     /// max(x, 0).
@@ -25,7 +26,7 @@ pub enum ActivationKind {
     LReLU,
     /// x where x > 0, else a·x, with one learned slope.
     PReLU,
-    /// [`RPReLU`].
+    /// ReActNet's PReLU with learned shifts, [`RPReLU`].
     RPReLU,
 }
 

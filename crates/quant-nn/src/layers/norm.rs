@@ -11,10 +11,11 @@ use burn::{
 };
 use quant_conv::{batch_norm_then, relu};
 use quant_core::ops::mapped_on_host;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which normalisation a network uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormKind {
     /// Batch normalisation.
@@ -27,7 +28,7 @@ pub enum NormKind {
     /// Statistics, scale and shift that stay as they are.
     Frozen,
     /// Over groups of channels of each image (Wu and He 2018); this many groups.
-    Group(usize),
+    Group(#[schemars(range(min = 1, max = 65_536))] usize),
     /// Over each channel of each image, without scale and shift.
     Instance,
 }

@@ -1,7 +1,8 @@
 //! The residual blocks.
 
-use super::config::{
-    DownsampleKind, Kernel, NameStyle, Order, PointReshape, ResNetConfig, SkipSpan,
+use super::{
+    choices::{DownsampleKind, Kernel, NameStyle, Order, PointReshape, SkipSpan},
+    config::ResNetConfig,
 };
 use crate::{
     builder::{Builder, Conv, Value},

@@ -4,7 +4,8 @@ use burn::tensor::Device;
 
 use super::{
     block::{self, Place},
-    config::{BlockKind, ResNetConfig, Stem},
+    choices::{BlockKind, Stem},
+    config::ResNetConfig,
 };
 use crate::{
     builder::{Builder, Conv, Value},

@@ -2,224 +2,21 @@
 
 use burn::tensor::Device;
 use quant_core::QuantizerConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::build;
+use super::{
+    build,
+    choices::{
+        BlockKind, Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
+        PointReshape, SkipSpan, Stem,
+    },
+};
 use crate::{
     error::NetworkError,
     layers::{activation::ActivationKind, norm::NormKind},
     network::{Network, check_data, check_range},
 };
-
-/// How many blocks of which kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Depth {
-    /// Basic blocks 3, 3, 3.
-    ResNet20,
-    /// Basic blocks 2, 2, 3, 2.
-    #[serde(rename = "resnet20_")]
-    ResNet20Wide,
-    /// Basic blocks 5, 5, 5.
-    ResNet32,
-    /// Basic blocks 7, 7, 7.
-    ResNet44,
-    /// Basic blocks 9, 9, 9.
-    ResNet56,
-    /// Basic blocks 2, 2, 2, 2.
-    ResNet18,
-    /// Basic blocks 3, 4, 6, 3.
-    ResNet34,
-    /// Basic blocks 2 in each of eight stages behind an empty one.
-    #[serde(rename = "resnet34_")]
-    ResNet34Deep,
-    /// Bottlenecks 3, 4, 6, 3.
-    ResNet50,
-    /// Bottlenecks 3, 4, 23, 3.
-    ResNet101,
-    /// Bottlenecks 3, 8, 36, 3.
-    ResNet152,
-}
-
-/// The residual block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BlockKind {
-    /// Two 3x3 convolutions.
-    Basic,
-    /// 1x1, 3x3 with the stride, 1x1 to four times the channels.
-    Bottleneck,
-}
-
-impl BlockKind {
-    /// Output channels over the block's width.
-    pub fn expansion(self) -> usize {
-        match self {
-            BlockKind::Basic => 1,
-            BlockKind::Bottleneck => 4,
-        }
-    }
-}
-
-impl Depth {
-    /// Blocks per stage.
-    pub fn stages(self) -> &'static [usize] {
-        match self {
-            Depth::ResNet20 => &[3, 3, 3],
-            Depth::ResNet32 => &[5, 5, 5],
-            Depth::ResNet44 => &[7, 7, 7],
-            Depth::ResNet56 => &[9, 9, 9],
-            Depth::ResNet18 => &[2, 2, 2, 2],
-            Depth::ResNet34 | Depth::ResNet50 => &[3, 4, 6, 3],
-            Depth::ResNet101 => &[3, 4, 23, 3],
-            Depth::ResNet152 => &[3, 8, 36, 3],
-            Depth::ResNet20Wide => &[2, 2, 3, 2],
-            Depth::ResNet34Deep => &[0, 2, 2, 2, 2, 2, 2, 2, 2],
-        }
-    }
-
-    /// Kind of its blocks.
-    pub fn block(self) -> BlockKind {
-        match self {
-            Depth::ResNet50 | Depth::ResNet101 | Depth::ResNet152 => BlockKind::Bottleneck,
-            _ => BlockKind::Basic,
-        }
-    }
-}
-
-/// What stands before the first stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stem {
-    /// 3x3 convolution.
-    Cifar,
-    /// 7x7 convolution of stride 2, and 3x3 maximum pooling of stride 2.
-    ImageNet,
-    /// 4x4 squares become channels, then a convolution with this kernel, 1 or 3 (TResNet; Ridnik et al.
-    /// 2021).
-    #[serde(rename = "space-to-depth")]
-    SpaceToDepth(usize),
-    /// 2x2 squares become channels, then a convolution with this kernel, 1 or 3, and 3x3 maximum pooling
-    /// of stride 2.
-    #[serde(rename = "space-to-depth-max-pool")]
-    SpaceToDepthMaxPool(usize),
-}
-
-/// In which order a block's convolution (c), norm (b), activation (a) and addition of the skip (s) stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// Convolution, norm, activation, addition.
-    Cbas,
-    /// Convolution, norm, addition, activation.
-    #[default]
-    Cbsa,
-    /// Convolution, activation, norm, addition.
-    Cabs,
-    /// Norm, activation, convolution, addition.
-    Bacs,
-    /// Norm, convolution, activation, addition.
-    Bcas,
-}
-
-impl Order {
-    /// The letters.
-    pub fn letters(self) -> &'static str {
-        match self {
-            Order::Cbas => "cbas",
-            Order::Cbsa => "cbsa",
-            Order::Cabs => "cabs",
-            Order::Bacs => "bacs",
-            Order::Bcas => "bcas",
-        }
-    }
-
-    /// Whether the norm stands before the convolution.
-    pub fn norm_first(self) -> bool {
-        matches!(self, Order::Bacs | Order::Bcas)
-    }
-}
-
-/// Over how much of a block a skip leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SkipSpan {
-    /// The whole block.
-    #[default]
-    Block,
-    /// Each convolution: bi-real (Liu et al., "Bi-Real Net", 2018).
-    Layer,
-}
-
-/// Lossless downsampling: space-to-depth and a convolution in front of a block take its stride.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LosslessDownsample {
-    /// What stands there, one letter each: c space-to-depth and convolution, b norm, a activation.
-    pub order: String,
-    /// Whether its convolution is 3x3 and stands for the whole block; else 1x1.
-    #[serde(default)]
-    pub whole_block: bool,
-}
-
-/// Point-wise-and-reshape blocks: space-to-depth, a 1x1 convolution and depth-to-space take the place of 3x3
-/// convolutions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PointReshape {
-    /// Whether strided convolutions stay 3x3.
-    pub keep_downsample: bool,
-    /// Whether the norm stands before depth-to-space.
-    pub norm_before_restore: bool,
-}
-
-/// Fixup (Zhang et al., "Fixup Initialization: Residual Learning Without Normalization", 2019): no norms, a
-/// learned scale in each block, weights that start small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Fixup {
-    /// Whether learned biases stand around convolutions and activations.
-    pub bias: bool,
-}
-
-/// A 3x3 convolution's kernel in a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kernel {
-    /// As the structure has it.
-    #[default]
-    Usual,
-    /// 1x1.
-    One,
-    /// 3x3.
-    Three,
-    /// The convolution, its norm and its activation are left out.
-    None,
-}
-
-/// How the skip branch meets a smaller, wider block output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DownsampleKind {
-    /// 1x1 convolution with the stride.
-    #[default]
-    StridedConv,
-    /// Average pooling of the stride, then 1x1 convolution.
-    AveragePool,
-    /// Average pooling of the stride, then the channels several times over.
-    Repeat,
-}
-
-/// Under which PyTorch names the network's state is read and written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NameStyle {
-    /// torchvision's: `layer1.0.conv1.weight`, `layer2.0.downsample.0.weight`.
-    #[default]
-    Torchvision,
-    /// QTool's keyword networks: `layer1.0.conv1.0.weight`, `layer2.0.skip.1.weight`.
-    Keyword,
-}
 
 /// Which layers are quantized, and how.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -264,108 +61,143 @@ pub struct Quantization {
 /// assert_eq!(logits.dims(), [1, 10]);
 /// # Ok::<(), quant_nn::NetworkError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// What a description leaves out has the defaults of [`new`](Self::new). The documentation of the
+/// fields is that of `[model]` in a recipe too, which has all of them but classes, input size and
+/// quantizers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// How many blocks of which kind.
+    /// How many blocks of which kind. `resnet18` is the usual start; `resnet20` is for images of 32
+    /// pixels.
     pub depth: Depth,
-    /// What stands before them.
+    /// What stands before the blocks: `imagenet` for images of 64 pixels and more, `cifar` for
+    /// smaller ones.
     pub stem: Stem,
     /// Number of classes.
+    #[schemars(skip)]
     pub classes: usize,
     /// Side of the input images, in pixels.
+    #[schemars(skip)]
     pub input_size: usize,
-    /// The first stage has int(64·`width_alpha`) channels, each following stage twice as many.
-    #[serde(default = "one")]
+    /// Factor on the numbers of channels: the first stage has int(64·`width_alpha`), each following
+    /// stage twice as many. Numbers below 1 are for quick trials and small devices.
+    #[serde(default = "full")]
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 16))]
     pub width_alpha: f64,
-    /// The skip branch.
+    /// How the skip branch meets a smaller block output. Bi-Real Net and other binary networks have
+    /// `average-pool`; `repeat` has no weights.
     #[serde(default)]
     pub downsample: DownsampleKind,
-    /// Whether the last norm of every block starts at scale 0, so that blocks start as identities.
+    /// Whether blocks start as identities: the weight of their last batch norm starts at 0. It
+    /// helps deep networks in long runs.
     #[serde(default)]
     pub zero_init_residual: bool,
-    /// Order inside a block.
+    /// In which order a block's convolution (c), norm (b), activation (a) and addition of the skip
+    /// (s) stand. Choose `bacs` for pre-activation, and what the paper says for binary networks.
     #[serde(default)]
     pub order: Order,
-    /// What skips lead over.
+    /// Over how much of a block a skip leads. Choose `layer` for binary networks; bottlenecks have
+    /// `block` only.
     #[serde(default)]
     pub skip: SkipSpan,
-    /// With `cbas` and `cbsa`: whether a block's last activation stands behind its final addition. With `bacs`
-    /// and `bcas`: whether a norm stands before that. Skip branches then end with a norm.
+    /// With the orders `cbas` and `cbsa`: whether a block's last activation stands behind its final
+    /// addition. With `bacs` and `bcas`: whether a norm stands before that addition. Skip branches
+    /// then end with a norm. Choose `false` for networks of QTool's whose keywords lack `fix`.
     #[serde(default = "yes")]
     pub fix: bool,
-    /// Whether the norm of the stem stands before its pooling.
+    /// Whether the norm of the stem stands before its pooling. Choose `false` for networks of
+    /// QTool's whose keywords lack `fix_pooling`.
     #[serde(default = "yes")]
     pub norm_before_pool: bool,
     /// Whether the stem ends without norm and activation, and a norm stands before the last pooling.
+    /// Set it with the order `bacs`, whose blocks begin with a norm.
     #[serde(default)]
     pub pre_norm: bool,
     /// With `pre_norm`: whether an activation follows that norm, and norm and activation the stem's
-    /// convolution, if they stand before its pooling.
+    /// convolution, if they stand before its pooling. It is for networks that come from QTool.
     #[serde(default)]
     pub pre_norm_stem: bool,
-    /// Whether the stem has no activation.
+    /// Whether the stem has no activation. Set it for Group-Net.
     #[serde(default)]
     pub linear_stem: bool,
-    /// Whether skips without convolution have a norm too.
+    /// Whether skips without convolution have a norm too. It is for networks that come from QTool.
     #[serde(default)]
     pub identity_norm: bool,
     /// Parallel branches of each block, summed with learned scales (Group-Net; Zhuang et al. 2019).
+    /// Take 3 to 5 for binary networks that may cost as many times more.
     #[serde(default = "single")]
+    #[schemars(range(min = 1, max = 256))]
     pub branches: usize,
-    /// Lossless downsampling.
+    /// Lossless downsampling in front of basic blocks with a stride; bottlenecks stay as they are.
+    /// By default the first convolution of such a block has the stride, which skips pixels.
     pub lossless_downsample: Option<LosslessDownsample>,
-    /// Point-wise-and-reshape convolutions.
+    /// Point-wise-and-reshape in place of 3x3 convolutions, which turns them into 1x1 convolutions
+    /// of many channels. By default 3x3 convolutions stay.
     pub point_reshape: Option<PointReshape>,
-    /// The first convolution of blocks: of those with a stride where downsampling is lossless, of all that
-    /// would be point-wise-and-reshape.
+    /// The kernel of the first convolution of basic blocks: of those with a stride where
+    /// downsampling is lossless, of all where `point_reshape` is set. With `three`, lossless
+    /// downsampling leaves the stride to that convolution.
     #[serde(default)]
     pub first_kernel: Kernel,
-    /// The second convolution of the same blocks.
+    /// The kernel of the second convolution of the same blocks: `usual`, `one` or `three`.
     #[serde(default)]
     pub second_kernel: Kernel,
-    /// Whether strided convolutions of 14x14 inputs are padded by one more.
+    /// Whether strided convolutions of 14x14 inputs are padded by one more. It is for networks that
+    /// come from QTool.
     #[serde(default)]
     pub extra_padding: bool,
-    /// Fixup instead of norms.
+    /// Fixup instead of norms. By default there are norms.
     pub fixup: Option<Fixup>,
-    /// Maximum pooling of the stem without padding, in ceiling mode, as Caffe does.
+    /// Whether the maximum pooling of the stem has no padding and rounds sizes up, as in Caffe. Set
+    /// it for weights that come from there.
     #[serde(default)]
     pub caffe_pooling: bool,
-    /// Groups of the 3x3 convolutions of bottlenecks (ResNeXt).
+    /// Groups of the 3x3 convolutions of bottlenecks: 32, with a `width_per_group` of 4, make
+    /// ResNeXt-50 32x4d of `resnet50`.
     #[serde(default = "single")]
+    #[schemars(range(min = 1, max = 65_536))]
     pub groups: usize,
-    /// Channels of each of those groups, in 64ths of a stage's width: 64 makes a plain bottleneck of one
-    /// group.
-    #[serde(default = "sixty_four")]
+    /// Channels of each of those groups, in 64ths of a stage's width: 64 makes a plain bottleneck
+    /// of one group, 128 a wide ResNet.
+    #[serde(default = "whole_width")]
+    #[schemars(range(min = 1, max = 65_536))]
     pub width_per_group: usize,
-    /// The normalisation.
+    /// The normalisation. Choose `group` for batches of a few images, `static` or `frozen` to keep
+    /// the statistics of weights that are loaded.
     #[serde(default)]
     pub norm: NormKind,
-    /// The activation function.
+    /// The activation function. Choose `prelu`, `rprelu` or `nrelu` for binary networks, as the
+    /// paper says.
     #[serde(default)]
     pub activation: ActivationKind,
-    /// Names of the state.
+    /// Under which names files of weights have the network's state. Choose `keyword` for files that
+    /// QTool's keyword networks have written.
     #[serde(default)]
     pub names: NameStyle,
     /// The quantizers.
     #[serde(default)]
+    #[schemars(skip)]
     pub quantization: Quantization,
 }
 
-fn one() -> f64 {
+/// The default of `width_alpha`: a stem of 64 channels.
+fn full() -> f64 {
     1.0
 }
 
+/// The default of `fix` and `norm_before_pool`: torchvision's network.
 fn yes() -> bool {
     true
 }
 
+/// The default of `branches` and `groups`.
 fn single() -> usize {
     1
 }
 
-fn sixty_four() -> usize {
+/// The default of `width_per_group`: all of a stage's width, in 64ths.
+fn whole_width() -> usize {
     64
 }
 
@@ -377,31 +209,31 @@ impl ResNetConfig {
             stem,
             classes,
             input_size,
-            width_alpha: 1.0,
-            downsample: DownsampleKind::default(),
-            zero_init_residual: false,
-            order: Order::default(),
-            skip: SkipSpan::default(),
-            fix: true,
-            norm_before_pool: true,
-            pre_norm: false,
-            pre_norm_stem: false,
-            linear_stem: false,
-            identity_norm: false,
-            branches: 1,
+            width_alpha: full(),
+            downsample: Default::default(),
+            zero_init_residual: Default::default(),
+            order: Default::default(),
+            skip: Default::default(),
+            fix: yes(),
+            norm_before_pool: yes(),
+            pre_norm: Default::default(),
+            pre_norm_stem: Default::default(),
+            linear_stem: Default::default(),
+            identity_norm: Default::default(),
+            branches: single(),
             lossless_downsample: None,
             point_reshape: None,
-            first_kernel: Kernel::Usual,
-            second_kernel: Kernel::Usual,
-            extra_padding: false,
+            first_kernel: Default::default(),
+            second_kernel: Default::default(),
+            extra_padding: Default::default(),
             fixup: None,
-            caffe_pooling: false,
-            groups: 1,
-            width_per_group: 64,
-            norm: NormKind::default(),
-            activation: ActivationKind::default(),
-            names: NameStyle::default(),
-            quantization: Quantization::default(),
+            caffe_pooling: Default::default(),
+            groups: single(),
+            width_per_group: whole_width(),
+            norm: Default::default(),
+            activation: Default::default(),
+            names: Default::default(),
+            quantization: Default::default(),
         }
     }
 
@@ -450,9 +282,13 @@ impl ResNetConfig {
         }
         if let Some(lossless) = &self.lossless_downsample
             && (!lossless.order.chars().all(|letter| "cba".contains(letter))
-                || lossless.order.matches('c').count() != 1)
+                || lossless.order.matches('c').count() != 1
+                || lossless.order.len() > 3)
         {
             return field("lossless_downsample.order", lossless.order.clone(), "c, ca, cb or cba");
+        }
+        if self.second_kernel == Kernel::None {
+            return field("second_kernel", "none".into(), "usual, one or three");
         }
         check_range("branches", self.branches, 1..=256, "1 to 256")?;
         check_range("groups", self.groups, 1..=65536, "1 to 65536")?;

@@ -3,9 +3,11 @@
 
 mod block;
 mod build;
+mod choices;
 mod config;
 
-pub use config::{
+pub use choices::{
     BlockKind, Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
-    PointReshape, Quantization, ResNetConfig, SkipSpan, Stem,
+    PointReshape, SkipSpan, Stem,
 };
+pub use config::{Quantization, ResNetConfig};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Place, is_a, schema};
+use super::{Place, is_a, is_required, schema};
 
 /// A field as the page shows it.
 #[derive(PartialEq)]
@@ -35,10 +35,9 @@ fn section(
     if let Some(about) = table.get("description") {
         *page += &format!("{}\n\n", sentence(about));
     }
-    *page +=
-        "| field | takes | by default | what it is, and when to change it |\n|---|---|---|---|\n";
-    for Row { name, takes, default, about } in rows(table) {
-        *page += &format!("| {name} | {takes} | {default} | {about} |\n");
+    match is_told_apart(table) {
+        false => list(page, rows(table)),
+        true => kinds(table).for_each(|kind| subsection(page, title, kind)),
     }
     for (name, field) in properties(table) {
         let Some((type_name, below)) = referred(field) else { continue };
@@ -54,10 +53,48 @@ fn section(
     }
 }
 
+/// Writes the fields of one of the kinds that a table can be of, where each has fields of its own.
+fn subsection(page: &mut String, title: &str, table: &'static Value) {
+    let named = properties(table).find_map(|(name, field)| Some((name, field.get("const")?)));
+    let with = match named {
+        Some((name, value)) if is_required(table, name) => format!("`{name} = {value}`"),
+        Some((name, value)) => format!("`{name} = {value}`, which may be left out"),
+        None => {
+            let mut names = properties(table).map(|(name, _)| name);
+            let first = names.find(|name| is_required(table, name));
+            format!("`{}`", first.unwrap_or_default())
+        }
+    };
+    let about = table.get("description").map(sentence).unwrap_or_default();
+    *page += &format!("\n### {title} with {with}\n\n{about}\n\n");
+    let fields = rows(table);
+    match fields.is_empty() {
+        true => *page += "It has no other fields.\n",
+        false => list(page, fields),
+    }
+}
+
+fn list(page: &mut String, rows: Vec<Row>) {
+    *page +=
+        "| field | takes | by default | what it is, and when to change it |\n|---|---|---|---|\n";
+    for Row { name, takes, default, about } in rows {
+        *page += &format!("| {name} | {takes} | {default} | {about} |\n");
+    }
+}
+
+/// The kinds that a table can be of.
+fn kinds(table: &'static Value) -> impl Iterator<Item = &'static Value> {
+    table.get("oneOf").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Whether the kinds of a table have so little in common that each has a list of its own.
+fn is_told_apart(table: &Value) -> bool {
+    table.get("x-each-apart").is_some()
+}
+
 /// The fields of a table, or of each kind that it can be of.
 fn rows(table: &'static Value) -> Vec<Row> {
-    let kinds: Vec<_> =
-        table.get("oneOf").and_then(Value::as_array).into_iter().flatten().collect();
+    let kinds: Vec<_> = kinds(table).collect();
     let mut rows: Vec<Row> = kinds.iter().filter_map(|table| kind(table)).collect();
     for table in std::iter::once(table).chain(kinds) {
         let fields = table.get("properties").and_then(Value::as_object).into_iter().flatten();
@@ -92,8 +129,7 @@ fn kind(table: &'static Value) -> Option<Row> {
 }
 
 fn properties(table: &'static Value) -> impl Iterator<Item = (&'static str, &'static Value)> {
-    let kinds = table.get("oneOf").and_then(Value::as_array).into_iter().flatten();
-    let tables = std::iter::once(table).chain(kinds);
+    let tables = std::iter::once(table).chain(kinds(table));
     let properties = tables.filter_map(|table| table.get("properties")?.as_object());
     properties.flat_map(|properties| properties.iter().map(|(name, field)| (name.as_str(), field)))
 }
@@ -114,7 +150,7 @@ fn is_table(node: &Value) -> bool {
         properties.is_some_and(|all| all.values().any(|field| field.get("const").is_some()))
     };
     match node.get("oneOf").and_then(Value::as_array) {
-        Some(kinds) => kinds.iter().all(named),
+        Some(kinds) => is_told_apart(node) || kinds.iter().all(named),
         None => is_a(node, "object"),
     }
 }
@@ -128,8 +164,7 @@ fn takes(field: &'static Value) -> String {
 }
 
 fn default(table: &Value, name: &str, field: &'static Value) -> String {
-    let required = table.get("required").and_then(Value::as_array).into_iter().flatten();
-    if required.into_iter().any(|other| other == name) {
+    if is_required(table, name) {
         return "required".into();
     }
     match field.get("default") {

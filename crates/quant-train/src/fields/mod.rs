@@ -62,6 +62,13 @@ impl Place {
         names
     }
 
+    /// The names of the fields that a table of a single kind has to have.
+    pub(crate) fn required(&self) -> Vec<&'static str> {
+        let [table] = self.0.as_slice() else { return Vec::new() };
+        let required = table.get("required").and_then(Value::as_array).into_iter().flatten();
+        required.filter_map(Value::as_str).collect()
+    }
+
     fn tables(&self) -> impl Iterator<Item = &'static Value> {
         let items = self.items().map(|items| items.0).unwrap_or_default();
         self.0.clone().into_iter().chain(items).filter(|node| is_a(node, "object"))
@@ -73,17 +80,26 @@ impl Place {
     }
 
     /// Where a table can be one of several kinds, those that its texts allow.
-    fn narrowed(&self, table: &toml::Table) -> Self {
+    pub(crate) fn narrowed(&self, table: &toml::Table) -> Self {
         let allows = |node: &&&'static Value| {
             let Some(properties) = node.get("properties").and_then(Value::as_object) else {
                 return true;
             };
             properties.iter().all(|(name, schema)| match (schema.get("const"), table.get(name)) {
                 (Some(only), Some(given)) => only.as_str() == given.as_str(),
+                (Some(_), None) => !is_required(node, name),
                 _ => true,
             })
         };
         Self(self.0.iter().filter(allows).copied().collect())
+    }
+
+    /// Of the kinds that a table can be of, those with a field of a name.
+    pub(crate) fn with_field(&self, name: &str) -> Self {
+        let has = |node: &&&'static Value| {
+            node.get("properties").is_some_and(|properties| properties.get(name).is_some())
+        };
+        Self(self.0.iter().filter(has).copied().collect())
     }
 
     /// Whether a number, text or truth value may stand here.
@@ -159,6 +175,12 @@ fn is_a(node: &Value, kind: &str) -> bool {
     }
 }
 
+/// Whether a table has to have the field of a name.
+fn is_required(table: &Value, name: &str) -> bool {
+    let required = table.get("required").and_then(Value::as_array);
+    required.is_some_and(|names| names.iter().any(|other| other == name))
+}
+
 fn is_only(node: &Value, kind: &str) -> bool {
     node.get("type").is_some_and(|other| other == kind)
 }
@@ -198,7 +220,8 @@ fn kind(node: &'static Value) -> String {
         (.., true) => match names.into_iter().flatten().next() {
             // A possibility with a name and the number that it brings.
             Some((name, number))
-                if names.is_some_and(|names| names.len() == 1) && number.get("const").is_none() =>
+                if names.is_some_and(|names| names.len() == 1)
+                    && (is_a(number, "integer") || is_a(number, "number")) =>
             {
                 let whole = if is_a(number, "integer") { "whole number" } else { "number" };
                 format!("{{ {name} = <{whole}> }}")
@@ -248,6 +271,18 @@ fn written(number: &Number) -> String {
 pub(crate) fn check_numbers(recipe: &toml::Table) -> Result<(), TrainError> {
     let recipe = toml::Value::Table(recipe.clone());
     check(&recipe, &Place::recipe(), "", &|value| value.is_integer() || value.is_float())
+}
+
+/// Checks every number, text and truth value below `place`, which is at `path` of a recipe.
+///
+/// # Errors
+/// [`TrainError::OutOfRange`] with the field, its value and what it takes.
+pub(crate) fn check_values(
+    table: &toml::Table,
+    place: &Place,
+    path: &str,
+) -> Result<(), TrainError> {
+    check(&toml::Value::Table(table.clone()), place, path, &|_| true)
 }
 
 /// Checks the values below `place` that `wanted` picks.

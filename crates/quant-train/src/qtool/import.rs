@@ -12,7 +12,7 @@ use crate::{
     phase::{Accumulation, Phase},
     precision::PrecisionRecipe,
     quantization::{QuantizationRecipe, QuantizerRecipe, WarmUpRecipe},
-    recipe::{ModelRecipe, Recipe},
+    recipe::{KeywordModel, ModelRecipe, Recipe},
 };
 
 /// A recipe, and what became of everything the configuration said.
@@ -71,14 +71,12 @@ pub fn import(
     };
     let phase = Phase { quantization, policies, ..training(&mut settings, &described.options)? };
     let recipe = Recipe {
-        name: file_name(
-            settings.text("case").or(described.model.name.as_deref()).unwrap_or_default(),
-        ),
+        name: file_name(settings.text("case").unwrap_or(&described.model.name)),
         seed: settings.number("seed")?.unwrap_or(2),
         published: None,
         expected: None,
         data: settings.data()?,
-        model: described.model,
+        model: ModelRecipe::Keywords(described.model),
         phases: vec![phase],
     };
     recipe.validate()?;
@@ -97,7 +95,7 @@ pub fn import(
 struct Described {
     options: QtoolOptions,
     network: NetworkConfig,
-    model: ModelRecipe,
+    model: KeywordModel,
 }
 
 impl Described {
@@ -119,11 +117,10 @@ impl Described {
             .iter()
             .filter_map(|name| Some(format!("--{name} {}", settings.text(name)?)))
             .collect();
-        let model = ModelRecipe {
-            name: Some(name),
+        let model = KeywordModel {
+            name,
             keywords: Some(acting.keywords),
             options: (!structure.is_empty()).then(|| structure.join(" ")),
-            ..ModelRecipe::default()
         };
         Ok(Self { options, network: explained.config, model })
     }

@@ -1,155 +1,212 @@
 //! The part of a recipe that describes the network.
 
+use std::borrow::Cow;
+
 use quant_core::qtool::QtoolOptions;
 use quant_nn::{
-    NetworkConfig, Quantization, ResNetConfig,
-    resnet::{Depth, DownsampleKind, Stem},
+    NetworkConfig, Quantization,
+    keywords::{Explained, Registry},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde_json::Value;
+use toml::Table;
 
-use crate::{error::TrainError, fields::choices::Choice, quantization::QuantizationRecipe};
+use super::structure::Structure;
+use crate::{error::TrainError, quantization::QuantizationRecipe};
 
-/// The network, but for its classes, which the data tell, and its quantizers, which the phases do.
-/// Either `depth` and `stem`, with what goes with them, or `name`, with keywords and options.
+/// The network of a recipe, without classes, input size and quantizers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ModelRecipe {
+    /// Field by field.
+    Typed(Structure),
+    /// By QTool's keywords.
+    Keywords(KeywordModel),
+    /// A program's own network.
+    Own(OwnModel),
+}
+
+/// A model that QTool's keywords describe. `quant explain` says what keywords do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ModelRecipe {
-    /// How many blocks of which kind, of a residual network in torchvision's order. `resnet18` is
-    /// the usual start; `resnet20` is for images of 32 pixels.
-    #[schemars(with = "Option<Choice<Depth>>")]
-    pub depth: Option<Depth>,
-    /// What stands before the blocks: `imagenet` for images of 64 pixels and more, `cifar` for
-    /// smaller ones.
-    #[schemars(with = "Option<Choice<Stem>>")]
-    pub stem: Option<Stem>,
-    /// Factor on the numbers of channels: the first stage has int(64·`width_alpha`). Numbers below
-    /// 1 are for quick trials and small devices.
-    #[serde(default = "one")]
-    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 16))]
-    pub width_alpha: f64,
-    /// How the skip branch meets a smaller block output.
-    #[serde(default)]
-    #[schemars(with = "Choice<DownsampleKind>")]
-    pub downsample: DownsampleKind,
-    /// Whether blocks start as identities: the weight of their last batch norm starts at 0. It
-    /// helps deep networks in long runs.
-    #[serde(default)]
-    pub zero_init_residual: bool,
-    /// Instead of `depth`, `stem` and what goes with them: a model that keywords describe, such as
-    /// `resnet20` or `mobilenetv1`. Use it for structures that the other fields do not have. `quant
-    /// explain` says what keywords do.
-    pub name: Option<String>,
+pub struct KeywordModel {
+    /// The model, such as `resnet20` or `mobilenetv1`. Use it for what you have from QTool; every
+    /// structure that keywords describe can be written field by field too.
+    pub name: String,
     /// The keywords of `name`, such as `cifar10,origin,cbsa,fix`. By default there are none.
     pub keywords: Option<String>,
     /// The options of `name`, such as `--base 3 --stem_kernel 1`. By default there are none.
     pub options: Option<String>,
-    /// Instead of all other fields: the name of a network that a program of your own brings
+}
+
+/// A network that a program of your own brings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnModel {
+    /// Instead of all other fields: the name of the network, for a program that makes it
     /// (`Run::execute_own`). `quant` cannot train it.
-    pub own: Option<String>,
+    pub own: String,
 }
 
-fn one() -> f64 {
-    1.0
-}
+/// The ways in which a network can be described, where one is missing or two are mixed.
+const WAYS: &str = "either depth, stem and the other fields of a structure, or name, keywords and \
+                    options, or own";
 
-impl Default for ModelRecipe {
-    fn default() -> Self {
-        Self {
-            depth: None,
-            stem: None,
-            width_alpha: one(),
-            downsample: DownsampleKind::default(),
-            zero_init_residual: false,
-            name: None,
-            keywords: None,
-            options: None,
-            own: None,
-        }
+impl<'de> Deserialize<'de> for ModelRecipe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(Table::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
+impl JsonSchema for ModelRecipe {
+    fn schema_name() -> Cow<'static, str> {
+        "ModelRecipe".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let structures = Structure::json_schema(generator);
+        let structures = structures.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+        let mut kinds: Vec<Value> = structures.cloned().collect();
+        kinds.push(KeywordModel::json_schema(generator).to_value());
+        kinds.push(OwnModel::json_schema(generator).to_value());
+        json_schema!({ "description": ABOUT, "oneOf": kinds, "x-each-apart": true })
+    }
+}
+
+/// What the page of fields says of `[model]`.
+const ABOUT: &str = "The network, but for its classes, which the data tell, and its quantizers, \
+    which the phases do. It is described in one of three ways: field by field, with a `depth` \
+    and a `stem` for residual networks and with an `architecture` for others; by a `name` with \
+    QTool's `keywords` and `options`; or as a program's `own`. `quant recipe show --typed` writes \
+    the second way in the first.";
+
 impl ModelRecipe {
-    /// Checks that a program's own network is described by its name alone.
-    pub(super) fn check_own(&self) -> Result<(), TrainError> {
-        let alone = Self { own: self.own.clone(), ..Self::default() };
-        match *self == alone {
-            true => Ok(()),
-            false => Err(TrainError::Field {
-                field: "model".into(),
-                value: "`own` and other fields".into(),
-                accepted: "`own` alone: the program makes the network",
-            }),
+    /// Reads the fields of `[model]`.
+    fn read(table: Table) -> Result<Self, String> {
+        let has = |names: &[&str]| names.iter().any(|name| table.contains_key(*name));
+        let (own, keywords) = (has(&["own"]), has(&["name", "keywords", "options"]));
+        if !own && !keywords {
+            return Structure::read(table).map(Self::Typed);
+        }
+        let of_one_way = table.keys().all(|name| match own {
+            true => name == "own",
+            false => ["name", "keywords", "options"].contains(&name.as_str()),
+        });
+        if own && !of_one_way {
+            return Err("[model] takes `own` alone, without other fields: the program makes the \
+                        network"
+                .to_owned());
+        }
+        if !of_one_way {
+            return Err(format!("fields of [model] that do not go together: it takes {WAYS}"));
+        }
+        let read = match own {
+            true => table.try_into().map(Self::Own),
+            false => table.try_into().map(Self::Keywords),
+        };
+        read.map_err(|error| error.to_string())
+    }
+
+    /// The name of the network, where a program brings it.
+    pub fn own(&self) -> Option<&str> {
+        match self {
+            Self::Own(model) => Some(&model.own),
+            _ => None,
         }
     }
 
     /// The network, with quantizers, for images of `size` pixels a side.
     ///
-    /// # Errors [`TrainError::Field`] where fields are missing or exclude each other, and the
-    /// quantizers' errors.
+    /// # Errors
+    /// [`TrainError::Field`] for a network that a program brings and for keywords that describe
+    /// quantizers, and the errors of keywords and quantizers.
     pub fn network(
         &self,
         quantization: Option<&QuantizationRecipe>,
         classes: usize,
         size: usize,
     ) -> Result<NetworkConfig, TrainError> {
+        let quantized = quantization.is_some();
         let quantization = quantization.map(QuantizationRecipe::typed).transpose()?;
-        let quantization = quantization.unwrap_or_default();
-        let field = |field: &str, accepted| TrainError::Field {
-            field: format!("model.{field}"),
-            value: "none".into(),
-            accepted,
-        };
-        let typed = self.depth.is_some() || self.stem.is_some() || self.zero_init_residual;
-        let typed = typed || self.width_alpha != 1.0 || self.downsample != Default::default();
-        let described = self.keywords.is_some() || self.options.is_some();
-        if typed && self.name.is_some() || described && self.name.is_none() {
-            return Err(TrainError::Field {
-                field: "model".into(),
-                value: "fields of both kinds".into(),
-                accepted: "either depth, stem, width_alpha, downsample and zero_init_residual, or name, \
-                           keywords and options",
-            });
-        }
-        if let Some(own) = &self.own {
-            return Err(TrainError::Field {
-                field: "model.own".into(),
-                value: own.clone(),
-                accepted: "the program whose network it is, in place of `quant`",
-            });
-        }
-        if let Some(name) = &self.name {
-            let words = self.keywords.as_deref().unwrap_or_default();
-            let options = self.options.as_deref().unwrap_or_default();
-            let qtool =
-                QtoolOptions::parse(words, options).map_err(quant_nn::NetworkError::from)?;
-            let mut config = quant_nn::keywords::network(name, &qtool)?;
-            config.set_data(classes, size);
-            let said = config.quantization().clone();
-            if said.activation.is_some() || said.weight.is_some() || said.output.is_some() {
+        let mut quantization = quantization.unwrap_or_default();
+        let structure = match self {
+            Self::Typed(structure) => Cow::Borrowed(structure),
+            Self::Keywords(model) => {
+                let read = model.read()?;
+                if quantized {
+                    read.layers.add_to(&mut quantization);
+                }
+                Cow::Owned(read.structure)
+            }
+            Self::Own(model) => {
                 return Err(TrainError::Field {
-                    field: "model.options".into(),
-                    value: options.to_owned(),
-                    accepted: "no quantizers: they belong to a phase, in [phase.quantization]",
+                    field: "model.own".into(),
+                    value: model.own.clone(),
+                    accepted: "the program whose network it is, in place of `quant`",
                 });
             }
-            *config.quantization_mut() = Quantization {
-                first_last: quantization.first_last || said.first_last,
-                real_downsample: quantization.real_downsample || said.real_downsample,
-                padding_after_quant: quantization.padding_after_quant || said.padding_after_quant,
-                ..quantization
-            };
-            return Ok(config);
+        };
+        Ok(structure.network(quantization, classes, size))
+    }
+}
+
+/// What keywords say of a network.
+pub(super) struct Described {
+    pub(super) structure: Structure,
+    pub(super) layers: QuantizedLayers,
+    /// Words that change nothing of the structure, and why.
+    pub(super) idle: Vec<String>,
+}
+
+/// What keywords say of which layers are quantized, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct QuantizedLayers {
+    first_last: bool,
+    real_downsample: bool,
+    padding_after_quant: bool,
+}
+
+impl QuantizedLayers {
+    fn add_to(self, quantization: &mut Quantization) {
+        quantization.first_last |= self.first_last;
+        quantization.real_downsample |= self.real_downsample;
+        quantization.padding_after_quant |= self.padding_after_quant;
+    }
+
+    /// The same, for a phase.
+    pub(super) fn add_to_phase(self, quantization: &mut QuantizationRecipe) {
+        quantization.first_last |= self.first_last;
+        quantization.real_downsample |= self.real_downsample;
+        quantization.padding_after_quant |= self.padding_after_quant;
+    }
+}
+
+impl KeywordModel {
+    /// Reads keywords and options.
+    pub(super) fn read(&self) -> Result<Described, TrainError> {
+        let words = self.keywords.as_deref().unwrap_or_default();
+        let options = self.options.as_deref().unwrap_or_default();
+        let qtool = QtoolOptions::parse(words, options).map_err(quant_nn::NetworkError::from)?;
+        let Explained { config, warnings, .. } = Registry::default().read(&self.name, &qtool)?;
+        let said = config.quantization();
+        if said.activation.is_some() || said.weight.is_some() || said.output.is_some() {
+            return Err(TrainError::Field {
+                field: "model.options".into(),
+                value: options.to_owned(),
+                accepted: "no quantizers: they belong to a phase, in [phase.quantization]",
+            });
         }
-        let accepted = "a depth and a stem, or a name with keywords";
-        let depth = self.depth.ok_or_else(|| field("depth", accepted))?;
-        let stem = self.stem.ok_or_else(|| field("stem", accepted))?;
-        Ok(NetworkConfig::ResNet(ResNetConfig {
-            width_alpha: self.width_alpha,
-            downsample: self.downsample,
-            zero_init_residual: self.zero_init_residual,
-            quantization,
-            ..ResNetConfig::new(depth, stem, classes, size)
-        }))
+        let layers = QuantizedLayers {
+            first_last: said.first_last,
+            real_downsample: said.real_downsample,
+            padding_after_quant: said.padding_after_quant,
+        };
+        let beside = qtool.keywords().filter_map(|word| {
+            let what = quant_nn::keywords::beside_the_structure(word)?;
+            Some(format!("{word}: {what}"))
+        });
+        let idle = beside.chain(warnings).collect();
+        Ok(Described { structure: Structure::from(config), layers, idle })
     }
 }

@@ -1,0 +1,166 @@
+//! The structure of a network in a recipe: the fields of `quant_nn`'s typed configurations.
+
+use std::borrow::Cow;
+
+use quant_nn::{
+    NetworkConfig, Quantization, ResNetConfig,
+    mobilenet::{MobileNetV1Config, MobileNetV2Config},
+    nin::NinConfig,
+    vgg_small::VggSmallConfig,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error, SerializeMap},
+};
+use serde_json::Value;
+use toml::Table;
+
+use crate::fields::{Place, check_values, choices::names};
+
+/// A network without what the data and the phases say of it: the number of classes, the side of the
+/// images, and the quantizers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Structure(Box<NetworkConfig>);
+
+/// The field that says which of the structures it is, and its value where it is left out.
+const ARCHITECTURE: (&str, &str) = ("architecture", "resnet");
+
+/// The fields of configurations that structures do not have, and where a recipe says them.
+const SAID_ELSEWHERE: [(&str, &str); 3] = [
+    ("classes", "the data say how many there are"),
+    ("input_size", "`data.input_size` says it"),
+    ("quantization", "`[phase.quantization]` says it for each phase"),
+];
+
+impl From<NetworkConfig> for Structure {
+    /// The structure of a network. Its classes, input size and quantizers are left out.
+    fn from(mut config: NetworkConfig) -> Self {
+        // Equal structures are equal values.
+        config.set_data(1, 1);
+        *config.quantization_mut() = Quantization::default();
+        Self(Box::new(config))
+    }
+}
+
+impl Structure {
+    /// The network of this structure for so many classes and images of `size` pixels a side.
+    pub fn network(
+        &self,
+        quantization: Quantization,
+        classes: usize,
+        size: usize,
+    ) -> NetworkConfig {
+        let mut config = NetworkConfig::clone(&self.0);
+        config.set_data(classes, size);
+        *config.quantization_mut() = quantization;
+        config
+    }
+
+    /// Reads the fields of `[model]`.
+    ///
+    /// # Errors
+    /// In words, for fields that the structure does not have, and values that are none of theirs.
+    pub(super) fn read(mut table: Table) -> Result<Self, String> {
+        let (architecture, usual) = ARCHITECTURE;
+        table.entry(architecture).or_insert_with(|| usual.into());
+        for (field, place) in SAID_ELSEWHERE {
+            if table.contains_key(field) {
+                return Err(format!("[model] has no field `{field}`: {place}"));
+            }
+        }
+        check_fields(&table)?;
+        table.extend(["classes", "input_size"].map(|field| (field.to_owned(), 1.into())));
+        table.try_into::<NetworkConfig>().map(Self::from).map_err(|error| error.to_string())
+    }
+
+    /// The names of its fields, in the order of their types.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        let own = match *self.0 {
+            NetworkConfig::ResNet(_) => names::<ResNetConfig>(),
+            NetworkConfig::MobilenetV1(_) => names::<MobileNetV1Config>(),
+            NetworkConfig::MobilenetV2(_) => names::<MobileNetV2Config>(),
+            NetworkConfig::VggSmall(_) => names::<VggSmallConfig>(),
+            NetworkConfig::Nin(_) => names::<NinConfig>(),
+        };
+        let elsewhere = |name: &str| SAID_ELSEWHERE.iter().any(|(other, _)| *other == name);
+        let own = own.iter().copied().filter(move |name| !elsewhere(name));
+        std::iter::once(ARCHITECTURE.0).chain(own)
+    }
+}
+
+/// Checks that a table has the fields that its architecture needs, no others than it knows, and
+/// values that they take.
+fn check_fields(table: &Table) -> Result<(), String> {
+    let Some(model) = Place::recipe().field("model") else { return Ok(()) };
+    let of_this_kind = model.narrowed(table).with_field(ARCHITECTURE.0);
+    let known = of_this_kind.names();
+    // What is no architecture is told later, with those that there are.
+    let unknown = table.keys().find(|name| !known.contains(&name.as_str()));
+    if let (Some(unknown), false) = (unknown, known.is_empty()) {
+        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        return Err(format!("unknown field `{unknown}`, expected one of {}", known.join(", ")));
+    }
+    if let Some(field) = missing(&of_this_kind, table) {
+        // The fields that a structure itself needs are those of residual networks.
+        let needs = match field.contains('.') {
+            true => "",
+            false => {
+                ": [model] takes a `depth` and a `stem`, or another `architecture`, or a `name` \
+                 with QTool's keywords"
+            }
+        };
+        return Err(format!("missing field `{field}`{needs}"));
+    }
+    check_values(table, &of_this_kind, "model")
+        .map_err(|error| error.to_string().trim_start_matches("recipe: ").to_owned())
+}
+
+/// The path of a field that a table, or one below it, needs and does not have.
+fn missing(place: &Place, table: &Table) -> Option<String> {
+    let needed = place.required().into_iter().find(|name| !table.contains_key(*name));
+    let below = || {
+        table.iter().find_map(|(name, value)| {
+            let missing = missing(&place.field(name)?, value.as_table()?)?;
+            Some(format!("{name}.{missing}"))
+        })
+    };
+    needed.map(str::to_owned).or_else(below)
+}
+
+impl Serialize for Structure {
+    /// With every default, in the order of the fields.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut table = Table::try_from(&self.0).map_err(S::Error::custom)?;
+        let mut map = serializer.serialize_map(None)?;
+        for name in self.names() {
+            if let Some(value) = table.remove(name) {
+                map.serialize_entry(name, &value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+impl JsonSchema for Structure {
+    fn schema_name() -> Cow<'static, str> {
+        "Structure".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// That of [`NetworkConfig`], of which one architecture need not be named.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = NetworkConfig::json_schema(generator);
+        let (field, usual) = ARCHITECTURE;
+        let kinds = schema.get_mut("oneOf").and_then(Value::as_array_mut).into_iter().flatten();
+        for kind in kinds.filter(|kind| kind["properties"][field]["const"] == usual) {
+            if let Some(required) = kind.get_mut("required").and_then(Value::as_array_mut) {
+                required.retain(|name| name != field);
+            }
+        }
+        schema
+    }
+}

@@ -4,12 +4,8 @@ use burn::{module::Module, tensor::Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::QuantizerError,
-    host::values,
-    reach::name_quantizers,
-    scope::calibrate_where,
-    site::Grouping,
-    staircase::Staircase,
+    error::QuantizerError, host::values, reach::name_quantizers, scope::calibrate_where,
+    site::Grouping, staircase::Staircase,
 };
 
 /// How a clipping value is found from samples x.
@@ -132,11 +128,16 @@ pub fn calibrate<M: Module, B, O>(
     batches: impl IntoIterator<Item = B>,
     forward: impl Fn(&M, B) -> O,
 ) -> (M, Vec<CalibrationInfo>) {
-    calibrate_where(name_quantizers(model), |_| true, calibration, |model| {
-        for batch in batches {
-            forward(model, batch);
-        }
-    })
+    calibrate_where(
+        name_quantizers(model),
+        |_| true,
+        calibration,
+        |model| {
+            for batch in batches {
+                forward(model, batch);
+            }
+        },
+    )
 }
 
 /// Samples kept per group for the squared error.

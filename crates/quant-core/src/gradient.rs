@@ -55,7 +55,7 @@ pub enum Estimator {
 /// times as far: hence c².
 ///
 /// Images and their elements are counted in the tensor that the quantizer is given, whose first
-/// dimension is the batch, unless [`Site`] says how many there are.
+/// dimension is the batch, unless [`Compatibility`](crate::qtool::Compatibility) says how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientScale {
@@ -109,10 +109,10 @@ pub(crate) struct ScaleByTensor {
     fan: f64,
     /// Of a weight.
     elements: Option<f64>,
-    /// Channels of an activation, for the positions that its site tells.
+    /// Channels of an activation, for positions that the configuration tells.
     channels: f64,
     positions: Option<usize>,
-    batch_size: Option<usize>,
+    images: Option<usize>,
     groups: f64,
 }
 
@@ -140,8 +140,8 @@ impl ScaleByTensor {
             fan: site.fan() as f64,
             elements: (config.role == Role::Weight).then_some(elements),
             channels: elements,
-            positions: site.positions,
-            batch_size: site.batch_size,
+            positions: config.qtool.positions,
+            images: config.qtool.images,
             groups: groups as f64,
         }
     }
@@ -182,7 +182,7 @@ impl ScaleByTensor {
 
     /// M.
     fn batch_elements(&self, shape: &[usize]) -> f64 {
-        let images = match (self.elements, self.batch_size) {
+        let images = match (self.elements, self.images) {
             (Some(_), _) => 1,
             (None, Some(images)) => images,
             (None, None) if shape.len() < 2 => 1,
@@ -205,20 +205,20 @@ mod tests {
             _ => Site::activation("a", 4),
         };
         let shape = if role == Role::Weight { [4, 1, 3, 3] } else { [2, 4, 3, 3] };
-        f64::from(scale_at(&site, rule, role, skip_integer_one).of(&shape))
+        let qtool = Compatibility { skip_integer_one, ..Compatibility::default() };
+        f64::from(scale_at(&site, rule, role, qtool).of(&shape))
     }
 
     fn scale_at(
         site: &Site,
         rule: GradientScaleRule,
         role: Role,
-        skip_integer_one: bool,
+        qtool: Compatibility,
     ) -> ScaleByTensor {
         let gradient_scale = GradientScale { rule, factor: 0.5 };
         let levels = Levels::from_bits(2).unwrap();
         let config =
             QuantizerConfig { gradient_scale, ..QuantizerConfig::new(Method::Lsq, role, levels) };
-        let qtool = Compatibility { skip_integer_one, ..Compatibility::default() };
         let config = QuantizerConfig { qtool, ..config };
         ScaleByTensor::new(&config, site, 1)
     }
@@ -240,11 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_site_says_is_not_counted() {
-        let told = Site { positions: Some(64), batch_size: Some(8), ..Site::activation("a", 4) };
-        for site in [&told, &Site { positions: None, ..told.clone() }] {
-            let scale = scale_at(site, GradientScaleRule::ElementScale, Role::Activation, false);
-            let positions = site.positions.unwrap_or(25);
+    fn what_the_configuration_says_is_not_counted() {
+        let site = Site::activation("a", 4);
+        let images = Some(8);
+        for told in [Some(64), None] {
+            let qtool = Compatibility { positions: told, images, ..Compatibility::default() };
+            let scale = scale_at(&site, GradientScaleRule::ElementScale, Role::Activation, qtool);
+            let positions = told.unwrap_or(25);
             let expected = 0.5 * ((4 * positions * 8) as f64).sqrt();
             close(f64::from(scale.of(&[2, 4, 5, 5])), expected);
         }
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn the_shape_of_a_weight_is_its_sites() {
         let site = Site::weight("w", [4, 1, 3, 3]);
-        let scale = scale_at(&site, GradientScaleRule::Lsq, Role::Weight, false);
+        let scale = scale_at(&site, GradientScaleRule::Lsq, Role::Weight, Compatibility::default());
         assert_eq!(scale.of(&[36]), scale.of(&[4, 1, 3, 3]));
     }
 

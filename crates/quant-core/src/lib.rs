@@ -105,9 +105,7 @@ pub use reach::{
     QuantizedWeight, Reached, change_quantizers, name_quantizers, quantized_weights, quantizers,
 };
 pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quantize_weights};
-pub use scope::{
-    Probe, Recorded, TrainingCall, calibrate_where, probe, record, training_call,
-};
+pub use scope::{Probe, Recorded, TrainingCall, calibrate_where, probe, record, training_call};
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;

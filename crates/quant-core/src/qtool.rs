@@ -165,6 +165,7 @@ impl QtoolOptions {
                 group_fallback: true,
                 skip_integer_one: true,
                 unused_clipping_value: matches!(method, Method::Fatnn(_)) && role != Role::Weight,
+                ..Compatibility::default()
             },
             ..defaults
         };

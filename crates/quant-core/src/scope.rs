@@ -76,7 +76,8 @@ pub(crate) fn input<const D: usize>(
     grouping: Grouping,
     presented: impl Fn() -> Tensor<D>,
 ) -> bool {
-    let wants = |scope: &Scope| matches!(scope, Scope::Inputs { wanted, .. } if wanted.contains(&id));
+    let wants =
+        |scope: &Scope| matches!(scope, Scope::Inputs { wanted, .. } if wanted.contains(&id));
     if !SCOPES.with_borrow(|scopes| scopes.iter().any(wants)) {
         return false;
     }
@@ -302,9 +303,8 @@ pub fn calibrate_where<M: Module>(
     calibration: Calibration,
     run: impl FnOnce(&M),
 ) -> (M, Vec<CalibrationInfo>) {
-    let chosen = chosen(&model, |reached| {
-        reached.quantizer.calibrates() && select(&reached.quantizer)
-    });
+    let chosen =
+        chosen(&model, |reached| reached.quantizer.calibrates() && select(&reached.quantizer));
     let evaluated = model.valid();
     let samples = inputs(&chosen, true, || run(&evaluated));
     let mut infos = Vec::new();

@@ -15,34 +15,17 @@ pub struct Site {
     pub shape: Vec<usize>,
     /// Dimension that holds the channels groups are cut from.
     pub channel_axis: usize,
-    /// Positions (height times width) of an activation that gradient scales count, in place of those
-    /// of the tensor that the quantizer is given: for configurations from elsewhere.
-    pub positions: Option<usize>,
-    /// Images that gradient scales count, in place of those of the tensor, for the same purpose.
-    pub batch_size: Option<usize>,
 }
 
 impl Site {
     /// A weight with its output channels in dimension 0, such as `[out, in, k, k]` or `[out, in]`.
     pub fn weight(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self {
-            name: name.into(),
-            shape: shape.into(),
-            channel_axis: 0,
-            positions: None,
-            batch_size: None,
-        }
+        Self { name: name.into(), shape: shape.into(), channel_axis: 0 }
     }
 
     /// An activation or output `[batch, channels, ...]`.
     pub fn activation(name: impl Into<String>, channels: usize) -> Self {
-        Self {
-            name: name.into(),
-            shape: vec![1, channels, 1, 1],
-            channel_axis: 1,
-            positions: None,
-            batch_size: None,
-        }
+        Self { name: name.into(), shape: vec![1, channels, 1, 1], channel_axis: 1 }
     }
 
     /// Elements per output channel: the product of all dimensions but the first.

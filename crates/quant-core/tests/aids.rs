@@ -182,10 +182,14 @@ fn a_probe_holds_the_last_evaluation_call() {
     let device = Device::flex();
     let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
     assert!(probe(&quantizer, |_| true, |_| ()).is_empty());
-    let probes = probe(&quantizer, |_| true, |quantizer| {
-        quantizer.forward(tensor(&[9.0, 9.0], [1, 1, 1, 2], &device));
-        quantizer.forward(tensor(&[0.25, 0.75], [1, 1, 1, 2], &device));
-    });
+    let probes = probe(
+        &quantizer,
+        |_| true,
+        |quantizer| {
+            quantizer.forward(tensor(&[9.0, 9.0], [1, 1, 1, 2], &device));
+            quantizer.forward(tensor(&[0.25, 0.75], [1, 1, 1, 2], &device));
+        },
+    );
     let probe = &probes[0];
     let names: Vec<&str> = probe.tensors.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["before-quant", "after-quant", "clip_val"]);
@@ -201,10 +205,14 @@ fn a_scope_ends_with_what_it_was_opened_for() {
     let quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
     let x = || tensor(&[0.25, 0.75], [1, 1, 1, 2], &device);
     let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        record(&quantizer, |_| true, |quantizer| {
-            quantizer.forward(x());
-            panic!("in the middle");
-        })
+        record(
+            &quantizer,
+            |_| true,
+            |quantizer| {
+                quantizer.forward(x());
+                panic!("in the middle");
+            },
+        )
     }));
     assert!(lost.is_err());
     let recorded = record(&quantizer, |_| true, |quantizer| drop(quantizer.forward(x())));

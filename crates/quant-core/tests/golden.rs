@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use quant_core::{Quantizer, Role, Site, methods::MethodModule, qtool::QtoolOptions, training_call};
+use quant_core::{
+    Quantizer, Role, Site, methods::MethodModule, qtool::QtoolOptions, training_call,
+};
 use quant_golden::{Check, Folder, Report, Values, close};
 use serde::Deserialize;
 
@@ -134,17 +136,17 @@ fn options(case: &Case) -> Result<QtoolOptions, String> {
 }
 
 fn build(case: &Case, device: &Device) -> Result<Quantizer, String> {
-    let (role, mut site) = match case.tag.as_str() {
+    let (role, site) = match case.tag.as_str() {
         "wt" => (Role::Weight, Site::weight(&case.name, case.shape.clone())),
         "fm" => (Role::Activation, Site::activation(&case.name, case.shape[1])),
         _ => (Role::Output, Site::activation(&case.name, case.shape[1])),
     };
-    if let (Some(size), Some(stride)) = (case.input_size, case.feature_stride) {
-        site.positions = Some((size / stride).pow(2));
-        site.batch_size = Some(case.batch_size);
-    }
     let config = options(case)?.quantizer(role).map_err(|error| error.to_string())?;
-    let config = config.ok_or("the quantizer is not enabled")?;
+    let mut config = config.ok_or("the quantizer is not enabled")?;
+    if let (Some(size), Some(stride)) = (case.input_size, case.feature_stride) {
+        config.qtool.positions = Some((size / stride).pow(2));
+        config.qtool.images = Some(case.batch_size);
+    }
     if config.levels.count() != case.num_levels {
         return Err(format!("{} levels, expected {}", config.levels.count(), case.num_levels));
     }

@@ -126,16 +126,17 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn quantizers(&self, quantized: bool, size: usize) -> LayerQuantizers {
+    fn quantizers(&self, quantized: bool) -> LayerQuantizers {
         let quantization = self.quantization;
         match quantized {
             false => LayerQuantizers::default(),
             true => LayerQuantizers {
-                activation: quantization.activation.clone(),
+                activation: quantization.activation.clone().map(|mut config| {
+                    config.qtool.images = quantization.batch_size.or(config.qtool.images);
+                    config
+                }),
                 weight: quantization.weight.clone(),
                 output: quantization.output.clone(),
-                positions: Some(size * size),
-                batch_size: quantization.batch_size,
             },
         }
     }
@@ -167,7 +168,7 @@ impl<'a> Builder<'a> {
             padding: conv.padding,
             groups: conv.groups,
             padding_after_quant: self.quantization.padding_after_quant,
-            quantizers: self.quantizers(conv.quantized, size),
+            quantizers: self.quantizers(conv.quantized),
             ..QuantConv2dConfig::new([inputs, conv.outputs], conv.kernel, conv.stride)
         };
         let layer = Piece::Conv(config.init(name, self.device)?);
@@ -212,7 +213,7 @@ impl<'a> Builder<'a> {
         let inputs = self.channels(x) * self.size(x) * self.size(x);
         self.count(name, [inputs, outputs, 1, 1])?;
         let config = QuantLinearConfig {
-            quantizers: self.quantizers(quantized, 1),
+            quantizers: self.quantizers(quantized),
             ..QuantLinearConfig::new([inputs, outputs])
         };
         let layer = Piece::Linear(config.init(name, self.device)?);

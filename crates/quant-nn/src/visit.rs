@@ -8,8 +8,8 @@ use burn::{
     tensor::Tensor,
 };
 use quant_core::{
-    QuantizedWeight, Quantizer, QuantizerError, Reached, Role, WeightCodes, change_quantizers, probe,
-    quantized_weights, quantizers, reach::layer_of,
+    QuantizedWeight, Quantizer, QuantizerError, Reached, Role, WeightCodes, change_quantizers,
+    probe, quantized_weights, quantizers, reach::layer_of,
 };
 
 use crate::{

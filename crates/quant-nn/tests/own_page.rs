@@ -9,7 +9,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, conv::{Conv2d, 
 use burn::tensor::{Device, Tensor, activation::relu};
 use quant_core::{
     Calibration, Granularity, Levels, Method, Quantizer, QuantizerConfig, Role, Site,
-    WeightQuantization, calibrate, quantized_weights, quantizers,
+    WeightQuantization, calibrate, quantizers, weight_codes,
 };
 
 #[derive(Module, Debug)]
@@ -47,9 +47,9 @@ fn quantized() -> Result<Net, quant_core::QuantizerError> {
     for found in quantizers(&net) {
         println!("{}: {:?}", found.path, found.quantizer.config().levels);
     }
-    // What deployment starts from: the code of each weight, and what codes stand for.
-    for weight in quantized_weights(&net) {
-        println!("{}: {} codes", weight.reached.layer(), weight.codes().len());
+    // What deployment starts from: the weights as integers, and what each integer stands for.
+    for weight in weight_codes(&net) {
+        println!("{}: {:?}, {} levels", weight.layer, weight.shape, weight.values[0].len());
     }
     Ok(net)
 }

@@ -4,8 +4,8 @@ use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     tensor::{Int, Tensor},
 };
-use quant_data::{Share, random::Random};
 use quant_core::{TrainingCall, training_call};
+use quant_data::{Share, random::Random};
 use quant_nn::Classifier;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where a quantizer does as QTool, although something else would be expected. All of it is off by
+/// Where a quantizer does as QTool, although something else would be expected. None of it is on by
 /// default; [`QtoolOptions`](super::QtoolOptions) turns it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,6 +15,11 @@ pub struct Compatibility {
     pub skip_integer_one: bool,
     /// FATNN keeps a clipping value that nothing uses, so that states match.
     pub unused_clipping_value: bool,
+    /// Images that the gradient scale of an activation or output counts, in place of those of each
+    /// batch.
+    pub images: Option<usize>,
+    /// Positions (height times width) that it counts, in place of those of each tensor.
+    pub positions: Option<usize>,
 }
 
 impl Compatibility {

@@ -60,9 +60,7 @@ impl QuantConv2dConfig {
         let fan_out = outputs * self.kernel * self.kernel / self.groups;
         let he = Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true };
         let quantizers = &self.quantizers;
-        let mut input = Site::activation(format!("{name}.quant_activation"), inputs);
-        input.positions = quantizers.positions;
-        input.batch_size = quantizers.batch_size;
+        let input = Site::activation(format!("{name}.quant_activation"), inputs);
         let output = Site::activation(format!("{name}.quant_output"), outputs);
         let weight = Site::weight(format!("{name}.quant_weight"), shape);
         Ok(QuantConv2d {

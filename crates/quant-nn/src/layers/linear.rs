@@ -35,9 +35,7 @@ impl QuantLinearConfig {
         let bound = 1.0 / (inputs.max(1) as f64).sqrt();
         let uniform = Initializer::Uniform { min: -bound, max: bound };
         let quantizers = &self.quantizers;
-        let mut input = Site::activation(format!("{name}.quant_activation"), inputs);
-        input.positions = quantizers.positions;
-        input.batch_size = quantizers.batch_size;
+        let input = Site::activation(format!("{name}.quant_activation"), inputs);
         let output = Site::activation(format!("{name}.quant_output"), outputs);
         let weight = Site::weight(format!("{name}.quant_weight"), [outputs, inputs]);
         Ok(QuantLinear {

@@ -21,11 +21,6 @@ pub struct LayerQuantizers {
     pub weight: Option<QuantizerConfig>,
     /// Of its output.
     pub output: Option<QuantizerConfig>,
-    /// Positions (height times width) of the layer's input that gradient scales count; by default
-    /// those of each input.
-    pub positions: Option<usize>,
-    /// Images that gradient scales of a batch count; by default those of each batch.
-    pub batch_size: Option<usize>,
 }
 
 fn init_quantizer(

@@ -23,8 +23,8 @@ use burn::{
 use quant_core::{QuantizerConfig, Role};
 
 use crate::{error::NetworkError, network::Network, rename::Renaming, visit::QuantizedModule};
-use description::{Description, quantizer_name};
 pub use codes::codes_file;
+use description::{Description, quantizer_name};
 pub use entry::Entry;
 use fit::{Fit, fit, main_prefix};
 pub use report::LoadReport;

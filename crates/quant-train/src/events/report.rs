@@ -102,9 +102,13 @@ impl Histogram {
 
 /// What the quantizers of `network` see of `images`, in evaluation.
 pub fn histograms<M: Classifier>(network: &M, images: Tensor<4>) -> Vec<Histogram> {
-    let recorded = record(network, |_| true, |network| {
-        network.forward(images);
-    });
+    let recorded = record(
+        network,
+        |_| true,
+        |network| {
+            network.forward(images);
+        },
+    );
     let mut recorded: HashMap<ParamId, Recorded> = recorded
         .into_iter()
         .map(|recorded| (recorded.reached.quantizer.training.id, recorded))

@@ -70,6 +70,13 @@ pub(crate) struct CompatibilityFields {
     skip_integer_one: bool,
     /// Whether FATNN keeps a clipping value that nothing uses.
     unused_clipping_value: bool,
+    /// Images that the gradient scale of an activation or output counts. By default they are those
+    /// of each batch.
+    #[schemars(range(min = 1, max = 65_536))]
+    images: Option<usize>,
+    /// Positions (height times width) that it counts. By default they are those of each tensor.
+    #[schemars(range(min = 1, max = 268_435_456))]
+    positions: Option<usize>,
 }
 
 impl Default for GradientScaleFields {

@@ -17,12 +17,23 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub(crate) mod reference;
-mod rule;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
 pub(crate) use clip::ClipQuantize;
-pub use rule::{Basis, Elementwise, MAX_INTERVALS, Rule, SignSlope};
+pub use quant_kernels::quantize::{Basis, Elementwise, MAX_INTERVALS, Rule, SignSlope};
+
+use crate::gradient::Estimator;
+
+impl From<Estimator> for SignSlope {
+    fn from(estimator: Estimator) -> Self {
+        match estimator {
+            Estimator::Identity => SignSlope::One,
+            Estimator::Triangle => SignSlope::Triangle,
+            Estimator::Clipped | Estimator::SteScale | Estimator::Ewgs => SignSlope::Box,
+        }
+    }
+}
 
 /// Quantization and what belongs to it, forward and backward.
 #[backend_extension(

@@ -1,11 +1,11 @@
 //! Quantized two-dimensional convolution.
 
+use crate::ops::conv2d_filled;
 use burn::{
     module::{Module, Param},
     nn::Initializer,
     tensor::{Device, Tensor, ops::ConvOptions},
 };
-use quant_conv::conv2d_filled;
 use quant_core::{Quantizer, QuantizerError, Site, ops::padded};
 
 use super::{Compute, LayerQuantizers, init_quantizer};

@@ -5,11 +5,11 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::ops::{batch_norm_then, relu};
 use burn::{
     module::{Flag, Module, Param, RunningState},
     tensor::{Device, Tensor},
 };
-use quant_conv::{batch_norm_then, relu};
 use quant_core::ops::mapped_on_host;
 use serde::{Deserialize, Serialize};
 

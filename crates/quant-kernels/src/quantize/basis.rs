@@ -1,21 +1,64 @@
 //! LQ-Nets' basis: its levels, and its least squares fit: one pass that counts and sums each level's elements, then a small
 //! system for each group, in f64.
 
-use quant_simd::vectorized;
 use rayon::prelude::*;
 
-use super::{CHUNK, LANES};
-use crate::ops::rule::Basis;
+use super::{CHUNK, lanes::LANES};
+use crate::simd::vectorized;
+
+/// LQ-Nets' learned basis: how levels come from it, and how it is fitted to data.
+///
+/// A level is the sum of the basis' values times a code's digits: the code's binary digits, or -1 for 0 where `signed`. Three
+/// levels have one value and the digits 0, 1, 2 or -1, 0, 1. Between neighbouring levels l < u lies the threshold p·l + (1 -
+/// p)·u; where `signed`, (1 - p)·l + p·u in the lower half, and the middle one half way.
+///
+/// The fit is (BᵀB)⁻¹Bᵀx per group, B having the digits of each element's level.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Basis {
+    /// Its length.
+    pub bits: usize,
+    /// Number of levels.
+    pub levels: usize,
+    /// Whether digits are -1 and 1.
+    pub signed: bool,
+    /// p.
+    pub position: f64,
+    /// Whether the system is regularised as for weights: 1e-4 times the old basis is added to Bᵀx, and the diagonal d
+    /// becomes (d + 1e-4)·1.000001. Else a zero on the diagonal becomes 1e-5.
+    pub weight: bool,
+}
+
+impl Basis {
+    /// The digit of a code.
+    pub fn digit(self, code: usize, bit: usize) -> f32 {
+        match (self.levels, code >> bit & 1, self.signed) {
+            (3, _, signed) => code as f32 - if signed { 1.0 } else { 0.0 },
+            (_, 1, _) => 1.0,
+            (_, _, true) => -1.0,
+            (_, _, false) => 0.0,
+        }
+    }
+
+    /// The share of the lower level in the threshold below level `index`.
+    pub fn share(self, index: usize) -> f64 {
+        match (2 * index).cmp(&self.levels) {
+            _ if !self.signed => self.position,
+            std::cmp::Ordering::Less => 1.0 - self.position,
+            std::cmp::Ordering::Equal => 0.5,
+            std::cmp::Ordering::Greater => self.position,
+        }
+    }
+}
 
 /// The levels of one group in ascending order.
-struct Ladder {
+struct LevelTable {
     levels: Vec<f32>,
     thresholds: Vec<f32>,
     /// Of every level.
     digits: Vec<Vec<f64>>,
 }
 
-impl Ladder {
+impl LevelTable {
     fn new(values: &[f32], basis: Basis) -> Self {
         let mut rows: Vec<(f32, Vec<f64>)> = (0..basis.levels)
             .map(|code| {
@@ -39,29 +82,29 @@ impl Ladder {
 }
 
 /// Thresholds and levels of every group.
-pub(super) fn levels(values: &[f32], basis: Basis) -> Vec<f32> {
-    let ladders = values.chunks_exact(basis.bits).map(|values| Ladder::new(values, basis));
-    ladders.flat_map(|ladder| ladder.thresholds.into_iter().chain(ladder.levels)).collect()
+pub fn basis_levels(values: &[f32], basis: Basis) -> Vec<f32> {
+    let tables = values.chunks_exact(basis.bits).map(|values| LevelTable::new(values, basis));
+    tables.flat_map(|table| table.thresholds.into_iter().chain(table.levels)).collect()
 }
 
 /// Solutions and amplifications, `[groups, bits + 1]`.
-pub(super) fn fit(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> Vec<f32> {
+pub fn fit_basis(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> Vec<f32> {
     let Basis { bits, levels, .. } = basis;
-    let ladders: Vec<Ladder> =
-        values.chunks_exact(bits).map(|values| Ladder::new(values, basis)).collect();
+    let tables: Vec<LevelTable> =
+        values.chunks_exact(bits).map(|values| LevelTable::new(values, basis)).collect();
     let thresholds: Vec<f32> =
-        ladders.iter().flat_map(|ladder| ladder.thresholds.iter().copied()).collect();
+        tables.iter().flat_map(|table| table.thresholds.iter().copied()).collect();
     let sums = sums_above(x, &thresholds, levels - 1, view);
-    let groups = ladders.iter().zip(values.chunks_exact(bits)).zip(sums.chunks_exact(levels));
+    let groups = tables.iter().zip(values.chunks_exact(bits)).zip(sums.chunks_exact(levels));
     groups
-        .flat_map(|((ladder, values), above)| {
+        .flat_map(|((table, values), above)| {
             // Above all thresholds but the first i are those of the levels from i on.
             let of_level = |level: usize| {
                 let beyond = above.get(level + 1).copied().unwrap_or_default();
                 (above[level].0 - beyond.0, above[level].1 - beyond.1)
             };
             let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
-            let (solution, condition) = solve(ladder, &values, basis.weight, of_level);
+            let (solution, condition) = solve(table, &values, basis.weight, of_level);
             solution.into_iter().chain([condition]).map(|value| value as f32)
         })
         .collect()
@@ -155,7 +198,7 @@ fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Sums {
 /// The basis of least squared error for a group, and how far rounding was amplified; `of_level` has the number of elements
 /// at each level, and their sum.
 fn solve(
-    ladder: &Ladder,
+    table: &LevelTable,
     basis: &[f64],
     weight: bool,
     of_level: impl Fn(usize) -> (f64, f64),
@@ -163,7 +206,7 @@ fn solve(
     let bits = basis.len();
     let mut matrix = vec![vec![0.0; bits]; bits];
     let mut right = vec![0.0; bits];
-    for (level, digits) in ladder.digits.iter().enumerate() {
+    for (level, digits) in table.digits.iter().enumerate() {
         let (count, sum) = of_level(level);
         for i in 0..bits {
             right[i] += digits[i] * sum;

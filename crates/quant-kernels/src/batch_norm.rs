@@ -1,7 +1,8 @@
 //! Batch normalisation in training (Ioffe and Szegedy 2015), over contiguous floats: as many passes as statistics need.
 
-use quant_simd::{stored, vectorized};
 use rayon::prelude::*;
+
+use crate::simd::{stored, vectorized};
 
 /// Sums are kept in this many lanes, which the compiler turns into vectors.
 const LANES: usize = 64;
@@ -210,7 +211,7 @@ fn at_least(x: f32, lowest: f32) -> f32 {
 }
 
 /// max(x, 0), in place; what is not a number stays that.
-pub(crate) fn rectify(values: &mut [f32]) {
+pub fn rectify(values: &mut [f32]) {
     let rectify = |chunk: &mut [f32]| {
         vectorized(
             #[inline(always)]
@@ -224,7 +225,7 @@ pub(crate) fn rectify(values: &mut [f32]) {
 }
 
 /// 0 where the output of [`rectify`] is not above 0.
-pub(crate) fn rectify_gradients(output: &[f32], gradient: &mut [f32]) {
+pub fn rectify_gradients(output: &[f32], gradient: &mut [f32]) {
     match output.len() <= CHUNK {
         true => rectify_gradient(output, gradient),
         false => {

@@ -1,7 +1,5 @@
 //! What a quantizer does to one number, and how gradients pass it: the methods' formulas as the kernels know them.
 
-use crate::gradient::Estimator;
-
 /// What is done to each element x of a tensor, by the parameters of its group. R rounds half to even; u, v and k are those
 /// of the rule; g is the gradient that arrives. Terms of parameters are summed over their group.
 ///
@@ -92,16 +90,6 @@ pub enum SignSlope {
     Triangle,
 }
 
-impl From<Estimator> for SignSlope {
-    fn from(estimator: Estimator) -> Self {
-        match estimator {
-            Estimator::Identity => SignSlope::One,
-            Estimator::Triangle => SignSlope::Triangle,
-            Estimator::Clipped | Estimator::SteScale | Estimator::Ewgs => SignSlope::Box,
-        }
-    }
-}
-
 impl Rule {
     /// Number of parameters of a group.
     pub fn parameters(self) -> usize {
@@ -123,48 +111,4 @@ pub struct Elementwise {
     pub rule: Rule,
     /// Outer dimensions, groups, inner dimensions.
     pub view: [usize; 3],
-}
-
-/// LQ-Nets' learned basis: how levels come from it, and how it is fitted to data.
-///
-/// A level is the sum of the basis' values times a code's digits: the code's binary digits, or -1 for 0 where `signed`. Three
-/// levels have one value and the digits 0, 1, 2 or -1, 0, 1. Between neighbouring levels l < u lies the threshold p·l + (1 -
-/// p)·u; where `signed`, (1 - p)·l + p·u in the lower half, and the middle one half way.
-///
-/// The fit is (BᵀB)⁻¹Bᵀx per group, B having the digits of each element's level.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Basis {
-    /// Its length.
-    pub bits: usize,
-    /// Number of levels.
-    pub levels: usize,
-    /// Whether digits are -1 and 1.
-    pub signed: bool,
-    /// p.
-    pub position: f64,
-    /// Whether the system is regularised as for weights: 1e-4 times the old basis is added to Bᵀx, and the diagonal d
-    /// becomes (d + 1e-4)·1.000001. Else a zero on the diagonal becomes 1e-5.
-    pub weight: bool,
-}
-
-impl Basis {
-    /// The digit of a code.
-    pub(crate) fn digit(self, code: usize, bit: usize) -> f32 {
-        match (self.levels, code >> bit & 1, self.signed) {
-            (3, _, signed) => code as f32 - if signed { 1.0 } else { 0.0 },
-            (_, 1, _) => 1.0,
-            (_, _, true) => -1.0,
-            (_, _, false) => 0.0,
-        }
-    }
-
-    /// The share of the lower level in the threshold below level `index`.
-    pub(crate) fn share(self, index: usize) -> f64 {
-        match (2 * index).cmp(&self.levels) {
-            _ if !self.signed => self.position,
-            std::cmp::Ordering::Less => 1.0 - self.position,
-            std::cmp::Ordering::Equal => 0.5,
-            std::cmp::Ordering::Greater => self.position,
-        }
-    }
 }

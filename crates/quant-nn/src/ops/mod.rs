@@ -13,10 +13,10 @@ mod autodiff;
 mod flex;
 
 /// The convolution of x, `[batch, inputs, height, width]`, with `weight`, `[outputs, inputs / groups, kernel height,
-/// kernel width]`, as [`forward`](crate::forward) has it. Differentiable in both.
+/// kernel width]`, as [`forward`](quant_kernels::conv::forward) has it. Differentiable in both.
 ///
-/// On the CPU backend, for 32-bit floats and equal strides, padding and dilation in both directions, the passes are this
-/// crate's; otherwise Burn's own.
+/// On the CPU backend, for 32-bit floats and equal strides, padding and dilation in both directions, the passes are those of
+/// `quant-kernels`; otherwise Burn's own.
 ///
 /// # Panics
 /// Where Burn's own does: for sizes that do not fit together.
@@ -72,7 +72,7 @@ pub struct BatchNormOutput {
 /// γ·(x - mean)/√(variance + ε) + β by the mean and biased variance of each channel of x, `[batch, channels, height,
 /// width]`; γ = `weight` and β = `bias` are `[channels]`. Differentiable in all three.
 ///
-/// On the CPU backend, for 32-bit floats, in the passes of [`Norm`](crate::Norm); otherwise Burn's own.
+/// On the CPU backend, for 32-bit floats, in the passes of [`Norm`](quant_kernels::batch_norm::Norm); otherwise Burn's own.
 ///
 /// # Panics
 /// For γ and β of other lengths.

@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use crate::vector::{Portable, Vector};
+use super::vector::{Portable, Vector};
 
 /// y\[m\]\[p\] = Σₜ w\[m\]\[t\]·x\[offsets\[t\] + p\] for the pixels of a grid.
 pub(crate) struct Correlation<'a> {

@@ -7,7 +7,7 @@
 //! ```
 //! let mut y = [1.0f32; 100];
 //! let x = [2.0f32; 100];
-//! quant_simd::vectorized(#[inline(always)] || y.iter_mut().zip(&x).for_each(|(y, x)| *y += 3.0 * x));
+//! quant_kernels::simd::vectorized(#[inline(always)] || y.iter_mut().zip(&x).for_each(|(y, x)| *y += 3.0 * x));
 //! assert_eq!(y[0], 7.0);
 //! ```
 

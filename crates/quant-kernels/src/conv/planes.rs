@@ -1,6 +1,6 @@
 //! Images as planes with their padding, on which every tap of a kernel is an offset.
 
-use crate::{geometry::Geometry, kernels::SLACK};
+use super::{geometry::Geometry, kernels::SLACK};
 
 /// How channels of an image are laid out as planes: `[channel][phase][height][width]`. A strided convolution reads
 /// every s-th row and column: each phase holds those that some tap reads.

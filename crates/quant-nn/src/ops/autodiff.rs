@@ -11,8 +11,9 @@ use burn::backend::{
     tensor::FloatTensor,
 };
 
+use quant_kernels::conv::Geometry;
+
 use super::flex::{Then, TrainingOps};
-use crate::Geometry;
 
 #[derive(Debug)]
 struct RectifyBackward;

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::{
+use super::{
     geometry::{Geometry, GeometryError},
     kernels::{Kernels, available},
     passes::{forward_by, input_gradient_by, weight_gradient_by},
@@ -160,6 +160,6 @@ fn what_does_not_fit_is_an_error() {
     assert_eq!(error(Geometry { groups: 4, ..good }), groups);
     let kernel = GeometryError::Kernel { reach: [7, 7], padded: [5, 5] };
     assert_eq!(error(Geometry { dilation: 3, ..good }), kernel);
-    let length = crate::forward(&[0.0; 99], &[0.0; 108], &good).unwrap_err();
+    let length = super::forward(&[0.0; 99], &[0.0; 108], &good).unwrap_err();
     assert_eq!(length, GeometryError::Length { field: "the input", length: 99, expected: 100 });
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::{
+use super::{
     geometry::{Geometry, GeometryError},
     kernels::{Correlation, Destination, Kernels, Products},
     planes::{GradientPhase, Planes},
@@ -163,7 +163,7 @@ fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
         });
 }
 
-pub(crate) fn forward_by(
+pub(super) fn forward_by(
     kernels: &Kernels,
     x: &[f32],
     weight: &[f32],
@@ -198,7 +198,7 @@ pub(crate) fn forward_by(
     Ok(y)
 }
 
-pub(crate) fn input_gradient_by(
+pub(super) fn input_gradient_by(
     kernels: &Kernels,
     weight: &[f32],
     gradient: &[f32],
@@ -249,7 +249,7 @@ const PARTIAL: usize = 1 << 25;
 /// Pieces of work of a weight's gradient: enough for many threads.
 const PIECES: usize = 16;
 
-pub(crate) fn weight_gradient_by(
+pub(super) fn weight_gradient_by(
     kernels: &Kernels,
     x: &[f32],
     gradient: &[f32],

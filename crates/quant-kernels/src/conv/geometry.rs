@@ -1,6 +1,6 @@
 //! Sizes of a convolution, and where its taps read.
 
-use thiserror::Error;
+use std::{error, fmt};
 
 /// A convolution's sizes: square strides, padding and dilation, kernels of any size.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,16 +28,14 @@ pub struct Geometry {
 }
 
 /// Why there is no such convolution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GeometryError {
     /// A size that must not be zero is.
-    #[error("{field} is 0; at least 1 is needed")]
     Zero {
         /// Which.
         field: &'static str,
     },
     /// Groups that do not divide the channels.
-    #[error("{groups} groups divide neither or only one of {inputs} inputs and {outputs} outputs")]
     Groups {
         /// Groups.
         groups: usize,
@@ -47,7 +45,6 @@ pub enum GeometryError {
         outputs: usize,
     },
     /// A kernel that does not fit.
-    #[error("a kernel of {reach:?} does not fit into {padded:?} pixels, padding included")]
     Kernel {
         /// What the kernel covers, dilation included.
         reach: [usize; 2],
@@ -55,7 +52,6 @@ pub enum GeometryError {
         padded: [usize; 2],
     },
     /// A slice of the wrong length.
-    #[error("{field} has {length} elements, not {expected}")]
     Length {
         /// Which.
         field: &'static str,
@@ -65,6 +61,27 @@ pub enum GeometryError {
         expected: usize,
     },
 }
+
+impl fmt::Display for GeometryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero { field } => write!(f, "{field} is 0; at least 1 is needed"),
+            Self::Groups { groups, inputs, outputs } => write!(
+                f,
+                "{groups} groups do not divide both {inputs} input and {outputs} output channels"
+            ),
+            Self::Kernel { reach, padded } => write!(
+                f,
+                "a kernel of {reach:?} does not fit into {padded:?} pixels, padding included"
+            ),
+            Self::Length { field, length, expected } => {
+                write!(f, "{field} has {length} elements, not {expected}")
+            }
+        }
+    }
+}
+
+impl error::Error for GeometryError {}
 
 impl Geometry {
     /// Checks that there is such a convolution.
@@ -125,18 +142,13 @@ impl Geometry {
         self.outputs * self.group_inputs() * self.kernel[0] * self.kernel[1]
     }
 
-    /// Whether the passes here are faster than Burn's, as measured: not where weights outweigh pixels by far.
-    #[cfg(feature = "flex")]
-    pub(crate) fn is_for_these_passes(&self) -> bool {
-        let [height, width] = self.output_size();
-        height * width > 64 || self.group_inputs() * self.group_outputs() < 512 * 512
-    }
-
-    pub(crate) fn group_inputs(&self) -> usize {
+    /// Input channels of a group.
+    pub fn group_inputs(&self) -> usize {
         self.inputs / self.groups
     }
 
-    pub(crate) fn group_outputs(&self) -> usize {
+    /// Output channels of a group.
+    pub fn group_outputs(&self) -> usize {
         self.outputs / self.groups
     }
 

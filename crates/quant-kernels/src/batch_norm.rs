@@ -1,8 +1,13 @@
 //! Batch normalisation in training (Ioffe and Szegedy 2015), over contiguous floats: as many passes as statistics need.
 
-use rayon::prelude::*;
+use alloc::{vec, vec::Vec};
 
-use crate::simd::{stored, vectorized};
+use libm::sqrtf;
+
+use crate::{
+    parallel,
+    simd::{stored, vectorize_narrow},
+};
 
 /// Sums are kept in this many lanes, which the compiler turns into vectors.
 const LANES: usize = 64;
@@ -88,42 +93,37 @@ impl Norm {
         after.add.inspect(|add| self.check(add, [weight, bias]));
         let mut output = vec![0.0; x.len()];
         let count = (self.batch * self.pixels) as f64;
-        let statistics: Vec<(f32, f32)> = self
-            .rows_mut(&mut output)
-            .into_par_iter()
-            .enumerate()
-            .map(|(channel, rows)| {
-                let of_rows = |f: &(dyn Fn(&[f32]) -> f64 + Sync)| -> f64 {
-                    (0..self.batch).map(|image| f(self.row(x, channel, image))).sum()
-                };
-                let mean = (of_rows(&|row| sum(row, |x| x)) / count) as f32;
-                let square = |x: f32| (x - mean) * (x - mean);
-                let variance = (of_rows(&|row| sum(row, square)) / count) as f32;
-                let scale = weight[channel] / (variance + epsilon).sqrt();
-                let shift = bias[channel];
-                let lowest = if after.relu { 0.0 } else { f32::NEG_INFINITY };
-                for (image, out) in rows.into_iter().enumerate() {
-                    let row = self.row(x, channel, image);
-                    let add = after.add.map(|add| self.row(add, channel, image));
-                    vectorized(
-                        #[inline(always)]
-                        || match add {
-                            None => {
-                                for (out, x) in out.iter_mut().zip(row) {
-                                    *out = at_least((x - mean) * scale + shift, lowest);
-                                }
+        let statistics = parallel::map(self.rows_mut(&mut output), |channel, rows| {
+            let of_rows = |f: &(dyn Fn(&[f32]) -> f64 + Sync)| -> f64 {
+                (0..self.batch).map(|image| f(self.row(x, channel, image))).sum()
+            };
+            let mean = (of_rows(&|row| sum(row, |x| x)) / count) as f32;
+            let square = |x: f32| (x - mean) * (x - mean);
+            let variance = (of_rows(&|row| sum(row, square)) / count) as f32;
+            let scale = weight[channel] / sqrtf(variance + epsilon);
+            let shift = bias[channel];
+            let lowest = if after.relu { 0.0 } else { f32::NEG_INFINITY };
+            for (image, out) in rows.into_iter().enumerate() {
+                let row = self.row(x, channel, image);
+                let add = after.add.map(|add| self.row(add, channel, image));
+                vectorize_narrow(
+                    #[inline(always)]
+                    || match add {
+                        None => {
+                            for (out, x) in out.iter_mut().zip(row) {
+                                *out = at_least((x - mean) * scale + shift, lowest);
                             }
-                            Some(add) => {
-                                for ((out, x), add) in out.iter_mut().zip(row).zip(add) {
-                                    *out = at_least((x - mean) * scale + shift + add, lowest);
-                                }
+                        }
+                        Some(add) => {
+                            for ((out, x), add) in out.iter_mut().zip(row).zip(add) {
+                                *out = at_least((x - mean) * scale + shift + add, lowest);
                             }
-                        },
-                    );
-                }
-                (mean, variance)
-            })
-            .collect();
+                        }
+                    },
+                );
+            }
+            (mean, variance)
+        });
         let (mean, variance) = statistics.into_iter().unzip();
         Normalized { output, mean, variance }
     }
@@ -153,44 +153,39 @@ impl Norm {
             false => (0..self.channels).map(|_| Vec::new()).collect(),
         };
         let count = (self.batch * self.pixels) as f64;
-        let sums: Vec<(f32, f32)> = self
-            .rows_mut(gradient)
-            .into_par_iter()
-            .zip(&mut own)
-            .enumerate()
-            .map(|(channel, (mut gradients, own))| {
-                let (mean, inverse) = (mean[channel], 1.0 / (variance[channel] + epsilon).sqrt());
-                let (mut bias, mut weighted) = (0.0, 0.0);
-                for (image, g) in gradients.iter_mut().enumerate() {
-                    let x = self.row(x, channel, image);
-                    if let Some(output) = rectified {
-                        rectify_gradient(self.row(output, channel, image), g);
-                    }
-                    let (own, product) = sums(x, g, mean);
-                    bias += own;
-                    weighted += product;
+        let channels: Vec<_> = self.rows_mut(gradient).into_iter().zip(&mut own).collect();
+        let sums = parallel::map(channels, |channel, (mut gradients, own)| {
+            let (mean, inverse) = (mean[channel], 1.0 / sqrtf(variance[channel] + epsilon));
+            let (mut bias, mut weighted) = (0.0, 0.0);
+            for (image, g) in gradients.iter_mut().enumerate() {
+                let x = self.row(x, channel, image);
+                if let Some(output) = rectified {
+                    rectify_gradient(self.row(output, channel, image), g);
                 }
-                let weighted = weighted * f64::from(inverse);
-                let scale = weight[channel] * inverse;
-                let (g_mean, x_mean) = ((bias / count) as f32, (weighted / count) as f32 * inverse);
-                let by_x = |x: f32, g: f32| scale * ((g - g_mean) - (x - mean) * x_mean);
-                for (image, g) in gradients.into_iter().enumerate() {
-                    let x = self.row(x, channel, image);
-                    vectorized(
-                        #[inline(always)]
-                        || match own.get_mut(image) {
-                            None => g.iter_mut().zip(x).for_each(|(g, x)| *g = by_x(*x, *g)),
-                            Some(out) => {
-                                for ((out, x), g) in out.iter_mut().zip(x).zip(g) {
-                                    *out = by_x(*x, *g);
-                                }
+                let (own, product) = sums(x, g, mean);
+                bias += own;
+                weighted += product;
+            }
+            let weighted = weighted * f64::from(inverse);
+            let scale = weight[channel] * inverse;
+            let (g_mean, x_mean) = ((bias / count) as f32, (weighted / count) as f32 * inverse);
+            let by_x = |x: f32, g: f32| scale * ((g - g_mean) - (x - mean) * x_mean);
+            for (image, g) in gradients.into_iter().enumerate() {
+                let x = self.row(x, channel, image);
+                vectorize_narrow(
+                    #[inline(always)]
+                    || match own.get_mut(image) {
+                        None => g.iter_mut().zip(x).for_each(|(g, x)| *g = by_x(*x, *g)),
+                        Some(out) => {
+                            for ((out, x), g) in out.iter_mut().zip(x).zip(g) {
+                                *out = by_x(*x, *g);
                             }
-                        },
-                    );
-                }
-                (weighted as f32, bias as f32)
-            })
-            .collect();
+                        }
+                    },
+                );
+            }
+            (weighted as f32, bias as f32)
+        });
         let (weight, bias) = sums.into_iter().unzip();
         NormGradients { input: added.then_some(input), weight, bias }
     }
@@ -212,31 +207,34 @@ fn at_least(x: f32, lowest: f32) -> f32 {
 
 /// max(x, 0), in place; what is not a number stays that.
 pub fn rectify(values: &mut [f32]) {
-    let rectify = |chunk: &mut [f32]| {
-        vectorized(
-            #[inline(always)]
-            || chunk.iter_mut().for_each(|x| *x = stored(at_least(*x, 0.0))),
-        );
-    };
-    match values.len() <= CHUNK {
-        true => rectify(values),
-        false => values.par_chunks_mut(CHUNK).for_each(rectify),
-    }
+    parallel::for_each_chunk_mut(
+        values,
+        CHUNK,
+        || (),
+        |(), _, chunk| {
+            vectorize_narrow(
+                #[inline(always)]
+                || chunk.iter_mut().for_each(|x| *x = stored(at_least(*x, 0.0))),
+            );
+        },
+    );
 }
 
 /// 0 where the output of [`rectify`] is not above 0.
 pub fn rectify_gradients(output: &[f32], gradient: &mut [f32]) {
-    match output.len() <= CHUNK {
-        true => rectify_gradient(output, gradient),
-        false => {
-            let chunks = gradient.par_chunks_mut(CHUNK).zip(output.par_chunks(CHUNK));
-            chunks.for_each(|(gradient, output)| rectify_gradient(output, gradient));
-        }
-    }
+    assert_eq!(gradient.len(), output.len(), "every output has a gradient");
+    parallel::for_each_chunk_mut(
+        gradient,
+        CHUNK,
+        || (),
+        |(), index, gradient| {
+            rectify_gradient(&output[index * CHUNK..][..gradient.len()], gradient);
+        },
+    );
 }
 
 fn rectify_gradient(output: &[f32], gradient: &mut [f32]) {
-    vectorized(
+    vectorize_narrow(
         #[inline(always)]
         || {
             for (g, y) in gradient.iter_mut().zip(output) {
@@ -248,7 +246,7 @@ fn rectify_gradient(output: &[f32], gradient: &mut [f32]) {
 
 /// Σ f(x), in lanes within a row.
 fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f64 {
-    vectorized(
+    vectorize_narrow(
         #[inline(always)]
         || {
             let mut lanes = [0f32; LANES];
@@ -266,7 +264,7 @@ fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f64 {
 
 /// Σ g and Σ g·(x - mean).
 fn sums(x: &[f32], g: &[f32], mean: f32) -> (f64, f64) {
-    vectorized(
+    vectorize_narrow(
         #[inline(always)]
         || {
             let (mut own, mut product) = ([0f32; LANES], [0f32; LANES]);

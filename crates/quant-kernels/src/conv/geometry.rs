@@ -1,6 +1,6 @@
 //! Sizes of a convolution, and where its taps read.
 
-use std::{error, fmt};
+use core::{error, fmt};
 
 /// A convolution's sizes: square strides, padding and dilation, kernels of any size.
 #[derive(Debug, Clone, Copy, PartialEq)]

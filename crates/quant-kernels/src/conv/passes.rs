@@ -1,12 +1,13 @@
 //! The three passes of a convolution over contiguous floats: the result, and its gradients by input and weight.
 
-use rayon::prelude::*;
+use alloc::{vec, vec::Vec};
 
 use super::{
     geometry::{Geometry, GeometryError},
     kernels::{Correlation, Destination, Kernels, Products},
     planes::{GradientPhase, Planes},
 };
+use crate::parallel;
 
 /// y\[n\]\[o\]\[i\]\[j\] = Σ w\[o\]\[c\]\[a\]\[b\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b - p\], over the inputs c of o's group and the taps (a, b);
 /// x is `[batch, inputs, height, width]`, w `[outputs, inputs / groups, kernel height, kernel width]`.
@@ -14,7 +15,7 @@ use super::{
 /// # Errors
 /// [`GeometryError`] for sizes that do not fit together, and slices of the wrong length.
 pub fn forward(x: &[f32], weight: &[f32], geometry: &Geometry) -> Result<Vec<f32>, GeometryError> {
-    forward_by(Kernels::detect(), x, weight, geometry)
+    forward_by(&Kernels::detect(), x, weight, geometry)
 }
 
 /// ∂L/∂x from g = ∂L/∂y: the correlation above, transposed.
@@ -26,7 +27,7 @@ pub fn input_gradient(
     gradient: &[f32],
     geometry: &Geometry,
 ) -> Result<Vec<f32>, GeometryError> {
-    input_gradient_by(Kernels::detect(), weight, gradient, geometry)
+    input_gradient_by(&Kernels::detect(), weight, gradient, geometry)
 }
 
 /// ∂L/∂w\[o\]\[c\]\[a\]\[b\] = Σ g\[n\]\[o\]\[i\]\[j\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b - p\]. The order of the sum does not depend on the number of threads.
@@ -38,7 +39,7 @@ pub fn weight_gradient(
     gradient: &[f32],
     geometry: &Geometry,
 ) -> Result<Vec<f32>, GeometryError> {
-    weight_gradient_by(Kernels::detect(), x, gradient, geometry)
+    weight_gradient_by(&Kernels::detect(), x, gradient, geometry)
 }
 
 fn check(
@@ -119,16 +120,16 @@ fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
     let images = out.len() / (groups * target);
     let panels = some.panels.len() / groups * size_of::<f32>();
     // Few images share their rows out instead.
-    if images * groups < rayon::current_num_threads() {
-        let rows =
-            some.rows.div_ceil(rayon::current_num_threads()).next_multiple_of(some.kernels.rows);
+    if images * groups < parallel::threads() {
+        let rows = some.rows.div_ceil(parallel::threads()).next_multiple_of(some.kernels.rows);
         for (unit, (x, out)) in x.chunks_exact(source).zip(out.chunks_exact_mut(target)).enumerate()
         {
             for correlations in all {
                 let mut planes = correlations.planes.empty(correlations.channels);
                 correlations.planes.fill(x, correlations.image, &mut planes);
-                out.par_chunks_mut(rows * some.channel).enumerate().for_each(|(part, out)| {
-                    correlations.run(unit % groups, part * rows, &planes, out, &mut Vec::new());
+                let length = rows * some.channel;
+                parallel::for_each_chunk_mut(out, length, Vec::new, |block, part, out| {
+                    correlations.run(unit % groups, part * rows, &planes, out, block);
                 });
             }
         }
@@ -136,31 +137,30 @@ fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
     }
     // Where weights are too large to stay near for the next image, several images take turns on them.
     let together = if panels > NEAR && groups == 1 { 4 } else { 1 };
-    let together = together.min(images.div_ceil(rayon::current_num_threads())).max(1);
+    let together = together.min(images.div_ceil(parallel::threads())).max(1);
     let scratch = || {
         let planes: Vec<Vec<Vec<f32>>> = (all.iter())
             .map(|c| (0..together).map(|_| c.planes.empty(c.channels)).collect())
             .collect();
         (planes, Vec::new())
     };
-    out.par_chunks_mut(together * target)
-        .zip(x.par_chunks(together * source))
-        .enumerate()
-        .for_each_init(scratch, |(planes, block), (unit, (out, x))| {
-            let group = unit % groups;
-            for (correlations, planes) in all.iter().zip(planes) {
-                for (x, planes) in x.chunks_exact(source).zip(planes.iter_mut()) {
-                    correlations.planes.fill(x, correlations.image, planes);
-                }
-                for first in (0..some.rows).step_by(rows) {
-                    for (out, planes) in out.chunks_exact_mut(target).zip(planes.iter()) {
-                        let end = (first + rows).min(some.rows);
-                        let out = &mut out[first * some.channel..end * some.channel];
-                        correlations.run(group, first, planes, out, block);
-                    }
+    let length = together * target;
+    parallel::for_each_chunk_mut(out, length, scratch, |(planes, block), unit, out| {
+        let group = unit % groups;
+        let x = &x[unit * together * source..][..out.len() / target * source];
+        for (correlations, planes) in all.iter().zip(planes) {
+            for (x, planes) in x.chunks_exact(source).zip(planes.iter_mut()) {
+                correlations.planes.fill(x, correlations.image, planes);
+            }
+            for first in (0..some.rows).step_by(rows) {
+                for (out, planes) in out.chunks_exact_mut(target).zip(planes.iter()) {
+                    let end = (first + rows).min(some.rows);
+                    let out = &mut out[first * some.channel..end * some.channel];
+                    correlations.run(group, first, planes, out, block);
                 }
             }
-        });
+        }
+    });
 }
 
 pub(super) fn forward_by(
@@ -276,8 +276,7 @@ pub(super) fn weight_gradient_by(
         })
         .collect();
     let work = Pieces { kernels, geometry, planes: &planes, lanes, images, channels };
-    let sums: Vec<Vec<f32>> =
-        pieces.par_iter().map(|piece| work.sums(*piece, x, gradient)).collect();
+    let sums = parallel::map(pieces.clone(), |_, piece| work.sums(piece, x, gradient));
     let mut weight = vec![0.0; geometry.weight_elements()];
     let taps = geometry.taps();
     for ((group, channel, _), sums) in pieces.into_iter().zip(sums) {
@@ -347,7 +346,9 @@ impl Pieces<'_> {
     }
 }
 
-/// `[rows][columns]` to `[columns][lanes]`, in blocks that stay near.
+/// `[rows][columns]` to `[columns][lanes]`, in blocks that stay in the cache. A function of its own, because the compiler makes
+/// slower loops of it inside another.
+#[inline(never)]
 fn transpose(from: &[f32], columns: usize, lanes: usize, to: &mut [f32]) {
     const BLOCK: usize = 16;
     for (index, to) in to.chunks_mut(BLOCK * lanes).enumerate() {

@@ -1,5 +1,7 @@
 //! Images as planes with their padding, on which every tap of a kernel is an offset.
 
+use alloc::{vec, vec::Vec};
+
 use super::{geometry::Geometry, kernels::SLACK};
 
 /// How channels of an image are laid out as planes: `[channel][phase][height][width]`. A strided convolution reads

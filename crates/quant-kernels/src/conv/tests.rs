@@ -1,12 +1,15 @@
 //! Every instruction set of this processor against the sums as they are defined, in 64 bits.
 
+use std::vec::Vec;
+
 use proptest::prelude::*;
 
 use super::{
     geometry::{Geometry, GeometryError},
-    kernels::{Kernels, available},
+    kernels::Kernels,
     passes::{forward_by, input_gradient_by, weight_gradient_by},
 };
+use crate::simd::InstructionSet;
 
 /// Calls `f` with the indices of x, w and y of every product; of x none where it lies outside.
 fn each_product(geometry: &Geometry, mut f: impl FnMut(Option<usize>, usize, usize)) {
@@ -53,13 +56,13 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 37 + seed * 11) % 23) as f32 * 0.25 - 2.5).collect()
 }
 
-fn check(kernels: &Kernels, geometry: &Geometry) -> Result<(), TestCaseError> {
+fn check(set: InstructionSet, geometry: &Geometry) -> Result<(), TestCaseError> {
     let x = numbers(geometry.input_elements(), 1);
     let w = numbers(geometry.weight_elements(), 2);
     let g = numbers(geometry.output_elements(), 3);
-    let mut y = vec![0f64; g.len()];
-    let mut gx = vec![0f64; x.len()];
-    let mut gw = vec![0f64; w.len()];
+    let mut y = std::vec![0f64; g.len()];
+    let mut gx = std::vec![0f64; x.len()];
+    let mut gw = std::vec![0f64; w.len()];
     each_product(geometry, |ix, iw, iy| {
         let pixel = f64::from(ix.map_or(geometry.fill, |ix| x[ix]));
         y[iy] += pixel * f64::from(w[iw]);
@@ -69,7 +72,7 @@ fn check(kernels: &Kernels, geometry: &Geometry) -> Result<(), TestCaseError> {
         }
     });
     let exact = |values: Vec<f64>| -> Vec<f32> { values.into_iter().map(|v| v as f32).collect() };
-    let name = kernels.name;
+    let (name, kernels) = (set.name(), &Kernels::new(set));
     prop_assert_eq!(forward_by(kernels, &x, &w, geometry), Ok(exact(y)), "y {}", name);
     prop_assert_eq!(input_gradient_by(kernels, &w, &g, geometry), Ok(exact(gx)), "gx {}", name);
     prop_assert_eq!(weight_gradient_by(kernels, &x, &g, geometry), Ok(exact(gw)), "gw {}", name);
@@ -102,8 +105,8 @@ fn geometries() -> impl Strategy<Value = Geometry> {
 proptest! {
     #[test]
     fn every_pass_is_its_sum(geometry in geometries()) {
-        for kernels in available() {
-            check(&kernels, &geometry)?;
+        for set in InstructionSet::available() {
+            check(set, &geometry)?;
         }
     }
 }
@@ -133,8 +136,8 @@ fn the_sizes_of_networks_are_right_too() {
         // Weights that do not stay near: images take turns.
         geometry(96, 160, 7, 3, 1, 1),
     ] {
-        for kernels in available() {
-            check(&kernels, &geometry).unwrap();
+        for set in InstructionSet::available() {
+            check(set, &geometry).unwrap();
         }
     }
 }

@@ -1,10 +1,10 @@
 //! LQ-Nets' basis: its levels, and its least squares fit: one pass that counts and sums each level's elements, then a small
 //! system for each group, in f64.
 
-use rayon::prelude::*;
+use alloc::{vec, vec::Vec};
 
 use super::{CHUNK, lanes::LANES};
-use crate::simd::vectorized;
+use crate::{parallel, simd::vectorize_narrow};
 
 /// LQ-Nets' learned basis: how levels come from it, and how it is fitted to data.
 ///
@@ -43,9 +43,9 @@ impl Basis {
     pub fn share(self, index: usize) -> f64 {
         match (2 * index).cmp(&self.levels) {
             _ if !self.signed => self.position,
-            std::cmp::Ordering::Less => 1.0 - self.position,
-            std::cmp::Ordering::Equal => 0.5,
-            std::cmp::Ordering::Greater => self.position,
+            core::cmp::Ordering::Less => 1.0 - self.position,
+            core::cmp::Ordering::Equal => 0.5,
+            core::cmp::Ordering::Greater => self.position,
         }
     }
 }
@@ -118,30 +118,25 @@ fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> 
     let [outer, groups, inner] = view;
     let length = if groups == 1 { outer * inner } else { inner }.max(1);
     let levels = steps + 1;
-    let partial: Vec<Vec<(usize, Sums)>> = x
-        .par_chunks(CHUNK)
-        .enumerate()
-        .with_min_len(if x.len() <= CHUNK { usize::MAX } else { 1 })
-        .map(|(index, chunk)| {
-            let (start, mut at, mut sums) = (index * CHUNK, 0, Vec::new());
-            while at < chunk.len() {
-                let row = (start + at) / length;
-                let end = ((row + 1) * length - start).min(chunk.len());
-                let group = row % groups;
-                let thresholds = &thresholds[group * steps..][..steps];
-                let run = &chunk[at..end];
-                sums.push((
-                    group,
-                    vectorized(
-                        #[inline(always)]
-                        || above_each(run, thresholds),
-                    ),
-                ));
-                at = end;
-            }
-            sums
-        })
-        .collect();
+    let partial = parallel::map(x.chunks(CHUNK).collect(), |index, chunk: &[f32]| {
+        let (start, mut at, mut sums) = (index * CHUNK, 0, Vec::new());
+        while at < chunk.len() {
+            let row = (start + at) / length;
+            let end = ((row + 1) * length - start).min(chunk.len());
+            let group = row % groups;
+            let thresholds = &thresholds[group * steps..][..steps];
+            let run = &chunk[at..end];
+            sums.push((
+                group,
+                vectorize_narrow(
+                    #[inline(always)]
+                    || above_each(run, thresholds),
+                ),
+            ));
+            at = end;
+        }
+        sums
+    });
     let mut sums = vec![(0.0, 0.0); groups * levels];
     for (group, run) in partial.into_iter().flatten() {
         for (sum, part) in sums[group * levels..][..levels].iter_mut().zip(run) {
@@ -192,7 +187,7 @@ fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Sums {
             let sum = sum_of(sums) + sum_rest(&|x| if x > *threshold { f64::from(x) } else { 0.0 });
             (count, sum)
         });
-    std::iter::once(all).chain(above).collect()
+    core::iter::once(all).chain(above).collect()
 }
 
 /// The basis of least squared error for a group, and how far rounding was amplified; `of_level` has the number of elements

@@ -4,11 +4,13 @@
 //! the same on every machine. A [`Rule`] says what is done to one number; [`Elementwise`] how a tensor falls into groups that have
 //! their own parameters.
 
-use std::ops::Range;
+use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
-use rayon::prelude::*;
-
-use crate::simd::vectorized;
+use crate::{
+    parallel,
+    simd::{vectorize, vectorize_narrow},
+};
 use arithmetic::{Arithmetic, WithArithmetic, with_arithmetic};
 use lanes::{in_place, into, sum_lanes};
 
@@ -73,7 +75,7 @@ pub fn count_below(x: &[f32], thresholds: &[f32], view: [usize; 3], count: usize
         rows.split(start, chunk.len(), |_, thresholds, range| {
             let x = &x[start + range.start..start + range.end];
             let pairs = chunk[range].iter_mut().zip(x);
-            vectorized(
+            vectorize_narrow(
                 #[inline(always)]
                 || pairs.for_each(|(y, x)| *y = count_of(*x, thresholds)),
             );
@@ -92,10 +94,7 @@ fn count_of(x: f32, thresholds: &[f32]) -> f32 {
 }
 
 fn for_each_chunk_mut(values: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync + Send) {
-    if values.len() <= CHUNK {
-        return f(0, values);
-    }
-    values.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| f(index * CHUNK, chunk));
+    parallel::for_each_chunk_mut(values, CHUNK, || (), |(), index, chunk| f(index * CHUNK, chunk));
 }
 
 /// A tensor as rows of equal length: row r belongs to group r mod groups.
@@ -157,7 +156,7 @@ impl WithArithmetic for Quantize<'_> {
                 let group = arithmetic.group(parameters);
                 let x = self.x.map(|x| &x[start + range.start..start + range.end]);
                 let output = &mut chunk[range];
-                vectorized(
+                vectorize(
                     #[inline(always)]
                     move || match x {
                         Some(x) => into(
@@ -191,17 +190,15 @@ impl WithArithmetic for Backward<'_> {
     fn run<const T: usize>(self, arithmetic: impl Arithmetic<T>) -> Vec<f64> {
         let Self { x, gradient, rows } = self;
         // Per chunk and run of a row, the group and its parameters' terms.
-        let partial: Vec<Vec<(usize, [f64; T])>> = gradient
-            .par_chunks_mut(CHUNK)
-            .enumerate()
-            .map(|(index, gradient)| {
+        let partial =
+            parallel::map(gradient.chunks_mut(CHUNK).collect(), |index, gradient: &mut [f32]| {
                 let start = index * CHUNK;
                 let mut sums = Vec::new();
                 rows.split(start, gradient.len(), |group, parameters, range| {
                     let constants = arithmetic.group(parameters);
                     let x = &x[start + range.start..start + range.end];
                     let gradient = &mut gradient[range];
-                    let terms = vectorized(
+                    let terms = vectorize(
                         #[inline(always)]
                         move || {
                             sum_lanes(
@@ -215,8 +212,7 @@ impl WithArithmetic for Backward<'_> {
                     sums.push((group, terms));
                 });
                 sums
-            })
-            .collect();
+            });
         let mut sums = vec![0.0; rows.parameters.len()];
         for (group, terms) in partial.into_iter().flatten() {
             for (sum, term) in sums[group * rows.count..][..rows.count].iter_mut().zip(terms) {

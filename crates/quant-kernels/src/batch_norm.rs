@@ -1,4 +1,5 @@
-//! Batch normalisation in training (Ioffe and Szegedy 2015), over contiguous floats: as many passes as statistics need.
+//! Batch normalisation in training (Ioffe and Szegedy 2015), over contiguous floats: as many passes
+//! as statistics need.
 
 use alloc::{vec, vec::Vec};
 
@@ -6,18 +7,16 @@ use libm::sqrtf;
 
 use crate::{
     parallel,
-    simd::{stored, vectorize_narrow},
+    relu::{at_least, backward_of_row},
+    simd::vectorize_narrow,
 };
 
 /// Sums are kept in this many lanes, which the compiler turns into vectors.
 const LANES: usize = 64;
 
-/// Elements of one task.
-const CHUNK: usize = 1 << 14;
-
-/// Sizes of a normalised tensor, `[batch, channels, pixels]`.
+/// Sizes of a tensor that is normalised, `[batch, channels, pixels]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Norm {
+pub struct Shape {
     /// Images.
     pub batch: usize,
     /// Channels.
@@ -26,30 +25,50 @@ pub struct Norm {
     pub pixels: usize,
 }
 
-/// Result of [`Norm::forward`].
+/// Result of [`forward`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Normalized {
-    /// γ·(x - mean)/√(variance + ε) + β.
-    pub output: Vec<f32>,
+pub struct Output {
+    /// γ·(x - mean)/√(variance + ε) + β, after the epilogue.
+    pub values: Vec<f32>,
     /// Mean of every channel.
     pub mean: Vec<f32>,
     /// Biased variance of every channel.
     pub variance: Vec<f32>,
 }
 
-/// What is done to a normalised tensor in the same pass.
+/// What follows a batch norm in the same pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct After<'a> {
-    /// What is added, of the same shape.
-    pub add: Option<&'a [f32]>,
+pub struct Epilogue<'a> {
+    /// A tensor of the same shape that is added.
+    pub residual: Option<&'a [f32]>,
     /// Whether a ReLU comes last.
     pub relu: bool,
 }
 
-/// Gradients of [`Norm::forward`].
+/// What [`backward`] has to know of the forward pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forward<'a> {
+    /// The input.
+    pub x: &'a [f32],
+    /// γ of every channel.
+    pub weight: &'a [f32],
+    /// [`Output::mean`].
+    pub mean: &'a [f32],
+    /// [`Output::variance`].
+    pub variance: &'a [f32],
+    /// ε.
+    pub epsilon: f32,
+    /// [`Output::values`], if a ReLU came last.
+    pub relu_output: Option<&'a [f32]>,
+    /// Whether a residual was added.
+    pub has_residual: bool,
+}
+
+/// Gradients of [`forward`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct NormGradients {
-    /// By x, mean and variance depending on it; if it is not where the output's gradient was.
+pub struct Gradients {
+    /// By x, on which mean and variance depend. `None` where it takes the place of the output's
+    /// gradient: where no residual was added.
     pub input: Option<Vec<f32>>,
     /// By γ.
     pub weight: Vec<f32>,
@@ -57,7 +76,7 @@ pub struct NormGradients {
     pub bias: Vec<f32>,
 }
 
-impl Norm {
+impl Shape {
     fn elements(&self) -> usize {
         self.batch * self.channels * self.pixels
     }
@@ -77,119 +96,6 @@ impl Norm {
         &values[start..start + self.pixels]
     }
 
-    /// Normalises x by the mean and biased variance of each channel, then scales by γ = `weight`, shifts by β = `bias`, and
-    /// does what comes [`After`].
-    ///
-    /// # Panics
-    /// If lengths are not those of the sizes, or a size is 0.
-    pub fn forward(
-        &self,
-        x: &[f32],
-        (weight, bias): (&[f32], &[f32]),
-        epsilon: f32,
-        after: After<'_>,
-    ) -> Normalized {
-        self.check(x, [weight, bias]);
-        after.add.inspect(|add| self.check(add, [weight, bias]));
-        let mut output = vec![0.0; x.len()];
-        let count = (self.batch * self.pixels) as f64;
-        let statistics = parallel::map(self.rows_mut(&mut output), |channel, rows| {
-            let of_rows = |f: &(dyn Fn(&[f32]) -> f64 + Sync)| -> f64 {
-                (0..self.batch).map(|image| f(self.row(x, channel, image))).sum()
-            };
-            let mean = (of_rows(&|row| sum(row, |x| x)) / count) as f32;
-            let square = |x: f32| (x - mean) * (x - mean);
-            let variance = (of_rows(&|row| sum(row, square)) / count) as f32;
-            let scale = weight[channel] / sqrtf(variance + epsilon);
-            let shift = bias[channel];
-            let lowest = if after.relu { 0.0 } else { f32::NEG_INFINITY };
-            for (image, out) in rows.into_iter().enumerate() {
-                let row = self.row(x, channel, image);
-                let add = after.add.map(|add| self.row(add, channel, image));
-                vectorize_narrow(
-                    #[inline(always)]
-                    || match add {
-                        None => {
-                            for (out, x) in out.iter_mut().zip(row) {
-                                *out = at_least((x - mean) * scale + shift, lowest);
-                            }
-                        }
-                        Some(add) => {
-                            for ((out, x), add) in out.iter_mut().zip(row).zip(add) {
-                                *out = at_least((x - mean) * scale + shift + add, lowest);
-                            }
-                        }
-                    },
-                );
-            }
-            (mean, variance)
-        });
-        let (mean, variance) = statistics.into_iter().unzip();
-        Normalized { output, mean, variance }
-    }
-
-    /// With x̂ = (x - mean)/√(variance + ε) and g the gradient of the output: by β Σg, by γ Σg·x̂, and by x
-    /// γ/√(variance + ε)·(g - Σg/m - x̂·Σg·x̂/m) for m elements of a channel.
-    ///
-    /// `rectified` is the output where a ReLU came after: g becomes 0 where it is not above 0. If something was added,
-    /// g stays in `gradient`, as the gradient of that; else `gradient` becomes that of x.
-    ///
-    /// # Panics
-    /// As [`forward`](Self::forward).
-    pub fn backward(
-        &self,
-        x: &[f32],
-        gradient: &mut [f32],
-        (weight, mean, variance): (&[f32], &[f32], &[f32]),
-        epsilon: f32,
-        (rectified, added): (Option<&[f32]>, bool),
-    ) -> NormGradients {
-        self.check(x, [weight, mean]);
-        self.check(gradient, [weight, variance]);
-        rectified.inspect(|output| self.check(output, [weight, mean]));
-        let mut input = vec![0.0; if added { x.len() } else { 0 }];
-        let mut own = match added {
-            true => self.rows_mut(&mut input),
-            false => (0..self.channels).map(|_| Vec::new()).collect(),
-        };
-        let count = (self.batch * self.pixels) as f64;
-        let channels: Vec<_> = self.rows_mut(gradient).into_iter().zip(&mut own).collect();
-        let sums = parallel::map(channels, |channel, (mut gradients, own)| {
-            let (mean, inverse) = (mean[channel], 1.0 / sqrtf(variance[channel] + epsilon));
-            let (mut bias, mut weighted) = (0.0, 0.0);
-            for (image, g) in gradients.iter_mut().enumerate() {
-                let x = self.row(x, channel, image);
-                if let Some(output) = rectified {
-                    rectify_gradient(self.row(output, channel, image), g);
-                }
-                let (own, product) = sums(x, g, mean);
-                bias += own;
-                weighted += product;
-            }
-            let weighted = weighted * f64::from(inverse);
-            let scale = weight[channel] * inverse;
-            let (g_mean, x_mean) = ((bias / count) as f32, (weighted / count) as f32 * inverse);
-            let by_x = |x: f32, g: f32| scale * ((g - g_mean) - (x - mean) * x_mean);
-            for (image, g) in gradients.into_iter().enumerate() {
-                let x = self.row(x, channel, image);
-                vectorize_narrow(
-                    #[inline(always)]
-                    || match own.get_mut(image) {
-                        None => g.iter_mut().zip(x).for_each(|(g, x)| *g = by_x(*x, *g)),
-                        Some(out) => {
-                            for ((out, x), g) in out.iter_mut().zip(x).zip(g) {
-                                *out = by_x(*x, *g);
-                            }
-                        }
-                    },
-                );
-            }
-            (weighted as f32, bias as f32)
-        });
-        let (weight, bias) = sums.into_iter().unzip();
-        NormGradients { input: added.then_some(input), weight, bias }
-    }
-
     fn check(&self, values: &[f32], of_channels: [&[f32]; 2]) {
         assert!(self.elements() > 0, "sizes are not zero");
         assert_eq!(values.len(), self.elements(), "values");
@@ -199,49 +105,112 @@ impl Norm {
     }
 }
 
-/// The larger of both; x where it is not a number.
-#[inline(always)]
-fn at_least(x: f32, lowest: f32) -> f32 {
-    if x < lowest { lowest } else { x }
-}
-
-/// max(x, 0), in place; what is not a number stays that.
-pub fn rectify(values: &mut [f32]) {
-    parallel::for_each_chunk_mut(
-        values,
-        CHUNK,
-        || (),
-        |(), _, chunk| {
+/// Normalises x by the mean and biased variance of each channel, scales by γ = `weight`, shifts by
+/// β = `bias`, and applies the epilogue.
+///
+/// # Panics
+/// If lengths are not those of the sizes, or a size is 0.
+pub fn forward(
+    shape: Shape,
+    x: &[f32],
+    (weight, bias): (&[f32], &[f32]),
+    epsilon: f32,
+    epilogue: Epilogue<'_>,
+) -> Output {
+    shape.check(x, [weight, bias]);
+    epilogue.residual.inspect(|residual| shape.check(residual, [weight, bias]));
+    let mut output = vec![0.0; x.len()];
+    let count = (shape.batch * shape.pixels) as f64;
+    let statistics = parallel::map(shape.rows_mut(&mut output), |channel, rows| {
+        let of_rows = |f: &(dyn Fn(&[f32]) -> f64 + Sync)| -> f64 {
+            (0..shape.batch).map(|image| f(shape.row(x, channel, image))).sum()
+        };
+        let mean = (of_rows(&|row| sum(row, |x| x)) / count) as f32;
+        let square = |x: f32| (x - mean) * (x - mean);
+        let variance = (of_rows(&|row| sum(row, square)) / count) as f32;
+        let scale = weight[channel] / sqrtf(variance + epsilon);
+        let shift = bias[channel];
+        let lowest = if epilogue.relu { 0.0 } else { f32::NEG_INFINITY };
+        for (image, out) in rows.into_iter().enumerate() {
+            let row = shape.row(x, channel, image);
+            let residual = epilogue.residual.map(|residual| shape.row(residual, channel, image));
             vectorize_narrow(
                 #[inline(always)]
-                || chunk.iter_mut().for_each(|x| *x = stored(at_least(*x, 0.0))),
+                || match residual {
+                    None => {
+                        for (out, x) in out.iter_mut().zip(row) {
+                            *out = at_least((x - mean) * scale + shift, lowest);
+                        }
+                    }
+                    Some(residual) => {
+                        for ((out, x), residual) in out.iter_mut().zip(row).zip(residual) {
+                            *out = at_least((x - mean) * scale + shift + residual, lowest);
+                        }
+                    }
+                },
             );
-        },
-    );
+        }
+        (mean, variance)
+    });
+    let (mean, variance) = statistics.into_iter().unzip();
+    Output { values: output, mean, variance }
 }
 
-/// 0 where the output of [`rectify`] is not above 0.
-pub fn rectify_gradients(output: &[f32], gradient: &mut [f32]) {
-    assert_eq!(gradient.len(), output.len(), "every output has a gradient");
-    parallel::for_each_chunk_mut(
-        gradient,
-        CHUNK,
-        || (),
-        |(), index, gradient| {
-            rectify_gradient(&output[index * CHUNK..][..gradient.len()], gradient);
-        },
-    );
-}
-
-fn rectify_gradient(output: &[f32], gradient: &mut [f32]) {
-    vectorize_narrow(
-        #[inline(always)]
-        || {
-            for (g, y) in gradient.iter_mut().zip(output) {
-                *g = stored(if *y > 0.0 { *g } else { 0.0 });
+/// With x̂ = (x - mean)/√(variance + ε) and g the gradient of the output: by β Σg, by γ Σg·x̂, and
+/// by x γ/√(variance + ε)·(g - Σg/m - x̂·Σg·x̂/m) for m elements of a channel. Behind a ReLU, g is
+/// 0 where its output is not above 0.
+///
+/// Where a residual was added, `gradient` becomes that of the residual; else it becomes that of x.
+///
+/// # Panics
+/// As [`forward`].
+pub fn backward(shape: Shape, forward: &Forward<'_>, gradient: &mut [f32]) -> Gradients {
+    let Forward { x, weight, mean, variance, epsilon, relu_output, has_residual } = *forward;
+    shape.check(x, [weight, mean]);
+    shape.check(gradient, [weight, variance]);
+    relu_output.inspect(|output| shape.check(output, [weight, mean]));
+    let mut input = vec![0.0; if has_residual { x.len() } else { 0 }];
+    let mut input_rows = if has_residual {
+        shape.rows_mut(&mut input)
+    } else {
+        (0..shape.channels).map(|_| Vec::new()).collect()
+    };
+    let count = (shape.batch * shape.pixels) as f64;
+    let channels: Vec<_> = shape.rows_mut(gradient).into_iter().zip(&mut input_rows).collect();
+    let sums = parallel::map(channels, |channel, (mut gradients, inputs)| {
+        let (mean, inverse) = (mean[channel], 1.0 / sqrtf(variance[channel] + epsilon));
+        let (mut bias, mut weighted) = (0.0, 0.0);
+        for (image, g) in gradients.iter_mut().enumerate() {
+            let x = shape.row(x, channel, image);
+            if let Some(output) = relu_output {
+                backward_of_row(shape.row(output, channel, image), g);
             }
-        },
-    );
+            let (sum, product) = sums(x, g, mean);
+            bias += sum;
+            weighted += product;
+        }
+        let weighted = weighted * f64::from(inverse);
+        let scale = weight[channel] * inverse;
+        let (g_mean, x_mean) = ((bias / count) as f32, (weighted / count) as f32 * inverse);
+        let by_x = |x: f32, g: f32| scale * ((g - g_mean) - (x - mean) * x_mean);
+        for (image, g) in gradients.into_iter().enumerate() {
+            let x = shape.row(x, channel, image);
+            vectorize_narrow(
+                #[inline(always)]
+                || match inputs.get_mut(image) {
+                    None => g.iter_mut().zip(x).for_each(|(g, x)| *g = by_x(*x, *g)),
+                    Some(out) => {
+                        for ((out, x), g) in out.iter_mut().zip(x).zip(g) {
+                            *out = by_x(*x, *g);
+                        }
+                    }
+                },
+            );
+        }
+        (weighted as f32, bias as f32)
+    });
+    let (weight, bias) = sums.into_iter().unzip();
+    Gradients { input: has_residual.then_some(input), weight, bias }
 }
 
 /// Σ f(x), in lanes within a row.
@@ -299,18 +268,18 @@ mod tests {
 
     /// L = Σ g·y in 64 bits.
     fn loss(
-        norm: &Norm,
+        shape: Shape,
         (x, add): (&[f64], Option<&[f64]>),
         (weight, bias): (&[f64], &[f64]),
         g: &[f32],
         relu: bool,
     ) -> f64 {
-        let place = |n: usize, c: usize, p: usize| (n * norm.channels + c) * norm.pixels + p;
-        let count = (norm.batch * norm.pixels) as f64;
+        let place = |n: usize, c: usize, p: usize| (n * shape.channels + c) * shape.pixels + p;
+        let count = (shape.batch * shape.pixels) as f64;
         let mut loss = 0.0;
-        for c in 0..norm.channels {
-            let places: Vec<usize> = (0..norm.batch)
-                .flat_map(|n| (0..norm.pixels).map(move |p| place(n, c, p)))
+        for c in 0..shape.channels {
+            let places: Vec<usize> = (0..shape.batch)
+                .flat_map(|n| (0..shape.pixels).map(move |p| place(n, c, p)))
                 .collect();
             let mean = places.iter().map(|i| x[*i]).sum::<f64>() / count;
             let variance = places.iter().map(|i| (x[*i] - mean).powi(2)).sum::<f64>() / count;
@@ -329,29 +298,35 @@ mod tests {
             batch in 2..5usize, channels in 1..4usize, pixels in 1..40usize, seed in 0..100u32,
             adds: bool, relu: bool,
         ) {
-            let norm = Norm { batch, channels, pixels };
+            let shape = Shape { batch, channels, pixels };
             let seed = f64::from(seed);
-            let (x, g) = (numbers(norm.elements(), seed), numbers(norm.elements(), 7.0 + seed));
-            let add = numbers(norm.elements(), 9.0 + seed);
+            let (x, g) = (numbers(shape.elements(), seed), numbers(shape.elements(), 7.0 + seed));
+            let add = numbers(shape.elements(), 9.0 + seed);
             let (weight, bias) = (numbers(channels, 3.0), numbers(channels, 4.0));
-            let after = After { add: adds.then_some(add.as_slice()), relu };
-            let y = norm.forward(&x, (&weight, &bias), 1e-5, after);
+            let epilogue = Epilogue { residual: adds.then_some(add.as_slice()), relu };
+            let y = forward(shape, &x, (&weight, &bias), 1e-5, epilogue);
             let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
             let (xs, adds64, ws, bs) = (wide(&x), wide(&add), wide(&weight), wide(&bias));
             let loss = |x: &[f64], add: &[f64], w: &[f64], b: &[f64]| {
-                loss(&norm, (x, adds.then_some(add)), (w, b), &g, relu)
+                loss(shape, (x, adds.then_some(add)), (w, b), &g, relu)
             };
-            let value: f64 = y.output.iter().zip(&g).map(|(y, g)| f64::from(y * g)).sum();
-            let scale = 1.0 + y.output.iter().map(|y| f64::from(y.abs())).sum::<f64>();
+            let value: f64 = y.values.iter().zip(&g).map(|(y, g)| f64::from(y * g)).sum();
+            let scale = 1.0 + y.values.iter().map(|y| f64::from(y.abs())).sum::<f64>();
             prop_assert!((value - loss(&xs, &adds64, &ws, &bs)).abs() < 1e-4 * scale);
 
             let mut gradient = g.clone();
-            let gradients = norm.backward(
-                &x, &mut gradient, (&weight, &y.mean, &y.variance), 1e-5,
-                (relu.then_some(y.output.as_slice()), adds),
-            );
+            let saved = Forward {
+                x: &x,
+                weight: &weight,
+                mean: &y.mean,
+                variance: &y.variance,
+                epsilon: 1e-5,
+                relu_output: relu.then_some(y.values.as_slice()),
+                has_residual: adds,
+            };
+            let gradients = backward(shape, &saved, &mut gradient);
             // Where a ReLU bends, the difference is not its derivative.
-            let bend = y.output.iter().any(|y| *y > 0.0 && *y < 1e-3);
+            let bend = y.values.iter().any(|y| *y > 0.0 && *y < 1e-3);
             prop_assume!(!relu || !bend);
             let numeric = |values: &[f64], i: usize, f: &dyn Fn(&[f64]) -> f64| {
                 let mut moved = values.to_vec();

@@ -1,6 +1,8 @@
-//! Loops over tasks, on all threads of the pool where the feature `rayon` is on, else on the thread that calls.
+//! Loops over tasks, on all threads of the pool where the feature `rayon` is on, else on the thread
+//! that calls.
 //!
-//! Tasks never depend on the number of threads, so that sums are taken in the same order everywhere.
+//! Tasks never depend on the number of threads, so that sums are taken in the same order
+//! everywhere.
 
 use alloc::vec::Vec;
 
@@ -26,8 +28,8 @@ pub(crate) fn map<T: Send, R: Send>(
     items.into_iter().enumerate().map(|(index, item)| f(index, item)).collect()
 }
 
-/// Calls `f` with each chunk of so many elements, the last of which may be shorter, and its index. `scratch` makes what
-/// consecutive calls on one thread may share.
+/// Calls `f` with each chunk of so many elements, the last of which may be shorter, and its index.
+/// `scratch` makes what consecutive calls on one thread may share.
 pub(crate) fn for_each_chunk_mut<T>(
     values: &mut [f32],
     length: usize,

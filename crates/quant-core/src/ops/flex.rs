@@ -1,4 +1,5 @@
-//! The operations on the CPU backend: the loops of `quant-kernels` for 32-bit floats, the composed operations for all else.
+//! The operations on the CPU backend: the loops of `quant-kernels` for 32-bit floats, the composed
+//! operations for all else.
 
 use burn::{
     backend::{Flex, TensorMetadata, tensor::FloatTensor},

@@ -1,5 +1,5 @@
-//! LQ-Nets' basis: its levels, and its least squares fit: one pass that counts and sums each level's elements, then a small
-//! system for each group, in f64.
+//! LQ-Nets' basis: its levels, and its least squares fit: one pass that counts and sums each
+//! level's elements, then a small system for each group, in f64.
 
 use alloc::{vec, vec::Vec};
 
@@ -8,9 +8,10 @@ use crate::{parallel, simd::vectorize_narrow};
 
 /// LQ-Nets' learned basis: how levels come from it, and how it is fitted to data.
 ///
-/// A level is the sum of the basis' values times a code's digits: the code's binary digits, or -1 for 0 where `signed`. Three
-/// levels have one value and the digits 0, 1, 2 or -1, 0, 1. Between neighbouring levels l < u lies the threshold p·l + (1 -
-/// p)·u; where `signed`, (1 - p)·l + p·u in the lower half, and the middle one half way.
+/// A level is the sum of the basis' values times a code's digits: the code's binary digits, or -1
+/// for 0 where `signed`. Three levels have one value and the digits 0, 1, 2 or -1, 0, 1. Between
+/// neighbouring levels l < u lies the threshold p·l + (1 - p)·u; where `signed`, (1 - p)·l + p·u in
+/// the lower half, and the middle one half way.
 ///
 /// The fit is (BᵀB)⁻¹Bᵀx per group, B having the digits of each element's level.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,8 +24,8 @@ pub struct Basis {
     pub signed: bool,
     /// p.
     pub position: f64,
-    /// Whether the system is regularised as for weights: 1e-4 times the old basis is added to Bᵀx, and the diagonal d
-    /// becomes (d + 1e-4)·1.000001. Else a zero on the diagonal becomes 1e-5.
+    /// Whether the system is regularised as for weights: 1e-4 times the old basis is added to Bᵀx,
+    /// and the diagonal d becomes (d + 1e-4)·1.000001. Else a zero on the diagonal becomes 1e-5.
     pub weight: bool,
 }
 
@@ -113,7 +114,8 @@ pub fn fit_basis(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> V
 /// Numbers of elements, and their sums.
 type Sums = Vec<(f64, f64)>;
 
-/// For each group the number and the sum of all elements, of those above the first threshold, above the second, ...
+/// For each group the number and the sum of all elements, of those above the first threshold, above
+/// the second, ...
 fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> Sums {
     let [outer, groups, inner] = view;
     let length = if groups == 1 { outer * inner } else { inner }.max(1);
@@ -190,8 +192,8 @@ fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Sums {
     core::iter::once(all).chain(above).collect()
 }
 
-/// The basis of least squared error for a group, and how far rounding was amplified; `of_level` has the number of elements
-/// at each level, and their sum.
+/// The basis of least squared error for a group, and how far rounding was amplified; `of_level` has
+/// the number of elements at each level, and their sum.
 fn solve(
     table: &LevelTable,
     basis: &[f64],
@@ -228,8 +230,8 @@ fn solve(
     })
 }
 
-/// Gaussian elimination with partial pivoting: the solution, and the largest over the smallest pivot;
-/// `None` for a singular matrix.
+/// Gaussian elimination with partial pivoting: the solution, and the largest over the smallest
+/// pivot; `None` for a singular matrix.
 fn gauss(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<(Vec<f64>, f64)> {
     let size = right.len();
     let scale = matrix.iter().flatten().fold(0.0, |max: f64, x| max.max(x.abs()));

@@ -55,7 +55,8 @@ pub(super) fn into(input: &[f32], output: &mut [f32], f: impl Fn(Lanes) -> Lanes
     rest.copy_from_slice(&last[..rest.len()]);
 }
 
-/// Runs `f` over x and the gradients, which its result replaces; it adds to the terms, whose sums are returned.
+/// Runs `f` over x and the gradients, which its result replaces; it adds to the terms, whose sums
+/// are returned.
 #[inline(always)]
 pub(super) fn sum_lanes<const T: usize>(
     x: &[f32],

@@ -1,8 +1,8 @@
 //! Quantizers' loops: the values, the gradients, and what learned levels need.
 //!
-//! One pass over memory each, in tasks that do not depend on the number of threads, so that sums, and with them whole runs, are
-//! the same on every machine. A [`Rule`] says what is done to one number; [`Elementwise`] how a tensor falls into groups that have
-//! their own parameters.
+//! One pass over memory each, in tasks that do not depend on the number of threads, so that sums,
+//! and with them whole runs, are the same on every machine. A [`Rule`] says what is done to one
+//! number; [`Elementwise`] how a tensor falls into groups that have their own parameters.
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -18,6 +18,8 @@ mod arithmetic;
 mod basis;
 mod lanes;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 pub use basis::{Basis, basis_levels, fit_basis};
 pub use rule::{Elementwise, MAX_INTERVALS, Rule, SignSlope};
@@ -25,7 +27,8 @@ pub use rule::{Elementwise, MAX_INTERVALS, Rule, SignSlope};
 /// Elements of one task. Tensors up to this size are done on the calling thread.
 const CHUNK: usize = 1 << 14;
 
-/// The quantized values of x, by the parameters of its groups, `[groups, parameters]`: see [`Rule`].
+/// The quantized values of x, by the parameters of its groups, `[groups, parameters]`: see
+/// [`Rule`].
 ///
 /// # Panics
 /// If lengths are not those that `operation` says.
@@ -45,7 +48,8 @@ pub fn quantize_in_place(x: &mut [f32], parameters: &[f32], operation: Elementwi
     with_arithmetic(operation.rule, 1.0, Quantize { x: None, output: x, rows: &rows });
 }
 
-/// Turns `gradient`, that of the quantized values, into that of x, and returns that of the parameters, `[groups, parameters]`.
+/// Turns `gradient`, that of the quantized values, into that of x, and returns that of the
+/// parameters, `[groups, parameters]`.
 ///
 /// # Panics
 /// As [`quantize`].
@@ -62,8 +66,9 @@ pub fn quantize_backward(
     sums.into_iter().map(|sum| sum as f32).collect()
 }
 
-/// For each element of x, `[outer, groups, inner]`, the number of its group's thresholds that it is above, as a float; 0 where
-/// x is not a number. `thresholds` is `[groups, count]`, ascending in each group.
+/// For each element of x, `[outer, groups, inner]`, the number of its group's thresholds that it is
+/// above, as a float; 0 where x is not a number. `thresholds` is `[groups, count]`, ascending in
+/// each group.
 ///
 /// # Panics
 /// If lengths are not those that `view`, which is outer, groups and inner, and `count` say.

@@ -1,4 +1,5 @@
-//! The one way to the processor's vectors: an [`InstructionSet`] runs code that was compiled for it.
+//! The one way to the processor's vectors: an [`InstructionSet`] runs code that was compiled for
+//! it.
 //!
 //! A closure whose loops the compiler vectorises:
 //!
@@ -20,14 +21,17 @@ mod sets;
 use sets::Set;
 pub(crate) use sets::Simd;
 
-/// An instruction set that the processor has. A value is the proof of that: only detection makes one.
+/// An instruction set that the processor has. A value is the proof of that: only detection makes
+/// one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InstructionSet(Set);
 
 impl InstructionSet {
-    /// Those that the processor has, the best first. The last one is portable code, which needs none.
+    /// Those that the processor has, the best first. The last one is portable code, which needs
+    /// none.
     ///
-    /// They are detected when the program runs; without the feature `std`, they are those that the program is compiled for.
+    /// They are detected when the program runs; without the feature `std`, they are those that the
+    /// program is compiled for.
     pub fn available() -> impl Iterator<Item = Self> {
         Set::available().map(Self)
     }
@@ -59,10 +63,12 @@ impl InstructionSet {
         self.0.run(job)
     }
 
-    /// Calls `f` as it was compiled for the instruction set, with loops that the compiler vectorised. What `f` calls is part of
-    /// that if it is inlined: mark it, and the closure, `#[inline(always)]`.
+    /// Calls `f` as it was compiled for the instruction set, with loops that the compiler
+    /// vectorised. What `f` calls is part of that if it is inlined: mark it, and the closure,
+    /// `#[inline(always)]`.
     ///
-    /// Results are the same to the bit on every instruction set: nothing is contracted or reordered.
+    /// Results are the same to the bit on every instruction set: nothing is contracted or
+    /// reordered.
     #[inline(always)]
     pub fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
         self.run(Closure(f))
@@ -75,14 +81,16 @@ impl fmt::Debug for InstructionSet {
     }
 }
 
-/// Calls `f` as it was compiled for the best instruction set of the processor: see [`InstructionSet::vectorize`].
+/// Calls `f` as it was compiled for the best instruction set of the processor: see
+/// [`InstructionSet::vectorize`].
 #[inline]
 pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     InstructionSet::detect().vectorize(f)
 }
 
-/// [`vectorize`] with vectors of at most eight floats. For loops whose sums the compiler keeps in registers that way alone: with
-/// sixteen, it leaves those of batch norms in memory, which takes them 1.2 times as long.
+/// [`vectorize`] with vectors of at most eight floats. For loops whose sums the compiler keeps in
+/// registers that way alone: with sixteen, it leaves those of batch norms in memory, which takes
+/// them 1.2 times as long.
 #[inline]
 pub(crate) fn vectorize_narrow<R>(f: impl FnOnce() -> R) -> R {
     InstructionSet(Set::detect_narrow()).vectorize(f)
@@ -90,10 +98,10 @@ pub(crate) fn vectorize_narrow<R>(f: impl FnOnce() -> R) -> R {
 
 /// x, as a number that is stored whatever was there before: -0 becomes 0.
 ///
-/// Where a loop keeps or clears numbers in place, compilers leave out the stores of those that are kept, and write the others
-/// under a mask, which takes some processors longer than all the rest.
+/// Where a loop keeps or clears numbers in place, compilers leave out the stores of those that are
+/// kept, and write the others under a mask, which takes some processors longer than all the rest.
 #[inline(always)]
-pub fn stored(x: f32) -> f32 {
+pub(crate) fn stored(x: f32) -> f32 {
     x + 0.0
 }
 
@@ -102,8 +110,8 @@ pub(crate) trait Job {
     /// What it returns.
     type Output;
 
-    /// Runs it. Implementations are `#[inline(always)]`, and so is what they call: only then are they compiled for the
-    /// instruction set.
+    /// Runs it. Implementations are `#[inline(always)]`, and so is what they call: only then are
+    /// they compiled for the instruction set.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 

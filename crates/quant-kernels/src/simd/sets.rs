@@ -2,11 +2,12 @@
 
 use super::Job;
 
-/// An instruction set whose vectors loops are written with. A value is the proof that the processor has it, so that computing
-/// is safe; only pointers are the caller's to vouch for.
+/// An instruction set whose vectors loops are written with. A value is the proof that the processor
+/// has it, so that computing is safe; only pointers are the caller's to vouch for.
 ///
 /// # Safety
-/// Values exist only where the processor has the instruction set, and vectors hold [`LANES`](Self::LANES) floats.
+/// Values exist only where the processor has the instruction set, and vectors hold
+/// [`LANES`](Self::LANES) floats.
 pub(crate) unsafe trait Simd: Copy + Send + Sync {
     /// Its name.
     const NAME: &'static str;
@@ -39,8 +40,8 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
     fn run<J: Job>(self, job: J) -> J::Output;
 }
 
-/// Plain floats, which compilers turn into whatever vectors the program is compiled for: SSE2 on x86-64, and on WebAssembly
-/// `simd128` where it is turned on.
+/// Plain floats, which compilers turn into whatever vectors the program is compiled for: SSE2 on
+/// x86-64, and on WebAssembly `simd128` where it is turned on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Portable;
 
@@ -92,7 +93,8 @@ macro_rules! instruction_set {
         pub(crate) struct $token(());
 
         impl $token {
-            /// The token, if the processor has all features: without `std`, if the program is compiled for them.
+            /// The token, if the processor has all features: without `std`, if the program is
+            /// compiled for them.
             #[inline]
             fn detect() -> Option<Self> {
                 #[cfg(feature = "std")]

@@ -6,101 +6,116 @@ use burn::{
 };
 use burn_flex::FlexTensor;
 use quant_kernels::{
-    batch_norm::{After, Norm, rectify, rectify_gradients},
+    batch_norm::{self, Epilogue, Forward},
     conv::{self, Geometry, GeometryError},
+    relu::{relu_backward, relu_in_place},
 };
 
 use super::BatchNormOutput;
 
-/// What is done to a normalised tensor in the same pass.
+/// A batch norm, and what follows it in the same pass.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Then {
-    /// Whether something is added.
-    pub(super) adds: bool,
-    /// Whether a ReLU comes last.
-    pub(super) rectifies: bool,
+pub(super) struct BatchNormOptions {
     /// Added to the variance.
     pub(super) epsilon: f32,
+    /// Whether a residual is added.
+    pub(super) has_residual: bool,
+    /// Whether a ReLU comes last.
+    pub(super) relu: bool,
 }
 
-/// The passes, on the backend that has them.
+/// The operations, on the backend that has them. Burn has operations of the same names: hence the
+/// prefix.
 #[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
 pub(super) trait TrainingOps: Backend {
-    fn convolve(
+    /// The convolution of x with a weight.
+    fn training_conv2d(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self>;
 
-    fn input_gradient(
+    /// The gradient of [`training_conv2d`](Self::training_conv2d) by x.
+    fn training_conv2d_input_gradient(
         weight: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self>;
 
-    fn weight_gradient(
+    /// The gradient of [`training_conv2d`](Self::training_conv2d) by the weight.
+    fn training_conv2d_weight_gradient(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self>;
 
-    fn rectify(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// max(x, 0).
+    fn training_relu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient of [`rectify`](Self::rectify), by its result.
-    fn rectify_backward(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// The gradient of [`training_relu`](Self::training_relu), by its result.
+    fn training_relu_backward(
+        y: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 
-    /// Output, mean and variance. `add` is anything where nothing is added.
-    fn normalize(
+    /// Output, mean and variance. `residual` is any tensor where none is added.
+    fn training_batch_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        add: FloatTensor<Self>,
-        then: Then,
+        residual: FloatTensor<Self>,
+        options: BatchNormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Gradients of x, weight, bias and what was added. `y` is the output, or anything where it was not rectified; the last
-    /// gradient is that of x again where nothing was added.
-    fn normalize_backward(
+    /// Gradients by x, weight, bias and residual. `y` is the output, or any tensor where no ReLU
+    /// came last. The last gradient is that by x again where no residual was added.
+    fn training_batch_norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
         y: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        then: Then,
+        options: BatchNormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// Whether x is where these passes are, and of their numbers.
-pub(super) fn is_for<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether x is on the CPU backend, in 32-bit floats.
+pub(super) fn is_flex_f32<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device().without_autodiff() == Device::flex()
 }
 
-pub(super) fn normalizes(
+/// Whether our batch norm takes these tensors.
+pub(super) fn takes_batch_norm(
     x: &Tensor<4>,
     weight: &Tensor<1>,
     bias: &Tensor<1>,
-    add: &Option<Tensor<4>>,
+    residual: &Option<Tensor<4>>,
 ) -> bool {
-    let fits = add.as_ref().is_none_or(|add| is_for(add) && add.shape() == x.shape());
-    is_for(x) && is_for(weight) && is_for(bias) && fits && x.shape().num_elements() > 0
+    let fits = residual.as_ref().is_none_or(|add| is_flex_f32(add) && add.shape() == x.shape());
+    is_flex_f32(x)
+        && is_flex_f32(weight)
+        && is_flex_f32(bias)
+        && fits
+        && x.shape().num_elements() > 0
 }
 
 pub(super) fn batch_norm(
     x: Tensor<4>,
     (weight, bias): (Tensor<1>, Tensor<1>),
     epsilon: f64,
-    add: Option<Tensor<4>>,
-    rectifies: bool,
+    residual: Option<Tensor<4>>,
+    relu: bool,
 ) -> BatchNormOutput {
-    let then = Then { adds: add.is_some(), rectifies, epsilon: epsilon as f32 };
-    let add = add.unwrap_or_else(|| x.clone());
-    let (output, mean, variance) = <Dispatch as TrainingOps>::normalize(
+    let has_residual = residual.is_some();
+    let options = BatchNormOptions { epsilon: epsilon as f32, has_residual, relu };
+    let residual = residual.unwrap_or_else(|| x.clone());
+    let (output, mean, variance) = <Dispatch as TrainingOps>::training_batch_norm(
         x.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
-        add.into_dispatch(),
-        then,
+        residual.into_dispatch(),
+        options,
     );
     BatchNormOutput {
         output: Tensor::from_dispatch(output),
@@ -110,13 +125,14 @@ pub(super) fn batch_norm(
 }
 
 pub(super) fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as TrainingOps>::rectify(x.into_dispatch()))
+    Tensor::from_dispatch(<Dispatch as TrainingOps>::training_relu(x.into_dispatch()))
 }
 
-/// Whether our passes are faster than Burn's, as measured: not where weights outweigh pixels by far.
+/// Whether our passes are faster than Burn's, as measured: not where weights outweigh pixels by
+/// far.
 fn is_faster(geometry: &Geometry) -> bool {
     let [height, width] = geometry.output_size();
-    height * width > 64 || geometry.group_inputs() * geometry.group_outputs() < 512 * 512
+    height * width > 64 || geometry.group_in_channels() * geometry.group_out_channels() < 512 * 512
 }
 
 /// The convolution, if our passes are for it.
@@ -124,33 +140,34 @@ pub(super) fn geometry(
     x: &Tensor<4>,
     weight: &Tensor<4>,
     options: &ConvOptions<2>,
-    fill: f32,
+    padding_value: f32,
 ) -> Option<Geometry> {
-    let [batch, inputs, height, width] = x.dims();
-    let [outputs, group_inputs, kernel_height, kernel_width] = weight.dims();
+    let [batch, in_channels, height, width] = x.dims();
+    let [out_channels, group_in_channels, kernel_height, kernel_width] = weight.dims();
     let [stride, dilation] = [options.stride, options.dilation];
     let padding = options.padding[0].0;
     let geometry = Geometry {
         batch,
-        inputs,
-        outputs,
-        size: [height, width],
-        kernel: [kernel_height, kernel_width],
+        in_channels,
+        out_channels,
+        input_size: [height, width],
+        kernel_size: [kernel_height, kernel_width],
         stride: stride[0],
         padding,
-        fill,
+        padding_value,
         dilation: dilation[0],
         groups: options.groups,
     };
     let even = stride[0] == stride[1]
         && dilation[0] == dilation[1]
         && options.padding == [(padding, padding); 2];
-    let fits = geometry.validate().is_ok() && group_inputs == geometry.group_inputs();
-    (even && is_for(x) && is_for(weight) && fits && is_faster(&geometry)).then_some(geometry)
+    let fits = geometry.validate().is_ok() && group_in_channels == geometry.group_in_channels();
+    (even && is_flex_f32(x) && is_flex_f32(weight) && fits && is_faster(&geometry))
+        .then_some(geometry)
 }
 
 pub(super) fn conv2d(x: Tensor<4>, weight: Tensor<4>, geometry: Geometry) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as TrainingOps>::convolve(
+    Tensor::from_dispatch(<Dispatch as TrainingOps>::training_conv2d(
         x.into_dispatch(),
         weight.into_dispatch(),
         geometry,
@@ -158,90 +175,104 @@ pub(super) fn conv2d(x: Tensor<4>, weight: Tensor<4>, geometry: Geometry) -> Ten
 }
 
 impl TrainingOps for Flex {
-    fn convolve(x: FlexTensor, weight: FlexTensor, geometry: Geometry) -> FlexTensor {
+    fn training_conv2d(x: FlexTensor, weight: FlexTensor, geometry: Geometry) -> FlexTensor {
         let [height, width] = geometry.output_size();
-        let shape = [geometry.batch, geometry.outputs, height, width];
-        by(conv::forward, x, weight, geometry, shape)
+        let shape = [geometry.batch, geometry.out_channels, height, width];
+        run_pass(conv::forward, x, weight, geometry, shape)
     }
 
-    fn input_gradient(weight: FlexTensor, gradient: FlexTensor, geometry: Geometry) -> FlexTensor {
-        let [height, width] = geometry.size;
-        let shape = [geometry.batch, geometry.inputs, height, width];
-        by(conv::input_gradient, weight, gradient, geometry, shape)
+    fn training_conv2d_input_gradient(
+        weight: FlexTensor,
+        gradient: FlexTensor,
+        geometry: Geometry,
+    ) -> FlexTensor {
+        let [height, width] = geometry.input_size;
+        let shape = [geometry.batch, geometry.in_channels, height, width];
+        run_pass(conv::input_gradient, weight, gradient, geometry, shape)
     }
 
-    fn weight_gradient(x: FlexTensor, gradient: FlexTensor, geometry: Geometry) -> FlexTensor {
-        let [height, width] = geometry.kernel;
-        let shape = [geometry.outputs, geometry.group_inputs(), height, width];
-        by(conv::weight_gradient, x, gradient, geometry, shape)
+    fn training_conv2d_weight_gradient(
+        x: FlexTensor,
+        gradient: FlexTensor,
+        geometry: Geometry,
+    ) -> FlexTensor {
+        let [height, width] = geometry.kernel_size;
+        let shape = [geometry.out_channels, geometry.group_in_channels(), height, width];
+        run_pass(conv::weight_gradient, x, gradient, geometry, shape)
     }
 
-    fn rectify(x: FlexTensor) -> FlexTensor {
+    fn training_relu(x: FlexTensor) -> FlexTensor {
         let mut y = x.to_contiguous();
         // The other handle, which would keep the input's memory from being reused.
         drop(x);
-        rectify(y.storage_mut::<f32>());
+        relu_in_place(y.storage_mut::<f32>());
         y
     }
 
-    fn rectify_backward(y: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    fn training_relu_backward(y: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let y = y.to_contiguous();
-        let mut by_x = gradient.to_contiguous();
+        let mut x_gradient = gradient.to_contiguous();
         drop(gradient);
-        rectify_gradients(y.storage::<f32>(), by_x.storage_mut::<f32>());
-        by_x
+        relu_backward(y.storage::<f32>(), x_gradient.storage_mut::<f32>());
+        x_gradient
     }
 
-    fn normalize(
+    fn training_batch_norm(
         x: FlexTensor,
         weight: FlexTensor,
         bias: FlexTensor,
-        add: FlexTensor,
-        then: Then,
+        residual: FlexTensor,
+        options: BatchNormOptions,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (norm, shape) = norm(&x);
+        let (sizes, shape) = batch_norm_shape(&x);
         let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
-        let add = then.adds.then(|| add.to_contiguous());
-        let after = After { add: add.as_ref().map(|add| add.storage()), relu: then.rectifies };
+        let residual = options.has_residual.then(|| residual.to_contiguous());
+        let residual = residual.as_ref().map(|residual| residual.storage());
+        let epilogue = Epilogue { residual, relu: options.relu };
         let parameters = (weight.storage(), bias.storage());
-        let result = norm.forward(x.storage(), parameters, then.epsilon, after);
-        let of_channels = |values| tensor(values, [norm.channels]);
-        (tensor(result.output, shape), of_channels(result.mean), of_channels(result.variance))
+        let output = batch_norm::forward(sizes, x.storage(), parameters, options.epsilon, epilogue);
+        let of_channels = |values| tensor(values, [sizes.channels]);
+        (tensor(output.values, shape), of_channels(output.mean), of_channels(output.variance))
     }
 
-    fn normalize_backward(
+    fn training_batch_norm_backward(
         x: FlexTensor,
         weight: FlexTensor,
         mean: FlexTensor,
         variance: FlexTensor,
         y: FlexTensor,
         gradient: FlexTensor,
-        then: Then,
+        options: BatchNormOptions,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
-        let (norm, shape) = norm(&x);
+        let (sizes, shape) = batch_norm_shape(&x);
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
-        let y = then.rectifies.then(|| y.to_contiguous());
-        let mut own = gradient.to_contiguous();
+        let y = options.relu.then(|| y.to_contiguous());
+        let mut gradient_in_place = gradient.to_contiguous();
+        // The other handle, for which the gradient would have to be copied.
         drop(gradient);
-        let result = norm.backward(
-            x.storage(),
-            own.storage_mut(),
-            (weight.storage(), mean.storage(), variance.storage()),
-            then.epsilon,
-            (y.as_ref().map(|y| y.storage()), then.adds),
-        );
-        let by_x = match result.input {
-            None => own.clone(),
+        let forward = Forward {
+            x: x.storage(),
+            weight: weight.storage(),
+            mean: mean.storage(),
+            variance: variance.storage(),
+            epsilon: options.epsilon,
+            relu_output: y.as_ref().map(|y| y.storage()),
+            has_residual: options.has_residual,
+        };
+        let gradients = batch_norm::backward(sizes, &forward, gradient_in_place.storage_mut());
+        let x_gradient = match gradients.input {
+            None => gradient_in_place.clone(),
             Some(values) => tensor(values, shape),
         };
-        let of_channels = |values| tensor(values, [norm.channels]);
-        (by_x, of_channels(result.weight), of_channels(result.bias), own)
+        let of_channels = |values| tensor(values, [sizes.channels]);
+        let (weight, bias) = (of_channels(gradients.weight), of_channels(gradients.bias));
+        (x_gradient, weight, bias, gradient_in_place)
     }
 }
 
 type Pass = fn(&[f32], &[f32], &Geometry) -> Result<Vec<f32>, GeometryError>;
 
-fn by(
+fn run_pass(
     pass: Pass,
     a: FlexTensor,
     b: FlexTensor,
@@ -254,10 +285,10 @@ fn by(
     tensor(values, shape)
 }
 
-fn norm(x: &FlexTensor) -> (Norm, Shape) {
+fn batch_norm_shape(x: &FlexTensor) -> (batch_norm::Shape, Shape) {
     let shape = x.shape();
-    let norm = Norm { batch: shape[0], channels: shape[1], pixels: shape[2] * shape[3] };
-    (norm, shape)
+    let pixels = shape[2] * shape[3];
+    (batch_norm::Shape { batch: shape[0], channels: shape[1], pixels }, shape)
 }
 
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {

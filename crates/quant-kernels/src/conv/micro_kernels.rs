@@ -1,8 +1,10 @@
-//! The two inner loops, each over registers that hold a block of the result, and the choice of the instruction set.
+//! The two inner loops, each over registers that hold a block of the result, and the choice of the
+//! instruction set.
 //!
-//! Both read planes: images padded with zeros, such that a tap of the kernel is an offset. With an output on a grid of
-//! the planes' width, tap t of output pixel p lies at `offsets[t] + p`: neighbouring pixels are neighbouring floats, and
-//! nothing has to be gathered. What such a grid computes beyond the output's width is not stored.
+//! Both read planes: images padded with zeros, such that a tap of the kernel is an offset. With an
+//! output on a grid of the planes' width, tap t of output pixel p lies at `offsets[t] + p`:
+//! neighbouring pixels are neighbouring floats, and nothing has to be gathered. What such a grid
+//! computes beyond the output's width is not stored.
 
 use alloc::vec::Vec;
 
@@ -10,7 +12,7 @@ use crate::simd::{InstructionSet, Job, Simd};
 
 /// y\[m\]\[p\] = Σₜ w\[m\]\[t\]·x\[offsets\[t\] + p\] for the pixels of a grid.
 pub(crate) struct Correlation<'a> {
-    /// Planes, with [`SLACK`] floats after the last that a tap of the output reads.
+    /// Planes, with [`READ_PAST_END`] floats after the last that a tap of the output reads.
     pub(crate) planes: &'a [f32],
     /// Where each tap reads for pixel 0.
     pub(crate) offsets: &'a [usize],
@@ -24,7 +26,8 @@ pub(crate) struct Correlation<'a> {
     pub(crate) size: [usize; 2],
 }
 
-/// Where the rows of a [`Correlation`] go: element (row, y, x) to `start + row·channel + y·line + x·step`.
+/// Where the rows of a [`Correlation`] go: element (row, y, x) to
+/// `start + row·channel + y·line + x·step`.
 pub(crate) struct Destination {
     pub(crate) start: *mut f32,
     pub(crate) channel: usize,
@@ -36,11 +39,12 @@ pub(crate) struct Destination {
 pub(crate) struct Products<'a> {
     /// Planes, as of the correlation.
     pub(crate) planes: &'a [f32],
-    /// Where each tap reads for pixel 0; a multiple of [`Kernels::taps`], of which the last may be repeated.
+    /// Where each tap reads for pixel 0; a multiple of [`MicroKernels::taps`], of which the last
+    /// may be repeated.
     pub(crate) offsets: &'a [usize],
     /// `[pixels][outputs]`.
     pub(crate) gradients: &'a [f32],
-    /// Outputs, a multiple of [`Kernels::lanes`].
+    /// Outputs, a multiple of [`MicroKernels::lanes`].
     pub(crate) outputs: usize,
     /// Width of the grid.
     pub(crate) grid_width: usize,
@@ -51,7 +55,7 @@ pub(crate) struct Products<'a> {
 }
 
 /// Floats that a correlation may read past its last pixel.
-pub(crate) const SLACK: usize = 64;
+pub(crate) const READ_PAST_END: usize = 64;
 
 /// Vectors of pixels that a correlation computes at once.
 const PIXEL_VECTORS: usize = 3;
@@ -59,8 +63,8 @@ const PIXEL_VECTORS: usize = 3;
 /// Vectors of outputs that products compute at once.
 const OUTPUT_VECTORS: usize = 2;
 
-/// Rows that a correlation computes at once: with three vectors each, as many sums as registers hold beside the vectors of x
-/// and a weight.
+/// Rows that a correlation computes at once: with three vectors each, as many sums as registers
+/// hold beside the vectors of x and a weight.
 const fn most_rows(registers: usize) -> usize {
     if registers >= 32 { 8 } else { 4 }
 }
@@ -72,7 +76,7 @@ const fn most_taps(registers: usize) -> usize {
 
 /// The inner loops, on one instruction set.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernels {
+pub(crate) struct MicroKernels {
     set: InstructionSet,
     /// Floats of a vector.
     pub(crate) lanes: usize,
@@ -82,7 +86,7 @@ pub(crate) struct Kernels {
     pub(crate) taps: usize,
 }
 
-impl Kernels {
+impl MicroKernels {
     /// Those of the best instruction set of this processor.
     pub(crate) fn detect() -> Self {
         Self::new(InstructionSet::detect())
@@ -107,7 +111,7 @@ impl Kernels {
         let reach = job.offsets.iter().copied().max().unwrap_or(0);
         let [height, width] = job.size;
         let pixels = (height - 1) * job.grid_width + width;
-        assert!(reach + pixels + SLACK <= job.planes.len(), "taps read within the planes");
+        assert!(reach + pixels + READ_PAST_END <= job.planes.len(), "taps read within the planes");
         assert_eq!(job.panels.len(), job.rows * job.offsets.len(), "every tap has a weight");
         self.set.run(Correlate { job, to, block });
     }
@@ -164,7 +168,8 @@ impl Job for Correlate<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // SAFETY: `Kernels::correlate`, which alone makes one, has checked reads; its caller vouches for writes.
+        // SAFETY: `MicroKernels::correlate`, which alone makes one, has checked reads; its caller
+        // vouches for writes.
         unsafe { correlate_all(simd, self.job, self.to, self.block) }
     }
 }
@@ -179,7 +184,7 @@ impl Job for Multiply<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // SAFETY: `Kernels::multiply`, which alone makes one, has checked reads and writes.
+        // SAFETY: `MicroKernels::multiply`, which alone makes one, has checked reads and writes.
         unsafe {
             match most_taps(S::REGISTERS) {
                 12 => multiply_all::<S, 12>(simd, self.job),
@@ -211,7 +216,8 @@ unsafe fn correlate_all<S: Simd>(
         let mut tile = 0;
         while tile < tiles {
             let vectors = (tiles - tile).min(PIXEL_VECTORS);
-            // SAFETY: a tile reads fewer than SLACK floats past the last pixel; `block` holds all of its rows.
+            // SAFETY: a tile reads fewer than READ_PAST_END floats past the last pixel; `block`
+            // holds all of its rows.
             unsafe {
                 let planes = job.planes.as_ptr().add(tile * S::LANES);
                 let out = block.as_mut_ptr().add(tile * S::LANES);
@@ -305,7 +311,8 @@ unsafe fn multiply_all<S: Simd, const TAPS: usize>(simd: S, job: &mut Products) 
     while output < job.outputs {
         let vectors = ((job.outputs - output) / S::LANES).min(OUTPUT_VECTORS);
         for first in (0..job.offsets.len()).step_by(TAPS) {
-            // SAFETY: outputs are whole vectors, offsets whole blocks; the caller has checked what they read.
+            // SAFETY: outputs are whole vectors, offsets whole blocks; the caller has checked what
+            // they read.
             unsafe {
                 match vectors {
                     2 => products::<S, TAPS, 2>(simd, job, first, output),

@@ -27,7 +27,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for shape in SHAPES {
         let sides: [Convolution; 2] =
-            [quant_conv::conv2d, |x, w, options| module::conv2d(x, w, None, options)];
+            [quant_nn::ops::conv2d, |x, w, options| module::conv2d(x, w, None, options)];
         let mut seconds = [const { Vec::new() }; 2];
         // The first round warms up.
         for round in 0..=rounds {

@@ -6,7 +6,7 @@ use burn::{
 };
 
 use crate::{
-    codes::Codes,
+    codes::{Codes, Decoding},
     host,
     reach::{QuantizedWeight, quantized_weights},
 };
@@ -45,7 +45,12 @@ impl QuantizedWeight {
     pub fn to_codes(&self) -> WeightCodes {
         let quantizer = &self.reached.quantizer;
         let Codes { codes, decoding } = quantizer.codes(self.weight.clone());
-        let (groups, levels) = (quantizer.groups(), quantizer.config().levels.count());
+        let groups = quantizer.groups();
+        let levels = match &decoding {
+            // Of signed APoT two codes would stand for 0: it has a value less.
+            Decoding::Table(table) => table.values.dims()[1],
+            Decoding::Affine(_) | Decoding::Signs(_) => quantizer.config().levels.count(),
+        };
         // A weight of one element per group and code decodes to the table.
         let axis = quantizer.channel_axis();
         let mut shape = [1; 4];

@@ -4,6 +4,7 @@
 //!   statistics.
 //! - [`resnet`], [`mobilenet`], [`vgg_small`], [`nin`]: typed configurations of networks.
 //! - [`network`]: the network itself, pieces wired by a [`graph`].
+//! - [`ops`]: convolution, batch normalisation and ReLU on tensors, with loops of our own on the CPU.
 //! - [`keywords`]: QTool's keywords, a table of words that change typed configurations.
 //! - [`visit`]: a network's layers in the reference's order; calibration.
 //! - [`summary`]: parameters, multiply-accumulates, size at the true bit width.
@@ -19,6 +20,7 @@ pub mod layers;
 pub mod mobilenet;
 pub mod network;
 pub mod nin;
+pub mod ops;
 pub mod rename;
 pub mod resnet;
 pub mod state;

@@ -536,7 +536,7 @@ impl Pieces for Network {
         let Normalization { op, x, add, relu } = normalization;
         let Op::Piece(index) = op else { unreachable!("pieces normalise") };
         match &self.pieces[index] {
-            Piece::Norm(Norm::Batch(norm)) => norm.forward_then(x, add, relu),
+            Piece::Norm(Norm::Batch(norm)) => norm.forward_add_relu(x, add, relu),
             _ => unreachable!("only batch norms wait"),
         }
     }

@@ -60,10 +60,10 @@ impl<B: Backend + QuantOps> Backward<B, 2> for QuantizeBackward {
     }
 }
 
-/// How the quantized values are computed once more when backward asks for them: what follows a quantizer, such as a
-/// convolution, then need not keep them.
+/// How the quantized values are computed once more when backward asks for them: what follows a
+/// quantizer, such as a convolution, then need not keep them.
 #[derive(Debug)]
-struct Again<B: Backend> {
+struct RecomputeQuantized<B: Backend> {
     x: Source<B>,
     parameters: Source<B>,
     operation: Elementwise,
@@ -94,7 +94,7 @@ impl<B: Backend> Source<B> {
     }
 }
 
-impl<B: Backend + QuantOps> RetroForward for Again<B> {
+impl<B: Backend + QuantOps> RetroForward for RecomputeQuantized<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let (x, parameters) = (self.x.value(states), self.parameters.value(states));
         states.save(out_node, B::fake_quantize(x, parameters, self.operation));
@@ -126,12 +126,12 @@ impl<B: Backend + QuantOps> Backward<B, 1> for PadBackward {
 }
 
 #[derive(Debug)]
-struct PadAgain<B: Backend> {
+struct RecomputePadding<B: Backend> {
     x: Source<B>,
     zeros: usize,
 }
 
-impl<B: Backend + QuantOps> RetroForward for PadAgain<B> {
+impl<B: Backend + QuantOps> RetroForward for RecomputePadding<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = self.x.value(states);
         states.save(out_node, B::pad(x, self.zeros));
@@ -225,11 +225,11 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         if !x.is_tracked() {
             return Self::from_inner(B::pad(x.into_primitive(), zeros));
         }
-        let again = PadAgain { x: Source::of::<C>(&x), zeros };
+        let recompute = RecomputePadding { x: Source::of::<C>(&x), zeros };
         let prepared = PadBackward
             .prepare::<BalancedCheckpointing>([x.node()])
             .memory_bound()
-            .retro_forward(again)
+            .retro_forward(recompute)
             .parents([&x]);
         match prepared.stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(zeros, B::pad(x.into_primitive(), zeros)),
@@ -251,19 +251,24 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         operation: Elementwise,
         parameter_gradient_scale: f32,
     ) -> FloatTensor<Self> {
-        // What nothing is learned through is a constant: the graph has no place to compute it again from.
+        // What nothing is learned through is a constant: the graph has no place to compute it again
+        // from.
         if !x.is_tracked() && !parameters.is_tracked() {
             let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
             return Self::from_inner(B::fake_quantize(x, parameters, operation));
         }
-        let again =
-            Again { x: Source::of::<C>(&x), parameters: Source::of::<C>(&parameters), operation };
+        let recompute = RecomputeQuantized {
+            x: Source::of::<C>(&x),
+            parameters: Source::of::<C>(&parameters),
+            operation,
+        };
         let tracked = [&x, &parameters].into_iter().filter(|tensor| tensor.is_tracked());
-        // Whatever the strategy of the other operations: the values are cheap to compute and large to keep.
+        // Whatever the strategy of the other operations: the values are cheap to compute and large
+        // to keep.
         let prepared = QuantizeBackward
             .prepare::<BalancedCheckpointing>([x.node(), parameters.node()])
             .memory_bound()
-            .retro_forward(again)
+            .retro_forward(recompute)
             .parents(tracked);
         match prepared.stateful() {
             OpsKind::Tracked(mut prepared) => {

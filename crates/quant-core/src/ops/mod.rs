@@ -17,12 +17,23 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub(crate) mod reference;
-mod rule;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
 pub(crate) use clip::ClipQuantize;
-pub use rule::{Basis, Elementwise, MAX_INTERVALS, Rule, SignSlope};
+pub use quant_kernels::quantize::{Basis, Elementwise, MAX_INTERVALS, Rule, SignSlope};
+
+use crate::gradient::Estimator;
+
+impl From<Estimator> for SignSlope {
+    fn from(estimator: Estimator) -> Self {
+        match estimator {
+            Estimator::Identity => SignSlope::One,
+            Estimator::Triangle => SignSlope::Triangle,
+            Estimator::Clipped | Estimator::SteScale | Estimator::Ewgs => SignSlope::Box,
+        }
+    }
+}
 
 /// Quantization and what belongs to it, forward and backward.
 #[backend_extension(
@@ -66,8 +77,8 @@ pub trait QuantOps: Backend {
         Self::fake_quantize(x, parameters, operation)
     }
 
-    /// x, `[batch, channels, height, width]`, with so many zeros on every side. The autodiff backend computes it again when
-    /// backward asks for it.
+    /// x, `[batch, channels, height, width]`, with so many zeros on every side. The autodiff
+    /// backend computes it again when backward asks for it.
     #[fusion(dtype = x, shape = burn::tensor::Shape::from([x[0], x[1], x[2] + 2 * zeros, x[3] + 2 * zeros]))]
     fn pad(x: FloatTensor<Self>, zeros: usize) -> FloatTensor<Self> {
         reference::pad::<Self>(x, zeros)
@@ -80,15 +91,15 @@ pub trait QuantOps: Backend {
         reference::count_below::<Self>(x, thresholds)
     }
 
-    /// The thresholds between a basis' levels, and the levels, both ascending: `[groups, 2·levels - 1]`. `values` is the basis,
-    /// `[groups, bits]`.
+    /// The thresholds between a basis' levels, and the levels, both ascending:
+    /// `[groups, 2·levels - 1]`. `values` is the basis, `[groups, bits]`.
     #[fusion(dtype = values, shape = burn::tensor::Shape::from([values[0], 2 * basis.levels - 1]))]
     fn basis_levels(values: FloatTensor<Self>, basis: Basis) -> FloatTensor<Self> {
         reference::basis_levels::<Self>(values, basis)
     }
 
-    /// The least squares basis of each group of x, viewed as `view`, and last how far rounding was amplified: `[groups, bits +
-    /// 1]`. A singular system gets 1e-4 of its trace on the diagonal.
+    /// The least squares basis of each group of x, viewed as `view`, and last how far rounding was
+    /// amplified: `[groups, bits + 1]`. A singular system gets 1e-4 of its trace on the diagonal.
     #[fusion(dtype = x, shape = burn::tensor::Shape::from([view[1], basis.bits + 1]))]
     fn fit_basis(
         x: FloatTensor<Self>,
@@ -112,8 +123,8 @@ pub trait QuantOps: Backend {
         value
     }
 
-    /// `value`, whose gradient reaches x through `map`. The autodiff backend overrides it, every other passes
-    /// the value on.
+    /// `value`, whose gradient reaches x through `map`. The autodiff backend overrides it, every
+    /// other passes the value on.
     #[fusion(dtype = value, shape = value)]
     fn mapped_tracked(
         value: FloatTensor<Self>,
@@ -135,8 +146,9 @@ impl fmt::Debug for GradientMap {
     }
 }
 
-/// `map` of the values of x, whose gradient is `map` of the gradient's: for linear maps that are their own
-/// transpose and are not computed on the device, such as a sum over processes. `map` keeps the number of values.
+/// `map` of the values of x, whose gradient is `map` of the gradient's: for linear maps that are
+/// their own transpose and are not computed on the device, such as a sum over processes. `map`
+/// keeps the number of values.
 pub fn mapped_on_host<const D: usize>(
     x: Tensor<D>,
     map: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static,
@@ -187,8 +199,8 @@ fn estimated_by<const D: usize>(
     ))
 }
 
-/// Quantizes x by the parameters of its groups, `[groups, parameters]`. Differentiable in both, as [`Rule`] says; the
-/// parameters' gradient is multiplied by `parameter_gradient_scale`.
+/// Quantizes x by the parameters of its groups, `[groups, parameters]`. Differentiable in both, as
+/// [`Rule`] says; the parameters' gradient is multiplied by `parameter_gradient_scale`.
 pub(crate) fn quantize<const D: usize>(
     x: Tensor<D>,
     parameters: Tensor<2>,
@@ -213,8 +225,8 @@ pub(crate) fn columns<const N: usize>(parameters: [Tensor<1>; N]) -> Tensor<2> {
     Tensor::stack(parameters.to_vec(), 1)
 }
 
-/// R(u), with the gradient of u as it comes, or scaled by element with `ewgs` = d, u being n times what
-/// lies in 0..1: g·(1 + d·sign(g)·(u - R(u))/n).
+/// R(u), with the gradient of u as it comes, or scaled by element with `ewgs` = d, u being n times
+/// what lies in 0..1: g·(1 + d·sign(g)·(u - R(u))/n).
 pub(crate) fn rounded<const D: usize>(u: Tensor<D>, steps: f32, ewgs: Option<f32>) -> Tensor<D> {
     let fixed = u.clone().detach();
     let value = fixed.clone().round();

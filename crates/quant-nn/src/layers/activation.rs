@@ -1,5 +1,6 @@
 //! Activation functions.
 
+use crate::ops::relu;
 use burn::{
     module::{Module, Param},
     tensor::{
@@ -7,7 +8,6 @@ use burn::{
         activation::{leaky_relu, prelu},
     },
 };
-use quant_conv::relu;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

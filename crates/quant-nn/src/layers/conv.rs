@@ -1,11 +1,11 @@
 //! Quantized two-dimensional convolution.
 
+use crate::ops::conv2d_padded_with;
 use burn::{
     module::{Module, Param},
     nn::Initializer,
     tensor::{Device, Tensor, ops::ConvOptions},
 };
-use quant_conv::conv2d_filled;
 use quant_core::{Quantizer, QuantizerError, Site, ops::padded};
 
 use super::{Compute, LayerQuantizers, init_quantizer};
@@ -126,15 +126,16 @@ impl QuantConv2d {
         }
     }
 
-    /// [`forward`](Self::forward) with a weight that is quantized already: where a layer is applied several times in a
-    /// step, [`quantized_weight`](Self::quantized_weight) need be called only once.
+    /// [`forward`](Self::forward) with a weight that is quantized already: where a layer is applied
+    /// several times in a step, [`quantized_weight`](Self::quantized_weight) need be called only
+    /// once.
     pub fn forward_with(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-        let (x, padding, fill) = self.quantized_input(x);
+        let (x, padding, padding_value) = self.quantized_input(x);
         let bias = self.bias.as_ref().map(|bias| self.compute.input(bias.val()));
         let stride = [self.stride; 2];
         let options = ConvOptions::new(stride, [padding; 2], [self.dilation; 2], self.groups);
         let (x, weight) = (self.compute.input(x), self.compute.input(weight));
-        let y = conv2d_filled(x, weight, options, fill);
+        let y = conv2d_padded_with(x, weight, options, padding_value);
         let y = match bias {
             Some(bias) => y + bias.reshape([1, -1, 1, 1]),
             None => y,
@@ -146,7 +147,7 @@ impl QuantConv2d {
         }
     }
 
-    /// The quantized input, and the padding that is left to the convolution, with what it adds.
+    /// The quantized input, and the padding that is left to the convolution, with its value.
     fn quantized_input(&self, x: Tensor<4>) -> (Tensor<4>, usize, f32) {
         let Some(quantizer) = &self.quant_activation else {
             return (x, self.padding, 0.0);
@@ -154,8 +155,8 @@ impl QuantConv2d {
         if self.padding_after_quant || self.padding == 0 {
             return (quantizer.forward(x), self.padding, 0.0);
         }
-        if let Some(fill) = quantizer.of_zero() {
-            return (quantizer.forward(x), self.padding, fill);
+        if let Some(padding_value) = quantizer.of_zero() {
+            return (quantizer.forward(x), self.padding, padding_value);
         }
         (quantizer.forward(padded(x, self.padding)), 0, 0.0)
     }

@@ -1,15 +1,15 @@
 //! Normalisation layers with PyTorch's statistics and parameter names.
 //!
-//! Burn's own batch norm keeps the biased variance of the batch; PyTorch the unbiased one, larger by
-//! m/(m - 1) for m elements per channel.
+//! Burn's own batch norm keeps the biased variance of the batch; PyTorch the unbiased one, larger
+//! by m/(m - 1) for m elements per channel.
 
 use std::{fmt, sync::Arc};
 
+use crate::ops::{batch_norm_add_relu, relu};
 use burn::{
     module::{Flag, Module, Param, RunningState},
     tensor::{Device, Tensor},
 };
-use quant_conv::{batch_norm_then, relu};
 use quant_core::ops::mapped_on_host;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,8 +83,8 @@ impl Norm {
     }
 }
 
-/// (x - mean)/sqrt(var + eps)·weight + bias with a mean and variance that stay as they are: 0 and 1 - eps
-/// unless loaded.
+/// (x - mean)/sqrt(var + eps)·weight + bias with a mean and variance that stay as they are: 0 and 1
+/// - eps unless loaded.
 #[derive(Module, Debug)]
 pub struct StaticNorm2d {
     /// Scale, `[channels]`.
@@ -124,8 +124,8 @@ impl StaticNorm2d {
     }
 }
 
-/// Group normalisation (Wu and He, "Group Normalization", 2018): mean and biased variance of each image's
-/// groups of channels.
+/// Group normalisation (Wu and He, "Group Normalization", 2018): mean and biased variance of each
+/// image's groups of channels.
 #[derive(Module, Debug)]
 pub struct GroupNorm2d {
     /// Scale, `[channels]`.
@@ -161,7 +161,8 @@ pub(crate) fn normalize_groups(x: Tensor<4>, groups: usize) -> Tensor<4> {
     ((flat - mean) / (variance + EPSILON).sqrt()).reshape(shape)
 }
 
-/// y = (x - mean)/sqrt(variance + eps)·weight + bias: one multiplication and one addition an element.
+/// y = (x - mean)/sqrt(variance + eps)·weight + bias: one multiplication and one addition an
+/// element.
 fn by_statistics(
     x: Tensor<4>,
     (mean, variance): (Tensor<1>, Tensor<1>),
@@ -197,7 +198,8 @@ pub struct BatchNorm2d {
     pub sums: Option<SumOverProcesses>,
 }
 
-/// The sum of values over processes that train one network together: each brings as many and gets the sums.
+/// The sum of values over processes that train one network together: each brings as many and gets
+/// the sums.
 #[derive(Clone)]
 pub struct SumOverProcesses(Arc<dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync>);
 
@@ -248,18 +250,23 @@ impl BatchNorm2d {
     /// In training, where a channel has a single value, of one image at one position: it has no
     /// variance. The trainer finds that before it is learned from, and names the layer.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.forward_then(x, None, false)
+        self.forward_add_relu(x, None, false)
     }
 
-    /// Applies the layer, adds what is to be added, of the same shape, and rectifies where asked for: in training in one
-    /// pass.
-    pub fn forward_then(&self, x: Tensor<4>, add: Option<Tensor<4>>, rectify: bool) -> Tensor<4> {
-        let then = |y: Tensor<4>, add: Option<Tensor<4>>| {
-            let y = match add {
-                Some(add) => y + add,
+    /// Applies the layer, adds `residual`, of the same shape, and if `with_relu` applies a ReLU: in
+    /// training in one pass.
+    pub fn forward_add_relu(
+        &self,
+        x: Tensor<4>,
+        residual: Option<Tensor<4>>,
+        with_relu: bool,
+    ) -> Tensor<4> {
+        let add_relu = |y: Tensor<4>, residual: Option<Tensor<4>>| {
+            let y = match residual {
+                Some(residual) => y + residual,
                 None => y,
             };
-            if rectify { relu(y) } else { y }
+            if with_relu { relu(y) } else { y }
         };
         let (mut weight, mut bias) = (self.weight.val(), self.bias.val());
         let mut x = x;
@@ -271,10 +278,10 @@ impl BatchNorm2d {
         }
         if !(x.device().is_autodiff() && self.training.is_enabled()) {
             let statistics = (self.running_mean.value_sync(), self.running_var.value_sync());
-            return then(by_statistics(x, statistics, (weight, bias)), add);
+            return add_relu(by_statistics(x, statistics, (weight, bias)), residual);
         }
         if let Some(sums) = &self.sums {
-            return then(self.normalize_together(x, (weight, bias), sums), add);
+            return add_relu(self.normalize_together(x, (weight, bias), sums), residual);
         }
         let [batch, _, height, width] = x.dims();
         let elements = (batch * height * width) as f64;
@@ -284,7 +291,7 @@ impl BatchNorm2d {
              least 2 images, or larger ones",
             self.weight.dims()[0],
         );
-        let batch = batch_norm_then(x, (weight, bias), EPSILON, add, rectify);
+        let batch = batch_norm_add_relu(x, (weight, bias), EPSILON, residual, with_relu);
         let unbiased = batch.variance.mul_scalar(elements / (elements - 1.0));
         update(&self.running_mean, batch.mean);
         update(&self.running_var, unbiased);
@@ -351,7 +358,8 @@ mod tests {
             let mut norm = BatchNorm2d::new(2, &device);
             let x = Tensor::<1>::from_floats(x, &device).reshape([1, 2, 2, 2]).require_grad();
             let input = match doubled {
-                // The same images once more, here or in another process, which is in step with this one.
+                // The same images once more, here or in another process, which is in step with this
+                // one.
                 true => Tensor::cat(vec![x.clone(), x.clone()], 0),
                 false => x.clone(),
             };

@@ -10,7 +10,7 @@ use burn::{
 };
 
 use super::{Values, bool_type, count_below, ones};
-use crate::ops::rule::Basis;
+use crate::ops::Basis;
 
 /// One column of `[groups, columns]`.
 fn column<B: Backend>(tensor: &FloatTensor<B>, index: usize) -> Values<B> {

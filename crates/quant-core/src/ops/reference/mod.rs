@@ -13,7 +13,7 @@ mod basis;
 
 pub(crate) use basis::{basis_levels, fit_basis};
 
-use super::{Elementwise, Rule, rule::SignSlope};
+use super::{Elementwise, Rule, SignSlope};
 
 /// A tensor that formulas are written with.
 struct Values<B: Backend>(FloatTensor<B>);

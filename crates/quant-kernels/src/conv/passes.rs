@@ -1,20 +1,23 @@
-//! The three passes of a convolution over contiguous floats: the result, and its gradients by input and weight.
+//! The three passes of a convolution over contiguous floats: the result, and its gradients by input
+//! and weight.
 
-use rayon::prelude::*;
+use alloc::{vec, vec::Vec};
 
-use crate::{
+use super::{
     geometry::{Geometry, GeometryError},
-    kernels::{Correlation, Destination, Kernels, Products},
+    micro_kernels::{Correlation, Destination, MicroKernels, Products},
     planes::{GradientPhase, Planes},
 };
+use crate::parallel;
 
-/// y\[n\]\[o\]\[i\]\[j\] = Σ w\[o\]\[c\]\[a\]\[b\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b - p\], over the inputs c of o's group and the taps (a, b);
-/// x is `[batch, inputs, height, width]`, w `[outputs, inputs / groups, kernel height, kernel width]`.
+/// y\[n\]\[o\]\[i\]\[j\] = Σ w\[o\]\[c\]\[a\]\[b\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b - p\],
+/// over the inputs c of o's group and the taps (a, b); x is `[batch, inputs, height, width]`, w
+/// `[outputs, inputs / groups, kernel height, kernel width]`.
 ///
 /// # Errors
 /// [`GeometryError`] for sizes that do not fit together, and slices of the wrong length.
 pub fn forward(x: &[f32], weight: &[f32], geometry: &Geometry) -> Result<Vec<f32>, GeometryError> {
-    forward_by(Kernels::detect(), x, weight, geometry)
+    forward_by(&MicroKernels::detect(), x, weight, geometry)
 }
 
 /// ∂L/∂x from g = ∂L/∂y: the correlation above, transposed.
@@ -26,10 +29,11 @@ pub fn input_gradient(
     gradient: &[f32],
     geometry: &Geometry,
 ) -> Result<Vec<f32>, GeometryError> {
-    input_gradient_by(Kernels::detect(), weight, gradient, geometry)
+    input_gradient_by(&MicroKernels::detect(), weight, gradient, geometry)
 }
 
-/// ∂L/∂w\[o\]\[c\]\[a\]\[b\] = Σ g\[n\]\[o\]\[i\]\[j\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b - p\]. The order of the sum does not depend on the number of threads.
+/// ∂L/∂w\[o\]\[c\]\[a\]\[b\] = Σ g\[n\]\[o\]\[i\]\[j\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b -
+/// p\]. The order of the sum does not depend on the number of threads.
 ///
 /// # Errors
 /// As [`forward`].
@@ -38,7 +42,7 @@ pub fn weight_gradient(
     gradient: &[f32],
     geometry: &Geometry,
 ) -> Result<Vec<f32>, GeometryError> {
-    weight_gradient_by(Kernels::detect(), x, gradient, geometry)
+    weight_gradient_by(&MicroKernels::detect(), x, gradient, geometry)
 }
 
 fn check(
@@ -54,7 +58,7 @@ fn check(
 
 /// Correlations that share planes: of one group of channels.
 struct Correlations<'a> {
-    kernels: &'a Kernels,
+    kernels: &'a MicroKernels,
     planes: Planes,
     offsets: Vec<usize>,
     panels: Vec<f32>,
@@ -72,14 +76,14 @@ struct Correlations<'a> {
     channel: usize,
 }
 
-/// Bytes of panels that are worth keeping near while several images use them.
-const NEAR: usize = 1 << 18;
+/// Bytes of packed weights that stay in the cache while several images use them.
+const CACHED_WEIGHT_BYTES: usize = 1 << 18;
 
 impl<'a> Correlations<'a> {
     /// Rows that are computed before the next image's.
     fn rows_at_once(&self) -> usize {
         let bytes = (self.offsets.len() * size_of::<f32>()).max(1);
-        let blocks = NEAR / bytes / self.kernels.rows;
+        let blocks = CACHED_WEIGHT_BYTES / bytes / self.kernels.rows;
         blocks.clamp(1, self.rows.div_ceil(self.kernels.rows)) * self.kernels.rows
     }
 
@@ -119,52 +123,52 @@ fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
     let images = out.len() / (groups * target);
     let panels = some.panels.len() / groups * size_of::<f32>();
     // Few images share their rows out instead.
-    if images * groups < rayon::current_num_threads() {
-        let rows =
-            some.rows.div_ceil(rayon::current_num_threads()).next_multiple_of(some.kernels.rows);
+    if images * groups < parallel::threads() {
+        let rows = some.rows.div_ceil(parallel::threads()).next_multiple_of(some.kernels.rows);
         for (unit, (x, out)) in x.chunks_exact(source).zip(out.chunks_exact_mut(target)).enumerate()
         {
             for correlations in all {
                 let mut planes = correlations.planes.empty(correlations.channels);
                 correlations.planes.fill(x, correlations.image, &mut planes);
-                out.par_chunks_mut(rows * some.channel).enumerate().for_each(|(part, out)| {
-                    correlations.run(unit % groups, part * rows, &planes, out, &mut Vec::new());
+                let length = rows * some.channel;
+                parallel::for_each_chunk_mut(out, length, Vec::new, |block, part, out| {
+                    correlations.run(unit % groups, part * rows, &planes, out, block);
                 });
             }
         }
         return;
     }
-    // Where weights are too large to stay near for the next image, several images take turns on them.
-    let together = if panels > NEAR && groups == 1 { 4 } else { 1 };
-    let together = together.min(images.div_ceil(rayon::current_num_threads())).max(1);
+    // Where weights are too large to stay near for the next image, several images take turns on
+    // them.
+    let images_at_once = if panels > CACHED_WEIGHT_BYTES && groups == 1 { 4 } else { 1 };
+    let images_at_once = images_at_once.min(images.div_ceil(parallel::threads())).max(1);
     let scratch = || {
         let planes: Vec<Vec<Vec<f32>>> = (all.iter())
-            .map(|c| (0..together).map(|_| c.planes.empty(c.channels)).collect())
+            .map(|c| (0..images_at_once).map(|_| c.planes.empty(c.channels)).collect())
             .collect();
         (planes, Vec::new())
     };
-    out.par_chunks_mut(together * target)
-        .zip(x.par_chunks(together * source))
-        .enumerate()
-        .for_each_init(scratch, |(planes, block), (unit, (out, x))| {
-            let group = unit % groups;
-            for (correlations, planes) in all.iter().zip(planes) {
-                for (x, planes) in x.chunks_exact(source).zip(planes.iter_mut()) {
-                    correlations.planes.fill(x, correlations.image, planes);
-                }
-                for first in (0..some.rows).step_by(rows) {
-                    for (out, planes) in out.chunks_exact_mut(target).zip(planes.iter()) {
-                        let end = (first + rows).min(some.rows);
-                        let out = &mut out[first * some.channel..end * some.channel];
-                        correlations.run(group, first, planes, out, block);
-                    }
+    let length = images_at_once * target;
+    parallel::for_each_chunk_mut(out, length, scratch, |(planes, block), unit, out| {
+        let group = unit % groups;
+        let x = &x[unit * images_at_once * source..][..out.len() / target * source];
+        for (correlations, planes) in all.iter().zip(planes) {
+            for (x, planes) in x.chunks_exact(source).zip(planes.iter_mut()) {
+                correlations.planes.fill(x, correlations.image, planes);
+            }
+            for first in (0..some.rows).step_by(rows) {
+                for (out, planes) in out.chunks_exact_mut(target).zip(planes.iter()) {
+                    let end = (first + rows).min(some.rows);
+                    let out = &mut out[first * some.channel..end * some.channel];
+                    correlations.run(group, first, planes, out, block);
                 }
             }
-        });
+        }
+    });
 }
 
-pub(crate) fn forward_by(
-    kernels: &Kernels,
+pub(super) fn forward_by(
+    kernels: &MicroKernels,
     x: &[f32],
     weight: &[f32],
     geometry: &Geometry,
@@ -175,7 +179,7 @@ pub(crate) fn forward_by(
     ];
     check(geometry, lengths)?;
     let planes = Planes::of_input(geometry);
-    let (channels, rows) = (geometry.group_inputs(), geometry.group_outputs());
+    let (channels, rows) = (geometry.group_in_channels(), geometry.group_out_channels());
     let taps = channels * geometry.taps();
     let pack = |group: usize| {
         kernels.pack(rows, taps, |row, tap| weight[(group * rows + row) * taps + tap])
@@ -190,7 +194,7 @@ pub(crate) fn forward_by(
         channels,
         size,
         to: (0, size[1], 1),
-        image: geometry.size,
+        image: geometry.input_size,
         channel: size[0] * size[1],
     };
     let mut y = vec![0.0; geometry.output_elements()];
@@ -198,8 +202,8 @@ pub(crate) fn forward_by(
     Ok(y)
 }
 
-pub(crate) fn input_gradient_by(
-    kernels: &Kernels,
+pub(super) fn input_gradient_by(
+    kernels: &MicroKernels,
     weight: &[f32],
     gradient: &[f32],
     geometry: &Geometry,
@@ -209,9 +213,9 @@ pub(crate) fn input_gradient_by(
         ("the gradient", gradient.len(), geometry.output_elements()),
     ];
     check(geometry, lengths)?;
-    let (channels, rows) = (geometry.group_outputs(), geometry.group_inputs());
+    let (channels, rows) = (geometry.group_out_channels(), geometry.group_in_channels());
     let taps = geometry.taps();
-    let [height, width] = geometry.size;
+    let [height, width] = geometry.input_size;
     let correlations: Vec<_> = GradientPhase::all(geometry)
         .into_iter()
         .map(|phase| {
@@ -244,13 +248,13 @@ pub(crate) fn input_gradient_by(
 }
 
 /// Bytes of partial sums of a weight's gradient.
-const PARTIAL: usize = 1 << 25;
+const PARTIAL_SUM_BYTES: usize = 1 << 25;
 
-/// Pieces of work of a weight's gradient: enough for many threads.
-const PIECES: usize = 16;
+/// Tasks of a weight's gradient: enough for many threads.
+const WEIGHT_GRADIENT_TASKS: usize = 16;
 
-pub(crate) fn weight_gradient_by(
-    kernels: &Kernels,
+pub(super) fn weight_gradient_by(
+    kernels: &MicroKernels,
     x: &[f32],
     gradient: &[f32],
     geometry: &Geometry,
@@ -261,26 +265,25 @@ pub(crate) fn weight_gradient_by(
     ];
     check(geometry, lengths)?;
     let planes = Planes::of_input(geometry);
-    let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
+    let (inputs, outputs) = (geometry.group_in_channels(), geometry.group_out_channels());
     let lanes = outputs.next_multiple_of(kernels.lanes);
     let bytes = inputs * geometry.taps() * lanes * size_of::<f32>();
-    // Pieces depend on the shape alone, and with them the order of sums.
-    let chunks = (PARTIAL / bytes.max(1)).clamp(1, 8).min(geometry.batch);
+    // Tasks depend on the shape alone, and with them the order of sums.
+    let chunks = (PARTIAL_SUM_BYTES / bytes.max(1)).clamp(1, 8).min(geometry.batch);
     let images = geometry.batch.div_ceil(chunks);
-    let parts = (PIECES / chunks / geometry.groups).clamp(1, inputs.div_ceil(8));
+    let parts = (WEIGHT_GRADIENT_TASKS / chunks / geometry.groups).clamp(1, inputs.div_ceil(8));
     let channels = inputs.div_ceil(parts);
-    let pieces: Vec<(usize, usize, usize)> = (0..geometry.groups)
+    let tasks: Vec<(usize, usize, usize)> = (0..geometry.groups)
         .flat_map(|group| (0..inputs).step_by(channels).map(move |channel| (group, channel)))
         .flat_map(|(group, channel)| {
             (0..geometry.batch).step_by(images).map(move |image| (group, channel, image))
         })
         .collect();
-    let work = Pieces { kernels, geometry, planes: &planes, lanes, images, channels };
-    let sums: Vec<Vec<f32>> =
-        pieces.par_iter().map(|piece| work.sums(*piece, x, gradient)).collect();
+    let work = WeightGradient { kernels, geometry, planes: &planes, lanes, images, channels };
+    let sums = parallel::map(tasks.clone(), |_, task| work.sums(task, x, gradient));
     let mut weight = vec![0.0; geometry.weight_elements()];
     let taps = geometry.taps();
-    for ((group, channel, _), sums) in pieces.into_iter().zip(sums) {
+    for ((group, channel, _), sums) in tasks.into_iter().zip(sums) {
         let own = channels.min(inputs - channel) * taps;
         for output in 0..outputs {
             let start = ((group * outputs + output) * inputs + channel) * taps;
@@ -291,21 +294,22 @@ pub(crate) fn weight_gradient_by(
     Ok(weight)
 }
 
-/// What the pieces of a weight's gradient share.
-struct Pieces<'a> {
-    kernels: &'a Kernels,
+/// What the tasks of a weight's gradient share.
+struct WeightGradient<'a> {
+    kernels: &'a MicroKernels,
     geometry: &'a Geometry,
     planes: &'a Planes,
     /// Outputs of a group, as whole vectors.
     lanes: usize,
-    /// Images of a piece.
+    /// Images of a task.
     images: usize,
-    /// Input channels of a piece.
+    /// Input channels of a task.
     channels: usize,
 }
 
-impl Pieces<'_> {
-    /// `[taps][lanes]` of one piece: a group, its input channels from `channel` on, the images from `image` on.
+impl WeightGradient<'_> {
+    /// `[taps][lanes]` of one task: a group, its input channels from `channel` on, the images from
+    /// `image` on.
     fn sums(
         &self,
         (group, channel, image): (usize, usize, usize),
@@ -313,20 +317,20 @@ impl Pieces<'_> {
         gradient: &[f32],
     ) -> Vec<f32> {
         let geometry = self.geometry;
-        let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
+        let (inputs, outputs) = (geometry.group_in_channels(), geometry.group_out_channels());
         let channels = self.channels.min(inputs - channel);
         let mut offsets = self.planes.offsets(channels);
         let last = offsets.last().copied().unwrap_or_default();
         offsets.resize(offsets.len().next_multiple_of(self.kernels.taps), last);
         let size = geometry.output_size();
-        let (pixels, area) = (size[0] * size[1], geometry.size[0] * geometry.size[1]);
+        let (pixels, area) = (size[0] * size[1], geometry.input_size[0] * geometry.input_size[1]);
         let mut sums = vec![0.0; offsets.len() * self.lanes];
         let mut planes = self.planes.empty(channels);
         let mut gradients = vec![0.0; pixels * self.lanes];
         for image in image..(image + self.images).min(geometry.batch) {
-            let first = (image * geometry.inputs + group * inputs + channel) * area;
-            self.planes.fill(&x[first..first + channels * area], geometry.size, &mut planes);
-            let first = (image * geometry.outputs + group * outputs) * pixels;
+            let first = (image * geometry.in_channels + group * inputs + channel) * area;
+            self.planes.fill(&x[first..first + channels * area], geometry.input_size, &mut planes);
+            let first = (image * geometry.out_channels + group * outputs) * pixels;
             transpose(
                 &gradient[first..first + outputs * pixels],
                 pixels,
@@ -347,7 +351,9 @@ impl Pieces<'_> {
     }
 }
 
-/// `[rows][columns]` to `[columns][lanes]`, in blocks that stay near.
+/// `[rows][columns]` to `[columns][lanes]`, in blocks that stay in the cache. A function of its
+/// own, because the compiler makes slower loops of it inside another.
+#[inline(never)]
 fn transpose(from: &[f32], columns: usize, lanes: usize, to: &mut [f32]) {
     const BLOCK: usize = 16;
     for (index, to) in to.chunks_mut(BLOCK * lanes).enumerate() {

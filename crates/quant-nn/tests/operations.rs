@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Distribution, Tensor, Tolerance, module, ops::ConvOptions};
 use proptest::prelude::*;
-use quant_conv::{batch_norm, conv2d};
+use quant_nn::ops::{batch_norm, conv2d};
 
 fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.3, 1.0), device)

@@ -1,21 +1,65 @@
-//! LQ-Nets' basis: its levels, and its least squares fit: one pass that counts and sums each level's elements, then a small
-//! system for each group, in f64.
+//! LQ-Nets' basis: its levels, and its least squares fit: one pass that counts and sums each
+//! level's elements, then a small system for each group, in f64.
 
-use quant_simd::vectorized;
-use rayon::prelude::*;
+use alloc::{vec, vec::Vec};
 
-use super::{CHUNK, LANES};
-use crate::ops::rule::Basis;
+use super::{CHUNK, lanes::LANES};
+use crate::{parallel, simd::vectorize_narrow};
+
+/// LQ-Nets' learned basis: how levels come from it, and how it is fitted to data.
+///
+/// A level is the sum of the basis' values times a code's digits: the code's binary digits, or -1
+/// for 0 where `signed`. Three levels have one value and the digits 0, 1, 2 or -1, 0, 1. Between
+/// neighbouring levels l < u lies the threshold p·l + (1 - p)·u; where `signed`, (1 - p)·l + p·u in
+/// the lower half, and the middle one half way.
+///
+/// The fit is (BᵀB)⁻¹Bᵀx per group, B having the digits of each element's level.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Basis {
+    /// Its length.
+    pub bits: usize,
+    /// Number of levels.
+    pub levels: usize,
+    /// Whether digits are -1 and 1.
+    pub signed: bool,
+    /// p.
+    pub position: f64,
+    /// Whether the system is regularised as for weights: 1e-4 times the old basis is added to Bᵀx,
+    /// and the diagonal d becomes (d + 1e-4)·1.000001. Else a zero on the diagonal becomes 1e-5.
+    pub weight: bool,
+}
+
+impl Basis {
+    /// The digit of a code.
+    pub fn digit(self, code: usize, bit: usize) -> f32 {
+        match (self.levels, code >> bit & 1, self.signed) {
+            (3, _, signed) => code as f32 - if signed { 1.0 } else { 0.0 },
+            (_, 1, _) => 1.0,
+            (_, _, true) => -1.0,
+            (_, _, false) => 0.0,
+        }
+    }
+
+    /// The share of the lower level in the threshold below level `index`.
+    pub fn share(self, index: usize) -> f64 {
+        match (2 * index).cmp(&self.levels) {
+            _ if !self.signed => self.position,
+            core::cmp::Ordering::Less => 1.0 - self.position,
+            core::cmp::Ordering::Equal => 0.5,
+            core::cmp::Ordering::Greater => self.position,
+        }
+    }
+}
 
 /// The levels of one group in ascending order.
-struct Ladder {
+struct LevelTable {
     levels: Vec<f32>,
     thresholds: Vec<f32>,
     /// Of every level.
     digits: Vec<Vec<f64>>,
 }
 
-impl Ladder {
+impl LevelTable {
     fn new(values: &[f32], basis: Basis) -> Self {
         let mut rows: Vec<(f32, Vec<f64>)> = (0..basis.levels)
             .map(|code| {
@@ -39,29 +83,29 @@ impl Ladder {
 }
 
 /// Thresholds and levels of every group.
-pub(super) fn levels(values: &[f32], basis: Basis) -> Vec<f32> {
-    let ladders = values.chunks_exact(basis.bits).map(|values| Ladder::new(values, basis));
-    ladders.flat_map(|ladder| ladder.thresholds.into_iter().chain(ladder.levels)).collect()
+pub fn basis_levels(values: &[f32], basis: Basis) -> Vec<f32> {
+    let tables = values.chunks_exact(basis.bits).map(|values| LevelTable::new(values, basis));
+    tables.flat_map(|table| table.thresholds.into_iter().chain(table.levels)).collect()
 }
 
 /// Solutions and amplifications, `[groups, bits + 1]`.
-pub(super) fn fit(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> Vec<f32> {
+pub fn fit_basis(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> Vec<f32> {
     let Basis { bits, levels, .. } = basis;
-    let ladders: Vec<Ladder> =
-        values.chunks_exact(bits).map(|values| Ladder::new(values, basis)).collect();
+    let tables: Vec<LevelTable> =
+        values.chunks_exact(bits).map(|values| LevelTable::new(values, basis)).collect();
     let thresholds: Vec<f32> =
-        ladders.iter().flat_map(|ladder| ladder.thresholds.iter().copied()).collect();
+        tables.iter().flat_map(|table| table.thresholds.iter().copied()).collect();
     let sums = sums_above(x, &thresholds, levels - 1, view);
-    let groups = ladders.iter().zip(values.chunks_exact(bits)).zip(sums.chunks_exact(levels));
+    let groups = tables.iter().zip(values.chunks_exact(bits)).zip(sums.chunks_exact(levels));
     groups
-        .flat_map(|((ladder, values), above)| {
+        .flat_map(|((table, values), above)| {
             // Above all thresholds but the first i are those of the levels from i on.
             let of_level = |level: usize| {
                 let beyond = above.get(level + 1).copied().unwrap_or_default();
                 (above[level].0 - beyond.0, above[level].1 - beyond.1)
             };
             let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
-            let (solution, condition) = solve(ladder, &values, basis.weight, of_level);
+            let (solution, condition) = solve(table, &values, basis.weight, of_level);
             solution.into_iter().chain([condition]).map(|value| value as f32)
         })
         .collect()
@@ -70,35 +114,31 @@ pub(super) fn fit(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> 
 /// Numbers of elements, and their sums.
 type Sums = Vec<(f64, f64)>;
 
-/// For each group the number and the sum of all elements, of those above the first threshold, above the second, ...
+/// For each group the number and the sum of all elements, of those above the first threshold, above
+/// the second, ...
 fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> Sums {
     let [outer, groups, inner] = view;
     let length = if groups == 1 { outer * inner } else { inner }.max(1);
     let levels = steps + 1;
-    let partial: Vec<Vec<(usize, Sums)>> = x
-        .par_chunks(CHUNK)
-        .enumerate()
-        .with_min_len(if x.len() <= CHUNK { usize::MAX } else { 1 })
-        .map(|(index, chunk)| {
-            let (start, mut at, mut sums) = (index * CHUNK, 0, Vec::new());
-            while at < chunk.len() {
-                let row = (start + at) / length;
-                let end = ((row + 1) * length - start).min(chunk.len());
-                let group = row % groups;
-                let thresholds = &thresholds[group * steps..][..steps];
-                let run = &chunk[at..end];
-                sums.push((
-                    group,
-                    vectorized(
-                        #[inline(always)]
-                        || above_each(run, thresholds),
-                    ),
-                ));
-                at = end;
-            }
-            sums
-        })
-        .collect();
+    let partial = parallel::map(x.chunks(CHUNK).collect(), |index, chunk: &[f32]| {
+        let (start, mut at, mut sums) = (index * CHUNK, 0, Vec::new());
+        while at < chunk.len() {
+            let row = (start + at) / length;
+            let end = ((row + 1) * length - start).min(chunk.len());
+            let group = row % groups;
+            let thresholds = &thresholds[group * steps..][..steps];
+            let run = &chunk[at..end];
+            sums.push((
+                group,
+                vectorize_narrow(
+                    #[inline(always)]
+                    || above_each(run, thresholds),
+                ),
+            ));
+            at = end;
+        }
+        sums
+    });
     let mut sums = vec![(0.0, 0.0); groups * levels];
     for (group, run) in partial.into_iter().flatten() {
         for (sum, part) in sums[group * levels..][..levels].iter_mut().zip(run) {
@@ -149,13 +189,13 @@ fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Sums {
             let sum = sum_of(sums) + sum_rest(&|x| if x > *threshold { f64::from(x) } else { 0.0 });
             (count, sum)
         });
-    std::iter::once(all).chain(above).collect()
+    core::iter::once(all).chain(above).collect()
 }
 
-/// The basis of least squared error for a group, and how far rounding was amplified; `of_level` has the number of elements
-/// at each level, and their sum.
+/// The basis of least squared error for a group, and how far rounding was amplified; `of_level` has
+/// the number of elements at each level, and their sum.
 fn solve(
-    ladder: &Ladder,
+    table: &LevelTable,
     basis: &[f64],
     weight: bool,
     of_level: impl Fn(usize) -> (f64, f64),
@@ -163,7 +203,7 @@ fn solve(
     let bits = basis.len();
     let mut matrix = vec![vec![0.0; bits]; bits];
     let mut right = vec![0.0; bits];
-    for (level, digits) in ladder.digits.iter().enumerate() {
+    for (level, digits) in table.digits.iter().enumerate() {
         let (count, sum) = of_level(level);
         for i in 0..bits {
             right[i] += digits[i] * sum;
@@ -190,8 +230,8 @@ fn solve(
     })
 }
 
-/// Gaussian elimination with partial pivoting: the solution, and the largest over the smallest pivot;
-/// `None` for a singular matrix.
+/// Gaussian elimination with partial pivoting: the solution, and the largest over the smallest
+/// pivot; `None` for a singular matrix.
 fn gauss(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<(Vec<f64>, f64)> {
     let size = right.len();
     let scale = matrix.iter().flatten().fold(0.0, |max: f64, x| max.max(x.abs()));

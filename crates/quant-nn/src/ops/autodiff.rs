@@ -1,4 +1,4 @@
-//! The hand-written backward of the passes.
+//! The hand-written backward of the operations.
 
 use burn::backend::{
     AutodiffBackend, Backend,
@@ -11,13 +11,14 @@ use burn::backend::{
     tensor::FloatTensor,
 };
 
-use super::flex::{Then, TrainingOps};
-use crate::Geometry;
+use quant_kernels::conv::Geometry;
+
+use super::flex::{BatchNormOptions, TrainingOps};
 
 #[derive(Debug)]
-struct RectifyBackward;
+struct ReluBackward;
 
-impl<B: Backend + TrainingOps> Backward<B, 1> for RectifyBackward {
+impl<B: Backend + TrainingOps> Backward<B, 1> for ReluBackward {
     /// The result.
     type State = FloatTensor<B>;
 
@@ -30,17 +31,17 @@ impl<B: Backend + TrainingOps> Backward<B, 1> for RectifyBackward {
         let [node] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
         if let Some(node) = node {
-            grads.register::<B>(node.id, B::rectify_backward(ops.state, gradient));
+            grads.register::<B>(node.id, B::training_relu_backward(ops.state, gradient));
         }
     }
 }
 
 #[derive(Debug)]
-struct NormalizeBackward;
+struct BatchNormBackward;
 
-impl<B: Backend + TrainingOps> Backward<B, 4> for NormalizeBackward {
+impl<B: Backend + TrainingOps> Backward<B, 4> for BatchNormBackward {
     /// x, weight, mean, variance and output, which stands for anything where it is not needed.
-    type State = ([FloatTensor<B>; 5], Then);
+    type State = ([FloatTensor<B>; 5], BatchNormOptions);
 
     fn backward(
         self,
@@ -49,14 +50,14 @@ impl<B: Backend + TrainingOps> Backward<B, 4> for NormalizeBackward {
         _checkpointer: &mut Checkpointer,
     ) {
         let gradient = grads.consume::<B>(&ops.node);
-        let ([x, weight, mean, variance, y], then) = ops.state;
-        let (x, weight, bias, add) =
-            B::normalize_backward(x, weight, mean, variance, y, gradient, then);
-        let [x_node, weight_node, bias_node, add_node] = ops.parents;
-        let add = then.adds.then_some(add);
-        let gradients = [Some(x), Some(weight), Some(bias), add];
+        let ([x, weight, mean, variance, y], options) = ops.state;
+        let (x, weight, bias, residual) =
+            B::training_batch_norm_backward(x, weight, mean, variance, y, gradient, options);
+        let [x_node, weight_node, bias_node, residual_node] = ops.parents;
+        let residual = options.has_residual.then_some(residual);
+        let gradients = [Some(x), Some(weight), Some(bias), residual];
         for (node, gradient) in
-            [x_node, weight_node, bias_node, add_node].into_iter().zip(gradients)
+            [x_node, weight_node, bias_node, residual_node].into_iter().zip(gradients)
         {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, gradient);
@@ -66,10 +67,11 @@ impl<B: Backend + TrainingOps> Backward<B, 4> for NormalizeBackward {
 }
 
 #[derive(Debug)]
-struct ConvolveBackward;
+struct Conv2dBackward;
 
-impl<B: Backend + TrainingOps> Backward<B, 2> for ConvolveBackward {
-    /// x and weight, where a gradient needs them: as they were kept, or as they are computed once more.
+impl<B: Backend + TrainingOps> Backward<B, 2> for Conv2dBackward {
+    /// x and weight, where a gradient needs them: as they were kept, or as they are computed once
+    /// more.
     type State = ([Option<NodeId>; 2], Geometry);
 
     fn backward(
@@ -84,106 +86,118 @@ impl<B: Backend + TrainingOps> Backward<B, 2> for ConvolveBackward {
         let mut value = |id: NodeId| checkpointer.retrieve_node_output::<FloatTensor<B>>(id);
         let (x, weight) = (x.map(&mut value), weight.map(&mut value));
         if let (Some(node), Some(x)) = (weight_node, x) {
-            grads.register::<B>(node.id, B::weight_gradient(x, gradient.clone(), geometry));
+            grads.register::<B>(
+                node.id,
+                B::training_conv2d_weight_gradient(x, gradient.clone(), geometry),
+            );
         }
         if let (Some(node), Some(weight)) = (x_node, weight) {
-            grads.register::<B>(node.id, B::input_gradient(weight, gradient, geometry));
+            grads.register::<B>(
+                node.id,
+                B::training_conv2d_input_gradient(weight, gradient, geometry),
+            );
         }
     }
 }
 
 impl<B: Backend + TrainingOps, C: CheckpointStrategy> TrainingOps for Autodiff<B, C> {
-    fn convolve(
+    fn training_conv2d(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
-        match ConvolveBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        match Conv2dBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prepared) => {
                 let for_weight = weight.is_tracked().then(|| prepared.checkpoint(&x));
                 let for_x = x.is_tracked().then(|| prepared.checkpoint(&weight));
-                let y = B::convolve(x.into_primitive(), weight.into_primitive(), geometry);
+                let y = B::training_conv2d(x.into_primitive(), weight.into_primitive(), geometry);
                 prepared.finish(([for_weight, for_x], geometry), y)
             }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::convolve(x.into_primitive(), weight.into_primitive(), geometry))
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::training_conv2d(
+                x.into_primitive(),
+                weight.into_primitive(),
+                geometry,
+            )),
         }
     }
 
-    fn rectify(x: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn training_relu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let node = x.node();
-        let y = B::rectify(x.into_primitive());
-        match RectifyBackward.prepare::<C>([node]).compute_bound().stateful() {
+        let y = B::training_relu(x.into_primitive());
+        match ReluBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(y.clone(), y),
             OpsKind::UnTracked(prepared) => prepared.finish(y),
         }
     }
 
-    fn normalize(
+    fn training_batch_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        add: FloatTensor<Self>,
-        then: Then,
+        residual: FloatTensor<Self>,
+        options: BatchNormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let nodes = [x.node(), weight.node(), bias.node(), add.node()];
+        let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let (bias, add) = (bias.into_primitive(), add.into_primitive());
-        let (y, mean, variance) = B::normalize(x.clone(), weight.clone(), bias, add, then);
-        let y = match NormalizeBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        let (bias, residual) = (bias.into_primitive(), residual.into_primitive());
+        let (y, mean, variance) =
+            B::training_batch_norm(x.clone(), weight.clone(), bias, residual, options);
+        let y = match BatchNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let output = if then.rectifies { y.clone() } else { weight.clone() };
+                let output = if options.relu { y.clone() } else { weight.clone() };
                 let state = [x, weight, mean.clone(), variance.clone(), output];
-                prepared.finish((state, then), y)
+                prepared.finish((state, options), y)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(y),
         };
         (y, Self::from_inner(mean), Self::from_inner(variance))
     }
 
-    fn normalize_backward(
+    fn training_batch_norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
         y: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        then: Then,
+        options: BatchNormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let (x, weight, bias, add) = B::normalize_backward(
+        let (x, weight, bias, residual) = B::training_batch_norm_backward(
             x.into_primitive(),
             weight.into_primitive(),
             mean.into_primitive(),
             variance.into_primitive(),
             y.into_primitive(),
             gradient.into_primitive(),
-            then,
+            options,
         );
         let constant = |tensor| Self::from_inner(tensor);
-        (constant(x), constant(weight), constant(bias), constant(add))
+        (constant(x), constant(weight), constant(bias), constant(residual))
     }
 
-    fn input_gradient(
+    fn training_conv2d_input_gradient(
         weight: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self> {
         let (weight, gradient) = (weight.into_primitive(), gradient.into_primitive());
-        Self::from_inner(B::input_gradient(weight, gradient, geometry))
+        Self::from_inner(B::training_conv2d_input_gradient(weight, gradient, geometry))
     }
 
-    fn weight_gradient(
+    fn training_conv2d_weight_gradient(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self> {
         let (x, gradient) = (x.into_primitive(), gradient.into_primitive());
-        Self::from_inner(B::weight_gradient(x, gradient, geometry))
+        Self::from_inner(B::training_conv2d_weight_gradient(x, gradient, geometry))
     }
 
-    fn rectify_backward(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::from_inner(B::rectify_backward(y.into_primitive(), gradient.into_primitive()))
+    fn training_relu_backward(
+        y: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::from_inner(B::training_relu_backward(y.into_primitive(), gradient.into_primitive()))
     }
 }

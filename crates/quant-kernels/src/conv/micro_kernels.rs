@@ -1,16 +1,18 @@
-//! The two inner loops, each over registers that hold a block of the result, and the choice of the instruction set.
+//! The two inner loops, each over registers that hold a block of the result, and the choice of the
+//! instruction set.
 //!
-//! Both read planes: images padded with zeros, such that a tap of the kernel is an offset. With an output on a grid of
-//! the planes' width, tap t of output pixel p lies at `offsets[t] + p`: neighbouring pixels are neighbouring floats, and
-//! nothing has to be gathered. What such a grid computes beyond the output's width is not stored.
+//! Both read planes: images padded with zeros, such that a tap of the kernel is an offset. With an
+//! output on a grid of the planes' width, tap t of output pixel p lies at `offsets[t] + p`:
+//! neighbouring pixels are neighbouring floats, and nothing has to be gathered. What such a grid
+//! computes beyond the output's width is not stored.
 
-use std::sync::OnceLock;
+use alloc::vec::Vec;
 
-use crate::vector::{Portable, Vector};
+use crate::simd::{InstructionSet, Job, Simd};
 
 /// y\[m\]\[p\] = Σₜ w\[m\]\[t\]·x\[offsets\[t\] + p\] for the pixels of a grid.
 pub(crate) struct Correlation<'a> {
-    /// Planes, with [`SLACK`] floats after the last that a tap of the output reads.
+    /// Planes, with [`READ_PAST_END`] floats after the last that a tap of the output reads.
     pub(crate) planes: &'a [f32],
     /// Where each tap reads for pixel 0.
     pub(crate) offsets: &'a [usize],
@@ -24,7 +26,8 @@ pub(crate) struct Correlation<'a> {
     pub(crate) size: [usize; 2],
 }
 
-/// Where the rows of a [`Correlation`] go: element (row, y, x) to `start + row·channel + y·line + x·step`.
+/// Where the rows of a [`Correlation`] go: element (row, y, x) to
+/// `start + row·channel + y·line + x·step`.
 pub(crate) struct Destination {
     pub(crate) start: *mut f32,
     pub(crate) channel: usize,
@@ -36,11 +39,12 @@ pub(crate) struct Destination {
 pub(crate) struct Products<'a> {
     /// Planes, as of the correlation.
     pub(crate) planes: &'a [f32],
-    /// Where each tap reads for pixel 0; a multiple of [`Kernels::taps`], of which the last may be repeated.
+    /// Where each tap reads for pixel 0; a multiple of [`MicroKernels::taps`], of which the last
+    /// may be repeated.
     pub(crate) offsets: &'a [usize],
     /// `[pixels][outputs]`.
     pub(crate) gradients: &'a [f32],
-    /// Outputs, a multiple of [`Kernels::lanes`].
+    /// Outputs, a multiple of [`MicroKernels::lanes`].
     pub(crate) outputs: usize,
     /// Width of the grid.
     pub(crate) grid_width: usize,
@@ -51,28 +55,47 @@ pub(crate) struct Products<'a> {
 }
 
 /// Floats that a correlation may read past its last pixel.
-pub(crate) const SLACK: usize = 64;
+pub(crate) const READ_PAST_END: usize = 64;
 
-/// The inner loops of one instruction set.
+/// Vectors of pixels that a correlation computes at once.
+const PIXEL_VECTORS: usize = 3;
+
+/// Vectors of outputs that products compute at once.
+const OUTPUT_VECTORS: usize = 2;
+
+/// Rows that a correlation computes at once: with three vectors each, as many sums as registers
+/// hold beside the vectors of x and a weight.
+const fn most_rows(registers: usize) -> usize {
+    if registers >= 32 { 8 } else { 4 }
+}
+
+/// Taps that products compute at once, with two vectors each.
+const fn most_taps(registers: usize) -> usize {
+    if registers >= 32 { 12 } else { 6 }
+}
+
+/// The inner loops, on one instruction set.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernels {
-    /// Its name.
-    pub(crate) name: &'static str,
+pub(crate) struct MicroKernels {
+    set: InstructionSet,
     /// Floats of a vector.
     pub(crate) lanes: usize,
     /// Most rows that a correlation computes at once.
     pub(crate) rows: usize,
     /// Taps that products compute at once.
     pub(crate) taps: usize,
-    correlate: unsafe fn(&Correlation, &Destination, &mut Vec<f32>),
-    multiply: unsafe fn(&mut Products),
 }
 
-impl Kernels {
-    /// Those of this processor.
-    pub(crate) fn detect() -> &'static Self {
-        static KERNELS: OnceLock<Kernels> = OnceLock::new();
-        KERNELS.get_or_init(|| available()[0])
+impl MicroKernels {
+    /// Those of the best instruction set of this processor.
+    pub(crate) fn detect() -> Self {
+        Self::new(InstructionSet::detect())
+    }
+
+    /// Those of an instruction set.
+    pub(crate) fn new(set: InstructionSet) -> Self {
+        let (lanes, registers) = (set.lanes(), set.registers());
+        Self { set, lanes, rows: most_rows(registers), taps: most_taps(registers) }
     }
 
     /// Runs a correlation; `block` is memory that it may use.
@@ -88,10 +111,9 @@ impl Kernels {
         let reach = job.offsets.iter().copied().max().unwrap_or(0);
         let [height, width] = job.size;
         let pixels = (height - 1) * job.grid_width + width;
-        assert!(reach + pixels + SLACK <= job.planes.len(), "taps read within the planes");
+        assert!(reach + pixels + READ_PAST_END <= job.planes.len(), "taps read within the planes");
         assert_eq!(job.panels.len(), job.rows * job.offsets.len(), "every tap has a weight");
-        // SAFETY: reads were checked; `available` lists what the processor has; the caller vouches for writes.
-        unsafe { (self.correlate)(job, to, block) }
+        self.set.run(Correlate { job, to, block });
     }
 
     /// Adds products.
@@ -105,8 +127,7 @@ impl Kernels {
         assert!(
             job.outputs.is_multiple_of(self.lanes) && job.offsets.len().is_multiple_of(self.taps)
         );
-        // SAFETY: reads and writes were checked, and `available` lists what the processor has.
-        unsafe { (self.multiply)(job) }
+        self.set.run(Multiply { job });
     }
 
     /// Rows of the block that begins at `row` of `rows`.
@@ -135,99 +156,76 @@ impl Kernels {
     }
 }
 
-/// The instruction set that convolutions use on this processor: `avx512`, `avx2`, `neon` or `portable`.
-pub fn instruction_set() -> &'static str {
-    Kernels::detect().name
+/// A correlation whose reads and writes were checked.
+struct Correlate<'a, 'b> {
+    job: &'a Correlation<'b>,
+    to: &'a Destination,
+    block: &'a mut Vec<f32>,
 }
 
-/// All that this processor can run, the best first.
-pub(crate) fn available() -> Vec<Kernels> {
-    let mut all = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            all.push(avx512::KERNELS);
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            all.push(avx2::KERNELS);
-        }
+impl Job for Correlate<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        // SAFETY: `MicroKernels::correlate`, which alone makes one, has checked reads; its caller
+        // vouches for writes.
+        unsafe { correlate_all(simd, self.job, self.to, self.block) }
     }
-    #[cfg(target_arch = "aarch64")]
-    if std::arch::is_aarch64_feature_detected!("neon") {
-        all.push(neon::KERNELS);
-    }
-    all.push(portable::KERNELS);
-    all
 }
 
-/// The loops compiled for an instruction set: so many rows and vectors of a correlation, taps and vectors of
-/// products, as its registers hold.
-macro_rules! kernels {
-    ($module:ident, $(#[$feature:meta])? $vector:ty, $name:literal, rows $rows:literal, taps $taps:literal) => {
-        mod $module {
-            use super::*;
+/// Products whose reads and writes were checked.
+struct Multiply<'a, 'b> {
+    job: &'a mut Products<'b>,
+}
 
-            pub(super) const KERNELS: Kernels = Kernels {
-                name: $name,
-                lanes: <$vector as Vector>::LANES,
-                rows: $rows,
-                taps: $taps,
-                correlate,
-                multiply,
-            };
+impl Job for Multiply<'_, '_> {
+    type Output = ();
 
-            $(#[$feature])?
-            unsafe fn correlate(job: &Correlation, to: &Destination, block: &mut Vec<f32>) {
-                // SAFETY: as the caller's.
-                unsafe { correlate_all::<$vector, $rows>(job, to, block) }
-            }
-
-            $(#[$feature])?
-            unsafe fn multiply(job: &mut Products) {
-                // SAFETY: as the caller's.
-                unsafe { multiply_all::<$vector, $taps>(job) }
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        // SAFETY: `MicroKernels::multiply`, which alone makes one, has checked reads and writes.
+        unsafe {
+            match most_taps(S::REGISTERS) {
+                12 => multiply_all::<S, 12>(simd, self.job),
+                _ => multiply_all::<S, 6>(simd, self.job),
             }
         }
-    };
+    }
 }
-
-#[cfg(target_arch = "x86_64")]
-kernels!(avx512, #[target_feature(enable = "avx512f")] std::arch::x86_64::__m512, "avx512", rows 8, taps 12);
-#[cfg(target_arch = "x86_64")]
-kernels!(avx2, #[target_feature(enable = "avx2,fma")] std::arch::x86_64::__m256, "avx2", rows 4, taps 6);
-#[cfg(target_arch = "aarch64")]
-kernels!(neon, #[target_feature(enable = "neon")] std::arch::aarch64::float32x4_t, "neon", rows 8, taps 12);
-kernels!(portable, Portable, "portable", rows 4, taps 6);
 
 /// Every block of rows, every pixel of the grid, and what lies on the output to its destination.
 #[inline(always)]
-unsafe fn correlate_all<V: Vector, const ROWS: usize>(
+unsafe fn correlate_all<S: Simd>(
+    simd: S,
     job: &Correlation,
     to: &Destination,
     block: &mut Vec<f32>,
 ) {
     let [height, width] = job.size;
     let pixels = (height - 1) * job.grid_width + width;
-    let tiles = pixels.div_ceil(V::LANES);
-    let length = tiles * V::LANES;
-    block.resize(ROWS * length, 0.0);
+    let tiles = pixels.div_ceil(S::LANES);
+    let length = tiles * S::LANES;
+    block.resize(most_rows(S::REGISTERS) * length, 0.0);
     let mut panel = job.panels.as_ptr();
     let mut row = 0;
     while row < job.rows {
         let left = job.rows - row;
-        let rows = if left >= ROWS { ROWS } else { 1 << left.ilog2() };
+        let most = most_rows(S::REGISTERS);
+        let rows = if left >= most { most } else { 1 << left.ilog2() };
         let mut tile = 0;
         while tile < tiles {
-            let vectors = (tiles - tile).min(3);
-            // SAFETY: a tile reads fewer than SLACK floats past the last pixel; `block` holds all of its rows.
+            let vectors = (tiles - tile).min(PIXEL_VECTORS);
+            // SAFETY: a tile reads fewer than READ_PAST_END floats past the last pixel; `block`
+            // holds all of its rows.
             unsafe {
-                let planes = job.planes.as_ptr().add(tile * V::LANES);
-                let out = block.as_mut_ptr().add(tile * V::LANES);
+                let planes = job.planes.as_ptr().add(tile * S::LANES);
+                let out = block.as_mut_ptr().add(tile * S::LANES);
                 match rows {
-                    8 => tile_of::<V, 8>(vectors, job.offsets, planes, panel, out, length),
-                    4 => tile_of::<V, 4>(vectors, job.offsets, planes, panel, out, length),
-                    2 => tile_of::<V, 2>(vectors, job.offsets, planes, panel, out, length),
-                    _ => tile_of::<V, 1>(vectors, job.offsets, planes, panel, out, length),
+                    8 => tile_of::<S, 8>(simd, vectors, job.offsets, planes, panel, out, length),
+                    4 => tile_of::<S, 4>(simd, vectors, job.offsets, planes, panel, out, length),
+                    2 => tile_of::<S, 2>(simd, vectors, job.offsets, planes, panel, out, length),
+                    _ => tile_of::<S, 1>(simd, vectors, job.offsets, planes, panel, out, length),
                 }
             }
             tile += vectors;
@@ -253,7 +251,8 @@ unsafe fn correlate_all<V: Vector, const ROWS: usize>(
 }
 
 #[inline(always)]
-unsafe fn tile_of<V: Vector, const ROWS: usize>(
+unsafe fn tile_of<S: Simd, const ROWS: usize>(
+    simd: S,
     vectors: usize,
     offsets: &[usize],
     planes: *const f32,
@@ -264,15 +263,16 @@ unsafe fn tile_of<V: Vector, const ROWS: usize>(
     // SAFETY: as the caller's.
     unsafe {
         match vectors {
-            3 => tile::<V, ROWS, 3>(offsets, planes, panel, out, length),
-            2 => tile::<V, ROWS, 2>(offsets, planes, panel, out, length),
-            _ => tile::<V, ROWS, 1>(offsets, planes, panel, out, length),
+            3 => tile::<S, ROWS, 3>(simd, offsets, planes, panel, out, length),
+            2 => tile::<S, ROWS, 2>(simd, offsets, planes, panel, out, length),
+            _ => tile::<S, ROWS, 1>(simd, offsets, planes, panel, out, length),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
+unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
     offsets: &[usize],
     planes: *const f32,
     mut panel: *const f32,
@@ -281,24 +281,24 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
 ) {
     // SAFETY: as the caller's.
     unsafe {
-        let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+        let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
         for offset in offsets {
             let from = planes.add(*offset);
-            let mut x = [V::splat(0.0); VECTORS];
+            let mut x = [simd.splat(0.0); VECTORS];
             for vector in 0..VECTORS {
-                x[vector] = V::load(from.add(vector * V::LANES));
+                x[vector] = simd.load(from.add(vector * S::LANES));
             }
             for row in 0..ROWS {
-                let weight = V::splat(*panel.add(row));
+                let weight = simd.splat(*panel.add(row));
                 for vector in 0..VECTORS {
-                    sums[row][vector] = sums[row][vector].add_product(weight, x[vector]);
+                    sums[row][vector] = simd.add_product(sums[row][vector], weight, x[vector]);
                 }
             }
             panel = panel.add(ROWS);
         }
         for row in 0..ROWS {
             for vector in 0..VECTORS {
-                sums[row][vector].store(out.add(row * length + vector * V::LANES));
+                simd.store(sums[row][vector], out.add(row * length + vector * S::LANES));
             }
         }
     }
@@ -306,25 +306,27 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
 
 /// Every block of taps and outputs.
 #[inline(always)]
-unsafe fn multiply_all<V: Vector, const TAPS: usize>(job: &mut Products) {
+unsafe fn multiply_all<S: Simd, const TAPS: usize>(simd: S, job: &mut Products) {
     let mut output = 0;
     while output < job.outputs {
-        let vectors = ((job.outputs - output) / V::LANES).min(2);
+        let vectors = ((job.outputs - output) / S::LANES).min(OUTPUT_VECTORS);
         for first in (0..job.offsets.len()).step_by(TAPS) {
-            // SAFETY: outputs are whole vectors, offsets whole blocks; the caller has checked what they read.
+            // SAFETY: outputs are whole vectors, offsets whole blocks; the caller has checked what
+            // they read.
             unsafe {
                 match vectors {
-                    2 => products::<V, TAPS, 2>(job, first, output),
-                    _ => products::<V, TAPS, 1>(job, first, output),
+                    2 => products::<S, TAPS, 2>(simd, job, first, output),
+                    _ => products::<S, TAPS, 1>(simd, job, first, output),
                 }
             }
         }
-        output += vectors * V::LANES;
+        output += vectors * S::LANES;
     }
 }
 
 #[inline(always)]
-unsafe fn products<V: Vector, const TAPS: usize, const VECTORS: usize>(
+unsafe fn products<S: Simd, const TAPS: usize, const VECTORS: usize>(
+    simd: S,
     job: &mut Products,
     first: usize,
     output: usize,
@@ -332,7 +334,7 @@ unsafe fn products<V: Vector, const TAPS: usize, const VECTORS: usize>(
     let [height, width] = job.size;
     // SAFETY: as the caller's.
     unsafe {
-        let mut sums = [[V::splat(0.0); VECTORS]; TAPS];
+        let mut sums = [[simd.splat(0.0); VECTORS]; TAPS];
         let mut from = [job.planes.as_ptr(); TAPS];
         for tap in 0..TAPS {
             from[tap] = from[tap].add(job.offsets[first + tap]);
@@ -340,14 +342,14 @@ unsafe fn products<V: Vector, const TAPS: usize, const VECTORS: usize>(
         let mut gradients = job.gradients.as_ptr().add(output);
         for _ in 0..height {
             for x in 0..width {
-                let mut g = [V::splat(0.0); VECTORS];
+                let mut g = [simd.splat(0.0); VECTORS];
                 for vector in 0..VECTORS {
-                    g[vector] = V::load(gradients.add(vector * V::LANES));
+                    g[vector] = simd.load(gradients.add(vector * S::LANES));
                 }
                 for tap in 0..TAPS {
-                    let value = V::splat(*from[tap].add(x));
+                    let value = simd.splat(*from[tap].add(x));
                     for vector in 0..VECTORS {
-                        sums[tap][vector] = sums[tap][vector].add_product(value, g[vector]);
+                        sums[tap][vector] = simd.add_product(sums[tap][vector], value, g[vector]);
                     }
                 }
                 gradients = gradients.add(job.outputs);
@@ -359,9 +361,9 @@ unsafe fn products<V: Vector, const TAPS: usize, const VECTORS: usize>(
         for tap in 0..TAPS {
             let to = job.sums.as_mut_ptr().add((first + tap) * job.outputs + output);
             for vector in 0..VECTORS {
-                let to = to.add(vector * V::LANES);
-                let one = V::splat(1.0);
-                sums[tap][vector].add_product(one, V::load(to)).store(to);
+                let to = to.add(vector * S::LANES);
+                let one = simd.splat(1.0);
+                simd.store(simd.add_product(sums[tap][vector], one, simd.load(to)), to);
             }
         }
     }

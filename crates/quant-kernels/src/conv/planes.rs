@@ -1,9 +1,11 @@
 //! Images as planes with their padding, on which every tap of a kernel is an offset.
 
-use crate::{geometry::Geometry, kernels::SLACK};
+use alloc::{vec, vec::Vec};
 
-/// How channels of an image are laid out as planes: `[channel][phase][height][width]`. A strided convolution reads
-/// every s-th row and column: each phase holds those that some tap reads.
+use super::{geometry::Geometry, micro_kernels::READ_PAST_END};
+
+/// How channels of an image are laid out as planes: `[channel][phase][height][width]`. A strided
+/// convolution reads every s-th row and column: each phase holds those that some tap reads.
 #[derive(Debug, Clone)]
 pub(crate) struct Planes {
     /// Row and column of the image that each phase begins with.
@@ -21,12 +23,12 @@ pub(crate) struct Planes {
 impl Planes {
     /// For the forward pass and the weight's gradient: of the input.
     pub(crate) fn of_input(geometry: &Geometry) -> Self {
-        let Geometry { stride, dilation, padding, kernel, .. } = *geometry;
+        let Geometry { stride, dilation, padding, kernel_size, .. } = *geometry;
         let [height, width] = geometry.output_size();
         let size = [height + geometry.reach(0) / stride, width + geometry.reach(1) / stride];
         let mut phases = Vec::new();
         let mut taps = Vec::new();
-        for (dy, dx) in grid(kernel) {
+        for (dy, dx) in grid(kernel_size) {
             let at = [dy * dilation, dx * dilation];
             let first = at.map(|at| (at % stride) as isize - padding as isize);
             let phase = phases.iter().position(|known| *known == first).unwrap_or_else(|| {
@@ -36,7 +38,7 @@ impl Planes {
             let plane = phase * size[0] * size[1];
             taps.push(plane + at[0] / stride * size[1] + at[1] / stride);
         }
-        Self { phases, outside: geometry.fill, step: stride, size, taps }
+        Self { phases, outside: geometry.padding_value, step: stride, size, taps }
     }
 
     /// Floats of a channel.
@@ -44,9 +46,10 @@ impl Planes {
         self.phases.len() * self.size[0] * self.size[1]
     }
 
-    /// Planes of so many channels, all outside of an image. What [`fill`](Self::fill) leaves alone stays so.
+    /// Planes of so many channels, all outside of an image. What [`fill`](Self::fill) leaves alone
+    /// stays so.
     pub(crate) fn empty(&self, channels: usize) -> Vec<f32> {
-        vec![self.outside; channels * self.channel() + SLACK]
+        vec![self.outside; channels * self.channel() + READ_PAST_END]
     }
 
     /// Where each tap of each channel reads for output pixel 0.
@@ -89,8 +92,8 @@ impl Planes {
     }
 }
 
-/// The part of the input's gradient whose rows and columns are the same modulo the stride: a correlation of the
-/// output's gradient with the taps that reach them.
+/// The part of the input's gradient whose rows and columns are the same modulo the stride: a
+/// correlation of the output's gradient with the taps that reach them.
 #[derive(Debug, Clone)]
 pub(crate) struct GradientPhase {
     /// Of the output's gradient.
@@ -110,11 +113,12 @@ impl GradientPhase {
         phases.filter_map(|(y, x)| Self::new(geometry, [y, x])).collect()
     }
 
-    /// Row u = s·i + φ of the padded input gets Σ w\[d\]·g\[i - q\] from the taps d with dilation·d = s·q + φ.
+    /// Row u = s·i + φ of the padded input gets Σ w\[d\]·g\[i - q\] from the taps d with dilation·d
+    /// = s·q + φ.
     fn new(geometry: &Geometry, phase: [usize; 2]) -> Option<Self> {
-        let Geometry { stride, dilation, padding, kernel, size, .. } = *geometry;
+        let Geometry { stride, dilation, padding, kernel_size, input_size, .. } = *geometry;
         let shifts = |axis: usize| -> Vec<(usize, usize)> {
-            let taps = (0..kernel[axis]).map(|tap| (tap, tap * dilation));
+            let taps = (0..kernel_size[axis]).map(|tap| (tap, tap * dilation));
             let own = taps.filter(|(_, at)| at % stride == phase[axis]);
             own.map(|(tap, at)| (tap, at / stride)).collect()
         };
@@ -126,7 +130,7 @@ impl GradientPhase {
         let mut start = [0; 2];
         for axis in [0, 1] {
             let begin = padding.saturating_sub(phase[axis]).div_ceil(stride);
-            let end = (padding + size[axis]).checked_sub(phase[axis] + 1)? / stride + 1;
+            let end = (padding + input_size[axis]).checked_sub(phase[axis] + 1)? / stride + 1;
             own[axis] = end.checked_sub(begin).filter(|count| *count > 0)?;
             first[axis] = begin * stride + phase[axis] - padding;
             start[axis] = begin as isize - reach[axis] as isize;
@@ -138,7 +142,7 @@ impl GradientPhase {
         for (dy, down) in &vertical {
             for (dx, right) in &horizontal {
                 planes.taps.push((reach[0] - down) * plane[1] + reach[1] - right);
-                kernel_taps.push(dy * kernel[1] + dx);
+                kernel_taps.push(dy * kernel_size[1] + dx);
             }
         }
         Some(Self { planes, kernel_taps, first, size: own })

@@ -1,0 +1,243 @@
+//! The instruction sets: each is a token that only detection makes, and the vectors that it allows.
+
+use super::Job;
+
+/// An instruction set whose vectors loops are written with. A value is the proof that the processor
+/// has it, so that computing is safe; only pointers are the caller's to vouch for.
+///
+/// # Safety
+/// Values exist only where the processor has the instruction set, and vectors hold
+/// [`LANES`](Self::LANES) floats.
+pub(crate) unsafe trait Simd: Copy + Send + Sync {
+    /// Its name.
+    const NAME: &'static str;
+    /// Floats of a vector.
+    const LANES: usize;
+    /// Vectors that the processor has registers for.
+    const REGISTERS: usize;
+    /// A vector of floats.
+    type Floats: Copy;
+
+    /// A vector of one value.
+    fn splat(self, value: f32) -> Self::Floats;
+
+    /// sum + a·b; fused, and rounded once, where the instruction set has that.
+    fn add_product(self, sum: Self::Floats, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// The vector at a pointer.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of [`LANES`](Self::LANES) floats, at any alignment.
+    unsafe fn load(self, from: *const f32) -> Self::Floats;
+
+    /// Writes a vector.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of [`LANES`](Self::LANES) floats, at any alignment.
+    unsafe fn store(self, vector: Self::Floats, to: *mut f32);
+
+    /// Runs a job, compiled for the instruction set.
+    fn run<J: Job>(self, job: J) -> J::Output;
+}
+
+/// Plain floats, which compilers turn into whatever vectors the program is compiled for: SSE2 on
+/// x86-64, and on WebAssembly `simd128` where it is turned on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Portable;
+
+// SAFETY: no instruction set is needed, and a vector is four floats.
+unsafe impl Simd for Portable {
+    const NAME: &'static str = "portable";
+    const LANES: usize = 4;
+    const REGISTERS: usize = 16;
+    type Floats = [f32; 4];
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> [f32; 4] {
+        [value; 4]
+    }
+
+    #[inline(always)]
+    fn add_product(self, sum: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        core::array::from_fn(|lane| sum[lane] + a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> [f32; 4] {
+        // SAFETY: the caller vouches for four floats.
+        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, vector: [f32; 4], to: *mut f32) {
+        // SAFETY: the caller vouches for four floats.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(vector) }
+    }
+
+    #[inline(always)]
+    fn run<J: Job>(self, job: J) -> J::Output {
+        job.run(self)
+    }
+}
+
+/// A token, and its vectors by the intrinsics of `$arch`.
+#[allow(unused_macros, reason = "other processors have portable code alone")]
+macro_rules! instruction_set {
+    (
+        $token:ident, $name:literal, $arch:ident, $detected:ident, [$($feature:tt),*], lanes $lanes:literal,
+        registers $registers:literal, $floats:ident, $splat:ident, $load:ident, $store:ident,
+        |$sum:ident, $a:ident, $b:ident| $fused:expr
+    ) => {
+        #[doc = concat!("The proof that the processor has ", $name, "'s vectors.")]
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub(crate) struct $token(());
+
+        impl $token {
+            /// The token, if the processor has all features: without `std`, if the program is
+            /// compiled for them.
+            #[inline]
+            fn detect() -> Option<Self> {
+                #[cfg(feature = "std")]
+                let has = $(std::arch::$detected!($feature))&&*;
+                #[cfg(not(feature = "std"))]
+                let has = cfg!(all($(target_feature = $feature),*));
+                has.then_some(Self(()))
+            }
+        }
+
+        // SAFETY: only `detect` makes a token, and a vector holds as many floats.
+        unsafe impl Simd for $token {
+            const NAME: &'static str = $name;
+            const LANES: usize = $lanes;
+            const REGISTERS: usize = $registers;
+            type Floats = core::arch::$arch::$floats;
+
+            #[inline(always)]
+            fn splat(self, value: f32) -> Self::Floats {
+                // SAFETY: the token proves that the processor has the instruction.
+                unsafe { core::arch::$arch::$splat(value) }
+            }
+
+            #[inline(always)]
+            fn add_product(
+                self,
+                $sum: Self::Floats,
+                $a: Self::Floats,
+                $b: Self::Floats,
+            ) -> Self::Floats {
+                // SAFETY: the token proves that the processor has the instruction.
+                unsafe { $fused }
+            }
+
+            #[inline(always)]
+            unsafe fn load(self, from: *const f32) -> Self::Floats {
+                // SAFETY: as above; the caller vouches for the floats.
+                unsafe { core::arch::$arch::$load(from) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, vector: Self::Floats, to: *mut f32) {
+                // SAFETY: as above; the caller vouches for the floats.
+                unsafe { core::arch::$arch::$store(to, vector) }
+            }
+
+            #[inline(always)]
+            fn run<J: Job>(self, job: J) -> J::Output {
+                #[target_feature($(enable = $feature),*)]
+                fn enabled<J: Job>(simd: $token, job: J) -> J::Output {
+                    job.run(simd)
+                }
+                // SAFETY: the token proves that the processor has the features.
+                unsafe { enabled(self, job) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
+    Avx512, "avx512", x86_64, is_x86_feature_detected,
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl"], lanes 16, registers 32,
+    __m512, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum)
+);
+
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
+    Avx2, "avx2", x86_64, is_x86_feature_detected, ["avx2", "fma"], lanes 8, registers 16,
+    __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+    |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum)
+);
+
+#[cfg(target_arch = "aarch64")]
+instruction_set!(
+    Neon, "neon", aarch64, is_aarch64_feature_detected, ["neon"], lanes 4, registers 32,
+    float32x4_t, vdupq_n_f32, vld1q_f32, vst1q_f32,
+    |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b)
+);
+
+/// One of the instruction sets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Set {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    Portable(Portable),
+}
+
+impl Set {
+    /// The best that the processor has.
+    #[inline]
+    pub(super) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = Avx512::detect() {
+            return Self::Avx512(simd);
+        }
+        Self::detect_narrow()
+    }
+
+    /// The best with vectors of at most eight floats.
+    #[inline]
+    pub(super) fn detect_narrow() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = Avx2::detect() {
+            return Self::Avx2(simd);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(simd) = Neon::detect() {
+            return Self::Neon(simd);
+        }
+        Self::Portable(Portable)
+    }
+
+    /// All that the processor has, the best first.
+    pub(super) fn available() -> impl Iterator<Item = Self> {
+        [
+            #[cfg(target_arch = "x86_64")]
+            Avx512::detect().map(Self::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Avx2::detect().map(Self::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Neon::detect().map(Self::Neon),
+            Some(Self::Portable(Portable)),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    #[inline(always)]
+    pub(super) fn run<J: Job>(self, job: J) -> J::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => simd.run(job),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => simd.run(job),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => simd.run(job),
+            Self::Portable(simd) => simd.run(job),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The operations on Burn's CPU backend, by the passes of `quant-kernels`.
+
+use burn::{
+    backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension, tensor::FloatTensor},
+    tensor::{DType, Device, Shape, Tensor, TensorData, ops::ConvOptions},
+};
+use burn_flex::FlexTensor;
+use quant_kernels::{
+    batch_norm::{self, Epilogue, Forward},
+    conv::{self, Geometry, GeometryError},
+    relu::{relu_backward, relu_in_place},
+};
+
+use super::BatchNormOutput;
+
+/// A batch norm, and what follows it in the same pass.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchNormOptions {
+    /// Added to the variance.
+    pub(super) epsilon: f32,
+    /// Whether a residual is added.
+    pub(super) has_residual: bool,
+    /// Whether a ReLU comes last.
+    pub(super) relu: bool,
+}
+
+/// The operations, on the backend that has them. Burn has operations of the same names: hence the
+/// prefix.
+#[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
+pub(super) trait TrainingOps: Backend {
+    /// The convolution of x with a weight.
+    fn training_conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of [`training_conv2d`](Self::training_conv2d) by x.
+    fn training_conv2d_input_gradient(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of [`training_conv2d`](Self::training_conv2d) by the weight.
+    fn training_conv2d_weight_gradient(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self>;
+
+    /// max(x, 0).
+    fn training_relu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of [`training_relu`](Self::training_relu), by its result.
+    fn training_relu_backward(
+        y: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// Output, mean and variance. `residual` is any tensor where none is added.
+    fn training_batch_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: BatchNormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Gradients by x, weight, bias and residual. `y` is the output, or any tensor where no ReLU
+    /// came last. The last gradient is that by x again where no residual was added.
+    fn training_batch_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        options: BatchNormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// Whether x is on the CPU backend, in 32-bit floats.
+pub(super) fn is_flex_f32<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && x.device().without_autodiff() == Device::flex()
+}
+
+/// Whether our batch norm takes these tensors.
+pub(super) fn takes_batch_norm(
+    x: &Tensor<4>,
+    weight: &Tensor<1>,
+    bias: &Tensor<1>,
+    residual: &Option<Tensor<4>>,
+) -> bool {
+    let fits = residual.as_ref().is_none_or(|add| is_flex_f32(add) && add.shape() == x.shape());
+    is_flex_f32(x)
+        && is_flex_f32(weight)
+        && is_flex_f32(bias)
+        && fits
+        && x.shape().num_elements() > 0
+}
+
+pub(super) fn batch_norm(
+    x: Tensor<4>,
+    (weight, bias): (Tensor<1>, Tensor<1>),
+    epsilon: f64,
+    residual: Option<Tensor<4>>,
+    relu: bool,
+) -> BatchNormOutput {
+    let has_residual = residual.is_some();
+    let options = BatchNormOptions { epsilon: epsilon as f32, has_residual, relu };
+    let residual = residual.unwrap_or_else(|| x.clone());
+    let (output, mean, variance) = <Dispatch as TrainingOps>::training_batch_norm(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        residual.into_dispatch(),
+        options,
+    );
+    BatchNormOutput {
+        output: Tensor::from_dispatch(output),
+        mean: Tensor::from_dispatch(mean),
+        variance: Tensor::from_dispatch(variance),
+    }
+}
+
+pub(super) fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as TrainingOps>::training_relu(x.into_dispatch()))
+}
+
+/// Whether our passes are faster than Burn's, as measured: not where weights outweigh pixels by
+/// far.
+fn is_faster(geometry: &Geometry) -> bool {
+    let [height, width] = geometry.output_size();
+    height * width > 64 || geometry.group_in_channels() * geometry.group_out_channels() < 512 * 512
+}
+
+/// The convolution, if our passes are for it.
+pub(super) fn geometry(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    options: &ConvOptions<2>,
+    padding_value: f32,
+) -> Option<Geometry> {
+    let [batch, in_channels, height, width] = x.dims();
+    let [out_channels, group_in_channels, kernel_height, kernel_width] = weight.dims();
+    let [stride, dilation] = [options.stride, options.dilation];
+    let padding = options.padding[0].0;
+    let geometry = Geometry {
+        batch,
+        in_channels,
+        out_channels,
+        input_size: [height, width],
+        kernel_size: [kernel_height, kernel_width],
+        stride: stride[0],
+        padding,
+        padding_value,
+        dilation: dilation[0],
+        groups: options.groups,
+    };
+    let even = stride[0] == stride[1]
+        && dilation[0] == dilation[1]
+        && options.padding == [(padding, padding); 2];
+    let fits = geometry.validate().is_ok() && group_in_channels == geometry.group_in_channels();
+    (even && is_flex_f32(x) && is_flex_f32(weight) && fits && is_faster(&geometry))
+        .then_some(geometry)
+}
+
+pub(super) fn conv2d(x: Tensor<4>, weight: Tensor<4>, geometry: Geometry) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as TrainingOps>::training_conv2d(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        geometry,
+    ))
+}
+
+impl TrainingOps for Flex {
+    fn training_conv2d(x: FlexTensor, weight: FlexTensor, geometry: Geometry) -> FlexTensor {
+        let [height, width] = geometry.output_size();
+        let shape = [geometry.batch, geometry.out_channels, height, width];
+        run_pass(conv::forward, x, weight, geometry, shape)
+    }
+
+    fn training_conv2d_input_gradient(
+        weight: FlexTensor,
+        gradient: FlexTensor,
+        geometry: Geometry,
+    ) -> FlexTensor {
+        let [height, width] = geometry.input_size;
+        let shape = [geometry.batch, geometry.in_channels, height, width];
+        run_pass(conv::input_gradient, weight, gradient, geometry, shape)
+    }
+
+    fn training_conv2d_weight_gradient(
+        x: FlexTensor,
+        gradient: FlexTensor,
+        geometry: Geometry,
+    ) -> FlexTensor {
+        let [height, width] = geometry.kernel_size;
+        let shape = [geometry.out_channels, geometry.group_in_channels(), height, width];
+        run_pass(conv::weight_gradient, x, gradient, geometry, shape)
+    }
+
+    fn training_relu(x: FlexTensor) -> FlexTensor {
+        let mut y = x.to_contiguous();
+        // The other handle, which would keep the input's memory from being reused.
+        drop(x);
+        relu_in_place(y.storage_mut::<f32>());
+        y
+    }
+
+    fn training_relu_backward(y: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let y = y.to_contiguous();
+        let mut x_gradient = gradient.to_contiguous();
+        drop(gradient);
+        relu_backward(y.storage::<f32>(), x_gradient.storage_mut::<f32>());
+        x_gradient
+    }
+
+    fn training_batch_norm(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        residual: FlexTensor,
+        options: BatchNormOptions,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let (sizes, shape) = batch_norm_shape(&x);
+        let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
+        let residual = options.has_residual.then(|| residual.to_contiguous());
+        let residual = residual.as_ref().map(|residual| residual.storage());
+        let epilogue = Epilogue { residual, relu: options.relu };
+        let parameters = (weight.storage(), bias.storage());
+        let output = batch_norm::forward(sizes, x.storage(), parameters, options.epsilon, epilogue);
+        let of_channels = |values| tensor(values, [sizes.channels]);
+        (tensor(output.values, shape), of_channels(output.mean), of_channels(output.variance))
+    }
+
+    fn training_batch_norm_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        mean: FlexTensor,
+        variance: FlexTensor,
+        y: FlexTensor,
+        gradient: FlexTensor,
+        options: BatchNormOptions,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        let (sizes, shape) = batch_norm_shape(&x);
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let y = options.relu.then(|| y.to_contiguous());
+        let mut gradient_in_place = gradient.to_contiguous();
+        // The other handle, for which the gradient would have to be copied.
+        drop(gradient);
+        let forward = Forward {
+            x: x.storage(),
+            weight: weight.storage(),
+            mean: mean.storage(),
+            variance: variance.storage(),
+            epsilon: options.epsilon,
+            relu_output: y.as_ref().map(|y| y.storage()),
+            has_residual: options.has_residual,
+        };
+        let gradients = batch_norm::backward(sizes, &forward, gradient_in_place.storage_mut());
+        let x_gradient = match gradients.input {
+            None => gradient_in_place.clone(),
+            Some(values) => tensor(values, shape),
+        };
+        let of_channels = |values| tensor(values, [sizes.channels]);
+        let (weight, bias) = (of_channels(gradients.weight), of_channels(gradients.bias));
+        (x_gradient, weight, bias, gradient_in_place)
+    }
+}
+
+type Pass = fn(&[f32], &[f32], &Geometry) -> Result<Vec<f32>, GeometryError>;
+
+fn run_pass(
+    pass: Pass,
+    a: FlexTensor,
+    b: FlexTensor,
+    geometry: Geometry,
+    shape: [usize; 4],
+) -> FlexTensor {
+    let (a, b) = (a.to_contiguous(), b.to_contiguous());
+    let values = pass(a.storage::<f32>(), b.storage::<f32>(), &geometry);
+    let values = values.expect("the geometry was made from these tensors");
+    tensor(values, shape)
+}
+
+fn batch_norm_shape(x: &FlexTensor) -> (batch_norm::Shape, Shape) {
+    let shape = x.shape();
+    let pixels = shape[2] * shape[3];
+    (batch_norm::Shape { batch: shape[0], channels: shape[1], pixels }, shape)
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}

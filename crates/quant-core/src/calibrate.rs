@@ -1,12 +1,9 @@
 //! Initial parameters from data.
 
-use burn::{module::Module, tensor::Tensor};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::QuantizerError, host::values, reach::name_quantizers, scope::calibrate_where,
-    site::Grouping, staircase::Staircase,
-};
+use crate::{error::QuantizerError, host::values, site::Grouping, staircase::Staircase};
 
 /// How a clipping value is found from samples x.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -90,54 +87,6 @@ pub struct CalibrationInfo {
     /// The same after.
     #[serde(deserialize_with = "crate::number::or_nan")]
     pub error_after: f64,
-}
-
-/// Calibrates every quantizer of `model`, of activations, outputs and weights, on what reaches it
-/// while `forward` is called with each of `batches`. Meanwhile they pass everything through: what
-/// runs is the model in full precision. Quantizers get their paths as names.
-///
-/// Returns the model and what was found, in the order of the model's fields. A quantizer that
-/// nothing reached, or whose method calibrates nothing, stays as it is and is not among them.
-///
-/// ```
-/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
-/// use quant_core::{
-///     Calibration, Levels, Method, Quantizer, QuantizerConfig, Role, Site, calibrate,
-/// };
-///
-/// #[derive(Module, Debug)]
-/// struct Net {
-///     quant: Quantizer,
-///     fc: Linear,
-/// }
-///
-/// let device = Device::flex();
-/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
-/// let quant = config.init(&Site::activation("quant", 8), &device)?;
-/// let net = Net { quant, fc: LinearConfig::new(8, 4).init(&device) };
-/// let batches = [Tensor::<2>::ones([3, 8], &device)];
-/// let (net, infos) = calibrate(net, Calibration::MinMax, batches, |net, x| {
-///     net.fc.forward(net.quant.forward(x))
-/// });
-/// assert_eq!(infos[0].after, [1.0]);
-/// # Ok::<(), quant_core::QuantizerError>(())
-/// ```
-pub fn calibrate<M: Module, B, O>(
-    model: M,
-    calibration: Calibration,
-    batches: impl IntoIterator<Item = B>,
-    forward: impl Fn(&M, B) -> O,
-) -> (M, Vec<CalibrationInfo>) {
-    calibrate_where(
-        name_quantizers(model),
-        |_| true,
-        calibration,
-        |model| {
-            for batch in batches {
-                forward(model, batch);
-            }
-        },
-    )
 }
 
 /// Samples kept per group for the squared error.

@@ -5,7 +5,8 @@ use burn::tensor::{Int, Tensor};
 use crate::{
     config::Levels,
     host::values,
-    normalize::{Restore, add_per_group},
+    normalize::Restore,
+    per_group::{add_per_group, multiply_per_group},
     site::Grouping,
 };
 
@@ -96,7 +97,7 @@ impl Affine {
         let values = self.scaled(self.units(codes));
         let values = match &self.gamma {
             None => values,
-            Some(gamma) => per_group(values, gamma, self.grouping),
+            Some(gamma) => multiply_per_group(values, gamma, self.grouping),
         };
         let values = match &self.shift {
             None => values,
@@ -113,7 +114,7 @@ impl Affine {
 
     /// Units times the scale.
     pub(crate) fn scaled<const D: usize>(&self, units: Tensor<D>) -> Tensor<D> {
-        per_group(units, &self.scale, self.grouping)
+        multiply_per_group(units, &self.scale, self.grouping)
     }
 
     /// All values, `[groups, levels]`, ascending for positive scales; of normalised weights.
@@ -157,18 +158,4 @@ impl Table {
         let indices = (codes.reshape([outer, groups, inner]) + first).flatten::<1>(0, 2);
         self.values.clone().flatten::<1>(0, 1).select(0, indices).reshape(shape)
     }
-}
-
-/// Multiplies each group by its factor; a single factor serves all groups.
-pub(crate) fn per_group<const D: usize>(
-    x: Tensor<D>,
-    factor: &Tensor<1>,
-    grouping: Grouping,
-) -> Tensor<D> {
-    let shape = x.shape();
-    let view = match factor.dims()[0] {
-        1 => [1, 1, shape.num_elements()],
-        _ => grouping.view(&shape),
-    };
-    (x.reshape(view) * factor.clone().reshape([1, view[1], 1])).reshape(shape)
 }

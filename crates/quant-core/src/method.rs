@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::{
-    options::{MethodOptions, OptionInfo, OptionValue, method_options},
+    options::{MethodOptions, OptionField, OptionInfo, OptionValue, method_options},
     text::name,
 };
 
@@ -51,6 +51,17 @@ pub enum SignScale {
     OverChannels,
     /// The mean over positions, of each channel.
     OverResolution,
+}
+
+impl OptionField for SignScale {
+    fn to_value(&self) -> OptionValue {
+        OptionValue::Text(name(self))
+    }
+
+    fn from_value(value: &OptionValue) -> Option<Self> {
+        let all = [SignScale::None, SignScale::OverChannels, SignScale::OverResolution];
+        all.into_iter().find(|scale| scale.to_value() == *value)
+    }
 }
 
 method_options! {

@@ -3,9 +3,9 @@
 use burn::tensor::Tensor;
 
 use crate::{
-    codes::per_group,
     config::{Normalization, QuantizerConfig},
     method::Role,
+    per_group::{add_per_group, multiply_per_group},
     site::Grouping,
 };
 
@@ -39,7 +39,7 @@ impl Restore {
             Restore::None => y,
             Restore::PerGroup { deviation, mean, grouping } => {
                 let y = match deviation {
-                    Some(deviation) => per_group(y, deviation, *grouping),
+                    Some(deviation) => multiply_per_group(y, deviation, *grouping),
                     None => y,
                 };
                 match mean {
@@ -54,17 +54,6 @@ impl Restore {
             }
         }
     }
-}
-
-/// Adds each group its value.
-pub(crate) fn add_per_group<const D: usize>(
-    x: Tensor<D>,
-    mean: &Tensor<1>,
-    grouping: Grouping,
-) -> Tensor<D> {
-    let shape = x.shape();
-    let [outer, groups, inner] = grouping.view(&shape);
-    (x.reshape([outer, groups, inner]) + mean.clone().reshape([1, groups, 1])).reshape(shape)
 }
 
 /// Unbiased standard deviation and mean per group, as constants. The deviation of a single element is 0.

@@ -3,8 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{method::SignScale, text::name};
-
 /// The value of an option, as files write it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -129,17 +127,6 @@ impl OptionField for f64 {
             OptionValue::Number(number) => Some(*number),
             _ => None,
         }
-    }
-}
-
-impl OptionField for SignScale {
-    fn to_value(&self) -> OptionValue {
-        OptionValue::Text(name(self))
-    }
-
-    fn from_value(value: &OptionValue) -> Option<Self> {
-        let all = [SignScale::None, SignScale::OverChannels, SignScale::OverResolution];
-        all.into_iter().find(|scale| scale.to_value() == *value)
     }
 }
 

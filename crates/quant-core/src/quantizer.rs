@@ -3,10 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use burn::{
-    module::{
-        Content, Devices, Flag, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper,
-        ModuleVisitor, Param, ParamId,
-    },
+    module::{Flag, Module, Param, ParamId},
     tensor::{Device, Tensor},
 };
 
@@ -18,7 +15,7 @@ use crate::{
     method::Role,
     methods::{MethodModule, Parameters, Quantize, each_method, facts, host},
     parameter::{Parameter, ParameterKind},
-    reach, scope,
+    scope,
     signature::Signature,
     site::{GroupFallback, Grouping, Site},
     staircase::Staircase,
@@ -41,7 +38,7 @@ impl QuantizerConfig {
 ///
 /// Made by [`QuantizerConfig::init`]. [`quantizers`](crate::quantizers) finds those of a module.
 #[derive(Debug, Clone)]
-pub struct Quantizer(Parts);
+pub struct Quantizer(pub(crate) Parts);
 
 /// What a [`Quantizer`] consists of.
 #[derive(Module, Debug)]
@@ -82,55 +79,6 @@ impl DerefMut for Quantizer {
         &mut self.0
     }
 }
-
-/// As Burn would derive it for [`Parts`], but that the walks of [`reach`] find the quantizer itself.
-impl Module for Quantizer {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        self.0.collect_devices(devices)
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        Self(self.0.fork(device))
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        Self(self.0.to_device(device))
-    }
-
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        match reach::walking() {
-            true => reach::show(self, visitor),
-            false => self.0.visit(visitor),
-        }
-    }
-
-    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        match reach::walking() {
-            true => reach::lend(self, mapper),
-            false => Self(self.0.map(mapper)),
-        }
-    }
-
-    fn materialize(self) -> Self {
-        Self(self.0.materialize())
-    }
-
-    fn valid(&self) -> Self {
-        Self(self.0.valid())
-    }
-
-    fn train(self) -> Self {
-        Self(self.0.train())
-    }
-}
-
-impl ModuleDisplayDefault for Quantizer {
-    fn content(&self, content: Content) -> Option<Content> {
-        self.0.content(content)
-    }
-}
-
-impl ModuleDisplay for Quantizer {}
 
 /// A learned parameter of a quantizer.
 #[derive(Debug)]

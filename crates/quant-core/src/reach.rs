@@ -10,8 +10,11 @@
 use std::{cell::RefCell, collections::HashMap, mem::replace};
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::Tensor,
+    module::{
+        Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+        Param,
+    },
+    tensor::{Device, Tensor},
 };
 
 use crate::{host, method::Role, quantizer::Quantizer};
@@ -22,7 +25,7 @@ pub struct Reached {
     /// Its path in the module, such as `conv1.quant` or `conv1.weight.quant_weight`. Names of enum variants
     /// are no part of it.
     pub path: String,
-    /// A clone of the quantizer: it has the same parameters, and the same records, probes and losses.
+    /// A clone of the quantizer, with the same parameters.
     pub quantizer: Quantizer,
 }
 
@@ -122,6 +125,55 @@ pub fn change_quantizers<M: Module>(module: M, change: impl FnMut(&str, &mut Qua
 pub fn name_quantizers<M: Module>(module: M) -> M {
     change_quantizers(module, |path, quantizer| quantizer.set_name(path))
 }
+
+/// As Burn would derive it for [`Parts`], but that the walks of this file find the quantizer itself.
+impl Module for Quantizer {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        self.0.collect_devices(devices)
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        Self(self.0.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        Self(self.0.to_device(device))
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        match walking() {
+            true => show(self, visitor),
+            false => self.0.visit(visitor),
+        }
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        match walking() {
+            true => lend(self, mapper),
+            false => Self(self.0.map(mapper)),
+        }
+    }
+
+    fn materialize(self) -> Self {
+        Self(self.0.materialize())
+    }
+
+    fn valid(&self) -> Self {
+        Self(self.0.valid())
+    }
+
+    fn train(self) -> Self {
+        Self(self.0.train())
+    }
+}
+
+impl ModuleDisplayDefault for Quantizer {
+    fn content(&self, content: Content) -> Option<Content> {
+        self.0.content(content)
+    }
+}
+
+impl ModuleDisplay for Quantizer {}
 
 /// What a thread's walk is at.
 #[derive(Default)]

@@ -11,17 +11,11 @@ use std::{
 };
 
 use burn::{
-    module::{Module, ParamId},
-    tensor::{Device, Tensor, TensorData},
+    module::ParamId,
+    tensor::{Tensor, TensorData},
 };
 
-use crate::{
-    calibrate::{Calibration, CalibrationInfo, Samples},
-    host::{self, data},
-    quantizer::Quantizer,
-    reach::{Reached, change_quantizers, quantizers},
-    site::Grouping,
-};
+use crate::{calibrate::Samples, host::data, site::Grouping};
 
 /// What a scope has seen.
 enum Scope {
@@ -143,7 +137,7 @@ pub struct TrainingCall {
 
 impl TrainingCall {
     /// `loss` and the losses of the quantizers that have one
-    /// ([`Quantizer::set_loss`]), `[1]`.
+    /// ([`Quantizer::set_loss`](crate::Quantizer::set_loss)), `[1]`.
     pub fn add_losses(&mut self, loss: Tensor<1>) -> Tensor<1> {
         self.losses.drain(..).fold(loss, |loss, term| loss + term)
     }
@@ -153,17 +147,9 @@ impl TrainingCall {
         !self.largest.is_empty()
     }
 
-    /// The model with the clipping values of warming up quantizers moved, as
-    /// [`Quantizer::set_warm_up`] says.
-    pub fn settle<M: Module>(&self, model: M) -> M {
-        if !self.has_warmed_up() {
-            return model;
-        }
-        change_quantizers(model, |_, quantizer| {
-            if let Some(largest) = self.largest.get(&quantizer.id()) {
-                quantizer.settle(largest.clone());
-            }
-        })
+    /// The largest magnitude that a quantizer saw while it warmed up, `[1]`.
+    pub(crate) fn largest(&self, id: ParamId) -> Option<Tensor<1>> {
+        self.largest.get(&id).cloned()
     }
 }
 
@@ -193,46 +179,14 @@ pub fn training_call<R>(run: impl FnOnce() -> R) -> (R, TrainingCall) {
     }
 }
 
-/// What a quantizer saw while [`record`] ran.
-#[derive(Debug, Clone)]
-pub struct Recorded {
-    /// The quantizer.
-    pub reached: Reached,
-    samples: Samples,
-}
-
-impl Recorded {
-    /// A sample of the inputs, normalised where the method does that, at most 8192 per group.
-    pub fn values(self) -> Vec<f32> {
-        self.samples.values()
-    }
-
-    /// The codes of a sample of the inputs, as many of each group. `None` where there are too few.
-    pub fn codes(self, device: &Device) -> Option<Vec<u8>> {
-        let samples = self.samples.by_group();
-        let quantizer = &self.reached.quantizer;
-        let of_group = (quantizer.channels() / samples.len()).max(1);
-        let fewest = samples.iter().map(Vec::len).min()?;
-        let positions = fewest / of_group;
-        if positions == 0 {
-            return None;
-        }
-        let kept = samples.iter().flat_map(|group| &group[..positions * of_group]);
-        let values: Vec<f32> = kept.copied().collect();
-        let shape = [1, samples.len() * of_group, positions, 1];
-        let values = Tensor::<1>::from_floats(values.as_slice(), device).reshape(shape);
-        Some(host::codes(quantizer.codes(values).codes))
-    }
-}
-
-fn ids(chosen: &[Reached]) -> HashSet<ParamId> {
-    chosen.iter().map(|reached| reached.quantizer.id()).collect()
-}
-
-/// The inputs of some quantizers while something runs.
-fn inputs(chosen: &[Reached], pass: bool, run: impl FnOnce()) -> HashMap<ParamId, Samples> {
-    let (wanted, samples) = (ids(chosen), HashMap::new());
-    let opened = Opened::new(Scope::Inputs { wanted, pass, samples });
+/// The inputs of the quantizers that are `wanted`, which may pass them on unquantized, while something
+/// runs.
+pub(crate) fn inputs(
+    wanted: HashSet<ParamId>,
+    pass: bool,
+    run: impl FnOnce(),
+) -> HashMap<ParamId, Samples> {
+    let opened = Opened::new(Scope::Inputs { wanted, pass, samples: HashMap::new() });
     run();
     match opened.close() {
         Some(Scope::Inputs { samples, .. }) => samples,
@@ -240,78 +194,16 @@ fn inputs(chosen: &[Reached], pass: bool, run: impl FnOnce()) -> HashMap<ParamId
     }
 }
 
-/// The quantizers of `model` that `select` wants.
-fn chosen<M: Module>(model: &M, select: impl Fn(&Reached) -> bool) -> Vec<Reached> {
-    quantizers(model).into_iter().filter(select).collect()
-}
-
-/// What reaches the quantizers of `model` that `select` wants while `run` calls it. They go on
-/// quantizing. Quantizers that nothing reached are not among them.
-pub fn record<M: Module>(
-    model: &M,
-    select: impl Fn(&Reached) -> bool,
-    run: impl FnOnce(&M),
-) -> Vec<Recorded> {
-    let chosen = chosen(model, select);
-    let mut samples = inputs(&chosen, false, || run(model));
-    let seen = chosen.into_iter().filter_map(|reached| {
-        let samples = samples.remove(&reached.quantizer.id())?;
-        Some(Recorded { reached, samples })
-    });
-    seen.collect()
-}
-
-/// What a probe saw of one call in evaluation.
-#[derive(Debug, Clone)]
-pub struct Probe {
-    /// Name of the layer.
-    pub layer: String,
-    /// `before-quant`, `after-quant`, and the quantizer's parameters and running values by name.
-    pub tensors: Vec<(String, TensorData)>,
-}
-
-/// The last evaluation call of each quantizer of `model` that `select` wants, while `run` calls it.
-/// Quantizers that were not called are not among them.
-pub fn probe<M: Module>(
-    model: &M,
-    select: impl Fn(&Reached) -> bool,
-    run: impl FnOnce(&M),
-) -> Vec<Probe> {
-    let chosen = chosen(model, select);
-    let opened = Opened::new(Scope::Calls { wanted: ids(&chosen), last: HashMap::new() });
-    run(model);
-    let Some(Scope::Calls { mut last, .. }) = opened.close() else { return Vec::new() };
-    let probes = chosen.into_iter().filter_map(|Reached { quantizer, .. }| {
-        let (before, after) = last.remove(&quantizer.id())?;
-        let seen = [("before-quant", before), ("after-quant", after)];
-        let learned = quantizer.learned().into_iter();
-        let learned = learned.map(|l| (l.name, data(l.value.val())));
-        let running = quantizer.running().into_iter().map(|(name, value)| (name, data(value)));
-        let tensors = seen.into_iter().chain(learned).chain(running);
-        let tensors = tensors.map(|(name, data)| (name.to_owned(), data)).collect();
-        Some(Probe { layer: quantizer.name().to_owned(), tensors })
-    });
-    probes.collect()
-}
-
-/// Calibrates the quantizers of `model` that `select` wants on what reaches them while `run` calls it.
-/// Meanwhile these pass everything through, and the others quantize. [`calibrate`](crate::calibrate)
-/// is the short form for all quantizers.
-pub fn calibrate_where<M: Module>(
-    model: M,
-    select: impl Fn(&Quantizer) -> bool,
-    calibration: Calibration,
-    run: impl FnOnce(&M),
-) -> (M, Vec<CalibrationInfo>) {
-    let chosen =
-        chosen(&model, |reached| reached.quantizer.calibrates() && select(&reached.quantizer));
-    let evaluated = model.valid();
-    let samples = inputs(&chosen, true, || run(&evaluated));
-    let mut infos = Vec::new();
-    let model = change_quantizers(model, |_, quantizer| {
-        if let Some(samples) = samples.get(&quantizer.id()) {
-            infos.extend(quantizer.calibrate_by(samples, calibration));
-        }
-    });
-    (model, infos)
+/// Input and output of the last evaluation call of the quantizers that are `wanted`, while something
+/// runs.
+pub(crate) fn calls(
+    wanted: HashSet<ParamId>,
+    run: impl FnOnce(),
+) -> HashMap<ParamId, (TensorData, TensorData)> {
+    let opened = Opened::new(Scope::Calls { wanted, last: HashMap::new() });
+    run();
+    match opened.close() {
+        Some(Scope::Calls { last, .. }) => last,
+        _ => HashMap::new(),
+    }
 }

@@ -37,7 +37,7 @@ use crate::{
     capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
     config::{Levels, Normalization, QuantizerConfig, Range},
-    gradient::ScaleByTensor,
+    gradient_scale::ScaleByTensor,
     method::Role,
     normalize::Normalizer,
     ops::{Elementwise, Rule, count_below, quantize},

@@ -34,7 +34,7 @@ use crate::{
     capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
     config::{Levels, QuantizerConfig, Range},
-    gradient::ScaleByTensor,
+    gradient_scale::ScaleByTensor,
     host::values,
     method::{FatnnOptions, Role},
     normalize::{Normalizer, Restore},

@@ -12,13 +12,14 @@ use burn::{
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::Capability,
-    codes::{Codes, per_group},
+    codes::Codes,
     config::{Levels, Normalization, QuantizerConfig, Range},
     gradient::GradientScaleRule,
     host::values,
     method::{Method, Role},
     ops::estimated,
     parameter::Parameter,
+    per_group::multiply_per_group,
     site::{Grouping, Site},
     staircase::Staircase,
 };
@@ -300,6 +301,6 @@ fn times_gamma<const D: usize>(
 ) -> Tensor<D> {
     match gamma {
         None => y,
-        Some(gamma) => per_group(y, &gamma.val(), grouping),
+        Some(gamma) => multiply_per_group(y, &gamma.val(), grouping),
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
     config::{QuantizerConfig, Range},
-    gradient::ScaleByTensor,
+    gradient_scale::ScaleByTensor,
     method::{Method, Role, TtqOptions},
     normalize::Normalizer,
     ops::{Elementwise, Rule, columns, quantize},

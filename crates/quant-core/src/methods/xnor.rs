@@ -39,9 +39,10 @@ use crate::{
     config::{Levels, QuantizerConfig, Range},
     gradient::Estimator,
     method::{Role, SignScale, XnorOptions},
-    normalize::{Normalizer, Restore, add_per_group},
+    normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, estimated, quantize, straight_through},
     parameter::{Parameter, ParameterKind},
+    per_group::add_per_group,
     site::{Grouping, Site},
     staircase::Staircase,
 };

@@ -40,7 +40,7 @@ impl Default for ShapesConfig {
 }
 
 /// Version of the pictures: it names the folder, so that another one is never mistaken for it.
-const VERSION: u32 = 3;
+const VERSION: u32 = 2;
 
 impl ShapesConfig {
     /// What tells the set from any other: its folder is named so.
@@ -221,10 +221,8 @@ impl Object {
         let textured = |second: bool| (self.colors[usize::from(second)], coverage(patch()));
         let wave = |t: f64| (t / (0.22 * r.max(8.0)) * 0.5 + self.phase).rem_euclid(1.0) < 0.5;
         match CLASSES[self.label] {
-            // Wider than the four pixels that are left as one behind a stem, of sides of 64 pixels: else
-            // small networks take one texture for the other, some seeds far more often than others.
-            "stripes" => textured(wave(u * 0.6)),
-            "checker" => textured(wave(u * 0.5) != wave(v * 0.5)),
+            "stripes" => textured(wave(u)),
+            "checker" => textured(wave(u * 0.7) != wave(v * 0.7)),
             "dots" => {
                 // Farther apart than the squares of a checker board, or small networks take one for the
                 // other.

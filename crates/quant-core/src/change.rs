@@ -52,7 +52,7 @@ impl Quantizer {
     pub fn set_levels(&mut self, levels: Levels) -> Result<QuantizerChange, QuantizerError> {
         let refused = |reason: String| QuantizerError::LevelChange {
             layer: self.site.name.clone(),
-            method: self.config.method,
+            method: self.config.method.name(),
             from: self.config.levels.count(),
             to: levels.count(),
             reason,

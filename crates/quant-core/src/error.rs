@@ -1,9 +1,6 @@
 //! What can go wrong when a quantizer is configured, used or checked.
 
-use crate::{
-    method::{Method, Role},
-    options::Accepted,
-};
+use crate::{method::Role, options::Accepted};
 
 /// An invalid configuration, or a quantizer whose state has become invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -34,7 +31,7 @@ pub enum QuantizerError {
         /// Its value.
         value: String,
         /// The method it was combined with.
-        method: Method,
+        method: &'static str,
         /// The role it was combined with.
         role: Role,
         /// The fields to change, and what to, for the nearest configuration that works.
@@ -123,7 +120,7 @@ pub enum QuantizerError {
         /// Name of the layer.
         layer: String,
         /// Its method.
-        method: Method,
+        method: &'static str,
         /// Its levels.
         from: usize,
         /// The levels asked for.

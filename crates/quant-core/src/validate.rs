@@ -141,7 +141,7 @@ impl QuantizerConfig {
             layer: layer.to_owned(),
             field,
             value,
-            method: self.method,
+            method: self.method.name(),
             role: self.role,
             nearest,
         })

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use own_method::register_power_of_two;
 use quant_cli::train::{self, TrainProgram};
 
+#[expect(clippy::print_stderr, reason = "an example's output")]
 fn main() -> ExitCode {
     // Before a recipe or a checkpoint that names it is read.
     if let Err(error) = register_power_of_two() {

@@ -95,10 +95,10 @@ fn a_file_longer_than_is_read_is_refused_unread() {
     );
     fs::rename(&path, root.path().join("test_batch.bin")).unwrap();
     let error = Cifar::open(root.path(), CifarKind::Cifar10, Split::Test).unwrap_err();
-    assert!(error.to_string().contains("more than the 1073741824 that are read"), "{error}");
+    assert!(error.to_string().contains("more than the limit of 1073741824"), "{error}");
     fs::rename(root.path().join("test_batch.bin"), root.path().join("classes.txt")).unwrap();
     let error = Shards::open(root.path()).unwrap_err();
-    assert!(error.to_string().contains("more than the 67108864"), "{error}");
+    assert!(error.to_string().contains("more than the limit of 67108864"), "{error}");
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn python_files_of_another_form_are_refused_with_the_reason() {
         (good.clone(), "labels", b"](K\x01Ne".to_vec(), "expected integers"),
         // What a malicious file would have Python do is no array.
         (b"cos\nsystem\nU\x02ls\x85R".to_vec(), "labels", labels.clone(), "os.system"),
-        (b"U\x02ab".to_vec(), "labels", labels.clone(), "no NumPy array"),
+        (b"U\x02ab".to_vec(), "labels", labels.clone(), "not a NumPy array"),
     ];
     for (data, key, labels, part) in cases {
         let error = open(&dictionary(&data, key, &labels)).unwrap_err().to_string();
@@ -290,16 +290,16 @@ fn pickles_made_to_hurt_are_errors() {
         (b"(0e.", "mark"),
         (b"N(0s.", "empty stack"),
         (b"](K\x01(a.", "empty stack"),
-        (b"N(K\x01e.", "no list"),
+        (b"N(K\x01e.", "not a list"),
         (b"](K\x01s.", "empty stack"),
         (b"}(K\x01u.", "without a value"),
         (b"h\x07.", "no value 7"),
-        (b"p-1\n.", "no place"),
+        (b"p-1\n.", "not an index"),
         (b"T\xff\xff\xff\xff", "cut off"),
         (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff", "cut off"),
         (b"Pid\n.", "0x50"),
         // A list that holds itself.
-        (b"]q\0h\0a.", "no dictionary"),
+        (b"]q\0h\0a.", "not a dictionary"),
     ];
     for (pickle, part) in cases {
         let error = open(pickle).unwrap_err().to_string();
@@ -307,7 +307,7 @@ fn pickles_made_to_hurt_are_errors() {
     }
     // Nested as deep as it is long, and more operations than are allowed.
     let deep = [vec![b']'; 1_000_000], vec![b'a'; 999_999], b".".to_vec()].concat();
-    assert!(open(&deep).unwrap_err().to_string().contains("no dictionary"));
+    assert!(open(&deep).unwrap_err().to_string().contains("not a dictionary"));
     let error = open(&vec![b'N'; 5_000_000]).unwrap_err().to_string();
     assert!(error.contains("more than 4194304 operations"), "{error}");
 }

@@ -1,4 +1,5 @@
-//! What has to be touched to add a quantization method, counted in the source of all crates.
+//! Counts, in the source of all crates, the places that have to be changed to add a quantization
+//! method.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -8,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Every source file of the crates, without comments and without what follows its tests.
+/// Returns every source file of the crates, without comments and without its tests.
 fn sources() -> Vec<(String, String)> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
     let mut folders: Vec<PathBuf> = fs::read_dir(&crates)
@@ -36,7 +37,7 @@ fn sources() -> Vec<(String, String)> {
     files
 }
 
-/// The lines of each file in which one of `words` stands as a word.
+/// Counts the lines of each file that contain one of `words` as a whole word.
 fn lines_with(words: &[&str]) -> BTreeMap<String, usize> {
     let is_word = |line: &str| {
         let mut found = line.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-'));
@@ -49,8 +50,8 @@ fn lines_with(words: &[&str]) -> BTreeMap<String, usize> {
     counted.filter(|(_, count)| *count > 0).collect()
 }
 
-/// A method whose formula exists is its own file, a line for its name, a line for its modules and one
-/// that declares the file; its options, where it has any, are exported.
+/// A method with an existing formula needs its own file, one line for its name, one line for its
+/// modules and one line that declares the file. Its options, if it has any, are exported.
 #[test]
 fn a_method_is_its_file_and_three_lines() {
     for (file, words, options) in [
@@ -72,8 +73,8 @@ fn a_method_is_its_file_and_three_lines() {
     }
 }
 
-/// Names of learned parameters stand where they are declared, and where another program's names are
-/// read.
+/// The names of learned parameters occur only where they are declared and where another program's
+/// names are read.
 #[test]
 fn names_of_parameters_are_typed_once() {
     let elsewhere = |name: &str| {

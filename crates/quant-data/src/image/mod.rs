@@ -1,4 +1,4 @@
-//! Images as RGB bytes, and their decoding.
+//! Images as RGB bytes, and the decoding of image files.
 
 mod format;
 mod jpeg;
@@ -20,65 +20,68 @@ use crate::{error::DataError, files, names::printable};
 /// An image of `width`·`height` pixels, three bytes each (red, green, blue), row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// `width`·`height`·3 bytes.
+    /// The pixels, row by row: `width`·`height`·3 bytes.
     pub pixels: Vec<u8>,
 }
 
-/// What becomes of an image file that is cut short or damaged so that a part of its pixels is
+/// What to do with an image file that is cut short or damaged, so that some of its pixels are
 /// missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Truncated {
-    /// It is an error.
+    /// The file is an error.
     #[default]
     Refuse,
-    /// It is read as far as it goes, and what is missing is filled as Pillow fills it where
-    /// `ImageFile.LOAD_TRUNCATED_IMAGES` is set: grey in a JPEG file, black in a PNG, BMP or PNM
-    /// file. Other formats are refused all the same.
+    /// The file is read as far as possible. Missing pixels are filled as Pillow does with
+    /// `ImageFile.LOAD_TRUNCATED_IMAGES`: with grey in a JPEG file, and with black in a PNG, BMP or
+    /// PNM file. Other formats are still refused.
     Accept,
 }
 
-/// Images of more pixels are refused before they are decoded: the limit above which Pillow gives an
-/// error, twice the one above which it warns.
+/// The largest number of pixels. Larger images are refused before they are decoded. Pillow raises
+/// an error above the same limit, which is twice the one above which it warns.
 const MOST_PIXELS: usize = 2 * 89_478_485;
 
-/// Images of more pixels are decoded one at a time.
+/// The number of pixels above which images are decoded one at a time.
 const LARGE: usize = 1 << 24;
 
-/// Held while a large image is decoded.
+/// The lock that is held while a large image is decoded.
 static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 
-/// The permission to decode an image, to be kept until it is decoded.
+/// The permission to decode an image, which is kept until the image is decoded.
 ///
-/// A decoder takes up to 15 bytes a pixel besides the file: coefficients, samples and the picture
-/// of a JPEG file with four components. That is 2.7 GB for the most pixels, and no more than one
-/// such image at a time, whatever the number of threads. A PNM file of 16 bits that is cut short
-/// and accepted takes 19 bytes, as its missing part is filled up. Then the picture itself stays,
-/// three bytes a pixel, 537 MB, until it has been cropped or resized.
+/// A decoder needs up to 15 bytes per pixel in addition to the file: coefficients, samples and the
+/// picture of a JPEG file with four components. That is 2.7 GB for the largest number of pixels,
+/// and only one such image is decoded at a time, whatever the number of threads. A 16-bit PNM file
+/// that is cut short and accepted needs 19 bytes per pixel, because its missing part is filled.
+/// After decoding, the picture itself needs three bytes per pixel, at most 537 MB, until it has
+/// been cropped or resized.
 #[derive(Debug)]
 pub(crate) struct Permission {
-    /// None for images that are not large.
+    /// `None` for images that are not large.
     _alone: Option<MutexGuard<'static, ()>>,
 }
 
+/// Checks that an image of this size may be decoded.
+///
 /// # Errors
-/// For images without pixels, and for those of too many.
+/// If the image has no pixels or too many.
 pub(crate) fn check_size(width: usize, height: usize) -> Result<(), String> {
     match width.checked_mul(height) {
         Some(0) => Err("no pixels".into()),
         Some(..=MOST_PIXELS) => Ok(()),
-        _ => Err(format!("{width}x{height} pixels, more than the {MOST_PIXELS} that are decoded")),
+        _ => Err(format!("{width}x{height} pixels, more than the limit of {MOST_PIXELS}")),
     }
 }
 
 /// Waits until an image of this size may be decoded.
 ///
 /// # Errors
-/// Those of [`check_size`].
+/// As [`check_size`].
 fn permit(width: usize, height: usize) -> Result<Permission, String> {
     check_size(width, height)?;
     let is_large = width * height > LARGE;
@@ -86,10 +89,10 @@ fn permit(width: usize, height: usize) -> Result<Permission, String> {
     Ok(Permission { _alone: is_large.then(alone) })
 }
 
-/// A list of so many equal values.
+/// Returns a list of `count` equal values.
 ///
 /// # Errors
-/// Where there is not enough memory.
+/// If there is not enough memory.
 pub(crate) fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, String> {
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|error| error.to_string())?;
@@ -98,15 +101,16 @@ pub(crate) fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, String>
 }
 
 impl RgbImage {
-    /// A black image.
+    /// Creates a black image.
     pub fn new(width: usize, height: usize) -> Self {
         Self { width, height, pixels: vec![0; width * height * 3] }
     }
 
-    /// Reads an image file of a format that [`EXTENSIONS`] tells of, whatever it is called. Grey
-    /// images are repeated in all channels, transparency is dropped, orientation tags are ignored;
-    /// of several pictures the first is taken, and of 16 bits the upper 8. Images have at most
-    /// 178,956,970 pixels, and their files 1 GiB.
+    /// Reads an image file of one of the formats in [`EXTENSIONS`]. The format is recognised by the
+    /// content, not by the file's name. Grey images are repeated in all three channels,
+    /// transparency is dropped, and orientation tags are ignored. If a file holds several pictures,
+    /// the first is read; of 16-bit samples, the upper 8 bits are kept. Images may have at most
+    /// 178,956,970 pixels, and their files at most 1 GiB.
     ///
     /// # Errors
     /// [`DataError::Io`], [`DataError::Image`], [`DataError::NotAFile`] and [`DataError::TooLong`]
@@ -117,10 +121,10 @@ impl RgbImage {
             .map_err(|reason| DataError::Image { path: printable(path), reason })
     }
 
-    /// Decodes the bytes of an image file, see [`read`](Self::read).
+    /// Decodes the bytes of an image file as [`read`](Self::read) does.
     ///
     /// # Errors
-    /// Why the bytes are no image.
+    /// If the bytes are not an image that can be read: the reason.
     pub fn decode(bytes: &[u8], truncated: Truncated) -> Result<Self, String> {
         match format::recognize(bytes)? {
             Format::Jpeg => jpeg::decode(bytes, truncated),
@@ -129,10 +133,10 @@ impl RgbImage {
         }
     }
 
-    /// The image as the bytes of a JPEG file of the given quality, 1 to 100.
+    /// Encodes the image as a JPEG file of the given quality, 1 to 100.
     ///
     /// # Errors
-    /// Where the encoder refuses the size.
+    /// If the encoder refuses the size.
     pub fn to_jpeg(&self, quality: u8) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality);
@@ -144,9 +148,10 @@ impl RgbImage {
     }
 }
 
-/// Why a file is refused of which a part is missing, and how it would be read.
+/// Returns the error text for a file with missing pixels: why it is refused, and which setting
+/// reads it anyway.
 fn missing_part(reason: &str) -> String {
-    format!("{reason}; truncated = \"accept\" under [data] reads it as far as it goes")
+    format!("{reason}; truncated = \"accept\" under [data] reads as much of it as there is")
 }
 
 #[cfg(test)]
@@ -185,7 +190,7 @@ mod tests {
         // `2 * Image.MAX_IMAGE_PIXELS`: Pillow refuses what is above.
         assert!(check_size(178_956_970, 1).is_ok());
         let error = check_size(178_956_971, 1).unwrap_err();
-        assert!(error.contains("more than the 178956970"), "{error}");
+        assert!(error.contains("more than the limit of 178956970"), "{error}");
         assert!(check_size(usize::MAX, 2).is_err() && check_size(0, 3).is_err());
     }
 

@@ -310,7 +310,7 @@ fn what_a_method_does_not_offer_shows_the_nearest_that_it_does() {
     let text = |config: QuantizerConfig| config.validate("conv").unwrap_err().to_string();
     let bits = Levels::from_bits(2).unwrap();
     let pact = QuantizerConfig::new(Method::Pact, Role::Weight, bits);
-    assert!(text(pact).ends_with("the nearest possible: method = dorefa"));
+    assert!(text(pact).ends_with("configuration has method = dorefa"));
     let fatnn = QuantizerConfig::new(Method::FATNN, Role::Weight, bits);
     assert!(text(fatnn).ends_with("levels = 3"));
     let several = QuantizerConfig {
@@ -320,15 +320,15 @@ fn what_a_method_does_not_offer_shows_the_nearest_that_it_does() {
     };
     assert!(text(several).ends_with("granularity = per-tensor, normalization = none"));
     let gamma = QuantizerConfig { gamma: true, ..config(Method::Lsq, Role::Activation, 4) };
-    let expected = "conv: gamma = true does not go with the method lsq as activation quantizer; the \
-                    nearest possible: gamma = false";
+    let expected = "conv: gamma = true is not supported by the method lsq as activation quantizer; \
+                    the nearest supported configuration has gamma = false";
     assert_eq!(text(gamma), expected);
     let groups = QuantizerConfig {
         granularity: Granularity::Groups(2),
         estimator: Estimator::Triangle,
         ..config(Method::Dorefa, Role::Activation, 4)
     };
-    assert!(text(groups.clone()).starts_with("conv: granularity = { groups = 2 } does not"));
+    assert!(text(groups.clone()).starts_with("conv: granularity = { groups = 2 } is not"));
     assert!(text(groups).ends_with("granularity = per-tensor, estimator = clipped"));
 }
 

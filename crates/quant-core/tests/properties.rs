@@ -302,7 +302,7 @@ fn groups_that_do_not_divide_name_both_numbers() {
     };
     let quantizer = imported.init(&site, &Device::flex()).unwrap();
     let text = quantizer.group_fallback().unwrap().to_string();
-    assert_eq!(text, "conv7: 5 does not divide 12: 4 groups instead");
+    assert_eq!(text, "conv7: 5 does not divide 12, so 4 groups are used instead");
 }
 
 #[test]

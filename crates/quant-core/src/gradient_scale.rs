@@ -179,8 +179,9 @@ mod tests {
 
     #[test]
     fn the_papers_scale_moves_the_step_size_as_in_the_paper() {
-        // Learning the step q with gradient scale 1/sqrt(N·Qp) changes it by d/sqrt(N·Qp), where d is
-        // its gradient; the clipping value c·q has gradient d/c and must change by c·d/sqrt(N·Qp).
+        // Let d be the gradient of the step q. Learning q with the gradient scale 1/sqrt(N·Qp)
+        // changes it by d/sqrt(N·Qp). The clipping value c·q has the gradient d/c and must change
+        // by c·d/sqrt(N·Qp).
         let (n, c) = (36f64, 3f64);
         close(scale(GradientScaleRule::Lsq, Role::Activation, false), c * c / (n * c).sqrt());
         let c = 1.5;

@@ -34,13 +34,14 @@ impl Percentile {
     /// # Errors
     /// [`QuantizerError::Option`] unless `percent` is above 0 and at most 100.
     pub fn new(percent: f64) -> Result<Self, QuantizerError> {
-        match percent > 0.0 && percent <= 100.0 {
-            true => Ok(Self(percent)),
-            false => Err(QuantizerError::Option {
+        if percent > 0.0 && percent <= 100.0 {
+            Ok(Self(percent))
+        } else {
+            Err(QuantizerError::Option {
                 option: "percentile".into(),
                 value: percent.to_string(),
                 accepted: "expected a number above 0 and at most 100",
-            }),
+            })
         }
     }
 

@@ -96,10 +96,8 @@ impl Capability {
 impl std::fmt::Display for Capability {
     /// Writes the cells of a row of [`methods_table`](crate::methods_table).
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |names: Vec<String>| match names.is_empty() {
-            true => "-".to_owned(),
-            false => names.join(", "),
-        };
+        let list =
+            |names: Vec<String>| if names.is_empty() { "-".to_owned() } else { names.join(", ") };
         let learned: Vec<&str> = self.learned.iter().map(|parameter| parameter.name).collect();
         let owned = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect();
         write!(

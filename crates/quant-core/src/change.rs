@@ -82,9 +82,10 @@ impl Quantizer {
         config.validate(&self.site.name)?;
         let (groups, fallback) = self.site.groups(&config)?;
         let grouping = Grouping { groups, ..self.grouping };
-        let factor = match rescale && config.method.is(&self.config.method) {
-            true => config.levels.steps() / self.config.levels.steps(),
-            false => 1.0,
+        let factor = if rescale && config.method.is(&self.config.method) {
+            config.levels.steps() / self.config.levels.steps()
+        } else {
+            1.0
         };
         let kept: Vec<_> = self.learned().into_iter().map(|l| (l.name, l.value.clone())).collect();
         let device = kept.first().map_or_else(Device::default, |(_, param)| param.val().device());

@@ -125,9 +125,12 @@ impl Affine {
         let groups = self.grouping.groups;
         let codes = Tensor::<1, Int>::arange(0..levels.count() as i64, &self.scale.device());
         let codes = codes.float().reshape([1, levels.count()]).repeat_dim(0, groups);
-        let column = |factor: &Tensor<1>| match factor.dims()[0] == groups {
-            true => factor.clone().reshape([groups, 1]),
-            false => factor.clone().reshape([1, 1]).repeat_dim(0, groups),
+        let column = |factor: &Tensor<1>| {
+            if factor.dims()[0] == groups {
+                factor.clone().reshape([groups, 1])
+            } else {
+                factor.clone().reshape([1, 1]).repeat_dim(0, groups)
+            }
         };
         let values = self.units(codes) * column(&self.scale);
         let values = match &self.gamma {

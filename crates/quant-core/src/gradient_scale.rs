@@ -78,10 +78,7 @@ impl ScaleByTensor {
                 numerator / (self.image_elements(shape) * positive).sqrt()
             }
         };
-        match self.skip_integer_one && scale.trunc() == 1.0 {
-            true => 1.0,
-            false => scale as f32,
-        }
+        if self.skip_integer_one && scale.trunc() == 1.0 { 1.0 } else { scale as f32 }
     }
 
     /// Returns N.

@@ -102,13 +102,10 @@ impl Normalizer {
         let [outer, groups, inner] = self.grouping.view(&shape);
         let centred = w.reshape([outer, groups, inner]) - mean.reshape([1, groups, 1]);
         let normalized = (centred / deviation.clone().reshape([1, groups, 1])).reshape(shape);
-        let restore = match self.restore {
-            false => Restore::None,
-            true => Restore::PerGroup {
-                deviation: Some(deviation),
-                mean: None,
-                grouping: self.grouping,
-            },
+        let restore = if self.restore {
+            Restore::PerGroup { deviation: Some(deviation), mean: None, grouping: self.grouping }
+        } else {
+            Restore::None
         };
         (normalized, restore)
     }
@@ -149,10 +146,12 @@ pub(crate) fn normalize<const D: usize>(
     }
     let images = x.dims()[0];
     let each = x.clone().detach().reshape([images, x.shape().num_elements() / images.max(1)]);
-    let factor = match by_deviation {
-        true if each.dims()[1] < 2 => each.zeros_like().mean_dim(1),
-        true => each.var(1).sqrt(),
-        false => each.mean_dim(1),
+    let factor = if by_deviation && each.dims()[1] < 2 {
+        each.zeros_like().mean_dim(1)
+    } else if by_deviation {
+        each.var(1).sqrt()
+    } else {
+        each.mean_dim(1)
     };
     let factor = factor.add_scalar(EPSILON).reshape([images]);
     let restore = Restore::PerImage(factor.clone());

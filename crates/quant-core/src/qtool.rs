@@ -136,9 +136,10 @@ impl QtoolOptions {
             (_, Role::Weight) => text("adaptive") != "none" || self.gamma(method, role),
             _ => false,
         };
-        let granularity = match grouped {
-            true => self.granularity(role, &name("quant_group"))?,
-            false => Granularity::PerTensor,
+        let granularity = if grouped {
+            self.granularity(role, &name("quant_group"))?
+        } else {
+            Granularity::PerTensor
         };
         let normalization = adaptive(method, role).choose(&name("adaptive"), text("adaptive"))?;
         let config = QuantizerConfig {
@@ -150,9 +151,10 @@ impl QtoolOptions {
             range,
             granularity,
             // QTool's STE-scale counts elements after clamping, so its factor is always 1.
-            estimator: match binary {
-                true => Estimator::Identity,
-                false => grad_type(method, role).choose(&name("grad_type"), text("grad_type"))?,
+            estimator: if binary {
+                Estimator::Identity
+            } else {
+                grad_type(method, role).choose(&name("grad_type"), text("grad_type"))?
             },
             gradient_scale: GradientScale {
                 rule: GRAD_SCALE.choose(&name("grad_scale"), text("grad_scale"))?,

@@ -137,9 +137,10 @@ impl Display for WeightReport {
             }
             writeln!(f)?;
         }
-        match self.left.is_empty() {
-            true => Ok(()),
-            false => writeln!(f, "in full precision: {}", self.left.join(", ")),
+        if self.left.is_empty() {
+            Ok(())
+        } else {
+            writeln!(f, "in full precision: {}", self.left.join(", "))
         }
     }
 }
@@ -217,9 +218,10 @@ impl<'a> WeightQuantization<'a> {
                     continue;
                 }
             };
-            match weight.quantized {
-                true => again.push((weight, config)),
-                false => fresh.push((weight, config)),
+            if weight.quantized {
+                again.push((weight, config));
+            } else {
+                fresh.push((weight, config));
             }
         }
         if fresh.is_empty() && again.is_empty() {

@@ -73,14 +73,17 @@ impl Site {
             let fell = asked.map(|asked| GroupFallback { layer: layer(), asked, elements, groups });
             return Ok((groups, fell));
         }
-        let divides = |part: usize| match fits(part) {
-            true => Ok(part),
-            false => Err(QuantizerError::Groups {
-                layer: self.name.clone(),
-                groups: part,
-                elements,
-                shape: self.shape.clone(),
-            }),
+        let divides = |part: usize| {
+            if fits(part) {
+                Ok(part)
+            } else {
+                Err(QuantizerError::Groups {
+                    layer: self.name.clone(),
+                    groups: part,
+                    elements,
+                    shape: self.shape.clone(),
+                })
+            }
         };
         let groups = match granularity {
             Granularity::PerTensor => 1,

@@ -72,9 +72,12 @@ fn check(case: &Case, tensors: &BTreeMap<String, Values>) -> Result<(), String> 
         let values: Vec<f32> = input.values.iter().map(|x| x * factor).collect();
         host(quantizer.forward(tensor(&values, &input.shape, &Device::flex())))
     });
-    let (y, call) = training_call(|| match case.training {
-        true => quantizer.forward(x.clone()),
-        false => quantizer.forward(x.clone().inner()),
+    let (y, call) = training_call(|| {
+        if case.training {
+            quantizer.forward(x.clone())
+        } else {
+            quantizer.forward(x.clone().inner())
+        }
     });
     // Where an ulp or two of the input change the output, a rounding may fall either way.
     let output = host(y.clone());

@@ -73,14 +73,13 @@ fn surrogate(
     let get = |name: &str| param(params, name, group);
     let (x, restore) = normalized(config, x, tape);
     let gamma = get("gamma");
-    let staircase = |v: f64, tape: &mut Tape| match signed {
-        false => {
-            let u = tape.clamp(v, 0.0, 1.0);
-            tape.round(u * n) / n
-        }
-        true => {
+    let staircase = |v: f64, tape: &mut Tape| {
+        if signed {
             let u = (tape.clamp(v, -1.0, 1.0) + 1.0) / 2.0;
             2.0 * tape.round(u * n) / n - 1.0
+        } else {
+            let u = tape.clamp(v, 0.0, 1.0);
+            tape.round(u * n) / n
         }
     };
     let y: Vec<f64> = match config.method {
@@ -114,9 +113,10 @@ fn surrogate(
             let value = |x: f64, tape: &mut Tape| {
                 tape.mark_kink(x.abs() < 1e-3 || (x - c).abs() < 1e-3);
                 let bounded = 0.5 * (x.abs() - (x - c).abs() + c);
-                match fixed > 0.0 {
-                    true => tape.round(bounded * n / fixed) * fixed / n,
-                    false => tape.like(0.0, bounded),
+                if fixed > 0.0 {
+                    tape.round(bounded * n / fixed) * fixed / n
+                } else {
+                    tape.like(0.0, bounded)
                 }
             };
             x.iter().map(|x| value(*x, tape)).collect()
@@ -237,9 +237,10 @@ fn surrogate(
         Method::LqNets(_) => {
             // The basis from before the call, which moves it.
             let top = tape.constant(f64::from(*quantizer.level_values().last().unwrap()));
-            let value = |x: f64, tape: &mut Tape| match weight {
-                true => x,
-                false => {
+            let value = |x: f64, tape: &mut Tape| {
+                if weight {
+                    x
+                } else {
                     tape.mark_kink((x - top).abs() < 1e-3);
                     x.min(top)
                 }
@@ -270,13 +271,14 @@ fn apot_levels(config: &QuantizerConfig) -> Vec<f64> {
     }
     let largest = sums.iter().copied().fold(0.0, f64::max);
     let positive: Vec<f64> = sums.iter().map(|sum| sum / largest).collect();
-    match signed {
-        false => positive,
-        true => positive
+    if signed {
+        positive
             .iter()
             .flat_map(|p| [*p, -p])
             .filter(|p| *p != -0.0 || p.is_sign_positive())
-            .collect(),
+            .collect()
+    } else {
+        positive
     }
 }
 
@@ -483,10 +485,8 @@ proptest! {
         let gradients = (y * tensor(&grad, SHAPE, &device)).sum().backward();
         for ((by_x, x), g) in host(input.grad(&gradients).unwrap()).iter().zip(&x).zip(&grad) {
             let error = x - (x * 3.0).round_ties_even() / 3.0;
-            let expected = match *x > 0.0 && *x < 1.0 {
-                true => g * (1.0 + 0.4 * g.signum() * error),
-                false => 0.0,
-            };
+            let inside = *x > 0.0 && *x < 1.0;
+            let expected = if inside { g * (1.0 + 0.4 * g.signum() * error) } else { 0.0 };
             prop_assert!((by_x - expected).abs() < 1e-5, "{method:?} {x}: {by_x} {expected}");
         }
     }

@@ -50,10 +50,7 @@ fn values_come_back_in_one_place() {
     fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => sources(&path, found),
-                false => found.push(path),
-            }
+            if path.is_dir() { sources(&path, found) } else { found.push(path) }
         }
     }
     let mut found = Vec::new();

@@ -34,9 +34,10 @@ fn assert_finite(config: &QuantizerConfig, x: &[f32], shape: [usize; 4]) -> Resu
     let quantizer = make(config, shape, &Device::flex().autodiff());
     let values = call(&quantizer, x, shape);
     let running = quantizer.running().into_iter().flat_map(|(_, value)| host(value));
-    match values.into_iter().chain(running).all(f32::is_finite) {
-        true => Ok(()),
-        false => Err(format!("{x:?}: {config:?}")),
+    if values.into_iter().chain(running).all(f32::is_finite) {
+        Ok(())
+    } else {
+        Err(format!("{x:?}: {config:?}"))
     }
 }
 
@@ -45,10 +46,7 @@ proptest! {
 
     #[test]
     fn degenerate_tensors_give_numbers(config in configs(), per_tensor: bool) {
-        let granularity = match per_tensor {
-            true => Granularity::PerTensor,
-            false => config.granularity,
-        };
+        let granularity = if per_tensor { Granularity::PerTensor } else { config.granularity };
         let config = QuantizerConfig { granularity, ..config }.nearest();
         let denormal = f32::from_bits(3);
         for value in [0.0, -0.0, 1.0, -7.5, denormal, -denormal, 1e-30] {

@@ -81,9 +81,10 @@ enum Source<B: Backend> {
 
 impl<B: Backend> Source<B> {
     fn of<C: CheckpointStrategy>(tensor: &FloatTensor<Autodiff<B, C>>) -> Self {
-        match tensor.is_tracked() {
-            true => Source::Node(tensor.id()),
-            false => Source::Constant(tensor.primitive().clone()),
+        if tensor.is_tracked() {
+            Source::Node(tensor.id())
+        } else {
+            Source::Constant(tensor.primitive().clone())
         }
     }
 
@@ -158,12 +159,11 @@ impl<B: Backend + QuantOps> Backward<B, 1> for EstimatedBackward {
         let Some(node) = node else {
             return;
         };
-        let slope = match scaled {
-            false => slope,
-            true => {
-                let signed = B::float_mul(B::float_sign(grad.clone()), slope);
-                B::float_add_scalar(signed, 1f32.into())
-            }
+        let slope = if scaled {
+            let signed = B::float_mul(B::float_sign(grad.clone()), slope);
+            B::float_add_scalar(signed, 1f32.into())
+        } else {
+            slope
         };
         grads.register::<B>(node.id, B::float_mul(grad, slope));
     }

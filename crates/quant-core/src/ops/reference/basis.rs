@@ -120,12 +120,11 @@ pub(crate) fn fit_basis<B: Backend>(
         digits.iter().map(|row| over_levels(row.clone() * sums.clone())).collect();
     for bit in 0..bits {
         let diagonal = matrix[bit][bit].clone();
-        matrix[bit][bit] = match weight {
-            true => (diagonal + 1e-4) * 1.000_001,
-            false => {
-                let none = B::float_equal_elem(diagonal.0.clone(), 0f32.into(), bools);
-                diagonal.or_where(none, zero.clone() + 1e-5)
-            }
+        matrix[bit][bit] = if weight {
+            (diagonal + 1e-4) * 1.000_001
+        } else {
+            let none = B::float_equal_elem(diagonal.0.clone(), 0f32.into(), bools);
+            diagonal.or_where(none, zero.clone() + 1e-5)
         };
         if weight {
             right[bit] = right[bit].clone() + column::<B>(&values, bit) * 1e-4;

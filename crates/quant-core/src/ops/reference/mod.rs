@@ -232,15 +232,12 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
                 let factor = factor_inside(&v, lowest);
                 grad_x = grad_x * Values(B::float_reshape(factor, [1, 1, 1].into()));
             }
-            let term = match learned_bound {
-                true => {
-                    let bools = bool_type::<B>(&x.0);
-                    g.only(B::float_greater_equal(x.0, p[0].0.clone(), bools))
-                }
-                false => {
-                    let levels = clip_levels(v.clone(), steps, signed);
-                    g * levels - grad_x.clone() * v.clamp(lowest, 1.0)
-                }
+            let term = if learned_bound {
+                let bools = bool_type::<B>(&x.0);
+                g.only(B::float_greater_equal(x.0, p[0].0.clone(), bools))
+            } else {
+                let levels = clip_levels(v.clone(), steps, signed);
+                g * levels - grad_x.clone() * v.clamp(lowest, 1.0)
             };
             (grad_x, vec![term])
         }
@@ -373,27 +370,22 @@ fn ones<B: Backend>(x: &Values<B>) -> Values<B> {
 
 /// Returns the divisor of [`Rule::Clip`].
 fn clip_scale<B: Backend>(s: &Values<B>, learned_bound: bool) -> Values<B> {
-    match learned_bound {
-        false => s.clone(),
-        true => Values(B::float_clamp_min(s.0.clone(), f32::MIN_POSITIVE.into())),
+    if learned_bound {
+        Values(B::float_clamp_min(s.0.clone(), f32::MIN_POSITIVE.into()))
+    } else {
+        s.clone()
     }
 }
 
 /// Returns u of [`Rule::Clip`].
 fn clip_position<B: Backend>(v: Values<B>, signed: bool) -> Values<B> {
-    match signed {
-        false => v.clamp(0.0, 1.0),
-        true => (v.clamp(-1.0, 1.0) + 1.0) * 0.5,
-    }
+    if signed { (v.clamp(-1.0, 1.0) + 1.0) * 0.5 } else { v.clamp(0.0, 1.0) }
 }
 
 /// Returns m·R(n·u)/n - z of [`Rule::Clip`].
 fn clip_levels<B: Backend>(v: Values<B>, steps: f32, signed: bool) -> Values<B> {
     let parts = (clip_position(v, signed) * steps).round() / steps;
-    match signed {
-        false => parts,
-        true => parts * 2.0 - 1.0,
-    }
+    if signed { parts * 2.0 - 1.0 } else { parts }
 }
 
 /// Returns g·(1 + factor·sign(g)·(u - R(u))).

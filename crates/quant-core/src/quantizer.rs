@@ -324,7 +324,10 @@ impl Quantizer {
     ) -> Option<CalibrationInfo> {
         let shown = self.learned().first()?.name;
         let before = self.learned_values(shown)?;
-        let stairs = |quantizer: &Self| each_method!(&quantizer.method, method => method.staircases(&samples.0));
+        let stairs = |quantizer: &Self| {
+            let method = &quantizer.method;
+            each_method!(method, method => method.staircases(&samples.0))
+        };
         let error_before = samples.relative_error(&stairs(self));
         self.fit(samples, calibration);
         Some(CalibrationInfo {

@@ -12,8 +12,8 @@
 //!
 //! The gradient is that of the expected value of stochastic rounding inside each interval, the
 //! generalised straight-through estimator (equation 8): R passes it, and each clamp passes it
-//! strictly inside. An x in interval i therefore has ∂x = g·c/a_i. `start` and the intervals up to i
-//! learn through (x - o_i)/a_i, which depends on them. ∂c = the sum of g·y/c.
+//! strictly inside. An x in interval i therefore has ∂x = g·c/a_i. `start` and the intervals up to
+//! i learn through (x - o_i)/a_i, which depends on them. ∂c = the sum of g·y/c.
 //!
 //! **Weights** (section 3.4, entropy-preserving regularisation). Let m = mean|w| per group, taken
 //! as a constant, and a = |`clip_val`|: y = Q(w/(r·m))·r·m with r = 2n/(n + 1), where Q is

@@ -18,8 +18,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Returns the site of a weight whose output channels are dimension 0, such as `[out, in, k,
-    /// k]` or `[out, in]`.
+    /// Returns the site of a weight whose output channels are dimension 0, such as
+    /// `[out, in, k, k]` or `[out, in]`.
     pub fn weight(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         Self { name: name.into(), shape: shape.into(), channel_axis: 0 }
     }

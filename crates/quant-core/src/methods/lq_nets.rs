@@ -12,10 +12,10 @@
 //! **Learning the basis** (equation 8, quantization-error minimisation). After each training call,
 //! with B the digits of all elements, v* = (BᵀB)⁻¹Bᵀx per group and v := 0.9·v + 0.1·v* (or v
 //! becomes the running mean of all v*, with `running_mean_basis`). A call uses the basis from
-//! before its update. For activations, a zero on the diagonal of BᵀB becomes 1e-5. For weights, v*
-//! = (D(BᵀB + 1e-4·I))⁻¹(Bᵀx + 1e-4·v), where D multiplies the diagonal by 1.000001. A system that
-//! is still singular gets 1e-4 of its trace on the diagonal. Where inputs are not finite, the basis
-//! stays as it is.
+//! before its update. For activations, a zero on the diagonal of BᵀB becomes 1e-5. For weights,
+//! v* = (D(BᵀB + 1e-4·I))⁻¹(Bᵀx + 1e-4·v), where D multiplies the diagonal by 1.000001. A system
+//! that is still singular gets 1e-4 of its trace on the diagonal. Where inputs are not finite, the
+//! basis stays as it is.
 //!
 //! **Normalisation.** Weights may first be normalised per group (`mean`: w - mean; `var`: w/(std +
 //! 1e-5); `mean-var`: both), and activations may be divided by the mean or the std (+ 1e-5) of
@@ -26,8 +26,8 @@
 //!
 //! **Shapes.** Any shape; the basis is `[bits, groups]`.
 //!
-//! **Initial values.** v_i = 2^i·c, where c = 0.6745·2/2^(bits-1) for activations and c =
-//! 0.6745·sqrt(2/fan)/2^(bits-1) for weights.
+//! **Initial values.** v_i = 2^i·c, where c = 0.6745·2/2^(bits-1) for activations and
+//! c = 0.6745·sqrt(2/fan)/2^(bits-1) for weights.
 //!
 //! **Where the reference differs from the paper.** The initial basis of activations, the
 //! regularisation, and one update per call instead of the paper's alternation.

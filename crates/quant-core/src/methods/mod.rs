@@ -164,7 +164,7 @@ fn keeps_zeros(config: &QuantizerConfig) -> bool {
     config.range == Range::Unsigned && config.estimator == crate::Estimator::Clipped
 }
 
-/// What every method computes. [`MethodModule`] dispatches to it.
+/// The computations of every method. [`MethodModule`] calls those of its method.
 pub(crate) trait Quantize {
     /// Returns the quantized values, differentiable.
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>;

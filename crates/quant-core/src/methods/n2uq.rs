@@ -23,8 +23,8 @@
 //! All sums are multiplied by the [gradient scale](crate::GradientScale), and those of `intervals`
 //! and `clip_val` also by the sign of the parameter (1 at 0).
 //!
-//! **Shapes.** Any shape; `start`, `scale` and `clip_val` are `[groups]`, `intervals` is `[n,
-//! groups]` row-major.
+//! **Shapes.** Any shape; `start`, `scale` and `clip_val` are `[groups]`, and `intervals` is
+//! `[n, groups]` row-major.
 //!
 //! **Initial values.** `start` is 0, `intervals` and `scale` are boundary/n, until they are
 //! calibrated to the best uniform range (the paper's boundary is 2). `clip_val` is the boundary
@@ -33,7 +33,6 @@
 //! **Where this differs from the paper.** The paper's implementation also scales the input, which
 //! `start` and `intervals` do already, and learns its clipping value from the clipped elements
 //! only. The reference implementation does not have this method.
-//! its clipping value is learned from the clipped elements alone. The reference does not have it.
 
 use burn::{
     module::{Module, Param},

@@ -3,8 +3,8 @@
 //! DoReFa's binary weights (Zhou et al. 2016, equation 7).
 //!
 //! - activations: y = sign(x)·E, where E is the mean of |x| over channels or over the resolution,
-//!   for each image by itself, or 1 ([`SignScale`]). With `shift`, which has one value per group, x
-//!   - `shift` takes the place of x (RSign; Liu et al., "ReActNet: Towards Precise Binary Neural
+//!   for each image by itself, or 1 ([`SignScale`]). With `shift`, which has one value per group,
+//!   x - `shift` takes the place of x (RSign; Liu et al., "ReActNet: Towards Precise Binary Neural
 //!   Network with Generalized Activation Functions", ECCV 2020, equation 1, which uses `triangle`).
 //! - weights: y = sign(w)·mean|w| per group, where w is first normalised if the configuration asks
 //!   for it. With `gamma`, y is multiplied by a learned factor per group (XNOR-Net++).

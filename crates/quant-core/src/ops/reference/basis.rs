@@ -63,7 +63,7 @@ fn ladder<B: Backend>(values: &FloatTensor<B>, basis: Basis) -> (Values<B>, Vec<
     (sorted(unsorted), digits.into_iter().map(sorted).collect())
 }
 
-/// See [`QuantOps::basis_levels`](super::super::QuantOps::basis_levels).
+/// Implements [`QuantOps::basis_levels`](super::super::QuantOps::basis_levels).
 pub(crate) fn basis_levels<B: Backend>(values: FloatTensor<B>, basis: Basis) -> FloatTensor<B> {
     let (levels, _) = ladder::<B>(&values, basis);
     let count = basis.levels - 1;
@@ -81,7 +81,7 @@ pub(crate) fn basis_levels<B: Backend>(values: FloatTensor<B>, basis: Basis) -> 
     B::float_cat(vec![thresholds.0, levels.0], 1)
 }
 
-/// See [`QuantOps::fit_basis`](super::super::QuantOps::fit_basis).
+/// Implements [`QuantOps::fit_basis`](super::super::QuantOps::fit_basis).
 pub(crate) fn fit_basis<B: Backend>(
     x: FloatTensor<B>,
     values: FloatTensor<B>,

@@ -21,10 +21,10 @@ impl Quantizer {
         self.aids.loss = loss;
     }
 
-    /// Starts a warm-up: the inputs of the next `calls` training calls pass through unquantized.
-    /// `done` of these calls have already been made. Meanwhile the clipping value follows the mean
-    /// of their max|x|·`correlate` (of max|x| where `correlate` is not above 0): after the k-th
-    /// call, clip := (max|x|·correlate + (k - 1)·clip)/k.
+    /// Starts a warm-up of `calls` training calls, whose inputs pass through unquantized. `done` of
+    /// these calls have already been made. Meanwhile the clipping value follows the mean of their
+    /// max|x|·`correlate` (of max|x| where `correlate` is not above 0): after the k-th call,
+    /// clip := (max|x|·correlate + (k - 1)·clip)/k.
     /// [`TrainingCall::settle`](crate::TrainingCall::settle) updates it and counts the call.
     pub fn set_warm_up(&mut self, calls: usize, correlate: f32, done: usize) {
         self.aids.warm_up = (done < calls).then_some(WarmUp { calls, correlate, done });

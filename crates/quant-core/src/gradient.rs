@@ -1,38 +1,41 @@
-//! Gradient estimators and rules of gradient scales, and the mask each one stands for.
+//! Gradient estimators, and the rules that scale the gradients of parameters.
 
 use serde::{Deserialize, Serialize};
 
-/// What stands in for the derivative of a clamp, or of a sign.
+/// The function that is used in place of the derivative of a clamp or of a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Estimator {
-    /// 1 strictly inside the range, 0 outside and, as in PyTorch, at its bounds: the clipped
-    /// straight-through estimator (Bengio et al. 2013; Hubara et al. 2016). A sign's range is -1..1.
+    /// The clipped straight-through estimator (Bengio et al. 2013; Hubara et al. 2016): 1 strictly
+    /// inside the range, 0 outside it and, as in PyTorch, at its bounds. The range of a sign is
+    /// -1..1.
     #[default]
     Clipped,
-    /// The same times sqrt(elements / elements inside the range), over the whole tensor: keeps the
-    /// gradient's norm when many elements are clipped. 1 if none is inside. Of clamps only.
+    /// The clipped estimator times sqrt(elements / elements inside the range), over the whole
+    /// tensor. It keeps the norm of the gradient when many elements are clipped. The factor is 1 if
+    /// no element is inside. It is for clamps only.
     ///
-    /// The reference implementation counts in the clamped tensor, where every element is inside:
-    /// its factor is always 1, and imported configurations become [`Clipped`](Self::Clipped).
+    /// The reference implementation counts in the clamped tensor, where every element is inside.
+    /// Its factor is always 1, so imported configurations become [`Clipped`](Self::Clipped).
     SteScale,
-    /// 1 everywhere: the straight-through estimator. Of signs only.
+    /// The straight-through estimator: 1 everywhere. It is for signs only.
     Identity,
     /// Element-wise gradient scaling (Lee et al., "Network Quantization with Element-wise Gradient
-    /// Scaling", CVPR 2021) of the rounding inside a clipped range: with the clipped value u
-    /// in 0..1, its level q and the incoming gradient g, g·(1 + d·sign(g)·(u - q)); d is
-    /// [`crate::QuantizerConfig::ewgs_factor`]. Values that would rather move on are pushed, values about to
-    /// settle are held. It depends on the incoming gradient: no surrogate has this derivative.
+    /// Scaling", CVPR 2021) of the rounding inside a clipped range: g·(1 + d·sign(g)·(u - q)), with
+    /// the clipped value u in 0..1, its level q, the incoming gradient g and the factor d, which is
+    /// [`crate::QuantizerConfig::ewgs_factor`]. In gradient descent it enlarges the steps of values
+    /// that move towards their level, and reduces the steps of values that move away from it.
+    /// Because it depends on the incoming gradient, no surrogate has this derivative.
     Ewgs,
-    /// (2 - 2|x|)·\[-1 < x < 1\], the derivative of a quadratic approximation (Bi-Real Net, Liu et
-    /// al. 2018). Of signs only.
+    /// The derivative of a quadratic approximation: (2 - 2|x|)·\[-1 < x < 1\] (Bi-Real Net, Liu et
+    /// al. 2018). It is for signs only.
     Triangle,
 }
 
-/// Scale of the gradient of a clipping value, whose value it leaves alone.
+/// The scale of the gradient of a clipping value. It does not change the clipping value itself.
 ///
-/// With a = `factor`, fan = elements of one output channel, N = elements of a weight or of one image
-/// that share the clipping value, M = those of the whole batch:
+/// With a = `factor`, fan = the elements of one output channel, N = the elements of a weight or of
+/// one image that share the clipping value, and M = those of the whole batch:
 ///
 /// | rule | scale |
 /// |---|---|
@@ -41,21 +44,22 @@ pub enum Estimator {
 /// | `scale-fan` | a/sqrt(fan) |
 /// | `element-scale` | sqrt(M)·a |
 /// | `scale-element` | a/sqrt(M) |
-/// | `lsq` | c²/sqrt(N·c); of step sizes 1/sqrt(N·Qp) |
+/// | `lsq` | c²/sqrt(N·c); for step sizes 1/sqrt(N·Qp) |
 ///
-/// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2). Methods that learn the
-/// step size (`lsq-step`, `lsq-plus`) use it as it is. Of those that learn a clipping value, c = Qp steps
-/// make it (n unsigned, n/2 signed), so that its gradient is 1/c of the step size's and has to move it c
-/// times as far: hence c².
+/// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2). Methods that
+/// learn the step size (`lsq-step`, `lsq-plus`) use it unchanged. For methods that learn a clipping
+/// value, the clipping value is c = Qp steps (n unsigned, n/2 signed). Its gradient is then 1/c of
+/// the step size's gradient, and it has to move c times as far, which together give the factor c².
 ///
 /// Images and their elements are counted in the tensor that the quantizer is given, whose first
-/// dimension is the batch, unless [`Compatibility`](crate::qtool::Compatibility) says how many there are.
+/// dimension is the batch, unless [`Compatibility`](crate::qtool::Compatibility) says how many
+/// there are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientScale {
-    /// Which scale.
+    /// The rule, one row of the table above.
     pub rule: GradientScaleRule,
-    /// a above, greater than 0.
+    /// The number a of the table above, greater than 0.
     pub factor: f64,
 }
 
@@ -69,17 +73,17 @@ impl Default for GradientScale {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GradientScaleRule {
-    /// 1.
+    /// The scale is 1.
     #[default]
     None,
-    /// sqrt(fan)·a.
+    /// The scale is sqrt(fan)·a.
     FanScale,
-    /// a/sqrt(fan).
+    /// The scale is a/sqrt(fan).
     ScaleFan,
-    /// sqrt(M)·a.
+    /// The scale is sqrt(M)·a.
     ElementScale,
-    /// a/sqrt(M).
+    /// The scale is a/sqrt(M).
     ScaleElement,
-    /// c²/sqrt(N·c), or 1/sqrt(N·Qp): the LSQ paper's.
+    /// The scale of the LSQ paper: c²/sqrt(N·c), or 1/sqrt(N·Qp) for step sizes.
     Lsq,
 }

@@ -1,4 +1,4 @@
-//! The number by which the gradient of a clipping value or step size is multiplied.
+//! The number that multiplies the gradient of a clipping value or step size.
 
 use crate::{
     config::{QuantizerConfig, Range},
@@ -7,8 +7,8 @@ use crate::{
     site::Site,
 };
 
-/// Qp, the highest level in units of the step size: n, or signed with one level more below 0 than above
-/// where they are even in number.
+/// Returns Qp, the highest level in units of the step size: n for unsigned levels, and n/2 rounded
+/// down for signed ones. An even number of signed levels has one level more below 0 than above.
 pub(crate) fn positive_steps(n: f32, range: Range) -> f32 {
     match range {
         Range::Unsigned => n,
@@ -16,17 +16,18 @@ pub(crate) fn positive_steps(n: f32, range: Range) -> f32 {
     }
 }
 
-/// The gradient scale of one quantizer, as a number for each tensor that it is given.
+/// The gradient scale of one quantizer, which is a number for each tensor that it is given.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ScaleByTensor {
     scale: GradientScale,
     skip_integer_one: bool,
-    /// Numerator and Qp of the rule `lsq`.
+    /// The numerator and Qp of the rule `lsq`.
     lsq: (f64, f64),
     fan: f64,
-    /// Of a weight.
+    /// The number of elements of a weight; `None` for activations and outputs.
     elements: Option<f64>,
-    /// Channels of an activation, for positions that the configuration tells.
+    /// The number of channels of an activation, used with the number of positions in the
+    /// configuration.
     channels: f64,
     positions: Option<usize>,
     images: Option<usize>,
@@ -34,15 +35,15 @@ pub(crate) struct ScaleByTensor {
 }
 
 impl ScaleByTensor {
-    /// Of a quantizer of this configuration at `site`, where `groups` clipping values share the
-    /// elements.
+    /// Returns the scale for a quantizer of this configuration at `site`, where `groups` clipping
+    /// values share the elements.
     pub(crate) fn new(config: &QuantizerConfig, site: &Site, groups: usize) -> Self {
         let n = config.levels.steps();
         let steps = f64::from(if config.range == Range::Signed { n / 2.0 } else { n });
         Self::with_rule(config, site, groups, (steps.powi(2), steps))
     }
 
-    /// The same of a quantizer that learns a step size.
+    /// Returns the scale for a quantizer that learns a step size.
     pub(crate) fn of_step_size(config: &QuantizerConfig, site: &Site, groups: usize) -> Self {
         let positive = positive_steps(config.levels.steps(), config.range);
         Self::with_rule(config, site, groups, (1.0, f64::from(positive)))
@@ -63,7 +64,7 @@ impl ScaleByTensor {
         }
     }
 
-    /// The scale for a tensor of this shape.
+    /// Returns the scale for a tensor of this shape.
     pub(crate) fn of(&self, shape: &[usize]) -> f32 {
         let factor = self.scale.factor;
         let scale = match self.scale.rule {
@@ -77,13 +78,10 @@ impl ScaleByTensor {
                 numerator / (self.image_elements(shape) * positive).sqrt()
             }
         };
-        match self.skip_integer_one && scale.trunc() == 1.0 {
-            true => 1.0,
-            false => scale as f32,
-        }
+        if self.skip_integer_one && scale.trunc() == 1.0 { 1.0 } else { scale as f32 }
     }
 
-    /// N.
+    /// Returns N.
     fn image_elements(&self, shape: &[usize]) -> f64 {
         let elements = match (self.elements, self.positions) {
             (Some(elements), _) => elements,
@@ -97,7 +95,7 @@ impl ScaleByTensor {
         elements / self.groups
     }
 
-    /// M.
+    /// Returns M.
     fn batch_elements(&self, shape: &[usize]) -> f64 {
         let images = match (self.elements, self.images) {
             (Some(_), _) => 1,
@@ -114,8 +112,8 @@ mod tests {
     use super::*;
     use crate::{config::Levels, method::Method, qtool::Compatibility};
 
-    /// A weight with fan 9 and 36 elements, 4 levels; an activation with 4 channels of 9 positions in
-    /// batches of 2.
+    /// Returns the scale for a quantizer of 4 levels: of a weight with fan 9 and 36 elements, or of
+    /// an activation with 4 channels of 9 positions in batches of 2.
     fn scale(rule: GradientScaleRule, role: Role, skip_integer_one: bool) -> f64 {
         let site = match role {
             Role::Weight => Site::weight("w", [4, 1, 3, 3]),
@@ -178,8 +176,9 @@ mod tests {
 
     #[test]
     fn the_papers_scale_moves_the_step_size_as_in_the_paper() {
-        // Learning the step q with gradient scale 1/sqrt(N·Qp) changes it by d/sqrt(N·Qp), where d is
-        // its gradient; the clipping value c·q has gradient d/c and must change by c·d/sqrt(N·Qp).
+        // Let d be the gradient of the step q. Learning q with the gradient scale 1/sqrt(N·Qp)
+        // changes it by d/sqrt(N·Qp). The clipping value c·q has the gradient d/c and must change
+        // by c·d/sqrt(N·Qp).
         let (n, c) = (36f64, 3f64);
         close(scale(GradientScaleRule::Lsq, Role::Activation, false), c * c / (n * c).sqrt());
         let c = 1.5;

@@ -1,10 +1,10 @@
-//! Arithmetic of a tensor with one number for each of its groups.
+//! Arithmetic between a tensor and one number for each of its groups.
 
 use burn::tensor::Tensor;
 
 use crate::site::Grouping;
 
-/// Multiplies each group by its factor; a single factor serves all groups.
+/// Multiplies each group by its factor. A single factor applies to all groups.
 pub(crate) fn multiply_per_group<const D: usize>(
     x: Tensor<D>,
     factor: &Tensor<1>,
@@ -18,7 +18,7 @@ pub(crate) fn multiply_per_group<const D: usize>(
     (x.reshape(view) * factor.clone().reshape([1, view[1], 1])).reshape(shape)
 }
 
-/// Adds each group its value.
+/// Adds to each group its value.
 pub(crate) fn add_per_group<const D: usize>(
     x: Tensor<D>,
     mean: &Tensor<1>,

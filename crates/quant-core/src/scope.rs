@@ -1,9 +1,9 @@
-//! What quantizers are asked beside quantizing, while something runs: what reaches them, what they make
-//! of it, and what training adds.
+//! Scopes: what quantizers do in addition to quantizing while a function runs. They sample their
+//! inputs, keep their last call, and collect what training adds to the loss.
 //!
-//! `forward` borrows a quantizer immutably, and models are cloned freely. So nothing of this is kept in
-//! quantizers: a scope belongs to the thread that opened it and ends with the call that it was opened
-//! for. Quantizers that run on other threads meanwhile are not seen.
+//! `forward` borrows a quantizer immutably, and models are cloned freely, so quantizers cannot hold
+//! this state themselves. Instead, a scope belongs to the thread that opened it and ends with the
+//! call that it was opened for. It does not see quantizers that run on other threads.
 
 use std::{
     cell::RefCell,
@@ -17,13 +17,14 @@ use burn::{
 
 use crate::{calibrate::Samples, host::data, site::Grouping};
 
-/// What a scope has seen.
+/// The purpose of a scope, and what it has collected.
 enum Scope {
-    /// Samples of the inputs of some quantizers, which may pass them on unquantized.
+    /// Collects samples of the inputs of the `wanted` quantizers, which pass them through
+    /// unquantized where `pass` is set.
     Inputs { wanted: HashSet<ParamId>, pass: bool, samples: HashMap<ParamId, Samples> },
-    /// The last evaluation call of some quantizers: input and output.
+    /// Keeps the input and the output of the last evaluation call of the `wanted` quantizers.
     Calls { wanted: HashSet<ParamId>, last: HashMap<ParamId, (TensorData, TensorData)> },
-    /// What training calls add.
+    /// Collects what training calls add.
     Training(TrainingCall),
 }
 
@@ -31,7 +32,7 @@ thread_local! {
     static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Closes the scopes from one on, also where what they were opened for panics.
+/// Closes the scope with this index and all later ones when it is dropped, also after a panic.
 struct Opened(usize);
 
 impl Opened {
@@ -53,7 +54,7 @@ impl Drop for Opened {
     }
 }
 
-/// Whether the inputs or calls of a quantizer are looked at.
+/// Returns whether a scope collects the inputs or calls of this quantizer.
 pub(crate) fn looks_at(id: ParamId) -> bool {
     SCOPES.with_borrow(|scopes| {
         scopes.iter().any(|scope| match scope {
@@ -63,8 +64,8 @@ pub(crate) fn looks_at(id: ParamId) -> bool {
     })
 }
 
-/// Takes note of an input, of which the method is `presented` something; whether it is to pass
-/// through unquantized.
+/// Samples an input in the scopes that collect it, as the tensor that the method presents for it.
+/// Returns whether the input has to pass through unquantized.
 pub(crate) fn input<const D: usize>(
     id: ParamId,
     grouping: Grouping,
@@ -90,7 +91,7 @@ pub(crate) fn input<const D: usize>(
     })
 }
 
-/// Takes note of a call in evaluation.
+/// Stores a call in evaluation in the scopes that keep it.
 pub(crate) fn call<const D: usize>(id: ParamId, x: &Tensor<D>, y: &Tensor<D>) {
     SCOPES.with_borrow_mut(|scopes| {
         for scope in scopes.iter_mut() {
@@ -103,12 +104,12 @@ pub(crate) fn call<const D: usize>(id: ParamId, x: &Tensor<D>, y: &Tensor<D>) {
     });
 }
 
-/// Adds a loss to the training call that goes on, if one does.
+/// Adds a loss to the innermost training call, if there is one.
 pub(crate) fn add_loss(term: impl FnOnce() -> Tensor<1>) {
     training(|call| call.losses.push(term()));
 }
 
-/// Takes note of the largest magnitude that a quantizer saw while it warms up.
+/// Stores the largest magnitude that a quantizer saw in a call of its warm-up.
 pub(crate) fn add_largest(id: ParamId, largest: impl FnOnce() -> Tensor<1>) {
     training(|call| {
         call.largest.insert(id, largest());
@@ -127,8 +128,8 @@ fn training(change: impl FnOnce(&mut TrainingCall)) {
     });
 }
 
-/// What a training call adds to a model's output: losses on the quantization error, and what warming
-/// up quantizers have seen.
+/// What the quantizers of a model add to a training call: losses on their quantization error, and
+/// the largest inputs of those that warm up.
 #[derive(Debug, Default)]
 pub struct TrainingCall {
     losses: Vec<Tensor<1>>,
@@ -136,29 +137,31 @@ pub struct TrainingCall {
 }
 
 impl TrainingCall {
-    /// `loss` and the losses of the quantizers that have one
-    /// ([`Quantizer::set_loss`](crate::Quantizer::set_loss)), `[1]`.
+    /// Returns the sum of `loss` and the losses of the quantizers that have one
+    /// ([`Quantizer::set_loss`](crate::Quantizer::set_loss)), of shape `[1]`.
     pub fn add_losses(&mut self, loss: Tensor<1>) -> Tensor<1> {
         self.losses.drain(..).fold(loss, |loss, term| loss + term)
     }
 
-    /// Whether a quantizer has warmed up.
+    /// Returns whether a quantizer was in its warm-up in this call.
     pub fn has_warmed_up(&self) -> bool {
         !self.largest.is_empty()
     }
 
-    /// The largest magnitude that a quantizer saw while it warmed up, `[1]`.
+    /// Returns the largest magnitude that a quantizer saw in a call of its warm-up, `[1]`.
     pub(crate) fn largest(&self, id: ParamId) -> Option<Tensor<1>> {
         self.largest.get(&id).cloned()
     }
 }
 
-/// Runs one training call of a model whose quantizers warm up or have losses, and returns what it
-/// returned and what its quantizers add.
+/// Runs one training call of a model whose quantizers warm up or have losses. Returns the result of
+/// `run` and what the quantizers add.
 ///
 /// ```
 /// # use burn::tensor::{Device, Tensor};
-/// # use quant_core::{Levels, Method, QuantizationLoss, QuantizerConfig, Role, Site, training_call};
+/// # use quant_core::{
+/// #     Levels, Method, QuantizationLoss, QuantizerConfig, Role, Site, training_call,
+/// # };
 /// # let device = Device::flex().autodiff();
 /// # let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::BINARY);
 /// # let mut quantizer = config.init(&Site::activation("a", 1), &device)?;
@@ -179,8 +182,8 @@ pub fn training_call<R>(run: impl FnOnce() -> R) -> (R, TrainingCall) {
     }
 }
 
-/// The inputs of the quantizers that are `wanted`, which may pass them on unquantized, while something
-/// runs.
+/// Samples the inputs of the `wanted` quantizers while `run` runs. With `pass` they pass their
+/// inputs through unquantized.
 pub(crate) fn inputs(
     wanted: HashSet<ParamId>,
     pass: bool,
@@ -194,8 +197,8 @@ pub(crate) fn inputs(
     }
 }
 
-/// Input and output of the last evaluation call of the quantizers that are `wanted`, while something
-/// runs.
+/// Returns the input and output of the last evaluation call of each of the `wanted` quantizers
+/// while `run` runs.
 pub(crate) fn calls(
     wanted: HashSet<ParamId>,
     run: impl FnOnce(),

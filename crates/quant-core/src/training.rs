@@ -1,20 +1,22 @@
-//! What helps training along, whatever the method: proximal quantization, a loss on the quantization
-//! error, a warm-up.
+//! Aids to training that work with every method: proximal quantization, a loss on the quantization
+//! error, and a warm-up.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::scope;
 
-/// A loss on the difference between x and its quantized value y, means over the elements.
+/// A loss on the difference between x and its quantized value y. Means and sums are over the
+/// elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QuantizationLoss {
-    /// mean |y - x|.
+    /// The loss mean |y - x|.
     L1,
-    /// mean (y - x)².
+    /// The loss mean (y - x)².
     L2,
-    /// |Σxy/Σy² - 1|: how far the least squares factor between x and y is from 1; 0 where y is all zero.
+    /// The loss |Σxy/Σy² - 1|, the distance from 1 of the least squares factor between x and y. It
+    /// is 0 where y is all zero.
     Distribution,
 }
 
@@ -33,16 +35,17 @@ impl QuantizationLoss {
     }
 }
 
-/// What training does beside quantizing.
+/// What training calls do in addition to quantizing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct TrainingAids {
-    /// Share of the unquantized input.
+    /// The share of the unquantized input in the result.
     pub(crate) proximal: f32,
     pub(crate) loss: Option<(QuantizationLoss, f32)>,
     pub(crate) warm_up: Option<WarmUp>,
 }
 
-/// Training calls in which the input passes through, and what follows them.
+/// A warm-up: training calls that pass the input through while the clipping value follows its
+/// magnitude.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct WarmUp {
     pub(crate) calls: usize,
@@ -51,12 +54,12 @@ pub(crate) struct WarmUp {
 }
 
 impl TrainingAids {
-    /// Whether training calls return what the method computes, and nothing else.
+    /// Returns whether training calls return what the method computes, and do nothing else.
     pub(crate) fn is_none(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What a training call returns for x and its quantized value y.
+    /// Returns the result of a training call for x and its quantized value y.
     pub(crate) fn apply<const D: usize>(&self, x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
         if let Some((loss, factor)) = self.loss {
             scope::add_loss(|| loss.of(x.clone(), y.clone()).mul_scalar(factor));

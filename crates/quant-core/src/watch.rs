@@ -1,5 +1,5 @@
-//! What reaches the quantizers of a model while something runs: to calibrate them, to look at them, and
-//! to let them warm up.
+//! Observes what reaches the quantizers of a model while a function runs: to calibrate them, to
+//! inspect them, and to let them warm up.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl TrainingCall {
-    /// The model with the clipping values of warming up quantizers moved, as
+    /// Returns the model with updated clipping values in the quantizers that warm up, as
     /// [`Quantizer::set_warm_up`] says.
     pub fn settle<M: Module>(&self, model: M) -> M {
         if !self.has_warmed_up() {
@@ -31,21 +31,23 @@ impl TrainingCall {
     }
 }
 
-/// What a quantizer saw while [`record`] ran.
+/// The inputs that a quantizer had while [`record`] ran.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// The quantizer.
+    /// The quantizer, and its path.
     pub reached: Reached,
     samples: Samples,
 }
 
 impl Recorded {
-    /// A sample of the inputs, normalised where the method does that, at most 8192 per group.
+    /// Returns a sample of the inputs, at most 8192 per group. Where the method normalises its
+    /// input, the values are normalised.
     pub fn values(self) -> Vec<f32> {
         self.samples.values()
     }
 
-    /// The codes of a sample of the inputs, as many of each group. `None` where there are too few.
+    /// Returns the codes of a sample of the inputs, equally many for each group, or `None` where
+    /// the sample is too small.
     pub fn codes(self, device: &Device) -> Option<Vec<u8>> {
         let samples = self.samples.by_group();
         let quantizer = &self.reached.quantizer;
@@ -67,13 +69,13 @@ fn ids(chosen: &[Reached]) -> HashSet<ParamId> {
     chosen.iter().map(|reached| reached.quantizer.id()).collect()
 }
 
-/// The quantizers of `model` that `select` wants.
+/// Returns the quantizers of `model` that `select` chooses.
 fn chosen<M: Module>(model: &M, select: impl Fn(&Reached) -> bool) -> Vec<Reached> {
     quantizers(model).into_iter().filter(select).collect()
 }
 
-/// What reaches the quantizers of `model` that `select` wants while `run` calls it. They go on
-/// quantizing. Quantizers that nothing reached are not among them.
+/// Records the inputs of those quantizers of `model` that `select` chooses, while `run` calls the
+/// model. The quantizers continue to quantize. The result leaves out quantizers that had no input.
 pub fn record<M: Module>(
     model: &M,
     select: impl Fn(&Reached) -> bool,
@@ -88,17 +90,18 @@ pub fn record<M: Module>(
     seen.collect()
 }
 
-/// What a probe saw of one call in evaluation.
+/// The tensors of one quantizer in one call in evaluation.
 #[derive(Debug, Clone)]
 pub struct Probe {
     /// Name of the layer.
     pub layer: String,
-    /// `before-quant`, `after-quant`, and the quantizer's parameters and running values by name.
+    /// The tensors by name: `before-quant`, `after-quant`, and the quantizer's learned parameters
+    /// and running values.
     pub tensors: Vec<(String, TensorData)>,
 }
 
-/// The last evaluation call of each quantizer of `model` that `select` wants, while `run` calls it.
-/// Quantizers that were not called are not among them.
+/// Returns the last evaluation call of each quantizer of `model` that `select` chooses, while `run`
+/// calls the model. The result leaves out quantizers that were not called.
 pub fn probe<M: Module>(
     model: &M,
     select: impl Fn(&Reached) -> bool,
@@ -119,9 +122,9 @@ pub fn probe<M: Module>(
     probes.collect()
 }
 
-/// Calibrates the quantizers of `model` that `select` wants on what reaches them while `run` calls it.
-/// Meanwhile these pass everything through, and the others quantize. [`calibrate`](crate::calibrate)
-/// is the short form for all quantizers.
+/// Calibrates those quantizers of `model` that `select` chooses, on their inputs while `run` calls
+/// the model. Meanwhile the chosen quantizers pass their inputs through unchanged, and the others
+/// quantize. [`calibrate`](crate::calibrate) is the short form for all quantizers.
 pub fn calibrate_where<M: Module>(
     model: M,
     select: impl Fn(&Quantizer) -> bool,
@@ -141,12 +144,12 @@ pub fn calibrate_where<M: Module>(
     (model, infos)
 }
 
-/// Calibrates every quantizer of `model`, of activations, outputs and weights, on what reaches it
-/// while `forward` is called with each of `batches`. Meanwhile they pass everything through: what
-/// runs is the model in full precision. Quantizers get their paths as names.
+/// Calibrates every quantizer of `model` (for activations, outputs and weights) on its inputs while
+/// `forward` is called with each of `batches`. Meanwhile all quantizers pass their inputs through
+/// unchanged, so that the model runs in full precision. Each quantizer is named by its path.
 ///
-/// Returns the model and what was found, in the order of the model's fields. A quantizer that
-/// nothing reached, or whose method calibrates nothing, stays as it is and is not among them.
+/// Returns the model and the results, in the order of the model's fields. A quantizer that had no
+/// input, or whose method calibrates nothing, stays as it is and has no result.
 ///
 /// ```
 /// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};

@@ -1,40 +1,10 @@
 //! What has to be touched to add a quantization method, counted in the source of all crates.
 
-#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+mod common;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
-/// Every source file of the crates, without comments and without what follows its tests.
-fn sources() -> Vec<(String, String)> {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
-    let mut folders: Vec<PathBuf> = fs::read_dir(&crates)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("src"))
-        .filter(|folder| folder.is_dir())
-        .collect();
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("tests.rs")
-            {
-                let text = fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-                let name = path.strip_prefix(&crates).unwrap().to_string_lossy().into_owned();
-                files.push((name.replace('\\', "/"), lines.collect::<Vec<_>>().join("\n")));
-            }
-        }
-    }
-    files
-}
+use common::sources;
 
 /// The lines of each file in which one of `words` stands as a word.
 fn lines_with(words: &[&str]) -> BTreeMap<String, usize> {

@@ -120,3 +120,8 @@ pub use table::{capability, methods_table};
 pub use training::QuantizationLoss;
 pub use watch::{Probe, Recorded, calibrate, calibrate_where, probe, record};
 pub use weight_codes::{WeightCodes, weight_codes};
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

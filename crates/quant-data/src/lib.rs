@@ -31,3 +31,8 @@ pub use error::DataError;
 pub use image::{RgbImage, Truncated};
 pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Share};
 pub use transform::{Pipeline, Transform};
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,41 +1,11 @@
 //! Counts, in the source of all crates, the places that have to be changed to add a quantization
 //! method.
 
-#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+mod common;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
-/// Returns every source file of the crates, without comments and without its tests.
-fn sources() -> Vec<(String, String)> {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
-    let mut folders: Vec<PathBuf> = fs::read_dir(&crates)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("src"))
-        .filter(|folder| folder.is_dir())
-        .collect();
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("tests.rs")
-            {
-                let text = fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-                let name = path.strip_prefix(&crates).unwrap().to_string_lossy().into_owned();
-                files.push((name.replace('\\', "/"), lines.collect::<Vec<_>>().join("\n")));
-            }
-        }
-    }
-    files
-}
+use common::sources;
 
 /// Counts the lines of each file that contain one of `words` as a whole word.
 fn lines_with(words: &[&str]) -> BTreeMap<String, usize> {

@@ -65,3 +65,8 @@ mod parallel;
 pub mod quantize;
 pub mod relu;
 pub mod simd;
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

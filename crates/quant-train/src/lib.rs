@@ -65,3 +65,8 @@ pub use run::{Run, RunOptions};
 pub use stop::Stop;
 pub use summary::Summary;
 pub use weights::WeightsFile;
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

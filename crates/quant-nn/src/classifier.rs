@@ -1,5 +1,5 @@
-//! What the trainer asks of a network: [`Network`]s have it, and a user's own networks get it with their
-//! `forward`.
+//! What the trainer asks of a network: [`Network`]s have it, and a user's own networks get it with
+//! their `forward`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -55,8 +55,8 @@ pub trait Classifier: QuantizedModule + 'static {
     /// - output: `[batch, classes]`
     fn forward(&self, images: Tensor<4>) -> Tensor<2>;
 
-    /// The outputs that [`forward_blocks`](Self::forward_blocks) returns. By default there are none, and
-    /// distillation of the kind `feature` is not possible.
+    /// The outputs that [`forward_blocks`](Self::forward_blocks) returns. By default there are
+    /// none, and distillation of the kind `feature` is not possible.
     fn blocks(&self) -> Vec<BlockOutput> {
         Vec::new()
     }
@@ -67,9 +67,9 @@ pub trait Classifier: QuantizedModule + 'static {
         (self.forward(images), Vec::new())
     }
 
-    /// What tells the network's structure from any other: a checkpoint is loaded only where it is the same.
-    /// By default the names and shapes of its parameters, without those of quantizers, which policies
-    /// change.
+    /// What tells the network's structure from any other: a checkpoint is loaded only where it is
+    /// the same. By default the names and shapes of its parameters, without those of quantizers,
+    /// which policies change.
     fn structure(&self) -> serde_json::Value {
         struct Shapes<'a> {
             names: &'a HashMap<ParamId, String>,
@@ -92,32 +92,34 @@ pub trait Classifier: QuantizedModule + 'static {
         shapes.shapes.into_iter().collect()
     }
 
-    /// The name of a batch norm that sees a single position of each image, as behind a global pooling, and
-    /// therefore cannot be trained on one image. By default it is not known; batch norms then panic.
+    /// The name of a batch norm that sees a single position of each image, as behind a global
+    /// pooling, and therefore cannot be trained on one image. By default it is not known; batch
+    /// norms then panic.
     fn norm_of_one_position(&self) -> Option<String> {
         None
     }
 
-    /// The same network, whose batch norms normalise the batches of several processes as one; `None` where
-    /// it cannot, as by default.
+    /// The same network, whose batch norms normalise the batches of several processes as one;
+    /// `None` where it cannot, as by default.
     fn with_shared_statistics(self, _sums: &SumOverProcesses) -> Option<Self> {
         None
     }
 
-    /// The same network, whose batch norms with any of these texts in their names keep their running
-    /// statistics; `None` where it cannot, as by default.
+    /// The same network, whose batch norms with any of these texts in their names keep their
+    /// running statistics; `None` where it cannot, as by default.
     fn with_frozen_statistics(self, _names: &[String]) -> Option<Self> {
         None
     }
 
-    /// The same network, which computes convolutions and linear layers in another type. By default it does
-    /// not change.
+    /// The same network, which computes convolutions and linear layers in another type. By default
+    /// it does not change.
     #[must_use]
     fn with_compute(self, _compute: Compute) -> Self {
         self
     }
 
-    /// Running means and variances of the norms, one after another: for processes that exchange them.
+    /// Running means and variances of the norms, one after another: for processes that exchange
+    /// them.
     fn running_statistics(&self) -> Vec<f32> {
         struct Read<'a>(&'a HashSet<ParamId>, Vec<f32>);
         impl ModuleVisitor for Read<'_> {

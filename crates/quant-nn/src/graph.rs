@@ -1,5 +1,5 @@
-//! How a network's pieces are wired: nodes in execution order, each computing one value from values
-//! before it.
+//! How a network's submodules are wired: nodes in execution order, each of which computes one value
+//! from the values of nodes before it.
 
 use burn::tensor::{
     Tensor,
@@ -14,8 +14,8 @@ use crate::layers::{activation::ActivationKind, norm::normalize_groups};
 pub enum Op {
     /// The images.
     Input,
-    /// A piece with a state, by its index: convolution, norm, activation, linear layer.
-    Piece(usize),
+    /// A submodule with a state, by its index: convolution, norm, activation, linear layer.
+    Submodule(usize),
     /// An activation without a state.
     Activation(ActivationKind),
     /// Normalisation over each channel of each image.
@@ -25,13 +25,13 @@ pub enum Op {
     /// Maxima.
     MaxPool {
         /// Side of the squares.
-        kernel: usize,
+        kernel_size: usize,
         /// Stride.
         stride: usize,
         /// Padding with minus infinity on every side.
         padding: usize,
         /// Whether a last square may overlap the edge.
-        ceil: bool,
+        ceil_mode: bool,
     },
     /// Mean over all positions.
     GlobalPool,
@@ -75,18 +75,19 @@ pub struct Graph {
     pub nodes: Vec<Node>,
 }
 
-/// A node's value, or a normalisation that waits for what comes after it, to be done in one pass.
+/// The value of a node, or a normalisation that waits for what comes after it, so that both are
+/// done in one pass.
 #[expect(
     clippy::large_enum_variant,
     reason = "a few at a time, beside tensors that are far larger"
 )]
-enum Value {
-    Ready(Tensor<4>),
-    Waiting(Normalization),
+enum NodeValue {
+    Computed(Tensor<4>),
+    Deferred(FusedNorm),
 }
 
-/// A normalisation, and what is done to its result.
-pub(crate) struct Normalization {
+/// A normalisation, fused with what is done to its result.
+pub(crate) struct FusedNorm {
     /// The node's operation.
     pub(crate) op: Op,
     /// What is normalised.
@@ -97,14 +98,14 @@ pub(crate) struct Normalization {
     pub(crate) relu: bool,
 }
 
-/// What a graph is computed with.
-pub(crate) trait Pieces {
-    /// Whether the operation is a normalisation.
-    fn normalizes(&self, op: &Op) -> bool;
-    /// Applies a piece.
-    fn apply(&self, op: &Op, x: Tensor<4>) -> Tensor<4>;
-    /// Applies a normalisation and what comes after it.
-    fn normalize(&self, normalization: Normalization) -> Tensor<4>;
+/// The modules that compute the nodes of a graph.
+pub(crate) trait NodeModules {
+    /// Whether the operation is a normalisation that can be fused with what comes after it.
+    fn is_fusible(&self, op: &Op) -> bool;
+    /// Computes a node that has a submodule.
+    fn forward_node(&self, op: &Op, x: Tensor<4>) -> Tensor<4>;
+    /// Computes a normalisation and what comes after it.
+    fn forward_fused(&self, fused: FusedNorm) -> Tensor<4>;
 }
 
 impl Graph {
@@ -112,7 +113,7 @@ impl Graph {
     pub(crate) fn run(
         &self,
         x: Tensor<4>,
-        pieces: &impl Pieces,
+        modules: &impl NodeModules,
         watched: &[usize],
         mut seen: impl FnMut(&Tensor<4>),
     ) -> Tensor<4> {
@@ -120,7 +121,8 @@ impl Graph {
         for (index, node) in self.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|input| uses[*input].push(index));
         }
-        // Whether a value may wait for its only use, which is to be a ReLU or, for a normalisation itself, a sum of two.
+        // Whether a value may wait for its only use, which is to be a ReLU or, for a normalisation
+        // itself, a sum of two.
         let waits = |index: usize, sums: bool| match *uses[index] {
             [next] if !watched.contains(&index) => match &self.nodes[next].op {
                 Op::Activation(ActivationKind::ReLU) => true,
@@ -129,64 +131,67 @@ impl Graph {
             },
             _ => false,
         };
-        let waiting =
-            |inputs: &[Value]| inputs.iter().position(|input| matches!(input, Value::Waiting(_)));
-        let mut values: Vec<Option<Value>> = Vec::with_capacity(self.nodes.len());
+        let waiting = |inputs: &[NodeValue]| {
+            inputs.iter().position(|input| matches!(input, NodeValue::Deferred(_)))
+        };
+        let mut values: Vec<Option<NodeValue>> = Vec::with_capacity(self.nodes.len());
         let mut x = Some(x);
         for (index, node) in self.nodes.iter().enumerate() {
-            let mut inputs: Vec<Value> = node
+            let mut inputs: Vec<NodeValue> = node
                 .inputs
                 .iter()
                 .filter_map(|input| match (uses[*input].last() == Some(&index), &values[*input]) {
                     // Whoever reads a value last owns it, and may reuse its memory.
                     (true, _) => values[*input].take(),
-                    (false, Some(Value::Ready(value))) => Some(Value::Ready(value.clone())),
+                    (false, Some(NodeValue::Computed(value))) => {
+                        Some(NodeValue::Computed(value.clone()))
+                    }
                     (false, _) => unreachable!("what waits has one use"),
                 })
                 .collect();
-            let ready = |value: Value| match value {
-                Value::Ready(value) => value,
-                Value::Waiting(normalization) => pieces.normalize(normalization),
+            let ready = |value: NodeValue| match value {
+                NodeValue::Computed(value) => value,
+                NodeValue::Deferred(fused) => modules.forward_fused(fused),
             };
             let value = match (&node.op, waiting(&inputs)) {
                 (Op::Activation(ActivationKind::ReLU) | Op::Add, Some(at)) => {
                     match (inputs.swap_remove(at), &node.op) {
-                        (Value::Waiting(normalization), Op::Add) => {
+                        (NodeValue::Deferred(fused), Op::Add) => {
                             let add = inputs.pop().map(ready);
-                            Some(Value::Waiting(Normalization { add, ..normalization }))
+                            Some(NodeValue::Deferred(FusedNorm { add, ..fused }))
                         }
-                        (Value::Waiting(normalization), _) => {
+                        (NodeValue::Deferred(fused), _) => {
                             let relu = true;
-                            Some(Value::Waiting(Normalization { relu, ..normalization }))
+                            Some(NodeValue::Deferred(FusedNorm { relu, ..fused }))
                         }
                         (value, _) => Some(value),
                     }
                 }
                 (op, _) => {
                     let mut inputs: Vec<Tensor<4>> = inputs.into_iter().map(ready).collect();
-                    match pieces.normalizes(op) && waits(index, true) {
-                        false => op.apply(inputs, &mut x, pieces).map(Value::Ready),
+                    match modules.is_fusible(op) && waits(index, true) {
+                        false => op.apply(inputs, &mut x, modules).map(NodeValue::Computed),
                         true => inputs.pop().map(|x| {
                             let op = op.clone();
-                            Value::Waiting(Normalization { op, x, add: None, relu: false })
+                            NodeValue::Deferred(FusedNorm { op, x, add: None, relu: false })
                         }),
                     }
                 }
             };
             // A sum may go on waiting for its ReLU, which ends it.
             let value = value.map(|value| match value {
-                Value::Waiting(n) if n.relu || (n.add.is_some() && !waits(index, false)) => {
-                    Value::Ready(pieces.normalize(n))
+                NodeValue::Deferred(n) if n.relu || (n.add.is_some() && !waits(index, false)) => {
+                    NodeValue::Computed(modules.forward_fused(n))
                 }
                 value => value,
             });
-            if let (true, Some(Value::Ready(value))) = (watched.contains(&index), &value) {
+            if let (true, Some(NodeValue::Computed(value))) = (watched.contains(&index), &value) {
                 seen(value);
             }
             values.push(value);
         }
         match values.pop().flatten() {
-            Some(Value::Ready(scores)) => scores,
+            Some(NodeValue::Computed(scores)) => scores,
             _ => unreachable!("a graph ends with its scores"),
         }
     }
@@ -197,7 +202,7 @@ impl Op {
         &self,
         inputs: Vec<Tensor<4>>,
         images: &mut Option<Tensor<4>>,
-        pieces: &impl Pieces,
+        modules: &impl NodeModules,
     ) -> Option<Tensor<4>> {
         if *self == Op::Concatenate {
             return Some(Tensor::cat(inputs, 1));
@@ -223,14 +228,14 @@ impl Op {
                 };
                 avg_pool2d(x, options)
             }
-            Op::MaxPool { kernel, stride, padding, ceil } => max_pool2d(
+            Op::MaxPool { kernel_size, stride, padding, ceil_mode } => max_pool2d(
                 x,
                 MaxPoolOptions {
-                    kernel_size: [*kernel; 2],
+                    kernel_size: [*kernel_size; 2],
                     stride: [*stride; 2],
                     padding: [(*padding, *padding); 2],
                     dilation: [1, 1],
-                    ceil_mode: *ceil,
+                    ceil_mode: *ceil_mode,
                 },
             ),
             Op::GlobalPool => adaptive_avg_pool2d(x, [1, 1]),
@@ -238,17 +243,17 @@ impl Op {
             Op::DepthToSpace(r) => depth_to_space(x, *r),
             Op::Pad(p) => x.pad((*p, *p, *p, *p), PadMode::Constant(0.0)),
             Op::Repeat(times) => Tensor::cat(vec![x; *times], 1),
-            Op::Piece(_) | Op::AddScalar(_) | Op::MulScalar(_) => pieces.apply(self, x),
+            Op::Submodule(_) | Op::AddScalar(_) | Op::MulScalar(_) => modules.forward_node(self, x),
         })
     }
 
-    /// Channels and side of what it makes of an input, but for pieces, which know better.
+    /// Channels and side of what it makes of an input. Those of submodules are not known here.
     pub(crate) fn output(&self, channels: usize, size: usize) -> (usize, usize) {
         match self {
             Op::AveragePool(side) => (channels, size / side),
-            Op::MaxPool { kernel, stride, padding, ceil } => {
-                let room = (size + 2 * padding).saturating_sub(*kernel);
-                let size = if *ceil { room.div_ceil(*stride) + 1 } else { room / stride + 1 };
+            Op::MaxPool { kernel_size, stride, padding, ceil_mode } => {
+                let room = (size + 2 * padding).saturating_sub(*kernel_size);
+                let size = if *ceil_mode { room.div_ceil(*stride) + 1 } else { room / stride + 1 };
                 (channels, size)
             }
             Op::GlobalPool => (channels, 1),
@@ -261,8 +266,8 @@ impl Op {
     }
 }
 
-/// Channel c of position (dy, dx) in each r x r square becomes channel c·r² + dy·r + dx, as in PyTorch's
-/// `pixel_unshuffle`.
+/// Channel c of position (dy, dx) in each r x r square becomes channel c·r² + dy·r + dx, as in
+/// PyTorch's `pixel_unshuffle`.
 pub(crate) fn space_to_depth(x: Tensor<4>, r: usize) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let (rows, columns) = (height / r, width / r);

@@ -1,4 +1,5 @@
-//! Other names for a state's entries: from torchvision's networks to keyword networks, or by a file.
+//! Other names for a state's entries: from torchvision's networks to keyword networks, or by a
+//! file.
 
 use crate::error::NetworkError;
 
@@ -22,9 +23,9 @@ enum Becomes {
 }
 
 impl Renaming {
-    /// From torchvision's ResNet names to those of keyword networks: `layer1.0.conv1.weight` becomes
-    /// `layer1.0.conv1.0.weight`, `layer2.0.downsample.0.weight` `layer2.0.skip.1.weight`, `bn1.weight`
-    /// `bn1.0.weight`.
+    /// From torchvision's ResNet names to those of keyword networks: `layer1.0.conv1.weight`
+    /// becomes `layer1.0.conv1.0.weight`, `layer2.0.downsample.0.weight` `layer2.0.skip.1.weight`,
+    /// `bn1.weight` `bn1.0.weight`.
     pub fn torchvision_to_keywords() -> Self {
         Self { rules: Vec::new(), torchvision: true }
     }
@@ -39,8 +40,8 @@ impl Renaming {
     /// Empty lines and lines that start with # are passed over.
     ///
     /// # Errors
-    /// [`NetworkError::Renaming`] with the line, for lines that are no such rule or whose lists differ
-    /// in length.
+    /// [`NetworkError::Renaming`] with the line, for lines that are no such rule or whose lists
+    /// differ in length.
     pub fn parse(text: &str) -> Result<Self, NetworkError> {
         let mut rules = Vec::new();
         for (number, line) in text.lines().enumerate() {

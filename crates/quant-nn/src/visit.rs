@@ -1,5 +1,5 @@
-//! What summaries, calibration, monitors and the trainer ask of a module with quantizers, and a network's
-//! layers in execution order.
+//! What summaries, calibration, monitors and the trainer ask of a module with quantizers, and a
+//! network's layers in execution order.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use quant_core::{
 };
 
 use crate::{
+    config::NetworkConfig,
     layers::{conv::QuantConv2d, linear::QuantLinear},
-    network::NetworkConfig,
     state::{Entry, StateDict, is_running},
 };
 
@@ -36,9 +36,9 @@ pub enum LayerMut<'a> {
     Linear(&'a mut QuantLinear),
 }
 
-/// A layer and where it stands.
+/// A layer of a network, and where it stands.
 #[derive(Debug, Clone)]
-pub struct Visited<'a> {
+pub struct NetworkLayer<'a> {
     /// Position in execution order, from 0.
     pub index: usize,
     /// PyTorch name, such as `layer1.0.conv1`.
@@ -102,8 +102,8 @@ pub struct LayerShape {
     pub output_size: Option<usize>,
 }
 
-/// A module with quantizers in it, anywhere: as fields of any of its modules, and on the weights of stock
-/// layers.
+/// A module with quantizers in it, anywhere: as fields of any of its modules, and on the weights of
+/// stock layers.
 ///
 /// An implementation without a line is right for any module whose parameters keep their names:
 ///
@@ -120,8 +120,8 @@ pub struct LayerShape {
 /// ```
 pub trait QuantizedModule: Module {
     /// The PyTorch name of the parameter or quantizer at a path of the module tree, such as
-    /// `layers.0.blocks.1.conv1.weight`, given without the names of enum variants. By default it is the
-    /// path.
+    /// `layers.0.blocks.1.conv1.weight`, given without the names of enum variants. By default it is
+    /// the path.
     fn pytorch_name(&self, path: &str) -> String {
         path.to_owned()
     }
@@ -141,8 +141,8 @@ pub trait QuantizedModule: Module {
         stock_layers(self)
     }
 
-    /// Every quantizer, its role and its layer's name, in the order of the fields. They are clones, with
-    /// the same parameters, records, probes and losses.
+    /// Every quantizer, its role and its layer's name, in the order of the fields. They are clones,
+    /// with the same parameters, records, probes and losses.
     fn quantizers(&self) -> Vec<(String, Role, Quantizer)> {
         let found = quantizers(self).into_iter();
         let named = found.map(|Reached { path, quantizer }| {
@@ -183,9 +183,10 @@ pub trait QuantizedModule: Module {
         *self = changed;
     }
 
-    /// Input, output and parameters of the quantizers that `select` wants, given layer and role, in their
-    /// last evaluation call while `run` calls the model: as `<layer>.quant_activation/before-quant` and
-    /// so on. [`StateDict::to_bytes`] makes a safetensors file of it.
+    /// Input, output and parameters of the quantizers that `select` wants, given layer and role, in
+    /// their last evaluation call while `run` calls the model: as
+    /// `<layer>.quant_activation/before-quant` and so on. [`StateDict::to_bytes`] makes a
+    /// safetensors file of it.
     fn probe(&self, select: impl Fn(&str, Role) -> bool, run: impl FnOnce(&Self)) -> StateDict {
         let wanted = |reached: &Reached| {
             let layer = self.pytorch_name(&reached.path);
@@ -201,8 +202,8 @@ pub trait QuantizedModule: Module {
         }))
     }
 
-    /// The same for evaluation, with weights as their quantizers make them: each is quantized now, and not
-    /// in every call.
+    /// The same for evaluation, with weights as their quantizers make them: each is quantized now,
+    /// and not in every call.
     #[must_use]
     fn folded(&self) -> Self {
         self.clone().materialize()

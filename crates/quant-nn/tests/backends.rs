@@ -1,4 +1,5 @@
-//! A quantized network on the GPU backend of this build against the CPU. Without a GPU feature there is nothing to run.
+//! A quantized network on the GPU backend of this build against the CPU. Without a GPU feature
+//! there is nothing to run.
 
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 
@@ -31,7 +32,8 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(number).collect()
 }
 
-/// Scores, and the lengths of the gradients by name, of one training step of a narrow residual network.
+/// Scores, and the lengths of the gradients by name, of one training step of a narrow residual
+/// network.
 fn step(method: Option<Method>, state: &StateDict, device: &Device) -> (Vec<f32>, Vec<f32>) {
     let device = device.clone().autodiff();
     let (network, report) = state.load_into(config(method).init(&device).unwrap());
@@ -80,8 +82,8 @@ fn config(method: Option<Method>) -> ResNetConfig {
     }
 }
 
-/// A ReLU or a level that falls the other way moves all that comes after it: a hundredth, of full precision a
-/// thousandth.
+/// A ReLU or a level that falls the other way moves all that comes after it: a hundredth, of full
+/// precision a thousandth.
 #[test]
 fn a_training_step_is_that_of_the_cpu() {
     for method in [None, Some(Method::Lsq), Some(Method::XNOR), Some(Method::LQ_NETS)] {

@@ -83,8 +83,8 @@ fn check(case: &Case) -> Result<(), String> {
     let measured = run(0.0)?;
     let mut failures = measured.failures(case, quantized, &[]);
     if !failures.is_empty() {
-        // Some networks are ill-conditioned: rounding in the last place moves them further than
-        // the tolerance. Then ours may differ by four times what an ulp on every parameter moves it.
+        // Some networks are ill-conditioned: rounding in the last place moves them further than the
+        // tolerance. Then ours may differ by four times what an ulp on every parameter moves it.
         let moved = NUDGES.into_iter().map(run).collect::<Result<Vec<_>, _>>()?;
         failures = measured.failures(case, quantized, &moved);
     }
@@ -192,8 +192,8 @@ fn ordered<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Vec<usize>
     from.deserialize_map(Entries)
 }
 
-/// Layers are visited in the order in which the reference registers them, which is that of its state:
-/// policies address them by it.
+/// Layers are visited in the order in which the reference registers them, which is that of its
+/// state: policies address them by it.
 fn same_order(network: &Network, expected: &[(String, Vec<usize>)]) -> Result<(), String> {
     let layers: Vec<String> = network.layers().into_iter().map(|layer| layer.name).collect();
     let weights = expected.iter().filter(|(_, shape)| shape.len() > 1);

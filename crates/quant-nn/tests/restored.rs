@@ -1,5 +1,5 @@
-//! What was saved comes back as it was: with the quantizers that were in force, undamaged, and never
-//! larger than it can be.
+//! What was saved comes back as it was: with the quantizers that were in force, undamaged, and
+//! never larger than it can be.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 

@@ -1,4 +1,5 @@
-//! States as other programs file them: below any key, behind any prefix, in any harmless type and shape.
+//! States as other programs file them: below any key, behind any prefix, in any harmless type and
+//! shape.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 

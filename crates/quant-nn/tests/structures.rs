@@ -1,5 +1,5 @@
-//! Any structure that a configuration can describe builds, runs forward and backward, and costs what its
-//! state says.
+//! Any structure that a configuration can describe builds, runs forward and backward, and costs
+//! what its state says.
 
 mod common {
     use proptest::prelude::*;

@@ -1,19 +1,22 @@
-//! QTool's keywords: one table of words, what each does to a typed configuration, and an explanation.
+//! QTool's keywords: one table of words, what each does to a typed configuration, and an
+//! explanation.
 //!
-//! A network is described by a model name (`resnet20`, `pytorch-resnet18`, `mobilenetv1`, ...), keywords and a
-//! few options. Words are applied in the table's order, so their order in the text does not matter. To add a
-//! word, add it to [`WORDS`]: it is then parsed, tested, explained and documented. Words of your own are closures
-//! ([`Registry::with`]).
+//! A network is described by a model name (`resnet20`, `pytorch-resnet18`, `mobilenetv1`, ...),
+//! keywords and a few options. Words are applied in the table's order, so their order in the text
+//! does not matter. To add a word, add it to [`WORDS`]: it is then parsed, tested, explained and
+//! documented. Words of your own are closures ([`Registry::with`]).
 
 use quant_core::{Role, qtool::QtoolOptions};
 
 use crate::{
+    config::{
+        NetworkConfig, Quantization,
+        mobilenet::{MobileNetV1Config, MobileNetV2Config},
+        nin::NinConfig,
+        resnet::{Depth, DownsampleKind, NameStyle, ResNetConfig, SkipSpan, Stem},
+        vgg_small::VggSmallConfig,
+    },
     error::NetworkError,
-    mobilenet::{MobileNetV1Config, MobileNetV2Config},
-    network::NetworkConfig,
-    nin::NinConfig,
-    resnet::{Depth, DownsampleKind, NameStyle, Quantization, ResNetConfig, SkipSpan, Stem},
-    vgg_small::VggSmallConfig,
 };
 
 mod lenient;
@@ -130,8 +133,8 @@ pub const MODELS: [&str; 21] = [
 /// The network that QTool builds from `model_name`, its keywords and its options.
 ///
 /// # Errors
-/// [`NetworkError::Keyword`] for an unknown model or word, and for words that contradict each other; the
-/// quantizers' errors.
+/// [`NetworkError::Keyword`] for an unknown model or word, and for words that contradict each
+/// other; the quantizers' errors.
 pub fn network(model_name: &str, qtool: &QtoolOptions) -> Result<NetworkConfig, NetworkError> {
     Ok(Registry::default().read(model_name, qtool)?.config)
 }
@@ -322,7 +325,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::resnet::Fixup;
+    use crate::config::resnet::Fixup;
 
     fn read(model: &str, words: &str, options: &str) -> Result<Explained, NetworkError> {
         Registry::default().read(model, &QtoolOptions::parse(words, options)?)

@@ -3,15 +3,17 @@
 use quant_core::qtool::QtoolOptions;
 
 use crate::{
+    config::{
+        NetworkConfig,
+        mobilenet::{MobileNetV1Config, MobileSkip},
+        resnet::{
+            DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order, PointReshape,
+            ResNetConfig, SkipSpan, Stem,
+        },
+        vgg_small::PlainOrder,
+    },
     error::NetworkError,
     layers::{activation::ActivationKind, norm::NormKind},
-    mobilenet::{MobileNetV1Config, MobileSkip},
-    network::NetworkConfig,
-    resnet::{
-        DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order, PointReshape,
-        ResNetConfig, SkipSpan, Stem,
-    },
-    vgg_small::PlainOrder,
 };
 
 /// Changes the configuration; whether the word means something for it.
@@ -58,7 +60,8 @@ pub(super) const QUANTIZERS: [(&str, &str); 26] = [
     ("less_bn", "frozen norms stay in evaluation, a matter of training"),
 ];
 
-/// QTool's options beside those of quantizers: of the network, and of training, which reads them elsewhere.
+/// QTool's options beside those of quantizers: of the network, and of training, which reads them
+/// elsewhere.
 pub(super) const OPTIONS: [&str; 80] = [
     "aa",
     "addition_augment",

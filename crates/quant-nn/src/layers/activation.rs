@@ -85,12 +85,13 @@ impl PReLU {
 }
 
 /// RPReLU (Liu et al., "ReActNet: Towards Precise Binary Neural Network with Generalized Activation
-/// Functions", ECCV 2020, equation 2): a PReLU whose corner is learned too. With the shifts g and z and
-/// the slope b of each channel:
+/// Functions", ECCV 2020, equation 2): a PReLU whose corner is learned too. With the shifts g and z
+/// and the slope b of each channel:
 ///
 /// y = x - g + z where x > g, else b·(x - g) + z
 ///
-/// Its sign counterpart RSign is the `shift` of XNOR activations ([`quant_core::QuantizerConfig::shift`]).
+/// Its sign counterpart RSign is the `shift` of XNOR activations
+/// ([`quant_core::QuantizerConfig::shift`]).
 ///
 /// **Gradients.** with d the incoming gradient, ∂x = d where x > g and b·d elsewhere,
 /// ∂g = -Σ∂x, ∂z = Σd, ∂b = the sum of d·(x - g) where x <= g; sums over

@@ -6,8 +6,8 @@ use burn::{
 };
 use quant_core::{Quantizer, QuantizerConfig, QuantizerError, Site};
 
-/// y = Qo(a) + Qo(b): an addition whose summands pass through one output quantizer, so that both have
-/// the same scale and integers can be added.
+/// y = Qo(a) + Qo(b): an addition whose summands pass through one output quantizer, so that both
+/// have the same scale and integers can be added.
 #[derive(Module, Debug)]
 pub struct QuantAdd {
     /// The quantizer of both summands; without one they are added as they are.

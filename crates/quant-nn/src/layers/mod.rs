@@ -1,5 +1,5 @@
-//! Layers: quantized convolution, linear and addition, batch normalisation with PyTorch's statistics, learned
-//! activation functions.
+//! Layers: quantized convolution, linear and addition, batch normalisation with PyTorch's
+//! statistics, learned activation functions.
 
 pub mod activation;
 pub mod conv;
@@ -31,7 +31,8 @@ fn init_quantizer(
     config.as_ref().map(|config| config.init(&site, device)).transpose()
 }
 
-/// The type that a layer's products are computed in. Its weights, quantizers and outputs are in 32 bits.
+/// The type that a layer's products are computed in. Its weights, quantizers and outputs are in 32
+/// bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compute {

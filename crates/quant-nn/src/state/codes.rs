@@ -14,8 +14,8 @@ use crate::error::NetworkError;
 /// - `<layer>.run`, I64, `[1]`: element i, row-major, belongs to group i / run mod groups
 ///
 /// # Errors
-/// [`NetworkError::Format`] where the file cannot be written, which does not happen for weights of a
-/// network.
+/// [`NetworkError::Format`] where the file cannot be written, which does not happen for weights of
+/// a network.
 pub fn codes_file(weights: &[WeightCodes]) -> Result<Vec<u8>, NetworkError> {
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for weight in weights {

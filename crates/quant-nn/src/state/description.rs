@@ -1,17 +1,10 @@
 //! What a state says of the network it is of: its configuration, and the quantizers that were in
 //! force, which policies may have changed.
 
-use std::collections::HashSet;
-
-use burn::tensor::Device;
-use quant_core::{Quantizer, QuantizerConfig, Role};
+use quant_core::{QuantizerConfig, Role};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::NetworkError,
-    network::{Network, NetworkConfig},
-    visit::QuantizedModule,
-};
+use crate::config::NetworkConfig;
 
 /// What travels with a state, as the text `config` of its metadata.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +15,7 @@ pub(super) struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<NetworkConfig>,
     /// The quantizers, equal ones together.
-    quantizers: Vec<Equal>,
+    quantizers: Vec<QuantizerGroup>,
     /// Whether the quantizers that are not named are as the network's configuration has them.
     #[serde(skip)]
     others_as_configured: bool,
@@ -30,17 +23,18 @@ pub(super) struct Description {
 
 /// Quantizers of one configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Equal {
+struct QuantizerGroup {
     config: QuantizerConfig,
     enabled: bool,
     /// Their names, such as `layer1.0.conv1.quant_weight`.
-    of: Vec<String>,
+    #[serde(rename = "of")]
+    names: Vec<String>,
 }
 
-/// What earlier versions of the training crate wrote: the network's configuration, and the quantizers
-/// that policies had changed.
+/// What earlier versions of the training crate wrote: the network's configuration, and the
+/// quantizers that policies had changed.
 #[derive(Deserialize)]
-struct Earlier {
+struct EarlierDescription {
     network: NetworkConfig,
     #[serde(default)]
     changed: Vec<(String, Role, QuantizerConfig, bool)>,
@@ -52,29 +46,36 @@ pub(super) fn quantizer_name(layer: &str, role: Role) -> String {
 }
 
 impl Description {
-    pub(super) fn of(network: &impl QuantizedModule) -> Self {
-        let mut quantizers: Vec<Equal> = Vec::new();
-        for (layer, role, quantizer) in network.quantizers() {
-            let (config, enabled) = (quantizer.config(), quantizer.is_enabled());
-            let name = quantizer_name(&layer, role);
-            let equal = quantizers.iter_mut().find(|e| e.config == *config && e.enabled == enabled);
+    /// Describes a network of this configuration with these quantizers: their names, their
+    /// configurations and whether they quantize.
+    pub(super) fn new(
+        network: Option<&NetworkConfig>,
+        quantizers: impl Iterator<Item = (String, QuantizerConfig, bool)>,
+    ) -> Self {
+        let mut groups: Vec<QuantizerGroup> = Vec::new();
+        for (name, config, enabled) in quantizers {
+            let equal = groups.iter_mut().find(|g| g.config == config && g.enabled == enabled);
             match equal {
-                Some(equal) => equal.of.push(name),
-                None => quantizers.push(Equal { config: config.clone(), enabled, of: vec![name] }),
+                Some(group) => group.names.push(name),
+                None => groups.push(QuantizerGroup { config, enabled, names: vec![name] }),
             }
         }
         Self {
             quant_nn: env!("CARGO_PKG_VERSION").to_owned(),
-            network: network.network_config().cloned(),
-            quantizers,
+            network: network.cloned(),
+            quantizers: groups,
             others_as_configured: false,
         }
     }
 
+    /// The names of all quantizers.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.quantizers.iter().flat_map(|group| &group.names).map(String::as_str)
+    }
+
     /// The layers that have quantizers.
     pub(super) fn layers(&self) -> impl Iterator<Item = &str> {
-        let names = self.quantizers.iter().flat_map(|equal| &equal.of);
-        names.filter_map(|name| Some(name.rsplit_once(".quant_")?.0))
+        self.names().filter_map(|name| Some(name.rsplit_once(".quant_")?.0))
     }
 
     /// From the metadata's `config`; none where another program wrote it.
@@ -83,7 +84,7 @@ impl Description {
             return serde_json::from_str(text).map(Some);
         }
         match text.contains("\"quant_train\"") {
-            true => serde_json::from_str(text).map(Earlier::into_description).map(Some),
+            true => serde_json::from_str(text).map(EarlierDescription::into_description).map(Some),
             false => Ok(None),
         }
     }
@@ -92,30 +93,11 @@ impl Description {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The quantizers of a network that compute something else than those that were in force, and how.
-    pub(super) fn other_quantizers(&self, network: &impl QuantizedModule) -> Vec<(String, String)> {
-        let mut others = Vec::new();
-        let mut ours = HashSet::new();
-        for (layer, role, quantizer) in network.quantizers() {
-            let name = quantizer_name(&layer, role);
-            let difference = match self.quantizer(&name) {
-                None => Some("none in the state".to_owned()),
-                Some((config, enabled)) => difference(config, enabled, &quantizer),
-            };
-            others.extend(difference.map(|difference| (name.clone(), difference)));
-            ours.insert(name);
-        }
-        let names = self.quantizers.iter().flat_map(|equal| &equal.of);
-        let gone = names.filter(|name| !ours.contains(*name));
-        others.extend(gone.map(|name| (name.clone(), "none in the network".to_owned())));
-        others
-    }
-
     /// The configuration of a quantizer by its name, and whether it quantized.
     pub(super) fn quantizer(&self, name: &str) -> Option<(&QuantizerConfig, bool)> {
-        let equal = self.quantizers.iter().find(|equal| equal.of.iter().any(|of| of == name));
-        if let Some(equal) = equal {
-            return Some((&equal.config, equal.enabled));
+        let group = self.quantizers.iter().find(|group| group.names.iter().any(|own| own == name));
+        if let Some(group) = group {
+            return Some((&group.config, group.enabled));
         }
         let network = self.network.as_ref().filter(|_| self.others_as_configured)?;
         let quantization = network.quantization();
@@ -127,74 +109,24 @@ impl Description {
         config.map(|config| (config, true))
     }
 
-    /// The network with fresh weights and the quantizers that were in force.
-    pub(super) fn init(&self, device: &Device) -> Result<Option<Network>, NetworkError> {
-        let Some(config) = &self.network else { return Ok(None) };
-        let mut network = tidied(config).init(device)?;
-        self.restore(&mut network)?;
-        Ok(Some(network))
-    }
-
-    /// Gives a network the quantizers that were in force.
-    pub(super) fn restore(&self, network: &mut impl QuantizedModule) -> Result<(), NetworkError> {
-        let mut result = Ok(());
-        network.change_quantizers(|layer, quantizer| {
-            let name = quantizer_name(layer, quantizer.config().role);
-            if let (Ok(()), Some((config, enabled))) = (&result, self.quantizer(&name)) {
-                result = restore(quantizer, config, enabled);
-            }
-        });
-        result
+    /// The configuration of the network. Earlier versions let options of quantizers pass that
+    /// nothing acts on: it has none of them.
+    pub(super) fn network(&self) -> Option<NetworkConfig> {
+        let mut config = self.network.clone()?;
+        let quantization = config.quantization_mut();
+        let all =
+            [&mut quantization.activation, &mut quantization.weight, &mut quantization.output];
+        for quantizer in all.into_iter().flatten() {
+            *quantizer = quantizer.without_idle_options();
+        }
+        Some(config)
     }
 }
 
-/// What a quantizer does otherwise than one of this configuration, which quantized or not.
-fn difference(config: &QuantizerConfig, enabled: bool, ours: &Quantizer) -> Option<String> {
-    let on = |enabled: bool| if enabled { "on" } else { "off" };
-    if enabled != ours.is_enabled() {
-        let (theirs, ours) = (on(enabled), on(ours.is_enabled()));
-        return Some(format!("{theirs} in the state, {ours} in the network"));
-    }
-    if !enabled {
-        return None;
-    }
-    let differing = config.without_idle_options().computes_otherwise(ours.config());
-    let (field, theirs, ours) = differing.into_iter().next()?;
-    Some(format!("{field} = {theirs} in the state, {ours} in the network"))
-}
-
-fn restore(
-    quantizer: &mut Quantizer,
-    config: &QuantizerConfig,
-    enabled: bool,
-) -> Result<(), NetworkError> {
-    let config = config.without_idle_options();
-    if config != *quantizer.config() {
-        quantizer.reconfigure(&config, false)?;
-    }
-    if enabled != quantizer.is_enabled() {
-        quantizer.set_enabled(enabled);
-    }
-    Ok(())
-}
-
-/// Earlier versions let options pass that nothing acts on.
-fn tidied(config: &NetworkConfig) -> NetworkConfig {
-    let mut config = config.clone();
-    let quantization = config.quantization_mut();
-    let all = [&mut quantization.activation, &mut quantization.weight, &mut quantization.output];
-    for quantizer in all.into_iter().flatten() {
-        *quantizer = quantizer.without_idle_options();
-    }
-    config
-}
-
-impl Earlier {
+impl EarlierDescription {
     fn into_description(self) -> Description {
-        let changed = self.changed.into_iter().map(|(layer, role, config, enabled)| Equal {
-            config,
-            enabled,
-            of: vec![quantizer_name(&layer, role)],
+        let changed = self.changed.into_iter().map(|(layer, role, config, enabled)| {
+            QuantizerGroup { config, enabled, names: vec![quantizer_name(&layer, role)] }
         });
         Description {
             quant_nn: String::new(),

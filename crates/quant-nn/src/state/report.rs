@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::names::is_quantizers;
 use crate::error::NetworkError;
 
 /// What became of every entry and parameter when a state was loaded.
@@ -22,8 +23,8 @@ pub struct LoadReport {
     pub unused_integers: Vec<String>,
     /// Parameters whose shape in the state is another one (state, network); they were not set.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// Quantizers that compute something else than those that were in force when the state was taken,
-    /// with the difference: other levels, granularity or method.
+    /// Quantizers that compute something else than those that were in force when the state was
+    /// taken, with the difference: other levels, granularity or method.
     pub other_quantizers: Vec<(String, String)>,
     /// What the names of quantizers' parameters begin with, in the network and in the state.
     pub quantizer_prefixes: Vec<String>,
@@ -34,11 +35,6 @@ pub struct LoadReport {
     pub also_fit: Vec<String>,
     /// Whether the entries had torchvision's names, and the network has those of keyword networks.
     pub from_torchvision: bool,
-}
-
-/// Whether a parameter of this name belongs to a quantizer that is named as those of our layers are.
-pub(crate) fn is_quantizers(name: &str) -> bool {
-    name.contains(".quant_") || name.starts_with("quant_")
 }
 
 impl LoadReport {
@@ -54,9 +50,9 @@ impl LoadReport {
     }
 
     /// # Errors
-    /// [`NetworkError::State`] unless [complete](Self::is_complete), quantizers and their parameters
-    /// aside where `quantizers_may_differ`: a full-precision state has none, and other quantizers have
-    /// others.
+    /// [`NetworkError::State`] unless [complete](Self::is_complete), quantizers and their
+    /// parameters aside where `quantizers_may_differ`: a full-precision state has none, and other
+    /// quantizers have others.
     pub fn require(&self, quantizers_may_differ: bool) -> Result<(), NetworkError> {
         let counts = |name: &&String| !(quantizers_may_differ && self.is_quantizers(name));
         let kept = |names: &[String]| names.iter().filter(counts).cloned().collect::<Vec<_>>();

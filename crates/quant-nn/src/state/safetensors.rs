@@ -32,12 +32,12 @@ struct Header {
     #[serde(rename = "__metadata__", default)]
     metadata: BTreeMap<String, String>,
     #[serde(flatten)]
-    tensors: BTreeMap<String, Place>,
+    tensors: BTreeMap<String, TensorInfo>,
 }
 
 /// A tensor's type, shape and place in the data.
 #[derive(Serialize, Deserialize)]
-struct Place {
+struct TensorInfo {
     dtype: String,
     shape: Vec<usize>,
     data_offsets: [usize; 2],
@@ -136,7 +136,8 @@ pub(super) fn write(
     header.file(data).map_err(json)
 }
 
-/// Truth values are bytes of 0 and 1. Floats of 8 bits and fewer, and complex numbers, are not read.
+/// Truth values are bytes of 0 and 1. Floats of 8 bits and fewer, and complex numbers, are not
+/// read.
 fn burn_type(dtype: Dtype) -> Option<DType> {
     match dtype {
         Dtype::F64 => Some(DType::F64),

@@ -1,16 +1,12 @@
 //! VGG-small, the CIFAR network of low-bit papers: six 3x3 convolutions and a linear layer.
 
-use burn::tensor::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    builder::{Builder, Conv},
+    config::{quantization::Quantization, range::check_data},
     error::NetworkError,
-    graph::Op,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::{Network, NetworkConfig, check_data},
-    resnet::Quantization,
 };
 
 /// In which order convolution (c), norm (b) and activation (a) stand.
@@ -27,7 +23,8 @@ pub enum PlainOrder {
 }
 
 impl PlainOrder {
-    fn letters(self) -> &'static str {
+    /// The letters.
+    pub(crate) fn letters(self) -> &'static str {
         match self {
             PlainOrder::Cba => "cba",
             PlainOrder::Bac => "bac",
@@ -84,42 +81,5 @@ impl VggSmallConfig {
     pub fn validate(&self) -> Result<(), NetworkError> {
         check_data(self.classes, self.input_size)?;
         self.quantization.validate()
-    }
-
-    /// Makes the network with freshly drawn weights.
-    ///
-    /// # Errors
-    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the quantizers' errors.
-    pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
-        self.validate()?;
-        let layers = (self.norm, self.activation);
-        let mut builder = Builder::new(device, &self.quantization, layers, self.input_size);
-        let b = &mut builder;
-        let first_last = self.quantization.first_last;
-        let mut x = b.input();
-        for (index, channels) in [128, 128, 256, 256, 512, 512].into_iter().enumerate() {
-            let number = index + 1;
-            for letter in self.order.letters().chars() {
-                // Where the norm stands first, the images pass as they are.
-                let first = number == 1 && self.order != PlainOrder::Cba;
-                x = match letter {
-                    'c' => {
-                        let quantized = number > 1 || first_last;
-                        let conv = Conv { quantized, ..Conv::new(channels, 3, 1) };
-                        b.conv(x, &format!("conv{number}"), conv)?
-                    }
-                    _ if first => x,
-                    'b' => b.norm(x, &format!("bn{number}"))?,
-                    _ => b.activation(x, &format!("relu{number}")),
-                };
-            }
-            if number % 2 == 0 {
-                x = b.op(x, Op::MaxPool { kernel: 2, stride: 2, padding: 0, ceil: false });
-            }
-        }
-        x = b.norm(x, "bn7")?;
-        x = b.activation(x, "relu7");
-        b.linear(x, "classifier", self.classes, first_last)?;
-        Ok(Network::new(builder, NetworkConfig::VggSmall(self.clone())))
     }
 }

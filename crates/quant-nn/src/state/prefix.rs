@@ -27,7 +27,7 @@ const WRAPPERS: [&str; 5] = ["module", "_orig_mod", "model", "backbone", "net"];
 
 /// Where a state lies.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Fit {
+pub(super) struct PrefixMatch {
     /// What stands before the state's names: empty, or it ends with a dot.
     pub(super) prefix: String,
     /// How many names of the network are there.
@@ -36,13 +36,13 @@ pub(super) struct Fit {
     pub(super) others: Vec<String>,
 }
 
-/// Finds the prefix under which the most of `entries` have names of the network, as `is_name` tells.
-/// Of several, the top level comes first, then the usual keys, then other keys, and averaged weights
-/// last.
-pub(super) fn fit<'a>(
+/// Finds the prefix under which the most of `entries` have names of the network, as `is_name`
+/// tells. Of several, the top level comes first, then the usual keys, then other keys, and averaged
+/// weights last.
+pub(super) fn best_prefix<'a>(
     entries: impl Iterator<Item = &'a str>,
     is_name: impl Fn(&str) -> bool,
-) -> Fit {
+) -> PrefixMatch {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in entries {
         let ends = entry.match_indices('.').map(|(dot, _)| dot + 1);
@@ -57,7 +57,7 @@ pub(super) fn fit<'a>(
         counts.iter().filter(|(_, count)| **count == matched).map(|(prefix, _)| *prefix).collect();
     best.sort_by_key(|prefix| rank(prefix));
     let mut best = best.into_iter().map(str::to_owned);
-    Fit { prefix: best.next().unwrap_or_default(), matched, others: best.collect() }
+    PrefixMatch { prefix: best.next().unwrap_or_default(), matched, others: best.collect() }
 }
 
 /// Orders prefixes: averaged weights last, the top level and usual keys first, short ones first.
@@ -103,13 +103,13 @@ pub(super) fn main_prefix<'a>(entries: impl Iterator<Item = &'a str> + Clone) ->
 mod tests {
     use super::*;
 
-    fn found(entries: &[&str]) -> Fit {
+    fn found(entries: &[&str]) -> PrefixMatch {
         let names = ["conv.weight", "fc.weight", "fc.bias"];
-        fit(entries.iter().copied(), |name| names.contains(&name))
+        best_prefix(entries.iter().copied(), |name| names.contains(&name))
     }
 
     /// The network's names behind each of the prefixes.
-    fn under(prefixes: &[&str]) -> Fit {
+    fn under(prefixes: &[&str]) -> PrefixMatch {
         let names = ["conv.weight", "fc.weight", "fc.bias"];
         let entries: Vec<String> =
             prefixes.iter().flat_map(|p| names.map(|name| format!("{p}{name}"))).collect();
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn nothing_in_common_is_no_match() {
-        assert_eq!(found(&["a.b", "optimizer.state.0.step"]), Fit::default());
+        assert_eq!(found(&["a.b", "optimizer.state.0.step"]), PrefixMatch::default());
     }
 
     #[test]

@@ -1,43 +1,49 @@
-//! Stem, stages and head.
+//! A residual network: stem, stages and head.
 
 use burn::tensor::Device;
 
 use super::{
-    block::{self, Place},
-    choices::{BlockKind, Stem},
-    config::ResNetConfig,
+    block::{basic, bottleneck},
+    spec::BlockSpec,
 };
 use crate::{
-    builder::{Builder, Conv, Value},
+    build::builder::{Builder, ConvSpec, NodeId},
+    config::resnet::{BlockKind, NameStyle, ResNetConfig, Stem},
     error::NetworkError,
     graph::Op,
     network::Network,
 };
 
-pub(super) fn network(config: &ResNetConfig, device: &Device) -> Result<Network, NetworkError> {
-    let quantization = &config.quantization;
-    let layers = (config.norm, config.activation);
-    let mut builder = Builder::new(device, quantization, layers, config.input_size);
-    let stem = stem(&mut builder, config)?;
-    let body = stages(&mut builder, config, stem)?;
-    head(&mut builder, config, body)?;
-    Ok(Network::new(builder, config.clone().into()))
+impl ResNetConfig {
+    /// Makes the network with freshly drawn weights.
+    ///
+    /// # Errors
+    /// Those of [`validate`](Self::validate), and of quantizers that do not fit a layer.
+    pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
+        self.validate()?;
+        let layers = (self.norm, self.activation);
+        let mut builder = Builder::new(device, &self.quantization, layers, self.input_size);
+        let stem = stem(&mut builder, self)?;
+        let body = stages(&mut builder, self, stem)?;
+        head(&mut builder, self, body)?;
+        Ok(builder.finish(self.clone().into()))
+    }
 }
 
-fn stem(b: &mut Builder<'_>, config: &ResNetConfig) -> Result<Value, NetworkError> {
+fn stem(b: &mut Builder<'_>, config: &ResNetConfig) -> Result<NodeId, NetworkError> {
     let width = config.width();
-    let outermost = |conv: Conv| Conv { quantized: config.quantization.first_last, ..conv };
+    let outermost = |conv: ConvSpec| ConvSpec { quantized: config.quantization.first_last, ..conv };
     let mut x = b.input();
     x = match config.stem {
-        Stem::Cifar => b.conv(x, "conv1", outermost(Conv::new(width, 3, 1)))?,
-        Stem::ImageNet => b.conv(x, "conv1", outermost(Conv::new(width, 7, 2)))?,
+        Stem::Cifar => b.conv(x, "conv1", outermost(ConvSpec::new(width, 3, 1)))?,
+        Stem::ImageNet => b.conv(x, "conv1", outermost(ConvSpec::new(width, 7, 2)))?,
         Stem::SpaceToDepth(kernel) => {
             let squares = b.op(x, Op::SpaceToDepth(4));
-            b.conv(squares, "conv1.conv", Conv::new(width, kernel, 1).real())?
+            b.conv(squares, "conv1.conv", ConvSpec::new(width, kernel, 1).real())?
         }
         Stem::SpaceToDepthMaxPool(kernel) => {
             let squares = b.op(x, Op::SpaceToDepth(2));
-            b.conv(squares, "conv1.conv", Conv::new(width, kernel, 1).real())?
+            b.conv(squares, "conv1.conv", ConvSpec::new(width, kernel, 1).real())?
         }
     };
     if !config.norm_before_pool {
@@ -50,8 +56,8 @@ fn stem(b: &mut Builder<'_>, config: &ResNetConfig) -> Result<Value, NetworkErro
         x = b.activation(x, "relu");
     } else if !config.pre_norm || config.pre_norm_stem && config.norm_before_pool {
         let (norm, activation) = match config.names {
-            super::NameStyle::Torchvision => ("bn1", "relu"),
-            super::NameStyle::Keyword => ("bn1.0", "bn1.1"),
+            NameStyle::Torchvision => ("bn1", "relu"),
+            NameStyle::Keyword => ("bn1.0", "bn1.1"),
         };
         x = b.norm(x, norm)?;
         if !config.linear_stem {
@@ -64,30 +70,34 @@ fn stem(b: &mut Builder<'_>, config: &ResNetConfig) -> Result<Value, NetworkErro
     Ok(x)
 }
 
-fn pool(b: &mut Builder<'_>, config: &ResNetConfig, x: Value) -> Value {
+fn pool(b: &mut Builder<'_>, config: &ResNetConfig, x: NodeId) -> NodeId {
     match config.stem {
         Stem::Cifar | Stem::SpaceToDepth(_) => x,
         Stem::ImageNet | Stem::SpaceToDepthMaxPool(_) => {
-            let (padding, ceil) = if config.caffe_pooling { (0, true) } else { (1, false) };
-            b.op(x, Op::MaxPool { kernel: 3, stride: 2, padding, ceil })
+            let (padding, ceil_mode) = if config.caffe_pooling { (0, true) } else { (1, false) };
+            b.op(x, Op::MaxPool { kernel_size: 3, stride: 2, padding, ceil_mode })
         }
     }
 }
 
-fn stages(b: &mut Builder<'_>, config: &ResNetConfig, mut x: Value) -> Result<Value, NetworkError> {
+fn stages(
+    b: &mut Builder<'_>,
+    config: &ResNetConfig,
+    mut x: NodeId,
+) -> Result<NodeId, NetworkError> {
     for (stage, blocks) in config.depth.stages().iter().enumerate() {
         for index in 0..*blocks {
             let name = format!("layer{}.{index}", stage + 1);
             b.enter(&name);
-            let place = Place {
+            let block = BlockSpec {
                 config,
                 name,
                 width: config.width() << stage,
                 stride: if stage > 0 && index == 0 { 2 } else { 1 },
             };
             x = match config.depth.block() {
-                BlockKind::Basic => block::basic(b, &place, x)?,
-                BlockKind::Bottleneck => block::bottleneck(b, &place, x)?,
+                BlockKind::Basic => basic(b, &block, x)?,
+                BlockKind::Bottleneck => bottleneck(b, &block, x)?,
             };
         }
     }
@@ -95,7 +105,7 @@ fn stages(b: &mut Builder<'_>, config: &ResNetConfig, mut x: Value) -> Result<Va
     Ok(x)
 }
 
-fn head(b: &mut Builder<'_>, config: &ResNetConfig, mut x: Value) -> Result<(), NetworkError> {
+fn head(b: &mut Builder<'_>, config: &ResNetConfig, mut x: NodeId) -> Result<(), NetworkError> {
     if config.pre_norm && config.fixup.is_none() {
         x = b.norm(x, "bn2.0")?;
         if config.pre_norm_stem {

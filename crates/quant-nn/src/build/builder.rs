@@ -1,4 +1,5 @@
-//! Puts a network together, piece by piece: what the structures' files are written in.
+//! The builder of networks: each of its methods adds a node to the graph, and the module that
+//! computes the node where there is one.
 
 use burn::{
     module::Param,
@@ -7,6 +8,7 @@ use burn::{
 };
 
 use crate::{
+    config::{NetworkConfig, Quantization, resnet::PointReshape},
     error::NetworkError,
     graph::{Graph, Node, Op},
     layers::{
@@ -14,46 +16,51 @@ use crate::{
         activation::{Activation, ActivationKind},
         conv::QuantConv2dConfig,
         linear::QuantLinearConfig,
-        norm::{Norm, NormKind},
+        norm::{NormKind, Normalization},
     },
-    network::{MOST_WEIGHTS, Piece, Scalar},
-    resnet::{PointReshape, Quantization},
+    network::{Network, Scalar, Submodule},
 };
 
-/// A value of the network that is being built.
-pub(crate) type Value = usize;
+/// Most elements that all weights of a network may have: 4 GiB at 32 bits.
+const MOST_WEIGHTS: usize = 1 << 30;
 
-/// A convolution: side of the kernel, stride, padding, and the like.
+/// The index of a node of the graph that is being built; it stands for the value of the node.
+pub(crate) type NodeId = usize;
+
+/// What a convolution is to be: sizes are those of both sides, in pixels.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Conv {
+pub(crate) struct ConvSpec {
     pub(crate) outputs: usize,
-    pub(crate) kernel: usize,
+    pub(crate) kernel_size: usize,
     pub(crate) stride: usize,
     pub(crate) padding: usize,
     pub(crate) groups: usize,
     pub(crate) quantized: bool,
 }
 
-impl Conv {
+impl ConvSpec {
     /// Quantized, padded so that stride 1 keeps the size.
-    pub(crate) fn new(outputs: usize, kernel: usize, stride: usize) -> Self {
-        Self { outputs, kernel, stride, padding: kernel / 2, groups: 1, quantized: true }
+    pub(crate) fn new(outputs: usize, kernel_size: usize, stride: usize) -> Self {
+        Self { outputs, kernel_size, stride, padding: kernel_size / 2, groups: 1, quantized: true }
     }
 
+    /// The same in full precision.
     pub(crate) fn real(self) -> Self {
         Self { quantized: false, ..self }
     }
 }
 
-/// The parts of a network so far.
+/// A network as far as it is built.
 pub(crate) struct Builder<'a> {
     device: &'a Device,
     quantization: &'a Quantization,
     norm: NormKind,
     activation: ActivationKind,
-    pub(crate) pieces: Vec<Piece>,
-    pub(crate) names: Vec<String>,
-    pub(crate) graph: Graph,
+    submodules: Vec<Submodule>,
+    /// Their PyTorch names.
+    names: Vec<String>,
+    graph: Graph,
+    /// The block that nodes belong to from now on.
     block: String,
     /// Elements of all weights so far.
     weights: usize,
@@ -71,7 +78,7 @@ impl<'a> Builder<'a> {
             quantization,
             norm,
             activation,
-            pieces: Vec::new(),
+            submodules: Vec::new(),
             names: Vec::new(),
             graph: Graph::default(),
             block: String::new(),
@@ -81,8 +88,13 @@ impl<'a> Builder<'a> {
         builder
     }
 
+    /// The network, of this configuration; the node that was added last holds the class scores.
+    pub(crate) fn finish(self, config: NetworkConfig) -> Network {
+        Network::new(self.submodules, self.names, self.graph, config)
+    }
+
     /// The images.
-    pub(crate) fn input(&self) -> Value {
+    pub(crate) fn input(&self) -> NodeId {
         0
     }
 
@@ -91,66 +103,69 @@ impl<'a> Builder<'a> {
         block.clone_into(&mut self.block);
     }
 
-    pub(crate) fn channels(&self, x: Value) -> usize {
+    pub(crate) fn channels(&self, x: NodeId) -> usize {
         self.graph.nodes[x].channels
     }
 
-    pub(crate) fn size(&self, x: Value) -> usize {
+    pub(crate) fn size(&self, x: NodeId) -> usize {
         self.graph.nodes[x].size
     }
 
-    fn push(&mut self, op: Op, inputs: Vec<Value>, channels: usize, size: usize) -> Value {
+    fn push(&mut self, op: Op, inputs: Vec<NodeId>, channels: usize, size: usize) -> NodeId {
         self.graph.nodes.push(Node { op, inputs, channels, size, block: self.block.clone() });
         self.graph.nodes.len() - 1
     }
 
-    fn piece(&mut self, name: &str, piece: Piece) -> usize {
-        self.pieces.push(piece);
+    fn submodule(&mut self, name: &str, submodule: Submodule) -> usize {
+        self.submodules.push(submodule);
         self.names.push(name.to_owned());
-        self.pieces.len() - 1
+        self.submodules.len() - 1
     }
 
-    /// Adds a weight to those so far, before anything of its size is made.
+    /// Counts a weight among those so far, before anything of its size is made.
     fn count(&mut self, name: &str, shape: [usize; 4]) -> Result<(), NetworkError> {
         let elements = shape.into_iter().fold(1, usize::saturating_mul);
         self.weights = self.weights.saturating_add(elements);
-        match self.weights <= MOST_WEIGHTS {
-            true => Ok(()),
-            false => Err(NetworkError::Structure {
-                at: name.to_owned(),
-                reason: format!(
-                    "with its {elements} weights the network has more than {MOST_WEIGHTS}: take \
-                     fewer classes, a smaller width, fewer branches or smaller images"
-                ),
-            }),
+        if self.weights <= MOST_WEIGHTS {
+            return Ok(());
         }
+        let reason = format!(
+            "with its {elements} weights the network has more than {MOST_WEIGHTS}: take fewer \
+             classes, a smaller width, fewer branches or smaller images"
+        );
+        Err(NetworkError::Structure { at: name.to_owned(), reason })
     }
 
     fn quantizers(&self, quantized: bool) -> LayerQuantizers {
         let quantization = self.quantization;
-        match quantized {
-            false => LayerQuantizers::default(),
-            true => LayerQuantizers {
-                activation: quantization.activation.clone().map(|mut config| {
-                    config.qtool.images = quantization.batch_size.or(config.qtool.images);
-                    config
-                }),
-                weight: quantization.weight.clone(),
-                output: quantization.output.clone(),
-            },
+        if !quantized {
+            return LayerQuantizers::default();
+        }
+        LayerQuantizers {
+            activation: quantization.activation.clone().map(|mut config| {
+                config.qtool.images = quantization.batch_size.or(config.qtool.images);
+                config
+            }),
+            weight: quantization.weight.clone(),
+            output: quantization.output.clone(),
         }
     }
 
-    pub(crate) fn conv(&mut self, x: Value, name: &str, conv: Conv) -> Result<Value, NetworkError> {
+    pub(crate) fn conv(
+        &mut self,
+        x: NodeId,
+        name: &str,
+        conv: ConvSpec,
+    ) -> Result<NodeId, NetworkError> {
         let (inputs, size) = (self.channels(x), self.size(x));
         let padded = size + 2 * conv.padding;
-        if padded < conv.kernel || size == 0 {
+        if padded < conv.kernel_size || size == 0 {
             return Err(NetworkError::Structure {
                 at: name.to_owned(),
                 reason: format!(
                     "its {size}x{size} input is smaller than its {0}x{0} kernel: take a larger \
                      input_size",
-                    conv.kernel
+                    conv.kernel_size
                 ),
             });
         }
@@ -163,37 +178,38 @@ impl<'a> Builder<'a> {
             let reason = format!("{groups} groups do not divide {inputs} and {outputs} channels");
             return Err(wrong(reason));
         }
-        self.count(name, [inputs / conv.groups, conv.outputs, conv.kernel, conv.kernel])?;
+        self.count(name, [inputs / conv.groups, conv.outputs, conv.kernel_size, conv.kernel_size])?;
         let config = QuantConv2dConfig {
             padding: conv.padding,
             groups: conv.groups,
             padding_after_quant: self.quantization.padding_after_quant,
             quantizers: self.quantizers(conv.quantized),
-            ..QuantConv2dConfig::new([inputs, conv.outputs], conv.kernel, conv.stride)
+            ..QuantConv2dConfig::new([inputs, conv.outputs], conv.kernel_size, conv.stride)
         };
-        let layer = Piece::Conv(config.init(name, self.device)?);
-        let piece = self.piece(name, layer);
-        let size = (padded - conv.kernel) / conv.stride + 1;
-        Ok(self.push(Op::Piece(piece), vec![x], conv.outputs, size))
+        let layer = Submodule::Conv(config.init(name, self.device)?);
+        let index = self.submodule(name, layer);
+        let size = (padded - conv.kernel_size) / conv.stride + 1;
+        Ok(self.push(Op::Submodule(index), vec![x], conv.outputs, size))
     }
 
-    /// In place of `conv`: space-to-depth of twice its stride, a 1x1 convolution to four times its channels, and
-    /// depth-to-space of 2. Padded where the size does not divide.
+    /// Takes the place of `conv`: space-to-depth of twice its stride, a 1x1 convolution to four
+    /// times its channels, and depth-to-space of 2. The input is padded where its size does not
+    /// divide.
     pub(crate) fn point_reshape(
         &mut self,
-        x: Value,
+        x: NodeId,
         name: &str,
-        conv: Conv,
+        conv: ConvSpec,
         reshape: PointReshape,
-    ) -> Result<Value, NetworkError> {
+    ) -> Result<NodeId, NetworkError> {
         let side = 2 * conv.stride;
         let rest = self.size(x) % side;
         let x = if rest == 0 { x } else { self.op(x, Op::Pad((side - rest) / 2)) };
         let squares = self.op(x, Op::SpaceToDepth(side));
-        let point = Conv {
+        let point = ConvSpec {
             groups: conv.groups,
             quantized: conv.quantized,
-            ..Conv::new(4 * conv.outputs, 1, 1)
+            ..ConvSpec::new(4 * conv.outputs, 1, 1)
         };
         let mut y = self.conv(squares, &format!("{name}.conv"), point)?;
         if reshape.norm_before_restore {
@@ -205,32 +221,32 @@ impl<'a> Builder<'a> {
     /// Flattens, then a linear layer with a bias.
     pub(crate) fn linear(
         &mut self,
-        x: Value,
+        x: NodeId,
         name: &str,
         outputs: usize,
         quantized: bool,
-    ) -> Result<Value, NetworkError> {
+    ) -> Result<NodeId, NetworkError> {
         let inputs = self.channels(x) * self.size(x) * self.size(x);
         self.count(name, [inputs, outputs, 1, 1])?;
         let config = QuantLinearConfig {
             quantizers: self.quantizers(quantized),
             ..QuantLinearConfig::new([inputs, outputs])
         };
-        let layer = Piece::Linear(config.init(name, self.device)?);
-        let piece = self.piece(name, layer);
-        Ok(self.push(Op::Piece(piece), vec![x], outputs, 1))
+        let layer = Submodule::Linear(config.init(name, self.device)?);
+        let index = self.submodule(name, layer);
+        Ok(self.push(Op::Submodule(index), vec![x], outputs, 1))
     }
 
-    pub(crate) fn norm(&mut self, x: Value, name: &str) -> Result<Value, NetworkError> {
+    pub(crate) fn norm(&mut self, x: NodeId, name: &str) -> Result<NodeId, NetworkError> {
         self.norm_of(x, name, self.norm)
     }
 
     /// A batch norm, whatever the network's.
-    pub(crate) fn batch_norm(&mut self, x: Value, name: &str) -> Result<Value, NetworkError> {
+    pub(crate) fn batch_norm(&mut self, x: NodeId, name: &str) -> Result<NodeId, NetworkError> {
         self.norm_of(x, name, NormKind::Batch)
     }
 
-    fn norm_of(&mut self, x: Value, name: &str, kind: NormKind) -> Result<Value, NetworkError> {
+    fn norm_of(&mut self, x: NodeId, name: &str, kind: NormKind) -> Result<NodeId, NetworkError> {
         let (channels, size) = (self.channels(x), self.size(x));
         if let NormKind::Group(groups) = kind
             && (groups == 0 || channels % groups != 0)
@@ -238,17 +254,17 @@ impl<'a> Builder<'a> {
             let reason = format!("{groups} groups do not divide its {channels} channels");
             return Err(NetworkError::Structure { at: name.to_owned(), reason });
         }
-        let op = match Norm::new(kind, channels, self.device) {
-            Some(norm) => Op::Piece(self.piece(name, Piece::Norm(norm))),
+        let op = match Normalization::new(kind, channels, self.device) {
+            Some(norm) => Op::Submodule(self.submodule(name, Submodule::Norm(norm))),
             None => Op::InstanceNorm,
         };
         Ok(self.push(op, vec![x], channels, size))
     }
 
-    /// The norms made last, this many, start at scale 0.
+    /// Sets the scales of the norms made last, this many, to 0.
     pub(crate) fn zero_last_norms(&mut self, count: usize) {
-        let norms = self.pieces.iter_mut().rev().filter_map(|piece| match piece {
-            Piece::Norm(norm) => Some(norm),
+        let norms = self.submodules.iter_mut().rev().filter_map(|submodule| match submodule {
+            Submodule::Norm(norm) => Some(norm),
             _ => None,
         });
         for norm in norms.take(count) {
@@ -259,20 +275,22 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The convolution or linear layer made last draws its weights from a normal distribution of this
-    /// deviation, or is 0; a bias is 0.
+    /// Draws the weights of the convolution or linear layer made last anew, from a normal
+    /// distribution of this deviation; with a deviation of 0 they are 0. Its bias becomes 0.
     pub(crate) fn redraw_last(&mut self, deviation: f64) {
-        let last = self.pieces.iter_mut().rev();
-        let mut layers = last.filter(|piece| matches!(piece, Piece::Conv(_) | Piece::Linear(_)));
-        let drawn = match deviation > 0.0 {
-            true => Initializer::Normal { mean: 0.0, std: deviation },
-            false => Initializer::Zeros,
+        let last = self.submodules.iter_mut().rev();
+        let mut layers =
+            last.filter(|submodule| matches!(submodule, Submodule::Conv(_) | Submodule::Linear(_)));
+        let drawn = if deviation > 0.0 {
+            Initializer::Normal { mean: 0.0, std: deviation }
+        } else {
+            Initializer::Zeros
         };
         match layers.next() {
-            Some(Piece::Conv(conv)) => {
+            Some(Submodule::Conv(conv)) => {
                 conv.weight = drawn.init(conv.weight.lazy_shape(), self.device);
             }
-            Some(Piece::Linear(linear)) => {
+            Some(Submodule::Linear(linear)) => {
                 linear.weight = drawn.init(linear.weight.lazy_shape(), self.device);
                 linear.bias = linear
                     .bias
@@ -283,57 +301,57 @@ impl<'a> Builder<'a> {
         }
     }
 
-    pub(crate) fn activation(&mut self, x: Value, name: &str) -> Value {
+    pub(crate) fn activation(&mut self, x: NodeId, name: &str) -> NodeId {
         self.activation_of(x, name, self.activation)
     }
 
     /// A ReLU, whatever the network's activation.
-    pub(crate) fn relu(&mut self, x: Value) -> Value {
+    pub(crate) fn relu(&mut self, x: NodeId) -> NodeId {
         self.activation_of(x, "", ActivationKind::ReLU)
     }
 
-    fn activation_of(&mut self, x: Value, name: &str, kind: ActivationKind) -> Value {
+    fn activation_of(&mut self, x: NodeId, name: &str, kind: ActivationKind) -> NodeId {
         let (channels, size) = (self.channels(x), self.size(x));
         if kind == ActivationKind::NReLU {
             return x;
         }
         let op = match Activation::new(kind, channels, self.device) {
-            Some(layer) => Op::Piece(self.piece(name, Piece::Activation(layer))),
+            Some(layer) => Op::Submodule(self.submodule(name, Submodule::Activation(layer))),
             None => Op::Activation(kind),
         };
         self.push(op, vec![x], channels, size)
     }
 
     /// An operation without a state.
-    pub(crate) fn op(&mut self, x: Value, op: Op) -> Value {
+    pub(crate) fn op(&mut self, x: NodeId, op: Op) -> NodeId {
         let (channels, size) = op.output(self.channels(x), self.size(x));
         self.push(op, vec![x], channels, size)
     }
 
-    pub(crate) fn average_pool(&mut self, x: Value, side: usize) -> Value {
+    pub(crate) fn average_pool(&mut self, x: NodeId, side: usize) -> NodeId {
         if side == 1 { x } else { self.op(x, Op::AveragePool(side)) }
     }
 
     pub(crate) fn scalar(
         &mut self,
-        x: Value,
+        x: NodeId,
         name: &str,
         op: fn(usize) -> Op,
         initial: f64,
-    ) -> Value {
+    ) -> NodeId {
         let value = Param::from_tensor(Tensor::full([1], initial, self.device));
-        let piece = self.piece(name, Piece::Scalar(Scalar { value }));
-        self.op(x, op(piece))
+        let index = self.submodule(name, Submodule::Scalar(Scalar { value }));
+        self.op(x, op(index))
     }
 
-    pub(crate) fn add(&mut self, terms: &[Value], at: &str) -> Result<Value, NetworkError> {
+    pub(crate) fn add(&mut self, terms: &[NodeId], at: &str) -> Result<NodeId, NetworkError> {
         let [first, rest @ ..] = terms else {
             return Err(NetworkError::Structure {
                 at: at.to_owned(),
                 reason: "nothing to add".into(),
             });
         };
-        let shape = |value: Value| (self.channels(value), self.size(value));
+        let shape = |value: NodeId| (self.channels(value), self.size(value));
         let (channels, size) = shape(*first);
         if let Some(other) = rest.iter().find(|other| shape(**other) != (channels, size)) {
             let (c, s) = shape(*other);
@@ -347,7 +365,7 @@ impl<'a> Builder<'a> {
         Ok(self.push(Op::Add, terms.to_vec(), channels, size))
     }
 
-    pub(crate) fn concatenate(&mut self, parts: &[Value]) -> Value {
+    pub(crate) fn concatenate(&mut self, parts: &[NodeId]) -> NodeId {
         let channels = parts.iter().map(|part| self.channels(*part)).sum();
         let size = parts.first().map_or(0, |part| self.size(*part));
         self.push(Op::Concatenate, parts.to_vec(), channels, size)

@@ -1,42 +1,20 @@
 //! The typed description of a residual network.
 
-use burn::tensor::Device;
-use quant_core::QuantizerConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    build,
-    choices::{
-        BlockKind, Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
-        PointReshape, SkipSpan, Stem,
-    },
+use super::choices::{
+    BlockKind, Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
+    PointReshape, SkipSpan, Stem,
 };
 use crate::{
+    config::{
+        quantization::Quantization,
+        range::{check_data, check_range},
+    },
     error::NetworkError,
     layers::{activation::ActivationKind, norm::NormKind},
-    network::{Network, check_data, check_range},
 };
-
-/// Which layers are quantized, and how.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quantization {
-    /// Quantizer of layer inputs.
-    pub activation: Option<QuantizerConfig>,
-    /// Quantizer of weights.
-    pub weight: Option<QuantizerConfig>,
-    /// Quantizer of layer outputs.
-    pub output: Option<QuantizerConfig>,
-    /// Whether the stem's convolution and the final linear layer are quantized too.
-    pub first_last: bool,
-    /// Whether the convolutions of skip branches stay in full precision.
-    pub real_downsample: bool,
-    /// Whether convolutions pad after quantizing their input; before it is the default.
-    pub padding_after_quant: bool,
-    /// Images that gradient scales of a batch count; by default those of each batch.
-    pub batch_size: Option<usize>,
-}
 
 /// A residual network.
 ///
@@ -110,8 +88,8 @@ pub struct ResNetConfig {
     /// QTool's whose keywords lack `fix_pooling`.
     #[serde(default = "yes")]
     pub norm_before_pool: bool,
-    /// Whether the stem ends without norm and activation, and a norm stands before the last pooling.
-    /// Set it with the order `bacs`, whose blocks begin with a norm.
+    /// Whether the stem ends without norm and activation, and a norm stands before the last
+    /// pooling. Set it with the order `bacs`, whose blocks begin with a norm.
     #[serde(default)]
     pub pre_norm: bool,
     /// With `pre_norm`: whether an activation follows that norm, and norm and activation the stem's
@@ -301,26 +279,5 @@ impl ResNetConfig {
             Stem::Cifar => 1 << (self.depth.stages().len() - 1),
             _ => 32,
         }
-    }
-
-    /// Makes the network with freshly drawn weights.
-    ///
-    /// # Errors
-    /// Those of [`validate`](Self::validate), and of quantizers that do not fit a layer.
-    pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
-        self.validate()?;
-        build::network(self, device)
-    }
-}
-
-impl Quantization {
-    /// Checks the quantizers' configurations.
-    pub(crate) fn validate(&self) -> Result<(), NetworkError> {
-        let configs = [&self.activation, &self.weight, &self.output];
-        for config in configs.into_iter().flatten() {
-            config.validate("network")?;
-        }
-        let images = self.batch_size.unwrap_or(1);
-        check_range("batch_size of gradient scales", images, 1..=1 << 24, "1 to 16777216")
     }
 }

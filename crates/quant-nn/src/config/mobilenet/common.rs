@@ -1,37 +1,32 @@
-//! MobileNet v1 (Howard et al. 2017) and v2 (Sandler et al. 2018).
-
-mod v1;
-mod v2;
+//! What the configurations of both MobileNets have in common.
 
 use crate::{
+    config::{quantization::Quantization, range::check_data, resnet::Order},
     error::NetworkError,
-    network::check_data,
-    resnet::{Order, Quantization},
 };
-pub use v1::{MobileNetV1Config, MobileSkip};
-pub use v2::MobileNetV2Config;
 
 /// The default of `width_alpha`: the papers' channels.
-fn full() -> f64 {
+pub(super) fn full() -> f64 {
     1.0
 }
 
 /// The default of `order`.
-fn cbas() -> Order {
+pub(super) fn cbas() -> Order {
     Order::Cbas
 }
 
 /// Whether images are as small as CIFAR's, so that a stride of the network is left out.
-fn is_small(input_size: usize) -> bool {
+pub(crate) fn is_small(input_size: usize) -> bool {
     input_size <= 32
 }
 
-fn scaled(channels: usize, alpha: f64) -> usize {
+/// A number of channels times the factor `width_alpha`, rounded down.
+pub(crate) fn scaled(channels: usize, alpha: f64) -> usize {
     (channels as f64 * alpha) as usize
 }
 
 /// Checks what both configurations have in common.
-fn check(
+pub(super) fn check(
     [classes, input_size]: [usize; 2],
     alpha: f64,
     quantization: &Quantization,
@@ -45,6 +40,7 @@ fn check(
     quantization.validate()
 }
 
-fn order_error(order: Order, accepted: &'static str) -> NetworkError {
+/// The error for an order that the network does not have.
+pub(super) fn order_error(order: Order, accepted: &'static str) -> NetworkError {
     NetworkError::Field { field: "order", value: order.letters().to_owned(), accepted }
 }

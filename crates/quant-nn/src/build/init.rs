@@ -1,0 +1,125 @@
+//! Makes a network of any structure, with weights that a seed decides where that is wanted.
+
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::Device;
+
+use crate::{
+    config::NetworkConfig, error::NetworkError, network::Network, state::StateDict,
+    visit::QuantizedModule,
+};
+
+impl NetworkConfig {
+    /// Makes the network with freshly drawn weights.
+    ///
+    /// # Errors
+    /// [`NetworkError::Field`] and [`NetworkError::Structure`] for what does not fit together, and
+    /// the quantizers' errors.
+    pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
+        match self {
+            NetworkConfig::ResNet(config) => config.init(device),
+            NetworkConfig::MobilenetV1(config) => config.init(device),
+            NetworkConfig::MobilenetV2(config) => config.init(device),
+            NetworkConfig::VggSmall(config) => config.init(device),
+            NetworkConfig::Nin(config) => config.init(device),
+        }
+    }
+
+    /// Makes the network with weights that are a function of `seed`, of the configuration and of
+    /// the device's kind.
+    ///
+    /// A device's random generator belongs to the whole process. Networks that are made so wait for
+    /// each other; whoever else draws from it meanwhile changes the weights.
+    ///
+    /// # Errors
+    /// Those of [`init`](Self::init).
+    pub fn init_seeded(&self, seed: u64, device: &Device) -> Result<Network, NetworkError> {
+        init_seeded(seed, device, || self.init(device))
+    }
+}
+
+impl StateDict {
+    /// The network that the state says it is of, with fresh weights, and with the quantizers that
+    /// were in force when it was taken, whatever policies had changed. `None` where it does not
+    /// say.
+    ///
+    /// # Errors
+    /// Those of [`NetworkConfig::init`], for a network that cannot be.
+    pub fn network(&self, device: &Device) -> Result<Option<Network>, NetworkError> {
+        let Some(config) = self.network_config() else { return Ok(None) };
+        let mut network = config.init(device)?;
+        self.restore_quantizers(&mut network)?;
+        Ok(Some(network))
+    }
+}
+
+/// What `make` makes, with weights that are a function of `seed`, of what is made and of the
+/// device's kind.
+///
+/// A device's random generator belongs to the whole process. Networks that are made so wait for
+/// each other; whoever else draws from it meanwhile changes the weights.
+///
+/// # Errors
+/// Those of `make`.
+pub fn init_seeded<M: QuantizedModule, E>(
+    seed: u64,
+    device: &Device,
+    make: impl FnOnce() -> Result<M, E>,
+) -> Result<M, E> {
+    static DRAWING: Mutex<()> = Mutex::new(());
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    device.seed(seed);
+    let network = make()?;
+    // Parameters are drawn on first use: now, right behind the seed.
+    StateDict::of(&network);
+    Ok(network)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        mobilenet::{MobileNetV1Config, MobileNetV2Config},
+        resnet::{Depth, ResNetConfig, Stem},
+    };
+
+    #[test]
+    fn a_mobilenet_has_the_strides_of_its_images_unless_told_otherwise() {
+        let width_alpha = 0.0625;
+        let v1 = |strided_stem, size| {
+            let config =
+                MobileNetV1Config { width_alpha, strided_stem, ..MobileNetV1Config::new(2, size) };
+            config.init(&Device::flex()).unwrap().block_shapes()
+        };
+        let v2 = |small_images, size| {
+            let config =
+                MobileNetV2Config { width_alpha, small_images, ..MobileNetV2Config::new(2, size) };
+            config.init(&Device::flex()).unwrap().block_shapes()
+        };
+        assert_eq!((v1(None, 32), v1(None, 64)), (v1(Some(false), 32), v1(Some(true), 64)));
+        assert_ne!(v1(None, 32), v1(Some(true), 32));
+        assert_eq!((v2(None, 32), v2(None, 64)), (v2(Some(true), 32), v2(Some(false), 64)));
+        assert_ne!(v2(None, 32), v2(Some(false), 32));
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_weights_whatever_other_threads_draw_behind_theirs() {
+        let draw = |seed| {
+            let config: NetworkConfig = ResNetConfig {
+                width_alpha: 0.05,
+                ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
+            }
+            .into();
+            let network = config.init_seeded(seed, &Device::flex()).unwrap();
+            StateDict::of(&network).to_bytes().unwrap()
+        };
+        let expected = draw(5);
+        assert_ne!(expected, draw(6));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..12).map(|_| scope.spawn(|| draw(5))).collect();
+            for thread in threads {
+                assert!(thread.join().unwrap() == expected, "the weights differ");
+            }
+        });
+    }
+}

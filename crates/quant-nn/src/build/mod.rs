@@ -1,0 +1,12 @@
+//! Builds networks: for each structure a file that turns its configuration into modules and a
+//! graph, with the builder that all of them use.
+
+mod builder;
+mod init;
+mod mobilenet_v1;
+mod mobilenet_v2;
+mod nin;
+mod resnet;
+mod vgg_small;
+
+pub use init::init_seeded;

@@ -1,0 +1,15 @@
+//! Typed configurations of networks.
+//!
+//! A configuration is data: it can be read, checked and written, and knows no network. The methods
+//! `init`, which make a network of one, stand where networks are built.
+
+pub mod mobilenet;
+mod network;
+pub mod nin;
+mod quantization;
+mod range;
+pub mod resnet;
+pub mod vgg_small;
+
+pub use network::NetworkConfig;
+pub(crate) use quantization::Quantization;

@@ -1,0 +1,24 @@
+//! Checks of the numbers in configurations.
+
+use std::ops::RangeInclusive;
+
+use crate::error::NetworkError;
+
+/// Checks that a number of a configuration lies in its range, which `accepted` says in words.
+pub(crate) fn check_range(
+    field: &'static str,
+    value: usize,
+    range: RangeInclusive<usize>,
+    accepted: &'static str,
+) -> Result<(), NetworkError> {
+    match range.contains(&value) {
+        true => Ok(()),
+        false => Err(NetworkError::Field { field, value: value.to_string(), accepted }),
+    }
+}
+
+/// Checks what all networks know of the data.
+pub(crate) fn check_data(classes: usize, input_size: usize) -> Result<(), NetworkError> {
+    check_range("classes", classes, 1..=1_000_000, "1 to 1000000")?;
+    check_range("input_size", input_size, 1..=8192, "1 to 8192 pixels")
+}

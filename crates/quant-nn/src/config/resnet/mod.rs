@@ -1,0 +1,12 @@
+//! Residual networks (He et al., "Deep Residual Learning for Image Recognition", 2016):
+//! torchvision's, and every variant of QTool's keywords.
+
+mod choices;
+mod config;
+
+pub use crate::config::quantization::Quantization;
+pub use choices::{
+    BlockKind, Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
+    PointReshape, SkipSpan, Stem,
+};
+pub use config::ResNetConfig;

@@ -1,0 +1,174 @@
+//! [`Network`]: any of the structures, as submodules with PyTorch's names and a graph that wires
+//! them.
+
+mod draw;
+mod layers;
+mod statistics;
+
+use burn::{
+    module::{Module, Param},
+    tensor::Tensor,
+};
+
+use crate::{
+    config::NetworkConfig,
+    graph::{FusedNorm, Graph, NodeModules, Op},
+    layers::{activation::Activation, conv::QuantConv2d, linear::QuantLinear, norm::Normalization},
+};
+
+/// A network: submodules in the order in which the reference registers them, wired by a graph.
+#[derive(Module, Debug)]
+pub struct Network {
+    /// What has a state. The field's name is part of the records in checkpoints.
+    pub pieces: Vec<Submodule>,
+    /// PyTorch names of the submodules.
+    #[module(skip)]
+    names: Vec<String>,
+    #[module(skip)]
+    graph: Graph,
+    #[module(skip)]
+    config: NetworkConfig,
+}
+
+/// A part of a network that has a state and a name.
+#[derive(Module, Debug)]
+pub enum Submodule {
+    /// A convolution.
+    Conv(QuantConv2d),
+    /// A linear layer.
+    Linear(QuantLinear),
+    /// A normalisation.
+    Norm(Normalization),
+    /// An activation function.
+    Activation(Activation),
+    /// A learned number: a branch's scale, a Fixup scale or bias.
+    Scalar(Scalar),
+}
+
+/// A learned number.
+#[derive(Module, Debug)]
+pub struct Scalar {
+    /// The number, `[1]`.
+    pub value: Param<Tensor<1>>,
+}
+
+impl Network {
+    /// Puts together a network from submodules, their PyTorch names and the graph that wires them.
+    pub(crate) fn new(
+        submodules: Vec<Submodule>,
+        names: Vec<String>,
+        graph: Graph,
+        config: NetworkConfig,
+    ) -> Self {
+        Self { pieces: submodules, names, graph, config }
+    }
+
+    /// The configuration it was made from.
+    pub fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
+    /// How the submodules are wired.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The PyTorch name of a submodule, by its index.
+    pub fn submodule_name(&self, index: usize) -> &str {
+        &self.names[index]
+    }
+
+    /// The blocks' names, in execution order.
+    pub fn blocks(&self) -> Vec<&str> {
+        let mut blocks: Vec<&str> = Vec::new();
+        for node in self.graph.nodes.iter().filter(|node| !node.block.is_empty()) {
+            if blocks.last() != Some(&node.block.as_str()) {
+                blocks.push(&node.block);
+            }
+        }
+        blocks
+    }
+
+    /// Class scores.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, 3, height, width]`, normalised
+    /// - output: `[batch, classes]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        self.graph.run(x, self, &[], |_| {}).flatten(1, 3)
+    }
+
+    /// Class scores as of [`forward`](Self::forward), and the last value of each block in the order
+    /// of [`blocks`](Self::blocks), `[batch, channels, height, width]`.
+    pub fn forward_blocks(&self, x: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
+        let ends = self.block_ends();
+        let mut outputs = Vec::with_capacity(ends.len());
+        let scores = self.graph.run(x, self, &ends, |value| outputs.push(value.clone()));
+        (scores.flatten(1, 3), outputs)
+    }
+
+    /// Indices of the nodes that end blocks.
+    pub(crate) fn block_ends(&self) -> Vec<usize> {
+        let nodes = &self.graph.nodes;
+        let ends = (0..nodes.len()).filter(|index| {
+            let (node, next) = (&nodes[*index], nodes.get(index + 1));
+            !node.block.is_empty() && next.is_none_or(|next| next.block != node.block)
+        });
+        ends.collect()
+    }
+
+    /// Channels and side of the last value of each block.
+    pub fn block_shapes(&self) -> Vec<(usize, usize)> {
+        let nodes = self.block_ends().into_iter().map(|index| &self.graph.nodes[index]);
+        nodes.map(|node| (node.channels, node.size)).collect()
+    }
+
+    /// The name of a batch norm in training that sees a single position of each image.
+    pub fn norm_of_one_position(&self) -> Option<String> {
+        let small = self.graph.nodes.iter().filter(|node| node.size == 1);
+        let mut trained = small.filter_map(|node| match node.op {
+            Op::Submodule(index) => match &self.pieces[index] {
+                Submodule::Norm(Normalization::Batch(norm)) if norm.training.is_enabled() => {
+                    Some(index)
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+        trained.next().map(|index| self.submodule_name(index).to_owned())
+    }
+}
+
+impl NodeModules for Network {
+    fn is_fusible(&self, op: &Op) -> bool {
+        let Op::Submodule(index) = op else { return false };
+        matches!(self.pieces[*index], Submodule::Norm(Normalization::Batch(_)))
+    }
+
+    fn forward_fused(&self, fused: FusedNorm) -> Tensor<4> {
+        let FusedNorm { op, x, add, relu } = fused;
+        let Op::Submodule(index) = op else { unreachable!("submodules normalise") };
+        match &self.pieces[index] {
+            Submodule::Norm(Normalization::Batch(norm)) => norm.forward_add_relu(x, add, relu),
+            _ => unreachable!("only batch norms are fused"),
+        }
+    }
+
+    fn forward_node(&self, op: &Op, x: Tensor<4>) -> Tensor<4> {
+        let (Op::Submodule(index) | Op::AddScalar(index) | Op::MulScalar(index)) = op else {
+            return x;
+        };
+        match (&self.pieces[*index], op) {
+            (Submodule::Conv(layer), _) => layer.forward(x),
+            (Submodule::Linear(layer), _) => {
+                let y = layer.forward(x.flatten(1, 3));
+                let [batch, outputs] = y.dims();
+                y.reshape([batch, outputs, 1, 1])
+            }
+            (Submodule::Norm(layer), _) => layer.forward(x),
+            (Submodule::Activation(layer), _) => layer.forward(x),
+            (Submodule::Scalar(scalar), Op::AddScalar(_)) => x + scalar.value.val().reshape([1; 4]),
+            (Submodule::Scalar(scalar), _) => x * scalar.value.val().reshape([1; 4]),
+        }
+    }
+}

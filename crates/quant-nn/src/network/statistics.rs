@@ -1,0 +1,71 @@
+//! The statistics that norms keep: freezing, sharing between processes, and exchanging them.
+
+use burn::{
+    module::{Param, RunningState},
+    tensor::Tensor,
+};
+
+use super::{Network, Submodule};
+use crate::layers::norm::{Normalization, SumOverProcesses};
+
+impl Network {
+    /// Keeps the batch norms that `select` names in evaluation: their statistics stay, scale and
+    /// shift go on learning.
+    #[must_use]
+    pub fn with_frozen_statistics(mut self, select: impl Fn(&str) -> bool) -> Self {
+        for (submodule, name) in self.pieces.iter_mut().zip(&self.names) {
+            if let Submodule::Norm(Normalization::Batch(norm)) = submodule
+                && select(name)
+            {
+                norm.training = Param::from_bool(false);
+            }
+        }
+        self
+    }
+
+    /// Normalises the batches of several processes as one.
+    #[must_use]
+    pub fn with_shared_statistics(mut self, sums: &SumOverProcesses) -> Self {
+        for submodule in &mut self.pieces {
+            if let Submodule::Norm(Normalization::Batch(norm)) = submodule {
+                norm.sums = Some(sums.clone());
+            }
+        }
+        self
+    }
+
+    /// Running means and variances of the norms, one norm after another: for processes that
+    /// exchange them.
+    pub fn running_statistics(&self) -> Vec<f32> {
+        let states = self.running_states().into_iter();
+        states
+            .flat_map(|state| state.value_sync().into_data().iter::<f32>().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Sets them.
+    ///
+    /// # Panics
+    /// If there are fewer values than [`running_statistics`](Self::running_statistics) gives.
+    pub fn set_running_statistics(&self, mut values: &[f32]) {
+        for state in self.running_states() {
+            let old = state.value_sync();
+            let (own, rest) = values.split_at(old.shape().num_elements());
+            values = rest;
+            state.update(Tensor::from_floats(own, &old.device()));
+        }
+    }
+
+    fn running_states(&self) -> Vec<&RunningState<Tensor<1>>> {
+        let norms = self.pieces.iter().flat_map(|submodule| match submodule {
+            Submodule::Norm(Normalization::Batch(norm)) => {
+                vec![&norm.running_mean, &norm.running_var]
+            }
+            Submodule::Norm(Normalization::Static(norm)) => {
+                vec![&norm.running_mean, &norm.running_var]
+            }
+            _ => Vec::new(),
+        });
+        norms.collect()
+    }
+}

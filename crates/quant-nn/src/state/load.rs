@@ -1,0 +1,152 @@
+//! Loads a state into a module.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use burn::{
+    module::{ModuleMapper, Param, ParamId},
+    tensor::{Tensor, TensorData},
+};
+
+use super::{
+    description::Description,
+    dict::StateDict,
+    entry::Entry,
+    names::{BOOKKEEPING, is_quantizers},
+    prefix::{PrefixMatch, best_prefix},
+    quantizers::other_quantizers,
+    report::LoadReport,
+    snapshot::parameter_names,
+};
+use crate::{rename::Renaming, visit::QuantizedModule};
+
+impl StateDict {
+    /// Sets every parameter of `network` that the state has in the same shape, or in another one
+    /// with the same sizes but for ones.
+    ///
+    /// The state may lie anywhere among the entries: it is taken from where the most names are the
+    /// network's, below any key and behind any prefix ([`LoadReport::prefix`]). Where several
+    /// places fit as well, the top level comes first, then the usual keys, and averaged weights
+    /// last; [`under`](Self::under) chooses. torchvision's names of ResNets are translated where
+    /// the network has those of keyword networks.
+    ///
+    /// Where the state says which quantizers were in force, those of the network that would make
+    /// something else of the same parameters are reported ([`LoadReport::other_quantizers`]).
+    pub fn load_into<M: QuantizedModule>(&self, network: M) -> (M, LoadReport) {
+        let shapes = StateDict::of(&network);
+        let mut quantizer_prefixes = network.quantizer_prefixes();
+        let (found, torchvision) = self.find(&shapes, &quantizer_prefixes);
+        // Of quantizers that the network does not have, nor anything else of their names.
+        let layers = self.description.iter().flat_map(Description::layers);
+        let starts = layers.map(|layer| format!("{layer}."));
+        let is_unknown =
+            |start: &String| shapes.entries.keys().all(|name| !name.starts_with(start));
+        quantizer_prefixes.extend(starts.filter(is_unknown));
+        let translation = Renaming::torchvision_to_keywords();
+        let named = |name: &str| match torchvision {
+            true => translation.apply(name).unwrap_or_default(),
+            false => name.to_owned(),
+        };
+        let entries = self.entries.iter().filter_map(|(name, entry)| {
+            let rest = name.strip_prefix(found.prefix.as_str())?;
+            Some((named(rest), (name.as_str(), entry)))
+        });
+        let entries: BTreeMap<String, (&str, &Entry)> = entries.collect();
+        let unused = entries.iter().filter(|(name, _)| {
+            let bookkeeping = BOOKKEEPING.iter().any(|end| name.ends_with(end));
+            !shapes.entries.contains_key(*name) && !bookkeeping
+        });
+        let integer = |name: &str| {
+            let stored = self.types.get(name).map_or("", String::as_str);
+            !stored.is_empty() && !stored.contains('F')
+        };
+        let mut report = LoadReport {
+            prefix: found.prefix.clone(),
+            also_fit: found.others,
+            from_torchvision: torchvision,
+            quantizer_prefixes,
+            ..LoadReport::default()
+        };
+        for (name, (stored, _)) in unused {
+            match integer(stored) {
+                true => report.unused_integers.push(name.clone()),
+                false => report.unused.push(name.clone()),
+            }
+        }
+        if let Some(description) = &self.description
+            && found.prefix.is_empty()
+            && !torchvision
+        {
+            report.other_quantizers = other_quantizers(description, &network);
+        }
+        let names = parameter_names(&network);
+        let mut loader = Loader { entries: &entries, shapes: &shapes, names: &names, report };
+        let network = network.map(&mut loader);
+        (network, loader.report)
+    }
+
+    /// Where the state of a network with these entries lies, and whether under torchvision's names.
+    fn find(&self, network: &StateDict, quantizers: &[String]) -> (PrefixMatch, bool) {
+        let names: HashSet<&str> = network.entries.keys().map(String::as_str).collect();
+        let entries = || self.entries.keys().map(String::as_str);
+        let plain = best_prefix(entries(), |name| names.contains(name));
+        let of_quantizer = |name: &str| {
+            is_quantizers(name) || quantizers.iter().any(|start| name.starts_with(start))
+        };
+        let needed = names.iter().filter(|name| !of_quantizer(name)).count();
+        if plain.matched >= needed {
+            return (plain, false);
+        }
+        let translation = Renaming::torchvision_to_keywords();
+        let translated = best_prefix(entries(), |name| {
+            translation.apply(name).is_some_and(|name| names.contains(name.as_str()))
+        });
+        match translated.matched > plain.matched {
+            true => (translated, true),
+            false => (plain, false),
+        }
+    }
+}
+
+/// Sets the parameters of a module, and notes what became of each.
+struct Loader<'a> {
+    /// By the network's name: the name in the file, and the tensor.
+    entries: &'a BTreeMap<String, (&'a str, &'a Entry)>,
+    shapes: &'a StateDict,
+    names: &'a HashMap<ParamId, String>,
+    report: LoadReport,
+}
+
+/// Whether two shapes hold the same elements in the same order: their sizes other than one agree.
+fn same_elements(a: &[usize], b: &[usize]) -> bool {
+    let sizes = |shape: &[usize]| -> Vec<usize> {
+        shape.iter().copied().filter(|size| *size != 1).collect()
+    };
+    sizes(a) == sizes(b)
+}
+
+impl ModuleMapper for Loader<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(name) = self.names.get(&param.id).cloned() else {
+            return param;
+        };
+        let Some((_, entry)) = self.entries.get(&name) else {
+            self.report.missing.push(name);
+            return param;
+        };
+        let expected = self.shapes.get(&name).map(|entry| entry.shape.clone());
+        let expected = expected.unwrap_or_default();
+        if !same_elements(&entry.shape, &expected) {
+            self.report.mismatched.push((name, entry.shape.clone(), expected));
+            return param;
+        }
+        if entry.shape != expected {
+            self.report.reshaped.push((name.clone(), entry.shape.clone(), expected));
+        }
+        self.report.loaded.push(name);
+        param.map(|old| {
+            let data = TensorData::new(entry.values.clone(), old.shape());
+            let value = Tensor::from_data(data, &old.device());
+            value.set_require_grad(old.is_require_grad())
+        })
+    }
+}

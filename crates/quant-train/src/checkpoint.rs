@@ -20,46 +20,11 @@ use burn::{store::ModuleRecord, tensor::Bytes};
 use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
+pub use crate::state::{EpochSums, Progress};
 use crate::{
-    average::Average, error::TrainError, evaluate::Score, files, optimizer::Optimizers,
-    phase::Phase, precision::LossScale, trainer::TrainState, weights::state_bytes,
+    average::Average, error::TrainError, files, optimizer::Optimizers, phase::Phase,
+    state::TrainState, weights::state_bytes,
 };
-
-/// Where a phase stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Name of the phase.
-    pub phase: String,
-    /// The current epoch.
-    pub epoch: usize,
-    /// Batches of it that are done.
-    pub batch: usize,
-    /// Optimizer steps of the phase.
-    pub step: usize,
-    /// Batches of the phase that were trained on.
-    pub calls: usize,
-    /// Policies that were applied, in that order, by their index in the recipe.
-    pub policies: Vec<usize>,
-    /// The loss scale of mixed precision.
-    pub loss_scale: Option<LossScale>,
-    /// Sums over the epoch so far.
-    pub sums: EpochSums,
-    /// The best score so far, and its epoch.
-    pub best: Option<(usize, Score)>,
-}
-
-/// Sums over the training images of an epoch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct EpochSums {
-    /// Of losses.
-    #[serde(deserialize_with = "quant_core::number::or_nan")]
-    pub loss: f64,
-    /// Of right answers.
-    #[serde(deserialize_with = "quant_core::number::or_nan")]
-    pub right: f64,
-    /// Of images.
-    pub images: usize,
-}
 
 /// What `progress.json` holds.
 #[derive(Debug, Serialize, Deserialize)]

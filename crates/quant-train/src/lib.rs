@@ -20,14 +20,13 @@ pub mod adam;
 pub mod average;
 mod changes;
 pub mod checkpoint;
-pub mod data;
 pub mod device;
 mod door;
+mod epoch_end;
 pub mod error;
 pub mod evaluate;
 mod evaluation;
 pub mod events;
-pub mod fields;
 pub mod files;
 mod folder;
 pub mod group;
@@ -40,16 +39,16 @@ pub mod mpi;
 pub mod networks;
 pub mod optimizer;
 pub mod output;
-pub mod phase;
-pub mod policy;
+mod phase_loop;
 pub mod precision;
 pub mod qtool;
-pub mod quantization;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
+mod schema;
 mod seen;
 mod start;
+mod state;
 pub mod step;
 pub mod stop;
 pub mod summary;
@@ -57,10 +56,15 @@ pub mod trainer;
 pub mod upload;
 pub mod weights;
 
+/// The page of all fields of a recipe: what each takes, its default and what it is for.
+pub mod fields {
+    pub use crate::recipe::guide::guide;
+}
+
 pub use error::TrainError;
 pub use evaluation::Evaluation;
 pub use networks::{Build, BuildError};
-pub use recipe::Recipe;
+pub use recipe::{Recipe, data, phase, policy, quantization};
 pub use run::{Run, RunOptions};
 pub use stop::Stop;
 pub use summary::Summary;

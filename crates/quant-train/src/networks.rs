@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use quant_nn::{Classifier, Network, NetworkError, Quantization};
 
+pub use crate::error::BuildError;
 use crate::{
     error::TrainError,
     loss::DistillationRecipe,
@@ -10,9 +11,6 @@ use crate::{
     recipe::Recipe,
     weights::{self, WeightsFile},
 };
-
-/// Why a program's own network cannot be made.
-pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a program's own network is to be: see [`Run::execute_own`](crate::Run::execute_own).
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use quant_nn::{QuantizedModule, state::parameter_names};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{adam::Adam, fields::shadow::BelowOneField};
+use crate::{adam::Adam, schema::stand_ins::BelowOneField};
 
 /// The optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -10,7 +10,7 @@ use quant_nn::Compute;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fields::choices::Choice;
+use crate::schema::choices::Choice;
 
 /// The type of convolutions and linear layers in training. Weights, quantizers, normalisation,
 /// activations between layers, the loss and the optimizer stay in 32 bits; evaluation is in 32 bits

@@ -36,9 +36,10 @@ use crate::{
     recipe::Recipe,
     seen::{self, Seen},
     start::start,
+    state::finite_score,
     stop::Stop,
     summary::{PhaseResult, Summary},
-    trainer::{Trainer, finite_score},
+    trainer::Trainer,
     upload::{DeviceBatch, Normalizer},
     weights::{self, WeightsFile},
 };

@@ -10,7 +10,8 @@ use crate::{
     phase::Phase,
     policy::Trigger,
     quantization::QuantizationRecipe,
-    trainer::{Trainer, not_finite},
+    state::not_finite,
+    trainer::Trainer,
     upload::DeviceBatch,
     weights::{self, WeightsFile},
 };

@@ -9,13 +9,13 @@ use quant_data::{Share, random::Random};
 use quant_nn::Classifier;
 
 use crate::{
-    checkpoint::EpochSums,
     error::TrainError,
     evaluate::right_answers,
     group::{self, Group, SharedStatistics},
     mixing::Targets,
     optimizer::clip_gradients,
-    trainer::{TrainState, Trainer},
+    state::{EpochSums, TrainState},
+    trainer::Trainer,
     upload::DeviceBatch,
 };
 

@@ -32,8 +32,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use self::labels::Labels;
 pub use self::write::write_shards;
+use self::{
+    labels::{CLASSES, Labels},
+    samples::Sample,
+};
 use super::{Dataset, Fingerprint, numbers_by_name};
 use crate::{
     error::DataError,
@@ -42,9 +45,6 @@ use crate::{
     names::printable,
     parallel,
 };
-
-/// The list of classes beside the tar files.
-const CLASSES: &str = "classes.txt";
 
 /// A folder of tar files.
 #[derive(Debug)]
@@ -60,15 +60,6 @@ pub struct Shards {
     images: Vec<Sample>,
     blocks: Vec<Range<usize>>,
     truncated: Truncated,
-}
-
-/// Where an image's bytes are, and its class.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Sample {
-    shard: u32,
-    label: u32,
-    offset: u64,
-    length: u64,
 }
 
 impl Shards {

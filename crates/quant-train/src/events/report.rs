@@ -6,7 +6,7 @@ use burn::{module::ParamId, tensor::Tensor};
 use quant_core::{Quantizer, Recorded, Role, record};
 use quant_nn::Classifier;
 
-use super::Event;
+use super::event::Event;
 use crate::{evaluate::skipped_note, summary::Summary};
 
 /// Distribution of what a quantizer sees, and its levels.

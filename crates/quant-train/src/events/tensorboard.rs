@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::Event;
+use super::event::Event;
 use crate::error::TrainError;
 
 /// Writes scalars as they happen: `<folder>/<phase>` has what is drawn over optimizer steps,

@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_core::CalibrationInfo;
 
-use super::Event;
+use super::event::Event;
 use crate::{evaluate::skipped_note, output};
 
 /// The terminal display. On something that is no terminal, only the lines appear.

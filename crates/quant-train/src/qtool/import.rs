@@ -4,7 +4,14 @@ use quant_core::{QuantizerConfig, QuantizerError, Role, qtool::QtoolOptions};
 use quant_data::LastBatch;
 use quant_nn::{NetworkConfig, NetworkError, keywords, keywords::Registry};
 
-use super::{config::ShellConfig, group_rules, optimizer, policy, schedule, settings::Settings};
+pub use super::outcome::Outcome;
+use super::{
+    config::ShellConfig,
+    outcome::unusable,
+    policy,
+    settings::Settings,
+    training::{group_rules, optimizer, schedule},
+};
 use crate::{
     error::TrainError,
     loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
@@ -28,17 +35,6 @@ pub struct Import {
     pub outcomes: Vec<Outcome>,
     /// What the reference passes over, and what was not understood.
     pub warnings: Vec<String>,
-}
-
-/// What became of a setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Its name, as in the configuration.
-    pub setting: String,
-    /// Its value.
-    pub value: String,
-    /// What it became.
-    pub became: String,
 }
 
 /// Options that describe the network and go on as they are.
@@ -262,13 +258,6 @@ fn precision(settings: &mut Settings) -> Result<Option<PrecisionRecipe>, TrainEr
         }
         Some("O1" | "O2" | "O3") => Ok(half.then_some(PrecisionRecipe::F16)),
         Some(other) => Err(unusable("opt_level", other, "O0, O1, O2 or O3")),
-    }
-}
-
-pub(super) fn unusable(option: &str, value: &str, accepted: &str) -> TrainError {
-    TrainError::Qtool {
-        place: format!("--{option}"),
-        reason: format!("{value:?}: expected {accepted}"),
     }
 }
 

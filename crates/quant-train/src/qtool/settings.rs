@@ -7,8 +7,8 @@ use quant_data::{Pipeline, Truncated};
 
 use super::{
     config::ShellConfig,
-    import::{Outcome, unusable},
     options::{self, CommandLine},
+    outcome::{Outcome, unusable},
 };
 use crate::{
     data::{DataKind, DataRecipe, FakeRecipe},

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::CLASSES;
+use super::labels::CLASSES;
 use crate::{error::DataError, files};
 
 /// Writes the images that `files` names (path and class) into tar files of about `bytes` each in `folder`,

@@ -1,7 +1,7 @@
 //! What a JPEG file says of its picture before the first scan, and the coefficients that scans
 //! fill in.
 
-use crate::image::{Permission, filled, permit};
+use crate::image::limits::{Permission, filled, permit};
 
 /// The picture: its size and its components.
 #[derive(Debug)]

@@ -27,7 +27,11 @@ use self::{
     source::{Source, marker},
     standard::Values,
 };
-use super::{RgbImage, Truncated, filled, missing_part, permit};
+use super::{
+    limits::{filled, permit},
+    rgb::RgbImage,
+    truncated::{Truncated, missing_part},
+};
 
 /// More scans are refused: each may take as long as the picture is large, however short it is.
 const MOST_SCANS: usize = 1000;

@@ -1,17 +1,29 @@
 //! The recipe: one TOML file describes one run.
 
+pub mod data;
 mod expected;
+pub(crate) mod guide;
+pub mod loss;
 mod model;
+pub mod phase;
+pub mod policy;
+pub mod quantization;
+mod quantizer;
 mod structure;
 mod typed;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::OnceLock};
 
 use quant_nn::NetworkConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{data::DataRecipe, error::TrainError, fields, phase::Phase};
+use self::{data::DataRecipe, phase::Phase};
+use crate::{
+    error::TrainError,
+    schema::{change::change, check::check_numbers, place::Place, words::in_words},
+};
 pub use expected::{Expected, Published};
 pub use model::{KeywordModel, ModelRecipe, OwnModel};
 pub use structure::Structure;
@@ -69,7 +81,7 @@ impl Recipe {
         // First of all: a number that no type holds has bounds that say more than the type.
         let table = toml::from_str(text);
         let table = table.map_err(|error| too_large(text, &error).unwrap_or(unreadable(error)))?;
-        fields::check_numbers(&table)?;
+        check_numbers(&table, &Place::new(schema()))?;
         let recipe: Self = toml::from_str(text).map_err(unreadable)?;
         recipe.validate()?;
         Ok(recipe)
@@ -84,10 +96,20 @@ impl Recipe {
     pub fn parse_with(text: &str, path: &Path, changes: &[String]) -> Result<Self, TrainError> {
         // As it is it must be right, so that messages name its own lines.
         let recipe = Self::parse(text, path)?;
-        match changes.is_empty() {
-            true => Ok(recipe),
-            false => fields::change(text, path, changes),
+        if changes.is_empty() {
+            return Ok(recipe);
         }
+        let read = |table: toml::Table| {
+            let read: Result<Self, _> = table.try_into();
+            let recipe = read.map_err(|error| in_words(&error.to_string()).replace('\n', "; "))?;
+            recipe.validate().map_err(|error| error.to_string())?;
+            Ok(recipe)
+        };
+        let table = toml::from_str(text).map_err(|error| TrainError::Recipe {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        change(&table, &Place::new(schema()), changes, read)
     }
 
     /// The recipe as TOML, every default written out.
@@ -117,7 +139,7 @@ impl Recipe {
             path: "<memory>".into(),
             message: error.to_string(),
         })?;
-        fields::check_numbers(&table)?;
+        check_numbers(&table, &Place::new(schema()))?;
         let accepted = "letters, digits, -, _ and . (it names files)";
         check(names_a_file(&self.name), "name", &self.name, accepted)?;
         self.expected.map_or(Ok(()), |expected| expected.tolerance().map(drop))?;
@@ -197,6 +219,12 @@ impl Recipe {
     }
 }
 
+/// The schema of recipes: their fields, with what each takes.
+fn schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| schemars::schema_for!(Recipe).to_value())
+}
+
 /// Files and folders that every run has, beside those of its phases.
 const RUN_FILES: [&str; 7] =
     ["recipe.toml", "run.json", "log.jsonl", "tensorboard", "summary.json", "report.html", "lock"];
@@ -219,48 +247,12 @@ fn too_large(text: &str, error: &toml::de::Error) -> Option<TrainError> {
     }
     let largest = i64::MAX.to_string();
     let table = format!("{}{largest}{}", text.get(..span.start)?, text.get(span.end..)?);
-    match fields::check_numbers(&toml::from_str(&table).ok()?) {
+    match check_numbers(&toml::from_str(&table).ok()?, &Place::new(schema())) {
         Err(TrainError::OutOfRange { field, value, takes }) if value == largest => {
             Some(TrainError::OutOfRange { field, value: given.to_owned(), takes })
         }
         _ => None,
     }
-}
-
-/// serde's message without Rust's types, with the nearest known name.
-pub(crate) fn in_words(message: &str) -> String {
-    let mut words = message.trim_end().to_owned();
-    for (rust, plain) in [
-        ("expected usize", "expected a whole number from 0 up"),
-        ("expected u64", "expected a whole number from 0 up"),
-        ("expected u32", "expected a whole number from 0 up"),
-        ("expected i32", "expected a whole number"),
-        ("expected f64", "expected a number"),
-        ("expected f32", "expected a number"),
-        ("expected a string", "expected text in quotes"),
-        ("expected a boolean", "expected true or false"),
-        ("expected a sequence", "expected a list"),
-        ("expected a map", "expected a table"),
-        ("floating point `", "number `"),
-        ("invalid type: ", "found "),
-        ("found map", "found a table"),
-        ("found sequence", "found a list"),
-        ("\nin `", " in `"),
-    ] {
-        words = words.replace(rust, plain);
-    }
-    match suggestion(message) {
-        Some(known) => format!("{words}\ndid you mean `{known}`?"),
-        None => words,
-    }
-}
-
-/// The known name nearest to the unknown one of serde's message.
-fn suggestion(message: &str) -> Option<&str> {
-    let (_, rest) = message.split_once("unknown ")?;
-    let mut quoted = rest.split('`').skip(1).step_by(2);
-    let unknown = quoted.next()?;
-    fields::nearest(unknown, quoted)
 }
 
 #[cfg(test)]

@@ -6,16 +6,18 @@ use quant_data::LastBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
+    policy::Policy,
+    quantization::QuantizationRecipe,
+};
 use crate::{
     error::TrainError,
-    fields::choices::Choice,
-    loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
     mixing::MixingRecipe,
     optimizer::{GroupRules, Optimizer},
-    policy::Policy,
     precision::PrecisionRecipe,
-    quantization::QuantizationRecipe,
     schedule::{Length, Schedule},
+    schema::choices::Choice,
     weights::WeightsFile,
 };
 

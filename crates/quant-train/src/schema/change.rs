@@ -1,62 +1,65 @@
 //! Changes to the fields of a recipe, as `--set field=value` gives them.
 
-use std::path::Path;
-
 use toml::{Table, Value};
 
-use super::{Place, check, joined};
-use crate::{
-    error::TrainError,
-    recipe::{Recipe, in_words},
+use super::{
+    check::{check, joined},
+    place::Place,
+    words::nearest,
 };
+use crate::error::TrainError;
 
-/// The recipe of `text`, which is one without them too, with changes. Messages name a change as it
-/// was typed: the file that would come out is nobody's.
-pub(crate) fn change(text: &str, path: &Path, changes: &[String]) -> Result<Recipe, TrainError> {
-    let table: Table = toml::from_str(text).map_err(|error| TrainError::Recipe {
-        path: path.to_owned(),
-        message: error.to_string(),
-    })?;
+/// What `read` makes of a table with changes; `place` says which fields the table has, and the
+/// table is right as it is. Messages name a change as it was typed: the file that would come out is
+/// nobody's.
+pub(crate) fn change<T>(
+    table: &Table,
+    place: &Place,
+    changes: &[String],
+    read: impl Fn(Table) -> Result<T, String>,
+) -> Result<T, TrainError> {
+    let with = |changes: &[&str]| read(changed(table, place, changes)?);
     let all: Vec<&str> = changes.iter().map(String::as_str).collect();
     let told = |reason: String| reason.trim_start_matches("recipe: ").to_owned();
-    changed(&table, &all).map_err(|reason| {
-        let (changes, reason) = blame(&table, &all, reason);
+    with(&all).map_err(|reason| {
+        let (changes, reason) = blame(&all, reason, with);
         TrainError::Change { changes: changes.join(" --set "), reason: told(reason) }
     })
 }
 
 /// The changes that a recipe is wrong by, and why: the one without which it would be right, or else
-/// the first that is wrong alone, or else all of them together.
-fn blame<'a>(table: &Table, changes: &[&'a str], reason: String) -> (Vec<&'a str>, String) {
+/// the first that is wrong alone, or else all of them together. `with` gives what comes out with
+/// some of the changes.
+fn blame<'a, T>(
+    changes: &[&'a str],
+    reason: String,
+    with: impl Fn(&[&str]) -> Result<T, String>,
+) -> (Vec<&'a str>, String) {
     if changes.len() == 1 {
         return (changes.to_vec(), reason);
     }
     for (index, change) in changes.iter().enumerate() {
         let others = [&changes[..index], &changes[index + 1..]].concat();
-        if changed(table, &others).is_ok() {
+        if with(&others).is_ok() {
             return (vec![change], reason);
         }
     }
-    let alone = changes.iter().find_map(|change| Some((*change, changed(table, &[change]).err()?)));
+    let alone = changes.iter().find_map(|change| Some((*change, with(&[change]).err()?)));
     match alone {
         Some((change, reason)) => (vec![change], reason),
         None => (changes.to_vec(), reason),
     }
 }
 
-/// The recipe with changes, or why it is none.
-fn changed(table: &Table, changes: &[&str]) -> Result<Recipe, String> {
+/// The table with changes, or why they cannot be made.
+fn changed(table: &Table, place: &Place, changes: &[&str]) -> Result<Table, String> {
     let mut table = table.clone();
     for change in changes {
         let (field, new) = change.split_once('=').ok_or("expected field=value")?;
         let fields: Vec<&str> = field.trim().split('.').collect();
-        put(&mut table, &Place::recipe(), &fields, "", &value(new))?;
+        put(&mut table, place, &fields, "", &value(new))?;
     }
-    let recipe: Recipe = Value::Table(table)
-        .try_into()
-        .map_err(|error: toml::de::Error| in_words(&error.to_string()).replace('\n', "; "))?;
-    recipe.validate().map_err(|error| error.to_string())?;
-    Ok(recipe)
+    Ok(table)
 }
 
 /// A value of TOML, or text.
@@ -133,11 +136,4 @@ fn no_phase(place: &Place, phases: &[String], wanted: &str) -> String {
         phases.join(", "),
         near.map_or(String::new(), |near| format!("; did you mean `{near}`?"))
     )
-}
-
-/// The known name that is probably meant, if any is near.
-pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.map(|known| (strsim::damerau_levenshtein(unknown, known), known));
-    let (distance, known) = near.min()?;
-    (distance <= 1 + unknown.len() / 3).then_some(known)
 }

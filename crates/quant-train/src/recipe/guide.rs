@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Place, is_a, is_required, schema};
+use super::schema;
+use crate::schema::{
+    check::joined,
+    place::{Place, is_a, is_required},
+};
 
 /// A field as the page shows it.
 #[derive(PartialEq)]
@@ -44,7 +48,7 @@ fn section(
         if !is_table(below) || !shown.insert(type_name) {
             continue;
         }
-        let path = super::joined(path, name);
+        let path = joined(path, name);
         let title = match field.get("items").is_some() {
             true => format!("`[[{path}]]`"),
             false => format!("`[{path}]`"),
@@ -159,7 +163,7 @@ fn takes(field: &'static Value) -> String {
     match (referred(field), field.get("items").is_some()) {
         (Some((_, below)), false) if is_table(below) => "a table".into(),
         (Some((_, below)), true) if is_table(below) => "a list of tables".into(),
-        _ => Place::of(field).takes(),
+        _ => Place::at(schema(), field).takes(),
     }
 }
 
@@ -187,7 +191,7 @@ fn about(field: &'static Value) -> String {
     if let Some((_, below)) = referred(field).filter(|(_, below)| !is_table(below)) {
         for kind in below.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
             if let Some(about) = kind.get("description") {
-                text += &format!(" {}: {}", Place::of(kind).takes(), sentence(about));
+                text += &format!(" {}: {}", Place::at(schema(), kind).takes(), sentence(about));
             }
         }
     }
@@ -229,10 +233,11 @@ them.
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::place::bound;
 
     fn undocumented(path: &str, table: &'static Value, found: &mut Vec<String>) {
         for (name, field) in properties(table).filter(|(_, field)| field.get("const").is_none()) {
-            let path = super::super::joined(path, name);
+            let path = joined(path, name);
             if about(field).trim().is_empty() {
                 found.push(path.clone());
             }
@@ -283,5 +288,51 @@ mod tests {
         let place = |path: &str| schema().pointer(&format!("/$defs/{path}")).unwrap();
         assert!(is_table(place("Schedule")) && is_table(place("Phase")));
         assert!(!is_table(place("CalibrationRecipe")) && !is_table(place("Trigger")));
+    }
+
+    /// Every number below a schema, with its path.
+    fn numbers(place: &Place, path: &str, found: &mut Vec<(String, &'static Value)>) {
+        let own =
+            place.possibilities.iter().filter(|node| is_a(node, "integer") || is_a(node, "number"));
+        found.extend(own.map(|node| (path.to_owned(), *node)));
+        if let Some(items) = place.items() {
+            numbers(&items, path, found);
+        }
+        for name in place.names() {
+            if let Some(field) = place.field(name) {
+                numbers(&field, &joined(path, name), found);
+            }
+        }
+    }
+
+    #[test]
+    fn every_whole_number_of_a_recipe_has_bounds() {
+        let mut found = Vec::new();
+        numbers(&Place::new(schema()), "", &mut found);
+        assert!(found.len() > 60, "{}", found.len());
+        for (path, node) in found.iter().filter(|(_, node)| is_a(node, "integer")) {
+            let bounded = bound(node, "minimum").is_some() && bound(node, "maximum").is_some();
+            assert!(bounded, "{path}: give it #[schemars(range(min = .., max = ..))]");
+        }
+    }
+
+    #[test]
+    fn what_a_field_takes_is_said_in_words() {
+        let takes = |path: &str| {
+            let place =
+                path.split('.').try_fold(Place::new(schema()), |place, name| place.field(name));
+            place.unwrap().takes()
+        };
+        assert_eq!(takes("phase.epochs"), "a whole number from 1 to 1,000,000");
+        assert_eq!(takes("phase.learning_rate"), "a number above 0");
+        assert_eq!(takes("phase.label_smoothing"), "a number from 0 to below 1");
+        assert_eq!(takes("phase.last_batch"), "\"drop\" or \"keep\"");
+        assert_eq!(takes("phase.fresh_classifier"), "true or false");
+        assert_eq!(takes("phase.init"), "text");
+        assert_eq!(
+            takes("phase.quantization.weight.granularity"),
+            "\"per-tensor\", \"per-channel\", { groups = <whole number> } or { groups-of = <whole \
+             number> }"
+        );
     }
 }

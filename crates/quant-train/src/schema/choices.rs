@@ -4,6 +4,7 @@ use std::{borrow::Cow, marker::PhantomData};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
+    Serialize,
     de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor, value::Error},
     forward_to_deserialize_any,
 };
@@ -71,6 +72,12 @@ pub(crate) fn names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut found: &'static [&'static str] = &[];
     let _ = T::deserialize(Names(&mut found));
     found
+}
+
+/// A choice as recipes write it, such as `lq-nets`.
+pub(crate) fn text_of(choice: &impl Serialize) -> String {
+    let text = toml::Value::try_from(choice).ok();
+    text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Whether a possibility of a choice brings a value.

@@ -15,11 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::TrainError,
-    fields::{
-        choices::{Choice, Steps},
-        shadow::{PositiveField, RenderedFields},
+    schema::{
+        choices::{Choice, Steps, text_of},
+        stand_ins::{PositiveField, RenderedFields},
     },
-    quantization::text_of,
 };
 
 /// Training and validation data.

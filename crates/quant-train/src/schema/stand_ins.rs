@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use quant_core::GradientScaleRule;
+use quant_core::{GradientScaleRule, Method};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
@@ -86,6 +86,23 @@ impl Default for GradientScaleFields {
     }
 }
 
+/// Stands for the name of a method where fields are documented.
+pub(crate) struct MethodField;
+
+impl JsonSchema for MethodField {
+    fn schema_name() -> Cow<'static, str> {
+        "MethodField".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": Method::names() })
+    }
+}
+
 macro_rules! number {
     ($(#[doc = $doc:literal] $name:ident: $($bound:literal = $value:literal),*;)*) => {$(
         #[doc = $doc]
@@ -122,7 +139,7 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::*;
-    use crate::fields::choices::names;
+    use crate::schema::choices::names;
 
     fn same_fields<Shadow: JsonSchema, Type: DeserializeOwned>() {
         let schema = schema_for!(Shadow).to_value();

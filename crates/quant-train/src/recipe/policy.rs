@@ -8,7 +8,11 @@ use quant_nn::QuantizedModule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fields::{choices::Choice, options::MethodField, shadow::GradientScaleFields};
+use super::quantizer::QuantizationLossRecipe;
+use crate::schema::{
+    choices::Choice,
+    stand_ins::{GradientScaleFields, MethodField},
+};
 
 /// A change to some quantizers at some time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -85,7 +89,7 @@ pub struct Change {
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub clipping_value: Option<f32>,
     /// A loss on the quantization error.
-    pub loss: Option<crate::quantization::QuantizationLossRecipe>,
+    pub loss: Option<QuantizationLossRecipe>,
 }
 
 impl Policy {

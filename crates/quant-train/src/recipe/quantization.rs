@@ -1,19 +1,16 @@
 //! The part of a recipe that describes the quantizers of a phase.
 
-use quant_core::{
-    Calibration, Estimator, GradientScale, Granularity, Levels, Method, Normalization, Percentile,
-    QuantizationLoss, QuantizerConfig, Range, Role, qtool::Compatibility,
-};
+use quant_core::{Calibration, Percentile, Role};
 use quant_nn::Quantization;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::quantizer::{MethodOptions, QuantizationLossRecipe, QuantizerRecipe};
 use crate::{
     error::TrainError,
-    fields::{
-        choices::Choice,
-        options::{MethodField, MethodOptions},
-        shadow::{CompatibilityFields, GradientScaleFields, PercentileField},
+    schema::{
+        choices::{Choice, text_of},
+        stand_ins::PercentileField,
     },
 };
 
@@ -98,76 +95,6 @@ impl CalibrationRecipe {
     }
 }
 
-/// A quantizer, with defaults by role. `docs/quantizers.md` says which methods have which
-/// of these fields.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct QuantizerRecipe {
-    /// The formula. `lsq` is the usual start.
-    #[schemars(with = "MethodField")]
-    pub method: Method,
-    /// Bits: 2^bits levels. Either `bits` or `levels`.
-    #[schemars(range(min = 1, max = 8))]
-    pub bits: Option<u32>,
-    /// Levels, instead of bits: 3 for ternary values.
-    #[schemars(range(min = 2, max = 256))]
-    pub levels: Option<usize>,
-    /// Where the levels lie: from 0 up, or on both sides of 0. By default it is unsigned for
-    /// activations, signed for weights and, where the method can, outputs. Choose `signed` for
-    /// activations that can be negative, as behind PReLU.
-    #[schemars(with = "Option<Choice<Range>>")]
-    pub range: Option<Range>,
-    /// Which elements share one clipping value. By default all of a tensor do; `per-channel` suits
-    /// weights of few bits.
-    #[schemars(with = "Option<Choice<Granularity>>")]
-    pub granularity: Option<Granularity>,
-    /// What stands in for the derivative of a clamp or sign. By default it is `clipped`, the
-    /// straight-through estimator; `triangle` suits binary activations.
-    #[schemars(with = "Option<Choice<Estimator>>")]
-    pub estimator: Option<Estimator>,
-    /// Scale of the gradient of clipping values. By default it is the paper's for LSQ's family, and
-    /// none for other methods.
-    #[schemars(with = "Option<GradientScaleFields>")]
-    pub gradient_scale: Option<GradientScale>,
-    /// Strength of the estimator `ewgs`. By default it is 0.001.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub ewgs_factor: Option<f64>,
-    /// The initial clipping value, or the fixed one of methods that learn none. By default it is 1.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub boundary: Option<f64>,
-    /// Normalisation before quantizing. By default it is `var-mean` for APoT weights, and none for
-    /// others.
-    #[schemars(with = "Option<Choice<Normalization>>")]
-    pub normalization: Option<Normalization>,
-    /// Whether the normalisation is over the whole weight, whatever the granularity. By default it
-    /// is not.
-    pub independent_norm: Option<bool>,
-    /// Whether a normalised weight is multiplied by its deviation again. By default it is not.
-    pub restore_normalization: Option<bool>,
-    /// Whether a factor on the quantized value is learned. By default none is.
-    pub gamma: Option<bool>,
-    /// Habits of QTool. It is for imported recipes. By default there are none.
-    #[schemars(with = "Option<CompatibilityFields>")]
-    pub qtool: Option<Compatibility>,
-    /// The options that belong to one method alone.
-    #[serde(flatten)]
-    pub options: MethodOptions,
-    /// A loss on the quantization error, added to the training loss. By default there is none.
-    pub loss: Option<QuantizationLossRecipe>,
-}
-
-/// A loss on the error of each quantizer of a role.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct QuantizationLossRecipe {
-    /// Which, of x and its quantized value y: `l1` is mean |y - x|, `l2` mean (y - x)²,
-    /// `distribution` |Σxy/Σy² - 1|.
-    #[schemars(with = "Choice<QuantizationLoss>")]
-    pub kind: QuantizationLoss,
-    /// What it is multiplied by. Choose it so small that the training loss stays the larger part.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub factor: f32,
-}
-
 /// Training steps in which quantizers pass their inputs through, while clipping values follow the
 /// running mean of the largest magnitude.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -216,12 +143,6 @@ fn all_roles() -> Vec<Role> {
 
 fn calibration_batches() -> usize {
     4
-}
-
-/// A choice as recipes write it, such as `lq-nets`.
-pub(crate) fn text_of(choice: &impl Serialize) -> String {
-    let text = toml::Value::try_from(choice).ok();
-    text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 impl QuantizationRecipe {
@@ -282,70 +203,6 @@ impl QuantizationRecipe {
             padding_after_quant: self.padding_after_quant,
             batch_size: self.scale_batch_size,
         })
-    }
-}
-
-/// The options that a recipe and a configuration have in common, handed to a macro.
-macro_rules! each_option {
-    ($then:ident) => {
-        $then!(
-            range,
-            granularity,
-            estimator,
-            gradient_scale,
-            ewgs_factor,
-            boundary,
-            normalization,
-            independent_norm,
-            restore_normalization,
-            gamma,
-            qtool
-        )
-    };
-}
-
-impl QuantizerRecipe {
-    /// The recipe of a configuration: what is as by default is left out.
-    pub fn from_config(config: &QuantizerConfig) -> Self {
-        let usual = QuantizerConfig::new(config.method, config.role, config.levels);
-        macro_rules! unusual {
-            ($($field:ident),*) => {
-                Self {
-                    method: config.method,
-                    bits: Levels::from_bits(config.levels.bits())
-                        .is_ok_and(|levels| levels == config.levels)
-                        .then(|| config.levels.bits()),
-                    levels: None,
-                    loss: None,
-                    options: MethodOptions::of(&config.method),
-                    $($field: (config.$field != usual.$field).then(|| config.$field.clone()),)*
-                }
-            };
-        }
-        let recipe = each_option!(unusual);
-        let levels = recipe.bits.is_none().then(|| config.levels.count());
-        Self { levels, ..recipe }
-    }
-
-    /// The configuration, or why there is none.
-    fn typed(&self, role: Role) -> Result<QuantizerConfig, String> {
-        let levels = match (self.bits, self.levels) {
-            (Some(bits), None) => Levels::from_bits(bits),
-            (None, Some(levels)) => Levels::new(levels),
-            (Some(_), Some(_)) => return Err("set either bits or levels, not both".into()),
-            (None, None) => return Err("set either bits or levels".into()),
-        };
-        let levels = levels.map_err(|error| error.to_string())?;
-        let mut method = self.method;
-        self.options.give_to(&mut method)?;
-        let mut config = QuantizerConfig::new(method, role, levels);
-        macro_rules! given {
-            ($($field:ident),*) => {
-                $(if let Some(value) = self.$field { config.$field = value; })*
-            };
-        }
-        each_option!(given);
-        Ok(config)
     }
 }
 

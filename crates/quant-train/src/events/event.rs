@@ -4,7 +4,10 @@ use quant_core::CalibrationInfo;
 use quant_nn::NetworkSummary;
 use serde::{Deserialize, Serialize};
 
-use crate::{evaluate::Score, monitor::Health, precision::LossScale};
+use crate::{
+    measure::{evaluate::Score, monitor::Health},
+    optimize::precision::LossScale,
+};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use quant_core::{Quantizer, Recorded, Role, record};
 use quant_nn::Classifier;
 
 use super::event::Event;
-use crate::{evaluate::skipped_note, summary::Summary};
+use crate::{measure::evaluate::skipped_note, summary::Summary};
 
 /// Distribution of what a quantizer sees, and its levels.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use quant_core::CalibrationInfo;
 
 use super::event::Event;
-use crate::{evaluate::skipped_note, output};
+use crate::{measure::evaluate::skipped_note, output};
 
 /// The terminal display. On something that is no terminal, only the lines appear.
 #[derive(Default)]

@@ -13,13 +13,15 @@ use super::{
     training::{group_rules, optimizer, schedule},
 };
 use crate::{
+    batches::mixing::MixingRecipe,
     error::TrainError,
-    loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
-    mixing::MixingRecipe,
-    phase::{Accumulation, Phase},
-    precision::PrecisionRecipe,
-    quantization::{QuantizationRecipe, QuantizerRecipe, WarmUpRecipe},
-    recipe::{KeywordModel, ModelRecipe, Recipe},
+    optimize::precision::PrecisionRecipe,
+    recipe::{
+        KeywordModel, ModelRecipe, Recipe,
+        loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
+        phase::{Accumulation, Phase},
+        quantization::{QuantizationRecipe, QuantizerRecipe, WarmUpRecipe},
+    },
 };
 
 /// A recipe, and what became of everything the configuration said.

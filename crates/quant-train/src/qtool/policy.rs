@@ -4,7 +4,7 @@ use quant_core::{Normalization, Role, qtool::granularity};
 
 use crate::{
     error::TrainError,
-    policy::{Change, Policy, Trigger},
+    recipe::policy::{Change, Policy, Trigger},
 };
 
 /// Reads a policy file: sections `on <section>: <numbers>`, rules `by_index: ...` and `by_tag: ...`, fields.

@@ -11,8 +11,8 @@ use super::{
     outcome::{Outcome, unusable},
 };
 use crate::{
-    data::{DataKind, DataRecipe, FakeRecipe},
     error::TrainError,
+    recipe::data::{DataKind, DataRecipe, FakeRecipe},
 };
 
 /// The variables that QTool's script hands to its program.

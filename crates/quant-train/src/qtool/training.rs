@@ -2,7 +2,7 @@
 
 use quant_core::{QuantizerError, qtool::QtoolOptions};
 
-use crate::{
+use crate::optimize::{
     optimizer::{GroupException, GroupRules, Optimizer},
     schedule::Schedule,
 };

@@ -125,8 +125,9 @@ impl Recipe {
 
     /// Checks what types leave open: bounds of numbers, names, and fields that do not go together.
     ///
-    /// # Errors [`TrainError::OutOfRange`] and [`TrainError::Field`] with field, value and what
-    /// would work; the network's errors.
+    /// # Errors
+    /// [`TrainError::OutOfRange`] and [`TrainError::Field`] with field, value and what would work;
+    /// the network's errors.
     pub fn validate(&self) -> Result<(), TrainError> {
         let check = |good: bool, field: &str, value: &str, accepted| match good {
             true => Ok(()),

@@ -1,7 +1,5 @@
 //! A phase of training, as a recipe describes it.
 
-use std::path::Path;
-
 use quant_data::LastBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,13 +10,14 @@ use super::{
     quantization::QuantizationRecipe,
 };
 use crate::{
+    batches::mixing::MixingRecipe,
     error::TrainError,
-    mixing::MixingRecipe,
-    optimizer::{GroupRules, Optimizer},
-    precision::PrecisionRecipe,
-    schedule::{Length, Schedule},
+    optimize::{
+        optimizer::{GroupRules, Optimizer},
+        precision::PrecisionRecipe,
+        schedule::{Length, Schedule},
+    },
     schema::choices::Choice,
-    weights::WeightsFile,
 };
 
 /// A phase of training.
@@ -182,15 +181,6 @@ impl Phase {
             true => rate * seen as f64 / self.ramp_batches as f64,
             false => rate,
         }
-    }
-
-    /// The file of weights that it starts from, if it names one; paths begin at `folder`.
-    pub(crate) fn init_file(&self, folder: &Path) -> Option<WeightsFile> {
-        Some(WeightsFile {
-            path: folder.join(self.init.as_ref()?),
-            key: self.init_key.clone(),
-            map: self.init_map.as_ref().map(|map| folder.join(map)),
-        })
     }
 
     /// Checks which fields go together. The bounds of numbers are the recipe's to check.

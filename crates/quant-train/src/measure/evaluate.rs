@@ -9,9 +9,9 @@ use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    batches::upload::{Normalizer, Uploads},
+    devices::group::Group,
     error::TrainError,
-    group::Group,
-    upload::{Normalizer, Uploads},
 };
 
 /// How good a network is.

@@ -3,16 +3,21 @@
 use quant_nn::Classifier;
 
 use crate::{
-    checkpoint,
+    batches::upload::DeviceBatch,
+    devices::group,
     error::TrainError,
-    evaluate::{Score, evaluate},
     events::{Event, Events},
-    files, group,
-    monitor::{Monitor, histogram},
-    state::{EpochSums, TrainState},
-    trainer::Trainer,
-    upload::DeviceBatch,
-    weights,
+    files,
+    measure::{
+        evaluate::{Score, evaluate},
+        monitor::{Monitor, histogram},
+    },
+    networks::weights,
+    training::{
+        checkpoint,
+        state::{EpochSums, TrainState},
+        trainer::Trainer,
+    },
 };
 
 impl<M: Classifier> Trainer<'_, M> {

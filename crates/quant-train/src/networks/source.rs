@@ -6,10 +6,8 @@ use quant_nn::{Classifier, Network, NetworkError, Quantization};
 pub use crate::error::BuildError;
 use crate::{
     error::TrainError,
-    loss::DistillationRecipe,
-    phase::Phase,
-    recipe::Recipe,
-    weights::{self, WeightsFile},
+    networks::weights::{self, WeightsFile},
+    recipe::{Recipe, loss::DistillationRecipe, phase::Phase},
 };
 
 /// What a program's own network is to be: see [`Run::execute_own`](crate::Run::execute_own).

@@ -4,15 +4,13 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use quant_nn::{Network, NetworkConfig, NetworkError};
+use quant_nn::{NetworkConfig, NetworkError};
 
 use crate::{
     error::TrainError,
-    loss::{DistillationRecipe, Objective},
-    phase::Phase,
-    recipe::Recipe,
-    start,
-    weights::{self, WeightsFile},
+    networks::weights::{self, WeightsFile},
+    recipe::{Recipe, loss::DistillationRecipe, phase::Phase},
+    training::{loss::Objective, start},
 };
 
 impl Recipe {
@@ -163,34 +161,6 @@ impl Recipe {
         };
         let student = self.network(phase, teacher.config().classes())?.init(device)?;
         Objective::new(phase, device).with_teacher(distillation, teacher, &student).map(|_| ())
-    }
-
-    /// The file of a teacher that is no phase.
-    pub(crate) fn teacher_file(
-        &self,
-        distillation: &DistillationRecipe,
-        folder: &Path,
-    ) -> WeightsFile {
-        WeightsFile {
-            path: folder.join(&distillation.teacher),
-            key: distillation.teacher_key.clone(),
-            map: distillation.teacher_map.as_ref().map(|map| folder.join(map)),
-        }
-    }
-
-    /// The network that a phase learns from, on the plain device. A file that does not say what
-    /// network it is of has the one that the recipe names for it, or else this recipe's in full precision.
-    pub(crate) fn teacher(
-        &self,
-        distillation: &DistillationRecipe,
-        file: &WeightsFile,
-        classes: usize,
-        device: &Device,
-    ) -> Result<Network, TrainError> {
-        let model = distillation.model.as_ref().unwrap_or(&self.model);
-        let config = model.network(None, classes, self.data.input_size)?;
-        let candidates = [("teacher".to_owned(), config)];
-        Ok(weights::read_network(file, &candidates, device)?.network)
     }
 }
 

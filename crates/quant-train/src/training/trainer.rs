@@ -6,18 +6,17 @@ use burn::tensor::Device;
 use quant_data::Loader;
 use quant_nn::Classifier;
 
-pub use crate::state::TrainState;
+pub use crate::training::state::TrainState;
 use crate::{
-    average::Average,
-    group::{Alone, Group, SharedStatistics},
-    loss::Objective,
-    optimizer::Optimizers,
-    phase::Phase,
-    policy::Trigger,
-    precision::LossScale,
-    state::{EpochSums, Progress},
+    batches::upload::Normalizer,
+    devices::group::{Alone, Group, SharedStatistics},
+    optimize::{average::Average, optimizer::Optimizers, precision::LossScale},
+    recipe::{phase::Phase, policy::Trigger},
     stop::Stop,
-    upload::Normalizer,
+    training::{
+        loss::Objective,
+        state::{EpochSums, Progress},
+    },
 };
 
 /// What training needs and does not change.

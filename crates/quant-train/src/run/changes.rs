@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use crate::{checkpoint, error::TrainError, phase::Phase, recipe::Recipe, summary::PhaseResult};
+use crate::{
+    error::TrainError,
+    recipe::{Recipe, phase::Phase},
+    summary::PhaseResult,
+    training::checkpoint,
+};
 
 /// The fields of a phase that may change while it is going on, or when it has ended: what a checkpoint
 /// holds means the same with other values.
@@ -175,7 +180,7 @@ impl Phase {
             epochs: 0,
             extra_epochs: 0,
             learning_rate: 0.0,
-            schedule: crate::schedule::Schedule::Fix,
+            schedule: crate::optimize::schedule::Schedule::Fix,
             clip_norm: None,
             label_smoothing: 0.0,
             checkpoint_steps: None,

@@ -7,7 +7,7 @@ use burn::{
 use quant_nn::{Classifier, NetworkConfig};
 
 pub use crate::recipe::loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction};
-use crate::{error::TrainError, mixing::Targets, recipe::phase::Phase};
+use crate::{batches::mixing::Targets, error::TrainError, recipe::phase::Phase};
 
 /// The loss of a phase.
 pub struct Objective<M> {

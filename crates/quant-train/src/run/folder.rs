@@ -9,12 +9,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    checkpoint,
     error::TrainError,
     files::{self, is_partial, partial_folder},
-    lock::{self, Lock},
     recipe::Recipe,
-    seen::Seen,
+    run::{
+        lock::{self, Lock},
+        seen::Seen,
+    },
+    training::checkpoint,
 };
 
 pub(crate) const RECIPE: &str = "recipe.toml";

@@ -9,14 +9,15 @@ use quant_data::{Share, random::Random};
 use quant_nn::Classifier;
 
 use crate::{
+    batches::{mixing::Targets, upload::DeviceBatch},
+    devices::group::{self, Group, SharedStatistics},
     error::TrainError,
-    evaluate::right_answers,
-    group::{self, Group, SharedStatistics},
-    mixing::Targets,
-    optimizer::clip_gradients,
-    state::{EpochSums, TrainState},
-    trainer::Trainer,
-    upload::DeviceBatch,
+    measure::evaluate::right_answers,
+    optimize::clip::clip_gradients,
+    training::{
+        state::{EpochSums, TrainState},
+        trainer::Trainer,
+    },
 };
 
 impl<M: Classifier> Trainer<'_, M> {

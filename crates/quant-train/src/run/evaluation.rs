@@ -6,12 +6,15 @@ use quant_data::{LastBatch, Loader, LoaderConfig, Share};
 use quant_nn::LoadReport;
 
 use crate::{
+    batches::upload::Normalizer,
     error::TrainError,
-    evaluate::{Score, evaluate},
+    measure::evaluate::{Score, evaluate},
+    networks::weights::{self, WeightsFile},
     recipe::Recipe,
-    run::{Run, RunOptions, workers},
-    upload::Normalizer,
-    weights::{self, WeightsFile},
+    run::{
+        Run,
+        options::{RunOptions, workers},
+    },
 };
 
 /// What an evaluation found.

@@ -4,8 +4,10 @@ use quant_nn::{Classifier, Compute, StateDict};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    average::Average, error::TrainError, evaluate::Score, optimizer::Optimizers, phase::Phase,
-    precision::LossScale,
+    error::TrainError,
+    measure::evaluate::Score,
+    optimize::{average::Average, optimizer::Optimizers, precision::LossScale},
+    recipe::phase::Phase,
 };
 
 /// Everything that training changes.

@@ -5,15 +5,12 @@ use quant_core::{Quantizer, QuantizerConfig, calibrate_where};
 use quant_nn::{Classifier, LoadReport, StateDict};
 
 use crate::{
+    batches::upload::DeviceBatch,
     error::TrainError,
     events::{Event, Events},
-    phase::Phase,
-    policy::Trigger,
-    quantization::QuantizationRecipe,
-    state::not_finite,
-    trainer::Trainer,
-    upload::DeviceBatch,
-    weights::{self, WeightsFile},
+    networks::weights::{self, WeightsFile},
+    recipe::{phase::Phase, policy::Trigger, quantization::QuantizationRecipe},
+    training::{state::not_finite, trainer::Trainer},
 };
 
 /// Applies the policies of the start, takes the weights of `from`, and finds what the quantizers still

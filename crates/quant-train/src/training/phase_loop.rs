@@ -5,15 +5,17 @@ use std::time::Instant;
 use quant_nn::{Classifier, NetworkError};
 
 use crate::{
-    average::Average,
+    batches::upload::{DeviceBatch, Uploads},
+    devices::group,
     error::TrainError,
     events::{Event, Events},
-    group,
-    monitor::Monitor,
-    state::{Progress, TrainState, diverged, finite_score},
-    step::StepOutput,
-    trainer::Trainer,
-    upload::{DeviceBatch, Uploads},
+    measure::monitor::Monitor,
+    optimize::average::Average,
+    training::{
+        state::{Progress, TrainState, diverged, finite_score},
+        step::StepOutput,
+        trainer::Trainer,
+    },
 };
 
 /// Steps between two looks at the loss: each look waits for the device.

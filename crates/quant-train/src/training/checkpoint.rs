@@ -20,10 +20,14 @@ use burn::{store::ModuleRecord, tensor::Bytes};
 use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
-pub use crate::state::{EpochSums, Progress};
+pub use crate::training::state::{EpochSums, Progress};
 use crate::{
-    average::Average, error::TrainError, files, optimizer::Optimizers, phase::Phase,
-    state::TrainState, weights::state_bytes,
+    error::TrainError,
+    files,
+    networks::weights::state_bytes,
+    optimize::{average::Average, optimizer::Optimizers},
+    recipe::phase::Phase,
+    training::state::TrainState,
 };
 
 /// What `progress.json` holds.

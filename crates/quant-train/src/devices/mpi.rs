@@ -12,8 +12,8 @@ use std::{
 use mpi::{collective::SystemOperation, traits::*};
 
 use crate::{
+    devices::group::{Group, PATIENCE},
     error::TrainError,
-    group::{Group, PATIENCE},
 };
 
 /// The ranks of `mpirun`. A thread of its own calls MPI, so that a rank that does not answer can be given up.

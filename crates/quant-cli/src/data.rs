@@ -183,7 +183,8 @@ pub enum Downloadable {
 }
 
 /// Downloads a data set to `folder`: CIFAR's archive, which is unpacked there, or files in MNIST's
-/// format. From `url` if given: the address of the archive, or the one that the files' names follow.
+/// format. From `url` if given: the address of the archive, or the one that the files' names
+/// follow.
 ///
 /// # Errors
 /// Those of [`Archive::fetch`] and [`IdxFiles::fetch`].

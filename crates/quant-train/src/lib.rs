@@ -1,11 +1,11 @@
-//! Quantization-aware training of image classifiers on [Burn](https://burn.dev): a recipe goes in, a
-//! trained low-bit network and a report come out.
+//! Quantization-aware training of image classifiers on [Burn](https://burn.dev): a recipe goes in,
+//! a trained low-bit network and a report come out.
 //!
 //! The folders of the source, in the order in which a run needs them, and what they hold:
 //!
-//! - `recipe`: one TOML file describes one run. [`recipe`]: the whole; [`data`]: its data; [`phase`]:
-//!   a phase of it; [`quantization`]: its quantizers; [`policy`]: how they change on the way;
-//!   [`fields`]: the page of all fields. `schema` reads from the types what each field takes.
+//! - `recipe`: one TOML file describes one run. [`recipe`]: the whole; [`data`]: its data;
+//!   [`phase`]: a phase of it; [`quantization`]: its quantizers; [`policy`]: how they change on the
+//!   way; [`fields`]: the page of all fields. `schema` reads from the types what each field takes.
 //! - `run`: the folder of a run, its phases, its report; it can be resumed at any checkpoint.
 //!   [`run`]: the run; [`Evaluation`]: the score of a file of weights.
 //! - `networks`: where the networks of a run come from. [`weights`]: files, ours and those of other
@@ -13,13 +13,13 @@
 //! - `batches`: what happens to images before a step. [`upload`]: on the way to the device;
 //!   [`mixing`]: mixup and CutMix.
 //! - `training`: one phase. [`trainer`]: its loop; [`step`]: one optimizer step; [`loss`]:
-//!   cross-entropy, focal loss and distillation; [`checkpoint`]: everything that a phase needs to go
-//!   on.
+//!   cross-entropy, focal loss and distillation; [`checkpoint`]: everything that a phase needs to
+//!   go on.
 //! - `optimize`: how weights change. [`optimizer`]: SGD, Adam and AdamW over parameter groups, with
 //!   PyTorch's semantics ([`adam`]: the latter two); [`schedule`]: learning rates; [`precision`]:
 //!   products in 16 bits, and the loss scale; [`average`]: the moving average of the weights.
-//! - `measure`: what is found out about a network. [`evaluate`]: loss, top-1 and top-5; [`monitor`]:
-//!   the health of its quantizers.
+//! - `measure`: what is found out about a network. [`evaluate`]: loss, top-1 and top-5;
+//!   [`monitor`]: the health of its quantizers.
 //! - `devices`: [`device`]: a device by its name; [`group`]: several processes that train one
 //!   network, in threads or through MPI.
 //! - `events`: [`events`]: the log, the terminal, TensorBoard, the HTML report; [`summary`]: the

@@ -1,8 +1,9 @@
-//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the binary and in the Python version of their files.
+//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the binary and in the Python version of their
+//! files.
 //!
 //! Binary files hold, per image, one label byte (two in CIFAR-100: coarse, fine), then 32x32 red,
-//! 32x32 green, 32x32 blue bytes. Files of the Python version hold the same numbers as pickled NumPy
-//! arrays; they are read without executing anything that is in them.
+//! 32x32 green, 32x32 blue bytes. Files of the Python version hold the same numbers as pickled
+//! NumPy arrays; they are read without executing anything that is in them.
 
 mod kind;
 mod pickle;
@@ -33,9 +34,9 @@ impl Cifar {
     /// first of these places that has all files of the part, binary ones before those of the Python
     /// version.
     ///
-    /// The files may be smaller than the official ones, so that a part of the data set can be tried.
-    /// The files of a part must be of the same size: those of CIFAR-10's training set are, and where
-    /// one is shorter it was cut off.
+    /// The files may be smaller than the official ones, so that a part of the data set can be
+    /// tried. The files of a part must be of the same size: those of CIFAR-10's training set are,
+    /// and where one is shorter it was cut off.
     ///
     /// # Errors
     /// [`DataError::Io`]; [`DataError::Cifar`] for missing, truncated and damaged files;

@@ -45,8 +45,8 @@ pub trait Dataset: Send + Sync {
     /// Where it cannot be read or decoded.
     fn image(&self, index: usize) -> Result<RgbImage, DataError>;
 
-    /// Ranges of images that are stored together, if reading them in order is faster: random orders then
-    /// shuffle the blocks, and the images within several neighbouring ones.
+    /// Ranges of images that are stored together, if reading them in order is faster: random orders
+    /// then shuffle the blocks, and the images within several neighbouring ones.
     fn blocks(&self) -> &[Range<usize>] {
         &[]
     }

@@ -2,10 +2,10 @@
 //! of a million small ones.
 //!
 //! `<folder>/*.tar` hold samples, and a sample is several files of one key: `<key>.jpg` (or another
-//! of [`EXTENSIONS`]), the image, and `<key>.cls`, its label. The key is the path up to the first dot of the
-//! file's name: `./d/s0.input.jpg` is the field `input.jpg` of the sample `d/s0`. The fields of a
-//! sample usually lie one after another, but need not. Hidden files and those in folders named
-//! `__<name>__` are passed over.
+//! of [`EXTENSIONS`]), the image, and `<key>.cls`, its label. The key is the path up to the first
+//! dot of the file's name: `./d/s0.input.jpg` is the field `input.jpg` of the sample `d/s0`. The
+//! fields of a sample usually lie one after another, but need not. Hidden files and those in
+//! folders named `__<name>__` are passed over.
 //!
 //! - The image of a sample that has several is the field `jpg`, `jpeg` or `png`, the first of them
 //!   that is there: `s0.jpg` before `s0.seg.png`. Where there is none, a sample with several images

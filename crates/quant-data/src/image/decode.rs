@@ -11,10 +11,10 @@ use super::{
 use crate::{error::DataError, files, names::printable};
 
 impl RgbImage {
-    /// Reads an image file of a format that [`EXTENSIONS`](super::EXTENSIONS) tells of, whatever it is called. Grey
-    /// images are repeated in all channels, transparency is dropped, orientation tags are ignored;
-    /// of several pictures the first is taken, and of 16 bits the upper 8. Images have at most
-    /// 178,956,970 pixels, and their files 1 GiB.
+    /// Reads an image file of a format that [`EXTENSIONS`](super::EXTENSIONS) tells of, whatever it
+    /// is called. Grey images are repeated in all channels, transparency is dropped, orientation
+    /// tags are ignored; of several pictures the first is taken, and of 16 bits the upper 8. Images
+    /// have at most 178,956,970 pixels, and their files 1 GiB.
     ///
     /// # Errors
     /// [`DataError::Io`], [`DataError::Image`], [`DataError::NotAFile`] and [`DataError::TooLong`]

@@ -1,4 +1,5 @@
-//! Batches on their way to the device: as bytes, ahead of the step that needs them, normalised there.
+//! Batches on their way to the device: as bytes, ahead of the step that needs them, normalised
+//! there.
 
 use std::{
     panic::resume_unwind,
@@ -32,8 +33,9 @@ enum Pixels {
 }
 
 impl DeviceBatch {
-    /// Brings a batch to `device`. One without images has `count` 0 and one black pixel, as not every
-    /// device has tensors without elements: it tells which images were skipped, and is not computed with.
+    /// Brings a batch to `device`. One without images has `count` 0 and one black pixel, as not
+    /// every device has tensors without elements: it tells which images were skipped, and is not
+    /// computed with.
     pub fn new(mut batch: Batch, device: &Device) -> Self {
         let count = batch.labels.len();
         if count == 0 {
@@ -84,7 +86,8 @@ impl Normalizer {
     }
 }
 
-/// Batches that are brought to the device while the ones before are used. Dropping it ends the epoch.
+/// Batches that are brought to the device while the ones before are used. Dropping it ends the
+/// epoch.
 pub struct Uploads {
     /// None once the epoch is over, as the thread.
     batches: Option<Receiver<Result<DeviceBatch, DataError>>>,

@@ -32,7 +32,8 @@ pub fn select(name: &str) -> Result<Device, TrainError> {
     select_number(name, 0)
 }
 
-/// The same, of several devices of a kind: number `index`, from 0. The CPU is one device for all numbers.
+/// The same, of several devices of a kind: number `index`, from 0. The CPU is one device for all
+/// numbers.
 ///
 /// # Errors
 /// As [`select`].

@@ -16,7 +16,8 @@ use crate::{
     error::TrainError,
 };
 
-/// The ranks of `mpirun`. A thread of its own calls MPI, so that a rank that does not answer can be given up.
+/// The ranks of `mpirun`. A thread of its own calls MPI, so that a rank that does not answer can be
+/// given up.
 #[derive(Debug)]
 pub struct Mpi {
     rank: usize,
@@ -90,8 +91,8 @@ impl Mpi {
     }
 }
 
-/// The sums over all ranks. A rank that has failed joins in with its message instead of values: before
-/// every sum the ranks agree on whether there is one.
+/// The sums over all ranks. A rank that has failed joins in with its message instead of values:
+/// before every sum the ranks agree on whether there is one.
 fn together(world: &mpi::topology::SimpleCommunicator, sum: Sum) -> Sum {
     let own = if matches!(sum, Sum::Failed(..)) { world.rank() + 1 } else { 0 };
     let mut failed = 0;

@@ -65,7 +65,8 @@ impl Events {
         self
     }
 
-    /// Shows Burn's dashboard instead of progress bars, where there is a terminal. Its "stop" asks `stop`.
+    /// Shows Burn's dashboard instead of progress bars, where there is a terminal. Its "stop" asks
+    /// `stop`.
     #[cfg(feature = "tui")]
     #[must_use]
     pub fn with_dashboard(mut self, stop: crate::Stop) -> Self {

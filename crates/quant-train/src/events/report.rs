@@ -25,8 +25,8 @@ pub struct Histogram {
 const BINS: usize = 64;
 
 impl Histogram {
-    /// Of `values` seen by `quantizer`. Where it has several clipping values, the first one's levels
-    /// are drawn.
+    /// Of `values` seen by `quantizer`. Where it has several clipping values, the first one's
+    /// levels are drawn.
     pub fn new(layer: &str, role: Role, quantizer: &Quantizer, values: &[f32]) -> Self {
         let kind = match role {
             Role::Activation => "activation",

@@ -1,5 +1,5 @@
-//! The health of quantizers: how many weights change their code, how much is clipped, which levels nothing uses,
-//! which scales go astray.
+//! The health of quantizers: how many weights change their code, how much is clipped, which levels
+//! nothing uses, which scales go astray.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,8 @@ pub struct Health {
     pub quantizer: String,
     /// What it quantizes.
     pub role: Role,
-    /// Share of the weights whose code is another than at the end of the epoch before; none for the first and
-    /// for activations.
+    /// Share of the weights whose code is another than at the end of the epoch before; none for the
+    /// first and for activations.
     pub flip_rate: Option<f64>,
     /// Share of the values with the lowest or the highest code; none of two levels, which are both.
     pub at_bounds: Option<f64>,
@@ -24,7 +24,8 @@ pub struct Health {
     pub unused_levels: usize,
     /// Levels.
     pub levels: usize,
-    /// Mean of the first learned parameter, the clipping value or step size; none where nothing is learned.
+    /// Mean of the first learned parameter, the clipping value or step size; none where nothing is
+    /// learned.
     pub scale: Option<f64>,
 }
 
@@ -39,8 +40,8 @@ pub struct Monitor {
 const JUMP: f64 = 10.0;
 
 impl Monitor {
-    /// Looks at every quantizer of `network` that quantizes: at weights themselves, at activations as `images`
-    /// make them. The second part are warnings, with the quantizer's name and a hint.
+    /// Looks at every quantizer of `network` that quantizes: at weights themselves, at activations
+    /// as `images` make them. The second part are warnings, with the quantizer's name and a hint.
     pub fn look<M: Classifier>(
         &mut self,
         network: &M,
@@ -79,7 +80,8 @@ impl Monitor {
         (healths, warnings)
     }
 
-    /// The mean of its first learned parameter, compared with what it was; whatever is learned is checked.
+    /// The mean of its first learned parameter, compared with what it was; whatever is learned is
+    /// checked.
     fn follow(&mut self, quantizer: &Quantizer, warnings: &mut Vec<String>) -> Option<f64> {
         if let Err(error) = quantizer.check() {
             let how = "groups.exceptions of the phase gives it a learning rate of its own";
@@ -149,8 +151,8 @@ impl Monitor {
     }
 }
 
-/// Lowest and highest of the finite values, and their counts in 40 evenly spaced bins between. None where there
-/// are none.
+/// Lowest and highest of the finite values, and their counts in 40 evenly spaced bins between. None
+/// where there are none.
 pub fn histogram(values: &[f32]) -> Option<(f64, f64, Vec<u64>)> {
     let finite = || values.iter().copied().filter(|x| x.is_finite()).map(f64::from);
     let low = finite().reduce(f64::min)?;

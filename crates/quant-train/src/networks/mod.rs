@@ -1,4 +1,5 @@
-//! Where a run's networks come from: its recipe, files of weights, or a program that brings its own.
+//! Where a run's networks come from: its recipe, files of weights, or a program that brings its
+//! own.
 
 mod named;
 pub(crate) mod source;

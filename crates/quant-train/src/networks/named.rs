@@ -37,7 +37,8 @@ impl Recipe {
     }
 
     /// The network that a phase learns from, on the plain device. A file that does not say what
-    /// network it is of has the one that the recipe names for it, or else this recipe's in full precision.
+    /// network it is of has the one that the recipe names for it, or else this recipe's in full
+    /// precision.
     pub(crate) fn teacher(
         &self,
         distillation: &DistillationRecipe,

@@ -108,7 +108,8 @@ where
         Ok(quant_core::name_quantizers(network))
     }
 
-    /// A network with the weights of a file and the quantizers that were in force when it was written.
+    /// A network with the weights of a file and the quantizers that were in force when it was
+    /// written.
     fn load(&self, file: &WeightsFile, network: M) -> Result<M, TrainError> {
         let state = file.read()?;
         let mut network = network.valid();

@@ -16,8 +16,8 @@ use crate::error::TrainError;
 pub struct WeightsFile {
     /// A safetensors file or a PyTorch checkpoint.
     pub path: PathBuf,
-    /// The key that the weights are filed under, such as `state_dict_ema`; by default they are taken
-    /// from wherever they fit ([`StateDict::load_into`]).
+    /// The key that the weights are filed under, such as `state_dict_ema`; by default they are
+    /// taken from wherever they fit ([`StateDict::load_into`]).
     pub key: Option<String>,
     /// A file of renaming rules ([`Renaming::parse`]) for names as [`StateDict::main`] gives them.
     pub map: Option<PathBuf>,
@@ -29,7 +29,8 @@ impl WeightsFile {
         Self { path: path.into(), key: None, map: None }
     }
 
-    /// Its entries: those below the key, where there is one, with the names that the rules give them.
+    /// Its entries: those below the key, where there is one, with the names that the rules give
+    /// them.
     ///
     /// # Errors
     /// Those of [`StateDict::read`], [`StateDict::under`], [`Renaming::parse`] and
@@ -80,8 +81,8 @@ pub struct Loaded {
     pub candidate: Option<String>,
 }
 
-/// The network that a file holds: what it says itself, or else the first of `candidates`, with their
-/// names, that it fits whole. Of a file that fits none, the nearest says what is wrong.
+/// The network that a file holds: what it says itself, or else the first of `candidates`, with
+/// their names, that it fits whole. Of a file that fits none, the nearest says what is wrong.
 ///
 /// # Errors
 /// Those of reading; [`TrainError::Weights`] where nothing says what network it is, and where its
@@ -134,8 +135,8 @@ pub(crate) fn other_classifier<M: Classifier>(network: &M, report: &LoadReport) 
     other.map(|(name, ..)| name.clone()).collect()
 }
 
-/// The candidates with as many classes as the classifier of the file has, where that can be told. For
-/// files that are looked at without data.
+/// The candidates with as many classes as the classifier of the file has, where that can be told.
+/// For files that are looked at without data.
 ///
 /// # Errors
 /// Those of reading and of networks that cannot be built.

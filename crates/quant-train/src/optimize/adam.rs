@@ -1,13 +1,13 @@
-//! Adam and AdamW as PyTorch computes them. Burn's own computes bias corrections in single precision and ends
-//! a dozen steps 1.1e-3 away from PyTorch; here they are in double precision.
+//! Adam and AdamW as PyTorch computes them. Burn's own computes bias corrections in single
+//! precision and ends a dozen steps 1.1e-3 away from PyTorch; here they are in double precision.
 
 use burn::{
     optim::{AdamState, AdaptiveMomentumState, LearningRate, Optimizer},
     tensor::{Device, Tensor},
 };
 
-/// Adam (Kingma and Ba 2015), or with `decoupled` decay AdamW (Loshchilov and Hutter 2019). With the gradient
-/// g, to which Adam adds decay·w, at step t:
+/// Adam (Kingma and Ba 2015), or with `decoupled` decay AdamW (Loshchilov and Hutter 2019). With
+/// the gradient g, to which Adam adds decay·w, at step t:
 ///
 /// m := m + (1 - b1)·(g - m), v := b2·v + (1 - b2)·g²,
 /// w := w - lr/(1 - b1^t)·m/(sqrt(v)/sqrt(1 - b2^t) + eps)

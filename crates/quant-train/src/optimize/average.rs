@@ -1,5 +1,5 @@
-//! A moving average of a network's weights, which often scores better than its last ones (Polyak and
-//! Juditsky 1992).
+//! A moving average of a network's weights, which often scores better than its last ones (Polyak
+//! and Juditsky 1992).
 
 use burn::{
     module::{ModuleMapper, ModuleVisitor, Param},
@@ -8,7 +8,8 @@ use burn::{
 };
 use quant_nn::Classifier;
 
-/// The average a := decay·a + (1 - decay)·w over optimizer steps, of parameters and running statistics.
+/// The average a := decay·a + (1 - decay)·w over optimizer steps, of parameters and running
+/// statistics.
 #[derive(Debug, Clone)]
 pub struct Average<M> {
     /// The average, on the plain device.
@@ -28,8 +29,8 @@ impl<M: Classifier> Average<M> {
         Self { network, decay }
     }
 
-    /// Takes the weights after step `step`, from 1, in. Early steps count more, so that the start is
-    /// soon forgotten: the decay is at most (1 + step)/(10 + step).
+    /// Takes the weights after step `step`, from 1, in. Early steps count more, so that the start
+    /// is soon forgotten: the decay is at most (1 + step)/(10 + step).
     pub fn update(&mut self, network: &M, step: usize) {
         let early = (1 + step) as f64 / (10 + step) as f64;
         let mut now = Values(GradientsParams::new());

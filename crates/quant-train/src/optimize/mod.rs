@@ -1,5 +1,5 @@
-//! How weights change: the optimizers and their parameter groups, learning rates, the loss scale, and
-//! the moving average.
+//! How weights change: the optimizers and their parameter groups, learning rates, the loss scale,
+//! and the moving average.
 
 pub mod adam;
 pub mod average;

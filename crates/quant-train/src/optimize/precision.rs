@@ -1,5 +1,5 @@
-//! Mixed precision: products in 16 bits, all else in 32, and a loss scale that keeps small gradients from vanishing
-//! (Micikevicius et al., ICLR 2018).
+//! Mixed precision: products in 16 bits, all else in 32, and a loss scale that keeps small
+//! gradients from vanishing (Micikevicius et al., ICLR 2018).
 
 use burn::{
     module::{Module, ModuleVisitor, Param},

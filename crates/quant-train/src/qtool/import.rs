@@ -43,12 +43,14 @@ pub struct Import {
 const STRUCTURE: [&str; 6] =
     ["base", "block_alpha", "order", "se_reduction", "stem_kernel", "width_alpha"];
 
-/// Makes a recipe of a configuration. `read_policy` gives the text of the file that `--policy` names.
+/// Makes a recipe of a configuration. `read_policy` gives the text of the file that `--policy`
+/// names.
 ///
 /// Words, options and values that the reference passes over are left out with a warning.
 ///
 /// # Errors
-/// [`TrainError::Qtool`] and [`TrainError::Field`] for values that cannot be, and those of the network.
+/// [`TrainError::Qtool`] and [`TrainError::Field`] for values that cannot be, and those of the
+/// network.
 pub fn import(
     config: &ShellConfig,
     read_policy: impl Fn(&str) -> Result<String, TrainError>,

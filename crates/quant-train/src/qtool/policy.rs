@@ -7,8 +7,8 @@ use crate::{
     recipe::policy::{Change, Policy, Trigger},
 };
 
-/// Reads a policy file: sections `on <section>: <numbers>`, rules `by_index: ...` and `by_tag: ...`, fields.
-/// What has no meaning here is told to `without_effect`: line and why.
+/// Reads a policy file: sections `on <section>: <numbers>`, rules `by_index: ...` and `by_tag:
+/// ...`, fields. What has no meaning here is told to `without_effect`: line and why.
 ///
 /// # Errors
 /// [`TrainError::Qtool`] with the line.

@@ -61,7 +61,8 @@ pub struct Change {
     /// Whether clipping values are rescaled by (new - 1)/(old - 1) when levels change, so that step
     /// sizes stay, and their momentum is reset. By default they are.
     pub progressive: Option<bool>,
-    /// The formula; parameters that do not fit it start anew, and options that it does not have end.
+    /// The formula; parameters that do not fit it start anew, and options that it does not have
+    /// end.
     #[schemars(with = "Option<MethodField>")]
     pub method: Option<Method>,
     /// Which elements share one clipping value. One clipping value is repeated for several; several

@@ -39,8 +39,8 @@ pub struct QuantizationRecipe {
     /// then exact, also where 0 is no level. Choose what the hardware does that the network is for.
     #[serde(default)]
     pub padding_after_quant: bool,
-    /// Images that the gradient scales `element-scale` and `scale-element` count. By default they are
-    /// those of each batch.
+    /// Images that the gradient scales `element-scale` and `scale-element` count. By default they
+    /// are those of each batch.
     #[schemars(range(min = 1, max = 65_536))]
     pub scale_batch_size: Option<usize>,
     /// How the first parameters are found of quantizers whose parameters do not come with the

@@ -9,8 +9,8 @@ use crate::{
     training::checkpoint,
 };
 
-/// The fields of a phase that may change while it is going on, or when it has ended: what a checkpoint
-/// holds means the same with other values.
+/// The fields of a phase that may change while it is going on, or when it has ended: what a
+/// checkpoint holds means the same with other values.
 const OF_PHASE: [&str; 9] = [
     "epochs",
     "extra_epochs",

@@ -1,5 +1,5 @@
-//! What a recipe names is looked at before anything is trained: a phase that cannot start is found when the
-//! run starts, not after the phases before it.
+//! What a recipe names is looked at before anything is trained: a phase that cannot start is found
+//! when the run starts, not after the phases before it.
 
 use std::path::Path;
 
@@ -14,13 +14,15 @@ use crate::{
 };
 
 impl Recipe {
-    /// Checks what every phase needs beside data: weights to start from, teachers, and their renaming rules are
-    /// read, and have to fit the networks, as policies have to. Paths begin at `folder`. `classes` are those of the data;
-    /// where they are not known, a file may have any number of them.
+    /// Checks what every phase needs beside data: weights to start from, teachers, and their
+    /// renaming rules are read, and have to fit the networks, as policies have to. Paths begin at
+    /// `folder`. `classes` are those of the data; where they are not known, a file may have any
+    /// number of them.
     ///
     /// # Errors
-    /// [`TrainError::Absent`] for files that do not exist, [`TrainError::Field`] for teachers that are no earlier phase,
-    /// [`TrainError::Weights`] and [`TrainError::Network`] for those that do not fit.
+    /// [`TrainError::Absent`] for files that do not exist, [`TrainError::Field`] for teachers that
+    /// are no earlier phase, [`TrainError::Weights`] and [`TrainError::Network`] for those that do
+    /// not fit.
     pub fn check_files(
         &self,
         folder: &Path,
@@ -56,7 +58,8 @@ impl Recipe {
         self.check_init(phase, folder, classes, device)
     }
 
-    /// Checks what can be checked of a phase whose network a program makes: that its files are there.
+    /// Checks what can be checked of a phase whose network a program makes: that its files are
+    /// there.
     fn check_own(&self, index: usize, folder: &Path) -> Result<(), TrainError> {
         let phase = &self.phases[index];
         if let Some(file) = phase.init_file(folder) {
@@ -122,7 +125,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// The network of a phase, with the classes of the data, or those of a file where the data are not known.
+    /// The network of a phase, with the classes of the data, or those of a file where the data are
+    /// not known.
     fn config_for(
         &self,
         phase: &Phase,

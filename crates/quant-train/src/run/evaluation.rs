@@ -24,7 +24,8 @@ pub struct Evaluation {
     pub score: Score,
     /// The phase of the recipe whose network it is; none where the file says itself what it is of.
     pub phase: Option<String>,
-    /// Sides of the images that the network is configured for and that it was given, where they differ.
+    /// Sides of the images that the network is configured for and that it was given, where they
+    /// differ.
     pub other_size: Option<(usize, usize)>,
     /// What became of the file's entries.
     pub report: LoadReport,
@@ -33,13 +34,13 @@ pub struct Evaluation {
 }
 
 impl Run {
-    /// Evaluates the weights of a file on the validation data of `recipe` at `data`. A file that does
-    /// not say what network it is of has that of a phase of the recipe: `phase`, or the last one whose
-    /// network it fits.
+    /// Evaluates the weights of a file on the validation data of `recipe` at `data`. A file that
+    /// does not say what network it is of has that of a phase of the recipe: `phase`, or the last
+    /// one whose network it fits.
     ///
     /// # Errors
-    /// Those of data and of the network's file; [`TrainError::NoPhase`]; [`TrainError::Classes`] where
-    /// the data have classes that the network does not know.
+    /// Those of data and of the network's file; [`TrainError::NoPhase`]; [`TrainError::Classes`]
+    /// where the data have classes that the network does not know.
     pub fn evaluate(
         file: &WeightsFile,
         recipe: &Recipe,

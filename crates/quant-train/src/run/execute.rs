@@ -24,18 +24,18 @@ impl Run {
     /// Runs every phase that is not done, and writes summary and report.
     ///
     /// # Errors
-    /// Those of data, networks, files and training; [`TrainError::InUse`] where another process writes in
-    /// the folder; [`TrainError::OtherRecipe`], [`TrainError::Unchangeable`] and [`TrainError::OtherData`]
-    /// where a run that is resumed is not what it was. What was saved stays and can be resumed; a new run
-    /// that fails before it trains leaves no folder.
+    /// Those of data, networks, files and training; [`TrainError::InUse`] where another process
+    /// writes in the folder; [`TrainError::OtherRecipe`], [`TrainError::Unchangeable`] and
+    /// [`TrainError::OtherData`] where a run that is resumed is not what it was. What was saved
+    /// stays and can be resumed; a new run that fails before it trains leaves no folder.
     pub fn execute(&self) -> Result<Summary, TrainError> {
         self.check_model(false)?;
         self.execute_from(&self.recipe)
     }
 
-    /// The same with networks that a program makes, for recipes with `model.own`. `make` is called for each
-    /// phase, with the quantizers that its recipe asks for; parameters that two phases have in common by name go
-    /// over from one to the next.
+    /// The same with networks that a program makes, for recipes with `model.own`. `make` is called
+    /// for each phase, with the quantizers that its recipe asks for; parameters that two phases
+    /// have in common by name go over from one to the next.
     ///
     /// ```no_run
     /// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
@@ -143,12 +143,12 @@ impl Run {
         Ok(summary)
     }
 
-    /// Checks that a run that goes on is the one that was started, and writes down what is changed on
-    /// purpose; a line for each change.
+    /// Checks that a run that goes on is the one that was started, and writes down what is changed
+    /// on purpose; a line for each change.
     fn check_resumed(&self, (train, val): &DataPair) -> Result<Vec<String>, TrainError> {
         let edited = changes::differences(&self.header.recipe, &self.written)?;
-        // A process may have been killed between writing the recipe and the header: what is asked for
-        // again is then written already.
+        // A process may have been killed between writing the recipe and the header: what is asked
+        // for again is then written already.
         if !edited.is_empty() && self.written != self.recipe {
             return Err(TrainError::OtherRecipe {
                 path: self.folder.join(folder::RECIPE),
@@ -174,8 +174,8 @@ impl Run {
         Ok(told)
     }
 
-    /// The network and the result of a phase that is done. What is damaged is trained again, from the last
-    /// checkpoint.
+    /// The network and the result of a phase that is done. What is damaged is trained again, from
+    /// the last checkpoint.
     fn finished<N: Networks>(
         &self,
         networks: &N,

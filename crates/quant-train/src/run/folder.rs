@@ -57,7 +57,8 @@ impl Header {
     /// # Errors
     /// [`TrainError::Io`].
     pub(crate) fn write(&self, folder: &Path) -> Result<(), TrainError> {
-        // The header counts, and comes last: a recipe that does not go with it is an error that says so.
+        // The header counts, and comes last: a recipe that does not go with it is an error that
+        // says so.
         files::write(&folder.join(RECIPE), self.recipe.to_toml()?.as_bytes())?;
         files::write(&folder.join(HEADER), &files::sealed(self))
     }

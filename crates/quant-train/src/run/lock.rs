@@ -12,8 +12,8 @@ use crate::error::TrainError;
 /// The file in a run folder that its writer holds locked.
 pub(crate) const FILE: &str = "lock";
 
-/// The right to write in a run folder. The operating system takes it back when its process ends, however it
-/// ends; the file stays.
+/// The right to write in a run folder. The operating system takes it back when its process ends,
+/// however it ends; the file stays.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _held: File,

@@ -53,11 +53,12 @@ pub struct Run {
 
 impl Run {
     /// A new run in a new folder below `runs`, on the data at `data`. Paths in the recipe are
-    /// relative to `recipe_folder`. Everything that the recipe names is read before anything is written.
+    /// relative to `recipe_folder`. Everything that the recipe names is read before anything is
+    /// written.
     ///
     /// # Errors
-    /// [`TrainError::Io`] where the folder cannot be made, the recipe's errors, and those of the data and
-    /// files that it names. No folder is left then.
+    /// [`TrainError::Io`] where the folder cannot be made, the recipe's errors, and those of the
+    /// data and files that it names. No folder is left then.
     pub fn create(
         runs: &Path,
         recipe: Recipe,
@@ -132,8 +133,8 @@ impl Run {
         })
     }
 
-    /// The same run with changes to its recipe, as [`Recipe::parse_with`] takes them: more epochs, or a
-    /// schedule from now on. Whether they are possible is found out when it is executed.
+    /// The same run with changes to its recipe, as [`Recipe::parse_with`] takes them: more epochs,
+    /// or a schedule from now on. Whether they are possible is found out when it is executed.
     ///
     /// # Errors
     /// Those of the recipe.
@@ -143,7 +144,8 @@ impl Run {
         Ok(self)
     }
 
-    /// The same run, which goes on with other data or another number of devices than it was started with.
+    /// The same run, which goes on with other data or another number of devices than it was started
+    /// with.
     #[must_use]
     pub fn accepting_changes(mut self) -> Self {
         self.accepts_changes = true;
@@ -181,7 +183,8 @@ impl Run {
         &self.header.data
     }
 
-    /// Checks that the validation data have the classes that the run was trained on, in the same order.
+    /// Checks that the validation data have the classes that the run was trained on, in the same
+    /// order.
     ///
     /// # Errors
     /// [`TrainError::OtherClasses`], and those of the data.
@@ -213,7 +216,8 @@ impl Run {
         }
     }
 
-    /// The right to write in the folder, and a folder without what killed processes have left in it.
+    /// The right to write in the folder, and a folder without what killed processes have left in
+    /// it.
     fn locked(&self) -> Result<Option<Lock>, TrainError> {
         if self.options.group.rank() > 0 {
             return Ok(None);

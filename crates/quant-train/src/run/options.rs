@@ -31,8 +31,8 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// A run of this process alone on `device`, which prints nothing, cannot be stopped from outside,
-    /// and keeps what can be made again in the system's folder for temporary files.
+    /// A run of this process alone on `device`, which prints nothing, cannot be stopped from
+    /// outside, and keeps what can be made again in the system's folder for temporary files.
     pub fn new(device: Device) -> Self {
         Self {
             device_name: format!("{device:?}"),

@@ -16,18 +16,19 @@ use crate::{
 };
 
 impl Run {
-    /// Writes the report of what is done so far, and returns its path: of a run that was stopped or is
-    /// finished.
+    /// Writes the report of what is done so far, and returns its path: of a run that was stopped or
+    /// is finished.
     ///
     /// # Errors
-    /// [`TrainError::NoRun`] where no phase is done, [`TrainError::InUse`] while it is being trained, and
-    /// those of data and files.
+    /// [`TrainError::NoRun`] where no phase is done, [`TrainError::InUse`] while it is being
+    /// trained, and those of data and files.
     pub fn report(&self) -> Result<PathBuf, TrainError> {
         self.check_model(false)?;
         self.report_from(&self.recipe)
     }
 
-    /// The same of a run of a program's own networks, made as for [`execute_own`](Self::execute_own).
+    /// The same of a run of a program's own networks, made as for
+    /// [`execute_own`](Self::execute_own).
     ///
     /// # Errors
     /// As [`report`](Self::report).
@@ -58,7 +59,8 @@ impl Run {
         self.write_report(&Summary::new(&self.recipe.name, results), &network, &loaders.1)
     }
 
-    /// Writes the report of a result, with histograms of the last network on some validation images.
+    /// Writes the report of a result, with histograms of the last network on some validation
+    /// images.
     pub(super) fn write_report<M: Classifier>(
         &self,
         summary: &Summary,

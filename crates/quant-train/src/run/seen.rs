@@ -1,5 +1,5 @@
-//! What a run was started on: its data and its devices. A run that is resumed on others does not end with
-//! the same bits.
+//! What a run was started on: its data and its devices. A run that is resumed on others does not
+//! end with the same bits.
 
 use quant_data::{Dataset, Fingerprint};
 use serde::{Deserialize, Serialize};

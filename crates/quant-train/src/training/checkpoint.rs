@@ -1,12 +1,11 @@
 //! Checkpoints: everything a phase is, so that it can go on from any step as if it had never
 //! stopped.
 //!
-//! A checkpoint is a folder `step-<n>` with the network under PyTorch's names (`model.safetensors`),
-//! the same with parameter identities (`network.bpk`), the moving average where there is one
-//! (`average.bpk`), the optimizer's state, and `progress.json`, which has the checksums of the others and
-//! its own.
-//! It appears complete or not at all; the two newest are kept. Nothing in it is used before all of its
-//! checksums are right.
+//! A checkpoint is a folder `step-<n>` with the network under PyTorch's names
+//! (`model.safetensors`), the same with parameter identities (`network.bpk`), the moving average
+//! where there is one (`average.bpk`), the optimizer's state, and `progress.json`, which has the
+//! checksums of the others and its own. It appears complete or not at all; the two newest are kept.
+//! Nothing in it is used before all of its checksums are right.
 
 use std::{
     collections::BTreeMap,
@@ -53,8 +52,8 @@ const KEPT: usize = 2;
 /// Saves the state of a phase below `folder`.
 ///
 /// # Errors
-/// [`TrainError::Diverged`] for a state that is not finite, and [`TrainError::Io`]; earlier checkpoints are
-/// then untouched.
+/// [`TrainError::Diverged`] for a state that is not finite, and [`TrainError::Io`]; earlier
+/// checkpoints are then untouched.
 pub fn save<M: Classifier>(
     folder: &Path,
     recipe: &Phase,
@@ -186,7 +185,8 @@ fn load_one<M: Classifier>(
     Ok(state)
 }
 
-/// The header of a checkpoint and the contents of its other files, all of which have the right checksums.
+/// The header of a checkpoint and the contents of its other files, all of which have the right
+/// checksums.
 fn verified(path: &Path) -> Result<(Header, BTreeMap<String, Vec<u8>>), TrainError> {
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
     let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));

@@ -25,7 +25,8 @@ impl<M: Classifier> Trainer<'_, M> {
     /// Trains to the end of the phase.
     ///
     /// # Errors
-    /// Those of the loader and of checkpoints, [`TrainError::Diverged`], and [`TrainError::Stopped`].
+    /// Those of the loader and of checkpoints, [`TrainError::Diverged`], and
+    /// [`TrainError::Stopped`].
     pub fn run(
         &self,
         mut state: TrainState<M>,
@@ -56,8 +57,8 @@ impl<M: Classifier> Trainer<'_, M> {
         Ok(state)
     }
 
-    /// Gives the quantizers the warm-up and losses of the recipe and its policies. They are no part of a checkpoint: where they
-    /// stand follows from the step.
+    /// Gives the quantizers the warm-up and losses of the recipe and its policies. They are no part
+    /// of a checkpoint: where they stand follows from the step.
     fn arm(&self, state: &mut TrainState<M>) {
         let Some(recipe) = &self.recipe.quantization else {
             return;

@@ -1,5 +1,5 @@
-//! How a phase starts: its network, weights from a file or from the phase before, and the quantizers'
-//! first parameters.
+//! How a phase starts: its network, weights from a file or from the phase before, and the
+//! quantizers' first parameters.
 
 use quant_core::{Quantizer, QuantizerConfig, calibrate_where};
 use quant_nn::{Classifier, LoadReport, StateDict};
@@ -13,11 +13,11 @@ use crate::{
     training::{state::not_finite, trainer::Trainer},
 };
 
-/// Applies the policies of the start, takes the weights of `from`, and finds what the quantizers still
-/// lack from data.
+/// Applies the policies of the start, takes the weights of `from`, and finds what the quantizers
+/// still lack from data.
 ///
-/// Quantizers whose parameters the weights have keep them, if they were trained with the same method,
-/// levels, range, granularity and normalisation; the others are calibrated.
+/// Quantizers whose parameters the weights have keep them, if they were trained with the same
+/// method, levels, range, granularity and normalisation; the others are calibrated.
 pub(crate) fn start<M: Classifier>(
     phase: &Phase,
     mut network: M,

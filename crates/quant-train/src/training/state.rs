@@ -1,4 +1,5 @@
-//! What training changes: the network, the optimizers' state, the average, and where a phase stands.
+//! What training changes: the network, the optimizers' state, the average, and where a phase
+//! stands.
 
 use quant_nn::{Classifier, Compute, StateDict};
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,8 @@ pub struct TrainState<M> {
 }
 
 impl<M: Classifier> TrainState<M> {
-    /// The network that is evaluated and kept, on the plain device and in 32 bits: the average where there is
-    /// one.
+    /// The network that is evaluated and kept, on the plain device and in 32 bits: the average
+    /// where there is one.
     pub fn served(&self) -> M {
         let network = match &self.average {
             Some(average) => average.network.clone(),

@@ -21,16 +21,17 @@ use crate::{
 };
 
 impl<M: Classifier> Trainer<'_, M> {
-    /// One optimizer step from the gradients of `batches`, at least one. Returns loss, right answers and
-    /// number of images, still on the device.
+    /// One optimizer step from the gradients of `batches`, at least one. Returns loss, right
+    /// answers and number of images, still on the device.
     ///
-    /// Every process of a group calls it with batches of the same numbers; a process may have fewer images
-    /// in one than the others, or none. Gradients count by images, as in one process with all of them. A
-    /// batch without an image in any process is passed over, and no step is taken where all are.
+    /// Every process of a group calls it with batches of the same numbers; a process may have fewer
+    /// images in one than the others, or none. Gradients count by images, as in one process with
+    /// all of them. A batch without an image in any process is passed over, and no step is taken
+    /// where all are.
     ///
     /// # Errors
-    /// [`TrainError::Lost`] and [`TrainError::Peer`] where another process of the group does not answer or
-    /// has failed, [`TrainError::OneValue`] before anything is learned from such a batch.
+    /// [`TrainError::Lost`] and [`TrainError::Peer`] where another process of the group does not
+    /// answer or has failed, [`TrainError::OneValue`] before anything is learned from such a batch.
     pub fn step(
         &self,
         mut state: TrainState<M>,
@@ -64,8 +65,9 @@ impl<M: Classifier> Trainer<'_, M> {
             let (loss, right, call) = self.loss(&state, batch);
             output.add(loss.clone().detach().inner(), right, count);
             if !frozen {
-                // Processes and batches may differ in images: the last ones of an epoch, and those with
-                // unusable images. What the group averages afterwards is the mean over all images.
+                // Processes and batches may differ in images: the last ones of an epoch, and those
+                // with unusable images. What the group averages afterwards is the mean over all
+                // images.
                 let share = (count * group.size()) as f64 / if mean { all } else { total };
                 let factor = share * scale;
                 let loss = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
@@ -106,8 +108,8 @@ impl<M: Classifier> Trainer<'_, M> {
         }
     }
 
-    /// Refuses a batch of one image, where a batch norm sees one position of it: such values have no
-    /// variance. `count` are this process's images, `total` those of all.
+    /// Refuses a batch of one image, where a batch norm sees one position of it: such values have
+    /// no variance. `count` are this process's images, `total` those of all.
     fn check_variance(&self, network: &M, count: usize, total: f64) -> Result<(), TrainError> {
         let images = if self.shared.is_some() { total } else { count as f64 };
         if images != 1.0 {
@@ -129,7 +131,8 @@ impl<M: Classifier> Trainer<'_, M> {
         let number = (batch.number * of + rank) as u64;
         let purpose = [self.train.config().seed, 2, state.progress.epoch as u64, number];
         let images = match batch.count {
-            // What this process computes counts for nothing; it has to take part in the others' sums.
+            // What this process computes counts for nothing; it has to take part in the others'
+            // sums.
             0 => {
                 let size = self.train.image_size();
                 Tensor::zeros([1, 3, size, size], &self.device)

@@ -66,7 +66,8 @@ impl<'a, M: Classifier> Trainer<'a, M> {
         }
     }
 
-    /// A fresh state that starts from `network`, to which the policies of the start have been applied.
+    /// A fresh state that starts from `network`, to which the policies of the start have been
+    /// applied.
     pub fn start(&self, network: M) -> TrainState<M> {
         let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
         let policies = self.recipe.policies.iter().enumerate();

@@ -1,7 +1,8 @@
-//! Processes that train one network together: each sees its own part of every batch, and gradients are averaged.
+//! Processes that train one network together: each sees its own part of every batch, and gradients
+//! are averaged.
 //!
-//! [`Alone`] is one process, [`Threads`] are several in one program, [`Devices`] the same with a device each, and
-//! `Mpi` (feature `mpi`) are the ranks of `mpirun`, on one machine or on many.
+//! [`Alone`] is one process, [`Threads`] are several in one program, [`Devices`] the same with a
+//! device each, and `Mpi` (feature `mpi`) are the ranks of `mpirun`, on one machine or on many.
 
 mod bytes;
 mod network;

@@ -91,9 +91,9 @@ impl ModuleVisitor for Scatter {
     }
 }
 
-/// Makes what follows the data the same in all processes, the mean over their images: running statistics of norms
-/// and of quantizers; with `learned`, the quantizers' parameters too, which a warm-up sets from the data. `share` is
-/// this process's share of the images.
+/// Makes what follows the data the same in all processes, the mean over their images: running
+/// statistics of norms and of quantizers; with `learned`, the quantizers' parameters too, which a
+/// warm-up sets from the data. `share` is this process's share of the images.
 ///
 /// # Errors
 /// Those of [`Group::sum_f32`].

@@ -10,7 +10,8 @@ use quant_nn::SumOverProcesses;
 use super::Group;
 use crate::error::TrainError;
 
-/// Batch statistics over a group. Layers cannot fail: what fails is kept, and told by [`check`](Self::check).
+/// Batch statistics over a group. Layers cannot fail: what fails is kept, and told by
+/// [`check`](Self::check).
 #[derive(Debug, Clone)]
 pub struct SharedStatistics {
     group: Arc<dyn Group>,
@@ -25,8 +26,8 @@ impl SharedStatistics {
         Self { group, failure: Arc::default(), absent: Arc::default() }
     }
 
-    /// Whether what this process computes next is of no images: it then takes part in the sums, and adds
-    /// nothing to them.
+    /// Whether what this process computes next is of no images: it then takes part in the sums, and
+    /// adds nothing to them.
     pub fn set_absent(&self, absent: bool) {
         self.absent.store(absent, Ordering::Relaxed);
     }

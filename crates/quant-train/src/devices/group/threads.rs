@@ -109,8 +109,8 @@ impl Group for Threads {
     }
 }
 
-/// Threads of one program with a device each. Gradients are summed by the devices themselves where Burn can have
-/// them do so, which is CUDA with NCCL; through the host elsewhere.
+/// Threads of one program with a device each. Gradients are summed by the devices themselves where
+/// Burn can have them do so, which is CUDA with NCCL; through the host elsewhere.
 #[derive(Debug)]
 pub struct Devices {
     threads: Threads,
@@ -120,7 +120,8 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// A group of as many threads as `devices`, plain ones: one for each. `together`: the devices sum.
+    /// A group of as many threads as `devices`, plain ones: one for each. `together`: the devices
+    /// sum.
     pub fn new(devices: &[Device], together: bool, patience: Duration) -> Vec<Self> {
         // Sums, as every group gives: what is a mean is divided once, by the group's size.
         let config = DistributedConfig { all_reduce_op: ReduceOperation::Sum };

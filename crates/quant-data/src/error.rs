@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{image, names::printable};
+use crate::{image::EXTENSIONS, names::printable};
 
 /// An unusable data set, image or loader configuration.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,7 @@ pub enum DataError {
     #[error(
         "{}: class folder without images (looked for the extensions {})",
         printable(.path),
-        image::EXTENSIONS.join(", ")
+        EXTENSIONS.join(", ")
     )]
     EmptyClass {
         /// Path of the folder.

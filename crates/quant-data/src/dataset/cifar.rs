@@ -1,9 +1,11 @@
-//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the binary or the Python version of their files.
+//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the binary and in the Python version of their
+//! files.
 //!
-//! A binary file holds, for each image, one label byte (two in CIFAR-100: coarse and fine), then
-//! 32x32 red, 32x32 green and 32x32 blue bytes. Files of the Python version hold the same numbers
-//! as pickled NumPy arrays; they are read without executing anything.
+//! Binary files hold, per image, one label byte (two in CIFAR-100: coarse, fine), then 32x32 red,
+//! 32x32 green, 32x32 blue bytes. Files of the Python version hold the same numbers as pickled
+//! NumPy arrays; they are read without executing anything that is in them.
 
+mod kind;
 mod pickle;
 mod python;
 
@@ -12,117 +14,33 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use self::kind::{CifarKind, SIDE, Split};
+use self::kind::{IMAGE, Version};
 use super::{Dataset, Fingerprint};
 use crate::{error::DataError, files, image::RgbImage, names::printable};
-
-/// Side of the images, in pixels.
-pub const SIDE: usize = 32;
-
-/// Number of bytes of an image.
-const IMAGE: usize = 3 * SIDE * SIDE;
-
-/// One of the two data sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CifarKind {
-    /// CIFAR-10, with ten classes, in `data_batch_1.bin` to `data_batch_5.bin` and
-    /// `test_batch.bin`.
-    Cifar10,
-    /// CIFAR-100, with a hundred fine classes, in `train.bin` and `test.bin`.
-    Cifar100,
-}
-
-impl CifarKind {
-    /// Returns the number of classes.
-    fn classes(self) -> usize {
-        match self {
-            Self::Cifar10 => 10,
-            Self::Cifar100 => 100,
-        }
-    }
-
-    /// Returns the name of the data set, and its name as an argument of `quant data download`.
-    fn names(self) -> [&'static str; 2] {
-        match self {
-            Self::Cifar10 => ["CIFAR-10", "cifar10"],
-            Self::Cifar100 => ["CIFAR-100", "cifar100"],
-        }
-    }
-}
-
-/// A part of the data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// The training part: 50,000 images in the official data set.
-    Train,
-    /// The test part: 10,000 images in the official data set.
-    Test,
-}
-
-impl Split {
-    /// Returns the number of images in the official data set.
-    pub fn images(self) -> usize {
-        match self {
-            Self::Train => 50_000,
-            Self::Test => 10_000,
-        }
-    }
-}
-
-/// The format of the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    Binary,
-    Python,
-}
-
-impl Version {
-    /// Returns the name of the folder in the official archive.
-    fn archive(self, kind: CifarKind) -> &'static str {
-        match (self, kind) {
-            (Self::Binary, CifarKind::Cifar10) => "cifar-10-batches-bin",
-            (Self::Binary, CifarKind::Cifar100) => "cifar-100-binary",
-            (Self::Python, CifarKind::Cifar10) => "cifar-10-batches-py",
-            (Self::Python, CifarKind::Cifar100) => "cifar-100-python",
-        }
-    }
-
-    /// Returns the names of the files of a part.
-    fn files(self, kind: CifarKind, split: Split) -> Vec<String> {
-        let names: &[&str] = match (kind, split) {
-            (CifarKind::Cifar10, Split::Train) => {
-                &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
-            }
-            (CifarKind::Cifar10, Split::Test) => &["test_batch"],
-            (CifarKind::Cifar100, Split::Train) => &["train"],
-            (CifarKind::Cifar100, Split::Test) => &["test"],
-        };
-        let ending = if self == Self::Binary { ".bin" } else { "" };
-        names.iter().map(|name| format!("{name}{ending}")).collect()
-    }
-}
 
 /// One part of a CIFAR set, in memory.
 #[derive(Debug, Clone)]
 pub struct Cifar {
     classes: Vec<String>,
     labels: Vec<u8>,
-    /// The pixels in planar form, image after image.
+    /// Planar pixels, image after image.
     pixels: Vec<u8>,
 }
 
 impl Cifar {
-    /// Reads the files in `folder`, or in a subfolder named like the one in the official archive
-    /// (`cifar-10-batches-bin`, `cifar-100-binary`, `cifar-10-batches-py`, `cifar-100-python`). The
-    /// first of these places that has all files of the part is used; binary files come before those
-    /// of the Python version.
+    /// Reads the files in `folder`, or in the folder that the official archive makes in it
+    /// (`cifar-10-batches-bin`, `cifar-100-binary`, `cifar-10-batches-py`, `cifar-100-python`): the
+    /// first of these places that has all files of the part, binary ones before those of the Python
+    /// version.
     ///
-    /// The files may have fewer images than the official ones, so that a subset can be used for
-    /// trials. But all files of a part must have the same number of images, as those of CIFAR-10's
-    /// training set do, because a shorter file was probably cut off.
+    /// The files may be smaller than the official ones, so that a part of the data set can be
+    /// tried. The files of a part must be of the same size: those of CIFAR-10's training set are,
+    /// and where one is shorter it was cut off.
     ///
     /// # Errors
     /// [`DataError::Io`]; [`DataError::Cifar`] for missing, truncated and damaged files;
-    /// [`DataError::Label`] for a label that is out of range.
+    /// [`DataError::Label`] for a label out of range.
     pub fn open(folder: &Path, kind: CifarKind, split: Split) -> Result<Self, DataError> {
         let (folder, version) = find(folder, kind, split)?;
         let classes = class_names(&folder, version, kind)?;
@@ -141,7 +59,7 @@ impl Cifar {
         Ok(cifar)
     }
 
-    /// Appends a binary file, which has `official` images in the official data set.
+    /// Appends a binary file, which has `official` images in the official set.
     fn append(&mut self, path: &Path, kind: CifarKind, official: usize) -> Result<(), DataError> {
         let label_bytes = match kind {
             CifarKind::Cifar10 => 1,
@@ -191,14 +109,14 @@ impl Cifar {
     }
 }
 
-/// Returns the folder and the format of the files of a part.
+/// The folder and the form of the files of a part.
 fn find(folder: &Path, kind: CifarKind, split: Split) -> Result<(PathBuf, Version), DataError> {
     fs::metadata(folder).map_err(DataError::io(folder))?;
     let places = [Version::Binary, Version::Python].into_iter().flat_map(|version| {
         let inner = folder.join(version.archive(kind));
         [(inner, version), (folder.to_owned(), version)]
     });
-    // The first place that has some of the files but not all.
+    // The first place that has some of the files, but not all.
     let mut incomplete = None;
     for (place, version) in places {
         let files = version.files(kind, split);
@@ -230,28 +148,25 @@ fn find(folder: &Path, kind: CifarKind, split: Split) -> Result<(PathBuf, Versio
     Err(DataError::Cifar { path, reason: format!("{name}: {reason}") })
 }
 
-/// Returns whether a folder has a name from the official archives.
+/// Whether a folder is one that the official archives make.
 fn is_archive(folder: &Path, kind: CifarKind) -> bool {
     let names = [Version::Binary, Version::Python].map(|version| version.archive(kind));
     folder.is_dir() && names.iter().any(|name| folder.ends_with(name))
 }
 
-/// Returns the advice for files in `folder` that are missing or incomplete.
+/// How to get whole files, where those in `folder` are not.
 fn remedy(folder: &Path, kind: CifarKind) -> String {
-    let outer = if is_archive(folder, kind) {
-        folder.parent().filter(|outer| !outer.as_os_str().is_empty())
-    } else {
-        Some(folder)
+    let outer = match is_archive(folder, kind) {
+        true => folder.parent().filter(|outer| !outer.as_os_str().is_empty()),
+        false => Some(folder),
     };
     let outer = outer.unwrap_or(Path::new("."));
     let [_, name] = kind.names();
-    format!("`quant data download {name} {}` downloads complete files", printable(outer))
+    format!("`quant data download {name} {}` fetches whole files", printable(outer))
 }
 
-/// Checks that all files of a part have the same number of images.
-///
 /// # Errors
-/// [`DataError::Cifar`] if they do not.
+/// [`DataError::Cifar`] where files of one part differ in their number of images.
 fn check_counts(
     folder: &Path,
     kind: CifarKind,
@@ -264,8 +179,8 @@ fn check_counts(
         return Ok(());
     };
     let reason = format!(
-        "{} has {} images but other files have {most}: there are {} images in total and there \
-         should be {} ({} in the official set); {}",
+        "{} has {} images where other files have {most}: there are {} images in all and there \
+         should be {}, {} in the official set; {}",
         files[short],
         counts[short],
         counts.iter().sum::<usize>(),
@@ -276,7 +191,7 @@ fn check_counts(
     Err(DataError::Cifar { path: folder.to_owned(), reason })
 }
 
-/// Returns the names from the archive's own list, or numbers if there is no usable list.
+/// Names from the archive's own list, or numbers where it has none.
 fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<String>, DataError> {
     let names = match (version, kind) {
         (Version::Binary, CifarKind::Cifar10) => lines(&folder.join("batches.meta.txt")),
@@ -293,7 +208,7 @@ fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<S
     Ok(names.filter(|names| names.len() == count).unwrap_or_else(numbers))
 }
 
-/// Returns the lines of a file that are not empty.
+/// The lines of a file that are not empty.
 fn lines(path: &Path) -> Option<Vec<String>> {
     let text = files::read_text(path).ok()?;
     Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
@@ -323,7 +238,7 @@ impl Dataset for Cifar {
         }
         Ok(image)
     }
-    /// Hashes the labels only, which are enough to distinguish parts and orders of the images.
+    /// Of the labels alone, which tell one order and one part from another.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| hash.text(&self.labels))
     }

@@ -4,7 +4,11 @@ use std::io::Cursor;
 
 use png::{DecodeOptions, Decoder, DecodingError, Limits, Transformations};
 
-use super::{RgbImage, Truncated, filled, missing_part, permit};
+use super::{
+    limits::{filled, permit},
+    rgb::RgbImage,
+    truncated::{Truncated, missing_part},
+};
 
 /// Which checksums are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,12 @@ use std::io::{self, Cursor};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::{MOST_PIXELS, RgbImage, Truncated, filled, format::Format, missing_part, permit};
+use super::{
+    format::Format,
+    limits::{MOST_PIXELS, filled, permit},
+    rgb::RgbImage,
+    truncated::{Truncated, missing_part},
+};
 
 /// Decodes a file of any format except JPEG and PNG.
 pub(super) fn decode(

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, path::Path};
 
 use super::{
-    CifarKind, IMAGE,
+    kind::{CifarKind, IMAGE},
     pickle::{Id, Pickle, Value},
 };
 use crate::{error::DataError, files};

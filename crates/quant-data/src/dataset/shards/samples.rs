@@ -1,4 +1,4 @@
-//! Lists the samples of a tar file.
+//! The samples of a tar file.
 
 use std::{
     cell::Cell,
@@ -9,43 +9,53 @@ use std::{
     rc::Rc,
 };
 
-use super::{super::Hash, Sample, labels::Labels};
-use crate::{error::DataError, files, image::has_image_extension, names::printable_bytes};
+use super::labels::Labels;
+use crate::{
+    dataset::fingerprint::Hash, error::DataError, files, image::has_image_extension,
+    names::printable_bytes,
+};
 
-/// The largest length of a label's text in bytes, whatever a damaged header says.
+/// A label's text is short, whatever a damaged header says.
 const LONGEST_LABEL: u64 = 256;
 
-/// The largest number of bytes that are read of an entry, without the content of an image: its
-/// headers, its name and the text of a label. The headers of a damaged file may announce names of
-/// any length.
+/// Bytes that are read of an entry that is no image at most: its header, its name and what else
+/// stands before it, and its text. The headers of a damaged file may promise names of any length.
 const MOST_HEADER_BYTES: u64 = 1 << 20;
 
-/// The largest number of images of one sample. The number is bounded because each image is compared
-/// with the others.
+/// Images of one sample at most: each is compared with the others.
 const MOST_IMAGES: usize = 64;
 
-/// The fields that are preferred as the image of a sample, in this order.
+/// Fields that are a sample's image before others are.
 const PREFERRED: [&[u8]; 3] = [b"jpg", b"jpeg", b"png"];
 
-/// The fields of a sample that are used.
+/// Where an image's bytes are, and its class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sample {
+    pub(super) shard: u32,
+    pub(super) label: u32,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
+
+/// What a sample's files tell of it.
 #[derive(Default)]
 struct Fields {
     label: Option<u32>,
-    /// Field name, offset and length of each image.
+    /// Name, offset and length of each.
     images: Vec<(Vec<u8>, u64, u64)>,
 }
 
-/// The content of a tar file.
+/// What is in a tar file.
 pub(super) struct Listed {
-    /// The samples, in the order of their first entries.
+    /// Its samples, in the order of their first entries.
     pub(super) samples: Vec<Sample>,
-    /// Length of the file in bytes.
+    /// Its length.
     pub(super) bytes: u64,
     /// A hash of the samples' keys.
     pub(super) keys: u64,
 }
 
-/// Lists the content of a tar file.
+/// What is in a tar file.
 pub(super) fn list(path: &Path, labels: &Labels) -> Result<Listed, DataError> {
     let fail = |reason: String| DataError::Shard { path: path.to_owned(), reason };
     let (file, end) = open(path)?;
@@ -85,8 +95,8 @@ pub(super) fn list(path: &Path, labels: &Labels) -> Result<Listed, DataError> {
             let group = groups.with(key, free);
             let group = group.ok_or_else(|| fail(format!("{} is there twice", shown())))?;
             if group.images.len() == MOST_IMAGES {
-                let reason = format!("{} is image {} of its sample", shown(), MOST_IMAGES + 1);
-                return Err(fail(format!("{reason}; at most {MOST_IMAGES} are read")));
+                let reason = format!("{} is its sample's image {}", shown(), MOST_IMAGES + 1);
+                return Err(fail(format!("{reason}: {MOST_IMAGES} are read at most")));
             }
             group.images.push((field, offset, length));
         }
@@ -96,10 +106,10 @@ pub(super) fn list(path: &Path, labels: &Labels) -> Result<Listed, DataError> {
     Ok(Listed { samples, bytes: end, keys })
 }
 
-/// A reader that fails once more bytes have been read than are allowed. Seeking does not count.
+/// A reader that gives up once more has been read than is allowed. Seeking costs nothing.
 struct Rationed<R> {
     reader: R,
-    /// Number of bytes that may still be read.
+    /// Bytes that may still be read.
     left: Rc<Cell<u64>>,
 }
 
@@ -121,8 +131,7 @@ impl<R: Seek> Seek for Rationed<R> {
     }
 }
 
-/// Opens the file and returns it with its length in bytes. Compressed and truncated files are
-/// errors.
+/// The file, and its length, unless it is compressed or cut off.
 fn open(path: &Path) -> Result<(File, u64), DataError> {
     let fail = |reason: &str| DataError::Shard { path: path.to_owned(), reason: reason.into() };
     let (mut file, end) = files::open(path)?;
@@ -130,7 +139,7 @@ fn open(path: &Path) -> Result<(File, u64), DataError> {
     if file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b] {
         return Err(fail("it is compressed by gzip; decompress it with gzip -d"));
     }
-    // A complete tar file ends with two empty blocks.
+    // Every writer of tar files ends them with two empty blocks.
     let mut tail = [1; 1024];
     let at_tail = file.seek(SeekFrom::End(-1024)).and_then(|_| file.read_exact(&mut tail));
     if at_tail.is_err() || tail.iter().any(|byte| *byte != 0) {
@@ -140,8 +149,8 @@ fn open(path: &Path) -> Result<(File, u64), DataError> {
     Ok((file, end))
 }
 
-/// Returns the key of the sample that an entry belongs to, and the name of the field in lower case.
-/// `None` if the entry does not belong to a sample.
+/// The key of the sample that an entry of a tar file belongs to, and which of its fields it is, in
+/// lower case. None for entries that belong to no sample.
 fn key_and_field(name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let parts = name.split(|byte| *byte == b'/');
     let mut folders: Vec<&[u8]> = parts.filter(|part| !part.is_empty() && *part != b".").collect();
@@ -157,19 +166,18 @@ fn key_and_field(name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((folders.join(&b'/'), field.to_ascii_lowercase()))
 }
 
-/// The samples of a tar file, in the order of their first entries.
+/// Samples in the order of their first entries.
 #[derive(Default)]
 struct Groups {
     groups: Vec<(Vec<u8>, Fields)>,
-    /// Index of the latest sample with each key.
+    /// The latest group of each key.
     latest: HashMap<Vec<u8>, usize>,
 }
 
 impl Groups {
-    /// Returns the sample that the next entry with this key belongs to. This is the latest sample
-    /// with the key if it has room for the entry. If it has not, and entries of other samples came
-    /// between, a new sample starts. `None` if the latest sample of the whole file has this key but
-    /// no room.
+    /// The sample that another entry of this key belongs to: the latest one of the key that has
+    /// room, or a new one, as an entry that is there again after other samples starts a new sample.
+    /// None where it directly follows a sample of its key that has no room for it.
     fn with(&mut self, key: Vec<u8>, has_room: impl Fn(&Fields) -> bool) -> Option<&mut Fields> {
         let last = self.groups.len().checked_sub(1);
         let latest = self.latest.get(&key).copied();
@@ -185,14 +193,14 @@ impl Groups {
         Some(&mut self.groups[index].1)
     }
 
-    /// Returns a hash of the keys.
+    /// A hash of the keys.
     fn hash(&self) -> u64 {
         let mut hash = Hash::default();
         self.groups.iter().for_each(|(key, _)| hash.text(key));
         hash.finish()
     }
 
-    /// Returns the samples that have an image.
+    /// Those that have an image.
     fn samples(self) -> Result<Vec<Sample>, String> {
         let with_image = self.groups.into_iter().filter(|(_, fields)| !fields.images.is_empty());
         let samples = with_image.map(|(key, fields)| {
@@ -211,7 +219,7 @@ impl Groups {
     }
 }
 
-/// Returns the offset and the length of the image of a sample.
+/// Offset and length of the image of a sample.
 fn image(key: &str, images: &[(Vec<u8>, u64, u64)]) -> Result<(u64, u64), String> {
     let preferred =
         PREFERRED.iter().find_map(|name| images.iter().find(|(field, ..)| field == name));

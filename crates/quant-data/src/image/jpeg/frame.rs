@@ -1,7 +1,7 @@
 //! The frame of a JPEG file: the properties of its picture, and the coefficients that the scans
 //! fill in.
 
-use crate::image::{Permission, filled, permit};
+use crate::image::limits::{Permission, filled, permit};
 
 /// The picture: its size and its components.
 #[derive(Debug)]

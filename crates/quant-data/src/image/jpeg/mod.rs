@@ -28,7 +28,11 @@ use self::{
     source::{Source, marker},
     standard::Values,
 };
-use super::{RgbImage, Truncated, filled, missing_part, permit};
+use super::{
+    limits::{filled, permit},
+    rgb::RgbImage,
+    truncated::{Truncated, missing_part},
+};
 
 /// The largest number of scans. Each scan may take time in proportion to the size of the picture,
 /// however short the scan is, so files with more are refused.

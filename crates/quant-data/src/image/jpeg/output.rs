@@ -5,7 +5,7 @@ use super::{
     frame::{Component, Frame},
     idct, smooth,
 };
-use crate::image::filled;
+use crate::image::limits::filled;
 
 /// The colour space of the components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

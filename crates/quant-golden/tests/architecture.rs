@@ -1,5 +1,6 @@
 //! docs/architecture.md names what is there.
 
+#[allow(dead_code, reason = "each test program uses a part")]
 mod common;
 
 use std::{collections::BTreeSet, fs, path::Path};

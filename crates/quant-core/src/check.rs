@@ -35,7 +35,7 @@
 //! # Ok::<(), quant_core::QuantizerError>(())
 //! ```
 
-use burn::tensor::Tensor;
+use burn::{module::Module, tensor::Tensor};
 
 use crate::{
     codes::Codes, gradient::GradientScaleRule, host::values as host, quantizer::Quantizer,
@@ -255,9 +255,9 @@ fn compare(found: f32, expected: f64, of: impl Fn() -> String) -> Result<(), Che
     }
 }
 
-/// Compares the values of the forward pass with the decoded codes, to the last bit, and with the
-/// [staircases](Quantizer::staircases), up to rounding, where there are any. Also checks that codes
-/// are below the number of levels.
+/// Compares the values of an evaluation with the decoded codes, to the last bit; and those of the
+/// forward pass on the device of `x` with the [staircases](Quantizer::staircases), up to rounding and
+/// except at thresholds, where there are any. Also checks that codes are below the number of levels.
 ///
 /// # Errors
 /// [`CheckError::Value`] or [`CheckError::Code`] for the first value that differs.
@@ -265,12 +265,17 @@ pub fn values<const D: usize>(quantizer: &Quantizer, x: Tensor<D>) -> Result<(),
     let x = x.detach();
     let inputs = host(x.clone());
     let forward = host(quantizer.forward(x.clone()).detach());
-    let Codes { codes, decoding } = quantizer.codes(x.clone());
+    let (evaluated, plain) = match x.device().is_autodiff() {
+        true => (quantizer.valid(), x.clone().inner()),
+        false => (quantizer.clone(), x.clone()),
+    };
+    let evaluation = host(evaluated.forward(plain.clone()));
+    let Codes { codes, decoding } = evaluated.codes(plain);
     let numbers = host(codes.clone().float());
     let decoded = host(Codes { codes, decoding }.decode());
     let levels = quantizer.config().levels.count();
     for (index, input) in inputs.iter().copied().enumerate() {
-        let (y, code) = (forward[index], numbers[index]);
+        let (y, code) = (evaluation[index], numbers[index]);
         if !(0.0..levels as f32).contains(&code) {
             return Err(CheckError::Code { x: input, code, levels });
         }

@@ -19,7 +19,8 @@ pub struct LayerSummary {
     pub weight_shape: Vec<usize>,
     /// Side of its output, in pixels; 0 of layers of which only a call would tell it.
     pub output_size: usize,
-    /// Bits of an input element: 32 where it is not quantized.
+    /// Bits of an input element: 32 where it is not quantized, or where the quantizer is a module of
+    /// its own, which does not say whose input it quantizes.
     pub activation_bits: u32,
     /// Bits of a weight: 32 where it is not quantized.
     pub weight_bits: u32,
@@ -40,7 +41,7 @@ pub struct NetworkSummary {
     pub layers: Vec<LayerSummary>,
     /// Trainable elements, those of quantizers and norms included.
     pub parameters: u64,
-    /// Multiply-accumulates of all layers for one image.
+    /// Multiply-accumulates for one image, of the layers whose output's side is known.
     pub macs: u64,
     /// Bytes of the whole state, running statistics included, at 32 bits an element, without the
     /// quantizers' parameters.
@@ -123,17 +124,22 @@ impl fmt::Display for NetworkSummary {
                 layer.name,
                 shape.join("x"),
                 known(format!("{channels}x{size}x{size}")),
-                format!("{}/{}", layer.activation_bits, layer.weight_bits),
+                match (layer.activation_bits, size) {
+                    (32, 0) => format!("?/{}", layer.weight_bits),
+                    (bits, _) => format!("{bits}/{}", layer.weight_bits),
+                },
                 layer.parameters,
                 known(layer.macs.to_string()),
                 known(layer.bit_operations.to_string()),
                 layer.bytes,
             )?;
         }
+        let unknown = self.layers.iter().any(|layer| layer.output_size == 0);
+        let macs = if unknown { "?".to_owned() } else { self.macs.to_string() };
         write!(
             f,
-            "{} parameters, {} MACs, {} bytes at 32 bits, {} bytes packed",
-            self.parameters, self.macs, self.size_bytes_float, self.size_bytes_packed
+            "{} parameters, {macs} MACs, {} bytes at 32 bits, {} bytes packed",
+            self.parameters, self.size_bytes_float, self.size_bytes_packed
         )
     }
 }

@@ -5,7 +5,10 @@
 
 use std::{fs, path::Path, sync::OnceLock};
 
-use burn::tensor::{Device, Tensor};
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
 use own_method::register_power_of_two;
 use quant_core::{
     Calibration, Granularity, Levels, Method, Quantizer, QuantizerConfig, Range, Role, Site,
@@ -84,6 +87,15 @@ fn forward_codes_and_staircase_agree() {
         let weight = quantizer(Role::Weight, levels, &[0.06, 0.7]);
         assert_eq!(check::values(&weight, inputs([2, 1, 3, 3])), Ok(()), "{levels}");
     }
+}
+
+/// Half to even in the formula, always below in the staircase: an evaluation does what codes say.
+#[test]
+fn an_evaluation_is_what_its_codes_decode_to_also_on_thresholds() {
+    let ties: Vec<f32> = (0..36).map(|i| (i % 6) as f32 * 0.25 - 0.125).collect();
+    let ties = Tensor::<1>::from_floats(ties.as_slice(), &Device::flex()).reshape([2, 2, 3, 3]);
+    let activation = quantizer(Role::Activation, 4, &[0.25, 0.25]).valid();
+    assert_eq!(check::values(&activation, ties), Ok(()));
 }
 
 #[test]

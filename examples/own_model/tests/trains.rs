@@ -99,6 +99,16 @@ fn a_run_leaves_what_every_run_leaves() {
     assert!(log.iter().any(|event| matches!(event, Event::QuantizerHealth { quantizers, .. }
         if quantizers.len() == 12)));
     assert!(run.report_own(Net::new).is_ok());
+    // Of a stock layer nothing tells the size of its output: not 0.
+    assert!(report.contains("<td>?</td>") && !report.contains("0x0"), "{report}");
+    assert!(report.contains(" → "), "calibration errors of layers");
+
+    let last = run.evaluate_own(Net::new, None, false).unwrap();
+    assert_eq!(last, summary.phases[1].last);
+    let full = run.evaluate_own(Net::new, Some("full"), false).unwrap();
+    assert_eq!(full, summary.phases[0].last);
+    let error = run.evaluate_own(Net::new, Some("fall"), false).unwrap_err().to_string();
+    assert!(error.contains("full, quantized"), "{error}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{
     method::{Method, OwnName, Role},
     normalize::{Normalizer, Restore},
     ops::{count_below, estimated},
-    parameter::ParameterKind,
+    parameter::{Parameter, ParameterKind},
     site::{Grouping, Site},
     staircase::Staircase,
 };
@@ -38,8 +38,15 @@ use crate::{
 ///
 /// Implement two descriptions of the method: [`forward`](Self::forward), which is differentiable,
 /// and [`staircase`](Self::staircase), which returns the values and the thresholds between them.
-/// Codes, calibration, plots and deployment use the staircase. [`check`](crate::check) compares the
-/// two descriptions, and the gradients with finite differences.
+/// Codes, calibration, plots and deployment use the staircase, and so does evaluation (a call on a
+/// device without autodiff): what is evaluated is then what the codes decode to, to the last bit,
+/// also where the two descriptions round differently. [`check`](crate::check) compares the two
+/// descriptions, and the gradients with finite differences.
+///
+/// Choose the [kinds](crate::ParameterKind) of the learned parameters with care. A warm-up, the
+/// clipping value that a policy sets, and the rescaling at a change of levels act on a parameter of
+/// the kind `ClippingValue`, and on no other. The default calibration finds the first parameter that
+/// is not `Free`.
 ///
 /// `examples/own_method` shows a complete method.
 pub trait OwnMethod: Debug + Send + Sync + 'static {
@@ -222,7 +229,7 @@ impl OwnQuantizer {
         }
     }
 
-    fn learned(&self) -> &'static [crate::Parameter] {
+    fn learned(&self) -> &'static [Parameter] {
         let offer = self.method.0.capability(self.config.role, self.config.range);
         offer.map_or(&[], |offer| offer.learned)
     }
@@ -252,6 +259,10 @@ impl OwnQuantizer {
 
 impl Quantize for OwnQuantizer {
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if !x.device().is_autodiff() {
+            let nan = x.clone().is_nan();
+            return self.codes(x).decode().mask_fill(nan, f32::NAN);
+        }
         let shape = x.shape();
         let factor = self.gradient_scale.of(&shape);
         let view = self.grouping.view(&shape);
@@ -309,5 +320,11 @@ impl Parameters for OwnQuantizer {
 
     fn calibrates(&self) -> bool {
         true
+    }
+
+    fn clipping(&self) -> Option<(Parameter, f32)> {
+        let mut learned = self.learned().iter().copied();
+        let clipping = learned.find(|parameter| parameter.kind == ParameterKind::ClippingValue);
+        clipping.map(|parameter| (parameter, 1.0))
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write};
 
 use burn::{module::ParamId, tensor::Tensor};
-use quant_core::{Quantizer, Recorded, Role, record};
+use quant_core::{Quantizer, Recorded, Role, reach::layer_of, record};
 use quant_nn::Classifier;
 
 use super::event::Event;
@@ -351,12 +351,13 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
         _ => None,
     });
     let error = |layer: &str, part: &str| {
-        let name = format!("{layer}.{part}");
+        let is_it = |name: &str| layer_of(name) == layer && name.ends_with(part);
+        let is_among = |names: &[String]| names.iter().any(|name| is_it(name));
         let Some((calibrated, kept, untouched)) = start else { return "–".to_owned() };
-        match calibrated.iter().find(|info| info.layer == name) {
+        match calibrated.iter().find(|info| is_it(&info.layer)) {
             Some(info) => format!("{:.3} → {:.3}", info.error_before, info.error_after),
-            None if kept.contains(&name) => "kept".into(),
-            None if untouched.contains(&name) => "default".into(),
+            None if is_among(kept) => "kept".into(),
+            None if is_among(untouched) => "default".into(),
             None => "–".into(),
         }
     };
@@ -370,20 +371,25 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
     );
     for layer in &result.network.layers {
         let shape: Vec<String> = layer.weight_shape.iter().map(usize::to_string).collect();
+        let size = layer.output_size;
+        let known = |text: String| if size == 0 { "?".to_owned() } else { text };
         let _ = write!(
             table,
-            "<tr><td>{}</td><td>{}</td><td>{size}x{size}</td><td>{}/{}</td><td>{}</td>\
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}/{}</td><td>{}</td>\
              <td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             escape(&layer.name),
             shape.join("x"),
-            layer.activation_bits,
+            known(format!("{size}x{size}")),
+            match layer.activation_bits {
+                32 => known("32".into()),
+                bits => bits.to_string(),
+            },
             layer.weight_bits,
             layer.parameters,
-            layer.macs,
-            layer.bit_operations,
+            known(layer.macs.to_string()),
+            known(layer.bit_operations.to_string()),
             error(&layer.name, "quant_activation"),
             error(&layer.name, "quant_weight"),
-            size = layer.output_size,
         );
     }
     table + "</table>"

@@ -123,7 +123,8 @@ impl Policy {
             }
         });
         let changes = changed.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let count = layers.0.len();
+        let found = layers;
+        let count = found.0.len();
         let beyond = self.layers.iter().flatten().find(|layer| **layer >= count);
         if let (Some(_), _) | (None, true) = (beyond, changes.is_empty()) {
             let role = self.role.map_or(String::new(), |role| format!("{role} "));
@@ -134,7 +135,8 @@ impl Policy {
             return Err(QuantizerError::Option {
                 option: format!(
                     "policy for the {role}quantizers of {layers}, of a network with {count} \
-                     quantized layers"
+                     quantized layers{}",
+                    layers_by_index(&found.0)
                 ),
                 value: String::new(),
                 accepted: "expected indices from 0 to below that number, and a role that has \
@@ -173,6 +175,16 @@ impl Policy {
         }
         (*change == Change::default()).then_some(("change", "empty", "at least one field"))
     }
+}
+
+/// The indices of layers with their names, for messages; those of many layers are left out.
+fn layers_by_index(layers: &[String]) -> String {
+    const MOST: usize = 40;
+    if layers.is_empty() || layers.len() > MOST {
+        return String::new();
+    }
+    let named = layers.iter().enumerate().map(|(index, layer)| format!("{index} {layer}"));
+    format!(" ({})", named.collect::<Vec<_>>().join(", "))
 }
 
 /// The layers with quantizers, in execution order, as far as they have come by.

@@ -11,7 +11,12 @@ use crate::{
     error::TrainError,
     events::{read_log, report},
     files,
-    networks::source::{Build, BuildError, Networks, Own},
+    measure::evaluate::{Score, evaluate},
+    networks::{
+        source::{Build, BuildError, Networks, Own},
+        weights::WeightsFile,
+    },
+    recipe::phase::Phase,
     summary::{PhaseResult, Summary},
 };
 
@@ -38,6 +43,38 @@ impl Run {
     ) -> Result<PathBuf, TrainError> {
         self.check_model(true)?;
         self.report_from(&Own { recipe: &self.recipe, make })
+    }
+
+    /// Evaluates a trained network of a program's own, made as for
+    /// [`execute_own`](Self::execute_own), on the run's validation data: the last of a phase (by
+    /// default the run's last phase), or its `best`.
+    ///
+    /// # Errors
+    /// [`TrainError::NoPhase`] for a phase that the recipe does not have, and those of data and
+    /// files.
+    pub fn evaluate_own<M: Classifier>(
+        &self,
+        make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
+        phase: Option<&str>,
+        best: bool,
+    ) -> Result<Score, TrainError> {
+        self.check_model(true)?;
+        let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        let wanted = |other: &&Phase| phase.is_none_or(|phase| other.name == phase);
+        let found = self.recipe.phases.iter().rev().find(wanted);
+        let phase = found.ok_or_else(|| TrainError::NoPhase {
+            name: phase.unwrap_or_default().to_owned(),
+            phases: self.recipe.phases.iter().map(|phase| phase.name.clone()).collect(),
+        })?;
+        let networks = Own { recipe: &self.recipe, make };
+        let file = WeightsFile::new(self.network_file(&phase.name, best));
+        let device = &self.options.device;
+        let network = networks.read(&file, phase, train.classes().len(), device)?;
+        let (_, loader) = self.loaders(phase, &train, &val)?;
+        let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
+        evaluate(&network, &loader, &normalizer, device, |reason| {
+            crate::output::tell(&format!("warning: {reason}"));
+        })
     }
 
     fn report_from<N: Networks>(&self, networks: &N) -> Result<PathBuf, TrainError> {

@@ -1,4 +1,6 @@
-"""torchvision's images per CPU-second on the files of `quant-benches loader --images <folder>`.
+"""Measures torchvision's speed, in images per second of CPU time.
+
+The images are those that `quant-benches loader --images <folder>` writes.
 
     pip install torch torchvision pillow
     python loader.py <folder>
@@ -15,10 +17,14 @@ torch.set_num_threads(1)
 normalize = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 to_tensor = transforms.Compose([transforms.ToTensor(), normalize])
 pipelines = {
-    "loader-train": [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), to_tensor],
+    "loader-train": [
+        transforms.RandomResizedCrop(224),
+        transforms.RandomHorizontalFlip(),
+        to_tensor,
+    ],
     "loader-val": [transforms.Resize(256), transforms.CenterCrop(224), to_tensor],
 }
-# What ours leaves to the device: bytes instead of normalised floats.
+# These pipelines return bytes, as this project's loader does; the device normalises them.
 pipelines["loader-train as bytes"] = pipelines["loader-train"][:-1] + [transforms.PILToTensor()]
 pipelines["loader-val as bytes"] = pipelines["loader-val"][:-1] + [transforms.PILToTensor()]
 pipelines["loader-decode-only"] = [lambda image: image]

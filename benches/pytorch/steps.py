@@ -1,10 +1,13 @@
-"""Training steps of CIFAR ResNet-20 and ImageNet ResNet-18 in PyTorch: what `quant-benches qat-overhead --pytorch FILE` prints ours beside.
+"""Measures training steps of CIFAR ResNet-20 and ImageNet ResNet-18 in PyTorch.
+
+`quant-benches qat-overhead --pytorch FILE` compares its own times with the file written here.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python steps.py --threads 2 --json steps.json
 
-The quantizers are composed of tensor operations, from the papers' formulas: LSQ (Esser et al. 2020) by its clipping
-value, DoReFa (Zhou et al. 2016), PACT (Choi et al. 2018) and XNOR-Net (Rastegari et al. 2016) with a clipped estimator.
+The quantizers are composed of tensor operations, from the papers' formulas: LSQ (Esser et al.
+2020) by its clipping value, DoReFa (Zhou et al. 2016), PACT (Choi et al. 2018), and XNOR-Net
+(Rastegari et al. 2016) with a clipped estimator.
 """
 
 import argparse

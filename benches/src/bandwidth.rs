@@ -1,5 +1,5 @@
-//! A quantizer alone, forward and backward: bytes that must be read and written, over the time they take, as a share of
-//! what copying memory reaches.
+//! Measures a quantizer alone, forward and backward: the bytes that must be read and written,
+//! divided by the time, relative to the bandwidth of copying memory.
 
 use std::{error::Error, hint::black_box, time::Instant};
 
@@ -8,7 +8,7 @@ use quant_core::{Levels, Method, QuantizerConfig, Role, Site};
 
 use crate::{Row, median};
 
-/// As an activation of ResNet-18, batch 16.
+/// The shape of an activation of ResNet-18 with batch size 16.
 const SHAPE: [usize; 4] = [16, 64, 56, 56];
 
 pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
@@ -18,7 +18,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
         let name = format!("{method:?}");
         let levels = if method == Method::XNOR { 2 } else { 4 };
         let config = QuantizerConfig::new(method, Role::Activation, Levels::new(levels)?);
-        // Of weights alone.
+        // The method is for weights only.
         if config.nearest().method != method {
             continue;
         }
@@ -27,7 +27,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
         let bytes = (SHAPE.iter().product::<usize>() * size_of::<f32>()) as f64;
         let (mut shares, mut source) = (Vec::new(), vec![1u8; bytes as usize]);
         let mut copy = source.clone();
-        // The first round warms up.
+        // The first round is a warm-up.
         for round in 0..=rounds {
             source[round] ^= 1;
             let start = Instant::now();
@@ -37,11 +37,12 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
             let start = Instant::now();
             let y = quantizer.forward(x.clone());
             let forward = start.elapsed().as_secs_f64();
-            // Its gradient is made in between.
+            // The gradient of the sum is computed between the two measurements.
             let loss = y.sum();
             let start = Instant::now();
             loss.backward();
-            // Read x, write y; write g, read x and g, write the gradient.
+            // The forward pass reads x and writes y. In the backward pass, g is written, x and g
+            // are read, and the gradient is written.
             let quantizing = 6.0 * bytes / (forward + start.elapsed().as_secs_f64());
             if round > 0 {
                 shares.push(quantizing / copying);

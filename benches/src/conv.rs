@@ -1,4 +1,5 @@
-//! A convolution's three passes over those of Burn's CPU backend, for the shapes of the networks.
+//! Measures the passes of convolutions relative to those of Burn's CPU backend, for the shapes of
+//! the networks.
 
 use std::{error::Error, time::Instant};
 
@@ -6,7 +7,7 @@ use burn::tensor::{Device, Distribution, Tensor, module, ops::ConvOptions};
 
 use crate::{Row, median};
 
-/// Batch, inputs, outputs, side, kernel, stride, groups.
+/// The shapes: batch, input channels, output channels, side, kernel size, stride, groups.
 const SHAPES: [[usize; 7]; 11] = [
     [64, 3, 16, 32, 3, 1, 1],
     [64, 16, 16, 32, 3, 1, 1],
@@ -29,7 +30,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
         let sides: [Convolution; 2] =
             [quant_nn::ops::conv2d, |x, w, options| module::conv2d(x, w, None, options)];
         let mut seconds = [const { Vec::new() }; 2];
-        // The first round warms up.
+        // The first round is a warm-up.
         for round in 0..=rounds {
             for (side, seconds) in sides.iter().zip(&mut seconds) {
                 let times = time(*side, shape);
@@ -52,7 +53,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     Ok(rows)
 }
 
-/// Seconds of forward and of backward.
+/// Returns the seconds of the forward and the backward pass.
 fn time(
     convolution: Convolution,
     [batch, inputs, outputs, side, kernel, stride, groups]: [usize; 7],

@@ -1,4 +1,5 @@
-//! Images decoded and augmented to 224x224 per CPU-second, from 500x375 JPEG files.
+//! Measures how many 500x375 JPEG images are decoded and augmented to 224x224 per second of CPU
+//! time.
 
 use std::{error::Error, fs, path::Path, sync::Arc};
 
@@ -10,7 +11,7 @@ use quant_data::{
 
 use crate::{Row, median};
 
-/// Images of the set.
+/// Number of images.
 const IMAGES: usize = 200;
 
 pub(crate) fn measure(rounds: usize, images: Option<&Path>) -> Result<Vec<Row>, Box<dyn Error>> {
@@ -71,7 +72,7 @@ pub(crate) fn measure(rounds: usize, images: Option<&Path>) -> Result<Vec<Row>, 
     Ok(rows)
 }
 
-/// Reading and decoding alone: the bound of any pipeline.
+/// Measures reading and decoding alone, which is the upper bound for every pipeline.
 fn decode_rate(dataset: &dyn Dataset, rounds: usize) -> Result<f64, Box<dyn Error>> {
     let mut rates = Vec::new();
     for _ in 0..rounds.max(1) {
@@ -84,7 +85,7 @@ fn decode_rate(dataset: &dyn Dataset, rounds: usize) -> Result<f64, Box<dyn Erro
     Ok(median(rates))
 }
 
-/// Writes the images unless they are there; their total size.
+/// Writes the images that do not exist yet. Returns their total size in bytes.
 fn make_images(folder: &Path) -> Result<u64, Box<dyn Error>> {
     let mut bytes = 0;
     for index in 0..IMAGES {
@@ -95,7 +96,8 @@ fn make_images(folder: &Path) -> Result<u64, Box<dyn Error>> {
             let mut random = Random::new(&[9, index as u64]);
             let mut image = shapes::draw(class, 500, &mut random);
             image.pixels.truncate(500 * 375 * 3);
-            // As much detail as photographs have: ImageNet's files have 110 KiB on average.
+            // The noise gives as much detail as in photographs: ImageNet's files have 110 KiB on
+            // average.
             for byte in &mut image.pixels {
                 *byte = byte.saturating_add_signed(random.below(41) as i8 - 20);
             }

@@ -1,7 +1,7 @@
-//! Speed, measured as ratios within one run: machines are shared and noisy, so the sides of a
-//! comparison take turns and medians count.
+//! Benchmarks, which report ratios measured within one run. Machines are shared and noisy, so the
+//! sides of a comparison take turns, and medians are reported.
 //!
-//! `cargo run --release -p quant-benches -- <name> [--json FILE]`
+//! Usage: `cargo run --release -p quant-benches -- <name> [--json FILE]`
 
 mod bandwidth;
 mod conv;
@@ -19,39 +19,40 @@ use serde::Serialize;
 #[derive(Parser)]
 #[command(about)]
 struct Arguments {
-    /// What to measure
+    /// The benchmark to run
     name: Benchmark,
-    /// Also write the rows to this file
+    /// Also write the rows to this JSON file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Rounds; by default as many as the benchmark needs
+    /// Number of rounds; by default as many as the benchmark needs
     #[arg(long)]
     rounds: Option<usize>,
-    /// What benches/pytorch/steps.py has written, to print ours beside
+    /// The JSON file from benches/pytorch/steps.py, to print the ratios to PyTorch's times
     #[arg(long)]
     pytorch: Option<PathBuf>,
-    /// Folder to make the loader's images in and leave them, for comparisons with other loaders
+    /// Folder for the loader's images; they are kept, for comparisons with other loaders
     #[arg(long)]
     images: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Benchmark {
-    /// A quantized training step over a full-precision one, time and memory: CIFAR ResNet-20, batch 128
+    /// Time and memory of quantized training steps relative to full precision: CIFAR ResNet-20,
+    /// batch size 128
     QatOverhead,
-    /// The same of ImageNet ResNet-18, batch 16
+    /// The same for ImageNet ResNet-18, batch size 16
     Imagenet,
-    /// Quantizers alone, over copying memory
+    /// Speed of quantizers relative to copying memory
     Bandwidth,
-    /// Convolutions over those of Burn's CPU backend
+    /// Time of convolutions relative to those of Burn's CPU backend
     Conv,
-    /// Images decoded and augmented per CPU-second
+    /// Images decoded and augmented per second of CPU time
     Loader,
-    /// All of them
+    /// All benchmarks
     All,
 }
 
-/// A measured number and what it should be.
+/// A measured number and its target.
 #[derive(Debug, Serialize)]
 struct Row {
     name: String,
@@ -113,7 +114,7 @@ fn table(rows: &[Row]) -> String {
     table
 }
 
-/// The middle value.
+/// Returns the middle value.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

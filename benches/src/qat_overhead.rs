@@ -1,5 +1,6 @@
-//! What quantization costs: a training step (forward, backward, update), quantized over full precision, on the CPU; beside
-//! PyTorch's where its figures are given.
+//! Measures the cost of quantization: the time and memory of a quantized training step (forward,
+//! backward, update) relative to full precision, on the CPU. If PyTorch's times are given, the
+//! steps are compared with them too.
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path, time::Instant};
 
@@ -18,17 +19,17 @@ use serde::Deserialize;
 
 use crate::{Row, median, memory};
 
-/// What is trained.
+/// The network and batch size of a benchmark.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Task {
-    /// CIFAR ResNet-20, batch 128.
+    /// CIFAR ResNet-20 with batch size 128.
     Cifar,
-    /// ImageNet ResNet-18, batch 16.
+    /// ImageNet ResNet-18 with batch size 16.
     ImageNet,
 }
 
 impl Task {
-    /// Images, their side, classes.
+    /// Returns the number of images, their side in pixels, and the number of classes.
     fn sizes(self) -> [usize; 3] {
         match self {
             Task::Cifar => [128, 32, 10],
@@ -51,7 +52,7 @@ impl Task {
         }
     }
 
-    /// Of rows and PyTorch's figures.
+    /// Returns the prefix of the names in rows and in PyTorch's file.
     fn prefix(self) -> &'static str {
         match self {
             Task::Cifar => "",
@@ -60,7 +61,7 @@ impl Task {
     }
 }
 
-/// What `benches/pytorch/steps.py` writes.
+/// The file that `benches/pytorch/steps.py` writes.
 #[derive(Deserialize)]
 struct Pytorch {
     version: String,
@@ -74,7 +75,7 @@ struct Side {
     optimizers: Optimizers,
     target: &'static str,
     seconds: Vec<f64>,
-    /// Most bytes held during a step, beyond what was held before it.
+    /// The largest number of bytes held during a step, without those held before it.
     peak: usize,
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn measure(
     let images = Tensor::<4>::random([batch, 3, size, size], Distribution::Default, &device);
     let labels: Vec<i64> = (0..batch as i64).map(|index| index % classes as i64).collect();
     let labels = Tensor::<1, Int>::from_data(labels.as_slice(), &device);
-    // The first round warms up.
+    // The first round is a warm-up.
     for round in 0..=rounds {
         for side in &mut sides {
             let seconds = side.step(images.clone(), labels.clone());
@@ -121,9 +122,10 @@ pub(crate) fn measure(
     for side in &sides {
         let quantized = !side.name.ends_with("full-precision");
         let ratios = side.seconds.iter().zip(&full).map(|(quantized, full)| quantized / full);
-        rows.push(match quantized {
-            false => Row::new(&side.name, median(full.clone()), "s/step", ""),
-            true => Row::new(&side.name, median(ratios.collect()), "x full precision", side.target),
+        rows.push(if quantized {
+            Row::new(&side.name, median(ratios.collect()), "x full precision", side.target)
+        } else {
+            Row::new(&side.name, median(full.clone()), "s/step", "")
         });
         let peak = side.peak as f64 / sides[0].peak as f64;
         if quantized {

@@ -26,7 +26,7 @@ use quant_train::{
     output,
 };
 
-use crate::train;
+use crate::machine;
 
 /// A format of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -104,7 +104,7 @@ pub fn check(
     truncated: Truncated,
 ) -> Result<Checked, Box<dyn Error>> {
     let recipe = DataRecipe { truncated, ..DataRecipe::new(format.into(), 224) };
-    let (train, val) = recipe.open(folder, &train::cache())?;
+    let (train, val) = recipe.open(folder, &machine::cache())?;
     let mut report = String::new();
     let mut unusable = 0;
     let parts = [("training", train, Split::Train), ("validation", val, Split::Test)];
@@ -183,7 +183,8 @@ pub enum Downloadable {
 }
 
 /// Downloads a data set to `folder`: CIFAR's archive, which is unpacked there, or files in MNIST's
-/// format. From `url` if given: the address of the archive, or the one that the files' names follow.
+/// format. From `url` if given: the address of the archive, or the one that the files' names
+/// follow.
 ///
 /// # Errors
 /// Those of [`Archive::fetch`] and [`IdxFiles::fetch`].

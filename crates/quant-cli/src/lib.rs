@@ -8,3 +8,8 @@ pub mod memory;
 pub mod networks;
 pub mod recipes;
 pub mod train;
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

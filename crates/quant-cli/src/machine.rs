@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
     thread,
@@ -16,8 +16,6 @@ use quant_train::{
     group::{Alone, Devices, Group, PATIENCE},
     output,
 };
-
-use crate::train::cache;
 
 /// The device that a command works on.
 #[derive(Debug, Clone, clap::Args)]
@@ -92,6 +90,11 @@ pub struct MachineArguments {
 /// What `data.workers` of a recipe takes.
 fn threads() -> RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(0..=1024)
+}
+
+/// Folder for what can be made again.
+pub fn cache() -> PathBuf {
+    dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("quant-train")
 }
 
 /// The options of a run on a device.

@@ -269,11 +269,6 @@ fn execute_how(run: &Run, how: Execute<'_>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Folder for what can be made again.
-pub fn cache() -> PathBuf {
-    dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("quant-train")
-}
-
 /// What a run's result is, as text.
 fn result(summary: &Summary, folder: &Path) -> String {
     let mut text = String::new();

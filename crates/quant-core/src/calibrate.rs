@@ -1,52 +1,51 @@
-//! Initial parameters from data.
+//! Calibration: initial values of parameters from data.
 
-use burn::{module::Module, tensor::Tensor};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::QuantizerError, host::values, reach::name_quantizers, scope::calibrate_where,
-    site::Grouping, staircase::Staircase,
-};
+use crate::{error::QuantizerError, host::values, site::Grouping, staircase::Staircase};
 
-/// How a clipping value is found from samples x.
+/// How the clipping value is found from samples x.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Calibration {
-    /// The value, out of 100 up to the extremes, with the least squared error.
+    /// The value with the least squared error, out of 100 evenly spaced values up to the one that
+    /// holds all samples.
     #[default]
     SquaredError,
-    /// LSQ's step 2·mean|x|/sqrt(Qp) (Esser et al. 2020, section 2.1), as a clipping value:
-    /// 2·mean|x|·sqrt(Qp), with Qp the number of levels above 0 (n/2 where they are even in number and
-    /// symmetric).
+    /// LSQ's step 2·mean|x|/sqrt(Qp) (Esser et al. 2020, section 2.1), as the clipping value
+    /// 2·mean|x|·sqrt(Qp). Qp is the number of levels above 0 (n/2 where the levels are symmetric
+    /// and even in number).
     MeanMagnitude,
-    /// The extremes: the least range that holds all samples, as far as its signs allow.
+    /// The smallest range that holds all samples, as far as its signs allow.
     MinMax,
-    /// The least range that holds this part of the samples.
+    /// The smallest range that holds this percentage of the samples.
     Percentile(Percentile),
 }
 
-/// A percentage, above 0 up to 100.
+/// A percentage: above 0, at most 100.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Percentile(f64);
 
 impl Percentile {
-    /// `percent`, such as 99.9.
+    /// Returns the percentage `percent`, such as 99.9.
     ///
     /// # Errors
-    /// [`QuantizerError::Option`] unless it is above 0 and at most 100.
+    /// [`QuantizerError::Option`] unless `percent` is above 0 and at most 100.
     pub fn new(percent: f64) -> Result<Self, QuantizerError> {
-        match percent > 0.0 && percent <= 100.0 {
-            true => Ok(Self(percent)),
-            false => Err(QuantizerError::Option {
+        if percent > 0.0 && percent <= 100.0 {
+            Ok(Self(percent))
+        } else {
+            Err(QuantizerError::Option {
                 option: "percentile".into(),
                 value: percent.to_string(),
-                accepted: "expected a number above 0, at most 100",
-            }),
+                accepted: "expected a number above 0 and at most 100",
+            })
         }
     }
 
-    /// The percentage.
+    /// Returns the percentage as a number.
     pub fn get(self) -> f64 {
         self.0
     }
@@ -66,84 +65,38 @@ impl From<Percentile> for f64 {
     }
 }
 
-/// What a calibration did to one quantizer.
+/// The result of calibrating one quantizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationInfo {
     /// Name of the layer.
     pub layer: String,
-    /// How.
+    /// How the clipping value was found.
     pub calibration: Calibration,
-    /// Finite elements seen.
+    /// The number of finite elements that were seen.
     pub elements: u64,
-    /// The parameter that `before` and `after` show: the clipping value or step size, if it has one.
+    /// The name of the parameter whose values `before` and `after` are: the clipping value or step
+    /// size, if the quantizer has one.
     pub parameter: String,
-    /// Its values before, per group.
+    /// The values of the parameter before calibration, one per group.
     #[serde(deserialize_with = "crate::number::all_or_nan")]
     pub before: Vec<f32>,
-    /// Its values after, per group.
+    /// The values of the parameter after calibration, one per group.
     #[serde(deserialize_with = "crate::number::all_or_nan")]
     pub after: Vec<f32>,
-    /// Squared quantization error over squared input, before: 0 is perfect, 1 is all zeros. Inputs are
-    /// taken as normalised, where the method does that.
+    /// The sum of squared quantization errors divided by the sum of squared inputs, before
+    /// calibration: 0 is perfect, and 1 is the error of zeros. Where the method normalises its
+    /// input, the inputs are the normalised ones.
     #[serde(deserialize_with = "crate::number::or_nan")]
     pub error_before: f64,
-    /// The same after.
+    /// The same ratio after calibration.
     #[serde(deserialize_with = "crate::number::or_nan")]
     pub error_after: f64,
 }
 
-/// Calibrates every quantizer of `model`, of activations, outputs and weights, on what reaches it
-/// while `forward` is called with each of `batches`. Meanwhile they pass everything through: what
-/// runs is the model in full precision. Quantizers get their paths as names.
-///
-/// Returns the model and what was found, in the order of the model's fields. A quantizer that
-/// nothing reached, or whose method calibrates nothing, stays as it is and is not among them.
-///
-/// ```
-/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
-/// use quant_core::{
-///     Calibration, Levels, Method, Quantizer, QuantizerConfig, Role, Site, calibrate,
-/// };
-///
-/// #[derive(Module, Debug)]
-/// struct Net {
-///     quant: Quantizer,
-///     fc: Linear,
-/// }
-///
-/// let device = Device::flex();
-/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
-/// let quant = config.init(&Site::activation("quant", 8), &device)?;
-/// let net = Net { quant, fc: LinearConfig::new(8, 4).init(&device) };
-/// let batches = [Tensor::<2>::ones([3, 8], &device)];
-/// let (net, infos) = calibrate(net, Calibration::MinMax, batches, |net, x| {
-///     net.fc.forward(net.quant.forward(x))
-/// });
-/// assert_eq!(infos[0].after, [1.0]);
-/// # Ok::<(), quant_core::QuantizerError>(())
-/// ```
-pub fn calibrate<M: Module, B, O>(
-    model: M,
-    calibration: Calibration,
-    batches: impl IntoIterator<Item = B>,
-    forward: impl Fn(&M, B) -> O,
-) -> (M, Vec<CalibrationInfo>) {
-    calibrate_where(
-        name_quantizers(model),
-        |_| true,
-        calibration,
-        |model| {
-            for batch in batches {
-                forward(model, batch);
-            }
-        },
-    )
-}
-
-/// Samples kept per group for the squared error.
+/// The number of samples that are kept per group for the squared error.
 const SAMPLES: usize = 8192;
 
-/// What was seen of one group: of its finite elements.
+/// What was seen of one group, from its finite elements only.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupSamples {
     pub(crate) elements: u64,
@@ -160,24 +113,24 @@ impl Default for GroupSamples {
     }
 }
 
-/// What was seen, by group.
+/// What was seen, one entry for each group.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Samples(pub(crate) Vec<GroupSamples>);
 
 impl Samples {
-    /// Those of one tensor.
+    /// Returns the samples of one tensor.
     pub(crate) fn of<const D: usize>(x: &Tensor<D>, grouping: Grouping) -> Self {
         let mut samples = Self::default();
         samples.add(x, grouping);
         samples
     }
 
-    /// All samples that were kept, at most 8192 per group.
+    /// Returns all samples that were kept, at most 8192 per group.
     pub(crate) fn values(self) -> Vec<f32> {
         self.0.into_iter().flat_map(|group| group.kept).collect()
     }
 
-    /// The same, of each group.
+    /// Returns the samples that were kept, at most 8192 per group, as one list for each group.
     pub(crate) fn by_group(self) -> Vec<Vec<f32>> {
         self.0.into_iter().map(|group| group.kept).collect()
     }
@@ -193,7 +146,7 @@ impl Samples {
         }
     }
 
-    /// Squared error of the staircases over squared input.
+    /// Returns the sum of squared errors of the staircases divided by the sum of squared inputs.
     pub(crate) fn relative_error(&self, staircases: &[Staircase]) -> f64 {
         let energy: f64 = self.0.iter().flat_map(GroupSamples::kept).map(square).sum();
         let groups = self.0.iter().zip(staircases);
@@ -231,23 +184,24 @@ impl GroupSamples {
         self.highest.max(-self.lowest).max(0.0)
     }
 
-    /// The sample that `percent` of them do not exceed.
+    /// Returns the smallest sample that at least `percent` percent of the samples do not exceed.
     pub(crate) fn quantile(&self, percent: f64) -> f32 {
         quantile(self.kept.clone(), percent)
     }
 
-    /// Sum of squared errors of the kept samples.
+    /// Returns the sum of the squared errors of the kept samples.
     pub(crate) fn error(&self, staircase: &Staircase) -> f64 {
         self.kept().map(|x| square(x - staircase.value(x))).sum()
     }
 
-    /// Takes in samples of the group.
+    /// Adds samples of the group.
     pub(crate) fn extend(&mut self, samples: &[f32]) {
         self.add(samples, 1);
     }
 
-    /// The scale for a quantizer that does `stairs` of it: of least squared error as that says, and
-    /// otherwise as if values were in proportion to it.
+    /// Returns the scale for a quantizer whose staircase for a scale is `stairs(scale)`. The least
+    /// squared error is computed from these staircases. The other calibrations assume that values
+    /// are proportional to the scale.
     pub(crate) fn scale(
         &self,
         calibration: Calibration,
@@ -265,8 +219,9 @@ impl GroupSamples {
         errors.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(scale, _)| scale)
     }
 
-    /// The clipping value for a quantizer that does `unit` at clipping value 1 and has `steps` levels
-    /// above 0. `None` where the samples have nothing within its signs.
+    /// Returns the clipping value for a quantizer that has the staircase `unit` at the clipping
+    /// value 1, and `steps` levels above 0. Returns `None` where no sample has a sign that the
+    /// range includes.
     pub(crate) fn clipping_value(
         &self,
         calibration: Calibration,

@@ -1,6 +1,7 @@
-//! Which levels, options and estimators go with a method and role: what each method's file says.
-//! From it configurations are checked, the nearest possible one is found
-//! ([`nearest`](crate::QuantizerConfig::nearest)), and the documentation's table is printed.
+//! What a method offers in a role: levels, options and estimators, as the method's file declares
+//! them. Configurations are checked against it, the nearest supported configuration
+//! ([`nearest`](crate::QuantizerConfig::nearest)) is found from it, and the table of the
+//! documentation is printed from it.
 
 use crate::{
     config::{Levels, Normalization},
@@ -10,19 +11,19 @@ use crate::{
     text::name,
 };
 
-/// Which numbers of levels a method has.
+/// The numbers of levels that a method has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LevelSet {
-    /// All from the first to the last.
+    /// All numbers from the first to the last.
     Between(usize, usize),
-    /// Powers of two from the first to the last.
+    /// The powers of two from the first to the last.
     PowersOfTwo(usize, usize),
-    /// 3, and powers of two.
+    /// 3, and the powers of two.
     TernaryOrPowersOfTwo,
 }
 
 impl LevelSet {
-    /// Whether a number is among them.
+    /// Returns whether the method has this number of levels.
     pub fn contains(self, levels: usize) -> bool {
         match self {
             LevelSet::Between(first, last) => (first..=last).contains(&levels),
@@ -52,29 +53,30 @@ impl std::fmt::Display for LevelSet {
     }
 }
 
-/// What a method offers in a role and range. Of each choice the first is the nearest to anything that
-/// is not among them.
+/// What a method offers in a role and range. In each list, the first choice is the nearest to any
+/// choice that the list does not contain.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Capability {
-    /// Numbers of levels.
+    /// The numbers of levels.
     pub levels: LevelSet,
-    /// Whether elements can be grouped otherwise than per tensor.
+    /// Whether elements can be grouped in other ways than per tensor.
     pub groups: bool,
-    /// Gradient estimators.
+    /// The gradient estimators.
     pub estimators: &'static [Estimator],
-    /// Normalisations, beside none.
+    /// The normalisations, in addition to none.
     pub normalizations: &'static [Normalization],
-    /// Fields that mean something beside those that all methods have.
+    /// The fields that have an effect, in addition to those that all methods have.
     pub options: &'static [&'static str],
-    /// What is learned by gradient.
+    /// The parameters that learn by gradient.
     pub learned: &'static [Parameter],
-    /// What follows the data.
+    /// The names of the values that follow the data.
     pub running: &'static [&'static str],
 }
 
 impl Capability {
-    /// All numbers of levels, any granularity, the clamp's estimator, the normalisation of weights,
-    /// and nothing else: what methods have beside that they say themselves.
+    /// Returns what most methods offer: all numbers of levels, any granularity, the estimator of a
+    /// clamp, the normalisation of weights, and nothing else. A method's file adds what it offers
+    /// in addition.
     pub const fn base(role: Role) -> Self {
         Self {
             levels: LevelSet::Between(2, 256),
@@ -92,12 +94,10 @@ impl Capability {
 }
 
 impl std::fmt::Display for Capability {
-    /// The cells of [`methods_table`](crate::methods_table).
+    /// Writes the cells of a row of [`methods_table`](crate::methods_table).
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |names: Vec<String>| match names.is_empty() {
-            true => "-".to_owned(),
-            false => names.join(", "),
-        };
+        let list =
+            |names: Vec<String>| if names.is_empty() { "-".to_owned() } else { names.join(", ") };
         let learned: Vec<&str> = self.learned.iter().map(|parameter| parameter.name).collect();
         let owned = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect();
         write!(

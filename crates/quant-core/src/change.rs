@@ -1,4 +1,4 @@
-//! Quantizers that change while training: other levels, granularity, normalisation.
+//! Changes of quantizers during training: other levels, granularity or normalisation.
 
 use burn::{
     module::{Param, ParamId},
@@ -15,44 +15,45 @@ use crate::{
     site::Grouping,
 };
 
-/// What became of a quantizer that was changed while training.
+/// The result of changing a quantizer during training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizerChange {
     /// Name of the layer.
     pub layer: String,
-    /// Levels before.
+    /// The number of levels before.
     pub from: usize,
-    /// Levels after.
+    /// The number of levels after.
     pub to: usize,
-    /// The parameters that were rescaled: their momentum is of another scale now and should be reset.
+    /// The parameters that were rescaled. Their momentum has the old scale and should be reset.
     pub rescaled: Vec<Rescaled>,
-    /// The parameters that start anew, because they did not fit.
+    /// The names of the parameters that start again because their old values did not fit.
     pub fresh: Vec<&'static str>,
 }
 
 /// A parameter that was multiplied by a factor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rescaled {
-    /// Its name.
+    /// The name of the parameter.
     pub name: &'static str,
-    /// Its identity, for optimizers.
+    /// The identity of the parameter in optimizers.
     pub id: ParamId,
-    /// The factor.
+    /// The factor that the parameter was multiplied by.
     pub factor: f32,
 }
 
 impl Quantizer {
-    /// Goes on with another number of levels: progressive quantization. Clipping values are multiplied by
-    /// (new - 1)/(old - 1), which keeps their step size; step sizes stay, and so does APoT's clipping value,
-    /// whose levels are not evenly spaced. All else that is learned stays.
+    /// Continues with another number of levels, which is known as progressive quantization.
+    /// Clipping values are multiplied by (new - 1)/(old - 1), which keeps their step size. Step
+    /// sizes stay, and so does the clipping value of APoT, whose levels are not evenly spaced. All
+    /// other learned values stay.
     ///
     /// # Errors
-    /// [`QuantizerError::LevelChange`] for methods whose number of parameters depends on the levels, and
-    /// where the configuration would not be valid.
+    /// [`QuantizerError::LevelChange`] for methods whose number of parameters depends on the
+    /// levels, and where the new configuration would be invalid.
     pub fn set_levels(&mut self, levels: Levels) -> Result<QuantizerChange, QuantizerError> {
         let refused = |reason: String| QuantizerError::LevelChange {
             layer: self.site.name.clone(),
-            method: self.config.method,
+            method: self.config.method.name(),
             from: self.config.levels.count(),
             to: levels.count(),
             reason,
@@ -65,12 +66,13 @@ impl Quantizer {
         self.reconfigure(&config, true)
     }
 
-    /// Goes on with another configuration. Parameters that fit by name and size keep their values; one value
-    /// is repeated for several groups; the others start as the configuration says. With `rescale`, clipping
-    /// values are multiplied as in [`set_levels`](Self::set_levels). The role stays.
+    /// Continues with another configuration, in the same role. Parameters that fit by name and size
+    /// keep their values, and a single value is repeated for several groups. All other parameters
+    /// start as the configuration says. With `rescale`, clipping values are multiplied as in
+    /// [`set_levels`](Self::set_levels).
     ///
     /// # Errors
-    /// Those of [`QuantizerConfig::init`]; the quantizer is then unchanged.
+    /// The errors of [`QuantizerConfig::init`]. The quantizer is then unchanged.
     pub fn reconfigure(
         &mut self,
         config: &QuantizerConfig,
@@ -80,9 +82,10 @@ impl Quantizer {
         config.validate(&self.site.name)?;
         let (groups, fallback) = self.site.groups(&config)?;
         let grouping = Grouping { groups, ..self.grouping };
-        let factor = match rescale && config.method.is(&self.config.method) {
-            true => config.levels.steps() / self.config.levels.steps(),
-            false => 1.0,
+        let factor = if rescale && config.method.is(&self.config.method) {
+            config.levels.steps() / self.config.levels.steps()
+        } else {
+            1.0
         };
         let kept: Vec<_> = self.learned().into_iter().map(|l| (l.name, l.value.clone())).collect();
         let device = kept.first().map_or_else(Device::default, |(_, param)| param.val().device());
@@ -121,8 +124,8 @@ impl Quantizer {
         Ok(QuantizerChange { layer: self.site.name.clone(), from, to, rescaled, fresh })
     }
 
-    /// Gives a learned parameter a new identity, so that optimizers know nothing of it: its momentum starts
-    /// anew.
+    /// Gives a learned parameter a new identity, so that optimizers treat it as a new parameter and
+    /// its momentum starts again.
     pub fn renew(&mut self, name: &str) {
         let parameters = each_method!(&mut self.method, method => method.parameters_mut());
         for (_, param) in parameters.into_iter().filter(|(other, _)| other.name == name) {
@@ -131,18 +134,18 @@ impl Quantizer {
         }
     }
 
-    /// Whether it quantizes; otherwise everything passes through.
+    /// Returns whether the quantizer quantizes. Otherwise it passes its input through unchanged.
     pub fn is_enabled(&self) -> bool {
         self.enabled
     }
 
-    /// Lets it quantize, or not.
+    /// Sets whether the quantizer quantizes.
     pub fn set_enabled(&mut self, enabled: bool) {
         self.enabled = enabled;
         self.changed = true;
     }
 
-    /// Whether it is another than its layer was made with.
+    /// Returns whether the quantizer was changed since its layer was made.
     pub fn is_changed(&self) -> bool {
         self.changed
     }

@@ -1,12 +1,12 @@
-//! Proves a quantizer: that its gradients are those of the function that its estimators claim to
-//! differentiate, and that forward, codes and staircase say the same.
+//! Checks a quantizer: that its gradients are those of the function that its estimators claim to
+//! differentiate, and that its values, its codes and its staircase agree.
 //!
 //! Rounding has no useful derivative, so a quantizer is trained with the derivative of another
-//! function, its *surrogate*: the forward formula in which everything that the estimator takes for a
-//! constant is held constant, such as the error of a rounding. You write the surrogate once, in double
-//! precision and from the paper's formula, with a [`Tape`] that holds constants; [`gradients`]
-//! compares central differences of it with what backward gives. This crate's own methods pass the
-//! same check.
+//! function, its *surrogate*. The surrogate is the forward formula in which everything that the
+//! estimator takes for a constant is held constant, such as the error of a rounding. You write the
+//! surrogate once, in double precision and from the paper's formula, with a [`Tape`] that records
+//! the constants. [`gradients`] compares central differences of the surrogate with the gradients of
+//! the backward pass. The methods of this crate pass the same check.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -42,15 +42,16 @@ use crate::{
     text::name,
 };
 
-/// How far a gradient may be from the difference, in units of 1 + |difference|: what sums of some
-/// hundred terms in single precision need.
+/// The largest error of a gradient, in units of 1 + |difference|: sums of several hundred terms in
+/// single precision need this much.
 const TOLERANCE: f64 = 2e-4;
 
 /// The step of central differences.
 const STEP: f64 = 1e-6;
 
-/// What a surrogate holds constant: recorded at the point itself, in the order in which it is met, and
-/// played back beside it.
+/// The constants of a surrogate. They are recorded at the point where the gradient is checked, in
+/// the order in which the surrogate asks for them, and played back at the points of the
+/// differences.
 #[derive(Debug, Default)]
 pub struct Tape {
     constants: Vec<f64>,
@@ -60,38 +61,39 @@ pub struct Tape {
 }
 
 impl Tape {
-    /// An empty one, which records.
+    /// Returns an empty tape that records.
     pub fn recording() -> Self {
         Self { recording: true, ..Self::default() }
     }
 
-    /// Ends recording: from now on constants are played back.
+    /// Ends recording. From now on constants are played back.
     pub fn play(&mut self) {
         self.recording = false;
         self.rewind();
     }
 
-    /// Starts from the first constant again.
+    /// Starts again from the first constant.
     pub fn rewind(&mut self) {
         self.at = 0;
     }
 
-    /// Whether it records: whether this is the point itself.
+    /// Returns whether the tape records, which it does at the point that is checked.
     pub fn is_recording(&self) -> bool {
         self.recording
     }
 
-    /// Says that the point is so near to a kink or a tie that differences mean nothing there.
+    /// Marks the point where `near` says that it is so near to a kink or a tie that differences are
+    /// meaningless.
     pub fn mark_kink(&mut self, near: bool) {
         self.kink |= near && self.recording;
     }
 
-    /// Whether the point is near to a kink or a tie.
+    /// Returns whether the point is near to a kink or a tie.
     pub fn has_kink(&self) -> bool {
         self.kink
     }
 
-    /// `value` as it is at the point itself.
+    /// Returns `value` as it was at the point that is checked.
     pub fn constant(&mut self, value: f64) -> f64 {
         if self.recording {
             self.constants.push(value);
@@ -101,79 +103,81 @@ impl Tape {
         self.constants[self.at - 1]
     }
 
-    /// `value` at the point itself, which moves as `like` beside it: a value whose derivative an
-    /// estimator takes from another function.
+    /// Returns `value` at the point that is checked, and beside it a value that changes as `like`
+    /// does. It stands for a value whose derivative the estimator takes from another function.
     pub fn like(&mut self, value: f64, like: f64) -> f64 {
         self.constant(value - like) + like
     }
 
-    /// `u` rounded half to even, with the derivative 1.
+    /// Returns `u` rounded half to even, with the derivative 1.
     pub fn round(&mut self, u: f64) -> f64 {
         self.mark_kink((u - u.floor() - 0.5).abs() < 1e-4);
         self.like(u.round_ties_even(), u)
     }
 
-    /// `u` between two bounds.
+    /// Returns `u` limited to the range from `low` to `high`.
     pub fn clamp(&mut self, u: f64, low: f64, high: f64) -> f64 {
         self.mark_kink((u - low).abs() < 1e-3 || (u - high).abs() < 1e-3);
         u.clamp(low, high)
     }
 }
 
-/// A gradient that is not the surrogate's, or a value that two descriptions of a quantizer disagree
-/// about.
+/// A gradient that differs from the surrogate's, or a value on which two descriptions of a
+/// quantizer disagree.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CheckError {
-    /// The point is near to a kink or a tie: choose other inputs.
-    #[error("an input is so near to a kink or a tie that differences mean nothing there")]
+    /// The point is near to a kink or a tie. Other inputs are needed.
+    #[error(
+        "an input is so near to a kink or a tie that differences are meaningless: choose others"
+    )]
     Kink,
-    /// The configuration multiplies gradients of parameters, which no surrogate tells of.
-    #[error("gradients of parameters are scaled by the rule {0}: check with the rule none")]
+    /// The configuration scales the gradients of parameters, which a surrogate does not describe.
+    #[error("the rule {0} scales the gradients of parameters: check with the rule none")]
     Scaled(String),
-    /// A gradient differs.
+    /// A gradient differs from the differences of the surrogate.
     #[error("the gradient of {of} is {found}, expected {expected} from differences")]
     Gradient {
-        /// `x[index]`, or a parameter with group.
+        /// `x[index]`, or the name of a parameter with the index in it.
         of: String,
-        /// What backward gives.
+        /// The gradient that the backward pass gives.
         found: f64,
-        /// What differences of the surrogate give.
+        /// The gradient that the differences of the surrogate give.
         expected: f64,
     },
-    /// A value differs.
+    /// Two descriptions give different values for the same input.
     #[error("x = {x}: forward gives {forward}, {other} gives {found}")]
     Value {
-        /// The input.
+        /// The value of the input.
         x: f32,
-        /// The value of forward.
+        /// The value that the forward pass gives.
         forward: f32,
-        /// What it is compared with.
+        /// The description that it is compared with.
         other: &'static str,
-        /// What that gives.
+        /// The value that this description gives.
         found: f32,
     },
-    /// A code is not one of the levels.
+    /// A code is not below the number of levels.
     #[error("x = {x}: code {code}, but there are {levels} levels")]
     Code {
-        /// The input.
+        /// The value of the input.
         x: f32,
-        /// The code.
+        /// The code of the input.
         code: f32,
         /// The number of levels.
         levels: usize,
     },
 }
 
-/// Compares the gradients of x and of every parameter with central differences of a surrogate.
+/// Compares the gradients of `x` and of every parameter with central differences of a surrogate.
 ///
-/// `surrogate` gets the elements of one group in the order of the tensor, the group's parameters in
-/// the order of [`Quantizer::learned`], and the tape, and returns the elements' values. The quantizer
-/// has to be on an autodiff device. The sums that gradients are of are weighted by numbers that
-/// differ from element to element.
+/// `surrogate` is called with the elements of one group in the order of the tensor, the group's
+/// parameters in the order of [`Quantizer::learned`], and the tape. It returns the values of the
+/// elements. The quantizer has to be on an autodiff device. The gradients are those of a weighted
+/// sum of the values, with a different weight for each element.
 ///
 /// # Errors
-/// The first gradient that differs by more than 2e-4·(1 + |expected|), [`CheckError::Kink`], or
-/// [`CheckError::Scaled`].
+/// [`CheckError::Gradient`] for the first gradient that differs by 2e-4·(1 + |expected|) or more,
+/// [`CheckError::Kink`], or [`CheckError::Scaled`].
 pub fn gradients<const D: usize>(
     quantizer: &Quantizer,
     x: Tensor<D>,
@@ -186,7 +190,7 @@ pub fn gradients<const D: usize>(
     let shape = x.shape();
     let device = x.device();
     let inputs: Vec<f64> = host(x.clone().detach()).into_iter().map(f64::from).collect();
-    // Between -1 and 1, and of both signs within any few elements.
+    // The weights lie between -1 and 1, with both signs among any few elements.
     let weight = |index: usize| ((index as f64 * 0.618_034).fract() - 0.5) * 2.0;
     let weights: Vec<f32> = (0..inputs.len()).map(|index| weight(index) as f32).collect();
     let members = quantizer.group_members(&shape);
@@ -244,18 +248,19 @@ pub fn gradients<const D: usize>(
 
 fn compare(found: f32, expected: f64, of: impl Fn() -> String) -> Result<(), CheckError> {
     let found = f64::from(found);
-    match (found - expected).abs() < TOLERANCE * (1.0 + expected.abs()) {
-        true => Ok(()),
-        false => Err(CheckError::Gradient { of: of(), found, expected }),
+    if (found - expected).abs() < TOLERANCE * (1.0 + expected.abs()) {
+        Ok(())
+    } else {
+        Err(CheckError::Gradient { of: of(), found, expected })
     }
 }
 
-/// Compares what forward gives with decoded codes, to the bit, and with the
-/// [staircases](Quantizer::staircases), within rounding, where there are any; and checks that codes
+/// Compares the values of the forward pass with the decoded codes, to the last bit, and with the
+/// [staircases](Quantizer::staircases), up to rounding, where there are any. Also checks that codes
 /// are below the number of levels.
 ///
 /// # Errors
-/// The first value that differs.
+/// [`CheckError::Value`] or [`CheckError::Code`] for the first value that differs.
 pub fn values<const D: usize>(quantizer: &Quantizer, x: Tensor<D>) -> Result<(), CheckError> {
     let x = x.detach();
     let inputs = host(x.clone());

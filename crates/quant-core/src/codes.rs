@@ -1,40 +1,41 @@
-//! Which code each value got, and how a code decodes: the contract deployment rests on.
+//! The code of each value, and how codes decode: the interface that deployment builds on.
 
 use burn::tensor::{Int, Tensor};
 
 use crate::{
     config::Levels,
     host::values,
-    normalize::{Restore, add_per_group},
+    normalize::Restore,
+    per_group::{add_per_group, multiply_per_group},
     site::Grouping,
 };
 
-/// The codes of a tensor, and what they stand for.
+/// The codes of a tensor, and how they decode.
 ///
-/// In evaluation `quantizer.codes(x).decode()` equals `quantizer.forward(x)` to the last bit: what
-/// is trained is what is served.
+/// In evaluation `quantizer.codes(x).decode()` equals `quantizer.forward(x)` to the last bit, so
+/// that a deployed model computes with the values that were trained.
 #[derive(Debug, Clone)]
 pub struct Codes<const D: usize> {
-    /// Code of every element, 0 to levels - 1, in ascending order of value.
+    /// The code of every element, from 0 to levels - 1, in ascending order of value.
     pub codes: Tensor<D, Int>,
-    /// What the codes stand for.
+    /// How the codes decode.
     pub decoding: Decoding<D>,
 }
 
-/// What codes stand for.
+/// How codes decode to values.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, beside tensors that are far larger")]
 pub enum Decoding<const D: usize> {
-    /// Evenly spaced values.
+    /// The values are evenly spaced.
     Affine(Affine),
-    /// -1 and +1, times a scale that broadcasts to the codes' shape.
+    /// The values are -1 and +1, times a scale that broadcasts to the shape of the codes.
     Signs(Option<Tensor<D>>),
-    /// A table of values.
+    /// The values are in a table.
     Table(Table),
 }
 
 impl<const D: usize> Codes<D> {
-    /// The values.
+    /// Returns the values of the codes.
     pub fn decode(self) -> Tensor<D> {
         match self.decoding {
             Decoding::Affine(affine) => affine.values(self.codes.float()),
@@ -54,8 +55,8 @@ impl<const D: usize> Codes<D> {
 }
 
 impl<const D: usize> Decoding<D> {
-    /// The values of the first group, ascending; in units of the scale where that depends on the
-    /// input.
+    /// Returns the values of the first group in ascending order. Where the scale depends on the
+    /// input, they are in units of the scale.
     pub(crate) fn first_values(&self, levels: Levels) -> Vec<f32> {
         let table = match self {
             Decoding::Affine(affine) => affine.table(levels),
@@ -66,37 +67,39 @@ impl<const D: usize> Decoding<D> {
     }
 }
 
-/// A code's value: (`multiplier`·(code/`steps`) + `offset`)·`scale`\[g\], times `gamma`\[g\] and plus
-/// `shift`\[g\] where there is one, g being the element's group; then a normalisation is undone.
+/// Decoding to evenly spaced values. The value of a code is (`multiplier`·(code/`steps`) +
+/// `offset`)·`scale`\[g\], times `gamma`\[g\] and plus `shift`\[g\] where these exist, where g is
+/// the group of the element. After that a normalisation is undone.
 ///
-/// Rounded in this order, which is the one the quantizers train with. The step size is
-/// `multiplier`·`scale`/`steps`; multiplier and offset are integers for all methods but DoReFa
-/// weights with a boundary, so that integer arithmetic can carry everything up to the step size.
+/// The operations round in this order, which is also the order in training. The step size is
+/// `multiplier`·`scale`/`steps`. Multiplier and offset are integers for all methods except DoReFa
+/// weights with a boundary, so that integer arithmetic can compute everything except for the step
+/// size.
 #[derive(Debug, Clone)]
 pub struct Affine {
-    /// n, one less than the number of levels.
+    /// The number n, one less than the number of levels.
     pub steps: f32,
-    /// Factor on code/n.
+    /// The factor on code/n.
     pub multiplier: f32,
-    /// What is added.
+    /// The number that is added to the product.
     pub offset: f32,
-    /// Scale per group, `[groups]`, or one for all.
+    /// The scale per group, `[groups]`, or one scale for all groups.
     pub scale: Tensor<1>,
-    /// What is added in the end, per group, `[groups]`.
+    /// The number that is added at the end, per group, `[groups]`.
     pub shift: Option<Tensor<1>>,
-    /// Learned factor per group, `[groups]`.
+    /// The learned factor per group, `[groups]`.
     pub gamma: Option<Tensor<1>>,
     pub(crate) grouping: Grouping,
     pub(crate) restore: Restore,
 }
 
 impl Affine {
-    /// The values of codes that are given as floats.
+    /// Returns the values of codes that are given as floats.
     pub(crate) fn values<const D: usize>(&self, codes: Tensor<D>) -> Tensor<D> {
         let values = self.scaled(self.units(codes));
         let values = match &self.gamma {
             None => values,
-            Some(gamma) => per_group(values, gamma, self.grouping),
+            Some(gamma) => multiply_per_group(values, gamma, self.grouping),
         };
         let values = match &self.shift {
             None => values,
@@ -105,25 +108,29 @@ impl Affine {
         self.restore.apply(values)
     }
 
-    /// Values in units of the scale.
+    /// Returns the values in units of the scale.
     fn units<const D: usize>(&self, codes: Tensor<D>) -> Tensor<D> {
         let parts = codes.div_scalar(self.steps);
         parts.mul_scalar(self.multiplier).add_scalar(self.offset)
     }
 
-    /// Units times the scale.
+    /// Returns the units times the scale.
     pub(crate) fn scaled<const D: usize>(&self, units: Tensor<D>) -> Tensor<D> {
-        per_group(units, &self.scale, self.grouping)
+        multiply_per_group(units, &self.scale, self.grouping)
     }
 
-    /// All values, `[groups, levels]`, ascending for positive scales; of normalised weights.
+    /// Returns all values, `[groups, levels]`, in ascending order for positive scales. For a
+    /// normalised weight they are those before the normalisation is undone.
     pub fn table(&self, levels: Levels) -> Tensor<2> {
         let groups = self.grouping.groups;
         let codes = Tensor::<1, Int>::arange(0..levels.count() as i64, &self.scale.device());
         let codes = codes.float().reshape([1, levels.count()]).repeat_dim(0, groups);
-        let column = |factor: &Tensor<1>| match factor.dims()[0] == groups {
-            true => factor.clone().reshape([groups, 1]),
-            false => factor.clone().reshape([1, 1]).repeat_dim(0, groups),
+        let column = |factor: &Tensor<1>| {
+            if factor.dims()[0] == groups {
+                factor.clone().reshape([groups, 1])
+            } else {
+                factor.clone().reshape([1, 1]).repeat_dim(0, groups)
+            }
         };
         let values = self.units(codes) * column(&self.scale);
         let values = match &self.gamma {
@@ -137,17 +144,18 @@ impl Affine {
     }
 }
 
-/// A code's value: `values`\[g, code\], after which a normalisation is undone.
+/// Decoding by a table. The value of a code is `values`\[g, code\], after which a normalisation is
+/// undone.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// The values, `[groups, levels]`, ascending.
+    /// The values, `[groups, levels]`, in ascending order.
     pub values: Tensor<2>,
     pub(crate) restore: Restore,
     pub(crate) grouping: Grouping,
 }
 
 impl Table {
-    /// The values of codes, still normalised.
+    /// Returns the values of codes, before a normalisation is undone.
     pub(crate) fn values<const D: usize>(&self, codes: Tensor<D, Int>) -> Tensor<D> {
         let shape = codes.shape();
         let [outer, groups, inner] = self.grouping.view(&shape);
@@ -157,18 +165,4 @@ impl Table {
         let indices = (codes.reshape([outer, groups, inner]) + first).flatten::<1>(0, 2);
         self.values.clone().flatten::<1>(0, 1).select(0, indices).reshape(shape)
     }
-}
-
-/// Multiplies each group by its factor; a single factor serves all groups.
-pub(crate) fn per_group<const D: usize>(
-    x: Tensor<D>,
-    factor: &Tensor<1>,
-    grouping: Grouping,
-) -> Tensor<D> {
-    let shape = x.shape();
-    let view = match factor.dims()[0] {
-        1 => [1, 1, shape.num_elements()],
-        _ => grouping.view(&shape),
-    };
-    (x.reshape(view) * factor.clone().reshape([1, view[1], 1])).reshape(shape)
 }

@@ -1,4 +1,4 @@
-//! What a quantizer is to be: the configuration, one serde type for all methods.
+//! The configuration of a quantizer: one type for all methods.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
     qtool::Compatibility,
 };
 
-/// Number of values a quantizer can take: 2 to 256.
+/// The number of values that a quantizer can take: 2 to 256.
 ///
 /// ```
 /// use quant_core::Levels;
@@ -24,13 +24,13 @@ pub struct Levels(u16);
 impl Levels {
     /// Three levels: -1, 0, 1.
     pub const TERNARY: Levels = Levels(3);
-    /// Two: a sign.
+    /// Two levels, for the two signs.
     pub const BINARY: Levels = Levels(2);
 
-    /// `count` levels.
+    /// Returns `count` levels.
     ///
     /// # Errors
-    /// [`QuantizerError::Levels`] outside 2 to 256.
+    /// [`QuantizerError::Levels`] where `count` is outside 2 to 256.
     pub fn new(count: usize) -> Result<Self, QuantizerError> {
         match u16::try_from(count) {
             Ok(levels @ 2..=256) => Ok(Self(levels)),
@@ -38,7 +38,7 @@ impl Levels {
         }
     }
 
-    /// 2^`bits` levels.
+    /// Returns 2^`bits` levels.
     ///
     /// # Errors
     /// [`QuantizerError::Bits`] unless `bits` is 1 to 8.
@@ -49,17 +49,18 @@ impl Levels {
         }
     }
 
-    /// How many.
+    /// Returns the number of levels.
     pub fn count(self) -> usize {
         usize::from(self.0)
     }
 
-    /// Steps between the lowest and the highest level: `count - 1`, written n in the formulas.
+    /// Returns the number of steps between the lowest and the highest level: `count - 1`, written n
+    /// in the formulas.
     pub fn steps(self) -> f32 {
         f32::from(self.0 - 1)
     }
 
-    /// Bits needed to store one code: ceil(log2 count).
+    /// Returns the number of bits that one code takes: ceil(log2 count).
     pub fn bits(self) -> u32 {
         u16::BITS - (self.0 - 1).leading_zeros()
     }
@@ -79,56 +80,58 @@ impl From<Levels> for usize {
     }
 }
 
-/// Where the levels lie: from 0 up, or symmetric about 0.
+/// Where the levels lie: at 0 and above, or symmetric about 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Range {
-    /// [0, clipping value].
+    /// Levels in [0, clipping value].
     Unsigned,
-    /// [-clipping value, clipping value].
+    /// Levels in [-clipping value, clipping value].
     Signed,
 }
 
-/// How many elements share one clipping value.
+/// Which elements share one clipping value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Granularity {
-    /// All.
+    /// All elements of the tensor.
     PerTensor,
-    /// Those of one output channel (weight), or of one channel (activation, output).
+    /// The elements of one output channel of a weight, or of one channel of an activation or
+    /// output.
     PerChannel,
-    /// This many groups of consecutive channels. They must divide the channels; of a weight, the
-    /// product of output and input channels.
+    /// The elements of one group, with this many groups of consecutive channels. The number has to
+    /// divide the number of channels or, for a weight, the product of its output and input
+    /// channels.
     Groups(usize),
-    /// Groups of this many kernels (input-output channel pairs) of a weight, or channels of an
-    /// activation.
+    /// The elements of one group, with this many kernels (input-output channel pairs) of a weight,
+    /// or channels of an activation, in each group.
     GroupsOf(usize),
 }
 
-/// Normalisation of a weight before it is quantized.
+/// The normalisation of a weight before it is quantized. LQ-Nets also normalises activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalization {
-    /// None.
+    /// No normalisation.
     #[default]
     None,
-    /// (w - mean)/std per group, both taken as constants, for good or until
-    /// [`QuantizerConfig::restore_normalization`].
+    /// (w - mean)/std per group, with mean and std as constants. It is not undone after quantizing,
+    /// except that [`QuantizerConfig::restore_normalization`] multiplies by std again.
     VarMean,
-    /// Weights: w - mean per group; activations: divided by their image's mean. Undone after
-    /// quantizing (LQ-Nets).
+    /// For weights w - mean per group; for activations division by the mean of their image. It is
+    /// undone after quantizing (LQ-Nets).
     Mean,
-    /// Weights: divided by their group's deviation; activations by their image's. Undone after
-    /// quantizing (LQ-Nets).
+    /// Division by the standard deviation: of the group for weights, of the image for activations.
+    /// It is undone after quantizing (LQ-Nets).
     Var,
-    /// Weights: mean and deviation per group. Undone after quantizing (LQ-Nets).
+    /// For weights, both `Mean` and `Var` per group. It is undone after quantizing (LQ-Nets).
     MeanVar,
 }
 
-/// Everything that describes a quantizer but the tensor it stands at.
+/// Everything that describes a quantizer, except the tensor that it quantizes.
 ///
-/// Start from [`QuantizerConfig::new`] and change fields with struct update syntax. Read from a file,
-/// fields that are left out have the values that it gives them.
+/// Start from [`QuantizerConfig::new`] and change fields with struct update syntax. Fields that a
+/// file leaves out have the values of [`QuantizerConfig::new`].
 ///
 /// ```
 /// use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
@@ -143,33 +146,33 @@ pub enum Normalization {
 pub struct QuantizerConfig {
     /// The formula, with the options that belong to it.
     pub method: Method,
-    /// What is quantized.
+    /// The tensor of a layer that is quantized.
     pub role: Role,
-    /// Number of values.
+    /// The number of values that the quantizer can take.
     pub levels: Levels,
-    /// Unsigned or signed. Weights are always signed.
+    /// Whether the levels are unsigned or signed. Those of weights are always signed.
     pub range: Range,
-    /// Elements that share a clipping value.
+    /// Which elements share a clipping value.
     pub granularity: Granularity,
-    /// Gradient at the clamp.
+    /// The gradient estimator of the clamp or sign.
     pub estimator: Estimator,
-    /// Scale of the clipping value's gradient.
+    /// The scale of the clipping value's gradient.
     pub gradient_scale: GradientScale,
-    /// Factor d of the estimator `ewgs`, 0 or more.
+    /// The factor d of the estimator `ewgs`, 0 or more.
     pub ewgs_factor: f64,
-    /// Initial clipping value (LSQ, LSQ+ and APoT, of which step sizes are fractions; PACT; N2UQ's top
-    /// threshold), fixed clipping value (DoReFa activation), or the divisor of the rounding grid (DoReFa
-    /// weight): B in the formulas, above 0.
+    /// B in the formulas, above 0: the initial clipping value (LSQ, LSQ+ and APoT, whose step sizes
+    /// are fractions of it; PACT; N2UQ's top threshold), the fixed clipping value (DoReFa
+    /// activations), or the divisor of the rounding grid (DoReFa weights).
     pub boundary: f64,
-    /// Normalisation of a weight before it is quantized.
+    /// The normalisation of a weight before it is quantized.
     pub normalization: Normalization,
-    /// Whether the normalisation is over the whole weight, whatever the granularity.
+    /// Whether the normalisation covers the whole weight, whatever the granularity.
     pub independent_norm: bool,
-    /// Whether a `var-mean` normalised weight is multiplied by its standard deviation again after
-    /// quantizing. The mean stays subtracted, so that the levels stay symmetric.
+    /// Whether a weight normalised by `var-mean` is multiplied by its standard deviation again
+    /// after quantizing. The mean stays subtracted, so that the levels stay symmetric.
     pub restore_normalization: bool,
     /// Whether the quantized value is multiplied by a learned factor per group, initially 1.
     pub gamma: bool,
-    /// Habits of another program, for configurations that come from there.
+    /// Behaviour of QTool that configurations imported from it rely on.
     pub qtool: Compatibility,
 }

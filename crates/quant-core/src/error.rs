@@ -1,43 +1,40 @@
-//! What can go wrong when a quantizer is configured, used or checked.
+//! The errors of configuring, using and checking a quantizer.
 
-use crate::{
-    method::{Method, Role},
-    options::Accepted,
-};
+use crate::{method::Role, options::Accepted};
 
 /// An invalid configuration, or a quantizer whose state has become invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizerError {
     /// The number of levels is outside 2 to 256.
-    #[error("{levels} levels: a quantizer takes 2 to 256")]
+    #[error("{levels} levels: expected 2 to 256")]
     Levels {
-        /// The levels asked for.
+        /// The number of levels that was asked for.
         levels: usize,
     },
     /// The number of bits is outside 1 to 8.
-    #[error("{bits} bits: a quantizer takes 1 to 8")]
+    #[error("{bits} bits: expected 1 to 8")]
     Bits {
-        /// The bits asked for.
+        /// The number of bits that was asked for.
         bits: u32,
     },
-    /// The method does not offer this combination.
+    /// The method does not support this value of a field in this role.
     #[error(
-        "{layer}: {field} = {value} does not go with the method {method} as {role} quantizer; the \
-         nearest possible: {nearest}"
+        "{layer}: {field} = {value} is not supported by the method {method} as {role} quantizer; \
+         the nearest supported configuration has {nearest}"
     )]
     Unsupported {
         /// Name of the layer.
         layer: String,
-        /// Configuration field at fault.
+        /// Name of the unsupported field.
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         value: String,
-        /// The method it was combined with.
-        method: Method,
-        /// The role it was combined with.
+        /// Method of the configuration.
+        method: &'static str,
+        /// Role of the configuration.
         role: Role,
-        /// The fields to change, and what to, for the nearest configuration that works.
+        /// The fields to change, with their new values, for the nearest configuration that works.
         nearest: String,
     },
     /// A numeric field is not a positive finite number.
@@ -45,39 +42,40 @@ pub enum QuantizerError {
     NotPositive {
         /// Name of the layer.
         layer: String,
-        /// Configuration field at fault.
+        /// Name of the field.
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         value: f64,
     },
-    /// An option of the method has a value that it does not take.
+    /// An option of the method has a value that the option does not take.
     #[error("{layer}: {field} = {value}: expected {accepted}")]
     OutOfBounds {
         /// Name of the layer.
         layer: String,
-        /// The option at fault.
+        /// Name of the option.
         field: &'static str,
-        /// Its value.
+        /// Value of the option.
         value: String,
-        /// What would work.
+        /// The values that the option takes.
         accepted: Accepted,
     },
-    /// The groups do not divide what they are to group.
+    /// The number or size of groups does not divide the channels that are grouped.
     #[error(
-        "{layer}: {groups} groups do not divide {elements} (the product of the first dimensions of \
-         {shape:?} that groups are cut from)"
+        "{layer}: the granularity asks for {groups}, which does not divide {elements}, the number \
+         of channels or of input-output channel pairs in the shape {shape:?}; choose a divisor"
     )]
     Groups {
         /// Name of the layer.
         layer: String,
-        /// Number of groups, or of elements in a group.
+        /// The number of groups, or of elements in a group, that was asked for.
         groups: usize,
-        /// What they would have to divide.
+        /// The number that the groups have to divide.
         elements: usize,
         /// Shape of the tensor.
         shape: Vec<usize>,
     },
-    /// No weight of a model is selected for quantizing, or the one that is named does not exist.
+    /// No weight of a model is selected for quantizing, or the weight at the requested path does
+    /// not exist.
     #[error(
         "{}; the model's weights are: {}",
         wanted.as_ref().map_or("no weight is selected".into(), |path| format!("no weight {path}")),
@@ -89,61 +87,61 @@ pub enum QuantizerError {
         /// Paths of the weights that can be quantized.
         weights: Vec<String>,
     },
-    /// The shape has too few dimensions, or an empty one.
+    /// The shape has too few dimensions, or a dimension of size 0.
     #[error("{layer}: shape {shape:?}: {expected}")]
     Shape {
         /// Name of the layer.
         layer: String,
-        /// The shape.
+        /// The shape of the tensor.
         shape: Vec<usize>,
-        /// What would work.
+        /// The shapes that would work.
         expected: &'static str,
     },
     /// A learned step size or clipping value is zero, negative or not a number, or another learned
     /// parameter is not a finite number.
     #[error(
-        "{layer}: {parameter}[{group}] = {value}: training has driven it away from {expected}; lower \
-         its learning rate, give it a gradient scale, or calibrate it anew"
+        "{layer}: {parameter}[{group}] = {value}: expected {expected}; training has moved it too \
+         far: lower its learning rate, give it a gradient scale, or calibrate it again"
     )]
     Degenerate {
         /// Name of the layer.
         layer: String,
         /// Name of the parameter.
         parameter: &'static str,
-        /// The group it belongs to.
+        /// The group that the value belongs to.
         group: usize,
-        /// Its value.
+        /// The value.
         value: f32,
-        /// What it should be.
+        /// The values that would be valid.
         expected: &'static str,
     },
     /// The number of levels of a quantizer cannot change while it trains.
-    #[error("{layer}: the method {method} cannot go from {from} to {to} levels: {reason}")]
+    #[error("{layer}: the method {method} cannot change from {from} to {to} levels: {reason}")]
     LevelChange {
         /// Name of the layer.
         layer: String,
-        /// Its method.
-        method: Method,
-        /// Its levels.
+        /// The method of the quantizer.
+        method: &'static str,
+        /// The number of levels of the quantizer.
         from: usize,
-        /// The levels asked for.
+        /// The number of levels that was asked for.
         to: usize,
-        /// Why not.
+        /// The reason for the refusal.
         reason: String,
     },
-    /// An option, keyword or field has a value that nothing can be made of.
+    /// An option, keyword or field has a value that cannot be used.
     #[error("{option}{}: {accepted}", equals(.value))]
     Option {
-        /// The option, keyword or field.
+        /// Name of the option, keyword or field.
         option: String,
-        /// Its value; empty where it is not about a value.
+        /// The value, or an empty text where the error is not about a value.
         value: String,
-        /// What would work.
+        /// The values that would work.
         accepted: &'static str,
     },
 }
 
-/// " = value", or nothing where there is none.
+/// Returns " = value", or nothing for an empty value.
 fn equals(value: &str) -> String {
     match value {
         "" => String::new(),

@@ -1,44 +1,41 @@
-//! Gradient estimators and gradient scales, and the mask each one stands for.
+//! Gradient estimators, and the rules that scale the gradients of parameters.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    config::{QuantizerConfig, Range},
-    method::Role,
-    site::Site,
-};
-
-/// What stands in for the derivative of a clamp, or of a sign.
+/// The function that is used in place of the derivative of a clamp or of a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Estimator {
-    /// 1 strictly inside the range, 0 outside and, as in PyTorch, at its bounds: the clipped
-    /// straight-through estimator (Bengio et al. 2013; Hubara et al. 2016). A sign's range is -1..1.
+    /// The clipped straight-through estimator (Bengio et al. 2013; Hubara et al. 2016): 1 strictly
+    /// inside the range, 0 outside it and, as in PyTorch, at its bounds. The range of a sign is
+    /// -1..1.
     #[default]
     Clipped,
-    /// The same times sqrt(elements / elements inside the range), over the whole tensor: keeps the
-    /// gradient's norm when many elements are clipped. 1 if none is inside. Of clamps only.
+    /// The clipped estimator times sqrt(elements / elements inside the range), over the whole
+    /// tensor. It keeps the norm of the gradient when many elements are clipped. The factor is 1 if
+    /// no element is inside. It is for clamps only.
     ///
-    /// The reference implementation counts in the clamped tensor, where every element is inside:
-    /// its factor is always 1, and imported configurations become [`Clipped`](Self::Clipped).
+    /// The reference implementation counts in the clamped tensor, where every element is inside.
+    /// Its factor is always 1, so imported configurations become [`Clipped`](Self::Clipped).
     SteScale,
-    /// 1 everywhere: the straight-through estimator. Of signs only.
+    /// The straight-through estimator: 1 everywhere. It is for signs only.
     Identity,
     /// Element-wise gradient scaling (Lee et al., "Network Quantization with Element-wise Gradient
-    /// Scaling", CVPR 2021) of the rounding inside a clipped range: with the clipped value u
-    /// in 0..1, its level q and the incoming gradient g, g·(1 + d·sign(g)·(u - q)); d is
-    /// [`QuantizerConfig::ewgs_factor`]. Values that would rather move on are pushed, values about to
-    /// settle are held. It depends on the incoming gradient: no surrogate has this derivative.
+    /// Scaling", CVPR 2021) of the rounding inside a clipped range: g·(1 + d·sign(g)·(u - q)), with
+    /// the clipped value u in 0..1, its level q, the incoming gradient g and the factor d, which is
+    /// [`crate::QuantizerConfig::ewgs_factor`]. In gradient descent it enlarges the steps of values
+    /// that move towards their level, and reduces the steps of values that move away from it.
+    /// Because it depends on the incoming gradient, no surrogate has this derivative.
     Ewgs,
-    /// (2 - 2|x|)·\[-1 < x < 1\], the derivative of a quadratic approximation (Bi-Real Net, Liu et
-    /// al. 2018). Of signs only.
+    /// The derivative of a quadratic approximation: (2 - 2|x|)·\[-1 < x < 1\] (Bi-Real Net, Liu et
+    /// al. 2018). It is for signs only.
     Triangle,
 }
 
-/// Scale of the gradient of a clipping value, whose value it leaves alone.
+/// The scale of the gradient of a clipping value. It does not change the clipping value itself.
 ///
-/// With a = `factor`, fan = elements of one output channel, N = elements of a weight or of one image
-/// that share the clipping value, M = those of the whole batch:
+/// With a = `factor`, fan = the elements of one output channel, N = the elements of a weight or of
+/// one image that share the clipping value, and M = those of the whole batch:
 ///
 /// | rule | scale |
 /// |---|---|
@@ -47,21 +44,22 @@ pub enum Estimator {
 /// | `scale-fan` | a/sqrt(fan) |
 /// | `element-scale` | sqrt(M)·a |
 /// | `scale-element` | a/sqrt(M) |
-/// | `lsq` | c²/sqrt(N·c); of step sizes 1/sqrt(N·Qp) |
+/// | `lsq` | c²/sqrt(N·c); for step sizes 1/sqrt(N·Qp) |
 ///
-/// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2). Methods that learn the
-/// step size (`lsq-step`, `lsq-plus`) use it as it is. Of those that learn a clipping value, c = Qp steps
-/// make it (n unsigned, n/2 signed), so that its gradient is 1/c of the step size's and has to move it c
-/// times as far: hence c².
+/// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2). Methods that
+/// learn the step size (`lsq-step`, `lsq-plus`) use it unchanged. For methods that learn a clipping
+/// value, the clipping value is c = Qp steps (n unsigned, n/2 signed). Its gradient is then 1/c of
+/// the step size's gradient, and it has to move c times as far, which together give the factor c².
 ///
 /// Images and their elements are counted in the tensor that the quantizer is given, whose first
-/// dimension is the batch, unless [`Compatibility`](crate::qtool::Compatibility) says how many there are.
+/// dimension is the batch, unless [`Compatibility`](crate::qtool::Compatibility) says how many
+/// there are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientScale {
-    /// Which scale.
+    /// The rule, one row of the table above.
     pub rule: GradientScaleRule,
-    /// a above, greater than 0.
+    /// The number a of the table above, greater than 0.
     pub factor: f64,
 }
 
@@ -75,203 +73,17 @@ impl Default for GradientScale {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GradientScaleRule {
-    /// 1.
+    /// The scale is 1.
     #[default]
     None,
-    /// sqrt(fan)·a.
+    /// The scale is sqrt(fan)·a.
     FanScale,
-    /// a/sqrt(fan).
+    /// The scale is a/sqrt(fan).
     ScaleFan,
-    /// sqrt(M)·a.
+    /// The scale is sqrt(M)·a.
     ElementScale,
-    /// a/sqrt(M).
+    /// The scale is a/sqrt(M).
     ScaleElement,
-    /// c²/sqrt(N·c), or 1/sqrt(N·Qp): the LSQ paper's.
+    /// The scale of the LSQ paper: c²/sqrt(N·c), or 1/sqrt(N·Qp) for step sizes.
     Lsq,
-}
-
-/// Qp, the highest level in units of the step size: n, or signed with one level more below 0 than above
-/// where they are even in number.
-pub(crate) fn positive_steps(n: f32, range: Range) -> f32 {
-    match range {
-        Range::Unsigned => n,
-        Range::Signed => (n / 2.0).floor(),
-    }
-}
-
-/// The gradient scale of one quantizer, as a number for each tensor that it is given.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct ScaleByTensor {
-    scale: GradientScale,
-    skip_integer_one: bool,
-    /// Numerator and Qp of the rule `lsq`.
-    lsq: (f64, f64),
-    fan: f64,
-    /// Of a weight.
-    elements: Option<f64>,
-    /// Channels of an activation, for positions that the configuration tells.
-    channels: f64,
-    positions: Option<usize>,
-    images: Option<usize>,
-    groups: f64,
-}
-
-impl ScaleByTensor {
-    /// Of a quantizer of this configuration at `site`, where `groups` clipping values share the
-    /// elements.
-    pub(crate) fn new(config: &QuantizerConfig, site: &Site, groups: usize) -> Self {
-        let n = config.levels.steps();
-        let steps = f64::from(if config.range == Range::Signed { n / 2.0 } else { n });
-        Self::with_rule(config, site, groups, (steps.powi(2), steps))
-    }
-
-    /// The same of a quantizer that learns a step size.
-    pub(crate) fn of_step_size(config: &QuantizerConfig, site: &Site, groups: usize) -> Self {
-        let positive = positive_steps(config.levels.steps(), config.range);
-        Self::with_rule(config, site, groups, (1.0, f64::from(positive)))
-    }
-
-    fn with_rule(config: &QuantizerConfig, site: &Site, groups: usize, lsq: (f64, f64)) -> Self {
-        let elements = site.shape.iter().product::<usize>() as f64;
-        Self {
-            scale: config.gradient_scale,
-            skip_integer_one: config.qtool.skip_integer_one,
-            lsq,
-            fan: site.fan() as f64,
-            elements: (config.role == Role::Weight).then_some(elements),
-            channels: elements,
-            positions: config.qtool.positions,
-            images: config.qtool.images,
-            groups: groups as f64,
-        }
-    }
-
-    /// The scale for a tensor of this shape.
-    pub(crate) fn of(&self, shape: &[usize]) -> f32 {
-        let factor = self.scale.factor;
-        let scale = match self.scale.rule {
-            GradientScaleRule::None => 1.0,
-            GradientScaleRule::FanScale => self.fan.sqrt() * factor,
-            GradientScaleRule::ScaleFan => factor / self.fan.sqrt(),
-            GradientScaleRule::ElementScale => self.batch_elements(shape).sqrt() * factor,
-            GradientScaleRule::ScaleElement => factor / self.batch_elements(shape).sqrt(),
-            GradientScaleRule::Lsq => {
-                let (numerator, positive) = self.lsq;
-                numerator / (self.image_elements(shape) * positive).sqrt()
-            }
-        };
-        match self.skip_integer_one && scale.trunc() == 1.0 {
-            true => 1.0,
-            false => scale as f32,
-        }
-    }
-
-    /// N.
-    fn image_elements(&self, shape: &[usize]) -> f64 {
-        let elements = match (self.elements, self.positions) {
-            (Some(elements), _) => elements,
-            (None, Some(positions)) => self.channels * positions as f64,
-            // A tensor of one dimension is one image.
-            (None, None) => match shape {
-                [_, image @ ..] if !image.is_empty() => image.iter().product::<usize>() as f64,
-                _ => shape.iter().product::<usize>() as f64,
-            },
-        };
-        elements / self.groups
-    }
-
-    /// M.
-    fn batch_elements(&self, shape: &[usize]) -> f64 {
-        let images = match (self.elements, self.images) {
-            (Some(_), _) => 1,
-            (None, Some(images)) => images,
-            (None, None) if shape.len() < 2 => 1,
-            (None, None) => shape[0],
-        };
-        self.image_elements(shape) * images as f64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{config::Levels, method::Method, qtool::Compatibility};
-
-    /// A weight with fan 9 and 36 elements, 4 levels; an activation with 4 channels of 9 positions in
-    /// batches of 2.
-    fn scale(rule: GradientScaleRule, role: Role, skip_integer_one: bool) -> f64 {
-        let site = match role {
-            Role::Weight => Site::weight("w", [4, 1, 3, 3]),
-            _ => Site::activation("a", 4),
-        };
-        let shape = if role == Role::Weight { [4, 1, 3, 3] } else { [2, 4, 3, 3] };
-        let qtool = Compatibility { skip_integer_one, ..Compatibility::default() };
-        f64::from(scale_at(&site, rule, role, qtool).of(&shape))
-    }
-
-    fn scale_at(
-        site: &Site,
-        rule: GradientScaleRule,
-        role: Role,
-        qtool: Compatibility,
-    ) -> ScaleByTensor {
-        let gradient_scale = GradientScale { rule, factor: 0.5 };
-        let levels = Levels::from_bits(2).unwrap();
-        let config =
-            QuantizerConfig { gradient_scale, ..QuantizerConfig::new(Method::Lsq, role, levels) };
-        let config = QuantizerConfig { qtool, ..config };
-        ScaleByTensor::new(&config, site, 1)
-    }
-
-    fn close(actual: f64, expected: f64) {
-        assert!((actual - expected).abs() < 1e-6 * expected, "{actual}, expected {expected}");
-    }
-
-    #[test]
-    fn scales_follow_the_table() {
-        let weight = |rule| scale(rule, Role::Weight, false);
-        assert_eq!(weight(GradientScaleRule::None), 1.0);
-        assert_eq!(weight(GradientScaleRule::FanScale), 1.5);
-        close(weight(GradientScaleRule::ScaleFan), 0.5 / 3.0);
-        assert_eq!(weight(GradientScaleRule::ElementScale), 3.0);
-        close(weight(GradientScaleRule::ScaleElement), 0.5 / 6.0);
-        let activation = |rule| scale(rule, Role::Activation, false);
-        close(activation(GradientScaleRule::ElementScale), 0.5 * 72f64.sqrt());
-    }
-
-    #[test]
-    fn what_the_configuration_says_is_not_counted() {
-        let site = Site::activation("a", 4);
-        let images = Some(8);
-        for told in [Some(64), None] {
-            let qtool = Compatibility { positions: told, images, ..Compatibility::default() };
-            let scale = scale_at(&site, GradientScaleRule::ElementScale, Role::Activation, qtool);
-            let positions = told.unwrap_or(25);
-            let expected = 0.5 * ((4 * positions * 8) as f64).sqrt();
-            close(f64::from(scale.of(&[2, 4, 5, 5])), expected);
-        }
-    }
-
-    #[test]
-    fn the_shape_of_a_weight_is_its_sites() {
-        let site = Site::weight("w", [4, 1, 3, 3]);
-        let scale = scale_at(&site, GradientScaleRule::Lsq, Role::Weight, Compatibility::default());
-        assert_eq!(scale.of(&[36]), scale.of(&[4, 1, 3, 3]));
-    }
-
-    #[test]
-    fn the_papers_scale_moves_the_step_size_as_in_the_paper() {
-        // Learning the step q with gradient scale 1/sqrt(N·Qp) changes it by d/sqrt(N·Qp), where d is
-        // its gradient; the clipping value c·q has gradient d/c and must change by c·d/sqrt(N·Qp).
-        let (n, c) = (36f64, 3f64);
-        close(scale(GradientScaleRule::Lsq, Role::Activation, false), c * c / (n * c).sqrt());
-        let c = 1.5;
-        close(scale(GradientScaleRule::Lsq, Role::Weight, false), c * c / (n * c).sqrt());
-    }
-
-    #[test]
-    fn the_reference_skips_scales_between_one_and_two() {
-        assert_eq!(scale(GradientScaleRule::FanScale, Role::Weight, true), 1.0);
-        assert_eq!(scale(GradientScaleRule::ElementScale, Role::Weight, true), 3.0);
-    }
 }

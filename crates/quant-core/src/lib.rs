@@ -1,10 +1,11 @@
-//! Quantizers for quantization-aware training on [Burn](https://burn.dev): learn networks whose
-//! weights and activations take 1 to 8 bits.
+//! Quantizers for quantization-aware training on [Burn](https://burn.dev): they train networks
+//! whose weights and activations take 1 to 8 bits.
 //!
-//! A quantizer maps a float tensor to one of a few levels. Forward, it rounds; backward, it lets
-//! gradients through by a *gradient estimator*, to its input and to its own parameters. Its words:
+//! A quantizer maps every element of a float tensor to one of a few levels. The forward pass
+//! rounds. The backward pass uses a *gradient estimator*, which passes gradients to the quantizer's
+//! input and to its own parameters. The terms of the field and the types that stand for them:
 //!
-//! | word | type |
+//! | term | type |
 //! |---|---|
 //! | activation, weight and output quantizer | [`Role`] |
 //! | levels: 2^bits, or 3 | [`Levels`] |
@@ -26,11 +27,12 @@
 //! | [LQ-Nets](methods::lq_nets) | yes | yes | basis, without gradient |
 //! | [FATNN](methods::fatnn) | up to 4 levels | ternary | thresholds |
 //! | [TTQ](methods::ttq) | no | ternary | positive and negative value |
-//! | [XNOR](methods::xnor) | binary | binary | shift, factor, if asked |
+//! | [XNOR](methods::xnor) | binary | binary | shift and factor, where the options ask for them |
 //!
-//! [`methods_table`] says which options go with which, and is what configurations are checked by.
+//! [`methods_table`] lists which options each method supports. Configurations are checked against
+//! the same facts.
 //!
-//! Quantize a tensor and train through it:
+//! This example quantizes a tensor and trains through it:
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -55,8 +57,9 @@
 //! # Ok::<(), quant_core::QuantizerError>(())
 //! ```
 //!
-//! Backends are features: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`. None is on by
-//! default. Turn them on here rather than on Burn: the operations of this crate need to know.
+//! The backends are Cargo features: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`. None
+//! is on by default. Turn on the features of this crate, not those of Burn, because the features of
+//! this crate also compile its own operations for the backend.
 
 pub mod calibrate;
 pub mod capability;
@@ -66,6 +69,7 @@ pub mod codes;
 pub mod config;
 pub mod error;
 pub mod gradient;
+mod gradient_scale;
 pub mod host;
 pub mod method;
 pub mod methods;
@@ -74,11 +78,13 @@ pub mod number;
 pub mod ops;
 pub mod options;
 pub mod parameter;
+mod per_group;
 pub mod qtool;
 pub mod quantizer;
 pub mod reach;
 pub mod reparameterize;
 mod scope;
+mod settings;
 mod signature;
 pub mod site;
 mod staircase;
@@ -86,10 +92,11 @@ mod table;
 mod text;
 mod training;
 mod validate;
+mod watch;
 mod weight_codes;
 mod written;
 
-pub use calibrate::{Calibration, CalibrationInfo, Percentile, calibrate};
+pub use calibrate::{Calibration, CalibrationInfo, Percentile};
 pub use capability::{Capability, LevelSet};
 pub use change::{QuantizerChange, Rescaled};
 pub use codes::{Affine, Codes, Decoding, Table};
@@ -105,10 +112,16 @@ pub use reach::{
     QuantizedWeight, Reached, change_quantizers, name_quantizers, quantized_weights, quantizers,
 };
 pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quantize_weights};
-pub use scope::{Probe, Recorded, TrainingCall, calibrate_where, probe, record, training_call};
+pub use scope::{TrainingCall, training_call};
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;
 pub use table::{capability, methods_table};
 pub use training::QuantizationLoss;
+pub use watch::{Probe, Recorded, calibrate, calibrate_where, probe, record};
 pub use weight_codes::{WeightCodes, weight_codes};
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
 //! The methods by name, each with the options that no other method has, and the roles that a
 //! quantizer can have.
 //!
-//! A method's facts and formula stand in its file in [`crate::methods`].
+//! The formula of a method, and the facts about it, are in its file in [`crate::methods`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,11 +12,11 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::{
-    options::{MethodOptions, OptionInfo, OptionValue, method_options},
+    options::{MethodOptions, OptionField, OptionInfo, OptionValue, method_options},
     text::name,
 };
 
-/// What is quantized.
+/// The tensor of a layer that is quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -29,28 +29,40 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role.
+    /// All roles.
     pub const ALL: [Role; 3] = [Role::Activation, Role::Weight, Role::Output];
 }
 
 impl Display for Role {
-    /// As it is written in recipes.
+    /// Writes the role as recipes do.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&name(self))
     }
 }
 
-/// What an XNOR activation's signs are multiplied by: means of |x| within each image.
+/// The factor that the signs of an XNOR activation are multiplied by: a mean of |x| within each
+/// image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignScale {
-    /// Nothing.
+    /// No factor.
     #[default]
     None,
-    /// The mean over channels, at each position.
+    /// The mean of |x| over the channels, one for each position.
     OverChannels,
-    /// The mean over positions, of each channel.
+    /// The mean of |x| over the positions, one for each channel.
     OverResolution,
+}
+
+impl OptionField for SignScale {
+    fn to_value(&self) -> OptionValue {
+        OptionValue::Text(name(self))
+    }
+
+    fn from_value(value: &OptionValue) -> Option<Self> {
+        let all = [SignScale::None, SignScale::OverChannels, SignScale::OverResolution];
+        all.into_iter().find(|scale| scale.to_value() == *value)
+    }
 }
 
 method_options! {
@@ -95,8 +107,8 @@ method_options! {
     }
 }
 
-/// The table of methods: a line each, with the name that files write, and the options where the
-/// method has any of its own. [`crate::methods`] has the second line of each.
+/// Declares all methods: one line for each, with its name in files, and its options where it has
+/// any of its own. [`crate::methods`] has a second line for each method.
 macro_rules! methods {
     ($($(#[$doc:meta])* $variant:ident $(($options:ident))? = $name:literal,)*) => {
         /// The formula, with the options that belong to it.
@@ -111,16 +123,16 @@ macro_rules! methods {
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub enum Method {
             $($(#[$doc])* $variant $(($options))?,)*
-            /// A method of a program's own, which [`register`](crate::methods::register) made
-            /// known.
+            /// A method that a program outside this crate added with
+            /// [`register`](crate::methods::register).
             Own(OwnName),
         }
 
         impl Method {
-            /// Every method of this crate, with its options as they are by default.
+            /// All methods of this crate, with their default options.
             pub const ALL: &'static [Method] = &[$(Method::$variant $(($options::DEFAULT))?),*];
 
-            /// As files write it, such as `lq-nets`.
+            /// Returns the name of the method in files, such as `lq-nets`.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(methods!(@any $variant $($options)?) => $name,)*
@@ -128,7 +140,7 @@ macro_rules! methods {
                 }
             }
 
-            /// The options that no other method has.
+            /// Returns the options that no other method has.
             pub fn own_options(&self) -> &dyn MethodOptions {
                 match self {
                     $(methods!(@bind options $variant $($options)?) =>
@@ -157,31 +169,32 @@ macro_rules! methods {
 }
 
 methods! {
-    /// Learned step size quantization by its clipping value ([`crate::methods::lsq`]).
+    /// LSQ: learned step size quantization, in the form that learns a clipping value
+    /// ([`crate::methods::lsq`]).
     Lsq = "lsq",
-    /// The same as in its paper, by its step size ([`crate::methods::lsq_step`]).
+    /// LSQ as in its paper, which learns the step size ([`crate::methods::lsq_step`]).
     LsqStep = "lsq-step",
     /// LSQ+ with a learned offset ([`crate::methods::lsq_plus`]).
     LsqPlus = "lsq-plus",
     /// DoReFa-Net ([`crate::methods::dorefa`]).
     Dorefa = "dorefa",
-    /// Parameterized clipping activation ([`crate::methods::pact`]).
+    /// PACT: parameterized clipping activation ([`crate::methods::pact`]).
     Pact = "pact",
-    /// Signs ([`crate::methods::xnor`]).
+    /// XNOR-Net's signs ([`crate::methods::xnor`]).
     Xnor(XnorOptions) = "xnor",
     /// FATNN's learned thresholds ([`crate::methods::fatnn`]).
     Fatnn(FatnnOptions) = "fatnn",
     /// LQ-Nets' learned basis ([`crate::methods::lq_nets`]).
     LqNets(LqNetsOptions) = "lq-nets",
-    /// Trained ternary quantization ([`crate::methods::ttq`]).
+    /// TTQ: trained ternary quantization ([`crate::methods::ttq`]).
     Ttq(TtqOptions) = "ttq",
-    /// Additive powers of two ([`crate::methods::apot`]).
+    /// APoT: additive powers of two ([`crate::methods::apot`]).
     Apot = "apot",
     /// N2UQ's learned thresholds with evenly spaced outputs ([`crate::methods::n2uq`]).
     N2uq = "n2uq",
 }
 
-/// Those of a method that has none of its own.
+/// The options of a method that has none of its own.
 struct NoOptions;
 
 impl MethodOptions for NoOptions {
@@ -199,52 +212,54 @@ impl MethodOptions for NoOptions {
 }
 
 impl Method {
-    /// XNOR with its options as they are by default.
+    /// XNOR with its default options.
     pub const XNOR: Method = Method::Xnor(XnorOptions::DEFAULT);
-    /// FATNN with its options as they are by default.
+    /// FATNN with its default options.
     pub const FATNN: Method = Method::Fatnn(FatnnOptions::DEFAULT);
-    /// LQ-Nets with its options as they are by default.
+    /// LQ-Nets with its default options.
     pub const LQ_NETS: Method = Method::LqNets(LqNetsOptions::DEFAULT);
-    /// TTQ with its options as they are by default.
+    /// TTQ with its default options.
     pub const TTQ: Method = Method::Ttq(TtqOptions::DEFAULT);
 
-    /// The method of a name, with its options as they are by default; of a program's own methods
-    /// those that are registered.
+    /// Returns the method with this name and its default options, or `None` where there is none.
+    /// Methods of the program itself are found once they are registered.
     pub fn named(name: &str) -> Option<Method> {
         let known = Self::ALL.iter().copied().find(|method| method.name() == name);
         known.or_else(|| own_names().get(name).map(|name| Method::Own(OwnName(name))))
     }
 
-    /// The names of all methods, those of a program's own last.
+    /// Returns the names of all methods. Those of the program's own methods come last.
     pub fn names() -> Vec<&'static str> {
         let known = Self::ALL.iter().map(Method::name);
         known.chain(own_names().iter().copied()).collect()
     }
 
-    /// Whether it is the same formula as another, whatever the options of both.
+    /// Returns whether both methods have the same formula, whatever their options.
     pub fn is(&self, other: &Method) -> bool {
         self.name() == other.name()
     }
 
-    /// The value of one of its own options.
+    /// Returns the value of one of the method's own options, or `None` where it has no option of
+    /// this name.
     pub fn option(&self, name: &str) -> Option<OptionValue> {
         self.own_options().get(name)
     }
 
-    /// Sets one of its own options; whether it has one of this name that takes such a value. Bounds
-    /// are checked by [`validate`](crate::QuantizerConfig::validate).
+    /// Sets one of the method's own options. Returns whether the method has an option of this name
+    /// that takes this kind of value. [`validate`](crate::QuantizerConfig::validate) checks the
+    /// bounds.
     pub fn set_option(&mut self, name: &str, value: &OptionValue) -> bool {
         self.own_options_mut().is_some_and(|options| options.set(name, value))
     }
 
-    /// Sets options by name, as they were read from a file.
+    /// Sets options by name, with values that were read from a file.
     ///
     /// # Errors
-    /// A message for a name that is not an option of this method, or a value that it does not take.
+    /// A message about the first name that is not an option of this method, or the first value that
+    /// the option does not take.
     pub fn set_options(&mut self, options: &BTreeMap<String, OptionValue>) -> Result<(), String> {
-        options.iter().try_for_each(|(name, value)| match self.set_option(name, value) {
-            true => Ok(()),
-            false => Err(self.refusal(name, value)),
+        options.iter().try_for_each(|(name, value)| {
+            if self.set_option(name, value) { Ok(()) } else { Err(self.refusal(name, value)) }
         })
     }
 
@@ -254,9 +269,10 @@ impl Method {
             return format!("{name} = {value}: expected {}", option.accepted);
         }
         let names: Vec<&str> = own.iter().map(|option| option.name).collect();
-        let has = match names.is_empty() {
-            true => "no options of its own".to_owned(),
-            false => format!("the options {}", names.join(", ")),
+        let has = if names.is_empty() {
+            "no options of its own".to_owned()
+        } else {
+            format!("the options {}", names.join(", "))
         };
         match Self::ALL.iter().find(|method| method.option(name).is_some()) {
             Some(owner) => format!("{name} is an option of the method {owner}; {self} has {has}"),
@@ -264,21 +280,21 @@ impl Method {
         }
     }
 
-    /// Every option that belongs to one method alone, of all methods.
+    /// Returns the options of all methods that belong to one method alone.
     pub fn all_options() -> Vec<OptionInfo> {
         Self::ALL.iter().flat_map(|method| method.own_options().list()).collect()
     }
 }
 
 impl Display for Method {
-    /// As it is written in recipes.
+    /// Writes the method's name, as recipes do.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
 impl Serialize for Method {
-    /// By its name: options are written by the configuration that it stands in.
+    /// Writes the method's name. The configuration that holds the method writes its options.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
@@ -294,7 +310,7 @@ impl<'de> Deserialize<'de> for Method {
     }
 }
 
-/// The name of a method of a program's own.
+/// The name of a method that a program outside this crate registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnName(&'static str);
 
@@ -311,7 +327,7 @@ impl OwnName {
         Self(name)
     }
 
-    /// The name.
+    /// Returns the name as text.
     pub fn get(self) -> &'static str {
         self.0
     }

@@ -1,31 +1,32 @@
-//! Normalisation before quantizing, and its restoration after.
+//! Normalisation before quantizing, and undoing it afterwards.
 
 use burn::tensor::Tensor;
 
 use crate::{
-    codes::per_group,
     config::{Normalization, QuantizerConfig},
     method::Role,
+    per_group::{add_per_group, multiply_per_group},
     site::Grouping,
 };
 
-/// Added to what is divided by, where normalisation is undone afterwards.
+/// The number that is added to divisors where the normalisation is undone afterwards.
 const EPSILON: f32 = 1e-5;
 
 /// How to undo a normalisation.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, beside tensors that are far larger")]
 pub(crate) enum Restore {
-    /// Nothing to undo.
+    /// There is nothing to undo.
     None,
-    /// y·deviation + mean per group.
+    /// y·deviation + mean per group undoes the normalisation.
     PerGroup { deviation: Option<Tensor<1>>, mean: Option<Tensor<1>>, grouping: Grouping },
-    /// y·factor per image.
+    /// y·factor per image undoes the normalisation.
     PerImage(Tensor<1>),
 }
 
 impl Restore {
-    /// Multiplies each group by its unit first, a constant, then as `self` does.
+    /// Returns the operation that first multiplies each group by its unit, a constant, and then
+    /// does what `self` does.
     pub(crate) fn after(self, unit: Tensor<1>, grouping: Grouping) -> Self {
         let deviation = match self {
             Restore::PerGroup { deviation: Some(deviation), .. } => unit * deviation,
@@ -39,7 +40,7 @@ impl Restore {
             Restore::None => y,
             Restore::PerGroup { deviation, mean, grouping } => {
                 let y = match deviation {
-                    Some(deviation) => per_group(y, deviation, *grouping),
+                    Some(deviation) => multiply_per_group(y, deviation, *grouping),
                     None => y,
                 };
                 match mean {
@@ -56,18 +57,8 @@ impl Restore {
     }
 }
 
-/// Adds each group its value.
-pub(crate) fn add_per_group<const D: usize>(
-    x: Tensor<D>,
-    mean: &Tensor<1>,
-    grouping: Grouping,
-) -> Tensor<D> {
-    let shape = x.shape();
-    let [outer, groups, inner] = grouping.view(&shape);
-    (x.reshape([outer, groups, inner]) + mean.clone().reshape([1, groups, 1])).reshape(shape)
-}
-
-/// Unbiased standard deviation and mean per group, as constants. The deviation of a single element is 0.
+/// Returns the unbiased standard deviation and the mean of each group, as constants. The deviation
+/// of a single element is 0.
 fn moments<const D: usize>(w: &Tensor<D>, grouping: Grouping) -> (Tensor<1>, Tensor<1>) {
     let [outer, groups, inner] = grouping.view(&w.shape());
     let grouped = w.clone().detach().reshape([outer, groups, inner]);
@@ -80,9 +71,9 @@ fn moments<const D: usize>(w: &Tensor<D>, grouping: Grouping) -> (Tensor<1>, Ten
     (variance.sqrt().reshape([groups]), mean.reshape([groups]))
 }
 
-/// The normalisation of a weight before it is quantized: (w - mean)/std per group, with the unbiased
-/// standard deviation; mean and std are constants, so the gradient is g/std. A group whose elements are
-/// all equal, and so have no deviation, becomes zeros.
+/// The normalisation of a weight before it is quantized: (w - mean)/std per group, with the
+/// unbiased standard deviation. Mean and std are constants, so the gradient is g/std. A group of
+/// equal elements has the deviation 0 and becomes zeros.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Normalizer {
     active: bool,
@@ -99,7 +90,7 @@ impl Normalizer {
         }
     }
 
-    /// The normalised weight, and how to undo it.
+    /// Returns the normalised weight, and how to undo the normalisation.
     pub(crate) fn apply<const D: usize>(&self, w: Tensor<D>) -> (Tensor<D>, Restore) {
         if !self.active {
             return (w, Restore::None);
@@ -111,19 +102,17 @@ impl Normalizer {
         let [outer, groups, inner] = self.grouping.view(&shape);
         let centred = w.reshape([outer, groups, inner]) - mean.reshape([1, groups, 1]);
         let normalized = (centred / deviation.clone().reshape([1, groups, 1])).reshape(shape);
-        let restore = match self.restore {
-            false => Restore::None,
-            true => Restore::PerGroup {
-                deviation: Some(deviation),
-                mean: None,
-                grouping: self.grouping,
-            },
+        let restore = if self.restore {
+            Restore::PerGroup { deviation: Some(deviation), mean: None, grouping: self.grouping }
+        } else {
+            Restore::None
         };
         (normalized, restore)
     }
 }
 
-/// A normalisation that is undone after quantizing: of weights per group, of activations per image.
+/// Applies a normalisation that is undone after quantizing: per group for weights, per image for
+/// activations.
 pub(crate) fn normalize<const D: usize>(
     x: Tensor<D>,
     normalization: Normalization,
@@ -157,10 +146,12 @@ pub(crate) fn normalize<const D: usize>(
     }
     let images = x.dims()[0];
     let each = x.clone().detach().reshape([images, x.shape().num_elements() / images.max(1)]);
-    let factor = match by_deviation {
-        true if each.dims()[1] < 2 => each.zeros_like().mean_dim(1),
-        true => each.var(1).sqrt(),
-        false => each.mean_dim(1),
+    let factor = if by_deviation && each.dims()[1] < 2 {
+        each.zeros_like().mean_dim(1)
+    } else if by_deviation {
+        each.var(1).sqrt()
+    } else {
+        each.mean_dim(1)
     };
     let factor = factor.add_scalar(EPSILON).reshape([images]);
     let restore = Restore::PerImage(factor.clone());

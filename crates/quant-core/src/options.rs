@@ -1,15 +1,13 @@
-//! Options that belong to one method alone: declared once, and from that read from files, checked,
-//! and documented.
+//! Options that belong to one method alone. Each is declared once, and from this declaration it is
+//! read from files, checked and documented.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{method::SignScale, text::name};
-
-/// The value of an option, as files write it.
+/// The value of an option, in the form that files write it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OptionValue {
-    /// `true` or `false`.
+    /// The value `true` or `false`.
     Flag(bool),
     /// A number.
     Number(f64),
@@ -18,7 +16,7 @@ pub enum OptionValue {
 }
 
 impl std::fmt::Display for OptionValue {
-    /// As files write it, without quotes.
+    /// Writes the value as files do, without quotes.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             OptionValue::Flag(flag) => write!(f, "{flag}"),
@@ -28,23 +26,23 @@ impl std::fmt::Display for OptionValue {
     }
 }
 
-/// The values that an option takes.
+/// The values that an option accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Accepted {
-    /// `true` and `false`.
+    /// The values `true` and `false`.
     Flag,
-    /// Finite numbers above this one.
+    /// Finite numbers above this number.
     Above(f64),
-    /// Numbers from the first to the second.
+    /// Numbers from the first to the second, both included.
     Within(f64, f64),
-    /// Numbers from the first to below the second.
+    /// Numbers from the first, included, to the second, excluded.
     Below(f64, f64),
-    /// These names.
+    /// One of these names.
     OneOf(&'static [&'static str]),
 }
 
 impl Accepted {
-    /// Whether a value is among them.
+    /// Returns whether the option accepts this value.
     pub fn contains(&self, value: &OptionValue) -> bool {
         match (self, value) {
             (Accepted::Flag, OptionValue::Flag(_)) => true,
@@ -77,26 +75,27 @@ impl std::fmt::Display for Accepted {
     }
 }
 
-/// What is known of an option beside its value.
+/// The description of an option.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptionInfo {
-    /// As files write it.
+    /// The name in files.
     pub name: &'static str,
-    /// Its documentation, as one line.
+    /// The documentation, as one line.
     pub description: String,
-    /// Its value where none is given.
+    /// The value that is used where none is given.
     pub default: OptionValue,
-    /// The values that it takes.
+    /// The values that the option accepts.
     pub accepted: Accepted,
 }
 
 /// Options of a method, by name.
 pub trait MethodOptions {
-    /// All of them.
+    /// Returns the descriptions of all options.
     fn list(&self) -> Vec<OptionInfo>;
-    /// The value of one; `None` where there is none of this name.
+    /// Returns the value of the option `name`, or `None` where there is no option of this name.
     fn get(&self, name: &str) -> Option<OptionValue>;
-    /// Sets one; whether there is one of this name that takes a value of this kind.
+    /// Sets the option `name`. Returns whether there is an option of this name that takes a value
+    /// of this kind.
     fn set(&mut self, name: &str, value: &OptionValue) -> bool;
 }
 
@@ -132,17 +131,6 @@ impl OptionField for f64 {
     }
 }
 
-impl OptionField for SignScale {
-    fn to_value(&self) -> OptionValue {
-        OptionValue::Text(name(self))
-    }
-
-    fn from_value(value: &OptionValue) -> Option<Self> {
-        let all = [SignScale::None, SignScale::OverChannels, SignScale::OverResolution];
-        all.into_iter().find(|scale| scale.to_value() == *value)
-    }
-}
-
 /// Declares the options of a method: fields with documentation, default and accepted values.
 macro_rules! method_options {
     (
@@ -161,7 +149,7 @@ macro_rules! method_options {
         }
 
         impl $options {
-            /// What is in force where nothing is said.
+            /// The options that are used where none are given.
             pub const DEFAULT: Self = Self { $($field: $default),* };
         }
 

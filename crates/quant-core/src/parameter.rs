@@ -1,21 +1,21 @@
-//! Learned parameters of the methods: what each is called, and what kind of number it is.
+//! The learned parameters of the methods: their names, and the values that they may have.
 
 /// A learned parameter: `[groups]` values, or `[count, groups]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Parameter {
-    /// Its name in the module tree and in state dictionaries.
+    /// The name in the module tree and in state dictionaries.
     pub name: &'static str,
-    /// What kind of number it is.
+    /// Which values the parameter may have.
     pub kind: ParameterKind,
 }
 
-/// Kinds of learned parameters, by what may become of them.
+/// The kinds of learned parameters, which differ in the values that they may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ParameterKind {
-    /// The end of a range of evenly spaced levels, above 0. When the number of levels changes it is
-    /// multiplied by (new - 1)/(old - 1), which keeps the step size.
+    /// The end of a range of evenly spaced levels, above 0. When the number of levels changes, it
+    /// is multiplied by (new - 1)/(old - 1), which keeps the step size.
     ClippingValue,
-    /// Any other number above 0 that values or thresholds are in proportion to, such as a step size,
+    /// Any other number above 0 that values or thresholds are proportional to, such as a step size,
     /// a slope or the width of an interval. It stays when the number of levels changes.
     Scale,
     /// Any finite number, such as an offset.
@@ -29,17 +29,17 @@ impl Parameter {
     pub const UNEVEN_CLIPPING_VALUE: Parameter = Parameter::new("clip_val", ParameterKind::Scale);
     /// The step size.
     pub const STEP_SIZE: Parameter = Parameter::new("step_size", ParameterKind::Scale);
-    /// What is added to every level.
+    /// The number that is added to every level.
     pub const OFFSET: Parameter = Parameter::new("offset", ParameterKind::Free);
     /// The factor on the quantized value.
     pub const GAMMA: Parameter = Parameter::new("gamma", ParameterKind::Free);
 
-    /// A parameter of this name and kind.
+    /// Returns the parameter with this name and kind.
     pub const fn new(name: &'static str, kind: ParameterKind) -> Self {
         Self { name, kind }
     }
 
-    /// Whether it has to be above 0.
+    /// Returns whether the parameter has to be above 0.
     pub fn is_positive(&self) -> bool {
         self.kind != ParameterKind::Free
     }

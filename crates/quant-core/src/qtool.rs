@@ -1,9 +1,10 @@
 //! Reads QTool's quantizer options into [`QuantizerConfig`]: its command line
 //! (`--fm_bit 2 --fm_enable --wt_quant_group 1 ...`) and keywords (`dorefa,lsq`).
 //!
-//! Its names (`fm` activation, `wt` weight, `ot` output) live here alone. Its quirks are kept:
-//! bits are truncated, a group count that does not divide falls back to the default, gradient scales
-//! from 1 to 2 are skipped.
+//! Only this module uses QTool's names (`fm` for activations, `wt` for weights, `ot` for outputs).
+//! It reproduces QTool's behaviour: bits are truncated to an integer, a number of groups that does
+//! not divide the channels falls back to the default, and gradient scales from 1 to 2 are not
+//! applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,7 @@ use crate::{
     table::capability,
 };
 
-/// QTool's options and keywords, taken apart.
+/// The options and keywords of QTool, parsed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct QtoolOptions {
     keywords: BTreeSet<String>,
@@ -30,10 +31,11 @@ pub struct QtoolOptions {
 }
 
 impl QtoolOptions {
-    /// From a comma-separated keyword list and a command line. A later option wins over an earlier.
+    /// Parses a comma-separated list of keywords and a command line. A later option overrides an
+    /// earlier one of the same name.
     ///
     /// # Errors
-    /// [`QuantizerError::Option`] for a word that is not an option's name or value.
+    /// [`QuantizerError::Option`] for a word that is neither the name of an option nor its value.
     pub fn parse(keywords: &str, command_line: &str) -> Result<Self, QuantizerError> {
         let mut options = BTreeMap::new();
         let mut words = command_line.split_whitespace().peekable();
@@ -52,7 +54,8 @@ impl QtoolOptions {
         Ok(Self::from_pairs(keywords, options))
     }
 
-    /// From a comma-separated keyword list and options, names without dashes.
+    /// Makes the options from a comma-separated list of keywords, and from options whose names have
+    /// no dashes.
     pub fn from_pairs(keywords: &str, options: impl IntoIterator<Item = (String, String)>) -> Self {
         let words = keywords.split(',').map(str::trim).filter(|word| !word.is_empty());
         let (mut keywords, mut repeated) = (BTreeSet::new(), BTreeSet::new());
@@ -64,32 +67,32 @@ impl QtoolOptions {
         Self { keywords, repeated, options: options.into_iter().collect() }
     }
 
-    /// Whether a keyword is given.
+    /// Returns whether a keyword is given.
     pub fn keyword(&self, word: &str) -> bool {
         self.keywords.contains(word)
     }
 
-    /// All keywords.
+    /// Returns all keywords.
     pub fn keywords(&self) -> impl Iterator<Item = &str> {
         self.keywords.iter().map(String::as_str)
     }
 
-    /// Keywords that were given more than once.
+    /// Returns the keywords that were given more than once.
     pub fn repeated(&self) -> impl Iterator<Item = &str> {
         self.repeated.iter().map(String::as_str)
     }
 
-    /// Names of all options, without their dashes.
+    /// Returns the names of all options, without their dashes.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.options.keys().map(String::as_str)
     }
 
-    /// Whether an option is given, with or without a value.
+    /// Returns whether an option is given, with or without a value.
     pub fn has(&self, name: &str) -> bool {
         self.options.contains_key(name)
     }
 
-    /// An option's value.
+    /// Returns the value of an option, or `None` where it is not given.
     ///
     /// # Errors
     /// [`QuantizerError::Option`] for a value of the wrong type.
@@ -103,10 +106,10 @@ impl QtoolOptions {
         }
     }
 
-    /// The quantizer of a role; `None` where it is not enabled.
+    /// Returns the configuration of a role's quantizer, or `None` where it is not enabled.
     ///
     /// # Errors
-    /// [`QuantizerError::Option`] for values and keywords that no method here answers to.
+    /// [`QuantizerError::Option`] for values and keywords that no method of this crate supports.
     pub fn quantizer(&self, role: Role) -> Result<Option<QuantizerConfig>, QuantizerError> {
         let tag = tag(role);
         let name = |option: &str| format!("{tag}_{option}");
@@ -134,23 +137,25 @@ impl QtoolOptions {
             (_, Role::Weight) => text("adaptive") != "none" || self.gamma(method, role),
             _ => false,
         };
-        let granularity = match grouped {
-            true => self.granularity(role, &name("quant_group"))?,
-            false => Granularity::PerTensor,
+        let granularity = if grouped {
+            self.granularity(role, &name("quant_group"))?
+        } else {
+            Granularity::PerTensor
         };
         let normalization = adaptive(method, role).choose(&name("adaptive"), text("adaptive"))?;
         let config = QuantizerConfig {
             levels: match method {
-                // Signs have two, whatever the options say.
+                // A sign has two levels, whatever the options say.
                 Method::Xnor(_) => Levels::BINARY,
                 _ => self.levels(&name)?,
             },
             range,
             granularity,
-            // QTool's STE-scale counts elements after clamping: a factor of 1.
-            estimator: match binary {
-                true => Estimator::Identity,
-                false => grad_type(method, role).choose(&name("grad_type"), text("grad_type"))?,
+            // QTool's STE-scale counts elements after clamping, so its factor is always 1.
+            estimator: if binary {
+                Estimator::Identity
+            } else {
+                grad_type(method, role).choose(&name("grad_type"), text("grad_type"))?
             },
             gradient_scale: GradientScale {
                 rule: GRAD_SCALE.choose(&name("grad_scale"), text("grad_scale"))?,
@@ -169,21 +174,22 @@ impl QtoolOptions {
             },
             ..defaults
         };
-        // One command line is for all methods; some options are read by other methods alone.
+        // One command line serves all methods, so it may have options that this method does not
+        // read.
         Ok(Some(config.without_idle_options()))
     }
 
-    /// Removes the options that the reference reads without acting on them: those of a quantizer
-    /// that is not enabled, and values that the quantizer's method does not know, since the
-    /// reference only compares them with the values that it knows. Returns each removed option
-    /// with the reason.
+    /// Removes the options that the reference implementation reads but that have no effect: options
+    /// of a quantizer that is not enabled, and values that the quantizer's method does not know,
+    /// because the reference only compares them with the values that it knows. Returns each removed
+    /// option with the reason.
     pub fn drop_idle(&mut self) -> Vec<(String, String)> {
         let mut idle = Vec::new();
         for role in Role::ALL {
             let tag = tag(role);
             let name = |option: &str| format!("{tag}_{option}");
             if !self.has(&name("enable")) {
-                // Group norms take their number of groups from an option of quantizers.
+                // Group normalisation reads its number of groups from an option of the quantizers.
                 let norm = |option: &str| option == "fm_quant_group" && self.keyword("group-norm");
                 let given = self.names().filter(|option| option.starts_with(&name("")));
                 let given = given.filter(|option| !norm(option));
@@ -191,10 +197,10 @@ impl QtoolOptions {
                 idle.extend(given.map(|option| (option.to_owned(), why.clone())));
                 continue;
             }
-            // Where no method is given, `quantizer` says so.
+            // `quantizer` reports the error where no method is given.
             let Ok(method) = self.method(role, tag) else { continue };
-            let mut check = |option: &str, flaw: Option<&str>| {
-                if let Some(accepted) = flaw {
+            let mut check = |option: &str, refusal: Option<&str>| {
+                if let Some(accepted) = refusal {
                     let value = self.text(&name(option));
                     let why = format!("{value:?} has no effect with {method}: {accepted}");
                     idle.push((name(option), why));
@@ -207,14 +213,15 @@ impl QtoolOptions {
                 let option = if self.has(&name("level")) { "level" } else { "bit" };
                 check(option, Some("signs have two levels"));
             }
-            check("adaptive", adaptive(method, role).flaw(self.text(&name("adaptive"))));
-            check("grad_type", grad_type(method, role).flaw(self.text(&name("grad_type"))));
+            check("adaptive", adaptive(method, role).refusal(self.text(&name("adaptive"))));
+            check("grad_type", grad_type(method, role).refusal(self.text(&name("grad_type"))));
             let scale = self.text(&name("grad_scale"));
             let range = QuantizerConfig::new(method, role, Levels::TERNARY).range;
             let offer = capability(method, role, range);
             let scaled = offer.is_some_and(|offer| offer.options.contains(&"gradient_scale"));
-            let idle = (!scaled && scale != "none").then_some("nothing there has a gradient scale");
-            check("grad_scale", GRAD_SCALE.flaw(scale).or(idle));
+            let idle =
+                (!scaled && scale != "none").then_some("this quantizer has no gradient scale");
+            check("grad_scale", GRAD_SCALE.refusal(scale).or(idle));
         }
         for (option, _) in &idle {
             self.options.remove(option);
@@ -222,7 +229,7 @@ impl QtoolOptions {
         idle
     }
 
-    /// The text of an option, or `none`, which is written in any capitals.
+    /// Returns the value of an option, or `none`, which may be written in upper case.
     fn text(&self, option: &str) -> &str {
         let value = self.options.get(option).map_or("none", String::as_str);
         if value.eq_ignore_ascii_case("none") { "none" } else { value }
@@ -243,7 +250,7 @@ impl QtoolOptions {
         }
     }
 
-    /// The method with its own options. One option of QTool's, `scale`, is the position of
+    /// Returns the method with its own options. QTool has one option, `scale`, for the position of
     /// thresholds, the initial slope and the factor of gradients.
     fn with_options(&self, method: Method, role: Role, scale: f64) -> Method {
         let tag = tag(role);
@@ -281,7 +288,8 @@ impl QtoolOptions {
         }
     }
 
-    /// Whether the role is that of weights, with the keyword for binary ones and two levels.
+    /// Returns whether the role is that of weights, with the keyword for binary weights and two
+    /// levels.
     fn is_binary_weight(&self, role: Role) -> bool {
         let levels = self.levels(&|option: &str| format!("wt_{option}"));
         role == Role::Weight && self.keyword("wt_bin") && levels == Ok(Levels::BINARY)
@@ -308,8 +316,9 @@ fn tag(role: Role) -> &'static str {
     }
 }
 
-/// What `quant_group` means: n groups, groups of -n elements, and for 0 the channels of weights and one group of
-/// all else.
+/// Returns the granularity that a value of `quant_group` means: n groups for n > 0, groups of -n
+/// elements for n < 0, and for 0 one group per channel of a weight and one group for everything
+/// else.
 pub fn granularity(quant_group: i64, role: Role) -> Granularity {
     let size = usize::try_from(quant_group.unsigned_abs()).unwrap_or(usize::MAX);
     match (quant_group, role) {

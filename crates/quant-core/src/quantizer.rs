@@ -1,12 +1,9 @@
-//! [`Quantizer`]: one module over all methods.
+//! [`Quantizer`]: one module for all methods.
 
 use std::ops::{Deref, DerefMut};
 
 use burn::{
-    module::{
-        Content, Devices, Flag, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper,
-        ModuleVisitor, Param, ParamId,
-    },
+    module::{Flag, Module, Param, ParamId},
     tensor::{Device, Tensor},
 };
 
@@ -18,7 +15,7 @@ use crate::{
     method::Role,
     methods::{MethodModule, Parameters, Quantize, each_method, facts, host},
     parameter::{Parameter, ParameterKind},
-    reach, scope,
+    scope,
     signature::Signature,
     site::{GroupFallback, Grouping, Site},
     staircase::Staircase,
@@ -26,32 +23,33 @@ use crate::{
 };
 
 impl QuantizerConfig {
-    /// Makes the quantizer of this configuration at `site`.
+    /// Makes the quantizer that this configuration describes, for the tensor at `site`.
     ///
     /// # Errors
-    /// Those of [`validate`](Self::validate), and [`QuantizerError::Groups`] where the granularity
-    /// does not fit the site's shape.
+    /// The errors of [`validate`](Self::validate), and [`QuantizerError::Groups`] where the
+    /// granularity does not fit the shape of `site`.
     pub fn init(&self, site: &Site, device: &Device) -> Result<Quantizer, QuantizerError> {
         self.validate(&site.name)?;
         Quantizer::new(self, site, device)
     }
 }
 
-/// A quantizer: a module whose learned parameters are trained, saved and grouped like any other.
+/// A quantizer: a module whose learned parameters are trained, saved and put into parameter groups
+/// like those of any other module.
 ///
-/// Made by [`QuantizerConfig::init`]. [`quantizers`](crate::quantizers) finds those of a module.
+/// [`QuantizerConfig::init`] makes one. [`quantizers`](crate::quantizers) finds those of a module.
 #[derive(Debug, Clone)]
-pub struct Quantizer(Parts);
+pub struct Quantizer(pub(crate) Parts);
 
-/// What a [`Quantizer`] consists of.
+/// The parts of a [`Quantizer`].
 #[derive(Module, Debug)]
 pub struct Parts {
     /// The formula and its parameters.
     pub method: MethodModule,
-    /// Whether statistics may be gathered while training ([`Quantizer::set_warm_up`]). `freeze` clears
-    /// it.
+    /// Whether statistics may be gathered in training ([`Quantizer::set_warm_up`]). Burn's `freeze`
+    /// clears it.
     pub training: Param<Flag>,
-    /// What a record of it must agree on.
+    /// The properties that a record must share with the quantizer that it is loaded into.
     pub signature: Signature,
     #[module(skip)]
     pub(crate) config: QuantizerConfig,
@@ -83,66 +81,18 @@ impl DerefMut for Quantizer {
     }
 }
 
-/// As Burn would derive it for [`Parts`], but that the walks of [`reach`] find the quantizer itself.
-impl Module for Quantizer {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        self.0.collect_devices(devices)
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        Self(self.0.fork(device))
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        Self(self.0.to_device(device))
-    }
-
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        match reach::walking() {
-            true => reach::show(self, visitor),
-            false => self.0.visit(visitor),
-        }
-    }
-
-    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        match reach::walking() {
-            true => reach::lend(self, mapper),
-            false => Self(self.0.map(mapper)),
-        }
-    }
-
-    fn materialize(self) -> Self {
-        Self(self.0.materialize())
-    }
-
-    fn valid(&self) -> Self {
-        Self(self.0.valid())
-    }
-
-    fn train(self) -> Self {
-        Self(self.0.train())
-    }
-}
-
-impl ModuleDisplayDefault for Quantizer {
-    fn content(&self, content: Content) -> Option<Content> {
-        self.0.content(content)
-    }
-}
-
-impl ModuleDisplay for Quantizer {}
-
 /// A learned parameter of a quantizer.
 #[derive(Debug)]
 pub struct Learned<'a> {
-    /// Its name in the module tree and in state dictionaries.
+    /// The parameter's name in the module tree and in state dictionaries.
     pub name: &'static str,
-    /// What kind of number it is.
+    /// Which values the parameter may have.
     pub kind: ParameterKind,
-    /// The parameter, `[groups]`; N2UQ's intervals `[n, groups]` row-major.
+    /// The parameter, of shape `[groups]`. N2UQ's intervals are `[n, groups]`, row-major.
     pub value: &'a Param<Tensor<1>>,
-    /// Shape under PyTorch's names: `[1]` or `[1, groups, 1, 1]` for activations and outputs,
-    /// `[groups, 1, 1, 1]` for weights, `[n, groups]` for N2UQ's intervals.
+    /// The shape of the parameter in PyTorch state dictionaries: `[1]` or `[1, groups, 1, 1]` for
+    /// activations and outputs, `[groups, 1, 1, 1]` for weights, `[n, groups]` for N2UQ's
+    /// intervals.
     pub pytorch_shape: Vec<usize>,
 }
 
@@ -169,12 +119,12 @@ impl Quantizer {
         }))
     }
 
-    /// The configuration it was made from.
+    /// Returns the configuration that the quantizer was made from.
     pub fn config(&self) -> &QuantizerConfig {
         &self.config
     }
 
-    /// Name of the layer it stands at.
+    /// Returns the name of the layer that the quantizer belongs to.
     pub fn name(&self) -> &str {
         &self.site.name
     }
@@ -183,23 +133,24 @@ impl Quantizer {
         name.clone_into(&mut self.site.name);
     }
 
-    /// Number of clipping values.
+    /// Returns the number of groups of elements, each with its own parameters.
     pub fn groups(&self) -> usize {
         self.grouping.groups
     }
 
-    /// The dimension from which groups are cut.
+    /// Returns the dimension that is divided into groups.
     pub(crate) fn channel_axis(&self) -> usize {
         self.grouping.channel_axis
     }
 
-    /// Quantizes `x`, of any shape the [`Site`] describes. Differentiable in `x` and in the learned
-    /// parameters, as the method's page says. While it is [calibrated](crate::calibrate) or
-    /// [warms up](Self::set_warm_up), and while it is not [enabled](Self::set_enabled), `x` passes
-    /// through unchanged.
+    /// Quantizes `x`, which may have any shape that the [`Site`] describes. The result is
+    /// differentiable in `x` and in the learned parameters, as the page of the method says. `x` is
+    /// returned unchanged while the quantizer is [calibrated](crate::calibrate), while it [warms
+    /// up](Self::set_warm_up), and while it is not [enabled](Self::set_enabled).
     ///
     /// # Panics
-    /// Where it has several groups, and `x` has another number of channels than it was made for.
+    /// Panics where the quantizer has several groups and the number of channels of `x` differs from
+    /// that of the site.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         if x.shape().num_elements() == 0 {
             return x;
@@ -219,7 +170,8 @@ impl Quantizer {
         }
         each_method!(&self.method, method => {
             if !training && !scope::looks_at(self.id()) {
-                // The input is given away, so that its memory can become the output's.
+                // The input is moved into the method, so that its memory can be reused for the
+                // output.
                 return method.forward(x);
             }
             if !training {
@@ -234,17 +186,18 @@ impl Quantizer {
         })
     }
 
-    /// What tells it from other quantizers of a model, and is the same for its clones.
+    /// Returns an identifier that differs between the quantizers of a model and that clones share.
     pub(crate) fn id(&self) -> ParamId {
         self.training.id
     }
 
-    /// Channels of the tensor that it stands at.
+    /// Returns the number of channels of the tensor that is quantized.
     pub(crate) fn channels(&self) -> usize {
         self.site.shape[self.grouping.channel_axis]
     }
 
-    /// Groups are cut from the channels: others would be mixed without a word.
+    /// Panics on a wrong number of channels: the channels are divided into groups, and another
+    /// number would mix the groups without an error.
     fn check_channels(&self, shape: &[usize]) {
         let axis = self.grouping.channel_axis;
         let (expected, found) = (self.site.shape[axis], shape.get(axis).copied());
@@ -256,12 +209,12 @@ impl Quantizer {
         );
     }
 
-    /// The code of every element of `x`, and what it stands for:
-    /// `quantizer.codes(x).decode() == quantizer.forward(x)` for what is a number. An empty tensor has
-    /// empty codes, of signs.
+    /// Returns the code of every element of `x`, and how to decode the codes.
+    /// `quantizer.codes(x).decode() == quantizer.forward(x)` for every element that is not NaN. For
+    /// an empty tensor the codes are empty, with the decoding of signs.
     ///
     /// # Panics
-    /// As [`forward`](Self::forward).
+    /// Panics where [`forward`](Self::forward) does.
     pub fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
         if x.shape().num_elements() == 0 {
             return Codes { codes: x.int(), decoding: Decoding::Signs(None) };
@@ -270,8 +223,8 @@ impl Quantizer {
         each_method!(&self.method, method => method.codes(x))
     }
 
-    /// The values it can take, ascending: those of the first group, and of an all-ones input where
-    /// they depend on the input.
+    /// Returns the values that the quantizer can take, in ascending order: those of the first
+    /// group, and for an input of ones where they depend on the input.
     pub fn level_values(&self) -> Vec<f32> {
         let device = match self.learned().first() {
             Some(learned) => learned.value.val().device(),
@@ -284,18 +237,20 @@ impl Quantizer {
         codes.decoding.first_values(self.config.levels)
     }
 
-    /// What zeros become, where they learn nothing and that is known without the data: they may as well be added, as this,
-    /// after quantizing.
+    /// Returns the value that zeros are quantized to, or `None` where the value depends on the data
+    /// or where zeros contribute to the gradients. With this value, padding with zeros before
+    /// quantizing can be replaced by padding with the value after quantizing.
     pub fn of_zero(&self) -> Option<f32> {
         let zero = facts(&self.config.method).zero(&self.config)?;
-        // Zeros also stay zeros in a quantizer that passes its input through.
+        // A quantizer that passes its input through also keeps zeros at zero.
         let quantizes = self.enabled && self.aids.is_none() && !scope::looks_at(self.id());
         (zero == 0.0 || quantizes).then_some(zero)
     }
 
-    /// What it does to one number of each group of `x`: the values, and the thresholds between them. Of
-    /// what `x` is normalised to, where the method does that. Empty where a value depends on more than
-    /// the group's magnitudes (DoReFa weights, scales over channels or positions).
+    /// Returns the values and the thresholds between them for one element of each group of `x`.
+    /// Where the method normalises `x`, they apply to the normalised elements. The list is empty
+    /// where a value depends on more than the magnitudes in its group, as for DoReFa weights and
+    /// for scales over channels or positions.
     pub fn staircases<const D: usize>(&self, x: Tensor<D>) -> Vec<Staircase> {
         if x.shape().num_elements() == 0 {
             return Vec::new();
@@ -306,26 +261,27 @@ impl Quantizer {
         })
     }
 
-    /// The indices of each group's elements, in a tensor of this shape, row-major.
+    /// Returns the row-major indices of the elements of each group in a tensor of this shape.
     pub(crate) fn group_members(&self, shape: &[usize]) -> Vec<Vec<usize>> {
         let [outer, groups, inner] = self.grouping.view(shape);
         let rows = |group: usize| (0..outer).map(move |row| (row * groups + group) * inner);
         (0..groups).map(|group| rows(group).flat_map(|from| from..from + inner).collect()).collect()
     }
 
-    /// Where the number of groups is another than asked for.
+    /// Returns what was asked for and what is used, where the number of groups is not the one asked
+    /// for.
     pub fn group_fallback(&self) -> Option<&GroupFallback> {
         self.fallback.as_ref()
     }
 
-    /// The learned clipping value, `[groups]`, of the methods that have one.
+    /// Returns the learned clipping value, `[groups]`, or `None` for methods that have none.
     pub fn clipping_value(&self) -> Option<&Param<Tensor<1>>> {
         let parameters = each_method!(&self.method, method => method.parameters());
         let name = Parameter::CLIPPING_VALUE.name;
         parameters.into_iter().find(|(other, _)| other.name == name).map(|(_, param)| param)
     }
 
-    /// All learned parameters.
+    /// Returns all learned parameters.
     pub fn learned(&self) -> Vec<Learned<'_>> {
         let pytorch_shape = match (self.config.role, self.grouping.groups) {
             (Role::Weight, groups) => vec![groups, 1, 1, 1],
@@ -335,33 +291,32 @@ impl Quantizer {
         let parameters = each_method!(&self.method, method => method.parameters());
         let learned = parameters.into_iter().map(|(Parameter { name, kind }, value)| {
             let (count, groups) = (value.lazy_shape().num_elements(), self.grouping.groups);
-            let pytorch_shape = match count == groups {
-                true => pytorch_shape.clone(),
-                false => vec![count / groups, groups],
-            };
+            let pytorch_shape =
+                if count == groups { pytorch_shape.clone() } else { vec![count / groups, groups] };
             Learned { name, kind, value, pytorch_shape }
         });
         learned.collect()
     }
 
-    /// Values that follow the data instead of a gradient, by name: LQ-Nets' basis, `[bits, groups]`
-    /// row-major, and FATNN's closed form factor.
+    /// Returns, by name, the values that follow the data instead of a gradient: LQ-Nets' basis,
+    /// `[bits, groups]` row-major, and the factor of FATNN's closed form.
     pub fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
         each_method!(&self.method, method => method.running())
     }
 
-    /// Sets a running value; whether there is one of that name and size.
+    /// Sets a running value. Returns whether there is one of this name and size.
     pub fn set_running(&self, name: &str, values: &[f32]) -> bool {
         each_method!(&self.method, method => method.set_running(name, values))
     }
 
-    /// Whether [calibration](crate::calibrate) sets anything.
+    /// Returns whether [calibration](crate::calibrate) sets any parameter.
     pub fn calibrates(&self) -> bool {
         each_method!(&self.method, method => method.calibrates())
     }
 
-    /// Sets the parameters from samples of the inputs; those of groups that say nothing (zeros) stay.
-    /// `None` where nothing was seen.
+    /// Sets the parameters from samples of the inputs. Parameters of groups whose samples give no
+    /// value (such as zeros) stay as they are. Returns `None` where the quantizer has no learned
+    /// parameter.
     pub(crate) fn calibrate_by(
         &mut self,
         samples: &Samples,
@@ -369,7 +324,10 @@ impl Quantizer {
     ) -> Option<CalibrationInfo> {
         let shown = self.learned().first()?.name;
         let before = self.learned_values(shown)?;
-        let stairs = |quantizer: &Self| each_method!(&quantizer.method, method => method.staircases(&samples.0));
+        let stairs = |quantizer: &Self| {
+            let method = &quantizer.method;
+            each_method!(method, method => method.staircases(&samples.0))
+        };
         let error_before = samples.relative_error(&stairs(self));
         self.fit(samples, calibration);
         Some(CalibrationInfo {
@@ -403,13 +361,14 @@ impl Quantizer {
         }
     }
 
-    /// The values of the learned parameter `name`, read back from the device.
+    /// Returns the values of the learned parameter `name`, read back from the device, or `None`
+    /// where there is no parameter of this name.
     pub fn learned_values(&self, name: &str) -> Option<Vec<f32>> {
         self.learned().into_iter().find(|learned| learned.name == name).map(|l| host(l.value))
     }
 
-    /// Calibrates on one tensor: for a weight, that weight. `None` of methods that calibrate nothing,
-    /// and for an empty tensor.
+    /// Calibrates on one tensor; for the quantizer of a weight, this is the weight. Returns `None`
+    /// for methods that calibrate nothing, and for an empty tensor.
     pub fn calibrate_on<const D: usize>(
         &mut self,
         x: Tensor<D>,
@@ -423,7 +382,8 @@ impl Quantizer {
         self.calibrate_by(&Samples::of(&presented, self.grouping), calibration)
     }
 
-    /// clip := (largest + (k - 1)·clip)/k.
+    /// Sets clip := (largest + (k - 1)·clip)/k, where `largest` was seen in the k-th call of a
+    /// warm-up.
     pub(crate) fn follow(&mut self, largest: Tensor<1>, k: usize) {
         let clipping = each_method!(&self.method, method => method.clipping());
         if let Some((parameter, parts)) = clipping
@@ -435,8 +395,9 @@ impl Quantizer {
         }
     }
 
-    /// Sets the clipping value of every group: of methods that learn a step size to the step that makes
-    /// it, `value`/Qp. The name of the parameter that was set; `None` of methods that learn neither.
+    /// Sets the clipping value of every group. Methods that learn a step size get the step that
+    /// makes this clipping value, `value`/Qp. Returns the name of the parameter that was set, or
+    /// `None` for methods that learn neither.
     pub fn set_clipping_value(&mut self, value: f32) -> Option<&'static str> {
         let clipping = each_method!(&self.method, method => method.clipping());
         let (parameter, parts) = clipping.unwrap_or((Parameter::CLIPPING_VALUE, 1.0));
@@ -444,8 +405,8 @@ impl Quantizer {
         self.set_learned(parameter.name, &values).then_some(parameter.name)
     }
 
-    /// Sets the learned parameter `name`, one value per group; whether it has one of that name and
-    /// size.
+    /// Sets the learned parameter `name` to `values`: one value per group, or `[count, groups]`
+    /// row-major. Returns whether there is a parameter of this name and size.
     pub fn set_learned(&mut self, name: &str, values: &[f32]) -> bool {
         let Some(param) = self.learned_mut(name) else {
             return false;
@@ -465,13 +426,13 @@ impl Quantizer {
     }
 
     /// Checks that every learned parameter is finite, and above 0 where its
-    /// [kind](crate::ParameterKind) says so. Reads them back from the device.
+    /// [kind](crate::ParameterKind) requires it. The parameters are read back from the device.
     ///
-    /// A scale at or below 0 still computes and learns: its magnitude counts, or of PACT a tiny one in
-    /// its place, so that zeros stay zeros.
+    /// A scale at or below 0 still computes and learns: its magnitude is used (PACT uses a tiny
+    /// clipping value instead), so that zeros stay zeros.
     ///
     /// # Errors
-    /// [`QuantizerError::Degenerate`] with the layer, group and value.
+    /// [`QuantizerError::Degenerate`] with the layer, the group and the value.
     pub fn check(&self) -> Result<(), QuantizerError> {
         for learned in self.learned() {
             let free = learned.kind == ParameterKind::Free;
@@ -483,7 +444,7 @@ impl Quantizer {
                     parameter: learned.name,
                     group: index % self.grouping.groups,
                     value: *value,
-                    expected: if free { "finite numbers" } else { "finite numbers above 0" },
+                    expected: if free { "a finite number" } else { "a finite number above 0" },
                 });
             }
         }
@@ -491,7 +452,7 @@ impl Quantizer {
     }
 }
 
-/// Gives a parameter, whose value was `old`, another on the same device.
+/// Replaces the value of a parameter, which was `old`, by another on the same device.
 fn set_value(param: &mut Param<Tensor<1>>, value: Tensor<1>, old: &Tensor<1>) {
     *param = Param::initialized(param.id, value.detach().set_require_grad(old.is_require_grad()));
 }

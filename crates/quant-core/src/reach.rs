@@ -1,59 +1,65 @@
-//! Every quantizer of any Burn module, by its path: those that are modules themselves, in fields, lists
-//! and options of any type, and those on the weights of layers
-//! ([`quantize_weights`](crate::quantize_weights)).
+//! Finds every quantizer of any Burn module, by its path. These are quantizers that are modules
+//! themselves, in fields, lists and options of any type, and quantizers that are set on the weights
+//! of layers ([`quantize_weights`](crate::quantize_weights)).
 //!
-//! Burn's visitors and mappers walk through every module, stock layers included, and tell the path of
-//! each parameter; they hand over parameters only. So [`Quantizer`] implements Burn's `Module` by hand:
-//! where a walk of this file comes by, it hands over itself instead of its parameters. A derive macro
-//! would find quantizers in types that carry it, and in no layer of Burn's or of another crate.
+//! Burn's visitors and mappers traverse every module, including Burn's own layers, and know the
+//! path of each parameter, but they are given parameters only. [`Quantizer`] therefore implements
+//! Burn's `Module` by hand: in a traversal that this file starts, a quantizer hands over itself
+//! instead of its parameters. A derive macro would find quantizers only in types that use the
+//! macro, and in no layer of Burn or of another crate.
 
 use std::{cell::RefCell, collections::HashMap, mem::replace};
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::Tensor,
+    module::{
+        Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
+        Param,
+    },
+    tensor::{Device, Tensor},
 };
 
 use crate::{host, method::Role, quantizer::Quantizer};
 
-/// A quantizer of a module, and where it stands.
+/// A quantizer of a module, and its path.
 #[derive(Debug, Clone)]
 pub struct Reached {
-    /// Its path in the module, such as `conv1.quant` or `conv1.weight.quant_weight`. Names of enum variants
-    /// are no part of it.
+    /// The path in the module, such as `conv1.quant` or `conv1.weight.quant_weight`. It does not
+    /// contain the names of enum variants.
     pub path: String,
-    /// A clone of the quantizer: it has the same parameters, and the same records, probes and losses.
+    /// A clone of the quantizer, with the same parameters.
     pub quantizer: Quantizer,
 }
 
-/// A weight of a module and its quantizer.
+/// A quantized weight of a module.
 #[derive(Debug, Clone)]
 pub struct QuantizedWeight {
-    /// The quantizer.
+    /// The quantizer, and its path.
     pub reached: Reached,
-    /// The weight before it is quantized, with ones behind its dimensions where it has fewer than four,
-    /// and the last ones as one where it has more.
+    /// The weight before it is quantized. A weight of fewer than four dimensions has dimensions of
+    /// size 1 appended; in a weight of more than four, all dimensions from the fourth on are merged
+    /// into one.
     pub weight: Tensor<4>,
-    /// Shape of the weight.
+    /// Shape of the weight in the module.
     pub shape: Vec<usize>,
 }
 
 impl QuantizedWeight {
-    /// The code of every element, row-major.
+    /// Returns the code of every element, row-major.
     pub fn codes(&self) -> Vec<u8> {
         host::codes(self.reached.quantizer.codes(self.weight.clone()).codes)
     }
 }
 
 impl Reached {
-    /// Path of the layer that it belongs to: of `conv1.weight.quant_weight` and `conv1.quant_activation` it
-    /// is `conv1`. A quantizer that is a field of its own, such as `quant`, is its own layer.
+    /// Returns the path of the layer that the quantizer belongs to, which is `conv1` for
+    /// `conv1.weight.quant_weight` and `conv1.quant_activation`. A quantizer in a field with
+    /// another name, such as `quant`, is its own layer.
     pub fn layer(&self) -> &str {
         layer_of(&self.path)
     }
 }
 
-/// The path of the layer that the quantizer at `path` belongs to.
+/// Returns the path of the layer that the quantizer at `path` belongs to.
 pub fn layer_of(path: &str) -> &str {
     let Some((layer, last)) = path.rsplit_once('.') else { return path };
     match last {
@@ -63,7 +69,7 @@ pub fn layer_of(path: &str) -> &str {
     }
 }
 
-/// The quantizers of `module`, in the order of its fields.
+/// Returns the quantizers of `module`, in the order of its fields.
 ///
 /// ```
 /// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
@@ -93,9 +99,9 @@ pub fn quantizers<M: Module>(module: &M) -> Vec<Reached> {
     reader.found
 }
 
-/// The weights of `module` that have quantizers, in the order of its fields: those on which
-/// [`quantize_weights`](crate::quantize_weights) put one, and those named `weight` beside a weight quantizer
-/// named `quant_weight`.
+/// Returns the quantized weights of `module`, in the order of its fields: the weights that
+/// [`quantize_weights`](crate::quantize_weights) gave a quantizer, and the weights that are named
+/// `weight` and have a weight quantizer named `quant_weight` beside them.
 pub fn quantized_weights<M: Module>(module: &M) -> Vec<QuantizedWeight> {
     let mut reader = Reader { path: Vec::new(), weights: Some(HashMap::new()), found: Vec::new() };
     let walk = Walk::begin();
@@ -112,26 +118,71 @@ pub fn quantized_weights<M: Module>(module: &M) -> Vec<QuantizedWeight> {
     found.filter(|found| found.reached.quantizer.config().role == Role::Weight).collect()
 }
 
-/// `module` after `change` was called with the path and the value of each of its quantizers.
+/// Calls `change` with the path and the value of each quantizer of `module`, and returns the
+/// changed module.
 pub fn change_quantizers<M: Module>(module: M, change: impl FnMut(&str, &mut Quantizer)) -> M {
     let _walk = Walk::begin();
     module.map(&mut Changer { path: Vec::new(), change })
 }
 
-/// `module` with the path of each quantizer as its name, which messages use.
+/// Names each quantizer of `module` by its path. Messages use the names.
 pub fn name_quantizers<M: Module>(module: M) -> M {
     change_quantizers(module, |path, quantizer| quantizer.set_name(path))
 }
 
-/// What a thread's walk is at.
+/// The same as Burn would derive for [`Parts`], except that the traversals of this file are given
+/// the quantizer itself.
+impl Module for Quantizer {
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        self.0.collect_devices(devices)
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        Self(self.0.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        Self(self.0.to_device(device))
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        if walking() { show(self, visitor) } else { self.0.visit(visitor) }
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        if walking() { lend(self, mapper) } else { Self(self.0.map(mapper)) }
+    }
+
+    fn materialize(self) -> Self {
+        Self(self.0.materialize())
+    }
+
+    fn valid(&self) -> Self {
+        Self(self.0.valid())
+    }
+
+    fn train(self) -> Self {
+        Self(self.0.train())
+    }
+}
+
+impl ModuleDisplayDefault for Quantizer {
+    fn content(&self, content: Content) -> Option<Content> {
+        self.0.content(content)
+    }
+}
+
+impl ModuleDisplay for Quantizer {}
+
+/// The state of the traversal that runs on a thread.
 #[derive(Default)]
 enum State {
-    /// No walk goes on: quantizers hand over their parameters.
+    /// No traversal is running: quantizers hand over their parameters.
     #[default]
     None,
-    /// Quantizers hand over themselves.
+    /// A traversal is running: quantizers hand over themselves.
     Walking,
-    /// One has, and is taken or changed.
+    /// A quantizer was handed over, and is being taken or changed.
     At(Box<Quantizer>),
 }
 
@@ -143,10 +194,10 @@ fn swap(state: State) -> State {
     STATE.with(|current| replace(&mut *current.borrow_mut(), state))
 }
 
-/// Name and container under which a quantizer announces itself to the visitor of a walk.
+/// The name and container type by which a quantizer announces itself to a traversal.
 const HERE: &str = "Quantizer:here";
 
-/// A walk that goes on until it is dropped.
+/// A traversal, which runs until this value is dropped.
 struct Walk;
 
 impl Walk {
@@ -162,38 +213,38 @@ impl Drop for Walk {
     }
 }
 
-/// Whether a walk goes on, which takes quantizers as they are.
+/// Returns whether a traversal is running that is given quantizers themselves.
 pub(crate) fn walking() -> bool {
     STATE.with(|state| matches!(*state.borrow(), State::Walking))
 }
 
-/// Hands a quantizer over to the visitor of a walk.
+/// Hands a clone of a quantizer to the visitor of a traversal.
 pub(crate) fn show<V: ModuleVisitor>(quantizer: &Quantizer, visitor: &mut V) {
     swap(State::At(Box::new(quantizer.clone())));
     visitor.enter_module(HERE, HERE);
     swap(State::Walking);
 }
 
-/// Hands a quantizer over to the mapper of a walk, and takes it back.
+/// Hands a quantizer to the mapper of a traversal, and takes it back.
 pub(crate) fn lend<M: ModuleMapper>(quantizer: Quantizer, mapper: &mut M) -> Quantizer {
     swap(State::At(Box::new(quantizer)));
     mapper.enter_module(HERE, HERE);
     match swap(State::Walking) {
         State::At(changed) => *changed,
         State::None | State::Walking => {
-            unreachable!("the mapper of a walk gives back what it took")
+            unreachable!("the mapper of a traversal gives back the quantizer that it took")
         }
     }
 }
 
-/// Enum variants are no part of a path.
+/// Returns whether a container contributes to the path: enum variants do not.
 fn is_named(container: &str) -> bool {
     !container.starts_with("Enum:")
 }
 
 struct Reader {
     path: Vec<String>,
-    /// Parameters of two dimensions or more, by path, where they are wanted.
+    /// The parameters of two or more dimensions, by path, where they are collected.
     weights: Option<HashMap<String, (Tensor<4>, Vec<usize>)>>,
     found: Vec<Reached>,
 }
@@ -242,7 +293,7 @@ impl<F: FnMut(&str, &mut Quantizer)> ModuleMapper for Changer<F> {
             }
             return;
         }
-        // What is done to a quantizer is no part of the walk, whatever it visits.
+        // No traversal is running while a quantizer is changed, so that `change` may visit modules.
         if let State::At(mut quantizer) = swap(State::None) {
             (self.change)(&self.path.join("."), &mut quantizer);
             swap(State::At(quantizer));

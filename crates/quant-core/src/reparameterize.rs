@@ -1,4 +1,4 @@
-//! Quantized weights for stock Burn layers.
+//! Quantized weights for Burn's own layers.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -25,13 +25,13 @@ impl Reparameterization for Quantizer {
     }
 }
 
-/// Puts a quantizer on each weight of `model` that `select` names: [`WeightQuantization`] with one
-/// configuration, without its report.
+/// Puts a quantizer on each weight of `model` that `select` chooses. It is [`WeightQuantization`]
+/// with a single configuration and without the report.
 ///
-/// `select` is given the path of every weight that can be quantized, such as `conv1.weight`.
+/// `select` is called with the path of every weight that can be quantized, such as `conv1.weight`.
 ///
 /// # Errors
-/// Those of [`WeightQuantization::apply`].
+/// The errors of [`WeightQuantization::apply`].
 ///
 /// ```
 /// use burn::{nn::{Linear, LinearConfig}, tensor::Device};
@@ -55,19 +55,22 @@ pub fn quantize_weights<M: Module>(
     Ok(quantization.apply(model)?.0)
 }
 
-/// Which weights of a model are quantized, and how.
+/// Describes which weights of a model are quantized, and how.
 ///
-/// By default they are the weights of all of Burn's convolutional and linear layers, and of any other
-/// module with parameters of two dimensions or more; embeddings are left alone. The output channels are
-/// the first dimension of a weight; of linear layers, transposed convolutions and other weights of two
-/// dimensions they are the second. In a transposed convolution of several groups, output channels at the
-/// same place of each group share what [`PerChannel`](crate::Granularity::PerChannel) learns.
+/// By default these are the weights of all of Burn's convolutional and linear layers, and of any
+/// other module with parameters of two or more dimensions. Embeddings are not quantized. The output
+/// channels are the first dimension of a weight, except that they are the second dimension in
+/// linear layers, in transposed convolutions and in other weights of two dimensions. In a
+/// transposed convolution of several groups, the output channels at the same place in each group
+/// share the parameters of [`PerChannel`](crate::Granularity::PerChannel).
 ///
-/// From then on `layer.weight.val()` returns quantized weights, wherever Burn's layers read them. The
-/// quantizers' parameters are trained, saved and grouped with the model's, under `<weight>.quant_weight`;
-/// [`quantizers`](crate::quantizers) finds them; `model.materialize()` folds them in. A record of the model
-/// in full precision is loaded before; into the quantized model it needs
-/// [`allow_partial(true)`](burn::store::ModuleRecord::allow_partial), and the quantizers are calibrated after.
+/// After [`apply`](Self::apply), `layer.weight.val()` returns quantized weights wherever Burn's
+/// layers read them. The parameters of the quantizers are trained, saved and put into parameter
+/// groups with those of the model, under `<weight>.quant_weight`. [`quantizers`](crate::quantizers)
+/// finds the quantizers, and `model.materialize()` replaces the weights by their quantized values.
+/// Load a record of the model in full precision before quantizing it. To load it into the quantized
+/// model instead, use [`allow_partial(true)`](burn::store::ModuleRecord::allow_partial) and
+/// calibrate the quantizers afterwards.
 ///
 /// ```
 /// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
@@ -100,27 +103,27 @@ pub struct WeightQuantization<'a> {
     calibration: Calibration,
 }
 
-/// What became of a model's weights.
+/// What was done with the weights of a model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WeightReport {
     /// The weights that have quantizers now.
     pub weights: Vec<ReportedWeight>,
-    /// Paths of those that could have had one, and have none.
+    /// The paths of the weights that could have a quantizer but have none.
     pub left: Vec<String>,
 }
 
 /// A weight that was quantized.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReportedWeight {
-    /// Its path.
+    /// The path of the weight.
     pub path: String,
-    /// Its shape.
+    /// The shape of the weight.
     pub shape: Vec<usize>,
-    /// How.
+    /// The configuration of its quantizer.
     pub config: QuantizerConfig,
-    /// Number of groups that have values of their own.
+    /// The number of groups that have parameters of their own.
     pub groups: usize,
-    /// What its calibration found; `None` of methods that calibrate nothing.
+    /// The result of the calibration, or `None` for methods that calibrate nothing.
     pub calibration: Option<CalibrationInfo>,
 }
 
@@ -134,48 +137,52 @@ impl Display for WeightReport {
             }
             writeln!(f)?;
         }
-        match self.left.is_empty() {
-            true => Ok(()),
-            false => writeln!(f, "in full precision: {}", self.left.join(", ")),
+        if self.left.is_empty() {
+            Ok(())
+        } else {
+            writeln!(f, "in full precision: {}", self.left.join(", "))
         }
     }
 }
 
 impl<'a> WeightQuantization<'a> {
-    /// Quantizes by `config`, whose role is [`Role::Weight`].
+    /// Returns a description that quantizes all weights by `config`, whose role is
+    /// [`Role::Weight`].
     pub fn new(config: QuantizerConfig) -> Self {
         let calibration = Calibration::default();
         Self { config, select: Box::new(|_| true), exceptions: Vec::new(), calibration }
     }
 
-    /// Quantizes only weights whose paths `select` wants.
+    /// Quantizes only the weights whose paths `select` chooses.
     #[must_use]
     pub fn only(mut self, select: impl Fn(&str) -> bool + 'a) -> Self {
         self.select = Box::new(select);
         self
     }
 
-    /// Quantizes the weight at `path` by a configuration of its own, whether it is selected or not.
+    /// Quantizes the weight at `path` by a configuration of its own, whether or not it is selected.
     #[must_use]
     pub fn with(mut self, path: impl Into<String>, config: QuantizerConfig) -> Self {
         self.exceptions.push((path.into(), config));
         self
     }
 
-    /// Finds the first clipping values in this way.
+    /// Sets how the initial clipping values are found.
     #[must_use]
     pub fn calibrated_by(mut self, calibration: Calibration) -> Self {
         self.calibration = calibration;
         self
     }
 
-    /// Puts the quantizers on the weights of `model` and calibrates them there. Weights that have one already
-    /// get the new configuration, and are calibrated anew.
+    /// Puts the quantizers on the weights of `model` and calibrates them on these weights. Weights
+    /// that already have a quantizer get the new configuration and are calibrated again.
     ///
     /// # Errors
-    /// Those of [`QuantizerConfig::init`], for the first weight that a configuration does not fit;
-    /// [`QuantizerError::Option`] for configurations of another role; [`QuantizerError::NoWeight`] where
-    /// nothing is selected, and for paths that the model does not have.
+    /// - The errors of [`QuantizerConfig::init`], for the first weight that a configuration does
+    ///   not fit.
+    /// - [`QuantizerError::Option`] for a configuration of another role.
+    /// - [`QuantizerError::NoWeight`] where nothing is selected, and for a path that the model does
+    ///   not have.
     pub fn apply<M: Module>(self, model: M) -> Result<(M, WeightReport), QuantizerError> {
         let configs = self.exceptions.iter().map(|(_, config)| config);
         for config in configs.chain([&self.config]) {
@@ -183,7 +190,7 @@ impl<'a> WeightQuantization<'a> {
                 return Err(QuantizerError::Option {
                     option: "role".into(),
                     value: config.role.to_string(),
-                    accepted: "expected weight: these quantizers stand on weights",
+                    accepted: "expected weight, because these quantizers are put on weights",
                 });
             }
         }
@@ -211,9 +218,10 @@ impl<'a> WeightQuantization<'a> {
                     continue;
                 }
             };
-            match weight.quantized {
-                true => again.push((weight, config)),
-                false => fresh.push((weight, config)),
+            if weight.quantized {
+                again.push((weight, config));
+            } else {
+                fresh.push((weight, config));
             }
         }
         if fresh.is_empty() && again.is_empty() {
@@ -229,14 +237,14 @@ impl<'a> WeightQuantization<'a> {
         let model = model.apply_reparameterization(attach);
         result?;
         let model = reconfigure(model, &again, self.calibration, &mut report)?;
-        // In the order of the model.
+        // The report lists the weights in the order of the model.
         let place = |path: &String| found.iter().position(|weight| weight.path == *path);
         report.weights.sort_by_key(|weight| place(&weight.path));
         Ok((model, report))
     }
 }
 
-/// Gives weights that have quantizers other ones.
+/// Gives new quantizers to weights that already have one.
 fn reconfigure<M: Module>(
     model: M,
     chosen: &[(&Weight, &QuantizerConfig)],
@@ -311,25 +319,26 @@ impl Reparameterizer for Attach<'_> {
     }
 }
 
-/// Modules whose parameters are left alone: tables, and layers that have weight quantizers of their own.
+/// Modules whose parameters are not quantized: lookup tables, and layers with their own weight
+/// quantizers.
 const NOT_QUANTIZED: [&str; 3] = ["Embedding", "QuantConv2d", "QuantLinear"];
 
 /// A weight that can be quantized.
 struct Weight {
-    /// Its path without the names of enum variants.
+    /// The path without the names of enum variants.
     path: String,
-    /// Its path with them.
+    /// The path with the names of enum variants.
     full_path: String,
     shape: Vec<usize>,
     channel_axis: usize,
-    /// Whether it has a quantizer.
+    /// Whether the weight has a quantizer.
     quantized: bool,
 }
 
-/// The weights of a module that can be quantized.
+/// Returns the weights of a module that can be quantized.
 fn weights<M: Module>(module: &M) -> Vec<Weight> {
     struct Weights {
-        /// Names and containers.
+        /// The names of the modules on the path, with their container types.
         path: Vec<(String, String)>,
         found: Vec<Weight>,
     }

@@ -1,9 +1,9 @@
-//! What quantizers are asked beside quantizing, while something runs: what reaches them, what they make
-//! of it, and what training adds.
+//! Scopes: what quantizers do in addition to quantizing while a function runs. They sample their
+//! inputs, keep their last call, and collect what training adds to the loss.
 //!
-//! `forward` borrows a quantizer immutably, and models are cloned freely. So nothing of this is kept in
-//! quantizers: a scope belongs to the thread that opened it and ends with the call that it was opened
-//! for. Quantizers that run on other threads meanwhile are not seen.
+//! `forward` borrows a quantizer immutably, and models are cloned freely, so quantizers cannot hold
+//! this state themselves. Instead, a scope belongs to the thread that opened it and ends with the
+//! call that it was opened for. It does not see quantizers that run on other threads.
 
 use std::{
     cell::RefCell,
@@ -11,25 +11,20 @@ use std::{
 };
 
 use burn::{
-    module::{Module, ParamId},
-    tensor::{Device, Tensor, TensorData},
+    module::ParamId,
+    tensor::{Tensor, TensorData},
 };
 
-use crate::{
-    calibrate::{Calibration, CalibrationInfo, Samples},
-    host::{self, data},
-    quantizer::Quantizer,
-    reach::{Reached, change_quantizers, quantizers},
-    site::Grouping,
-};
+use crate::{calibrate::Samples, host::data, site::Grouping};
 
-/// What a scope has seen.
+/// The purpose of a scope, and what it has collected.
 enum Scope {
-    /// Samples of the inputs of some quantizers, which may pass them on unquantized.
+    /// Collects samples of the inputs of the `wanted` quantizers, which pass them through
+    /// unquantized where `pass` is set.
     Inputs { wanted: HashSet<ParamId>, pass: bool, samples: HashMap<ParamId, Samples> },
-    /// The last evaluation call of some quantizers: input and output.
+    /// Keeps the input and the output of the last evaluation call of the `wanted` quantizers.
     Calls { wanted: HashSet<ParamId>, last: HashMap<ParamId, (TensorData, TensorData)> },
-    /// What training calls add.
+    /// Collects what training calls add.
     Training(TrainingCall),
 }
 
@@ -37,7 +32,7 @@ thread_local! {
     static SCOPES: RefCell<Vec<Scope>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Closes the scopes from one on, also where what they were opened for panics.
+/// Closes the scope with this index and all later ones when it is dropped, also after a panic.
 struct Opened(usize);
 
 impl Opened {
@@ -59,7 +54,7 @@ impl Drop for Opened {
     }
 }
 
-/// Whether the inputs or calls of a quantizer are looked at.
+/// Returns whether a scope collects the inputs or calls of this quantizer.
 pub(crate) fn looks_at(id: ParamId) -> bool {
     SCOPES.with_borrow(|scopes| {
         scopes.iter().any(|scope| match scope {
@@ -69,8 +64,8 @@ pub(crate) fn looks_at(id: ParamId) -> bool {
     })
 }
 
-/// Takes note of an input, of which the method is `presented` something; whether it is to pass
-/// through unquantized.
+/// Samples an input in the scopes that collect it, as the tensor that the method presents for it.
+/// Returns whether the input has to pass through unquantized.
 pub(crate) fn input<const D: usize>(
     id: ParamId,
     grouping: Grouping,
@@ -96,7 +91,7 @@ pub(crate) fn input<const D: usize>(
     })
 }
 
-/// Takes note of a call in evaluation.
+/// Stores a call in evaluation in the scopes that keep it.
 pub(crate) fn call<const D: usize>(id: ParamId, x: &Tensor<D>, y: &Tensor<D>) {
     SCOPES.with_borrow_mut(|scopes| {
         for scope in scopes.iter_mut() {
@@ -109,12 +104,12 @@ pub(crate) fn call<const D: usize>(id: ParamId, x: &Tensor<D>, y: &Tensor<D>) {
     });
 }
 
-/// Adds a loss to the training call that goes on, if one does.
+/// Adds a loss to the innermost training call, if there is one.
 pub(crate) fn add_loss(term: impl FnOnce() -> Tensor<1>) {
     training(|call| call.losses.push(term()));
 }
 
-/// Takes note of the largest magnitude that a quantizer saw while it warms up.
+/// Stores the largest magnitude that a quantizer saw in a call of its warm-up.
 pub(crate) fn add_largest(id: ParamId, largest: impl FnOnce() -> Tensor<1>) {
     training(|call| {
         call.largest.insert(id, largest());
@@ -133,8 +128,8 @@ fn training(change: impl FnOnce(&mut TrainingCall)) {
     });
 }
 
-/// What a training call adds to a model's output: losses on the quantization error, and what warming
-/// up quantizers have seen.
+/// What the quantizers of a model add to a training call: losses on their quantization error, and
+/// the largest inputs of those that warm up.
 #[derive(Debug, Default)]
 pub struct TrainingCall {
     losses: Vec<Tensor<1>>,
@@ -142,37 +137,31 @@ pub struct TrainingCall {
 }
 
 impl TrainingCall {
-    /// `loss` and the losses of the quantizers that have one
-    /// ([`Quantizer::set_loss`]), `[1]`.
+    /// Returns the sum of `loss` and the losses of the quantizers that have one
+    /// ([`Quantizer::set_loss`](crate::Quantizer::set_loss)), of shape `[1]`.
     pub fn add_losses(&mut self, loss: Tensor<1>) -> Tensor<1> {
         self.losses.drain(..).fold(loss, |loss, term| loss + term)
     }
 
-    /// Whether a quantizer has warmed up.
+    /// Returns whether a quantizer was in its warm-up in this call.
     pub fn has_warmed_up(&self) -> bool {
         !self.largest.is_empty()
     }
 
-    /// The model with the clipping values of warming up quantizers moved, as
-    /// [`Quantizer::set_warm_up`] says.
-    pub fn settle<M: Module>(&self, model: M) -> M {
-        if !self.has_warmed_up() {
-            return model;
-        }
-        change_quantizers(model, |_, quantizer| {
-            if let Some(largest) = self.largest.get(&quantizer.id()) {
-                quantizer.settle(largest.clone());
-            }
-        })
+    /// Returns the largest magnitude that a quantizer saw in a call of its warm-up, `[1]`.
+    pub(crate) fn largest(&self, id: ParamId) -> Option<Tensor<1>> {
+        self.largest.get(&id).cloned()
     }
 }
 
-/// Runs one training call of a model whose quantizers warm up or have losses, and returns what it
-/// returned and what its quantizers add.
+/// Runs one training call of a model whose quantizers warm up or have losses. Returns the result of
+/// `run` and what the quantizers add.
 ///
 /// ```
 /// # use burn::tensor::{Device, Tensor};
-/// # use quant_core::{Levels, Method, QuantizationLoss, QuantizerConfig, Role, Site, training_call};
+/// # use quant_core::{
+/// #     Levels, Method, QuantizationLoss, QuantizerConfig, Role, Site, training_call,
+/// # };
 /// # let device = Device::flex().autodiff();
 /// # let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::BINARY);
 /// # let mut quantizer = config.init(&Site::activation("a", 1), &device)?;
@@ -193,46 +182,14 @@ pub fn training_call<R>(run: impl FnOnce() -> R) -> (R, TrainingCall) {
     }
 }
 
-/// What a quantizer saw while [`record`] ran.
-#[derive(Debug, Clone)]
-pub struct Recorded {
-    /// The quantizer.
-    pub reached: Reached,
-    samples: Samples,
-}
-
-impl Recorded {
-    /// A sample of the inputs, normalised where the method does that, at most 8192 per group.
-    pub fn values(self) -> Vec<f32> {
-        self.samples.values()
-    }
-
-    /// The codes of a sample of the inputs, as many of each group. `None` where there are too few.
-    pub fn codes(self, device: &Device) -> Option<Vec<u8>> {
-        let samples = self.samples.by_group();
-        let quantizer = &self.reached.quantizer;
-        let of_group = (quantizer.channels() / samples.len()).max(1);
-        let fewest = samples.iter().map(Vec::len).min()?;
-        let positions = fewest / of_group;
-        if positions == 0 {
-            return None;
-        }
-        let kept = samples.iter().flat_map(|group| &group[..positions * of_group]);
-        let values: Vec<f32> = kept.copied().collect();
-        let shape = [1, samples.len() * of_group, positions, 1];
-        let values = Tensor::<1>::from_floats(values.as_slice(), device).reshape(shape);
-        Some(host::codes(quantizer.codes(values).codes))
-    }
-}
-
-fn ids(chosen: &[Reached]) -> HashSet<ParamId> {
-    chosen.iter().map(|reached| reached.quantizer.id()).collect()
-}
-
-/// The inputs of some quantizers while something runs.
-fn inputs(chosen: &[Reached], pass: bool, run: impl FnOnce()) -> HashMap<ParamId, Samples> {
-    let (wanted, samples) = (ids(chosen), HashMap::new());
-    let opened = Opened::new(Scope::Inputs { wanted, pass, samples });
+/// Samples the inputs of the `wanted` quantizers while `run` runs. With `pass` they pass their
+/// inputs through unquantized.
+pub(crate) fn inputs(
+    wanted: HashSet<ParamId>,
+    pass: bool,
+    run: impl FnOnce(),
+) -> HashMap<ParamId, Samples> {
+    let opened = Opened::new(Scope::Inputs { wanted, pass, samples: HashMap::new() });
     run();
     match opened.close() {
         Some(Scope::Inputs { samples, .. }) => samples,
@@ -240,78 +197,16 @@ fn inputs(chosen: &[Reached], pass: bool, run: impl FnOnce()) -> HashMap<ParamId
     }
 }
 
-/// The quantizers of `model` that `select` wants.
-fn chosen<M: Module>(model: &M, select: impl Fn(&Reached) -> bool) -> Vec<Reached> {
-    quantizers(model).into_iter().filter(select).collect()
-}
-
-/// What reaches the quantizers of `model` that `select` wants while `run` calls it. They go on
-/// quantizing. Quantizers that nothing reached are not among them.
-pub fn record<M: Module>(
-    model: &M,
-    select: impl Fn(&Reached) -> bool,
-    run: impl FnOnce(&M),
-) -> Vec<Recorded> {
-    let chosen = chosen(model, select);
-    let mut samples = inputs(&chosen, false, || run(model));
-    let seen = chosen.into_iter().filter_map(|reached| {
-        let samples = samples.remove(&reached.quantizer.id())?;
-        Some(Recorded { reached, samples })
-    });
-    seen.collect()
-}
-
-/// What a probe saw of one call in evaluation.
-#[derive(Debug, Clone)]
-pub struct Probe {
-    /// Name of the layer.
-    pub layer: String,
-    /// `before-quant`, `after-quant`, and the quantizer's parameters and running values by name.
-    pub tensors: Vec<(String, TensorData)>,
-}
-
-/// The last evaluation call of each quantizer of `model` that `select` wants, while `run` calls it.
-/// Quantizers that were not called are not among them.
-pub fn probe<M: Module>(
-    model: &M,
-    select: impl Fn(&Reached) -> bool,
-    run: impl FnOnce(&M),
-) -> Vec<Probe> {
-    let chosen = chosen(model, select);
-    let opened = Opened::new(Scope::Calls { wanted: ids(&chosen), last: HashMap::new() });
-    run(model);
-    let Some(Scope::Calls { mut last, .. }) = opened.close() else { return Vec::new() };
-    let probes = chosen.into_iter().filter_map(|Reached { quantizer, .. }| {
-        let (before, after) = last.remove(&quantizer.id())?;
-        let seen = [("before-quant", before), ("after-quant", after)];
-        let learned = quantizer.learned().into_iter();
-        let learned = learned.map(|l| (l.name, data(l.value.val())));
-        let running = quantizer.running().into_iter().map(|(name, value)| (name, data(value)));
-        let tensors = seen.into_iter().chain(learned).chain(running);
-        let tensors = tensors.map(|(name, data)| (name.to_owned(), data)).collect();
-        Some(Probe { layer: quantizer.name().to_owned(), tensors })
-    });
-    probes.collect()
-}
-
-/// Calibrates the quantizers of `model` that `select` wants on what reaches them while `run` calls it.
-/// Meanwhile these pass everything through, and the others quantize. [`calibrate`](crate::calibrate)
-/// is the short form for all quantizers.
-pub fn calibrate_where<M: Module>(
-    model: M,
-    select: impl Fn(&Quantizer) -> bool,
-    calibration: Calibration,
-    run: impl FnOnce(&M),
-) -> (M, Vec<CalibrationInfo>) {
-    let chosen =
-        chosen(&model, |reached| reached.quantizer.calibrates() && select(&reached.quantizer));
-    let evaluated = model.valid();
-    let samples = inputs(&chosen, true, || run(&evaluated));
-    let mut infos = Vec::new();
-    let model = change_quantizers(model, |_, quantizer| {
-        if let Some(samples) = samples.get(&quantizer.id()) {
-            infos.extend(quantizer.calibrate_by(samples, calibration));
-        }
-    });
-    (model, infos)
+/// Returns the input and output of the last evaluation call of each of the `wanted` quantizers
+/// while `run` runs.
+pub(crate) fn calls(
+    wanted: HashSet<ParamId>,
+    run: impl FnOnce(),
+) -> HashMap<ParamId, (TensorData, TensorData)> {
+    let opened = Opened::new(Scope::Calls { wanted, last: HashMap::new() });
+    run();
+    match opened.close() {
+        Some(Scope::Calls { last, .. }) => last,
+        _ => HashMap::new(),
+    }
 }

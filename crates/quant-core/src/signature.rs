@@ -1,4 +1,4 @@
-//! What a Burn record must agree on before it is loaded into a quantizer.
+//! The properties that a Burn record must share with the quantizer that it is loaded into.
 
 use burn::{
     module::{
@@ -15,12 +15,12 @@ use crate::{
 
 /// Constants of a quantizer that are recorded with its parameters.
 ///
-/// Burn compares the names and shapes of a record's tensors with those of the module it is loaded
-/// into, and nothing else. So the method, the range and the normalisation are part of the
-/// constants' path (`signature.lsq-unsigned.levels`), and the numbers of levels and groups are
-/// their lengths: a record of another quantizer is an error of
-/// [`try_load_record`](Module::try_load_record). Their values are zeros. Records that were written
-/// without them load with `allow_partial(true)`.
+/// Burn compares only the names and shapes of a record's tensors with those of the module that it
+/// is loaded into. The method, the range and the normalisation are therefore part of the path of
+/// the constants (`signature.lsq-unsigned.levels`), and the numbers of levels and groups are their
+/// lengths. Loading a record of another quantizer is then an error of
+/// [`try_load_record`](Module::try_load_record). The values of the constants are zeros. Records
+/// that were written without them load with `allow_partial(true)`.
 #[derive(Debug, Clone)]
 pub struct Signature {
     name: String,
@@ -29,9 +29,9 @@ pub struct Signature {
 
 #[derive(Module, Debug)]
 struct Sizes {
-    /// As many zeros as there are levels.
+    /// One zero for each level.
     levels: Param<Tensor<1, Int>>,
-    /// As many zeros as there are groups.
+    /// One zero for each group.
     groups: Param<Tensor<1, Int>>,
 }
 
@@ -52,7 +52,7 @@ impl Signature {
     }
 }
 
-/// The kind of container that the name stands in, for Burn's visitors.
+/// The container type that Burn's visitors are given with the name.
 const CONTAINER: &str = "Struct:Signature";
 
 impl Module for Signature {

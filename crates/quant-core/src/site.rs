@@ -1,4 +1,4 @@
-//! Where a quantizer stands: the shape it quantizes, and how groups are cut from it.
+//! The place of a quantizer: the shape that it quantizes, and how this is divided into groups.
 
 use crate::{
     config::{Granularity, QuantizerConfig},
@@ -6,41 +6,43 @@ use crate::{
     method::Role,
 };
 
-/// The tensor that a quantizer will see, as far as its configuration depends on it.
+/// The tensor that a quantizer is given, as far as the quantizer depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
-    /// Name of the layer, for messages.
+    /// The name of the layer, for messages.
     pub name: String,
-    /// Shape: of a weight `[out, in, ...]`; of an activation or output `[1, channels, ...]`.
+    /// The shape: `[out, in, ...]` for a weight, `[1, channels, ...]` for an activation or output.
     pub shape: Vec<usize>,
-    /// Dimension that holds the channels groups are cut from.
+    /// The dimension of the channels, which are divided into groups.
     pub channel_axis: usize,
 }
 
 impl Site {
-    /// A weight with its output channels in dimension 0, such as `[out, in, k, k]` or `[out, in]`.
+    /// Returns the site of a weight whose output channels are dimension 0, such as
+    /// `[out, in, k, k]` or `[out, in]`.
     pub fn weight(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         Self { name: name.into(), shape: shape.into(), channel_axis: 0 }
     }
 
-    /// An activation or output `[batch, channels, ...]`.
+    /// Returns the site of an activation or output `[batch, channels, ...]`.
     pub fn activation(name: impl Into<String>, channels: usize) -> Self {
         Self { name: name.into(), shape: vec![1, channels, 1, 1], channel_axis: 1 }
     }
 
-    /// Elements per output channel: the product of all dimensions but the first.
+    /// Returns the number of elements per output channel: the product of all dimensions except the
+    /// first.
     pub fn fan(&self) -> usize {
         self.shape.iter().skip(1).product()
     }
 
-    /// Number of groups that a configuration's granularity makes here, and whether that is another than
-    /// asked for.
+    /// Returns the number of groups that the granularity of a configuration makes here, and a
+    /// fallback where this is not the number that was asked for.
     pub(crate) fn groups(
         &self,
         config: &QuantizerConfig,
     ) -> Result<(usize, Option<GroupFallback>), QuantizerError> {
         let (granularity, role) = (config.granularity, config.role);
-        let expected = "at least two dimensions, none of them empty";
+        let expected = "expected at least two dimensions, none of them of size 0";
         if self.shape.len() < 2 || self.shape.contains(&0) || self.channel_axis >= self.shape.len()
         {
             return Err(QuantizerError::Shape {
@@ -71,14 +73,17 @@ impl Site {
             let fell = asked.map(|asked| GroupFallback { layer: layer(), asked, elements, groups });
             return Ok((groups, fell));
         }
-        let divides = |part: usize| match fits(part) {
-            true => Ok(part),
-            false => Err(QuantizerError::Groups {
-                layer: self.name.clone(),
-                groups: part,
-                elements,
-                shape: self.shape.clone(),
-            }),
+        let divides = |part: usize| {
+            if fits(part) {
+                Ok(part)
+            } else {
+                Err(QuantizerError::Groups {
+                    layer: self.name.clone(),
+                    groups: part,
+                    elements,
+                    shape: self.shape.clone(),
+                })
+            }
         };
         let groups = match granularity {
             Granularity::PerTensor => 1,
@@ -90,29 +95,32 @@ impl Site {
     }
 }
 
-/// Groups that did not divide what they were to group, and were replaced as the reference
-/// implementation does, silently there ([`crate::qtool::Compatibility`]).
+/// A granularity that does not divide the channels, and the number of groups that replaced it. The
+/// reference implementation replaces it silently ([`crate::qtool::Compatibility`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupFallback {
     /// Name of the layer.
     pub layer: String,
-    /// The number of groups, or of elements in a group, asked for.
+    /// The number of groups, or of elements in a group, that was asked for.
     pub asked: usize,
-    /// What it would have to divide.
+    /// The number that it would have to divide.
     pub elements: usize,
-    /// The number of groups instead.
+    /// The number of groups that is used instead.
     pub groups: usize,
 }
 
 impl std::fmt::Display for GroupFallback {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { layer, asked, elements, groups } = self;
-        write!(f, "{layer}: {asked} does not divide {elements}: {groups} groups instead")
+        write!(
+            f,
+            "{layer}: {asked} does not divide {elements}, so {groups} groups are used instead"
+        )
     }
 }
 
-/// How a tensor falls into groups: viewed as `[outer, groups, inner]`, row-major, every element
-/// `[o, g, i]` belongs to group g.
+/// How a tensor is divided into groups. In the row-major view `[outer, groups, inner]`, every
+/// element `[o, g, i]` belongs to group g.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grouping {
     pub(crate) groups: usize,
@@ -120,7 +128,7 @@ pub(crate) struct Grouping {
 }
 
 impl Grouping {
-    /// One group.
+    /// The whole tensor as one group.
     pub(crate) const WHOLE: Grouping = Grouping { groups: 1, channel_axis: 0 };
 
     pub(crate) fn view(&self, shape: &[usize]) -> [usize; 3] {

@@ -1,17 +1,18 @@
 //! A quantizer as a function of one number.
 
-/// Ascending values with a threshold between each two: x becomes the value whose interval holds it.
-/// What a quantizer does to one element of a group, for given parameters.
+/// What a quantizer does to one element of a group, for given parameters: ascending values with a
+/// threshold between each two neighbours. A number becomes the value of the interval that it lies
+/// in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Staircase {
     values: Vec<f32>,
     thresholds: Vec<f32>,
-    /// First value and step, where values are evenly spaced and thresholds half way.
+    /// The first value and the step, where values are evenly spaced and thresholds lie half way.
     even: Option<(f32, f32)>,
 }
 
 impl Staircase {
-    /// Values `first`, `first + step`, .., with thresholds half way.
+    /// Returns the values `first`, `first + step`, .., with thresholds half way between them.
     pub fn even(first: f32, step: f32, count: usize) -> Self {
         let value = |index: usize| first + step * index as f32;
         Self {
@@ -21,39 +22,39 @@ impl Staircase {
         }
     }
 
-    /// Ascending values with thresholds half way.
+    /// Returns these ascending values, with thresholds half way between them.
     pub fn midway(values: Vec<f32>) -> Self {
         let thresholds = values.windows(2).map(|pair| pair[0] + (pair[1] - pair[0]) / 2.0);
         Self { thresholds: thresholds.collect(), values, even: None }
     }
 
-    /// Ascending values and thresholds, one fewer.
+    /// Returns these ascending values and ascending thresholds, of which there is one fewer.
     pub fn new(values: Vec<f32>, thresholds: Vec<f32>) -> Self {
         Self { values, thresholds, even: None }
     }
 
-    /// The values, ascending.
+    /// Returns the values, ascending.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The thresholds, ascending, one fewer than values.
+    /// Returns the thresholds, ascending. There is one fewer than values.
     pub fn thresholds(&self) -> &[f32] {
         &self.thresholds
     }
 
-    /// The value of x. On a threshold one of the two beside it.
+    /// Returns the value of x. On a threshold it is one of the two values beside it.
     pub fn value(&self, x: f32) -> f32 {
         let last = self.values.len().saturating_sub(1);
         let index = match self.even {
-            // A cast of a float is the nearest number of the type.
+            // The cast from float saturates, so a negative number becomes 0.
             Some((first, step)) => ((x - first) / step).round_ties_even() as usize,
             None => self.thresholds.partition_point(|threshold| x > *threshold),
         };
         self.values.get(index.min(last)).copied().unwrap_or(f32::NAN)
     }
 
-    /// The same values and thresholds times a positive factor.
+    /// Returns the staircase with values and thresholds times a positive factor.
     pub(crate) fn scaled(&self, factor: f32) -> Self {
         let times = |values: &[f32]| values.iter().map(|value| value * factor).collect();
         Self {
@@ -63,14 +64,14 @@ impl Staircase {
         }
     }
 
-    /// The same thresholds, and values times a factor.
+    /// Returns the staircase with the same thresholds, and values times a factor.
     pub(crate) fn with_values_times(&self, factor: f32) -> Self {
         let values = self.values.iter().map(|value| value * factor).collect();
         Self { values, thresholds: self.thresholds.clone(), even: None }
     }
 
-    /// How far x must be scaled down to lie between the lowest and the highest value: 0 or more; 0
-    /// where no scale does.
+    /// Returns the number, 0 or more, that x must be divided by to lie between the lowest and the
+    /// highest value, or 0 where no such number exists.
     pub(crate) fn needs(&self, x: f32) -> f32 {
         let part = |end: Option<&f32>| match end {
             Some(end) if *end != 0.0 && x / end > 0.0 => x / end,

@@ -1,4 +1,4 @@
-//! What the methods offer, all in one table.
+//! What the methods offer, as one table.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::{
     text::name,
 };
 
-/// What `method` offers in `role` with `range`; `None` where they do not go together.
+/// Returns what `method` offers in `role` with `range`, or `None` where it does not support them.
 pub fn capability(method: Method, role: Role, range: Range) -> Option<Capability> {
     match (role, range) {
         (Role::Weight, Range::Unsigned) => None,
@@ -18,9 +18,9 @@ pub fn capability(method: Method, role: Role, range: Range) -> Option<Capability
     }
 }
 
-/// The table of methods, roles and options as Markdown: what
-/// [`validate`](crate::QuantizerConfig::validate) accepts. Roles
-/// and ranges with the same offer share a row.
+/// Returns the table of methods, roles and options that
+/// [`validate`](crate::QuantizerConfig::validate) accepts, as Markdown. Roles and ranges that offer
+/// the same share a row.
 pub fn methods_table() -> String {
     let mut table = String::from(
         "| method | role | levels | granularity | estimators | normalisation | options | learns |\n\

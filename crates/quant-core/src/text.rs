@@ -1,8 +1,8 @@
-//! Values as configuration files write them.
+//! The text of values in configuration files.
 
 use std::fmt::Debug;
 
-/// A value as it is written in configuration files: `per-channel` rather than `PerChannel`,
+/// Returns a value as it is written in configuration files: `per-channel` rather than `PerChannel`,
 /// `{ groups = 2 }` rather than `Groups(2)`, `4` rather than `Levels(4)`.
 pub(crate) fn name(value: &impl Debug) -> String {
     let text = format!("{value:?}");

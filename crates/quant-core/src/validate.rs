@@ -1,4 +1,4 @@
-//! Configurations held to [what their method offers](crate::capability).
+//! Checks configurations against [what their method offers](crate::capability).
 
 use std::fmt::Write;
 
@@ -14,8 +14,9 @@ use crate::{
 };
 
 impl QuantizerConfig {
-    /// The configuration itself where its fields go together; else the nearest one where they do:
-    /// fields that the method does not have at their defaults, choices among those it offers.
+    /// Returns the configuration itself where its fields are supported together, and otherwise the
+    /// nearest one that is. In that one, fields that the method does not have are at their
+    /// defaults, and choices are among those that the method offers.
     pub fn nearest(&self) -> QuantizerConfig {
         let mut near = self.clone();
         if self.role == Role::Weight {
@@ -33,9 +34,10 @@ impl QuantizerConfig {
         let Some(offer) = of(&near) else {
             return near;
         };
-        near.levels = match offer.levels.contains(near.levels.count()) {
-            true => near.levels,
-            false => offer.levels.nearest(near.levels),
+        near.levels = if offer.levels.contains(near.levels.count()) {
+            near.levels
+        } else {
+            offer.levels.nearest(near.levels)
         };
         near.estimator = nearest_of(near.estimator, offer.estimators);
         if near.normalization != Normalization::None {
@@ -49,10 +51,8 @@ impl QuantizerConfig {
             near.granularity = Granularity::PerTensor;
         }
         let usual = QuantizerConfig::new(near.method, near.role, near.levels);
-        near.ewgs_factor = match near.ewgs_factor.is_nan() {
-            true => usual.ewgs_factor,
-            false => near.ewgs_factor.max(0.0),
-        };
+        near.ewgs_factor =
+            if near.ewgs_factor.is_nan() { usual.ewgs_factor } else { near.ewgs_factor.max(0.0) };
         for option in near.options_out_of_bounds() {
             near.method.set_option(option.name, &option.default);
         }
@@ -68,9 +68,10 @@ impl QuantizerConfig {
         options
     }
 
-    /// The same with the options that nothing would act on at their defaults: those that the method
-    /// does not have, and those that belong to another choice, such as the factor of `ewgs`. For
-    /// configurations from elsewhere; [`validate`](Self::validate) refuses such options.
+    /// Returns the same configuration with every option that would have no effect at its default.
+    /// These are the options that the method does not have, and those that belong to another
+    /// choice, such as the factor of `ewgs`. It serves configurations that come from elsewhere;
+    /// [`validate`](Self::validate) refuses such options.
     #[must_use]
     pub fn without_idle_options(&self) -> QuantizerConfig {
         let Some(offer) = capability(self.method, self.role, self.range) else {
@@ -92,7 +93,7 @@ impl QuantizerConfig {
         if !has("boundary") {
             config.boundary = usual.boundary;
         }
-        // Of activations, each image is normalised by itself.
+        // An activation is normalised image by image.
         let normalized = self.normalization != Normalization::None;
         config.independent_norm &= normalized && self.role == Role::Weight;
         config.restore_normalization &= self.normalization == Normalization::VarMean;
@@ -105,12 +106,13 @@ impl QuantizerConfig {
         config
     }
 
-    /// Checks that the fields go together, and that something acts on each of them.
+    /// Checks that the fields are supported together, and that each of them has an effect.
     /// [`init`](Self::init) calls it.
     ///
     /// # Errors
-    /// [`QuantizerError::Unsupported`], which shows the [`nearest`](Self::nearest) configuration, and
-    /// [`QuantizerError::NotPositive`], with `layer` in the message.
+    /// [`QuantizerError::Unsupported`], which shows the [`nearest`](Self::nearest) configuration,
+    /// [`QuantizerError::NotPositive`] and [`QuantizerError::OutOfBounds`], each with `layer` in
+    /// the message.
     pub fn validate(&self, layer: &str) -> Result<(), QuantizerError> {
         for (field, value) in
             [("boundary", self.boundary), ("gradient_scale.factor", self.gradient_scale.factor)]
@@ -141,15 +143,15 @@ impl QuantizerConfig {
             layer: layer.to_owned(),
             field,
             value,
-            method: self.method,
+            method: self.method.name(),
             role: self.role,
             nearest,
         })
     }
 
-    /// The fields in which another configuration would make something else of the same inputs and
-    /// parameters, with the values here and there: what gradients depend on, and initial values, are
-    /// left aside.
+    /// Returns the fields in which `other` differs such that it would compute other values from the
+    /// same inputs and parameters, each with the value in `self` and in `other`. Fields that only
+    /// gradients or initial values depend on are left out.
     pub fn computes_otherwise(
         &self,
         other: &QuantizerConfig,
@@ -164,7 +166,7 @@ impl QuantizerConfig {
         differing
     }
 
-    /// The fields in which another configuration differs, with both values.
+    /// Returns the fields in which `other` differs, with both values.
     fn differences(&self, other: &QuantizerConfig) -> Vec<(&'static str, String, String)> {
         let mut differing = Vec::new();
         if !self.method.is(&other.method) {

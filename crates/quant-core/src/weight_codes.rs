@@ -1,4 +1,4 @@
-//! Quantized weights as integers: what deployment starts from.
+//! Quantized weights as integers, for deployment.
 
 use burn::{
     module::Module,
@@ -14,26 +14,27 @@ use crate::{
 /// A quantized weight as integers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WeightCodes {
-    /// Path of the layer.
+    /// The path of the layer.
     pub layer: String,
-    /// Shape of the weight.
+    /// The shape of the weight.
     pub shape: Vec<usize>,
-    /// The code of every element, row-major, from 0 on in ascending order of value.
+    /// The code of every element, row-major. Codes start at 0 and ascend with the value.
     pub codes: Vec<u8>,
-    /// What each code stands for, ascending, for each group of elements that share their parameters.
+    /// The values of the codes, ascending, for each group of elements that share their parameters.
     pub values: Vec<Vec<f32>>,
-    /// So many consecutive elements belong to one group; then come those of the next, and after the
-    /// last group those of the first again.
+    /// The number of consecutive elements that belong to the same group. The next elements belong
+    /// to the next group, and after the last group the first group follows again.
     pub run: usize,
 }
 
 impl WeightCodes {
-    /// The group of an element, by its row-major index.
+    /// Returns the group of an element, given by its row-major index.
     pub fn group(&self, index: usize) -> usize {
         index / self.run % self.values.len()
     }
 
-    /// The values, row-major: those that the network computes with, to the bit.
+    /// Returns the values, row-major. They equal those that the network computes with, to the last
+    /// bit.
     pub fn decode(&self) -> Vec<f32> {
         let codes = self.codes.iter().enumerate();
         codes.map(|(index, code)| self.values[self.group(index)][usize::from(*code)]).collect()
@@ -41,17 +42,17 @@ impl WeightCodes {
 }
 
 impl QuantizedWeight {
-    /// The weight as integers.
+    /// Returns the weight as integers.
     pub fn to_codes(&self) -> WeightCodes {
         let quantizer = &self.reached.quantizer;
         let Codes { codes, decoding } = quantizer.codes(self.weight.clone());
         let groups = quantizer.groups();
         let levels = match &decoding {
-            // Of signed APoT two codes would stand for 0: it has a value less.
+            // Signed APoT has one value fewer than codes, because two codes would stand for 0.
             Decoding::Table(table) => table.values.dims()[1],
             Decoding::Affine(_) | Decoding::Signs(_) => quantizer.config().levels.count(),
         };
-        // A weight of one element per group and code decodes to the table.
+        // A weight with one element for each group and code decodes to the table.
         let axis = quantizer.channel_axis();
         let mut shape = [1; 4];
         (shape[axis], shape[axis + 1]) = (groups, levels);
@@ -74,7 +75,7 @@ impl QuantizedWeight {
     }
 }
 
-/// Every weight of `module` that is quantized, as integers, in the order of the module's fields.
+/// Returns every quantized weight of `module` as integers, in the order of the module's fields.
 /// Weights whose quantizer is not enabled are left out.
 ///
 /// ```

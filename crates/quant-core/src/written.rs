@@ -1,5 +1,6 @@
-//! [`QuantizerConfig`] as files write it: one flat table, in which the options of the method stand
-//! beside the fields that all methods have. What is left out is as [`QuantizerConfig::new`] has it.
+//! [`QuantizerConfig`] in files: one flat table, which holds the options of the method beside the
+//! fields that all methods have. Fields that are left out have the values of
+//! [`QuantizerConfig::new`].
 
 use std::collections::BTreeMap;
 
@@ -15,9 +16,10 @@ use crate::{
 };
 
 impl QuantizerConfig {
-    /// The usual form of a method in a role: unsigned activations, signed weights, outputs signed
-    /// where the method can, one clipping value per tensor, plain clamp gradient, clipping value 1;
-    /// LSQ's family with its paper's gradient scale, APoT's weights with their normalisation.
+    /// Returns the usual form of a method in a role: unsigned activations, signed weights, outputs
+    /// that are signed where the method supports it, one clipping value per tensor, the gradient of
+    /// a plain clamp, and the clipping value 1. LSQ and its variants have the gradient scale of
+    /// their paper, and APoT's weights have its normalisation.
     pub fn new(method: Method, role: Role, levels: Levels) -> Self {
         let facts = facts(&method);
         Self {
@@ -46,7 +48,7 @@ impl QuantizerConfig {
     }
 }
 
-/// The fields that all methods have, handed to a macro with what it is to do with them.
+/// Calls a macro with the fields that all methods have, and with what it has to do with them.
 macro_rules! each_field {
     ($then:ident) => {
         $then!(
@@ -129,13 +131,13 @@ macro_rules! file_forms {
 }
 each_field!(file_forms);
 
-/// Whether any method has an option of this name: files of earlier versions hold the options of all
-/// methods.
+/// Returns whether any method has an option of this name. Files of earlier versions hold the
+/// options of all methods.
 fn is_of_any_method(name: &str) -> bool {
     Method::all_options().iter().any(|option| option.name == name)
 }
 
-/// [`GradientScale`] with the flag that it had in files of earlier versions.
+/// [`GradientScale`], with the flag that it had in files of earlier versions.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct GivenScale {
@@ -157,7 +159,8 @@ impl GivenScale {
     }
 }
 
-/// Flags of [`Compatibility`] that stood beside other fields in files of earlier versions.
+/// The flags of [`Compatibility`] that were fields of the configuration in files of earlier
+/// versions.
 struct Earlier {
     group_fallback: bool,
     skip_integer_one: bool,

@@ -20,7 +20,7 @@ fn wave() -> Vec<f32> {
     (0..COUNT).map(|i| (i as f32 * 0.37).sin() * 5.0 + 0.3).collect()
 }
 
-/// The squared error calibration never does worse than what was there, whatever the method.
+/// The calibration by squared error never increases the error, whatever the method.
 #[test]
 fn calibration_lowers_the_error_and_says_so() {
     let device = Device::flex();
@@ -51,7 +51,7 @@ fn calibrations_are_what_they_are_called() {
     let device = Device::flex();
     let clip = |calibration| {
         let mut quantizer = make(&config(Method::Lsq, Role::Activation, 4), [1, 1, 1, 1], &device);
-        // 0.01, 0.02, .. 1, and one below 0, which an unsigned range cannot hold.
+        // The samples are 0.01, 0.02, .. 1, and one below 0, which an unsigned range cannot hold.
         let x: Vec<f32> = (0..=100).map(|i| if i == 0 { -9.0 } else { i as f32 / 100.0 }).collect();
         quantizer.calibrate_on(row(&x, &device), calibration);
         quantizer.learned_values("clip_val").unwrap()[0]
@@ -60,7 +60,8 @@ fn calibrations_are_what_they_are_called() {
     let part = |percent| clip(Calibration::Percentile(Percentile::new(percent).unwrap()));
     assert_eq!(part(100.0), 1.0);
     assert!((part(90.0) - 0.90).abs() < 0.011, "{}", part(90.0));
-    // mean|x| = (50.5 + 9)/101; step 2·mean/sqrt(3), three steps.
+    // The mean of |x| is (50.5 + 9)/101. The step is 2·mean/sqrt(3), and the clipping value three
+    // steps.
     let expected = 2.0 * 59.5 / 101.0 * 3f32.sqrt();
     assert!((clip(Calibration::MeanMagnitude) - expected).abs() < 1e-5);
     for percent in [0.0, -1.0, 100.1, f64::NAN] {
@@ -72,7 +73,7 @@ fn calibrations_are_what_they_are_called() {
 fn the_papers_step_is_the_same_in_both_forms() {
     let device = Device::flex();
     let x = tensor(&[0.5, 1.5], [1, 1, 1, 2], &device);
-    // mean|x| = 1: step 2/sqrt(3).
+    // The mean of |x| is 1, so the step is 2/sqrt(3).
     for (method, name, parts) in
         [(Method::Lsq, "clip_val", 3.0), (Method::LsqStep, "step_size", 1.0)]
     {
@@ -120,7 +121,7 @@ fn a_warm_up_passes_inputs_and_follows_their_maximum() {
             assert!(call.has_warmed_up());
             quantizer = call.settle(quantizer);
         }
-        // (5/2 + 3/2)/2.
+        // The running mean is (5/2 + 3/2)/2.
         assert!((quantizer.learned_values(name).unwrap()[0] * parts - 2.0).abs() < 1e-6);
         let input = tensor(&[0.4, 0.1], [1, 1, 1, 2], &device);
         let (y, call) = training_call(|| quantizer.forward(input));
@@ -152,11 +153,11 @@ fn proximal_quantization_mixes_in_training_alone() {
 #[test]
 fn quantization_losses_are_means_over_the_elements() {
     let device = Device::flex().autodiff();
-    // 0.25 becomes 0 and 0.75 becomes 1.
+    // The values 0.25 and 0.75 become 0 and 1.
     for (loss, expected, gradient) in [
         (QuantizationLoss::L1, 0.25, [0.0, 0.0]),
         (QuantizationLoss::L2, 0.0625, [0.0, 0.0]),
-        // Σxy = 0.75, Σy² = 1.
+        // The sums are Σxy = 0.75 and Σy² = 1.
         (QuantizationLoss::Distribution, 0.25, [-0.25, -0.25]),
     ] {
         let mut quantizer = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
@@ -167,7 +168,8 @@ fn quantization_losses_are_means_over_the_elements() {
         let taken = call.add_losses(zero());
         let value: f32 = taken.clone().into_scalar();
         assert!((value - 2.0 * expected).abs() < 1e-6, "{loss:?}: {value}");
-        // y moves as x does: differences do not move, and the factor Σxy/Σy² by y + x - 2·0.75·y.
+        // y moves as x does: the differences y - x do not change, and the factor Σxy/Σy² changes by
+        // y + x - 2·0.75·y.
         let by_x = host(x.grad(&taken.backward()).unwrap());
         for (actual, expected) in by_x.iter().zip(gradient) {
             assert!((actual - 2.0 * expected).abs() < 1e-6, "{loss:?}: {by_x:?}");
@@ -198,7 +200,8 @@ fn a_probe_holds_the_last_evaluation_call() {
     assert_eq!(probe.layer, "test");
 }
 
-/// What is looked at ends with the scope, also after a panic, and is no business of clones.
+/// A scope ends with the call that it was opened for, also after a panic, and does not see other
+/// quantizers.
 #[test]
 fn a_scope_ends_with_what_it_was_opened_for() {
     let device = Device::flex();
@@ -239,7 +242,8 @@ fn a_change_of_levels_keeps_the_step_size() {
         assert_eq!((change.from, change.to), (16, 4));
         let value = quantizer.learned_values(name).unwrap()[0];
         assert!((value - 0.9 * factor).abs() < 1e-6, "{method:?}: {value}");
-        // The parameter is the same to an optimizer, which is told whose momentum to reset.
+        // The parameter keeps its identity for optimizers, and the change names the parameters
+        // whose momentum has to be reset.
         assert_eq!(quantizer.learned()[0].value.id, id);
         let rescaled: Vec<_> = change.rescaled.iter().map(|r| (r.name, r.id)).collect();
         assert_eq!(rescaled, if factor == 1.0 { vec![] } else { vec![(name, id)] });
@@ -262,8 +266,8 @@ fn methods_whose_parameters_belong_to_their_levels_keep_them() {
     }
 }
 
-/// What fits is kept, one value is repeated for several groups, the rest starts anew; and a parameter with
-/// a new identity has the old value.
+/// Parameters that fit are kept, one value is repeated for several groups, and the others start
+/// again. A parameter with a new identity has the old value.
 #[test]
 fn a_reconfigured_quantizer_keeps_what_fits() {
     let device = Device::flex().autodiff();
@@ -282,7 +286,7 @@ fn a_reconfigured_quantizer_keeps_what_fits() {
     assert_ne!(quantizer.learned()[0].value.id, before);
     assert!(quantizer.learned()[0].value.val().is_require_grad());
     assert_eq!(quantizer.learned_values("clip_val").unwrap(), vec![0.75; SHAPE[1]]);
-    // A refusal changes nothing.
+    // A refused configuration changes nothing.
     let groups = of(Method::Lsq, Granularity::Groups(SHAPE[1] + 1));
     assert!(quantizer.reconfigure(&groups, true).is_err());
     assert_eq!(quantizer.config(), &wider);
@@ -307,7 +311,8 @@ struct Stock {
     fc: Linear,
 }
 
-/// Stock layers read quantized weights where the filter says, and folding leaves just those.
+/// Burn's layers read quantized weights where the filter selects them, and after folding they hold
+/// exactly these weights.
 #[test]
 fn weights_of_stock_layers_fold_to_what_they_computed() {
     let device = Device::flex();
@@ -336,7 +341,7 @@ fn weights_of_stock_layers_fold_to_what_they_computed() {
     }
 }
 
-/// `Linear` stores `[in, out]`: its channels are columns.
+/// `Linear` stores its weight as `[in, out]`, so its output channels are columns.
 #[test]
 fn channels_of_stock_linear_layers_are_columns() {
     let device = Device::flex();

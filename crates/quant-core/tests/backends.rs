@@ -1,5 +1,6 @@
-//! Every quantizer on the GPU backend of this build against the CPU: the same values, but where rounding in the last place
-//! decides between two levels; the same gradients; the same running values. Without a GPU feature there is nothing to run.
+//! Compares every quantizer on the GPU backend of this build with the CPU: the same values, except
+//! where rounding in the last place decides between two levels; the same gradients; the same
+//! running values. Without a GPU feature there is no test.
 
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
@@ -20,7 +21,7 @@ fn gpu() -> Device {
     Device::wgpu(Default::default())
 }
 
-/// What a training call computes.
+/// The results of a training call.
 struct Outcome {
     y: Vec<f32>,
     x_gradient: Vec<f32>,
@@ -28,7 +29,7 @@ struct Outcome {
     running: Vec<(&'static str, Vec<f32>)>,
 }
 
-/// Numbers in -1.5..1.5 that no formula likes.
+/// Returns numbers in -1.5..1.5 that lie on no special point of a formula.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
     let number = |i: usize| {
         let mixed = (i as u32 ^ seed).wrapping_mul(0x9E37_79B9) ^ 0x85EB_CA6B;
@@ -76,7 +77,7 @@ impl MapToUnit for Vec<f32> {
     }
 }
 
-/// Within this share of the largest.
+/// Returns whether all differences are within this share of the largest value.
 fn close(ours: &[f32], theirs: &[f32], share: f32) -> bool {
     let largest = theirs.iter().fold(1.0f32, |largest, x| largest.max(x.abs()));
     ours.len() == theirs.len()
@@ -95,7 +96,7 @@ fn check(config: &QuantizerConfig, shape: [usize; 4], seed: u32) -> Result<(), T
         let gradient = ours.x_gradient[index];
         prop_assert!(one_of(gradient, &|run| run.x_gradient[index]), "∂x[{index}] {gradient}");
     }
-    // Sums of what ties decide are not compared.
+    // Sums that depend on ties are not compared.
     let tied = theirs.iter().any(|run| {
         !close(&run.y, &theirs[0].y, 1e-4) || !close(&run.x_gradient, &theirs[0].x_gradient, 1e-4)
     });
@@ -113,7 +114,7 @@ fn check(config: &QuantizerConfig, shape: [usize; 4], seed: u32) -> Result<(), T
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 20, ..common::cases() })]
 
-    /// Channels that groups of four elements fit, and such that they do not.
+    /// The channels are of sizes that loads of four elements divide, and of sizes that they do not.
     #[test]
     fn quantizers_are_those_of_the_cpu(
         config in configs(),
@@ -124,7 +125,7 @@ proptest! {
     }
 }
 
-/// More elements than threads.
+/// The tensors have more elements than the kernels have threads.
 #[test]
 fn large_tensors_are_those_of_the_cpu() {
     use quant_core::{Granularity, Levels, Method, Role};

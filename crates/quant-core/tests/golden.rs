@@ -1,4 +1,4 @@
-//! Every quantizer against the reference implementation: values, gradients, running values.
+//! Compares every quantizer with the reference implementation: values, gradients, running values.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -9,7 +9,7 @@ use quant_core::{
 use quant_golden::{Check, Folder, Report, Values, close};
 use serde::Deserialize;
 
-/// Relative and absolute tolerance of outputs and gradients.
+/// The relative and the absolute tolerance of outputs and gradients.
 const TOLERANCE: (f32, f32) = (1e-5, 1e-6);
 
 #[derive(Deserialize)]
@@ -67,16 +67,19 @@ fn check(case: &Case, tensors: &BTreeMap<String, Values>) -> Result<(), String> 
 
     let input = values("input")?;
     let x = tensor(&input.values, &input.shape, &device).require_grad();
-    // Before the call, which may move running values.
+    // This is computed before the call, which may change running values.
     let moved = [1.0 - 2e-7, 1.0 + 2e-7].map(|factor| {
         let values: Vec<f32> = input.values.iter().map(|x| x * factor).collect();
         host(quantizer.forward(tensor(&values, &input.shape, &Device::flex())))
     });
-    let (y, call) = training_call(|| match case.training {
-        true => quantizer.forward(x.clone()),
-        false => quantizer.forward(x.clone().inner()),
+    let (y, call) = training_call(|| {
+        if case.training {
+            quantizer.forward(x.clone())
+        } else {
+            quantizer.forward(x.clone().inner())
+        }
     });
-    // Where an ulp or two of the input change the output, a rounding may fall either way.
+    // Where an ulp or two of the input change the output, rounding may give either of two values.
     let output = host(y.clone());
     let tie = |index: usize| {
         let differs =
@@ -105,7 +108,7 @@ fn check(case: &Case, tensors: &BTreeMap<String, Values>) -> Result<(), String> 
     for (name, value) in quantizer.running() {
         if let Some(after) = get(&format!("after/{name}")) {
             let value: Vec<f32> = value.into_data().iter().collect();
-            // The reference solves in f32, where a singular system amplifies rounding.
+            // The reference solves in f32, where a singular system amplifies rounding errors.
             let condition = match &quantizer.method {
                 MethodModule::LqNets(lq) => lq.condition().into_iter().fold(1.0, f64::max),
                 _ => 1.0,

@@ -1,9 +1,10 @@
-//! Analytic gradients against central differences, in double precision, of each method's *surrogate*: the
-//! function whose derivative its estimators claim to be. Written from the papers' formulas.
+//! Compares the analytic gradients with central differences, in double precision, of each method's
+//! *surrogate*: the function whose derivative its estimators claim to be. The surrogates are
+//! written from the papers' formulas.
 //!
-//! A surrogate is the forward formula with what the estimators hold constant held constant: a rounding's
-//! error, a maximum or mean that is not differentiated. A [`Tape`] records those at the point itself and
-//! plays them back beside it.
+//! A surrogate is the forward formula in which everything that the estimators hold constant is held
+//! constant: the error of a rounding, or a maximum or mean that is not differentiated. A [`Tape`]
+//! records these constants at the point that is checked, and plays them back beside it.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -32,7 +33,7 @@ fn mean(x: &[f64], f: impl Fn(f64) -> f64) -> f64 {
     x.iter().map(|x| f(*x)).sum::<f64>() / x.len() as f64
 }
 
-/// (w - mean)/std of the group, and what a restoration multiplies by.
+/// Returns (w - mean)/std of the group, and the factor of a restoration.
 fn normalized(config: &QuantizerConfig, x: &[f64], tape: &mut Tape) -> (Vec<f64>, f64) {
     if config.normalization != Normalization::VarMean {
         return (x.to_vec(), 1.0);
@@ -44,7 +45,7 @@ fn normalized(config: &QuantizerConfig, x: &[f64], tape: &mut Tape) -> (Vec<f64>
     (x.iter().map(|x| (x - centre) / deviation).collect(), restore)
 }
 
-/// A sign's stand-in: the integral of the estimator's mask.
+/// Returns the surrogate of a sign: the integral of the estimator's mask.
 fn sign(x: f64, estimator: Estimator, tape: &mut Tape) -> f64 {
     let value = if x >= 0.0 { 1.0 } else { -1.0 };
     let like = match estimator {
@@ -58,7 +59,7 @@ fn sign(x: f64, estimator: Estimator, tape: &mut Tape) -> f64 {
     tape.like(value, like)
 }
 
-/// The surrogate of one group's elements.
+/// Returns the surrogate of one group's elements.
 fn surrogate(
     quantizer: &Quantizer,
     group: usize,
@@ -73,14 +74,13 @@ fn surrogate(
     let get = |name: &str| param(params, name, group);
     let (x, restore) = normalized(config, x, tape);
     let gamma = get("gamma");
-    let staircase = |v: f64, tape: &mut Tape| match signed {
-        false => {
-            let u = tape.clamp(v, 0.0, 1.0);
-            tape.round(u * n) / n
-        }
-        true => {
+    let staircase = |v: f64, tape: &mut Tape| {
+        if signed {
             let u = (tape.clamp(v, -1.0, 1.0) + 1.0) / 2.0;
             2.0 * tape.round(u * n) / n - 1.0
+        } else {
+            let u = tape.clamp(v, 0.0, 1.0);
+            tape.round(u * n) / n
         }
     };
     let y: Vec<f64> = match config.method {
@@ -106,17 +106,19 @@ fn surrogate(
             };
             x.iter().map(|x| code(*x, tape) * s + b).collect()
         }
-        // Equation 1 of the paper, which holds for any clipping value; it is a constant inside the
-        // rounding, of which nothing is left where it is 0 or below.
+        // This is equation 1 of the paper, which holds for any clipping value. The clipping value
+        // is a constant inside the rounding, and where it is 0 or below nothing is left of the
+        // rounded value.
         Method::Pact => {
             let c = get("clip_val");
             let fixed = tape.constant(c);
             let value = |x: f64, tape: &mut Tape| {
                 tape.mark_kink(x.abs() < 1e-3 || (x - c).abs() < 1e-3);
                 let bounded = 0.5 * (x.abs() - (x - c).abs() + c);
-                match fixed > 0.0 {
-                    true => tape.round(bounded * n / fixed) * fixed / n,
-                    false => tape.like(0.0, bounded),
+                if fixed > 0.0 {
+                    tape.round(bounded * n / fixed) * fixed / n
+                } else {
+                    tape.like(0.0, bounded)
                 }
             };
             x.iter().map(|x| value(*x, tape)).collect()
@@ -129,7 +131,7 @@ fn surrogate(
             };
             x.iter().map(|x| code(*x, tape) * b / n * gamma).collect()
         }
-        // The maximum is differentiated; it must stay at its element.
+        // The maximum is differentiated, and it has to stay at the same element.
         Method::Dorefa => {
             let b = config.boundary;
             let t: Vec<f64> = x.iter().map(|x| x.tanh()).collect();
@@ -201,7 +203,8 @@ fn surrogate(
             let s = get("clip_val").abs() * unit;
             x.iter().map(|x| staircase(x / s, tape) * s).collect()
         }
-        // By the scales the values themselves; by w the function with slopes N, 1, P.
+        // The gradients of the scales are those of the values. The gradient of w is that of the
+        // function with the slopes N, 1, P.
         Method::Ttq(options) => {
             let largest = x.iter().map(|x| x.abs()).fold(0.0, f64::max);
             let bound = tape.constant(largest * options.ternary_threshold);
@@ -233,13 +236,14 @@ fn surrogate(
             };
             x.iter().map(|x| value(*x, tape) * a).collect()
         }
-        // No surrogate has the derivative of the weights; of activations, min(x, top).
+        // For weights no surrogate has the derivative. For activations it is min(x, top).
         Method::LqNets(_) => {
-            // The basis from before the call, which moves it.
+            // This is the basis from before the call, which changes it.
             let top = tape.constant(f64::from(*quantizer.level_values().last().unwrap()));
-            let value = |x: f64, tape: &mut Tape| match weight {
-                true => x,
-                false => {
+            let value = |x: f64, tape: &mut Tape| {
+                if weight {
+                    x
+                } else {
                     tape.mark_kink((x - top).abs() < 1e-3);
                     x.min(top)
                 }
@@ -251,7 +255,8 @@ fn surrogate(
     y.into_iter().map(|y| y * restore).collect()
 }
 
-/// Sums of a term of two bits each, and one of one bit where they are odd in number: section 2.2.
+/// Returns the sums of one term for each two bits, and of one term of one bit where the number of
+/// bits is odd: section 2.2.
 fn apot_levels(config: &QuantizerConfig) -> Vec<f64> {
     let signed = config.range == Range::Signed;
     let bits = config.levels.bits() - u32::from(signed);
@@ -270,17 +275,18 @@ fn apot_levels(config: &QuantizerConfig) -> Vec<f64> {
     }
     let largest = sums.iter().copied().fold(0.0, f64::max);
     let positive: Vec<f64> = sums.iter().map(|sum| sum / largest).collect();
-    match signed {
-        false => positive,
-        true => positive
+    if signed {
+        positive
             .iter()
             .flat_map(|p| [*p, -p])
             .filter(|p| *p != -0.0 || p.is_sign_positive())
-            .collect(),
+            .collect()
+    } else {
+        positive
     }
 }
 
-/// Σ g·surrogate over all groups.
+/// Returns Σ g·surrogate over all groups.
 fn objective(
     quantizer: &Quantizer,
     x: &[f64],
@@ -321,7 +327,7 @@ proptest! {
         x in prop::collection::vec(-2.5f32..2.5, COUNT),
         seeds in prop::collection::vec(0.0f32..1.0, 11),
     ) {
-        // Estimators without a surrogate, and normalisations over images, have their own tests.
+        // Estimators without a surrogate, and normalisations over images, have tests of their own.
         prop_assume!(!matches!(config.estimator, Estimator::Ewgs | Estimator::SteScale));
         prop_assume!(matches!(config.normalization, Normalization::None | Normalization::VarMean));
         prop_assume!(!common::scales_signs(&config));
@@ -332,7 +338,8 @@ proptest! {
         let config = config.nearest();
         let mut quantizer = make(&config, SHAPE, &device);
         randomize(&mut quantizer, &seeds);
-        // The maximum over the tensor and a normalisation over it are one group's business here.
+        // A maximum or a normalisation over the whole tensor is checked only where the tensor is
+        // one group.
         let together = config.method == Method::Dorefa && config.role == Role::Weight
             || config.independent_norm;
         prop_assume!(!together || quantizer.groups() == 1);
@@ -354,8 +361,8 @@ proptest! {
         }
     }
 
-    /// Scales that training has driven to zero or below have the gradient of the formula too, so that
-    /// they can come back; at exactly 0 it is the one towards positive scales.
+    /// Scales that training has driven to zero or below also have the gradient of the formula, so
+    /// that they can recover. At exactly 0 it is the gradient towards positive scales.
     #[test]
     fn scales_at_and_below_zero_have_the_gradient_of_the_formula(
         (method, role) in prop::sample::select(vec![
@@ -375,7 +382,7 @@ proptest! {
         grad in prop::collection::vec(-1.0f32..1.0, COUNT),
         seeds in prop::collection::vec(0.0f32..1.0, 11),
     ) {
-        // Around a slope of 0 its whole piece is at a kink: that case has its own test.
+        // Around a slope of 0 the whole piece is at a kink. This case has a test of its own.
         prop_assume!(!(at_zero && method == Method::FATNN));
         let value = if at_zero { 0.0 } else { -0.7 };
         let device = Device::flex().autodiff();
@@ -387,7 +394,7 @@ proptest! {
         let names: Vec<&str> = quantizer.learned().iter().map(|learned| learned.name).collect();
         for name in names.into_iter().filter(|name| is_scale(name)) {
             let mut values = quantizer.learned_values(name).unwrap();
-            // Of several intervals some stay above 0.
+            // Where there are several intervals, some of them stay above 0.
             values.iter_mut().step_by(2).for_each(|scale| *scale = value);
             prop_assert!(quantizer.set_learned(name, &values));
         }
@@ -405,7 +412,7 @@ proptest! {
         let loss = (quantizer.forward(input.clone()) * tensor(&grad, SHAPE, &device)).sum();
         let gradients = loss.backward();
         if method == Method::Pact {
-            // Nothing lies between 0 and the clipping value.
+            // No input lies between 0 and the clipping value.
             let by_x = host(input.grad(&gradients).unwrap());
             prop_assert!(by_x.iter().all(|by_x| *by_x == 0.0), "{by_x:?}");
         }
@@ -433,9 +440,12 @@ proptest! {
         x in prop::collection::vec(-2.5f32..2.5, COUNT),
         seeds in prop::collection::vec(0.0f32..1.0, 11),
     ) {
-        prop_assume!(!matches!(config.method, Method::Xnor(_) | Method::Dorefa | Method::LqNets(_)));
+        prop_assume!(!matches!(
+            config.method,
+            Method::Xnor(_) | Method::Dorefa | Method::LqNets(_)
+        ));
         let device = Device::flex().autodiff();
-        // fan is 36 for weights and 4 channels for activations: a/sqrt(fan).
+        // The fan is 36 for weights and 4 channels for activations, and the scale is a/sqrt(fan).
         let factor = if config.role == Role::Weight { 0.5 / 6.0 } else { 0.25 };
         let gradients = |rule| {
             let gradient_scale = GradientScale { rule, factor: 0.5 };
@@ -461,8 +471,8 @@ proptest! {
         }
     }
 
-    /// Element-wise gradient scaling against its formula: g·(1 + d·sign(g)·(u - q)) of what plain
-    /// rounding passes, u and q in 0..1.
+    /// Compares element-wise gradient scaling with its formula, g·(1 + d·sign(g)·(u - q)) where
+    /// plain rounding passes g, with u and q in 0..1.
     #[test]
     fn ewgs_scales_each_element(
         x in prop::collection::vec(-0.3f32..1.3, COUNT),
@@ -483,10 +493,8 @@ proptest! {
         let gradients = (y * tensor(&grad, SHAPE, &device)).sum().backward();
         for ((by_x, x), g) in host(input.grad(&gradients).unwrap()).iter().zip(&x).zip(&grad) {
             let error = x - (x * 3.0).round_ties_even() / 3.0;
-            let expected = match *x > 0.0 && *x < 1.0 {
-                true => g * (1.0 + 0.4 * g.signum() * error),
-                false => 0.0,
-            };
+            let inside = *x > 0.0 && *x < 1.0;
+            let expected = if inside { g * (1.0 + 0.4 * g.signum() * error) } else { 0.0 };
             prop_assert!((by_x - expected).abs() < 1e-5, "{method:?} {x}: {by_x} {expected}");
         }
     }
@@ -496,8 +504,10 @@ proptest! {
     fn ste_scale_keeps_the_norm(x in prop::collection::vec(-1.0f32..2.0, COUNT)) {
         let device = Device::flex().autodiff();
         let inside = x.iter().filter(|x| **x > 0.0 && **x < 1.0).count();
-        let config =
-            QuantizerConfig { estimator: Estimator::SteScale, ..config(Method::Lsq, Role::Activation, 4) };
+        let config = QuantizerConfig {
+            estimator: Estimator::SteScale,
+            ..config(Method::Lsq, Role::Activation, 4)
+        };
         let input = tensor(&x, SHAPE, &device).require_grad();
         let gradients = make(&config, SHAPE, &device).forward(input.clone()).sum().backward();
         let factor = (COUNT as f32 / inside.max(1) as f32).sqrt();
@@ -507,7 +517,8 @@ proptest! {
         }
     }
 
-    /// A normalisation over images is taken as a constant: the mask of what was normalised.
+    /// A normalisation over images is taken as a constant, so the gradient is masked by the
+    /// normalised values.
     #[test]
     fn lq_nets_masks_what_it_normalised(
         x in prop::collection::vec(0.1f32..4.0, COUNT),
@@ -532,8 +543,9 @@ proptest! {
     }
 }
 
-/// LSQ's gradient is multiplied by c²/sqrt(N·c), N being the elements of one image that share the
-/// clipping value and c the steps that make it; or 1/sqrt(N·Qp) of step sizes. Nobody has to say N.
+/// The gradient of LSQ is multiplied by c²/sqrt(N·c), where N is the number of elements of one
+/// image that share the clipping value, and c the number of steps up to it. The gradient of a step
+/// size is multiplied by 1/sqrt(N·Qp). N is counted and not configured.
 #[test]
 fn the_gradient_scale_counts_the_elements_of_the_tensor() {
     let device = Device::flex().autodiff();
@@ -559,7 +571,8 @@ fn the_gradient_scale_counts_the_elements_of_the_tensor() {
     }
 }
 
-/// ∂α = the sum of g·x over the elements of the piece, which at a slope of 0 reaches from 0 on.
+/// ∂α = the sum of g·x over the elements of the piece, which at a slope of 0 contains all x above
+/// 0.
 #[test]
 fn a_slope_of_zero_has_the_gradient_of_its_piece() {
     let device = Device::flex().autodiff();
@@ -571,7 +584,7 @@ fn a_slope_of_zero_has_the_gradient_of_its_piece() {
     assert_eq!(host(learned[0].value.val().grad(&gradients).unwrap()), [2.75]);
 }
 
-/// The convention at the bounds: outside, as in PyTorch's clamp.
+/// The bounds count as outside, as in PyTorch's clamp.
 #[test]
 fn bounds_pass_no_gradient() {
     let device = Device::flex().autodiff();

@@ -23,7 +23,7 @@ proptest! {
         }
         let x = Tensor::<4>::random(common::SHAPE, Distribution::Default, &device).require_grad();
         let before = reads();
-        // The first call may be a warm-up's.
+        // The first call may be one of a warm-up.
         for _ in 0..2 {
             let (y, call) = training_call(|| quantizer.forward(x.clone()));
             y.sum().backward();
@@ -44,16 +44,14 @@ fn describing_a_quantizer_reads_its_values_back() {
     assert!(reads() > before);
 }
 
-/// What is counted is all there is: values come back in `host.rs` alone, but for sums over processes, which the host makes.
+/// The count of reads is complete: values come back from the device in `host.rs` only, except for
+/// sums over processes, which the host computes.
 #[test]
 fn values_come_back_in_one_place() {
     fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => sources(&path, found),
-                false => found.push(path),
-            }
+            if path.is_dir() { sources(&path, found) } else { found.push(path) }
         }
     }
     let mut found = Vec::new();

@@ -1,5 +1,4 @@
-//! Input that nobody means to give, and that comes all the same: an error or a documented result, never a
-//! panic or a silent NaN.
+//! Unusual input gives an error or a documented result, never a panic or a silent NaN.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -10,7 +9,7 @@ use common::{cases, config, configs, host, make, methods, tensor};
 use proptest::prelude::*;
 use quant_core::{Granularity, Quantizer, QuantizerConfig, QuantizerError, Role, Site};
 
-/// Values and gradients of a training call, codes and values of an evaluation.
+/// Returns values and gradients of a training call, and codes and values of an evaluation.
 fn call(quantizer: &Quantizer, x: &[f32], shape: [usize; 4]) -> Vec<f32> {
     let device = Device::flex().autodiff();
     let input = tensor(x, shape, &device).require_grad();
@@ -34,9 +33,10 @@ fn assert_finite(config: &QuantizerConfig, x: &[f32], shape: [usize; 4]) -> Resu
     let quantizer = make(config, shape, &Device::flex().autodiff());
     let values = call(&quantizer, x, shape);
     let running = quantizer.running().into_iter().flat_map(|(_, value)| host(value));
-    match values.into_iter().chain(running).all(f32::is_finite) {
-        true => Ok(()),
-        false => Err(format!("{x:?}: {config:?}")),
+    if values.into_iter().chain(running).all(f32::is_finite) {
+        Ok(())
+    } else {
+        Err(format!("{x:?}: {config:?}"))
     }
 }
 
@@ -45,14 +45,11 @@ proptest! {
 
     #[test]
     fn degenerate_tensors_give_numbers(config in configs(), per_tensor: bool) {
-        let granularity = match per_tensor {
-            true => Granularity::PerTensor,
-            false => config.granularity,
-        };
+        let granularity = if per_tensor { Granularity::PerTensor } else { config.granularity };
         let config = QuantizerConfig { granularity, ..config }.nearest();
         let denormal = f32::from_bits(3);
         for value in [0.0, -0.0, 1.0, -7.5, denormal, -denormal, 1e-30] {
-            // One element a channel, and 1x1 positions.
+            // The shapes have one element per channel, and 1x1 positions.
             for shape in [[2, 4, 1, 1], [2, 2, 3, 3]] {
                 let count: usize = shape.iter().product();
                 prop_assert_eq!(assert_finite(&config, &vec![value; count], shape), Ok(()));
@@ -66,7 +63,7 @@ proptest! {
 
     #[test]
     fn not_a_number_stays_one_and_touches_nothing_else(config in configs()) {
-        // What measures the whole tensor has nothing to measure with.
+        // A method that measures the whole tensor cannot measure it with a NaN.
         let measures = config.normalization != quant_core::Normalization::None
             || common::scales_signs(&config)
             || config.role == Role::Weight;
@@ -78,7 +75,7 @@ proptest! {
             let others = y.iter().enumerate().filter(|(index, _)| *index != 1);
             prop_assert!(others.into_iter().all(|(_, y)| y.is_finite()), "{y:?}: {config:?}");
         }
-        // What follows the data does not follow this.
+        // Running values do not follow such an input.
         for (name, value) in quantizer.running() {
             prop_assert!(host(value).into_iter().all(f32::is_finite), "{name}: {config:?}");
         }
@@ -110,7 +107,8 @@ proptest! {
     }
 }
 
-/// Parameters at 0, below, or not numbers: reported; and where they are numbers, so are the values.
+/// Parameters that are 0, below 0 or not finite are reported. With finite parameters the values are
+/// finite.
 #[test]
 fn degenerate_parameters_are_reported_with_their_layer() {
     let device = Device::flex().autodiff();

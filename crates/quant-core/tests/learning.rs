@@ -1,4 +1,4 @@
-//! On least-squares toys, what is learned moves to its known optimum.
+//! On small least squares problems, learned parameters move to their known optimum.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -14,7 +14,7 @@ use quant_core::{
     Range, Role,
 };
 
-/// Trains the quantizer's parameters alone on Σ(Q(x) - target)².
+/// Trains only the quantizer's parameters on Σ(Q(x) - target)².
 fn train(
     mut quantizer: Quantizer,
     x: &[f32],
@@ -48,7 +48,7 @@ fn learned(quantizer: &Quantizer, name: &str) -> f32 {
     quantizer.learned_values(name).unwrap()[0]
 }
 
-/// Evenly over low..high.
+/// Returns numbers that are evenly spaced over low..high.
 fn ramp(low: f32, high: f32) -> Vec<f32> {
     (0..512).map(|index| low + (high - low) * (index as f32 + 0.5) / 512.0).collect()
 }
@@ -57,8 +57,9 @@ fn near(actual: f32, expected: f32, within: f32) {
     assert!((actual - expected).abs() < within, "{actual}, expected {expected}");
 }
 
-/// Of inputs spread evenly over 0..1, L levels from 0 with step s cover best where s = 2/(2L - 1): all
-/// intervals, of which the first and last are cut, then err by s/2 at most.
+/// For inputs spread evenly over 0..1, L levels that start at 0 with step s have the least error
+/// where s = 2/(2L - 1). The first and the last interval are cut, and in every interval the error
+/// is then at most s/2.
 #[test]
 fn lsq_finds_the_step_of_least_error() {
     let x = ramp(0.0, 1.0);
@@ -77,12 +78,12 @@ fn lsq_finds_the_step_of_least_error() {
 fn lsq_plus_finds_the_offset_of_its_inputs() {
     let x = ramp(-0.8, 0.4);
     let quantizer = train(toy(&of(Method::LsqPlus, Role::Activation, 4)), &x, &x, 0.2, 800);
-    // Four intervals of 0.3 with levels in their middles.
+    // There are four intervals of 0.3, with levels in their middles.
     near(learned(&quantizer, "step_size"), 0.3, 0.02);
     near(learned(&quantizer, "offset"), -0.65, 0.03);
 }
 
-/// Only elements above c move it: towards their mean.
+/// Only elements above c move it, towards their mean.
 #[test]
 fn pact_learns_to_clip_where_the_target_does() {
     let x = ramp(0.0, 2.0);
@@ -102,7 +103,7 @@ fn apot_finds_its_clipping_value() {
     near(learned(&train(toy(&config), &x, &target, 0.3, 600), "clip_val"), 1.7, 0.03);
 }
 
-/// A planted quantizer's values are matched where its thresholds are.
+/// The values of another quantizer are matched by learning its thresholds.
 #[test]
 fn thresholds_move_to_planted_ones() {
     let x = ramp(0.0, 4.0);
@@ -134,7 +135,7 @@ fn thresholds_move_to_planted_ones() {
     }
 }
 
-/// From where training may have driven them, scales come back to what is best.
+/// Scales recover to their optimum from values that training may have driven them to.
 #[test]
 fn scales_that_fell_to_zero_or_below_come_back() {
     let x = ramp(0.0, 1.0);
@@ -145,7 +146,7 @@ fn scales_that_fell_to_zero_or_below_come_back() {
         start.set_learned(name, &[0.0]);
         near(learned(&train(start, &x, &x, 0.3, 400), name) / parts, 2.0 / 7.0, 0.01);
     }
-    // Clipped at 1.7, only the elements above it pull at the clipping value.
+    // With a target clipped at 1.7, only the elements above it move the clipping value.
     let x = ramp(-1.0, 3.0);
     let target: Vec<f32> = x.iter().map(|x| x.clamp(0.0, 1.7)).collect();
     for fallen in [0.0, -0.5] {
@@ -155,7 +156,8 @@ fn scales_that_fell_to_zero_or_below_come_back() {
     }
 }
 
-/// Intervals count by their magnitude: mirrored ones learn as their mirror image does.
+/// The magnitude of an interval is used, so negative intervals learn as positive ones of the same
+/// magnitude do.
 #[test]
 fn intervals_below_zero_learn_as_their_magnitudes_do() {
     let x = ramp(0.0, 4.0);
@@ -173,7 +175,7 @@ fn intervals_below_zero_learn_as_their_magnitudes_do() {
 fn ttq_scales_are_the_means_of_their_sides() {
     let x = ramp(-1.0, 2.0);
     let quantizer = train(toy(&of(Method::TTQ, Role::Weight, 3)), &x, &x, 1.0, 200);
-    // Thresholds at 0.1: means of 0.1..2 and 0.1..1.
+    // The thresholds lie at ±0.1, and the scales are the means of 0.1..2 and of 0.1..1.
     near(learned(&quantizer, "positive"), 1.05, 0.01);
     near(learned(&quantizer, "negative"), 0.55, 0.01);
 }
@@ -199,7 +201,7 @@ fn rsign_moves_its_threshold_between_two_clusters() {
         estimator: Estimator::Triangle,
         ..common::with(of(Method::XNOR, Role::Activation, 2), "shift", OptionValue::Flag(true))
     };
-    // Both clusters are positive: without a shift all signs are +1.
+    // Both clusters are positive, so without a shift all signs are +1.
     let x: Vec<f32> = (0..64).map(|i| 0.3 + 0.01 * (i % 8) as f32 + 0.4 * (i % 2) as f32).collect();
     let target: Vec<f32> = (0..64).map(|i| if i % 2 == 0 { -1.0 } else { 1.0 }).collect();
     let quantizer = train(make(&config, [1, 1, 1, 1], &device), &x, &target, 0.05, 200);
@@ -211,7 +213,8 @@ fn rsign_moves_its_threshold_between_two_clusters() {
 fn lq_nets_recovers_a_planted_basis() {
     let device = Device::flex().autodiff();
     for (range, planted) in [
-        // Levels of the bases (0.5, 1.6) with digits 0, 1 and (0.4, 1.3) with -1, 1.
+        // These are the levels of the bases (0.5, 1.6) with digits 0, 1 and (0.4, 1.3) with digits
+        // -1, 1.
         (Range::Unsigned, [0.0, 0.5, 1.6, 2.1]),
         (Range::Signed, [-1.7, -0.9, 0.9, 1.7]),
     ] {

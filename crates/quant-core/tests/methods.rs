@@ -1,4 +1,4 @@
-//! Single methods on numbers that can be checked by hand.
+//! Individual methods on numbers that can be checked by hand.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -11,7 +11,7 @@ use quant_core::{
     TtqOptions, XnorOptions, methods::MethodModule,
 };
 
-/// What a quantizer does to one row.
+/// Returns the quantized values of one row.
 fn row<const N: usize>(quantizer: &Quantizer, x: [f32; N]) -> Vec<f32> {
     host(quantizer.forward(tensor(&x, [1, 1, 1, N], &Device::flex())))
 }
@@ -26,7 +26,7 @@ fn xnor_scales_are_means_of_magnitudes() {
     let y = |sign_scale| {
         let method = Method::Xnor(XnorOptions { sign_scale, shift: false });
         let config = config(method, Role::Activation, 2);
-        // Two channels of two positions: 1, -3 and -5, 0.
+        // The input has two channels of two positions: 1, -3 and -5, 0.
         let x = tensor(&[1.0, -3.0, -5.0, 0.0], [1, 2, 1, 2], &device);
         host(make(&config, [1, 2, 1, 2], &device).forward(x))
     };
@@ -58,7 +58,7 @@ fn fatnn_thresholds_are_where_the_formula_puts_them() {
     for (name, alpha) in [("alpha0", 1.0), ("alpha1", 0.5), ("alpha2", 2.0)] {
         assert!(quantizer.set_learned(name, &[alpha]));
     }
-    // Thresholds 1/2, 1 + 1, 3 + 1/4.
+    // The thresholds are 1/2, 1 + 1 and 3 + 1/4.
     let y = row(&quantizer, [0.4, 0.6, 1.9, 2.1, 3.2, 3.3]);
     assert_eq!(y, [0.0, 1.0, 1.0, 2.0, 2.0, 3.0]);
 }
@@ -72,7 +72,7 @@ fn signed_activations_of_fatnn_are_ternary() {
         ..config(Method::FATNN, Role::Activation, 3)
     };
     let quantizer = make(&signed, [1, 2, 1, 3], &device);
-    // alpha = 1/2: thresholds at -1 and 1.
+    // With alpha = 1/2 the thresholds are -1 and 1.
     let x = [-1.2, 0.3, 1.2, -0.9, 0.9, 4.0];
     let y = host(quantizer.forward(tensor(&x, [1, 2, 1, 3], &device)));
     assert_eq!(y, [-1.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
@@ -86,7 +86,7 @@ fn ttq_has_a_value_for_each_side() {
     let mut quantizer = single(&third);
     quantizer.set_learned("positive", &[1.5]);
     quantizer.set_learned("negative", &[0.25]);
-    // The largest magnitude is 2: thresholds at 0.6.
+    // The largest magnitude is 2, so the thresholds are -0.6 and 0.6.
     assert_eq!(row(&quantizer, [-2.0, -0.7, -0.5, 0.5, 0.7]), [-0.25, -0.25, 0.0, 0.0, 1.5]);
 }
 
@@ -95,7 +95,7 @@ fn lsq_plus_counts_from_its_offset() {
     let mut quantizer = single(&config(Method::LsqPlus, Role::Activation, 4));
     quantizer.set_learned("step_size", &[0.5]);
     quantizer.set_learned("offset", &[-0.75]);
-    // Levels -0.75, -0.25, 0.25, 0.75.
+    // The levels are -0.75, -0.25, 0.25 and 0.75.
     assert_eq!(
         row(&quantizer, [-2.0, -0.6, -0.1, 0.1, 0.4, 9.0]),
         [-0.75, -0.75, -0.25, 0.25, 0.25, 0.75]
@@ -106,7 +106,7 @@ fn lsq_plus_counts_from_its_offset() {
 fn apot_takes_the_nearest_sum_of_powers() {
     let mut quantizer = single(&config(Method::Apot, Role::Activation, 4));
     quantizer.set_learned("clip_val", &[2.0]);
-    // Levels 0, 0.5, 1, 2.
+    // The levels are 0, 0.5, 1 and 2.
     assert_eq!(row(&quantizer, [-1.0, 0.2, 0.3, 0.8, 1.4, 1.6]), [0.0, 0.0, 0.5, 1.0, 1.0, 2.0]);
 }
 
@@ -116,7 +116,7 @@ fn n2uq_has_uneven_thresholds_and_even_values() {
     quantizer.set_learned("start", &[0.5]);
     quantizer.set_learned("intervals", &[1.0, 0.5, 2.0]);
     quantizer.set_learned("scale", &[0.5]);
-    // Thresholds in the middle of 0.5..1.5, 1.5..2, 2..4.
+    // The thresholds lie in the middle of 0.5..1.5, 1.5..2 and 2..4.
     let y = row(&quantizer, [0.9, 1.1, 1.7, 1.8, 2.9, 3.1]);
     assert_eq!(y, [0.0, 0.5, 0.5, 1.0, 1.0, 1.5]);
 }
@@ -124,7 +124,7 @@ fn n2uq_has_uneven_thresholds_and_even_values() {
 #[test]
 fn n2uq_weights_are_measured_by_their_mean_magnitude() {
     let quantizer = single(&config(Method::N2uq, Role::Weight, 4));
-    // mean|w| = 2, r = 6/4: unit 3, levels -3, -1, 1, 3.
+    // With mean|w| = 2 and r = 6/4 the unit is 3, and the levels are -3, -1, 1 and 3.
     let y = row(&quantizer, [-4.0, -1.5, 0.25, 2.25]);
     for (y, expected) in y.into_iter().zip([-3.0, -1.0, 1.0, 3.0]) {
         assert!((y - expected).abs() < 1e-6, "{y} {expected}");
@@ -138,7 +138,7 @@ fn normalisation_has_mean_zero_and_unit_deviation() {
         boundary: 8.0,
         ..config(Method::Lsq, Role::Weight, 256)
     };
-    // Mean 3, unbiased variance 14/3; steps of 16/255.
+    // The mean is 3 and the unbiased variance 14/3. The steps are 16/255.
     let deviation = (14.0f32 / 3.0).sqrt();
     let restored = QuantizerConfig { restore_normalization: true, ..fine.clone() };
     for (config, factor) in [(fine, 1.0), (restored, deviation)] {
@@ -158,7 +158,8 @@ fn an_independent_normalisation_looks_at_the_whole_weight() {
         granularity: Granularity::PerChannel,
         ..config(Method::Lsq, Role::Weight, 3)
     };
-    // Channels of -1, 1 and 9, 11: alike by themselves, far apart together.
+    // The channels are -1, 1 and 9, 11: each normalised alone they are equal, together they are far
+    // apart.
     let x = tensor(&[-1.0, 1.0, 9.0, 11.0], [2, 2, 1, 1], &device);
     let y = |config| host(make(&config, [2, 2, 1, 1], &device).forward(x.clone()));
     assert_eq!(y(per_channel.clone()), [-1.0, 1.0, -1.0, 1.0]);

@@ -1,4 +1,5 @@
-//! Quantizers of Burn modules that are not ours: found by path, put on weights, calibrated, changed.
+//! Quantizers in Burn modules of other crates: they are found by path, put on weights, calibrated
+//! and changed.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -88,7 +89,8 @@ fn quantizers_are_found_in_fields_options_lists_enums_and_on_weights() {
     expected.insert(5, "quant".into());
     expected.insert(6, "pair.0".into());
     assert_eq!(paths(&net), expected);
-    // One group for each output channel: dimension 1 of transposed and linear weights.
+    // There is one group for each output channel, which is dimension 1 of transposed and linear
+    // weights.
     let groups: Vec<usize> = report.weights.iter().map(|weight| weight.groups).collect();
     assert_eq!(groups, [6, 4, 8, 2, 3, 3]);
 }
@@ -99,7 +101,7 @@ fn weights_take_as_many_values_as_their_bits_allow_in_each_output_channel() {
     let (net, _) = quantization.apply(net()).unwrap();
     let up: Vec<f32> = net.up.weight.val().into_data().iter().collect();
     for channel in 0..8 {
-        // `[in, out, 2, 2]`
+        // The weight is `[in, out, 2, 2]`.
         let of_channel = up.chunks(4).skip(channel).step_by(8).flatten();
         let mut values: Vec<f32> = of_channel.copied().collect();
         values.sort_by(f32::total_cmp);
@@ -206,7 +208,7 @@ fn changes_reach_every_quantizer_and_may_walk_themselves() {
     let mut seen = Vec::new();
     let net = change_quantizers(net, |path, quantizer| {
         seen.push(path.to_owned());
-        // A record visits the quantizer's parameters meanwhile.
+        // Making a record visits the quantizer's parameters during the change.
         let record = quantizer.clone().into_record();
         *quantizer = quantizer.clone().load_record(record);
         quantizer.set_enabled(false);

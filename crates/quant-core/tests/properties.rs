@@ -1,4 +1,4 @@
-//! What every quantizer promises, whatever its method and options.
+//! Properties that every quantizer has, whatever its method and options.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -20,7 +20,7 @@ fn values() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(-3.0f32..3.0, COUNT)
 }
 
-/// The configuration with FATNN's initial slope at 1; others as they are.
+/// Returns the configuration with FATNN's initial slope at 1, and other configurations unchanged.
 fn with_slope_1(mut config: QuantizerConfig) -> QuantizerConfig {
     config.method.set_option("initial_slope", &OptionValue::Number(1.0));
     config
@@ -30,7 +30,7 @@ fn seeds() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(0.0f32..1.0, 11)
 }
 
-/// A quantizer with parameters that are not its first ones.
+/// Returns a quantizer whose parameters are not the initial ones.
 fn quantizer(config: &QuantizerConfig, seeds: &[f32]) -> Quantizer {
     let mut quantizer = make(config, SHAPE, &Device::flex());
     randomize(&mut quantizer, seeds);
@@ -41,7 +41,8 @@ fn quantize(quantizer: &Quantizer, x: &[f32]) -> Vec<f32> {
     host(quantizer.forward(tensor(x, SHAPE, &Device::flex())))
 }
 
-/// Whether each element keeps its value when it moves by a few ulps: is not on a threshold.
+/// Returns for each element whether it keeps its value when it moves by 1e-5, so that it is not on
+/// a threshold.
 fn settled(quantizer: &Quantizer, x: &[f32]) -> Vec<bool> {
     let y = quantize(quantizer, x);
     let moved = |index: usize, by: f32| {
@@ -64,7 +65,11 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn a_group_has_no_more_values_than_levels(config in configs(), x in values(), seeds in seeds()) {
+    fn a_group_has_no_more_values_than_levels(
+        config in configs(),
+        x in values(),
+        seeds in seeds(),
+    ) {
         prop_assume!(!looks_around(&config));
         let quantizer = quantizer(&config, &seeds);
         let y = quantize(&quantizer, &x);
@@ -99,9 +104,14 @@ proptest! {
         prop_assert_eq!(host(codes.decode()), host(quantizer.forward(input)), "{:?}", config);
     }
 
-    /// Training and evaluation compute the same values, but for what a call learns before its output.
+    /// Training and evaluation compute the same values, except for what a call learns before its
+    /// output.
     #[test]
-    fn training_computes_what_evaluation_does(config in configs(), x in values(), seeds in seeds()) {
+    fn training_computes_what_evaluation_does(
+        config in configs(),
+        x in values(),
+        seeds in seeds(),
+    ) {
         prop_assume!(!common::flag(&config, "closed_form"));
         let device = Device::flex().autodiff();
         let mut trained = make(&config, SHAPE, &device);
@@ -110,8 +120,9 @@ proptest! {
         prop_assert_eq!(y, quantize(&quantizer(&config, &seeds), &x), "{:?}", config);
     }
 
-    /// Values lie in their own intervals for first parameters. Not of methods that measure the tensor
-    /// (normalisation, DoReFa's and N2UQ's weights), whose ruler changes with it.
+    /// With initial parameters, values lie in their own intervals. This does not hold for methods
+    /// that measure the tensor (normalisation, DoReFa's and N2UQ's weights), because quantizing
+    /// changes the measure.
     #[test]
     fn quantizing_twice_changes_nothing(config in configs(), x in values()) {
         let measures = matches!(config.method, Method::Dorefa | Method::N2uq)
@@ -139,12 +150,15 @@ proptest! {
         let settled = settled(&quantizer, &x);
         for index in (0..COUNT).filter(|index| settled[*index]) {
             let (plus, minus) = (plus[index], minus[index]);
-            prop_assert!((plus + minus).abs() <= 1e-5 * (1.0 + plus.abs()), "{plus} {minus} {config:?}");
+            prop_assert!(
+                (plus + minus).abs() <= 1e-5 * (1.0 + plus.abs()),
+                "{plus} {minus} {config:?}"
+            );
         }
     }
 
-    /// The staircase is the quantizer: so values stay within its range, and calibration, which measures
-    /// with it, measures what will be computed.
+    /// The staircase computes what the quantizer computes. Values therefore stay within its range,
+    /// and calibration, which uses the staircase, measures the error that the quantizer will have.
     #[test]
     fn the_staircase_is_the_quantizer(config in configs(), x in values(), seeds in seeds()) {
         prop_assume!(config.normalization == Normalization::None);
@@ -163,7 +177,8 @@ proptest! {
         }
     }
 
-    /// Inputs and scales four times as large give values four times as large, to the last bit.
+    /// Inputs and scales that are four times as large give values four times as large, to the last
+    /// bit.
     #[test]
     fn scales_carry_through(config in configs(), x in values(), seeds in seeds()) {
         let free = matches!(config.method, Method::Dorefa | Method::Fatnn(_))
@@ -172,8 +187,12 @@ proptest! {
         let small = quantizer(&config, &seeds);
         let mut large = quantizer(&config, &seeds);
         let relative = config.method == Method::N2uq && config.role == Role::Weight;
-        for learned in small.learned().iter().filter(|learned| learned.name != "gamma" && !relative) {
-            let scaled = host(learned.value.val()).iter().map(|value| value * 4.0).collect::<Vec<_>>();
+        for learned in small.learned() {
+            if learned.name == "gamma" || relative {
+                continue;
+            }
+            let values = host(learned.value.val()).into_iter();
+            let scaled: Vec<f32> = values.map(|value| value * 4.0).collect();
             large.set_learned(learned.name, &scaled);
         }
         for (name, value) in small.running() {
@@ -208,7 +227,7 @@ proptest! {
         prop_assert_eq!(host(y), host(expected), "{:?}", config);
     }
 
-    /// What is written to a file is what is read back.
+    /// A configuration that was written to a file is read back unchanged.
     #[test]
     fn configurations_survive_serialisation(config in configs()) {
         let text = toml::to_string(&config).unwrap();
@@ -231,13 +250,13 @@ fn rounding_is_half_to_even() {
     let device = Device::flex();
     for method in [Method::Lsq, Method::LsqStep, Method::LsqPlus, Method::Pact, Method::Dorefa] {
         let quantizer = make(&config(method, Role::Activation, 5), [1, 1, 1, 4], &device);
-        // Steps of 1/4: 0.125 lies between codes 0 and 1, 0.375 between 1 and 2, and so on.
+        // The steps are 1/4: 0.125 lies between codes 0 and 1, 0.375 between 1 and 2, and so on.
         let x = tensor(&[0.125, 0.375, 0.625, 0.875], [1, 1, 1, 4], &device);
         assert_eq!(host(quantizer.forward(x)), [0.0, 0.5, 0.5, 1.0], "{method:?}");
     }
 }
 
-/// LSQ's two forms are one function where levels are unsigned or odd in number.
+/// The two forms of LSQ are the same function where levels are unsigned or odd in number.
 #[test]
 fn step_size_and_clipping_value_describe_the_same_function() {
     let device = Device::flex();
@@ -270,7 +289,8 @@ fn step_size_and_clipping_value_describe_the_same_function() {
     }
 }
 
-/// Signed and even, the paper's levels include 0 and the clipping-value form's do not.
+/// Where levels are signed and even in number, those of the paper include 0 and those of the
+/// clipping-value form do not.
 #[test]
 fn the_papers_signed_levels_lie_about_zero() {
     let device = Device::flex();
@@ -295,14 +315,14 @@ fn groups_that_do_not_divide_name_both_numbers() {
         shape: vec![4, 3, 3, 3],
     };
     assert_eq!(error, expected);
-    // Imported configurations fall back, and say so.
+    // Imported configurations fall back to another number of groups and report it.
     let imported = QuantizerConfig {
         qtool: Compatibility { group_fallback: true, ..Default::default() },
         ..config
     };
     let quantizer = imported.init(&site, &Device::flex()).unwrap();
     let text = quantizer.group_fallback().unwrap().to_string();
-    assert_eq!(text, "conv7: 5 does not divide 12: 4 groups instead");
+    assert_eq!(text, "conv7: 5 does not divide 12, so 4 groups are used instead");
 }
 
 #[test]
@@ -310,7 +330,7 @@ fn what_a_method_does_not_offer_shows_the_nearest_that_it_does() {
     let text = |config: QuantizerConfig| config.validate("conv").unwrap_err().to_string();
     let bits = Levels::from_bits(2).unwrap();
     let pact = QuantizerConfig::new(Method::Pact, Role::Weight, bits);
-    assert!(text(pact).ends_with("the nearest possible: method = dorefa"));
+    assert!(text(pact).ends_with("configuration has method = dorefa"));
     let fatnn = QuantizerConfig::new(Method::FATNN, Role::Weight, bits);
     assert!(text(fatnn).ends_with("levels = 3"));
     let several = QuantizerConfig {
@@ -320,19 +340,19 @@ fn what_a_method_does_not_offer_shows_the_nearest_that_it_does() {
     };
     assert!(text(several).ends_with("granularity = per-tensor, normalization = none"));
     let gamma = QuantizerConfig { gamma: true, ..config(Method::Lsq, Role::Activation, 4) };
-    let expected = "conv: gamma = true does not go with the method lsq as activation quantizer; the \
-                    nearest possible: gamma = false";
+    let expected = "conv: gamma = true is not supported by the method lsq as activation quantizer; \
+                    the nearest supported configuration has gamma = false";
     assert_eq!(text(gamma), expected);
     let groups = QuantizerConfig {
         granularity: Granularity::Groups(2),
         estimator: Estimator::Triangle,
         ..config(Method::Dorefa, Role::Activation, 4)
     };
-    assert!(text(groups.clone()).starts_with("conv: granularity = { groups = 2 } does not"));
+    assert!(text(groups.clone()).starts_with("conv: granularity = { groups = 2 } is not"));
     assert!(text(groups).ends_with("granularity = per-tensor, estimator = clipped"));
 }
 
-/// Every option that a method does not have, each set to something that another method takes.
+/// The test sets every option that a method does not have to a value that another method takes.
 #[test]
 fn options_that_nothing_acts_on_are_refused() {
     type Change = fn(&mut QuantizerConfig);
@@ -340,7 +360,7 @@ fn options_that_nothing_acts_on_are_refused() {
         ("gradient_scale", |c| c.gradient_scale.rule = GradientScaleRule::ScaleFan),
         ("boundary", |c| c.boundary = 2.0),
         ("gamma", |c| c.gamma = true),
-        // Of other fields' choices.
+        // These options belong to choices of other fields.
         ("ewgs_factor", |c| c.ewgs_factor = 0.2),
         ("independent_norm", |c| {
             (c.independent_norm, c.normalization) = (true, Normalization::None);
@@ -358,7 +378,7 @@ fn options_that_nothing_acts_on_are_refused() {
             change(&mut config);
             (*option, config)
         });
-        // A method cannot even be given the options of another.
+        // The type of a method cannot hold the options of another, so its own options are tested.
         let own = method.own_options().list().into_iter().map(|option| {
             let value = match option.default {
                 OptionValue::Flag(flag) => OptionValue::Flag(!flag),
@@ -381,7 +401,7 @@ fn options_that_nothing_acts_on_are_refused() {
     assert!(config.validate("conv").is_err(), "a factor without a rule that has one");
 }
 
-/// What a file leaves out is what Rust's default is.
+/// Fields that a file leaves out have the same defaults as in Rust.
 #[test]
 fn defaults_are_the_same_from_rust_and_from_a_file() {
     for (method, role) in methods() {
@@ -405,7 +425,7 @@ fn a_field_that_must_be_positive_is_named() {
     }
 }
 
-/// Only what no role has is missing from the roles.
+/// A method lacks only the roles that its paper does not have.
 #[test]
 fn every_method_has_the_roles_of_its_paper() {
     let all = methods();
@@ -418,7 +438,7 @@ fn every_method_has_the_roles_of_its_paper() {
     }
 }
 
-/// The parameters that exist are those the table tells of.
+/// The parameters that a quantizer has are those that the table names.
 #[test]
 fn the_table_names_what_is_learned() {
     for (method, role) in methods() {

@@ -1,4 +1,5 @@
-//! Quantized values are computed again in backward: whoever needs them, and however often, gets what forward had.
+//! Quantized values are computed again in the backward pass, and every operation that uses them
+//! gets the values of the forward pass, however often it asks.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -11,7 +12,7 @@ use quant_core::{Method, Quantizer, Role, ops::padded};
 
 const SHAPE: [usize; 4] = [2, 3, 5, 4];
 
-/// Every learned parameter's gradient, after x's.
+/// Returns the gradients of x, of the weight and of every learned parameter.
 fn gradients(
     gradients: &Gradients,
     x: &Tensor<4>,
@@ -26,7 +27,8 @@ fn gradients(
         .collect()
 }
 
-/// What follows the quantizer: squares, which need its values, and convolutions, which need them for their weight.
+/// Applies operations that follow a quantizer: products with its values, which need them in the
+/// backward pass, and convolutions, which need them for the gradient of their weight.
 fn consumed(y: Tensor<4>, weight: Tensor<4>, uses: usize) -> Tensor<1> {
     let options = || ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
     let parts = (0..uses).map(|_| {
@@ -39,7 +41,8 @@ fn consumed(y: Tensor<4>, weight: Tensor<4>, uses: usize) -> Tensor<1> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..common::cases() })]
 
-    /// The oracle is the same graph with the quantizer's values as constants: what reaches them, handed to the quantizer.
+    /// The expected gradients come from the same graph with the quantizer's values as constants.
+    /// The gradient that reaches these is then passed to the quantizer.
     #[test]
     fn consumers_see_the_values_of_forward(
         method in prop::sample::select(Method::ALL.to_vec()),
@@ -54,14 +57,16 @@ proptest! {
         let quantizer = make(&config, SHAPE, &device);
         let plain = make(&common::config(Method::Lsq, Role::Activation, 4), SHAPE, &device);
         let x = Tensor::<4>::random(SHAPE, Distribution::Normal(0.3, 0.7), &device).require_grad();
-        let weight = Tensor::<4>::random([3, 3, 3, 3], Distribution::Default, &device).require_grad();
+        let weight = Tensor::<4>::random([3, 3, 3, 3], Distribution::Default, &device);
+        let weight = weight.require_grad();
 
         let quantized = |x: Tensor<4>| {
             let x = if pad { padded(x, 1) } else { x };
             let y = if twice { plain.forward(x) } else { x };
             quantizer.forward(y)
         };
-        // LQ-Nets' basis follows each training call: before it moves, and on frozen data.
+        // LQ-Nets' basis changes in each training call, so it is set back to its value before the
+        // call.
         let frozen = quantizer.running().into_iter().map(|(name, v)| (name, host(v)));
         let frozen: Vec<_> = frozen.collect();
         let restore = || frozen.iter().for_each(|(name, v)| { quantizer.set_running(name, v); });
@@ -70,7 +75,8 @@ proptest! {
         restore();
         let reached = Tensor::<4>::from_data(y.clone().detach().into_data(), &device);
         let reached = reached.require_grad();
-        let ours = gradients(&consumed(y, weight.clone(), uses).backward(), &x, &weight, &quantizer);
+        let ours = consumed(y, weight.clone(), uses).backward();
+        let ours = gradients(&ours, &x, &weight, &quantizer);
 
         let apart = consumed(reached.clone(), weight.clone(), uses).backward();
         let arrived = Tensor::<4>::from_data(reached.grad(&apart).unwrap().into_data(), &device);
@@ -88,7 +94,7 @@ proptest! {
     }
 }
 
-/// Images are no part of a graph: their quantized values are kept.
+/// Images are not part of a graph, so their quantized values are kept.
 #[test]
 fn constants_can_be_quantized_for_what_is_learned() {
     let device = Device::flex().autodiff();

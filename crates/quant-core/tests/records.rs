@@ -1,5 +1,5 @@
-//! Burn records of quantizers: what was saved comes back, and a record of another quantizer is an
-//! error.
+//! Burn records of quantizers: what was saved is restored, and loading a record of another
+//! quantizer is an error.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -19,7 +19,7 @@ use quant_core::{
 
 const SHAPE: [usize; 4] = [4, 4, 1, 1];
 
-/// Written to bytes and read again.
+/// Writes a record to bytes and reads it again.
 fn record(quantizer: &Quantizer) -> ModuleRecord {
     let bytes = quantizer.clone().into_record().into_bytes().unwrap();
     ModuleRecord::from_bytes(bytes).unwrap()
@@ -29,7 +29,7 @@ fn of(config: &QuantizerConfig) -> Quantizer {
     make(config, SHAPE, &Device::flex())
 }
 
-/// Why a record of the one is not loaded into the other.
+/// Returns why a record of one quantizer is not loaded into another.
 fn refusal(saved: &QuantizerConfig, into: &QuantizerConfig) -> String {
     let loaded = of(into).try_load_record(record(&of(saved)));
     loaded.map(|_| panic!("{saved:?} went into {into:?}")).unwrap_or_else(|e| e.to_string())
@@ -74,7 +74,7 @@ fn a_record_of_another_method_range_granularity_or_normalisation_is_refused() {
     assert!(refusal(&signed, &lsq).contains("lsq-unsigned"));
     let channels = QuantizerConfig { granularity: Granularity::PerChannel, ..lsq.clone() };
     assert!(refusal(&channels, &lsq).contains("groups"));
-    // Neither learns anything: only the signature tells them apart.
+    // Neither of them learns anything, so only the signature differs.
     let (dorefa, signs) =
         (config(Method::Dorefa, Role::Activation, 2), config(Method::XNOR, Role::Activation, 2));
     assert!(refusal(&dorefa, &signs).contains("xnor"));
@@ -95,7 +95,7 @@ fn a_record_without_signature_loads_where_parts_may_be_missing() {
     assert_eq!(loaded.learned_values("clip_val"), Some(vec![0.7]));
 }
 
-/// Quantizers that stock layers carry are recorded with them.
+/// The record of a layer of Burn's contains the quantizers on its weights.
 #[test]
 fn a_record_of_a_users_model_knows_its_quantizers() {
     let model = |bits: u32| {

@@ -1,8 +1,8 @@
-//! What can go wrong with data.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
-use crate::{image, names::printable};
+use crate::{image::EXTENSIONS, names::printable};
 
 /// An unusable data set, image or loader configuration.
 #[derive(Debug, thiserror::Error)]
@@ -11,49 +11,49 @@ pub enum DataError {
     /// A file or folder cannot be read or written.
     #[error("{}: {source}", printable(.path))]
     Io {
-        /// The file.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why the system refused.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// What should be a file with bytes of its own is something else.
+    /// A path leads to something that is not a regular file.
     #[error(
         "{}: {kind}, not a file: only regular files and links to them are read",
         printable(.path)
     )]
     NotAFile {
-        /// Its path.
+        /// The path.
         path: PathBuf,
-        /// What stands there instead of a file, such as a FIFO.
+        /// What is at the path, such as "a named pipe".
         kind: &'static str,
     },
-    /// A file is longer than files of its kind are read.
-    #[error("{}: {bytes} bytes, more than the {most} that are read", printable(.path))]
+    /// A file is longer than the limit for its kind.
+    #[error("{}: {bytes} bytes, more than the limit of {most}", printable(.path))]
     TooLong {
-        /// The file, or the place in it.
+        /// Path of the file, or of the archive and the place in it.
         path: PathBuf,
-        /// Its length.
+        /// Length of the file, in bytes.
         bytes: u64,
-        /// The longest that is read.
+        /// The largest length that is read, in bytes.
         most: u64,
     },
-    /// An image does not decode.
+    /// An image cannot be decoded.
     #[error("{}: not a usable image: {}", printable(.path), printable(.reason))]
     Image {
-        /// The file, or the place in it.
+        /// Path of the file, or of the archive and the place in it.
         path: String,
-        /// Why.
+        /// Why the image cannot be decoded.
         reason: String,
     },
-    /// A folder lacks that of its training or validation data.
+    /// A folder has no subfolder for its training or its validation data.
     #[error(
-        "{}: no folder {missing} inside; expected train and val, each with the data of its part",
+        "{}: no folder {missing} inside; expected the folders train and val",
         printable(.path)
     )]
     NoPart {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// What it lacks.
+        /// Name of the missing subfolder.
         missing: &'static str,
     },
     /// A folder that should hold one folder per class holds none.
@@ -62,47 +62,47 @@ pub enum DataError {
         printable(.path)
     )]
     NoClasses {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
     /// A folder that should hold tar files holds none.
     #[error("{}: no .tar files inside", printable(.path))]
     NoShards {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
     /// A tar file of images, or its list of classes, is not usable.
     #[error("{}: not a usable shard: {}", printable(.path), printable(.reason))]
     Shard {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Why it is not usable.
         reason: String,
     },
-    /// A file of the IDX format, MNIST's, is missing or not usable.
+    /// A file in MNIST's format, IDX, is missing or not usable.
     #[error("{}: not usable as IDX data: {}", printable(.path), printable(.reason))]
     Idx {
-        /// The file, or the folder that lacks it.
+        /// Path of the file, or of the folder that does not have it.
         path: PathBuf,
-        /// Why.
+        /// Why it is not usable.
         reason: String,
     },
     /// A download failed.
     #[error("{url}: {reason}")]
     Download {
-        /// The address.
+        /// Address of the file.
         url: String,
-        /// Why, and what is kept.
+        /// Why the download failed, and how much of the file is kept.
         reason: String,
     },
-    /// A class folder holds no image.
+    /// A class folder has no images.
     #[error(
         "{}: class folder without images (looked for the extensions {})",
         printable(.path),
-        image::EXTENSIONS.join(", ")
+        EXTENSIONS.join(", ")
     )]
     EmptyClass {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
     /// A part of a data set has classes that the training set does not have.
@@ -112,39 +112,39 @@ pub enum DataError {
         hint(.missing)
     )]
     Classes {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// Classes only the training set has, at most five.
+        /// Classes that only the training set has, at most five.
         missing: Vec<String>,
-        /// Classes only this folder has, at most five.
+        /// Classes that only this folder has, at most five.
         unknown: Vec<String>,
     },
-    /// Two classes have one name, and labels are to be matched by name.
+    /// Two classes have the same name, but labels have to be matched by name.
     #[error(
         "{}: two classes are named {name:?}, and the training set lists its classes in another \
          order: labels cannot be matched by name; list the classes in the same order",
         printable(.path)
     )]
     SameName {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// The name.
+        /// Name of the two classes.
         name: String,
     },
-    /// The file that gives the class of every image is not usable.
+    /// The file that lists the class of every image is not usable.
     #[error("{}: not a usable list of classes: {}", printable(.path), printable(.reason))]
     Annotations {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Why it is not usable.
         reason: String,
     },
-    /// Files of CIFAR's are missing or not usable.
+    /// CIFAR's files are missing or not usable.
     #[error("{}: {}", printable(.path), printable(.reason))]
     Cifar {
-        /// The file, or the folder that it is missing from.
+        /// Path of the file, or of the folder that does not have it.
         path: PathBuf,
-        /// Why, and what would help.
+        /// What is wrong, and what would help.
         reason: String,
     },
     /// A label is out of range.
@@ -153,45 +153,45 @@ pub enum DataError {
         printable(.path)
     )]
     Label {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which image.
+        /// Index of the image, from 0.
         index: usize,
-        /// Its label.
+        /// Label of the image.
         label: usize,
-        /// Largest label allowed.
+        /// Largest label that is allowed.
         highest: usize,
     },
-    /// A data set gives an image a label that none of its classes has.
+    /// A data set gives an image a label without a class.
     #[error(
         "{}: label {label}, but the data set has {classes} classes, numbered from 0",
         printable(.image)
     )]
     UnknownLabel {
-        /// The image.
+        /// Name of the image.
         image: String,
-        /// Its label.
+        /// Label of the image.
         label: usize,
-        /// Classes of the data set.
+        /// Number of classes of the data set.
         classes: usize,
     },
-    /// A number that a loader or its pipeline is given is out of its range.
+    /// A number in the configuration of a loader or its pipeline is out of range.
     #[error("{field} = {value}: expected {accepted}")]
     Setting {
-        /// What the number is for.
+        /// Name of the setting.
         field: &'static str,
-        /// Its value.
+        /// Value of the setting.
         value: String,
-        /// What would work.
+        /// Values that are accepted.
         accepted: String,
     },
-    /// The steps that prepare images do not make squares of one size.
+    /// The steps that prepare images do not produce squares of one size.
     #[error(
-        "the steps that prepare images leave their size open, and a batch needs images of one \
-         size; end them with random-resized-crop, center-crop or padded-crop"
+        "the steps that prepare images do not fix the size, but all images of a batch need the \
+         same size; end the steps with random-resized-crop, center-crop or padded-crop"
     )]
     NoOutputSize,
-    /// More images are unusable than are accepted.
+    /// More images are unusable than the configuration accepts.
     #[error(
         "{broken} of {total} images are unusable, more than the {accepted} that \
          data.max_broken = {max_broken} accepts: {}; `quant data check` names them all: repair or \
@@ -199,34 +199,35 @@ pub enum DataError {
         first_of(.first, *.broken)
     )]
     TooManyBroken {
-        /// Unusable images so far.
+        /// Number of unusable images so far.
         broken: usize,
-        /// Images of the data set; of several processes, those that each of them reads.
+        /// Number of images that this process reads: all images of the data set, or its share of
+        /// them where several processes share the epoch.
         total: usize,
-        /// How many of them may be unusable.
+        /// Number of images that may be unusable.
         accepted: usize,
-        /// The share of them that may be unusable.
+        /// Share of the images that may be unusable, 0 to 1.
         max_broken: f64,
-        /// The first ones, and why.
+        /// The first unusable images, with the reasons.
         first: Vec<String>,
     },
-    /// An epoch has no usable image at all.
+    /// No image of an epoch is usable.
     #[error(
         "none of the {images} images is usable: {}; repair or replace them",
         first_of(.first, *.images)
     )]
     NoneUsable {
-        /// Images of the epoch.
+        /// Number of images of the epoch.
         images: usize,
-        /// The first ones, and why.
+        /// The first unusable images, with the reasons.
         first: Vec<String>,
     },
-    /// A data set is too small for the loader's configuration.
+    /// The data set is too small for the loader's batch size.
     #[error("{images} images do not fill one batch of {batch_size}; lower the batch size")]
     TooSmall {
-        /// Images of the data set.
+        /// Number of images of the data set.
         images: usize,
-        /// Batch size.
+        /// Number of images per batch.
         batch_size: usize,
     },
 }
@@ -238,12 +239,12 @@ impl DataError {
     }
 }
 
-/// The first of so many unusable images.
+/// Joins the first unusable images, with an ellipsis if there are more than these.
 fn first_of(first: &[String], count: usize) -> String {
     first.join(", ") + if count > first.len() { ", ..." } else { "" }
 }
 
-/// The classes that a misspelt one might stand for.
+/// Returns a hint with the classes that a misspelt name may be meant for.
 fn hint(missing: &[String]) -> String {
     match missing {
         [] => String::new(),

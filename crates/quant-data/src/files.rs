@@ -1,5 +1,5 @@
-//! Files that are read only where they are regular ones of a bounded length, and that appear
-//! complete or not at all.
+//! Reads files only if they are regular files of a bounded length, and writes files so that they
+//! appear complete or not at all.
 
 use std::{
     fs::{self, File, FileType, OpenOptions},
@@ -11,27 +11,27 @@ use tempfile::NamedTempFile;
 
 use crate::error::DataError;
 
-/// Bytes of an image file, or of another file that is read as a whole, at most: a picture of the
-/// most pixels that are decoded, with six bytes each and no compression.
+/// The largest length in bytes of an image file, or of another file that is read as a whole. It is
+/// enough for a picture with the largest number of pixels at six bytes each without compression.
 pub(crate) const MOST_BYTES: u64 = 1 << 30;
 
-/// Bytes of a list of names at most.
+/// The largest length in bytes of a list of names.
 pub(crate) const MOST_TEXT_BYTES: u64 = 64 << 20;
 
-/// Opens a regular file, or a link to one, and tells its length. Others are refused without
-/// waiting: a named pipe has its bytes from a writer who may never come, and a device may have no
-/// end.
+/// Opens a regular file, or a link to one, and returns it with its length in bytes. Other files are
+/// refused without waiting: the bytes of a named pipe come from a writer that may never appear, and
+/// a device may have no end.
 ///
 /// # Errors
 /// [`DataError::Io`]; [`DataError::NotAFile`].
 pub(crate) fn open(path: &Path) -> Result<(File, u64), DataError> {
-    // Before it is opened: to open a device may already do something.
+    // The kind is checked before opening, because opening a device may already have an effect.
     check_kind(path, fs::metadata(path).map_err(DataError::io(path))?.file_type())?;
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
     {
-        // For a pipe that has taken the file's place meanwhile.
+        // The flag is for a pipe that has replaced the file after the check.
         use std::os::unix::fs::OpenOptionsExt;
         options.custom_flags(libc::O_NONBLOCK);
     }
@@ -44,7 +44,7 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64), DataError> {
 /// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// Those of [`open`]; [`DataError::TooLong`].
+/// As [`open`]; [`DataError::TooLong`].
 pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
     let (file, length) = open(path)?;
     if length > most {
@@ -52,7 +52,7 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
     }
     let mut bytes = Vec::new();
     let reserved = bytes.try_reserve_exact(length as usize).map_err(std::io::Error::other);
-    // No more than it had when it was opened, if it grows.
+    // If the file grows, no more than its length at opening is read.
     let read = reserved.and_then(|()| file.take(length).read_to_end(&mut bytes));
     read.map_err(DataError::io(path))?;
     Ok(bytes)
@@ -61,20 +61,21 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
 /// Reads a regular file of text.
 ///
 /// # Errors
-/// Those of [`read`]; [`DataError::Io`] for bytes that are not UTF-8.
+/// As [`read`]; [`DataError::Io`] if the bytes are not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
     let text = String::from_utf8(read(path, MOST_TEXT_BYTES)?);
     text.map_err(|error| DataError::io(path)(std::io::Error::other(error.utf8_error())))
 }
 
 fn check_kind(path: &Path, kind: FileType) -> Result<(), DataError> {
-    match kind.is_file() {
-        true => Ok(()),
-        false => Err(DataError::NotAFile { path: path.to_owned(), kind: name(kind) }),
+    if kind.is_file() {
+        Ok(())
+    } else {
+        Err(DataError::NotAFile { path: path.to_owned(), kind: name(kind) })
     }
 }
 
-/// What a file is that is no regular one.
+/// Returns the name of a kind of file that is not a regular file.
 fn name(kind: FileType) -> &'static str {
     #[cfg(unix)]
     {
@@ -92,7 +93,7 @@ fn name(kind: FileType) -> &'static str {
     if kind.is_dir() { "a folder" } else { "a special file" }
 }
 
-/// Flushes a temporary file to disk and moves it to `path`, with the permissions of ordinary files.
+/// Flushes a temporary file to disk and moves it to `path`, with the usual permissions of a file.
 pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), DataError> {
     file.as_file().sync_all().map_err(DataError::io(path))?;
     #[cfg(unix)]

@@ -1,14 +1,15 @@
 //! Image classification data for training on [Burn](https://burn.dev): data sets, augmentation, and
-//! a loader whose order is a function of (seed, epoch) alone.
+//! a loader whose order of images depends on the seed and the epoch alone.
 //!
-//! - [`dataset`]: folders in ImageNet's layout, tar shards, CIFAR's binary files, a rendered set that needs no
-//!   download, and noise.
+//! - [`dataset`]: data sets in ImageNet's folder layout, tar shards, CIFAR's and MNIST's files, a
+//!   rendered set that needs no download, and random noise.
 //! - [`transform`]: random resized crop, flip, resize, centre crop, padded crop, changes of colour,
 //!   TrivialAugment.
-//! - `download` (feature `download`): CIFAR's archives.
-//! - [`loader`]: worker threads, bounded prefetch, batches of bytes.
+//! - `download` (feature `download`): downloads of CIFAR's archives and of sets in MNIST's format.
+//! - [`loader`]: worker threads that prefetch a bounded number of batches, as bytes.
 //!
-//! Images are RGB bytes throughout; normalising to floats is left to the device, a batch at a time.
+//! Images are RGB bytes throughout. The device converts them to normalised floats, one batch at a
+//! time.
 
 pub mod dataset;
 #[cfg(feature = "download")]
@@ -30,3 +31,8 @@ pub use error::DataError;
 pub use image::{RgbImage, Truncated};
 pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Share};
 pub use transform::{Pipeline, Transform};
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,17 +1,19 @@
-//! Names from outside, as they are printed.
+//! Escapes names that come from outside the program, so that they can be printed.
 
 use std::{ffi::OsStr, fmt::Write};
 
-/// A file's name, or another text from outside, as it can be printed safely: control characters,
-/// which could move a terminal's cursor or add lines to a log, characters that turn the direction
-/// of writing, and bytes that are not UTF-8 are escaped as `\n`, `\u{1b}` and `\xff`.
+/// Returns a file's name, or another text from outside the program, in a form that is safe to
+/// print. Control characters, which could move a terminal's cursor or add lines to a log,
+/// characters that change the direction of writing, and bytes that are not UTF-8 are escaped as
+/// `\n`, `\u{1b}` and `\xff`.
 pub fn printable(name: impl AsRef<OsStr>) -> String {
     let mut text = String::new();
     for chunk in name.as_ref().as_encoded_bytes().utf8_chunks() {
         for letter in chunk.valid().chars() {
-            match letter.is_control() || turns_direction(letter) {
-                true => text.extend(letter.escape_default()),
-                false => text.push(letter),
+            if letter.is_control() || turns_direction(letter) {
+                text.extend(letter.escape_default());
+            } else {
+                text.push(letter);
             }
         }
         escape_bytes(&mut text, chunk.invalid());
@@ -19,8 +21,8 @@ pub fn printable(name: impl AsRef<OsStr>) -> String {
     text
 }
 
-/// A name as a text that no other name has: bytes that are not UTF-8 are escaped as `\xff`, and all
-/// else stays.
+/// Returns a name as text. Bytes that are not UTF-8 are escaped as `\xff`, and everything else is
+/// kept, so that such names do not all become the same text.
 pub(crate) fn text(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
@@ -30,7 +32,7 @@ pub(crate) fn text(name: &OsStr) -> String {
     text
 }
 
-/// The same as [`printable`] of bytes.
+/// Does the same as [`printable`] for bytes.
 pub(crate) fn printable_bytes(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -42,12 +44,13 @@ pub(crate) fn printable_bytes(bytes: &[u8]) -> String {
 
 fn escape_bytes(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
-        // Writing to a text cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "\\x{byte:02x}");
     }
 }
 
-/// Unicode's marks, embeddings, overrides and isolates of direction.
+/// Returns whether a character is one of Unicode's marks, embeddings, overrides and isolates of the
+/// direction of writing.
 fn turns_direction(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -65,7 +68,7 @@ mod tests {
             (r"C:\data", r"C:\data"),
         ] {
             assert_eq!(printable(name), expected);
-            // What has been escaped stays.
+            // Escaping an escaped name changes nothing.
             assert_eq!(printable(expected), expected);
         }
         assert_eq!(printable_bytes(b"caf\xe9\n.jpg"), "caf\\xe9\\n.jpg");

@@ -1,4 +1,4 @@
-//! Work on many files at a time.
+//! Processes many files at the same time.
 
 use std::{
     sync::{
@@ -8,8 +8,8 @@ use std::{
     thread,
 };
 
-/// The results of `work` on all items, in the order of the items. As many threads as there are cores
-/// share them.
+/// Applies `work` to all items and returns the results in the order of the items. The work is
+/// shared by as many threads as there are cores.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Random numbers that are a function of what they are for: the same on every machine, with any
-//! number of threads.
+//! Random numbers that depend only on their purpose, so that they are the same on every machine and
+//! with any number of threads.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ use rand_distr::{Beta, Distribution, StandardNormal};
 pub struct Random(u64);
 
 impl Random {
-    /// A generator for one purpose, such as (seed, epoch, sample).
+    /// Creates the generator for one purpose, such as (seed, epoch, sample).
     pub fn new(purpose: &[u64]) -> Self {
         let mut random = Self(0);
         for part in purpose {
@@ -21,7 +21,7 @@ impl Random {
         random
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,28 +29,29 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform in [`low`, `high`).
+    /// Returns a number that is uniformly distributed in [`low`, `high`).
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         let unit = (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         low + unit * (high - low)
     }
 
-    /// Uniform in 0..`count`; 0 where that is empty.
+    /// Returns an integer that is uniformly distributed in 0..`count`, or 0 if `count` is 0.
     pub fn below(&mut self, count: usize) -> usize {
         ((u128::from(self.next_u64()) * count as u128) >> 64) as usize
     }
 
-    /// True with this probability.
+    /// Returns true with the given probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.uniform(0.0, 1.0) < probability
     }
 
-    /// A standard normal number.
+    /// Returns a number from the standard normal distribution.
     pub fn normal(&mut self) -> f64 {
         StandardNormal.sample(self)
     }
 
-    /// A number of the symmetric beta distribution Beta(alpha, alpha); 1 where alpha is not above 0.
+    /// Returns a number from the symmetric beta distribution Beta(alpha, alpha), or 1 if `alpha` is
+    /// not positive.
     pub fn beta(&mut self, alpha: f64) -> f64 {
         Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(self))
     }
@@ -63,7 +64,7 @@ impl Random {
     }
 }
 
-/// For the distributions of `rand_distr`.
+/// The interface that the distributions of `rand_distr` draw from.
 impl TryRng for Random {
     type Error = Infallible;
 
@@ -115,7 +116,7 @@ mod tests {
         };
         let (mean, variance) = moments(&mut || random.normal());
         assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.04, "{mean} {variance}");
-        // Beta(a, a): mean 1/2, variance 1/(4·(2a + 1)).
+        // Beta(a, a) has the mean 1/2 and the variance 1/(4·(2a + 1)).
         for alpha in [0.2, 0.7, 2.0] {
             let (mean, variance) = moments(&mut || random.beta(alpha));
             let expected = 0.25 / (2.0 * alpha + 1.0);

@@ -9,7 +9,8 @@ use quant_data::{
     dataset::cifar::{CifarKind, Split},
 };
 
-/// A CIFAR-10 file of `images` images: image i has label i and red value i, green 100, blue 200.
+/// Creates a CIFAR-10 file of `images` images. Image i has label i and the colour red i, green 100,
+/// blue 200.
 fn cifar10(images: u8) -> Vec<u8> {
     let planes = |i: u8| [vec![i; 1024], vec![100; 1024], vec![200; 1024]].concat();
     (0..images).flat_map(|i| [vec![i], planes(i)].concat()).collect()
@@ -53,7 +54,7 @@ fn a_cifar_label_out_of_range_is_an_error() {
     assert!(matches!(error, DataError::Label { index: 10, label: 10, highest: 9, .. }), "{error}");
 }
 
-/// Writes the training files of CIFAR-10, of so many images each.
+/// Writes the training files of CIFAR-10 with these numbers of images.
 fn batches(folder: &Path, images: [u8; 5]) {
     for (number, images) in (1..).zip(images) {
         fs::write(folder.join(format!("data_batch_{number}.bin")), cifar10(images)).unwrap();
@@ -87,7 +88,8 @@ fn missing_files_are_named_with_the_remedy() {
     fs::create_dir(&inner).unwrap();
     batches(&inner, [1; 5]);
     fs::remove_file(inner.join("data_batch_3.bin")).unwrap();
-    // The folder to download to is the one around the archive's, whichever is given.
+    // The advice names the folder that contains the archive's folder, whichever of the two is
+    // given.
     let outer = format!("`quant data download cifar10 {}`", root.path().display());
     for folder in [root.path(), &inner] {
         let error = refused(folder, Split::Train);
@@ -96,13 +98,13 @@ fn missing_files_are_named_with_the_remedy() {
     assert!(refused(Path::new("/nowhere"), Split::Train).contains("/nowhere"));
 }
 
-/// What NumPy's arrays are made by, as operations of protocol 2: an array of `element`s of this
-/// shape, with these bytes.
+/// Returns the operations of protocol 2 that create a NumPy array with this type of elements, this
+/// shape, and these bytes.
 fn array(element: &str, shape: &[u16], fortran: bool, bytes: &[u8]) -> Vec<u8> {
     let mut pickle = b"cnumpy.core.multiarray\n_reconstruct\n".to_vec();
-    // _reconstruct(ndarray, (0,), b'b')
+    // The call _reconstruct(ndarray, (0,), b'b').
     pickle.extend(b"cnumpy\nndarray\nK\0\x85U\x01b\x87R");
-    // The state: (1, shape, dtype(element, 0, 1) with state (3, '<', ...), fortran, bytes).
+    // The state (1, shape, dtype(element, 0, 1) with state (3, '<', ...), fortran, bytes).
     pickle.extend(b"(K\x01(");
     shape.iter().for_each(|size| pickle.extend([b"M", &size.to_le_bytes()[..]].concat()));
     pickle.push(b't');
@@ -118,7 +120,7 @@ fn array(element: &str, shape: &[u16], fortran: bool, bytes: &[u8]) -> Vec<u8> {
     pickle
 }
 
-/// A dictionary of `data` and `labels`, both as operations.
+/// Returns a pickled dictionary of `data` and `labels`, which are given as operations.
 fn dictionary(data: &[u8], key: &str, labels: &[u8]) -> Vec<u8> {
     let mut pickle = b"\x80\x02}(U\x04data".to_vec();
     pickle.extend(data);
@@ -130,13 +132,13 @@ fn dictionary(data: &[u8], key: &str, labels: &[u8]) -> Vec<u8> {
     pickle
 }
 
-/// A list of labels, as operations.
+/// Returns a list of labels as operations.
 fn list(labels: &[u8]) -> Vec<u8> {
     let items = labels.iter().flat_map(|label| [b'K', *label]);
     [b"](".to_vec(), items.collect(), b"e".to_vec()].concat()
 }
 
-/// Opens a test part of these bytes.
+/// Opens a test part with these bytes as its file.
 fn open(pickle: &[u8]) -> Result<Cifar, DataError> {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("test_batch"), pickle).unwrap();
@@ -166,7 +168,8 @@ fn python_files_give_the_images_of_binary_ones() {
 
 #[test]
 fn files_that_python_and_numpy_wrote_are_read() {
-    // Written by `pickle.dump` of a dictionary: `data[i][j] = (31 i + j j) % 256`, labels 7 and 3.
+    // The files were written by `pickle.dump` of a dictionary with
+    // `data[i][j] = (31 i + j j) % 256` and the labels 7 and 3.
     let files: [&[u8]; 2] = [
         include_bytes!("pickles/python2.7-numpy1.16-protocol2"),
         include_bytes!("pickles/python3.11-numpy2.4-protocol4"),
@@ -177,7 +180,7 @@ fn files_that_python_and_numpy_wrote_are_read() {
         for index in 0..2 {
             let image = cifar.image(index).unwrap();
             for (place, byte) in image.pixels.iter().enumerate() {
-                // Place 3 p + c of the pixels is place 1024 c + p of the planes.
+                // Byte 3 p + c of the pixels is byte 1024 c + p of the planes.
                 let j = place % 3 * 1024 + place / 3;
                 assert_eq!(usize::from(*byte), (31 * index + j * j) % 256);
             }
@@ -187,7 +190,8 @@ fn files_that_python_and_numpy_wrote_are_read() {
 
 #[test]
 fn text_pickles_of_protocol_0_are_read() {
-    // Python 3 writes bytes as text that is to be encoded; characters from 128 stand for themselves.
+    // With this protocol, Python 3 writes bytes as a call that encodes a text in which each
+    // character stands for the byte with its number.
     let mut raw = b"(c_codecs\nencode\n(V".to_vec();
     let pixels: Vec<u8> = (0..3072u32).map(|place| place as u8).collect();
     for byte in &pixels {
@@ -201,7 +205,7 @@ fn text_pickles_of_protocol_0_are_read() {
     pickle.extend(b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR");
     pickle.extend(b"(I1\n(L1L\nI3072\ntcnumpy\ndtype\n(S'u1'\nI00\nI01\ntR");
     pickle.extend(b"(I3\nS'|'\nNNNI-1\nI-1\nI0\ntbI00\n");
-    // Without the outer tuple: the state's last item is the call.
+    // The outer tuple is left out, because the call is the last item of the state.
     pickle.extend(&raw[1..raw.len() - 1]);
     pickle.extend(b"tbsS'\\x6cabels'\n(lp2\nI4\nas.");
     let cifar = open(&pickle).unwrap();
@@ -242,7 +246,7 @@ fn binary_files_come_before_those_of_the_python_version() {
     assert_eq!(label(), 5);
     fs::write(binary.join("test_batch.bin"), cifar10(1)).unwrap();
     assert_eq!(label(), 0);
-    // Without its files, the binary folder is passed over.
+    // Without its files, the binary folder is ignored.
     fs::remove_file(binary.join("test_batch.bin")).unwrap();
     assert_eq!(label(), 5);
 }
@@ -260,9 +264,9 @@ fn python_files_of_another_form_are_refused_with_the_reason() {
         (good.clone(), "fine_labels", labels.clone(), "\"labels\""),
         (good.clone(), "labels", b"](K\x01J\xff\xff\xff\xffe".to_vec(), "a label is -1"),
         (good.clone(), "labels", b"](K\x01Ne".to_vec(), "expected integers"),
-        // What a malicious file would have Python do is no array.
+        // The call of a malicious pickle is not an array.
         (b"cos\nsystem\nU\x02ls\x85R".to_vec(), "labels", labels.clone(), "os.system"),
-        (b"U\x02ab".to_vec(), "labels", labels.clone(), "no NumPy array"),
+        (b"U\x02ab".to_vec(), "labels", labels.clone(), "not a NumPy array"),
     ];
     for (data, key, labels, part) in cases {
         let error = open(&dictionary(&data, key, &labels)).unwrap_err().to_string();
@@ -290,24 +294,24 @@ fn pickles_made_to_hurt_are_errors() {
         (b"(0e.", "mark"),
         (b"N(0s.", "empty stack"),
         (b"](K\x01(a.", "empty stack"),
-        (b"N(K\x01e.", "no list"),
+        (b"N(K\x01e.", "not a list"),
         (b"](K\x01s.", "empty stack"),
         (b"}(K\x01u.", "without a value"),
         (b"h\x07.", "no value 7"),
-        (b"p-1\n.", "no place"),
+        (b"p-1\n.", "not an index"),
         (b"T\xff\xff\xff\xff", "cut off"),
         (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff", "cut off"),
         (b"Pid\n.", "0x50"),
-        // A list that holds itself.
-        (b"]q\0h\0a.", "no dictionary"),
+        // This list contains itself.
+        (b"]q\0h\0a.", "not a dictionary"),
     ];
     for (pickle, part) in cases {
         let error = open(pickle).unwrap_err().to_string();
         assert!(error.contains(part), "{}: {error}", String::from_utf8_lossy(pickle));
     }
-    // Nested as deep as it is long, and more operations than are allowed.
+    // The first pickle is nested half as deep as it is long; the second has too many operations.
     let deep = [vec![b']'; 1_000_000], vec![b'a'; 999_999], b".".to_vec()].concat();
-    assert!(open(&deep).unwrap_err().to_string().contains("no dictionary"));
+    assert!(open(&deep).unwrap_err().to_string().contains("not a dictionary"));
     let error = open(&vec![b'N'; 5_000_000]).unwrap_err().to_string();
     assert!(error.contains("more than 4194304 operations"), "{error}");
 }

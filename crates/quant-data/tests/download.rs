@@ -1,4 +1,4 @@
-//! Downloads from a server on this machine that cuts connections, corrupts bytes and refuses.
+//! Downloads from a local server that breaks connections, corrupts bytes and refuses requests.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -19,37 +19,38 @@ use quant_data::{
     download::{Archive, IdxFiles, Limits},
 };
 
-/// What the server does with one request.
+/// How the server answers one request.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// Sends all that is asked for.
+    /// Sends all bytes that are requested.
     Whole,
-    /// Breaks the connection off after so many bytes.
+    /// Breaks the connection after this many bytes.
     CutAfter(usize),
-    /// Sends other bytes.
+    /// Sends wrong bytes.
     Corrupt,
-    /// Ignores ranges.
+    /// Ignores the requested range.
     NoRange,
-    /// Status 503.
+    /// Answers with status 503.
     Busy,
-    /// Sends so many bytes, and then nothing more while the connection stays open.
+    /// Sends this many bytes, and then nothing more while the connection stays open.
     StallAfter(usize),
     /// Sends nothing at all.
     Silent,
-    /// Sends zeros without an end and does not say how many.
+    /// Sends zeros without end and without announcing a length.
     Endless,
-    /// Says that its answer has so many bytes, whatever it has.
+    /// Announces this many bytes, whatever it sends.
     Announce(u64),
 }
 
-/// Serves `bytes`, a request an answer; the first bytes that were asked for.
+/// Serves `bytes` and gives one answer per request. Also returns the first byte that each request
+/// asked for.
 fn serve(bytes: Vec<u8>, answers: Vec<Answer>) -> (String, Arc<Mutex<Vec<usize>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     thread::spawn(move || {
-        // Connections that stall stay open until the last answer is given.
+        // Stalled connections stay open until the last answer has been given.
         let mut open = Vec::new();
         for answer in answers {
             let (stream, _) = listener.accept().unwrap();
@@ -59,7 +60,7 @@ fn serve(bytes: Vec<u8>, answers: Vec<Answer>) -> (String, Arc<Mutex<Vec<usize>>
                 open.clear();
             }
         }
-        // So that a client that waits for more is not told that there is none.
+        // A client that waits for more bytes must not be told that there are none.
         thread::sleep(Duration::from_secs(20));
     });
     (format!("http://{address}/cifar-100-binary.tar.gz"), asked)
@@ -107,13 +108,13 @@ fn respond(mut stream: TcpStream, bytes: &[u8], answer: Answer) -> usize {
             let chunk = [b"1000\r\n".to_vec(), vec![0; 0x1000], b"\r\n".to_vec()].concat();
             while stream.write_all(&chunk).is_ok() {}
         }
-        // A client that has heard too large a length does not wait for the bytes.
+        // A client that was told a length that is too large does not wait for the bytes.
         _ => drop(stream.write_all(&body)),
     }
     start
 }
 
-/// CIFAR-100's archive, of 3 training images and 1 test image.
+/// Creates CIFAR-100's archive with 3 training images and 1 test image.
 fn archive() -> Vec<u8> {
     let mut builder =
         tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
@@ -136,13 +137,14 @@ fn archive() -> Vec<u8> {
 fn described(url: String, bytes: &[u8]) -> Archive {
     let md5 = Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let pause = Duration::from_millis(1);
-    // What `archive` has.
+    // The files in `archive`.
     let files = vec![("train.bin".to_owned(), 3 * 3074), ("test.bin".to_owned(), 3074)];
     let limits = Limits { stall: Duration::from_millis(300), ..Limits::new(1 << 20) };
     Archive { url, md5, pause, files, limits, ..Archive::cifar(CifarKind::Cifar100) }
 }
 
-/// Fetches with these answers; the first bytes asked for, and what came out.
+/// Downloads with these answers. Returns the first byte that each request asked for, and the
+/// result.
 fn fetch(folder: &Path, answers: &[Answer]) -> (Vec<usize>, Result<usize, DataError>) {
     let bytes = archive();
     let (url, asked) = serve(bytes.clone(), answers.to_vec());
@@ -164,7 +166,7 @@ fn an_archive_is_fetched_once() {
     assert_eq!((asked, images.unwrap()), (vec![0], 3));
     let left: Vec<_> = folder.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["cifar-100-binary"]);
-    // No server answers any more.
+    // There is no server at this address.
     let archive = described("http://127.0.0.1:9/".into(), b"");
     assert!(archive.fetch(folder.path(), |_, _| {}).is_ok());
 }
@@ -189,7 +191,7 @@ fn a_half_unpacked_folder_is_repaired() {
 fn an_archive_that_is_there_is_unpacked_and_kept() {
     let (folder, bytes) = (tempfile::tempdir().unwrap(), archive());
     let path = folder.path().join("cifar-100-binary.tar.gz");
-    // No server answers.
+    // There is no server at this address.
     let mut archive = described("http://127.0.0.1:9/cifar-100-binary.tar.gz".into(), &bytes);
     archive.attempts = 1;
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
@@ -274,7 +276,7 @@ fn mnists_files_are_fetched_checked_and_repaired() {
     assert_eq!(classes.lines().count(), 10);
     assert_eq!(classes.lines().last(), Some("Ankle boot"));
 
-    // Only the file that is damaged is fetched again.
+    // Only the damaged file is downloaded again.
     fs::write(place.join("b.gz"), b"one of").unwrap();
     let (url, asked) = serve(bytes.clone(), vec![Answer::Whole]);
     set(url).fetch(&place, |_, _| {}).unwrap();
@@ -291,7 +293,7 @@ fn a_server_that_stalls_is_given_up_and_asked_for_the_rest() {
     let answers = [Answer::StallAfter(1000), Answer::Silent, Answer::Whole];
     let (asked, images) = fetch(folder.path(), &answers);
     assert_eq!((asked, images.unwrap()), (vec![0, 1000, 1000], 3));
-    // Two waits of 0.3 seconds.
+    // The download has waited twice for 0.3 seconds.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let folder = tempfile::tempdir().unwrap();
     let (_, images) = fetch(folder.path(), &[Answer::StallAfter(500)]);
@@ -316,7 +318,7 @@ fn a_length_that_the_server_makes_up_is_not_believed() {
     let length = archive().len() as u64;
     for announced in [u64::MAX, u64::MAX - 999, (1 << 20) + 1] {
         let folder = tempfile::tempdir().unwrap();
-        // What has come before is kept, and the sum with it does not overflow.
+        // The bytes received before are kept, and adding the announced length does not overflow.
         let (_, images) =
             fetch(folder.path(), &[Answer::CutAfter(1000), Answer::Announce(announced)]);
         let error = images.unwrap_err().to_string();
@@ -328,10 +330,10 @@ fn a_length_that_the_server_makes_up_is_not_believed() {
     let (_, images) = fetch(folder.path(), &[Answer::Announce((1 << 20) + 1)]);
     let error = images.unwrap_err().to_string();
     assert!(error.contains("announces 1048577 bytes: the file may have 1048576"), "{error}");
-    // All that there is has come, although more was announced.
+    // All bytes have arrived, although more were announced.
     let (asked, images) = fetch(folder.path(), &[Answer::Announce(length + 10), Answer::Whole]);
     assert_eq!((asked, images.unwrap()), (vec![0], 3));
-    // Less than there is.
+    // Here fewer bytes are announced than there are.
     let folder = tempfile::tempdir().unwrap();
     let (asked, images) = fetch(folder.path(), &[Answer::Announce(length - 10), Answer::Whole]);
     assert_eq!((asked, images.unwrap()), (vec![0, 0], 3));

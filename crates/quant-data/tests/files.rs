@@ -1,4 +1,4 @@
-//! Files that are no regular ones, names that are no UTF-8, and sizes beyond all bounds.
+//! Files that are not regular files, names that are not UTF-8, and sizes beyond every limit.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
@@ -38,7 +38,7 @@ fn what_is_no_regular_file_is_no_image_and_is_not_waited_for() {
     pipe(&class.join("d.jpg"));
     let _socket = UnixListener::bind(class.join("e.jpg")).unwrap();
     let folder = ImageFolder::open(root.path()).unwrap();
-    // A link to an image is one.
+    // A link to an image counts as an image.
     assert_eq!([0, 1].map(|index| folder.image(index).unwrap().pixels[0]), [10, 10]);
     for (index, kind) in [(2, "a device"), (3, "a named pipe"), (4, "a socket")] {
         let error = folder.image(index).unwrap_err();
@@ -78,7 +78,7 @@ fn no_data_set_waits_for_a_pipe() {
     let tiny = folder("tiny", &["val_annotations.txt"]);
     fs::create_dir(tiny.join("images")).unwrap();
     fs::write(tiny.join("images/a.jpg"), jpeg(1)).unwrap();
-    // No list that can be read: the folder is a class like another.
+    // The list cannot be read, so the folder is an ordinary class folder.
     assert_eq!(ImageFolder::open(&tiny).unwrap().classes(), ["images"]);
 }
 
@@ -86,7 +86,7 @@ fn no_data_set_waits_for_a_pipe() {
 fn a_file_longer_than_is_read_is_refused_unread() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a.jpg");
-    // A terabyte, all of it a hole.
+    // The file has a terabyte, all of which is a hole.
     File::create(&path).unwrap().set_len(1 << 40).unwrap();
     let error = RgbImage::read(&path, Truncated::Accept).unwrap_err();
     assert!(
@@ -95,10 +95,10 @@ fn a_file_longer_than_is_read_is_refused_unread() {
     );
     fs::rename(&path, root.path().join("test_batch.bin")).unwrap();
     let error = Cifar::open(root.path(), CifarKind::Cifar10, Split::Test).unwrap_err();
-    assert!(error.to_string().contains("more than the 1073741824 that are read"), "{error}");
+    assert!(error.to_string().contains("more than the limit of 1073741824"), "{error}");
     fs::rename(root.path().join("test_batch.bin"), root.path().join("classes.txt")).unwrap();
     let error = Shards::open(root.path()).unwrap_err();
-    assert!(error.to_string().contains("more than the 67108864"), "{error}");
+    assert!(error.to_string().contains("more than the limit of 67108864"), "{error}");
 }
 
 #[test]
@@ -110,11 +110,11 @@ fn names_that_are_not_utf8_are_read_each_as_its_own() {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(OsStr::from_bytes(b"\xfe.jpg")), jpeg(grey)).unwrap();
         fs::write(folder.join(OsStr::from_bytes(b"\xff.jpg")), jpeg(grey + 10)).unwrap();
-        // So that the list of it is believed.
+        // The old date makes the remembered list reliable.
         let past = SystemTime::now() - Duration::from_secs(3600);
         File::open(&folder).unwrap().set_modified(past).unwrap();
     }
-    // Listed, written down, and remembered.
+    // The first round lists the folder and writes the list; the second uses it.
     for _ in 0..2 {
         let folder = ImageFolder::open_cached(&root, cache.path()).unwrap();
         let greys: Vec<u8> =
@@ -125,7 +125,7 @@ fn names_that_are_not_utf8_are_read_each_as_its_own() {
     }
     let list = cache.path().read_dir().unwrap().next().unwrap().unwrap().path();
     let text = fs::read_to_string(&list).unwrap();
-    // The bytes of "\xfe.jpg" as digits: the list is one that can be read back.
+    // The list holds the bytes of "\xfe.jpg" as digits, so that they can be read back.
     assert!(text.contains("\\u0000fe2e6a7067"), "{text}");
     let other = text.replace("\\u0000fe2e6a7067", "\\u0000fd2e6a7067");
     fs::write(&list, other).unwrap();
@@ -166,7 +166,7 @@ fn control_characters_in_names_are_escaped_in_messages() {
         assert!(!text.contains(char::is_control), "{text:?}");
         assert!(text.contains("red \\u{1b}[31m\\nclass/two\\nlines.jpg"), "{text}");
     }
-    // Labels are still matched by the name as it is.
+    // Labels are still matched by the original name.
     assert_eq!(folder.classes(), ["red \u{1b}[31m\nclass"]);
     let shards = root.path().join("shards");
     let error = quant_data::dataset::shards::write_shards(
@@ -183,7 +183,7 @@ fn control_characters_in_names_are_escaped_in_messages() {
 fn a_photograph_of_ninety_megapixels_is_decoded() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a.png");
-    // More than the 89,478,485 pixels above which Pillow warns; one bit each.
+    // The image has more than the 89,478,485 pixels above which Pillow warns, with one bit each.
     let (width, height) = (10_000, 9_000);
     let file = BufWriter::new(File::create(&path).unwrap());
     let mut encoder = png::Encoder::new(file, width, height);
@@ -192,7 +192,7 @@ fn a_photograph_of_ninety_megapixels_is_decoded() {
     let mut writer = encoder.write_header().unwrap();
     let row = width.div_ceil(8) as usize;
     let mut bits = vec![0; row * height as usize];
-    // The first pixel is white.
+    // The first pixel becomes white.
     bits[0] = 0x80;
     writer.write_image_data(&bits).unwrap();
     writer.finish().unwrap();

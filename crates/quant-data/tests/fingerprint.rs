@@ -1,4 +1,4 @@
-//! What tells one data set from another, wherever its files lie.
+//! Fingerprints distinguish data sets, wherever their files are stored.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -21,7 +21,7 @@ fn put(root: &Path, names: &[&str]) {
     }
 }
 
-/// The fingerprint of a folder with these images.
+/// Returns the fingerprint of a folder with these images.
 fn of_images(names: &[&str]) -> Fingerprint {
     let root = tempfile::tempdir().unwrap();
     put(root.path(), names);
@@ -34,7 +34,7 @@ fn a_folder_has_the_same_fingerprint_wherever_it_lies() {
     let known = of_images(&names);
     assert_eq!((known.classes.as_slice(), known.images), (&["ant".into(), "bee".into()][..], 3));
     assert_eq!(of_images(&names), known);
-    // Listed with the help of a list that is remembered.
+    // Here the folder is listed with the help of a remembered list.
     let (root, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     put(root.path(), &names);
     for _ in 0..2 {
@@ -47,7 +47,8 @@ fn a_folder_has_the_same_fingerprint_wherever_it_lies() {
 fn a_folder_with_other_images_or_labels_has_another_fingerprint() {
     let known = of_images(&["ant/1.jpg", "ant/2.jpg", "bee/1.jpg"]);
     for names in [
-        // One renamed, one in another class, one deeper, one less, and other classes.
+        // An image is renamed, in another class, in a subfolder, or missing, and the classes are
+        // different.
         &["ant/1.jpg", "ant/3.jpg", "bee/1.jpg"][..],
         &["ant/1.jpg", "bee/2.jpg", "bee/1.jpg"],
         &["ant/1.jpg", "ant/x/2.jpg", "bee/1.jpg"],
@@ -56,7 +57,7 @@ fn a_folder_with_other_images_or_labels_has_another_fingerprint() {
     ] {
         assert_ne!(of_images(names).hash, known.hash, "{names:?}");
     }
-    // The same images, of another training set's classes.
+    // The same images, with the classes of another training set.
     let (root, training) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     put(root.path(), &["ant/1.jpg", "ant/2.jpg", "bee/1.jpg"]);
     put(training.path(), &["aaa/1.jpg", "ant/1.jpg", "bee/1.jpg"]);
@@ -122,7 +123,7 @@ fn sets_that_are_made_are_told_apart_by_their_parameters() {
         assert_ne!(other.fingerprint().hash, known.hash);
     }
     assert_ne!(Fake::new(10, 8, 4, 1).fingerprint(), known);
-    // Rendered images are named alike whatever is on them.
+    // Rendered images have the same names, whatever they show.
     let cache = tempfile::tempdir().unwrap();
     let rendered = |seed| {
         let config = ShapesConfig { side: 8, train_per_class: 1, val_per_class: 1, seed };
@@ -133,7 +134,7 @@ fn sets_that_are_made_are_told_apart_by_their_parameters() {
     assert_ne!(rendered(1).hash, rendered(2).hash);
 }
 
-/// A data set of others, which says nothing of itself.
+/// A data set that keeps the trait's default fingerprint.
 struct Labels(Vec<usize>, Vec<String>);
 
 impl Dataset for Labels {

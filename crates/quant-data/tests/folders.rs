@@ -1,4 +1,4 @@
-//! Data sets on disk: what users get wrong is an error that says what and where.
+//! Data sets on disk: users' mistakes are errors that say what is wrong and where.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -75,7 +75,7 @@ fn images_below_a_class_are_in_torchvisions_order() {
         (path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned(), label)
     };
     let files: Vec<(String, usize)> = folder.files().into_iter().map(below).collect();
-    // `sorted(os.walk(class))` compares the folders' paths as texts: "-" comes before "/".
+    // `sorted(os.walk(class))` compares the folders' paths as texts, so "-" comes before "/".
     let expected = [
         ("n0/images/5.JPEG", 0),
         ("n1/z.JPEG", 1),
@@ -96,12 +96,12 @@ fn links_to_folders_are_followed_once_round() {
     put(root.path(), "a", "0.jpg");
     put(root.path(), "b", "0.jpg");
     symlink(beside.path().join("images"), root.path().join("a/linked")).unwrap();
-    // Each of the two classes leads into the other.
+    // Each of the two classes has a link to the other.
     symlink("../b", root.path().join("a/b")).unwrap();
     symlink("../a", root.path().join("b/a")).unwrap();
     let folder = ImageFolder::open(root.path()).unwrap();
     let count = |class| folder.files().iter().filter(|(_, label)| *label == class).count();
-    // a: its own, the linked one, b's; b: its own, a's two.
+    // Class a has its own image, the linked one and b's; class b has its own and two of a's.
     assert_eq!((count(0), count(1)), (3, 3));
 }
 
@@ -117,7 +117,7 @@ fn a_part_without_some_classes_takes_the_training_sets_numbers() {
     assert!(val.path(0).ends_with("val/cat/1.jpg"));
 }
 
-/// Tiny ImageNet's validation part: three images, and `annotations`.
+/// Creates Tiny ImageNet's validation part with three images and these `annotations`.
 fn tiny_imagenet(root: &Path, annotations: &str) -> Result<ImageFolder, DataError> {
     ["n1", "n2", "n3"].iter().for_each(|class| put(&root.join("train"), class, "0.JPEG"));
     ["val_0.JPEG", "val_1.JPEG", "val_2.JPEG"].iter().for_each(|name| {

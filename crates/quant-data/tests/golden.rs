@@ -1,4 +1,4 @@
-//! Evaluation preprocessing against torchvision's.
+//! Compares the preprocessing for evaluation with torchvision's.
 
 use std::process::ExitCode;
 
@@ -21,8 +21,8 @@ struct Case {
     std: [f64; 3],
 }
 
-/// Mean absolute difference in normalised units: resampling kernels differ by a grey level, JPEG
-/// decoders by a few.
+/// The largest mean absolute difference in normalised units. Resampling may differ by one grey
+/// level, and JPEG decoders by a few.
 const PNG: f64 = 0.02;
 const JPEG: f64 = 0.05;
 

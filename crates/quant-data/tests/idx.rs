@@ -1,4 +1,4 @@
-//! MNIST's files: gzipped or not, under the names of archives and mirrors, and damaged ones.
+//! MNIST's files: gzipped or not, with the names that archives and mirrors use, and damaged ones.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -8,7 +8,7 @@ use flate2::{Compression, write::GzEncoder};
 use quant_data::{DataError, Dataset, Idx, dataset::cifar::Split};
 use tempfile::TempDir;
 
-/// Two images of 2 rows and 3 columns: 0 to 5 and 6 to 11.
+/// Creates two images of 2 rows and 3 columns, with the values 0 to 5 and 6 to 11.
 fn images() -> Vec<u8> {
     [&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3][..], &(0..12).collect::<Vec<u8>>()].concat()
 }
@@ -60,9 +60,8 @@ fn gzipped_files_dotted_names_and_torchvisions_folders_are_found() {
         ("FashionMNIST/raw/train-images-idx3-ubyte", "FashionMNIST/raw/train-labels-idx1-ubyte"),
         ("emnist-digits-train-images-idx3-ubyte.gz", "emnist-digits-train-labels-idx1-ubyte.gz"),
     ] {
-        let packed = |name: &str, bytes: Vec<u8>| match name.ends_with(".gz") {
-            true => gzipped(&bytes),
-            false => bytes,
+        let packed = |name: &str, bytes: Vec<u8>| {
+            if name.ends_with(".gz") { gzipped(&bytes) } else { bytes }
         };
         let folder = folder(&[
             (images_name, packed(images_name, images())),

@@ -1,5 +1,5 @@
-//! Image files of every kind that Pillow writes, and files that are none. `tests/images` holds one gradient:
-//! red 8x, green 10y, blue 255 - 4x - 2y, of 32x24 pixels.
+//! Image files of every kind that Pillow writes, and files that are not images. The files in
+//! `tests/images` hold one gradient of 32x24 pixels: red 8x, green 10y, blue 255 - 4x - 2y.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -27,9 +27,9 @@ fn every_kind_of_image_reads_as_colours() {
         ("cmyk.jpg", gradient, 12.0),
         ("grey.jpg", grey, 3.0),
         ("grey.png", grey, 1.0),
-        // Transparency is dropped, not blended.
+        // Transparency is dropped, not blended with a background.
         ("alpha.png", gradient, 0.0),
-        // Colours are the nearest of a palette.
+        // Every colour is the nearest one of a palette.
         ("palette.png", gradient, 60.0),
     ];
     for (name, expected, tolerance) in cases {
@@ -48,7 +48,7 @@ fn every_kind_of_image_reads_as_colours() {
     }
 }
 
-/// A PNG file whose header announces this size, and whose pixels are not there.
+/// Creates a PNG file whose header announces this size but which has no pixels.
 fn announced(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = std::fs::read(path("grey.png")).unwrap();
     bytes[16..20].copy_from_slice(&width.to_be_bytes());
@@ -72,7 +72,7 @@ fn a_decompression_bomb_is_refused_before_it_is_decoded() {
         let error = RgbImage::decode(&announced(width, height), Truncated::Refuse).unwrap_err();
         assert!(error.contains("pixels"), "{width}x{height}: {error}");
     }
-    // The same of a JPEG file: its size stands behind the marker of the frame.
+    // In a JPEG file, the size is after the marker of the frame.
     let mut bytes = std::fs::read(path("grey.jpg")).unwrap();
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     bytes[frame + 5..frame + 9].copy_from_slice(&[0x3f, 0xff, 0x3f, 0xff]);

@@ -1,10 +1,10 @@
-//! Image files beside what Pillow 13 makes of them.
+//! Compares the decoding of image files with that of Pillow 13.
 //!
-//! `tests/reality`: one picture in the ways that cameras, web sites and old programs write it.
-//! `tests/jpeg`: JPEG files that depart from the standard or are damaged. `tests/formats`: the
-//! other formats. In each, `expected.json` says whether a file decodes, and
-//! `expected.safetensors` has its pixels, `[height, width, 3]` (with
-//! `ImageFile.LOAD_TRUNCATED_IMAGES` where it decodes only so).
+//! `tests/reality` has one picture as cameras, web sites and old programs write it; `tests/jpeg`
+//! has JPEG files that depart from the standard or are damaged; `tests/formats` has the other
+//! formats. In each folder, `expected.json` says whether a file can be decoded, and
+//! `expected.safetensors` has its pixels, `[height, width, 3]`. Files that can only be decoded with
+//! `ImageFile.LOAD_TRUNCATED_IMAGES` were decoded with it.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -17,8 +17,8 @@ use std::{
 use quant_data::{RgbImage, Truncated};
 use safetensors::SafeTensors;
 
-/// Mean absolute difference of pixels that counts as the same: colours of half size are brought to
-/// full size with other rounding than libjpeg's.
+/// The mean absolute difference up to which pixels count as equal. Upsampling of chroma is rounded
+/// differently than in libjpeg.
 const SAME: f64 = 2.0;
 
 const DAMAGED_BETWEEN_SCANS: [&str; 2] = ["prog_corrupt1.jpg", "prog_cut60eoi.jpg"];
@@ -27,7 +27,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// What is wrong with how the files of a folder are decoded, but for the `exceptions`.
+/// Returns what is wrong with the decoding of a folder's files, apart from the `exceptions`.
 fn faults(name: &str, exceptions: &[&str]) -> Vec<String> {
     let folder = folder(name);
     let verdicts = fs::read(folder.join("expected.json")).unwrap();
@@ -83,22 +83,22 @@ fn ok_jpeg() -> Vec<u8> {
 
 #[test]
 fn files_as_people_have_them_decode_as_in_pillow() {
-    // Pillow clips 16 bits to 8; the test below has the rule here.
+    // Pillow clips 16-bit samples to 8 bits. The test below has the rule of this crate.
     let faults = faults("reality", &["png16gray.JPEG"]);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
 fn jpeg_files_that_depart_from_the_standard_decode_as_in_pillow() {
-    // Where a progressive file is damaged between two scans, Pillow makes a black picture of it.
-    // Here the scans before stay: the test below.
+    // If a progressive file is damaged between two scans, Pillow returns a black picture. This
+    // crate keeps the earlier scans, as the test below checks.
     let faults = faults("jpeg", &DAMAGED_BETWEEN_SCANS);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
 fn other_formats_decode_as_in_pillow() {
-    // Palettes in TIFF files are not read: the test below.
+    // Palettes in TIFF files cannot be read, as the test below checks.
     let faults = faults("formats", &["palette.tif"]);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -118,7 +118,7 @@ fn the_scans_before_the_damage_of_a_progressive_file_stay() {
         let error = RgbImage::read(&path, Truncated::Refuse).unwrap_err().to_string();
         assert!(error.contains("truncated = \"accept\""), "{name}: {error}");
         let image = RgbImage::read(&path, Truncated::Accept).unwrap();
-        // The average of the picture is in its first scan; later ones change it little.
+        // The first scan holds the average of the picture; later scans change it little.
         let average = |pixels: &[u8]| difference(pixels, &vec![0; pixels.len()]);
         let off = (average(&image.pixels) - average(&first_scan.pixels)).abs();
         assert!(off < 8.0, "{name}: {off}");
@@ -134,7 +134,7 @@ fn of_16_bits_the_upper_8_are_taken() {
     let mut reader = reader.read_info().unwrap();
     let mut samples = vec![0; reader.output_buffer_size().unwrap()];
     reader.next_frame(&mut samples).unwrap();
-    // Big-endian pairs.
+    // The samples are pairs of bytes, the upper byte first.
     let expected: Vec<u8> = samples.chunks_exact(2).flat_map(|pair| [pair[0]; 3]).collect();
     assert_eq!(image.pixels, expected);
 }
@@ -158,7 +158,8 @@ fn what_a_cut_jpeg_file_still_holds_stays_and_the_rest_is_grey() {
     let image = RgbImage::decode(&bytes[..bytes.len() / 2 + 300], Truncated::Accept).unwrap();
     let whole = RgbImage::decode(&bytes, Truncated::Refuse).unwrap();
     let row = 80 * 3;
-    // The first row of MCUs is 16 rows; the last of them takes chroma from the next.
+    // The first row of MCUs has 16 rows of pixels. Chroma of the last one is interpolated with the
+    // next row of MCUs.
     let off = difference(&image.pixels[..15 * row], &whole.pixels[..15 * row]);
     assert!(off < SAME, "{off}");
     assert!(image.pixels[50 * row..].iter().all(|value| *value == 128));
@@ -188,7 +189,7 @@ fn a_mode_of_jpeg_that_is_not_read_is_named() {
     assert!(error.contains("12 bits"), "{error}");
 }
 
-/// Where the segments of a JPEG file begin, up to the scan.
+/// Returns the start of every segment of a JPEG file, up to the scan.
 fn segments(bytes: &[u8]) -> Vec<usize> {
     let mut starts = vec![2];
     while bytes[starts[starts.len() - 1] + 1] != 0xda {
@@ -204,7 +205,7 @@ fn bytes_between_segments_change_nothing() {
     let bytes = ok_jpeg();
     let whole = RgbImage::decode(&bytes, Truncated::Refuse).unwrap();
     let strays: [&[u8]; 4] = [b"\x01stray", b"\xff\xff\xff", b"\xff\x00\x07", b"\xff\xd5"];
-    // Before the first segment, the file would not be known for a JPEG file.
+    // Bytes before the first segment would make the file unrecognisable as JPEG.
     for at in &segments(&bytes)[1..] {
         for stray in strays {
             let bytes = [&bytes[..*at], stray, &bytes[*at..]].concat();

@@ -1,4 +1,4 @@
-//! Shards as WebDataset's users have them: which files make a sample, and which class it has.
+//! Shards as users of WebDataset have them: which files form a sample, and which class it has.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -6,13 +6,13 @@ use std::{fs, path::Path};
 
 use quant_data::{DataError, Dataset, RgbImage, Shards};
 
-/// A grey JPEG of 8 by 8 pixels; its first byte in [`seen`] tells which.
+/// Creates a grey JPEG image of 8 by 8 pixels. [`seen`] identifies an image by its first byte.
 fn jpeg(grey: u8) -> Vec<u8> {
     let image = RgbImage { width: 8, height: 8, pixels: vec![grey; 192] };
     image.to_jpeg(95).unwrap()
 }
 
-/// Writes a tar file; the grey of an image is given by its content's single byte.
+/// Writes a tar file. The content of an image entry is a single byte, its grey value.
 fn shard(path: &Path, entries: &[(&str, &[u8])]) {
     let mut builder = tar::Builder::new(fs::File::create(path).unwrap());
     for (name, content) in entries {
@@ -21,7 +21,7 @@ fn shard(path: &Path, entries: &[(&str, &[u8])]) {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        // `append_data` would leave out the leading "./".
+        // `append_data` would remove the leading "./".
         if name.len() < 100 {
             header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
             header.set_cksum();
@@ -33,14 +33,14 @@ fn shard(path: &Path, entries: &[(&str, &[u8])]) {
     builder.finish().unwrap();
 }
 
-/// A folder with a shard of these entries.
+/// Creates a folder with one shard of these entries.
 fn folder(entries: &[(&str, &[u8])]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     shard(&folder.path().join("a.tar"), entries);
     folder
 }
 
-/// Label and grey of every image.
+/// Returns the label and the grey value of every image.
 fn seen(shards: &Shards) -> Vec<(usize, u8)> {
     (0..shards.len())
         .map(|index| (shards.label(index), shards.image(index).unwrap().pixels[0]))
@@ -133,10 +133,10 @@ fn hidden_files_and_notes_on_the_shard_belong_to_no_sample() {
 fn long_names_are_read_in_both_forms() {
     let long = format!("{}/s0", "folder".repeat(30));
     let (image, label) = (format!("{long}.jpg"), format!("{long}.cls"));
-    // GNU's form.
+    // GNU's format for long names.
     let gnu = folder(&[(&image, &[10]), (&label, b"1")]);
     assert_eq!(seen(&Shards::open(gnu.path()).unwrap()), [(1, 10)]);
-    // PAX's form.
+    // PAX's format for long names.
     let pax = tempfile::tempdir().unwrap();
     let file = fs::File::create(pax.path().join("a.tar")).unwrap();
     let mut builder = tar::Builder::new(file);
@@ -179,7 +179,7 @@ fn a_sample_without_a_label_is_named() {
     assert!(error.contains("no images"), "{error}");
 }
 
-/// Training shards with the labels 0 to 3, and `labels` in others.
+/// Creates training shards with the labels 0 to 3, and other shards with `labels`.
 fn parts(labels: &[&str]) -> (tempfile::TempDir, tempfile::TempDir) {
     let part = |labels: &[&str]| {
         let names: Vec<(String, String)> = (0..labels.len())
@@ -223,11 +223,11 @@ fn lists_in_another_order_are_matched_by_name() {
     fs::write(val.path().join("classes.txt"), "fly\nant\n").unwrap();
     let train = Shards::open(train.path()).unwrap();
     let val_shards = Shards::open_like(val.path(), &train).unwrap();
-    // Numbers are places in the folder's own list: 0 is fly, the training set's 3.
+    // Numbers are places in the folder's own list: 0 is fly, which is 3 in the training set.
     assert_eq!(labels(&val_shards), [3, 0, 0, 3]);
     assert_eq!(val_shards.classes(), train.classes());
 
-    // Without a list of its own, the training set's is meant.
+    // Without a list in the folder, numbers refer to the training set's list.
     fs::remove_file(val.path().join("classes.txt")).unwrap();
     let val_shards = Shards::open_like(val.path(), &train).unwrap();
     assert_eq!(labels(&val_shards), [0, 1, 0, 3]);
@@ -262,7 +262,7 @@ fn compressed_shards_are_refused_with_the_remedy() {
         assert!(error.contains(&format!("gzip -d {}", path.display())), "{error}");
         fs::remove_file(&path).unwrap();
     }
-    // Decompressed beside.
+    // The decompressed file is in the same folder.
     fs::write(folder.path().join("a.tgz"), "").unwrap();
     assert_eq!(Shards::open(folder.path()).unwrap().len(), 1);
     fs::write(folder.path().join("c.tar"), [0x1f, 0x8b, 8, 0]).unwrap();
@@ -308,7 +308,7 @@ fn an_image_longer_than_is_read_is_unusable_and_the_others_are_not() {
         header.set_cksum();
         *header.as_bytes()
     };
-    // Its two gigabytes are a hole in the file.
+    // The two gigabytes are a hole in the file.
     let size = 2 << 30;
     file.write_all(&header("a.jpg", size)).unwrap();
     file.seek(SeekFrom::Current(size as i64)).unwrap();
@@ -329,7 +329,7 @@ fn an_image_longer_than_is_read_is_unusable_and_the_others_are_not() {
     assert_eq!(shards.image(1).unwrap().pixels[0], 30);
 }
 
-/// Writes a tar file whose names are bytes.
+/// Writes a tar file with names that need not be UTF-8.
 fn shard_of_bytes(path: &Path, entries: &[(&[u8], &[u8])]) {
     let mut builder = tar::Builder::new(fs::File::create(path).unwrap());
     for (name, content) in entries {

@@ -1,4 +1,4 @@
-//! Folders and shards: what is listed, what is remembered, and in which order images are read.
+//! Folders and shards: what is listed, what is remembered, and the order in which images are read.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -14,7 +14,7 @@ use quant_data::{
     Share, Transform, dataset::shards::write_shards,
 };
 
-/// `classes` folders of `images` JPEG files of 8 by 8 pixels each.
+/// Creates `classes` folders with `images` JPEG files of 8 by 8 pixels each.
 fn folder(root: &Path, classes: usize, images: usize) {
     for class in 0..classes {
         let folder = root.join(format!("class{class}"));
@@ -30,7 +30,7 @@ fn add(folder: &Path, name: &str, grey: u8) {
     fs::write(folder.join(name), image.to_jpeg(95).unwrap()).unwrap();
 }
 
-/// Dates a folder an hour back, so that it counts as settled.
+/// Sets the date of a folder an hour back, so that the date counts as reliable.
 fn settle(folder: &Path) {
     let past = SystemTime::now() - Duration::from_secs(3600);
     File::open(folder).unwrap().set_modified(past).unwrap();
@@ -50,14 +50,14 @@ fn a_remembered_folder_is_the_one_that_is_there() {
     assert_eq!((first.len(), first.classes().len()), (12, 3));
     assert_eq!(names(&first), names(&open()));
 
-    // The list is believed: a class folder dated as it was is not read again.
+    // The remembered list is used: a class folder with an unchanged date is not read again.
     let path = cache.path().read_dir().unwrap().next().unwrap().unwrap().path();
     let list = fs::read_to_string(&path).unwrap();
     fs::write(&path, list.replacen("3.jpg", "other.jpg", 1)).unwrap();
     assert!(names(&open()).iter().any(|path| path.ends_with("other.jpg")));
     fs::write(&path, list).unwrap();
 
-    // A changed folder is read again, a new class found, a removed one gone.
+    // A changed folder is read again, a new class is found, and a removed one is gone.
     add(&data.path().join("class1"), "new.jpg", 1);
     assert_eq!(open().len(), 13);
     folder(data.path(), 4, 4);
@@ -65,7 +65,7 @@ fn a_remembered_folder_is_the_one_that_is_there() {
     fs::remove_dir_all(data.path().join("class0")).unwrap();
     assert_eq!((open().len(), open().classes().len()), (9 + 4, 3));
 
-    // A list that is damaged, or of another folder, is no list.
+    // A list that is damaged, or of another folder, is ignored.
     fs::write(&path, "{").unwrap();
     assert_eq!(
         names(&open()),
@@ -86,7 +86,7 @@ fn a_change_below_a_remembered_folder_is_noticed() {
         ImageFolder::open_cached(data.path(), cache.path()).unwrap()
     };
     assert_eq!(settled().len(), 3);
-    // The class folder keeps its date, the one below it has a new one.
+    // The class folder keeps its date, and the folder below it gets a new one.
     add(&nested, "b.jpg", 2);
     assert_eq!(ImageFolder::open_cached(data.path(), cache.path()).unwrap().len(), 4);
     assert_eq!(settled().len(), 4);
@@ -103,7 +103,7 @@ fn a_folder_that_has_just_changed_is_not_believed_yet() {
     let class = data.path().join("class0");
     let before = fs::metadata(&class).unwrap().modified().unwrap();
     add(&class, "late.jpg", 3);
-    // A clock that ticks slowly gives the folder the same date.
+    // With a clock that ticks slowly, the folder would keep the same date.
     File::open(&class).unwrap().set_modified(before).unwrap();
     assert_eq!(open().len(), 5);
 }
@@ -134,7 +134,7 @@ fn shards_hold_what_was_written() {
     let mut seen: Vec<(usize, u8)> = (0..30)
         .map(|index| (shards.label(index), shards.image(index).unwrap().pixels[0]))
         .collect();
-    // Not in the order of the folder.
+    // The images are not in the order of the folder.
     assert!(!seen.is_sorted());
     seen.sort();
     let expected: Vec<(usize, u8)> = (0..30)
@@ -157,7 +157,7 @@ fn damaged_shards_are_errors_with_their_reason() {
     for length in (1..whole.len()).step_by(97) {
         fs::write(&path, &whole[..length]).unwrap();
         match Shards::open(out.path()) {
-            // Of the zeros at the end, some are the last entry's.
+            // Some of the zeros at the end belong to the last entry.
             Ok(shards) => assert!(shards.len() == 3 && length + 512 > whole.len(), "{length}"),
             Err(error) => assert!(matches!(error, DataError::Shard { .. }), "{length}: {error}"),
         }
@@ -193,7 +193,7 @@ fn shards_are_read_in_blocks_and_every_image_once() {
     let mut sorted = order.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, (0..250).collect::<Vec<_>>());
-    // The first images come from 16 shards, not from all.
+    // The first images come from 16 shards, not from all of them.
     let shard_of = |index: &usize| shards.blocks().iter().position(|block| block.contains(index));
     let first: std::collections::BTreeSet<_> = order[..60].iter().map(shard_of).collect();
     assert!(first.len() <= 16, "{}", first.len());

@@ -1,8 +1,8 @@
-//! Reads the golden vectors that the tests of this workspace hold its numbers to, and reports on
-//! them.
+//! Reads the golden vectors with which this workspace's tests compare their results, and reports on
+//! the comparison.
 //!
-//! Each crate keeps the vectors that it answers to in `tests/golden`; the environment variable
-//! `QUANT_GOLDEN_DIR` names another folder in the same format to check instead.
+//! Each crate keeps its vectors in `tests/golden`. The environment variable `QUANT_GOLDEN_DIR`
+//! names another folder in the same format to be checked instead.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use std::{
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 
-/// FNV-1a, 64 bits.
+/// Returns the 64-bit FNV-1a hash of a text.
 pub fn fnv1a64(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -28,24 +28,24 @@ fn splitmix64(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Number `index` of the uniform sequence `name`, in [0, 1).
+/// Returns number `index` of the uniform sequence called `name`, in [0, 1).
 pub fn uniform(name: &str, index: u64) -> f32 {
     (splitmix64(fnv1a64(name).wrapping_add(index)) >> 40) as f32 / (1u32 << 24) as f32
 }
 
-/// Number `index` of the approximately normal sequence `name`.
+/// Returns number `index` of the approximately normal sequence called `name`.
 pub fn normal(name: &str, index: u64) -> f32 {
     let sum: f64 = (0..4).map(|k| f64::from(uniform(name, 4 * index + k))).sum();
     ((sum - 2.0) * 3f64.sqrt()) as f32
 }
 
-/// `count` numbers of [`normal`].
+/// Returns the first `count` numbers of [`normal`].
 pub fn normals(name: &str, count: usize) -> Vec<f32> {
     (0..count as u64).map(|index| normal(name, index)).collect()
 }
 
-/// The values that golden networks give the parameter or running statistic of a PyTorch name and
-/// shape.
+/// Returns the values that golden networks give to the parameter or running statistic with this
+/// PyTorch name and this shape.
 pub fn parameter(name: &str, shape: &[usize]) -> Vec<f32> {
     let last = name.rsplit('.').next().unwrap_or_default();
     let count: usize = shape.iter().product();
@@ -58,18 +58,20 @@ pub fn parameter(name: &str, shape: &[usize]) -> Vec<f32> {
         _ => 0.1,
     };
     let uniforms = (0..count as u64).map(|index| f64::from(uniform(name, index)));
-    match positive {
-        true => uniforms.map(|u| (0.5 + u) as f32).collect(),
-        false => uniforms.map(|u| ((2.0 * u - 1.0) * bound) as f32).collect(),
+    if positive {
+        uniforms.map(|u| (0.5 + u) as f32).collect()
+    } else {
+        uniforms.map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
     }
 }
 
-/// How far [`nudged`] values are moved, relatively: an ulp or a few.
+/// The relative amounts by which [`nudged`] moves values: one ulp or a few.
 pub const NUDGES: [f32; 12] =
     [1e-7, -1e-7, 1.4e-7, -1.4e-7, 1.8e-7, -1.8e-7, 2.2e-7, -2.2e-7, 2.6e-7, -2.6e-7, 3e-7, -3e-7];
 
-/// Every value `by` up or down, in a pattern of its own for each `by`. Where rounding in the last place decides, as in
-/// low-bit networks, runs from nudged values show how far.
+/// Moves every value up or down by the relative amount `by`, in a pattern that depends on `by`. If
+/// results depend on rounding in the last place, as in low-bit networks, runs from nudged values
+/// show by how much.
 pub fn nudged(values: Vec<f32>, by: f32) -> Vec<f32> {
     let pattern = by.to_bits().to_string();
     let nudge = |(index, x)| x * if uniform(&pattern, index) < 0.5 { 1.0 + by } else { 1.0 - by };
@@ -81,20 +83,21 @@ pub fn nudged(values: Vec<f32>, by: f32) -> Vec<f32> {
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// The parsed JSON file `name`, if it is here.
+    /// Returns the parsed JSON file `name`, or `None` if the folder does not have it.
     ///
     /// # Panics
-    /// If it cannot be read or parsed: a broken golden file is a failed test.
+    /// If the file cannot be read or parsed, because a broken golden file is a failed test.
     pub fn json<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let text = fs::read_to_string(self.existing(name)?);
         let text = text.unwrap_or_else(|error| panic!("{name}: {error}"));
         Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}")))
     }
 
-    /// The float tensors of the safetensors file `name`, if it is here.
+    /// Returns the float tensors of the safetensors file `name`, or `None` if the folder does not
+    /// have it.
     ///
     /// # Panics
-    /// If it cannot be read or parsed.
+    /// If the file cannot be read or parsed.
     pub fn tensors(&self, name: &str) -> Option<BTreeMap<String, Values>> {
         let bytes = fs::read(self.existing(name)?);
         let bytes = bytes.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -112,7 +115,7 @@ impl Folder {
         Some(floats.collect())
     }
 
-    /// The path of the file `name`, if it is here.
+    /// Returns the path of the file `name`, or `None` if the folder does not have it.
     pub fn existing(&self, name: &str) -> Option<PathBuf> {
         Some(self.0.join(name)).filter(|path| path.exists())
     }
@@ -125,30 +128,32 @@ fn chunks<const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32
 /// A float tensor of a golden file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Values {
-    /// Shape.
+    /// The shape of the tensor.
     pub shape: Vec<usize>,
-    /// Elements, row-major.
+    /// The elements, row-major.
     pub values: Vec<f32>,
 }
 
-/// How the cases of one file fared: each case's name, and what is wrong with it.
+/// The results of the cases of one file: the name of each case, and what is wrong with it, if
+/// anything.
 #[derive(Debug, Default)]
 pub struct Report {
     cases: Vec<(String, Result<(), String>)>,
 }
 
 impl Report {
-    /// Takes note of a case.
+    /// Records the result of a case.
     pub fn case(&mut self, name: &str, result: Result<(), String>) {
         self.cases.push((name.to_owned(), result));
     }
 }
 
-/// One golden file: its name, and its check, which returns `None` where the file is missing.
+/// The check of one golden file: its name, and a function that returns `None` if the file is
+/// missing.
 pub type Check = (&'static str, fn(&Folder) -> Option<Report>);
 
-/// Runs the checks and prints, for each file, `<file>: N cases, M within tolerance` and every case
-/// that is not. The exit code is that of a test program.
+/// Runs the checks and prints, for each file, `<file>: N cases, M within tolerance` and the cases
+/// that are not. Returns the exit code of the test program.
 #[expect(clippy::print_stdout, reason = "the report of a test program")]
 pub fn run(manifest_dir: &str, checks: &[Check]) -> ExitCode {
     let folder = match env::var_os("QUANT_GOLDEN_DIR") {
@@ -182,11 +187,11 @@ pub fn run(manifest_dir: &str, checks: &[Check]) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// |actual - expected| <= `relative`·|expected| + `absolute`, element by element, or the worst
-/// element that is not and that `excused` does not excuse.
+/// Checks that |actual - expected| <= `relative`·|expected| + `absolute` for every element that
+/// `excused` does not excuse.
 ///
 /// # Errors
-/// The element's index and values, or the two lengths.
+/// The index and the values of the worst element, or the two lengths if they differ.
 pub fn close(
     what: &str,
     actual: &[f32],
@@ -213,7 +218,7 @@ pub fn close(
     }
 }
 
-/// |actual - expected| / |expected| in the L2 norm; not a number where the lengths differ.
+/// Returns |actual - expected| / |expected| in the L2 norm, or NaN if the lengths differ.
 pub fn relative_l2(actual: &[f32], expected: &[f32]) -> f64 {
     if actual.len() != expected.len() {
         return f64::NAN;

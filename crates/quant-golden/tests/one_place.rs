@@ -1,42 +1,13 @@
-//! What has to be touched to add a quantization method, counted in the source of all crates.
+//! Counts, in the source of all crates, the places that have to be changed to add a quantization
+//! method.
 
-#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+mod common;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
-/// Every source file of the crates, without comments and without what follows its tests.
-fn sources() -> Vec<(String, String)> {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
-    let mut folders: Vec<PathBuf> = fs::read_dir(&crates)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("src"))
-        .filter(|folder| folder.is_dir())
-        .collect();
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("tests.rs")
-            {
-                let text = fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-                let name = path.strip_prefix(&crates).unwrap().to_string_lossy().into_owned();
-                files.push((name.replace('\\', "/"), lines.collect::<Vec<_>>().join("\n")));
-            }
-        }
-    }
-    files
-}
+use common::sources;
 
-/// The lines of each file in which one of `words` stands as a word.
+/// Counts the lines of each file that contain one of `words` as a whole word.
 fn lines_with(words: &[&str]) -> BTreeMap<String, usize> {
     let is_word = |line: &str| {
         let mut found = line.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-'));
@@ -49,8 +20,8 @@ fn lines_with(words: &[&str]) -> BTreeMap<String, usize> {
     counted.filter(|(_, count)| *count > 0).collect()
 }
 
-/// A method whose formula exists is its own file, a line for its name, a line for its modules and one
-/// that declares the file; its options, where it has any, are exported.
+/// A method with an existing formula needs its own file, one line for its name, one line for its
+/// modules and one line that declares the file. Its options, if it has any, are exported.
 #[test]
 fn a_method_is_its_file_and_three_lines() {
     for (file, words, options) in [
@@ -72,8 +43,8 @@ fn a_method_is_its_file_and_three_lines() {
     }
 }
 
-/// Names of learned parameters stand where they are declared, and where another program's names are
-/// read.
+/// The names of learned parameters occur only where they are declared and where another program's
+/// names are read.
 #[test]
 fn names_of_parameters_are_typed_once() {
     let elsewhere = |name: &str| {

@@ -1,5 +1,5 @@
-//! Batch normalisation in training (Ioffe and Szegedy 2015), over contiguous floats: as many passes
-//! as statistics need.
+//! Batch normalisation in training mode (Ioffe and Szegedy 2015) over contiguous floats, with as
+//! few passes over memory as the statistics allow.
 
 use alloc::{vec, vec::Vec};
 
@@ -11,68 +11,68 @@ use crate::{
     simd::vectorize_narrow,
 };
 
-/// Sums are kept in this many lanes, which the compiler turns into vectors.
+/// Number of partial sums, which the compiler keeps in vectors.
 const LANES: usize = 64;
 
-/// Sizes of a tensor that is normalised, `[batch, channels, pixels]`.
+/// The sizes of a tensor of shape `[batch, channels, pixels]` that is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Images.
+    /// Number of images.
     pub batch: usize,
-    /// Channels.
+    /// Number of channels.
     pub channels: usize,
-    /// Pixels of a channel.
+    /// Number of pixels per channel.
     pub pixels: usize,
 }
 
-/// Result of [`forward`].
+/// The result of [`forward`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
-    /// γ·(x - mean)/√(variance + ε) + β, after the epilogue.
+    /// The values γ·(x - mean)/√(variance + ε) + β, after the epilogue.
     pub values: Vec<f32>,
-    /// Mean of every channel.
+    /// The mean of every channel.
     pub mean: Vec<f32>,
-    /// Biased variance of every channel.
+    /// The biased variance of every channel.
     pub variance: Vec<f32>,
 }
 
-/// What follows a batch norm in the same pass.
+/// The operations that follow a batch norm in the same pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Epilogue<'a> {
-    /// A tensor of the same shape that is added.
+    /// A tensor of the same shape, which is added to the normalised values.
     pub residual: Option<&'a [f32]>,
-    /// Whether a ReLU comes last.
+    /// Whether a ReLU is applied last.
     pub relu: bool,
 }
 
-/// What [`backward`] has to know of the forward pass.
+/// The values of the forward pass that [`backward`] needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Forward<'a> {
     /// The input.
     pub x: &'a [f32],
-    /// γ of every channel.
+    /// The scale γ of every channel.
     pub weight: &'a [f32],
-    /// [`Output::mean`].
+    /// The mean of every channel, from [`Output::mean`].
     pub mean: &'a [f32],
-    /// [`Output::variance`].
+    /// The biased variance of every channel, from [`Output::variance`].
     pub variance: &'a [f32],
-    /// ε.
+    /// The constant ε that is added to the variance.
     pub epsilon: f32,
-    /// [`Output::values`], if a ReLU came last.
+    /// The result [`Output::values`], if a ReLU was applied last.
     pub relu_output: Option<&'a [f32]>,
     /// Whether a residual was added.
     pub has_residual: bool,
 }
 
-/// Gradients of [`forward`].
+/// The gradients that [`backward`] returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradients {
-    /// By x, on which mean and variance depend. `None` where it takes the place of the output's
-    /// gradient: where no residual was added.
+    /// The gradient of x, including the part through mean and variance. `None` if no residual was
+    /// added, because it then replaces the gradient of the output.
     pub input: Option<Vec<f32>>,
-    /// By γ.
+    /// The gradient of γ.
     pub weight: Vec<f32>,
-    /// By β.
+    /// The gradient of β.
     pub bias: Vec<f32>,
 }
 
@@ -81,7 +81,7 @@ impl Shape {
         self.batch * self.channels * self.pixels
     }
 
-    /// The rows of each channel, one for every image.
+    /// Returns the rows of each channel, one per image.
     fn rows_mut<'a>(&self, values: &'a mut [f32]) -> Vec<Vec<&'a mut [f32]>> {
         let mut channels: Vec<Vec<_>> =
             (0..self.channels).map(|_| Vec::with_capacity(self.batch)).collect();
@@ -105,11 +105,11 @@ impl Shape {
     }
 }
 
-/// Normalises x by the mean and biased variance of each channel, scales by γ = `weight`, shifts by
-/// β = `bias`, and applies the epilogue.
+/// Normalises x by the mean and the biased variance of each channel, multiplies by γ = `weight`,
+/// adds β = `bias`, and applies the epilogue.
 ///
 /// # Panics
-/// If lengths are not those of the sizes, or a size is 0.
+/// If a length does not fit the sizes, or a size is 0.
 pub fn forward(
     shape: Shape,
     x: &[f32],
@@ -156,11 +156,13 @@ pub fn forward(
     Output { values: output, mean, variance }
 }
 
-/// With x̂ = (x - mean)/√(variance + ε) and g the gradient of the output: by β Σg, by γ Σg·x̂, and
-/// by x γ/√(variance + ε)·(g - Σg/m - x̂·Σg·x̂/m) for m elements of a channel. Behind a ReLU, g is
-/// 0 where its output is not above 0.
+/// Computes the gradients of [`forward`] from g, the gradient of its output. With x̂ = (x -
+/// mean)/√(variance + ε) and m elements per channel, the gradient of β is Σg, that of γ is Σg·x̂,
+/// and that of x is γ/√(variance + ε)·(g - Σg/m - x̂·Σg·x̂/m). After a ReLU, g is 0 where the
+/// output is not above 0.
 ///
-/// Where a residual was added, `gradient` becomes that of the residual; else it becomes that of x.
+/// If a residual was added, `gradient` becomes the gradient of the residual; otherwise it becomes
+/// the gradient of x.
 ///
 /// # Panics
 /// As [`forward`].
@@ -213,7 +215,7 @@ pub fn backward(shape: Shape, forward: &Forward<'_>, gradient: &mut [f32]) -> Gr
     Gradients { input: has_residual.then_some(input), weight, bias }
 }
 
-/// Σ f(x), in lanes within a row.
+/// Returns Σ f(x), with partial sums within a row.
 fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     vectorize_narrow(
         #[inline(always)]
@@ -231,7 +233,7 @@ fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     )
 }
 
-/// Σ g and Σ g·(x - mean).
+/// Returns Σ g and Σ g·(x - mean).
 fn sums(x: &[f32], g: &[f32], mean: f32) -> (f64, f64) {
     vectorize_narrow(
         #[inline(always)]
@@ -266,7 +268,7 @@ mod tests {
         (0..count).map(|i| ((i as f64 * 0.73 + seed).sin() * 2.0 + 0.5) as f32).collect()
     }
 
-    /// L = Σ g·y in 64 bits.
+    /// Returns the loss L = Σ g·y, summed in 64 bits.
     fn loss(
         shape: Shape,
         (x, add): (&[f64], Option<&[f64]>),
@@ -325,7 +327,7 @@ mod tests {
                 has_residual: adds,
             };
             let gradients = backward(shape, &saved, &mut gradient);
-            // Where a ReLU bends, the difference is not its derivative.
+            // Where a ReLU changes its slope, the finite difference is not the derivative.
             let bend = y.values.iter().any(|y| *y > 0.0 && *y < 1e-3);
             prop_assume!(!relu || !bend);
             let numeric = |values: &[f64], i: usize, f: &dyn Fn(&[f64]) -> f64| {
@@ -335,7 +337,8 @@ mod tests {
                 moved[i] = values[i] - 1e-5;
                 (up - f(&moved)) / 2e-5
             };
-            let steep = y.variance.iter().map(|v| 1.0 / f64::from(v + 1e-5).sqrt()).fold(1.0, f64::max);
+            let steepness = |v: &f32| 1.0 / f64::from(v + 1e-5).sqrt();
+            let steep = y.variance.iter().map(steepness).fold(1.0, f64::max);
             for i in [0, x.len() / 2, x.len() - 1] {
                 let expected = numeric(&xs, i, &|x| loss(x, &adds64, &ws, &bs));
                 let input = gradients.input.as_ref().unwrap_or(&gradient);
@@ -346,11 +349,14 @@ mod tests {
                     prop_assert!((f64::from(gradient[i]) - expected).abs() < 1e-3);
                 }
             }
+            let close = |actual: f32, expected: f64| {
+                (f64::from(actual) - expected).abs() < 1e-3 * (1.0 + expected.abs())
+            };
             for c in 0..channels {
                 let expected = numeric(&ws, c, &|w| loss(&xs, &adds64, w, &bs));
-                prop_assert!((f64::from(gradients.weight[c]) - expected).abs() < 1e-3 * (1.0 + expected.abs()));
+                prop_assert!(close(gradients.weight[c], expected));
                 let expected = numeric(&bs, c, &|b| loss(&xs, &adds64, &ws, b));
-                prop_assert!((f64::from(gradients.bias[c]) - expected).abs() < 1e-3 * (1.0 + expected.abs()));
+                prop_assert!(close(gradients.bias[c], expected));
             }
         }
     }

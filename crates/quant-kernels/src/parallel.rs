@@ -1,15 +1,14 @@
-//! Loops over tasks, on all threads of the pool where the feature `rayon` is on, else on the thread
-//! that calls.
+//! Loops over tasks. With the feature `rayon` they run on all threads of the pool, otherwise on the
+//! calling thread.
 //!
-//! Tasks never depend on the number of threads, so that sums are taken in the same order
-//! everywhere.
+//! Tasks never depend on the number of threads, so sums are computed in the same order everywhere.
 
 use alloc::vec::Vec;
 
 #[cfg(feature = "rayon")]
 use rayon::prelude::*;
 
-/// Threads that share the work.
+/// Returns the number of threads that share the work.
 pub(crate) fn threads() -> usize {
     #[cfg(feature = "rayon")]
     return rayon::current_num_threads();
@@ -17,7 +16,7 @@ pub(crate) fn threads() -> usize {
     1
 }
 
-/// f of each item and its index, in the items' order.
+/// Applies `f` to each item and its index, and returns the results in the order of the items.
 pub(crate) fn map<T: Send, R: Send>(
     items: Vec<T>,
     f: impl Fn(usize, T) -> R + Send + Sync,
@@ -28,8 +27,8 @@ pub(crate) fn map<T: Send, R: Send>(
     items.into_iter().enumerate().map(|(index, item)| f(index, item)).collect()
 }
 
-/// Calls `f` with each chunk of so many elements, the last of which may be shorter, and its index.
-/// `scratch` makes what consecutive calls on one thread may share.
+/// Calls `f` with each chunk of `length` elements and its index; the last chunk may be shorter.
+/// `scratch` creates memory that consecutive calls on one thread may share.
 pub(crate) fn for_each_chunk_mut<T>(
     values: &mut [f32],
     length: usize,

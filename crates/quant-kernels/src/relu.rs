@@ -5,16 +5,16 @@ use crate::{
     simd::{stored, vectorize_narrow},
 };
 
-/// Elements of one task.
+/// Number of elements per task.
 const CHUNK: usize = 1 << 14;
 
-/// The larger of both; x where it is not a number.
+/// Returns the larger of both numbers, or x if x is NaN.
 #[inline(always)]
 pub(crate) fn at_least(x: f32, lowest: f32) -> f32 {
     if x < lowest { lowest } else { x }
 }
 
-/// Replaces each x by max(x, 0). What is not a number stays as it is.
+/// Replaces each x by max(x, 0). NaN stays NaN.
 pub fn relu_in_place(values: &mut [f32]) {
     parallel::for_each_chunk_mut(
         values,
@@ -29,11 +29,11 @@ pub fn relu_in_place(values: &mut [f32]) {
     );
 }
 
-/// Turns the gradient of the output of [`relu_in_place`] into that of its input: 0 where the output
-/// is not above 0.
+/// Turns the gradient of the output of [`relu_in_place`] into the gradient of its input: it becomes
+/// 0 where the output is not above 0.
 ///
 /// # Panics
-/// If lengths differ.
+/// If the lengths differ.
 pub fn relu_backward(output: &[f32], gradient: &mut [f32]) {
     assert_eq!(gradient.len(), output.len(), "every output has a gradient");
     parallel::for_each_chunk_mut(
@@ -46,7 +46,7 @@ pub fn relu_backward(output: &[f32], gradient: &mut [f32]) {
     );
 }
 
-/// [`relu_backward`] on the thread that calls.
+/// Does the work of [`relu_backward`] on the calling thread.
 pub(crate) fn backward_of_row(output: &[f32], gradient: &mut [f32]) {
     vectorize_narrow(
         #[inline(always)]

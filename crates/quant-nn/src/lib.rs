@@ -50,3 +50,8 @@ pub use resnet::{Quantization, ResNetConfig};
 pub use state::{LoadReport, StateDict, codes_file};
 pub use summary::{LayerSummary, NetworkSummary, summarize};
 pub use visit::QuantizedModule;
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

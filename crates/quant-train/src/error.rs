@@ -6,7 +6,10 @@ use quant_core::QuantizerError;
 use quant_data::DataError;
 use quant_nn::NetworkError;
 
-use crate::quantization::text_of;
+use crate::schema::choices::text_of;
+
+/// Why a program's own network cannot be made.
+pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a run cannot start, go on or be resumed.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +22,7 @@ pub enum TrainError {
     #[error("the program's own network cannot be made: {source}")]
     OwnNetwork {
         /// Why not.
-        source: crate::networks::BuildError,
+        source: BuildError,
     },
     /// Data cannot be used.
     #[error(transparent)]

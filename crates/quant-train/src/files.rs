@@ -51,19 +51,20 @@ pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainE
     sync_folder(parent).map_err(TrainError::io(parent))
 }
 
-/// A folder below `parent` whose name says that it is not complete; it is removed when it is dropped.
+/// A folder below `parent` whose name says that it is not complete; it is removed when it is
+/// dropped.
 pub(crate) fn partial_folder(parent: &Path) -> io::Result<tempfile::TempDir> {
     builder(0o777).tempdir_in(parent)
 }
 
-/// Whether a file or folder of this name was left incomplete by a process that has ended, unless that
-/// process is still at work.
+/// Whether a file or folder of this name was left incomplete by a process that has ended, unless
+/// that process is still at work.
 pub(crate) fn is_partial(name: &std::ffi::OsStr) -> bool {
     name.as_encoded_bytes().starts_with(PARTIAL.as_bytes())
 }
 
-/// Removes what killed processes have left incomplete in a folder and in the folders in it. Nobody else
-/// may be writing there.
+/// Removes what killed processes have left incomplete in a folder and in the folders in it. Nobody
+/// else may be writing there.
 ///
 /// # Errors
 /// [`TrainError::Io`].
@@ -81,8 +82,8 @@ pub(crate) fn remove_partial(folder: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Makes renames in a folder last when the machine stops. File systems that cannot do so for folders are
-/// left as they are.
+/// Makes renames in a folder last when the machine stops. File systems that cannot do so for
+/// folders are left as they are.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Err(error) = File::open(folder)?.sync_all()
@@ -111,8 +112,8 @@ pub fn checksum(bytes: &[u8]) -> String {
 const SEAL: &str = "\"checksum\": \"crc32c:";
 const DIGITS: usize = 8;
 
-/// A value that is a JSON object, with one more field at its end: the checksum of the whole text, in which
-/// the digits of the checksum itself are zeros.
+/// A value that is a JSON object, with one more field at its end: the checksum of the whole text,
+/// in which the digits of the checksum itself are zeros.
 pub fn sealed(value: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     // The end of the object; the field goes before it.

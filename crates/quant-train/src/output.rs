@@ -1,5 +1,5 @@
-//! What programs print. A reader may go before a program ends (`quant recipe list | head -1`): what is
-//! printed then goes nowhere, and the program, which may be training, goes on.
+//! What programs print. A reader may go before a program ends (`quant recipe list | head -1`): what
+//! is printed then goes nowhere, and the program, which may be training, goes on.
 
 use std::io::{self, ErrorKind, Write};
 

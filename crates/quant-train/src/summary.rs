@@ -5,7 +5,7 @@ use std::{fs, io::ErrorKind, path::Path};
 use quant_nn::NetworkSummary;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::TrainError, evaluate::Score, files};
+use crate::{error::TrainError, files, measure::evaluate::Score};
 
 /// The result of a run, `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

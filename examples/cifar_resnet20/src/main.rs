@@ -1,4 +1,4 @@
-//! Trains a ResNet-20 on CIFAR-10 or CIFAR-100 from their binary files, first in full precision, then
+//! Trains a ResNet-20 on the binary files of CIFAR-10 or CIFAR-100, first in full precision, then
 //! with 2-bit weights and activations.
 
 use std::process::ExitCode;

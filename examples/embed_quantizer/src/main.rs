@@ -1,5 +1,5 @@
-//! Quantizers in a small Burn model that is not ours: weights of its stock layers in one call,
-//! activations by a module.
+//! Adds quantizers to a small Burn model that does not use this project's networks: one call
+//! quantizes the weights of its stock layers, and a module quantizes its activations.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig, Relu, conv::Conv2d, conv::Conv2dConfig};
@@ -31,11 +31,11 @@ fn main() -> Result<(), QuantizerError> {
         quant: lsq(Role::Activation)?.init(&site, &device)?,
         fc: LinearConfig::new(4 * 6 * 6, 1).init(&device),
     };
-    // From here on, conv.weight.val() and fc.weight.val() are quantized.
+    // From here on, conv.weight.val() and fc.weight.val() return quantized weights.
     let is_weight = |path: &str| path.ends_with("weight");
     let mut net = quant_core::quantize_weights(net, &lsq(Role::Weight)?, is_weight)?;
 
-    // Learn how much brighter the upper half is than the lower.
+    // The model learns how much brighter the upper half of an image is than the lower half.
     let mut optimizer = SgdConfig::new().init();
     for step in 0..=200 {
         let x = Tensor::<4>::random([64, 1, 8, 8], Distribution::Default, &device);

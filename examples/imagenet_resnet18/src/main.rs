@@ -1,5 +1,6 @@
-//! Trains a ResNet-18 on images in ImageNet's folder layout, first in full precision, then with 2-bit
-//! weights and activations. Without arguments, on a small set that it renders itself.
+//! Trains a ResNet-18 on images in ImageNet's folder layout, first in full precision, then with
+//! 2-bit weights and activations. Without arguments, it trains on a small set of images that it
+//! renders itself.
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// The rendered set, in the cache folder.
+/// Renders the set of images in the cache folder, and returns its folder.
 fn rendered() -> Result<PathBuf, Box<dyn Error>> {
     let cache = dirs::cache_dir().unwrap_or_else(std::env::temp_dir);
     Ok(ShapesConfig::default().render(&cache.join("quant-train"))?)

@@ -1,14 +1,14 @@
-//! A quantization method that quant-core does not have: LSQ whose step size is a power of two, so that
-//! integer hardware rescales by shifting bits.
+//! A quantization method that is not in quant-core: LSQ with step sizes that are powers of two, so
+//! that integer hardware can rescale by shifting bits.
 //!
-//! With the learned step size s and P(s) = 2^R(log2 |s|), the power of two that is nearest to it on a
-//! logarithmic scale:
+//! With the learned step size s, let P(s) = 2^R(log2 |s|) be the nearest power of two on a
+//! logarithmic scale. Then
 //!
 //! y = R(clamp(x/P(s), -Qn, Qp))·P(s)
 //!
-//! **Gradients.** R has the derivative 1, also in the exponent, so that P'(s) = P(s)/s. With
-//! v = x/P(s), inside the clamp ∂x = g and ∂s = g·(R(v) - v)·P(s)/s, and outside ∂x = 0 and
-//! ∂s = g·R(v)·P(s)/s.
+//! **Gradients.** The derivative of R counts as 1, also in the exponent, so that P'(s) = P(s)/s.
+//! With v = x/P(s), ∂x = g and ∂s = g·(R(v) - v)·P(s)/s inside the clamp, and ∂x = 0 and ∂s =
+//! g·R(v)·P(s)/s outside.
 
 use burn::tensor::Tensor;
 use quant_core::{
@@ -16,19 +16,19 @@ use quant_core::{
     Role, Staircase, register,
 };
 
-/// LSQ with steps that are powers of two: see the [crate](self).
+/// LSQ with step sizes that are powers of two. The [crate](self) documentation has the formulas.
 #[derive(Debug)]
 pub struct PowerOfTwo;
 
-/// Makes `method = "power-of-two"` known to recipes.
+/// Registers the method, so that recipes may use `method = "power-of-two"`.
 ///
 /// # Errors
-/// Those of [`quant_core::register`], at a second call.
+/// As [`quant_core::register`], for example if the method is already registered.
 pub fn register_power_of_two() -> Result<Method, QuantizerError> {
     register(PowerOfTwo)
 }
 
-/// -Qn and Qp.
+/// Returns -Qn and Qp.
 fn ends(config: &QuantizerConfig) -> (f32, f32) {
     let n = config.levels.steps();
     match config.range {
@@ -37,12 +37,12 @@ fn ends(config: &QuantizerConfig) -> (f32, f32) {
     }
 }
 
-/// `value`, to the bit, with the derivative of `like`.
+/// Returns exactly `value`, with the derivative of `like`.
 fn straight_through(value: Tensor<3>, like: Tensor<3>) -> Tensor<3> {
     value.detach() + (like.clone() - like.detach())
 }
 
-/// P(s), with the derivative P(s)/s.
+/// Returns P(s), with the derivative P(s)/s.
 fn power_of_two(s: Tensor<3>) -> Tensor<3> {
     let s = s.abs();
     let exponent = s.clone().detach().log().div_scalar(std::f32::consts::LN_2).round();

@@ -1,4 +1,5 @@
-//! The method is proven by the check that quant-core's own methods pass, and is trained by a recipe.
+//! Tests the method with the checks that quant-core's own methods pass, and trains it with a
+//! recipe.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -12,7 +13,7 @@ use quant_core::{
 };
 use quant_train::{Recipe, Run, RunOptions, Summary};
 
-/// Registered once for all tests of this program.
+/// Returns the method, which is registered once for all tests of this program.
 fn method() -> Method {
     static METHOD: OnceLock<Method> = OnceLock::new();
     *METHOD.get_or_init(|| register_power_of_two().unwrap())
@@ -32,14 +33,14 @@ fn quantizer(role: Role, levels: usize, steps: &[f32]) -> Quantizer {
     quantizer
 }
 
-/// 36 numbers of both signs, none near a threshold of steps 1/4 and 1/2.
+/// Returns 36 numbers of both signs, none of which is near a threshold for steps of 1/4 and 1/2.
 fn inputs(shape: [usize; 4]) -> Tensor<4> {
     let count = shape.iter().product::<usize>();
     let x: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37).sin() * 1.9 + 0.013).collect();
     Tensor::<1>::from_floats(x.as_slice(), &Device::flex().autodiff()).reshape(shape)
 }
 
-/// The formula in double precision; a power of two moves in proportion to the step size.
+/// Computes the formula in double precision. The power of two is proportional to the step size.
 fn surrogate(lowest: f64, highest: f64) -> impl Fn(&[f64], &[f64], &mut Tape) -> Vec<f64> {
     move |x, parameters, tape| {
         let s = parameters[0].abs();
@@ -88,10 +89,10 @@ fn forward_codes_and_staircase_agree() {
 #[test]
 fn steps_are_the_nearest_powers_of_two() {
     let activation = quantizer(Role::Activation, 4, &[0.3, 0.45]);
-    // log2 0.3 = -1.74, log2 0.45 = -1.15.
+    // The logarithms are log2 0.3 = -1.74 and log2 0.45 = -1.15.
     assert_eq!(activation.level_values(), [0.0, 0.25, 0.5, 0.75]);
     let weight = quantizer(Role::Weight, 4, &[1.5, 1.0]);
-    // log2 1.5 = 0.58.
+    // The logarithm is log2 1.5 = 0.58.
     assert_eq!(weight.level_values(), [-4.0, -2.0, 0.0, 2.0]);
     assert_eq!(weight.config().range, Range::Signed);
 }
@@ -99,7 +100,7 @@ fn steps_are_the_nearest_powers_of_two() {
 #[test]
 fn calibration_finds_the_power_of_least_error() {
     let mut activation = quantizer(Role::Activation, 4, &[1.0, 1.0]);
-    // The levels of step 1/2, in both channels.
+    // The inputs are the levels for step 1/2, in both channels.
     let levels = [0.0f32, 0.5, 1.0, 1.5];
     let x: Vec<f32> = (0..16).map(|i| levels[i % 4]).collect();
     let x = Tensor::<1>::from_floats(x.as_slice(), &Device::flex()).reshape([2, 2, 2, 2]);
@@ -137,7 +138,7 @@ fn train(run: &Run) -> Summary {
     run.execute().unwrap()
 }
 
-/// Calibrated, changed by a policy, saved and resumed as any method.
+/// The method is calibrated, changed by a policy, saved and resumed like any other.
 #[test]
 fn a_recipe_trains_it_and_a_run_goes_on_to_the_same_bits() {
     method();

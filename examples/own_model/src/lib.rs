@@ -1,4 +1,4 @@
-//! A small network of stock Burn layers, with quantizers of `quant-core` in it.
+//! A small network of stock Burn layers that contains quantizers of `quant-core`.
 
 use burn::{
     module::Module,
@@ -13,7 +13,7 @@ use quant_core::{Quantizer, Site, quantize_weights};
 use quant_nn::{Classifier, QuantizedModule};
 use quant_train::{Build, BuildError};
 
-/// A depthwise separable convolution: what enters its two convolutions is quantized.
+/// A depthwise separable convolution with quantized inputs of both convolutions.
 #[derive(Module, Debug)]
 struct Block {
     before: Option<Quantizer>,
@@ -24,7 +24,7 @@ struct Block {
     norm_out: BatchNorm,
 }
 
-/// The network.
+/// The network: a stem, three blocks and a classifier.
 #[derive(Module, Debug)]
 pub struct Net {
     stem: Conv2d,
@@ -34,10 +34,10 @@ pub struct Net {
 }
 
 impl Net {
-    /// The network that a phase of a recipe asks for.
+    /// Creates the network for a phase of a recipe.
     ///
     /// # Errors
-    /// Those of the quantizers.
+    /// If a quantizer cannot be created.
     pub fn new(build: &Build<'_>) -> Result<Self, BuildError> {
         let device = build.device;
         let conv = |channels, kernel: usize, groups| {

@@ -1,5 +1,6 @@
-//! Trains a Burn model of its own in full precision, then with 4-bit weights and activations: with
-//! checkpoints, exact resume, policies, several devices and a report, as `quant train` does.
+//! Trains a Burn model that this program defines in full precision, then with 4-bit weights and
+//! activations. Checkpoints, exact resume, policies, several devices and a report work as with
+//! `quant train`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The trainer does for a program's own network what it does for those of `quant-nn`.
+//! The trainer supports a program's own network in the same way as the networks of `quant-nn`.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -107,7 +107,7 @@ fn a_run_goes_on_to_the_same_bits() {
     let run = create(folder.path(), &[]);
     train(&run).unwrap();
     let whole = fs::read(last(run.folder())).unwrap();
-    // As if it had been killed between the last two checkpoints.
+    // The files are as if the run had been killed between the last two checkpoints.
     for name in ["result.json", "last.safetensors"] {
         fs::remove_file(run.folder().join("quantized").join(name)).unwrap();
     }
@@ -152,7 +152,7 @@ fn a_network_file_says_which_quantizers_were_in_force() {
     let state = StateDict::read(&last(run.folder())).unwrap();
     let (config, enabled) = state.quantizer("blocks.0.depthwise", Role::Weight).unwrap();
     assert_eq!((config.levels, enabled), (Levels::from_bits(3).unwrap(), true));
-    // Built as the recipe has it, its weights have four bits; the state brings three.
+    // The recipe builds the network with weights of four bits, but the saved state has three.
     let device = Device::flex();
     let quantization = run.recipe().phases[1].quantization.as_ref().unwrap().typed().unwrap();
     let build = Build { quantization, classes: 3, input_size: 16, device: &device };

@@ -1,7 +1,8 @@
-//! Draws every quantizer, value and gradient, into `docs/plots`, and writes the table of methods, roles
-//! and options into `docs/quantizers.md`: both come from the quantizers themselves.
+//! Draws the values and gradients of every quantizer into `docs/plots`, and writes the table of
+//! methods, roles and options into `docs/quantizers.md`. Both are computed from the quantizers
+//! themselves.
 //!
-//! `cargo run --release -p quantizer_plots`, in the root of the repository.
+//! Run `cargo run --release -p quantizer_plots` in the root of the repository.
 
 use std::{error::Error, fs, path::Path};
 
@@ -11,20 +12,20 @@ use quant_core::{
     Estimator, Levels, Method, Quantizer, QuantizerConfig, Role, Site, TtqOptions, methods_table,
 };
 
-/// A curve: its name, and the value at each input.
+/// A curve: its name, and its value at each input.
 type Curve = (String, Vec<f32>);
 
 const COLOURS: [RGBColor; 4] =
     [RGBColor(11, 92, 173), RGBColor(214, 93, 14), RGBColor(38, 132, 72), RGBColor(130, 60, 160)];
 
-/// What a plot shows.
+/// The content of a plot.
 struct Plot {
     file: &'static str,
     quantizers: Vec<(&'static str, QuantizerConfig, Parameters)>,
     range: (f32, f32),
 }
 
-/// Parameters that show more than the initial ones.
+/// Learned parameters that show the quantizer's behaviour better than the initial ones.
 type Parameters = Vec<(&'static str, Vec<f32>)>;
 
 fn config(method: Method, role: Role, levels: usize) -> Result<QuantizerConfig, Box<dyn Error>> {
@@ -146,12 +147,12 @@ fn plots() -> Result<Vec<Plot>, Box<dyn Error>> {
     ])
 }
 
-/// Inputs over a range, none of them on a tick.
+/// Returns inputs over a range. None of them lies on a tick of the axis.
 fn inputs((low, high): (f32, f32)) -> Vec<f32> {
     (0..1601).map(|index| low + (high - low) * (index as f32 + 0.37) / 1601.7).collect()
 }
 
-/// Value and gradient of a quantizer at each input.
+/// Returns the value and the gradient of a quantizer at each input.
 fn curves(
     config: &QuantizerConfig,
     parameters: &Parameters,
@@ -193,7 +194,7 @@ fn draw(plot: &Plot, folder: &Path) -> Result<(), Box<dyn Error>> {
     root.fill(&WHITE)?;
     let (left, right) = root.split_horizontally(430);
     chart(&left, "y over x", &x, &values, true)?;
-    // Its upper left corner is not empty.
+    // The legend is left out here, because this chart's upper left corner is not empty.
     chart(&right, "gradient of x", &x, &gradients, false)?;
     root.present()?;
     Ok(())
@@ -243,12 +244,12 @@ fn chart(
     Ok(())
 }
 
-/// Replaces what stands between the table's marks.
+/// Replaces the text between the two marks of the table.
 fn write_table(guide: &Path) -> Result<(), Box<dyn Error>> {
     let text = fs::read_to_string(guide)?;
     let (begin, end) = ("<!-- table: begin -->\n", "<!-- table: end -->");
-    let (before, rest) = text.split_once(begin).ok_or("the guide has no table mark")?;
-    let (_, after) = rest.split_once(end).ok_or("the guide's table does not end")?;
+    let (before, rest) = text.split_once(begin).ok_or("the guide has no mark for the table")?;
+    let (_, after) = rest.split_once(end).ok_or("the guide has no mark for the table's end")?;
     fs::write(guide, format!("{before}{begin}{}{end}{after}", methods_table()))?;
     Ok(())
 }

@@ -1,30 +1,32 @@
-//! APoT: additive powers of two (Li et al., "Additive Powers-of-Two Quantization: An Efficient Non-uniform
-//! Discretization for Neural Networks", ICLR 2020). Levels are dense near 0, where bell-shaped weights
-//! and activations are, and a product with one is a few shifts and additions.
+//! APoT: additive powers of two (Li et al., "Additive Powers-of-Two Quantization: An Efficient
+//! Non-uniform Discretization for Neural Networks", ICLR 2020). The levels are dense near 0, where
+//! most weights and activations are, and multiplying by a level takes a few shifts and additions.
 //!
-//! A level of b bits is a sum of terms of two bits, and one of one bit where b is odd (base bit-width
-//! k = 2, equation 5). Each term is 0 or a power of two; the powers 1, 1/2, 1/4, .. are dealt to the
-//! terms in turn, three rounds, in the last of which the one-bit term comes first and alone takes one:
-//! for 4 bits {0, 1, 1/4, 1/16} + {0, 1/2, 1/8, 1/32}. All sums are divided by the largest. Signed
-//! levels are plus and minus those of b - 1 bits: 2^b - 1 values.
+//! A level of b bits is a sum of terms of two bits each, and of a term of one bit where b is odd
+//! (base bit-width k = 2, equation 5). Each term is 0 or one of its powers of two. The powers 1,
+//! 1/2, 1/4, .. are distributed over the terms in turn, in three rounds. In the last round the
+//! one-bit term comes first, and it takes a power in this round only. For 4 bits the terms are {0,
+//! 1, 1/4, 1/16} + {0, 1/2, 1/8, 1/32}. All sums are divided by the largest. Signed levels are the
+//! levels of b - 1 bits with both signs, which are 2^b - 1 values.
 //!
-//! With a = |`clip_val`|, one per group, and P(v) the level nearest to v (equation 7):
+//! With a = |`clip_val`|, one value per group, and P(v) the level nearest to v (equation 7):
 //!
 //! y = a·P(clamp(x/a, -1 or 0, 1))
 //!
-//! **Gradients** (equation 8, the reparameterized clipping function). With v = x/a, strictly inside the
-//! clamp ∂x = g and ∂a = g·(P(v) - v); at and outside its bounds ∂x = 0 and ∂a = g·sign(x), or 0 below
-//! an unsigned range. The sum over a group is multiplied by the [gradient scale](crate::GradientScale) and
-//! by the sign of `clip_val` (1 at 0). A v half way between two levels takes the lower.
+//! **Gradients** (equation 8, the reparameterized clipping function). Let v = x/a. Strictly inside
+//! the clamp ∂x = g and ∂a = g·(P(v) - v). At and outside its bounds ∂x = 0, and ∂a = g·sign(x), or
+//! 0 below an unsigned range. The sum over a group is multiplied by the [gradient
+//! scale](crate::GradientScale) and by the sign of `clip_val` (1 at 0). A v half way between two
+//! levels takes the lower level.
 //!
-//! **Weight normalisation** (equation 9): (w - mean)/std before clipping, the default for weights
-//! (`var-mean`).
+//! **Weight normalisation** (equation 9): (w - mean)/std before clipping, which is the default for
+//! weights (`var-mean`).
 //!
-//! **Shapes.** Any; `clip_val` is `[groups]`.
+//! **Shapes.** Any shape; `clip_val` is `[groups]`.
 //!
-//! **Initial value.** boundary, then calibrated.
+//! **Initial value.** The boundary, until calibration sets another.
 //!
-//! **The reference** does not have it.
+//! **The reference implementation** does not have this method.
 
 use burn::{
     module::{Module, Param},
@@ -37,7 +39,7 @@ use crate::{
     capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
     config::{Levels, Normalization, QuantizerConfig, Range},
-    gradient::ScaleByTensor,
+    gradient_scale::ScaleByTensor,
     method::Role,
     normalize::Normalizer,
     ops::{Elementwise, Rule, count_below, quantize},
@@ -46,7 +48,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// What is known of the method.
+/// The facts about the method.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {
@@ -86,9 +88,9 @@ impl MethodFacts for Facts {
 /// Additive powers of two: see the [module](self).
 #[derive(Module, Debug)]
 pub struct Apot {
-    /// Clipping value, `[groups]`.
+    /// The clipping value, `[groups]`.
     pub clip_val: Param<Tensor<1>>,
-    /// What it does to one number with clipping value 1.
+    /// The staircase for the clipping value 1.
     #[module(skip)]
     unit: Staircase,
     #[module(skip)]
@@ -101,7 +103,8 @@ pub struct Apot {
     normalizer: Normalizer,
 }
 
-/// The sums of `bits` bits' terms, ascending, the largest 1; 0 alone for no bits.
+/// Returns the sums of the terms of `bits` bits in ascending order, divided by the largest; 0 alone
+/// for no bits.
 fn sums(bits: u32) -> Vec<f64> {
     let pairs = bits as usize / 2;
     let mut terms = vec![vec![0.0]; pairs];
@@ -160,12 +163,12 @@ impl Apot {
         magnitude(self.clip_val.val())
     }
 
-    /// The unit's thresholds or values as a row.
+    /// Returns thresholds or values of the unit staircase as a row.
     fn row(values: &[f32], device: &Device) -> Tensor<2> {
         Tensor::<1>::from_floats(values, device).reshape([1, values.len()])
     }
 
-    /// Index of the level of each v, as a float.
+    /// Returns the index of the level of each v, as a float.
     fn indices<const D: usize>(&self, v: Tensor<D>) -> Tensor<D> {
         let shape = v.shape();
         let thresholds = Self::row(self.unit.thresholds(), &v.device());
@@ -246,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_odd_bit_is_a_term_of_its_own() {
-        // {0, 1, 1/2, 1/8} + {0, 1/4}, over 5/4.
+        // The sums of {0, 1, 1/2, 1/8} + {0, 1/4}, divided by the largest, 5/4.
         let eighths = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0];
         assert_eq!(levels(3, Range::Unsigned), eighths.map(|eighth| (eighth / 10.0) as f32));
     }

@@ -5,14 +5,15 @@
 //! - weights (equation 9): t = tanh w, u = t/(2·max|t|) + 1/2 with the maximum over the whole
 //!   tensor, y = 2B·R(u·n/B)/n - 1; where all |t| are below 1e-15, u = t + 1/2
 //!
-//! **Gradients.** Activations: g where 0 < x < B, else 0. Weights: the rounding passes the
-//! gradient; tanh and the maximum are differentiated. `ewgs` scales the rounding's gradient by element.
+//! **Gradients.** For activations g where 0 < x < B, else 0. For weights the rounding passes the
+//! gradient, and tanh and the maximum are differentiated. `ewgs` scales the gradient of the
+//! rounding element by element.
 //!
-//! **Shapes.** Any; no learned parameter but, where asked for, `gamma` of shape `[groups]`, which
-//! multiplies a quantized weight.
+//! **Shapes.** Any shape. The only learned parameter is `gamma`, of shape `[groups]`, where the
+//! configuration asks for it; it multiplies a quantized weight or output.
 //!
-//! **Where the reference differs from the paper.** The boundary; normalisation of the weight
-//! before tanh (`var-mean`).
+//! **Where the reference differs from the paper.** It has the boundary, and a normalisation of the
+//! weight before tanh (`var-mean`).
 
 use burn::{
     module::{Module, Param},
@@ -36,7 +37,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// What is known of the method.
+/// The facts about the method.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {
@@ -86,14 +87,14 @@ impl MethodFacts for Facts {
     }
 }
 
-/// Below this largest magnitude a weight counts as zeros, which stay in the middle: its square, which
-/// gradients are divided by, has no place in f32.
+/// A weight whose largest magnitude is below this counts as zeros, which are quantized to the
+/// middle. The gradients divide by the square of the magnitude, which would underflow in f32.
 const NOTHING: f32 = 1e-15;
 
 /// DoReFa quantizer of activations and outputs: see the [module](self).
 #[derive(Module, Debug)]
 pub struct DorefaActivation {
-    /// Factor on the quantized value, `[groups]`.
+    /// The factor on the quantized value, `[groups]`.
     pub gamma: Option<Param<Tensor<1>>>,
     #[module(skip)]
     boundary: f32,
@@ -155,7 +156,7 @@ impl Parameters for DorefaActivation {
 /// DoReFa quantizer of weights: see the [module](self).
 #[derive(Module, Debug)]
 pub struct DorefaWeight {
-    /// Factor on the quantized value, `[groups]`.
+    /// The factor on the quantized value, `[groups]`.
     pub gamma: Option<Param<Tensor<1>>>,
     #[module(skip)]
     boundary: f32,
@@ -181,7 +182,7 @@ impl DorefaWeight {
         }
     }
 
-    /// u·n/B, of a normalised weight.
+    /// Returns u·n/B for a normalised weight.
     fn position<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
         let t = w.tanh();
         let largest = t.clone().abs().max().reshape([1; D]);

@@ -1,27 +1,30 @@
 //! FATNN's non-uniform quantizers (Chen et al., "FATNN: Fast and Accurate Ternary Neural Networks",
-//! ICCV 2021): learned thresholds, integer values.
+//! ICCV 2021), which have learned thresholds and integer values.
 //!
-//! With α_i = |`alpha_i`|, one of each per group, and o_0 = 0, o_i = o_(i-1) + 1/α_(i-1):
+//! With α_i = |`alpha_i`|, each one value per group, and o_0 = 0, o_i = o_(i-1) + 1/α_(i-1):
 //!
-//! - unsigned, 2 to 4 levels: y = sum of R(clamp((x - o_i)·α_i, 0, 1)) over i: the integers
-//!   0..levels - 1, whose thresholds lie at o_i + 1/(2α_i)
+//! - unsigned, 2 to 4 levels: y = sum of R(clamp((x - o_i)·α_i, 0, 1)) over i. The values are the
+//!   integers 0..levels - 1, and the thresholds lie at o_i + 1/(2α_i).
 //! - ternary (signed activations and weights): y = R(clamp(x·α_0, -1, 0)) + R(clamp(x·α_1, 0, 1))
 //!
-//! In the closed form (one group) y is multiplied by a basis: in training the least squares factor
-//! Σxy/Σy² of the call itself (the mean of x where y is all zero), in evaluation the last one.
+//! In the closed form (for one group) y is multiplied by a factor, the basis. In training this is
+//! the least squares factor Σxy/Σy² of the same call (the mean of x where y is all zero), and in
+//! evaluation it is the last factor of training.
 //!
-//! **Gradients.** R passes gradients; each clamp does strictly inside its range, so an element moves
-//! the piece it lies in: ∂x = g·α_i there, and every α its piece depends on, by its position and by
-//! its offset. The sums are multiplied by the [gradient scale](crate::GradientScale) and the sign of
+//! **Gradients.** R passes gradients, and each clamp passes them strictly inside its range. An
+//! element therefore has ∂x = g·α_i in its piece i. It also contributes to the gradient of every α
+//! that its piece depends on, through its position in the piece and through the offset of the
+//! piece. The sums are multiplied by the [gradient scale](crate::GradientScale) and the sign of
 //! `alpha_i` (1 at 0). The basis is a constant.
 //!
-//! **Shapes.** Any; `alpha_0`.. are `[groups]`.
+//! **Shapes.** Any shape; `alpha_0`.. are `[groups]`.
 //!
-//! **Initial values.** α = `initial_slope`/boundary for activations, `initial_slope` (0.5) for weights;
-//! basis 1.
+//! **Initial values.** α = `initial_slope`/boundary for activations and `initial_slope` (0.5) for
+//! weights; the basis is 1.
 //!
-//! **Where the reference differs from the paper.** Its names are `alpha0`, `alpha1`, `alpha2`; a
-//! clipping value is kept beside them and never used ([`crate::qtool::Compatibility`]).
+//! **Where the reference differs from the paper.** It calls the slopes `alpha0`, `alpha1`,
+//! `alpha2`, and it keeps a clipping value beside them that it never uses
+//! ([`crate::qtool::Compatibility`]).
 
 use burn::{
     module::{Module, Param, RunningState},
@@ -34,7 +37,7 @@ use crate::{
     capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
     config::{Levels, QuantizerConfig, Range},
-    gradient::ScaleByTensor,
+    gradient_scale::ScaleByTensor,
     host::values,
     method::{FatnnOptions, Role},
     normalize::{Normalizer, Restore},
@@ -101,18 +104,18 @@ impl MethodFacts for FatnnOptions {
     }
 }
 
-/// Learned thresholds, integer values: see the [module](self).
+/// Learned thresholds with integer values: see the [module](self).
 #[derive(Module, Debug)]
 pub struct Fatnn {
-    /// Slope of the first piece, `[groups]`.
+    /// The slope of the first piece, `[groups]`.
     pub alpha0: Param<Tensor<1>>,
-    /// Slope of the second piece, `[groups]`.
+    /// The slope of the second piece, `[groups]`.
     pub alpha1: Option<Param<Tensor<1>>>,
-    /// Slope of the third piece, `[groups]`.
+    /// The slope of the third piece, `[groups]`.
     pub alpha2: Option<Param<Tensor<1>>>,
-    /// The reference's, which nothing uses, `[groups]`.
+    /// The unused clipping value of the reference implementation, `[groups]`.
     pub clip_val: Option<RunningState<Tensor<1>>>,
-    /// The closed form's factor, `[1]`.
+    /// The factor of the closed form, `[1]`.
     pub basis: Option<RunningState<Tensor<1>>>,
     #[module(skip)]
     signed: bool,
@@ -154,7 +157,7 @@ impl Fatnn {
         }
     }
 
-    /// The integer value of every element, differentiable.
+    /// Returns the integer value of every element, differentiable.
     fn integers<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let slope = |alpha: &Param<Tensor<1>>| magnitude(alpha.val());
         let slopes = [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()];
@@ -216,7 +219,7 @@ impl Quantize for Fatnn {
             let factor = (x.clone() * y).sum() / squares;
             let device = x.device();
             let factor = factor.mask_where(none, x.mean()).detach();
-            // What is not a number must not stay.
+            // A factor that is not finite is replaced by the previous one.
             let lost = factor.clone().is_finite().bool_not();
             basis.update(factor.mask_where(lost, basis.value_sync().to_device(&device)));
         }
@@ -233,11 +236,12 @@ impl Parameters for Fatnn {
         (0..self.grouping.groups)
             .map(|group| {
                 let widths: Vec<f32> = slopes.iter().map(|s| s[group].abs().recip()).collect();
-                let thresholds: Vec<f32> = match self.signed {
-                    true => vec![-widths[0] / 2.0, widths[widths.len() - 1] / 2.0],
-                    false => (0..widths.len())
+                let thresholds: Vec<f32> = if self.signed {
+                    vec![-widths[0] / 2.0, widths[widths.len() - 1] / 2.0]
+                } else {
+                    (0..widths.len())
                         .map(|piece| widths[..piece].iter().sum::<f32>() + widths[piece] / 2.0)
-                        .collect(),
+                        .collect()
                 };
                 let first = if self.signed { -1.0 } else { 0.0 };
                 let levels = (0..=thresholds.len()).map(|code| (first + code as f32) * scale);

@@ -1,34 +1,36 @@
-//! LQ-Nets (Zhang et al., "LQ-Nets: Learned Quantization for Highly Accurate and Compact Deep Neural
-//! Networks", ECCV 2018): levels spanned by a learned basis.
+//! LQ-Nets (Zhang et al., "LQ-Nets: Learned Quantization for Highly Accurate and Compact Deep
+//! Neural Networks", ECCV 2018), whose levels are combinations of a learned basis.
 //!
-//! A code is a row of digits, 0/1 unsigned or -1/+1 signed, and stands for digits·v (equation 3), with
-//! the basis v of one value per bit and group. Three levels have one basis value and the digits
-//! -1, 0, 1 (signed) or 0, 1, 2. Between neighbouring levels l < u lies the threshold p·l + (1 - p)·u
-//! with p = `threshold_position` (1/2: the middle, equation 5); in the lower half of a signed range
-//! (1 - p)·l + p·u, and the middle one is always half way. y is the level of x's interval; a value on
-//! a threshold goes down.
+//! A code is a row of digits, 0 or 1 for an unsigned range and -1 or +1 for a signed one. It stands
+//! for the value digits·v (equation 3), where the basis v has one value per bit and group. Three
+//! levels have one basis value and the digits -1, 0, 1 (signed) or 0, 1, 2 (unsigned). Between
+//! neighbouring levels l < u lies the threshold p·l + (1 - p)·u, where p = `threshold_position`
+//! (1/2 for the middle, equation 5). In the lower half of a signed range it is (1 - p)·l + p·u, and
+//! the middle threshold of a signed range is always half way. y is the level of the interval that x
+//! lies in; a value on a threshold takes the lower level.
 //!
-//! **Learning the basis** (equation 8, quantization-error minimisation). After each training call, with
-//! B the digits each element got, v* = (BᵀB)⁻¹Bᵀx per group and v := 0.9·v + 0.1·v* (or the running mean
-//! of all v*, `running_mean_basis`); a call uses the basis from before its update. Activations: a zero
-//! on BᵀB's diagonal becomes 1e-5. Weights: v* = (D(BᵀB + 1e-4·I))⁻¹(Bᵀx + 1e-4·v), where D multiplies the
-//! diagonal by 1.000001. A system that is singular still gets 1e-4 of its trace on the diagonal; one of
-//! inputs that are not finite leaves the basis as it is.
+//! **Learning the basis** (equation 8, quantization-error minimisation). After each training call,
+//! with B the digits of all elements, v* = (BᵀB)⁻¹Bᵀx per group and v := 0.9·v + 0.1·v* (or v
+//! becomes the running mean of all v*, with `running_mean_basis`). A call uses the basis from
+//! before its update. For activations, a zero on the diagonal of BᵀB becomes 1e-5. For weights,
+//! v* = (D(BᵀB + 1e-4·I))⁻¹(Bᵀx + 1e-4·v), where D multiplies the diagonal by 1.000001. A system
+//! that is still singular gets 1e-4 of its trace on the diagonal. Where inputs are not finite, the
+//! basis stays as it is.
 //!
-//! **Normalisation.** Weights may be normalised per group first (`mean`: w - mean; `var`: w/(std + 1e-5);
-//! `mean-var`: both), activations divided by their image's mean or std (+ 1e-5); it is undone after
-//! quantizing.
+//! **Normalisation.** Weights may first be normalised per group (`mean`: w - mean; `var`: w/(std +
+//! 1e-5); `mean-var`: both), and activations may be divided by the mean or the std (+ 1e-5) of
+//! their image. The normalisation is undone after quantizing.
 //!
-//! **Gradients.** Activations: g where x is below its group's top level, else 0. Weights: g; no
-//! surrogate has this derivative. The basis learns by the rule above alone.
+//! **Gradients.** For activations g where x is below the top level of its group, else 0. For
+//! weights g; no surrogate has this derivative. The basis learns by the rule above only.
 //!
-//! **Shapes.** Any; the basis is `[bits, groups]`.
+//! **Shapes.** Any shape; the basis is `[bits, groups]`.
 //!
-//! **Initial values.** v_i = 2^i·c, c = 0.6745·2/2^(bits-1) for activations and
-//! 0.6745·sqrt(2/fan)/2^(bits-1) for weights.
+//! **Initial values.** v_i = 2^i·c, where c = 0.6745·2/2^(bits-1) for activations and
+//! c = 0.6745·sqrt(2/fan)/2^(bits-1) for weights.
 //!
-//! **Where the reference differs from the paper.** The activations' initial basis; the regularisation;
-//! one update per call instead of the paper's alternation.
+//! **Where the reference differs from the paper.** The initial basis of activations, the
+//! regularisation, and one update per call instead of the paper's alternation.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,7 +87,7 @@ impl MethodFacts for LqNetsOptions {
         Some(BY_LEVELS)
     }
 
-    /// The code 0 stands for a zero, and counts for nothing in the least squares.
+    /// The code 0 stands for a zero, and its digits add nothing to the least squares system.
     fn zero(&self, config: &QuantizerConfig) -> Option<f32> {
         let between = self.threshold_position > 0.0 && self.threshold_position < 1.0;
         let plain = config.normalization == Normalization::None;
@@ -93,12 +95,12 @@ impl MethodFacts for LqNetsOptions {
     }
 }
 
-/// Learned basis: see the [module](self).
+/// Quantizer with a learned basis: see the [module](self).
 #[derive(Module, Debug)]
 pub struct LqNets {
     /// The basis, `[bits, groups]`.
     pub basis: RunningState<Tensor<2>>,
-    /// Updates of the basis so far, `[1]`.
+    /// The number of updates of the basis so far, `[1]`.
     pub iteration: RunningState<Tensor<1>>,
     #[module(skip)]
     rule: Basis,
@@ -112,7 +114,7 @@ pub struct LqNets {
     normalized_together: Grouping,
     #[module(skip)]
     grouping: Grouping,
-    /// Condition of each group's last system, on the device.
+    /// The condition of each group's last system, on the device.
     #[module(skip)]
     condition: Arc<Mutex<Option<Tensor<1>>>>,
 }
@@ -154,21 +156,21 @@ impl LqNets {
         }
     }
 
-    /// For each group, how far rounding errors were amplified in its last update: the largest over the
-    /// smallest pivot of its system. Above 1e6 or so, the data did not determine the basis, and the
-    /// regularisation did.
+    /// Returns, for each group, how much its last update amplified rounding errors: the ratio of
+    /// the largest to the smallest pivot of its system. Above about 1e6 the basis was determined by
+    /// the regularisation and not by the data.
     pub fn condition(&self) -> Vec<f64> {
         let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let values = condition.map(values).unwrap_or_default();
         values.into_iter().map(f64::from).collect()
     }
 
-    /// The basis as `[groups, bits]`, a constant.
+    /// Returns the basis as `[groups, bits]`, a constant.
     fn values(&self) -> Tensor<2> {
         self.basis.value_sync().inner().transpose()
     }
 
-    /// Thresholds, `[groups, levels - 1]`, and levels, `[groups, levels]`, ascending.
+    /// Returns thresholds, `[groups, levels - 1]`, and levels, `[groups, levels]`, both ascending.
     fn ladders(&self) -> (Tensor<2>, Tensor<2>) {
         let both = basis_levels(self.values(), self.rule);
         let (thresholds, levels) = (self.rule.levels - 1, self.rule.levels);
@@ -182,14 +184,13 @@ impl LqNets {
         let fitted = fit_basis(x, old.clone(), self.rule, view);
         let solution = fitted.clone().narrow(1, 0, bits);
         let done = self.iteration.value_sync().inner();
-        let next = match self.running_mean {
-            true => {
-                let done = done.clone().reshape([1, 1]);
-                (old.clone() * done.clone() + solution.clone()) / done.add_scalar(1.0)
-            }
-            false => old.clone().mul_scalar(0.9) + solution.clone().mul_scalar(0.1),
+        let next = if self.running_mean {
+            let done = done.clone().reshape([1, 1]);
+            (old.clone() * done.clone() + solution.clone()) / done.add_scalar(1.0)
+        } else {
+            old.clone().mul_scalar(0.9) + solution.clone().mul_scalar(0.1)
         };
-        // Data that are not finite say nothing: the basis stays.
+        // The basis stays where the data give no finite solution.
         let lost = solution.is_finite().bool_not().float().max_dim(1).greater_elem(0.0);
         let next = next.mask_where(lost.expand([groups, bits]), old);
         self.basis.update(next.transpose());

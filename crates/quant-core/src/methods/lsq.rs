@@ -1,30 +1,32 @@
 //! LSQ: learned step size quantization (Esser et al., "Learned Step Size Quantization", ICLR 2020),
 //! in the clipping-value form of the reference implementation.
 //!
-//! With s = |`clip_val`|, one per group, and v = x/s:
+//! With s = |`clip_val`|, one value per group, and v = x/s:
 //!
 //! - unsigned: y = (R(clamp(v, 0, 1)·n)/n)·s
 //! - signed: y = (2·R((clamp(v, -1, 1) + 1)/2·n)/n - 1)·s
 //!
-//! The paper learns the step size, s/n (unsigned) or 2s/n (signed), and puts its signed levels at
-//! -2^(b-1)..2^(b-1) - 1; here they are symmetric about 0. For its form see [`super::lsq_step`]: the two
-//! are the same function where levels are unsigned or odd in number.
+//! The paper learns the step size, which is s/n (unsigned) or 2s/n (signed), and has the signed
+//! levels -2^(b-1)..2^(b-1) - 1. Here the signed levels are symmetric about 0. [`super::lsq_step`]
+//! has the paper's form. Both are the same function where levels are unsigned or odd in number.
 //!
-//! **Gradients.** With g the incoming gradient, strictly inside the clamp's range ∂x = g and
+//! **Gradients.** Let g be the incoming gradient. Strictly inside the range of the clamp ∂x = g and
 //! ∂s = g·(y/s - v); outside ∂x = 0 and ∂s = g·y/s (equation 3 of the paper in units of s).
-//! `STE-scale` multiplies the clamp's gradient by a factor k: ∂x = k·g, ∂s = g·(y/s - k·v). The
-//! sum over a group is multiplied by the [gradient scale](crate::GradientScale), and by the sign of
-//! `clip_val`, which counts as 1 at 0. `ewgs` scales the rounding's gradient by element
-//! ([`crate::Estimator::Ewgs`]).
+//! `STE-scale` multiplies the gradient of the clamp by a factor k: ∂x = k·g, ∂s = g·(y/s - k·v).
+//! The sum over a group is multiplied by the [gradient scale](crate::GradientScale), and by the
+//! sign of `clip_val`, which counts as 1 at 0. `ewgs` scales the gradient of the rounding element
+//! by element ([`crate::Estimator::Ewgs`]).
 //!
-//! **Shapes.** Any; `clip_val` and `gamma` are `[groups]`.
+//! **Shapes.** Any shape; `clip_val` and `gamma` are `[groups]`.
 //!
-//! **Initial values.** `clip_val` = boundary (1), then calibrated from data: the paper's step
-//! 2·mean|x|/sqrt(Qp), or least squared error ([`crate::Calibration`]). `gamma` = 1.
+//! **Initial values.** `clip_val` is the boundary (1) until it is calibrated from data, with the
+//! paper's step 2·mean|x|/sqrt(Qp) or with the least squared error ([`crate::Calibration`]).
+//! `gamma` is 1.
 //!
-//! **Where the reference differs from the paper.** Clipping value instead of step; symmetric signed
-//! levels; no gradient scale unless asked for (here the paper's is the default), and then not where its
-//! integer part is 1 (`skip_integer_one`); the initial value is a constant.
+//! **Where the reference differs from the paper.** It learns a clipping value instead of a step
+//! size; signed levels are symmetric; it has no gradient scale by default (here the default is the
+//! paper's), and leaves out one whose integer part is 1 (`skip_integer_one`); the initial value is
+//! a constant.
 
 use burn::{
     module::{Module, Param},
@@ -40,7 +42,8 @@ use crate::{
     capability::Capability,
     codes::{Affine, Codes, Decoding},
     config::{Levels, QuantizerConfig, Range},
-    gradient::{Estimator, GradientScaleRule, ScaleByTensor},
+    gradient::{Estimator, GradientScaleRule},
+    gradient_scale::ScaleByTensor,
     method::Role,
     normalize::Normalizer,
     ops::ClipQuantize,
@@ -49,7 +52,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// What is known of the method.
+/// The facts about the method.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {
@@ -89,12 +92,12 @@ impl MethodFacts for Facts {
     }
 }
 
-/// Learned step size quantizer: see the [module](self).
+/// Learned step size quantizer, in the clipping-value form: see the [module](self).
 #[derive(Module, Debug)]
 pub struct Lsq {
-    /// Clipping value, `[groups]`.
+    /// The clipping value, `[groups]`.
     pub clip_val: Param<Tensor<1>>,
-    /// Factor on the quantized value, `[groups]`.
+    /// The factor on the quantized value, `[groups]`.
     pub gamma: Option<Param<Tensor<1>>>,
     #[module(skip)]
     operation: ClipQuantize,
@@ -121,7 +124,7 @@ impl Lsq {
         }
     }
 
-    /// s.
+    /// Returns s.
     fn scale(&self) -> Tensor<1> {
         magnitude(self.clip_val.val())
     }

@@ -1,22 +1,24 @@
 //! LSQ+ (Bhalgat et al., "LSQ+: Improving low-bit quantization through learnable offsets and better
-//! initialization", CVPR Workshops 2020): LSQ with a learned offset, for activations with negative values
-//! (Swish, PReLU, the inputs of pre-activation blocks). Activations and outputs; LSQ+'s weights are
-//! LSQ's ([`super::lsq_step`]).
+//! initialization", CVPR Workshops 2020): LSQ with a learned offset, for activations with negative
+//! values (Swish, PReLU, the inputs of pre-activation blocks). It quantizes activations and
+//! outputs; LSQ+ quantizes weights as LSQ does ([`super::lsq_step`]).
 //!
-//! With s = |`step_size`| and b = `offset`, one each per group (equations 3 and 4):
+//! With s = |`step_size`| and b = `offset`, each one value per group (equations 3 and 4):
 //!
 //! y = R(clamp((x - b)/s, 0, n))·s + b
 //!
-//! **Gradients** (equations 5 and 6). With v = (x - b)/s, strictly inside the clamp ∂x = g,
-//! ∂s = g·(R(v) - v), ∂b = 0; at and outside its bounds ∂x = 0, ∂s = 0 or g·n, ∂b = g. The sums over a
-//! group are multiplied by the [gradient scale](crate::GradientScale), ∂s also by the sign of
-//! `step_size` (1 at 0). `ewgs` scales the rounding's gradient by element.
+//! **Gradients** (equations 5 and 6). Let v = (x - b)/s. Strictly inside the clamp ∂x = g, ∂s =
+//! g·(R(v) - v), ∂b = 0. At and outside its bounds ∂x = 0, ∂b = g, and ∂s = 0 (lower bound) or g·n
+//! (upper bound). The sums over a group are multiplied by the [gradient
+//! scale](crate::GradientScale), and ∂s also by the sign of `step_size` (1 at 0). `ewgs` scales the
+//! gradient of the rounding element by element.
 //!
-//! **Shapes.** Any; `step_size` and `offset` are `[groups]`.
+//! **Shapes.** Any shape; `step_size` and `offset` are `[groups]`.
 //!
-//! **Initial values.** s = boundary/n and b = 0, then calibrated: `squared-error` finds the lowest and
-//! highest level with the least squared error, as the paper does; `min-max` takes the extremes,
-//! `percentile` p the (100 - p)th and the pth percentile, `mean-magnitude` LSQ's step above the minimum.
+//! **Initial values.** s = boundary/n and b = 0 until they are calibrated. As in the paper,
+//! `squared-error` finds the lowest and the highest level with the least squared error. `min-max`
+//! takes the extremes, `percentile` p takes the (100 - p)th and the pth percentile, and
+//! `mean-magnitude` takes LSQ's step above the minimum.
 
 use burn::{
     module::{Module, Param},
@@ -31,14 +33,15 @@ use crate::{
     capability::Capability,
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range},
-    gradient::{Estimator, GradientScaleRule, ScaleByTensor},
+    gradient::{Estimator, GradientScaleRule},
+    gradient_scale::ScaleByTensor,
     method::Role,
     parameter::Parameter,
     site::{Grouping, Site},
     staircase::Staircase,
 };
 
-/// What is known of the method.
+/// The facts about the method.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {
@@ -70,12 +73,12 @@ impl MethodFacts for Facts {
     }
 }
 
-/// Learned step size and offset: see the [module](self).
+/// Quantizer with a learned step size and offset: see the [module](self).
 #[derive(Module, Debug)]
 pub struct LsqPlus {
-    /// Step size, `[groups]`.
+    /// The step size, `[groups]`.
     pub step_size: Param<Tensor<1>>,
-    /// Value of the lowest level, `[groups]`.
+    /// The value of the lowest level, `[groups]`.
     pub offset: Param<Tensor<1>>,
     #[module(skip)]
     grid: StepGrid,
@@ -100,12 +103,12 @@ impl LsqPlus {
         }
     }
 
-    /// s and b.
+    /// Returns s and b.
     fn scales(&self) -> [Tensor<1>; 2] {
         [self.grid.step(&self.step_size), self.offset.val()]
     }
 
-    /// 0 and n.
+    /// Returns 0 and n.
     fn range(&self) -> [f32; 2] {
         [0.0, self.grid.positive]
     }
@@ -157,11 +160,12 @@ impl Parameters for LsqPlus {
                 best.map_or((lowest, highest), |(ends, _)| ends)
             }
         };
-        // Without a span there is no step; equal elements are one level.
+        // Where all elements are equal there is no range that a step could divide.
         let step = (high - low) / n;
-        match step > 0.0 && step.is_finite() {
-            true => vec![(Parameter::STEP_SIZE, vec![step]), (Parameter::OFFSET, vec![low])],
-            false => Vec::new(),
+        if step > 0.0 && step.is_finite() {
+            vec![(Parameter::STEP_SIZE, vec![step]), (Parameter::OFFSET, vec![low])]
+        } else {
+            Vec::new()
         }
     }
 

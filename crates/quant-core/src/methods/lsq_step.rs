@@ -1,27 +1,29 @@
-//! LSQ as in its paper (Esser et al., "Learned Step Size Quantization", ICLR 2020): by the step size.
+//! LSQ as in its paper (Esser et al., "Learned Step Size Quantization", ICLR 2020), which learns
+//! the step size.
 //!
-//! With s = |`step_size`|, one per group (equations 1 and 2):
+//! With s = |`step_size`|, one value per group (equations 1 and 2):
 //!
 //! y = R(clamp(x/s, -Qn, Qp))·s
 //!
-//! Unsigned: Qn = 0, Qp = n. Signed: Qp = floor(n/2), Qn = n - Qp: of 2^b levels 2^(b-1) lie below 0 and
-//! 2^(b-1) - 1 above.
+//! Unsigned: Qn = 0, Qp = n. Signed: Qp = floor(n/2), Qn = n - Qp, so that of 2^b levels 2^(b-1)
+//! lie below 0 and 2^(b-1) - 1 above.
 //!
-//! **Gradients** (equations 3 and 5). With v = x/s and g the incoming gradient, strictly inside the clamp
-//! ∂x = g and ∂s = g·(R(v) - v); at and outside its bounds ∂x = 0 and ∂s = -g·Qn or g·Qp. The sum over a
-//! group is multiplied by the [gradient scale](crate::GradientScale), by default the paper's
-//! 1/sqrt(N·Qp), and by the sign of `step_size` (1 at 0). `ewgs` scales the rounding's gradient by
-//! element.
+//! **Gradients** (equations 3 and 5). Let v = x/s and let g be the incoming gradient. Strictly
+//! inside the clamp ∂x = g and ∂s = g·(R(v) - v). At and outside its bounds ∂x = 0, and ∂s = -g·Qn
+//! or g·Qp. The sum over a group is multiplied by the [gradient scale](crate::GradientScale), by
+//! default the paper's 1/sqrt(N·Qp), and by the sign of `step_size` (1 at 0). `ewgs` scales the
+//! gradient of the rounding element by element.
 //!
-//! **Shapes.** Any; `step_size` is `[groups]`.
+//! **Shapes.** Any shape; `step_size` is `[groups]`.
 //!
-//! **Initial value.** boundary/Qp, then calibrated: the paper's 2·mean|x|/sqrt(Qp)
-//! (`mean-magnitude`), or least squared error.
+//! **Initial value.** boundary/Qp until it is calibrated, with the paper's 2·mean|x|/sqrt(Qp)
+//! (`mean-magnitude`) or with the least squared error.
 //!
-//! **The clipping-value form** ([`super::lsq`]) with clipping value s·Qp is the same function where levels
-//! are unsigned or odd in number; signed and even, its levels lie half a step beside these.
+//! **The clipping-value form** ([`super::lsq`]) with the clipping value s·Qp is the same function
+//! where levels are unsigned or odd in number. Where they are signed and even in number, its levels
+//! lie half a step beside those of this form.
 //!
-//! **Where the reference differs from the paper.** It has the clipping-value form alone.
+//! **Where the reference differs from the paper.** It has the clipping-value form only.
 
 use burn::{
     module::{Module, Param},
@@ -34,7 +36,8 @@ use crate::{
     capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
     config::{Levels, QuantizerConfig, Range},
-    gradient::{Estimator, GradientScaleRule, ScaleByTensor, positive_steps},
+    gradient::{Estimator, GradientScaleRule},
+    gradient_scale::{ScaleByTensor, positive_steps},
     method::Role,
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, quantize},
@@ -43,7 +46,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// What is known of the method.
+/// The facts about the method.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {
@@ -78,10 +81,10 @@ impl MethodFacts for Facts {
     }
 }
 
-/// Learned step size: see the [module](self).
+/// Quantizer with a learned step size: see the [module](self).
 #[derive(Module, Debug)]
 pub struct LsqStep {
-    /// Step size, `[groups]`.
+    /// The step size, `[groups]`.
     pub step_size: Param<Tensor<1>>,
     #[module(skip)]
     pub(super) grid: StepGrid,
@@ -91,7 +94,7 @@ pub struct LsqStep {
     normalizer: Normalizer,
 }
 
-/// Integers -Qn to Qp, and how rounding to them passes gradients.
+/// The integers from -Qn to Qp, and how rounding to them passes gradients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepGrid {
     pub(super) negative: f32,
@@ -115,12 +118,12 @@ impl StepGrid {
         }
     }
 
-    /// s.
+    /// Returns s.
     pub(super) fn step(&self, step_size: &Param<Tensor<1>>) -> Tensor<1> {
         magnitude(step_size.val())
     }
 
-    /// R(clamp((x - b)/s, lowest, highest))·s + b, differentiable in x, s and b.
+    /// Returns R(clamp((x - b)/s, lowest, highest))·s + b, differentiable in x, s and b.
     pub(super) fn quantize<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -134,7 +137,7 @@ impl StepGrid {
         quantize(x, columns([step, offset]), operation, factor)
     }
 
-    /// R(clamp((x - b)/s, lowest, highest)).
+    /// Returns R(clamp((x - b)/s, lowest, highest)).
     pub(super) fn integers<const D: usize>(
         x: Tensor<D>,
         [step, offset]: [Tensor<1>; 2],
@@ -148,7 +151,7 @@ impl StepGrid {
         v.clamp(lowest, highest).round().reshape(shape)
     }
 
-    /// -Qn and Qp.
+    /// Returns -Qn and Qp.
     fn range(&self) -> [f32; 2] {
         [-self.negative, self.positive]
     }

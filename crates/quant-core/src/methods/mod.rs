@@ -1,8 +1,9 @@
-//! The methods, one file each: formula and source, shapes, range, gradients, initial values, and
-//! where the reference implementation differs from the paper.
+//! The methods, with one file each: formula and source, shapes, range, gradients, initial values,
+//! and the differences between the reference implementation and the paper.
 //!
-//! Throughout, n = levels - 1, R rounds half to even with gradient 1, and a tensor falls into
-//! groups that share a clipping value ([`crate::Granularity`]).
+//! In all files n = levels - 1, R rounds half to even with the gradient 1, and the elements of a
+//! tensor fall into groups that share a clipping value ([`crate::Granularity`]). The gradient of
+//! the loss by a quantized value is g, and ∂x stands for the gradient by x.
 
 use burn::{
     module::{Module, Param},
@@ -12,13 +13,14 @@ use burn::{
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::Capability,
-    codes::{Codes, per_group},
+    codes::Codes,
     config::{Levels, Normalization, QuantizerConfig, Range},
     gradient::GradientScaleRule,
     host::values,
     method::{Method, Role},
     ops::estimated,
     parameter::Parameter,
+    per_group::multiply_per_group,
     site::{Grouping, Site},
     staircase::Staircase,
 };
@@ -38,22 +40,23 @@ pub mod xnor;
 
 pub use own::{OwnMethod, OwnQuantizer, register};
 
-/// The second line of each method: the file with its facts and formula, and its modules. The facts
-/// are those of its options where it has any, else those of the file's `Facts`.
+/// The second line of each method: the file with its facts and formula, and its modules. The type
+/// of the method's options gives the facts where the method has any, and otherwise the `Facts` type
+/// of the file.
 macro_rules! methods {
     ($($variant:ident $(($options:ident))? => $file:ident: $($module:ident),+;)*) => {
-        /// The methods with their parameters.
+        /// The modules of all methods, which hold their parameters.
         #[derive(Module, Debug)]
         pub enum MethodModule {
             $($(
-                /// See the method's page.
+                /// A quantizer that the page of its method documents.
                 $module($file::$module),
             )+)*
-            /// A method of a program's own.
+            /// The quantizer of a method that the program registered.
             Own(OwnQuantizer),
         }
 
-        /// What is known of a method beside its formula.
+        /// Returns what is known of a method in addition to its formula.
         pub(crate) fn facts(method: &Method) -> &dyn MethodFacts {
             match method {
                 $(methods!(@pattern facts $variant $($options)?) =>
@@ -62,7 +65,7 @@ macro_rules! methods {
             }
         }
 
-        /// `body` for the method's own module, whichever it is.
+        /// Evaluates `body` for the module of any method.
         macro_rules! each_method {
             ($self:expr, $quantizer:ident => $body:expr) => {
                 match $self {
@@ -93,13 +96,14 @@ methods! {
     N2uq => n2uq: N2uqActivation, N2uqWeight;
 }
 
-/// What is known of a method beside its formula. Everything that depends on the method, and is not
-/// computed, is read from here.
+/// The facts about a method that are not computed. Everything that depends on the method, except
+/// for its formula, is read from here.
 pub(crate) trait MethodFacts {
-    /// What it offers in a role and range; `None` where they do not go together.
+    /// Returns what the method offers in this role and range, or `None` where it does not support
+    /// them.
     fn capability(&self, role: Role, range: Range) -> Option<Capability>;
 
-    /// The module of a quantizer whose configuration is valid.
+    /// Makes the module of a quantizer whose configuration is valid.
     fn module(
         &self,
         config: &QuantizerConfig,
@@ -108,115 +112,119 @@ pub(crate) trait MethodFacts {
         device: &Device,
     ) -> MethodModule;
 
-    /// The range of outputs by default.
+    /// Returns the default range of output quantizers.
     fn output_range(&self, _levels: Levels) -> Range {
         Range::Unsigned
     }
 
-    /// The gradient scale by default.
+    /// Returns the default rule of the gradient scale.
     fn gradient_scale(&self) -> GradientScaleRule {
         GradientScaleRule::None
     }
 
-    /// The normalisation by default.
+    /// Returns the default normalisation.
     fn normalization(&self, _role: Role) -> Normalization {
         Normalization::None
     }
 
-    /// Why a quantizer that trains cannot go on with another number of levels, where it cannot.
+    /// Returns why the number of levels cannot change during training, or `None` where it can.
     fn fixed_levels(&self, _role: Role) -> Option<&'static str> {
         None
     }
 
-    /// Whether a quantizer of this configuration has values per group, so that groups change
-    /// anything.
+    /// Returns whether a quantizer of this configuration has values per group, so that the number
+    /// of groups has an effect.
     fn is_grouped(&self, _config: &QuantizerConfig) -> bool {
         true
     }
 
-    /// Whether the boundary is a part of the formula, rather than an initial value.
+    /// Returns whether the boundary is a part of the formula, rather than an initial value.
     fn has_fixed_boundary(&self) -> bool {
         false
     }
 
-    /// What a zero becomes, whatever was learned, where that is known.
+    /// Returns what a zero is quantized to, where this is known whatever was learned.
     fn zero(&self, _config: &QuantizerConfig) -> Option<f32> {
         None
     }
 
-    /// The method that serves a role which this one does not have.
+    /// Returns the method that is suggested for a role that this method does not have.
     fn alternative(&self) -> Method {
         Method::LsqStep
     }
 }
 
-/// Why levels are fixed of methods whose number of parameters depends on them.
-const BY_LEVELS: &str = "its parameters belong to its levels; start anew";
+/// The reason why methods whose number of parameters depends on the levels cannot change them.
+const BY_LEVELS: &str =
+    "its number of parameters depends on the number of levels; start a new training run";
 
-/// Whether the levels start at 0 and gradients are those of a plain clamp: zeros then stay zeros and
-/// learn nothing.
+/// Returns whether the levels start at 0 and the gradients are those of a plain clamp. Zeros then
+/// stay zeros and contribute nothing to the gradients.
 fn keeps_zeros(config: &QuantizerConfig) -> bool {
     config.range == Range::Unsigned && config.estimator == crate::Estimator::Clipped
 }
 
-/// What every method computes. [`MethodModule`] dispatches to it.
+/// The computations of every method. [`MethodModule`] calls those of its method.
 pub(crate) trait Quantize {
-    /// The quantized values, differentiable.
+    /// Returns the quantized values, differentiable.
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>;
-    /// The code of every element, and what it stands for.
+    /// Returns the code of every element, and how to decode it.
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D>;
-    /// What the staircases see of x: normalised, where the method does that.
+    /// Returns x as the staircases see it: normalised, where the method normalises.
     fn presented<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         x
     }
-    /// Follows the statistics of a training call, before its output is computed.
+    /// Updates the statistics in a training call, before its output is computed.
     fn prepare_training<const D: usize>(&self, _x: &Tensor<D>) {}
-    /// The same, after.
+    /// Updates the statistics in a training call, after its output was computed.
     fn observe_training<const D: usize>(&self, _x: &Tensor<D>) {}
 }
 
-/// A learned parameter and its name.
+/// A learned parameter, with its name and kind.
 pub(crate) type Named<'a> = (Parameter, &'a Param<Tensor<1>>);
 
-/// The same, to change.
+/// A learned parameter that can be changed, with its name and kind.
 pub(crate) type NamedMut<'a> = (Parameter, &'a mut Param<Tensor<1>>);
 
-/// Values found for parameters.
+/// The values that calibration found for parameters.
 pub(crate) type Found = Vec<(Parameter, Vec<f32>)>;
 
-/// The state that every method names in the same way.
+/// The parameters and running values of a method, with the same names in every use.
 pub(crate) trait Parameters {
-    /// Learned parameters by name: `[groups]`, or `[count, groups]` row-major.
+    /// Returns the learned parameters with their names: `[groups]`, or `[count, groups]` row-major.
     fn parameters(&self) -> Vec<Named<'_>> {
         Vec::new()
     }
-    /// The same, to change.
+    /// Returns the learned parameters with their names, to change them.
     fn parameters_mut(&mut self) -> Vec<NamedMut<'_>> {
         Vec::new()
     }
-    /// Running values by name, row-major.
+    /// Returns the running values with their names, row-major.
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
         Vec::new()
     }
-    /// Sets a running value; whether there is one of that name and size.
+    /// Sets a running value. Returns whether there is one of this name and size.
     fn set_running(&self, _name: &str, _values: &[f32]) -> bool {
         false
     }
-    /// What it does to one number of each group. Empty where that depends on the others.
+    /// Returns the staircase of each group: what is done to one number. The list is empty where
+    /// this depends on other elements.
     fn staircases(&self, _seen: &[GroupSamples]) -> Vec<Staircase> {
         Vec::new()
     }
-    /// Initial values of a group's parameters, from samples of what is [presented](Quantize::presented):
-    /// one of each, or of `[count, groups]` a column. Empty where nothing is calibrated, or the samples
-    /// do not say.
+    /// Returns the initial values of the parameters of one group, found from samples of what is
+    /// [presented](Quantize::presented): one value for a parameter of shape `[groups]`, a column
+    /// for one of `[count, groups]`. The list is empty where nothing is calibrated, or where the
+    /// samples do not determine the values.
     fn calibrated(&self, _samples: &GroupSamples, _calibration: Calibration) -> Found {
         Vec::new()
     }
-    /// Whether [`calibrated`](Self::calibrated) does anything.
+    /// Returns whether [`calibrated`](Self::calibrated) finds anything.
     fn calibrates(&self) -> bool {
         false
     }
-    /// The parameter that follows a clipping value, and how many of it make one.
+    /// Returns the parameter that sets the clipping value, and how many times its value the
+    /// clipping value is.
     fn clipping(&self) -> Option<(Parameter, f32)> {
         None
     }
@@ -248,7 +256,7 @@ impl Slot for Option<Param<Tensor<1>>> {
     }
 }
 
-/// [`Parameters::parameters`] and [`Parameters::parameters_mut`] of these fields.
+/// Implements [`Parameters::parameters`] and [`Parameters::parameters_mut`] for these fields.
 macro_rules! learned {
     ($($parameter:expr => $field:ident),+) => {
         fn parameters(&self) -> Vec<$crate::methods::Named<'_>> {
@@ -266,16 +274,16 @@ macro_rules! learned {
 }
 pub(crate) use learned;
 
-/// A parameter read back from the device.
+/// Returns the values of a parameter, read back from the device.
 pub(crate) fn host(param: &Param<Tensor<1>>) -> Vec<f32> {
     values(param.val())
 }
 
-/// The magnitude of a learned scale, to divide by: at least the smallest normal number, so that
-/// zeros stay zeros.
+/// Returns the magnitude of a learned scale that is divided by. It is at least the smallest normal
+/// number, so that zeros stay zeros.
 ///
-/// The gradient is that of |scale|, with 1 as the derivative at 0, where it would otherwise be 0
-/// and the scale could never leave: the derivative towards positive scales.
+/// The gradient is that of |scale|, but with 1 as the derivative at 0, which is the derivative
+/// towards positive scales. With the derivative 0 the scale could never leave 0.
 fn magnitude(scale: Tensor<1>) -> Tensor<1> {
     let fixed = scale.clone().detach();
     let negative = fixed.clone().lower_elem(0.0);
@@ -283,7 +291,7 @@ fn magnitude(scale: Tensor<1>) -> Tensor<1> {
     estimated(fixed.abs().clamp_min(f32::MIN_POSITIVE), scale, sign)
 }
 
-/// A learned factor per group, initially 1, where the configuration asks for it.
+/// Returns a learned factor per group, initially 1, where the configuration asks for it.
 fn gamma(
     config: &QuantizerConfig,
     grouping: Grouping,
@@ -300,6 +308,6 @@ fn times_gamma<const D: usize>(
 ) -> Tensor<D> {
     match gamma {
         None => y,
-        Some(gamma) => per_group(y, &gamma.val(), grouping),
+        Some(gamma) => multiply_per_group(y, &gamma.val(), grouping),
     }
 }

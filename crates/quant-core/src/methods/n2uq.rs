@@ -1,32 +1,38 @@
-//! N2UQ (Liu et al., "Nonuniform-to-Uniform Quantization: Towards Accurate Quantization via Generalized
-//! Straight-Through Estimation", CVPR 2022): learned thresholds, evenly spaced outputs, so that inference
-//! is as with any uniform quantizer.
+//! N2UQ (Liu et al., "Nonuniform-to-Uniform Quantization: Towards Accurate Quantization via
+//! Generalized Straight-Through Estimation", CVPR 2022). It has learned thresholds and evenly
+//! spaced outputs, so that inference is the same as with any uniform quantizer.
 //!
-//! **Activations and outputs** (section 3.2). With a_i the magnitude of the ith of `intervals`,
-//! o_1 = `start`, o_(i+1) = o_i + a_i and c = `scale`, one each per group, and i from 1 to n:
+//! **Activations and outputs** (section 3.2). Let a_i be the magnitude of the ith of `intervals`,
+//! o_1 = `start`, o_(i+1) = o_i + a_i and c = `scale`, each one value per group, with i from 1 to
+//! n:
 //!
-//! y = c·(sum of R(clamp((x - o_i)/a_i, 0, 1)) over i): the thresholds lie in the middle of the intervals
+//! y = c·(sum of R(clamp((x - o_i)/a_i, 0, 1)) over i)
 //!
-//! The gradient is that of the expected value of stochastic rounding inside each interval, the generalised
-//! straight-through estimator (equation 8): R passes it, each clamp does strictly inside. So x in
-//! interval i has ∂x = g·c/a_i, and `start` and the intervals up to i learn by their share in
-//! (x - o_i)/a_i. ∂c = the sum of g·y/c.
+//! The thresholds lie in the middle of the intervals.
 //!
-//! **Weights** (section 3.4, entropy-preserving regularisation). With m = mean|w| per group, taken as a
-//! constant, and a = |`clip_val`|: y = Q(w/(r·m))·r·m with r = 2n/(n + 1), where Q is
-//! [LSQ's](super::lsq) signed quantizer with clipping value a, gradients included. r·m makes the
-//! levels about equally full.
+//! The gradient is that of the expected value of stochastic rounding inside each interval, the
+//! generalised straight-through estimator (equation 8): R passes it, and each clamp passes it
+//! strictly inside. An x in interval i therefore has ∂x = g·c/a_i. `start` and the intervals up to
+//! i learn through (x - o_i)/a_i, which depends on them. ∂c = the sum of g·y/c.
 //!
-//! All sums are multiplied by the [gradient scale](crate::GradientScale), those of `intervals` and
-//! `clip_val` by the parameter's sign too (1 at 0).
+//! **Weights** (section 3.4, entropy-preserving regularisation). Let m = mean|w| per group, taken
+//! as a constant, and a = |`clip_val`|: y = Q(w/(r·m))·r·m with r = 2n/(n + 1), where Q is
+//! [LSQ's](super::lsq) signed quantizer with the clipping value a, including its gradients.
+//! Dividing by r·m makes the levels about equally frequent.
 //!
-//! **Shapes.** Any; `start`, `scale` and `clip_val` are `[groups]`, `intervals` is `[n, groups]` row-major.
+//! All sums are multiplied by the [gradient scale](crate::GradientScale), and those of `intervals`
+//! and `clip_val` also by the sign of the parameter (1 at 0).
 //!
-//! **Initial values.** `start` 0, `intervals` and `scale` boundary/n, then calibrated to the best uniform
-//! range (the paper's boundary is 2); `clip_val` boundary, then calibrated.
+//! **Shapes.** Any shape; `start`, `scale` and `clip_val` are `[groups]`, and `intervals` is
+//! `[n, groups]` row-major.
 //!
-//! **Beside the paper.** Its implementation scales the input too, which start and intervals do already;
-//! its clipping value is learned from the clipped elements alone. The reference does not have it.
+//! **Initial values.** `start` is 0, `intervals` and `scale` are boundary/n, until they are
+//! calibrated to the best uniform range (the paper's boundary is 2). `clip_val` is the boundary
+//! until it is calibrated.
+//!
+//! **Where this differs from the paper.** The paper's implementation also scales the input, which
+//! `start` and `intervals` do already, and learns its clipping value from the clipped elements
+//! only. The reference implementation does not have this method.
 
 use burn::{
     module::{Module, Param},
@@ -41,7 +47,8 @@ use crate::{
     capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
     config::{QuantizerConfig, Range},
-    gradient::{Estimator, ScaleByTensor},
+    gradient::Estimator,
+    gradient_scale::ScaleByTensor,
     method::Role,
     normalize::{Normalizer, Restore},
     ops::{ClipQuantize, Elementwise, Rule, quantize},
@@ -50,14 +57,14 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The step between two values.
+/// The difference between two neighbouring values.
 const SCALE: Parameter = Parameter::new("scale", ParameterKind::Scale);
-/// Where the first interval starts.
+/// The start of the first interval.
 const START: Parameter = Parameter::new("start", ParameterKind::Free);
 /// The widths of the intervals.
 const INTERVALS: Parameter = Parameter::new("intervals", ParameterKind::Scale);
 
-/// What is known of the method.
+/// The facts about the method.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {
@@ -102,14 +109,14 @@ impl MethodFacts for Facts {
     }
 }
 
-/// Learned thresholds of activations and outputs: see the [module](self).
+/// Quantizer of activations and outputs with learned thresholds: see the [module](self).
 #[derive(Module, Debug)]
 pub struct N2uqActivation {
-    /// Where the first interval starts, `[groups]`.
+    /// The start of the first interval, `[groups]`.
     pub start: Param<Tensor<1>>,
-    /// Widths of the intervals, `[n, groups]` row-major.
+    /// The widths of the intervals, `[n, groups]` row-major.
     pub intervals: Param<Tensor<1>>,
-    /// Step between two values, `[groups]`.
+    /// The difference between two neighbouring values, `[groups]`.
     pub scale: Param<Tensor<1>>,
     #[module(skip)]
     steps: usize,
@@ -122,7 +129,7 @@ pub struct N2uqActivation {
 /// Entropy-preserving quantizer of weights: see the [module](self).
 #[derive(Module, Debug)]
 pub struct N2uqWeight {
-    /// Clipping value in units of r·mean|w|, `[groups]`.
+    /// The clipping value in units of r·mean|w|, `[groups]`.
     pub clip_val: Param<Tensor<1>>,
     #[module(skip)]
     operation: ClipQuantize,
@@ -151,7 +158,7 @@ impl N2uqActivation {
         }
     }
 
-    /// c times the number of thresholds below x; differentiable in all.
+    /// Returns c times the number of thresholds below x, differentiable in all of them.
     fn scaled<const D: usize>(&self, x: Tensor<D>, scale: Tensor<1>) -> Tensor<D> {
         let (groups, pieces) = (self.grouping.groups, self.steps);
         let column = |value: Tensor<1>| value.reshape([groups, 1]);
@@ -241,7 +248,7 @@ impl N2uqWeight {
         }
     }
 
-    /// r·mean|w| per group; 1 of zeros and denormals.
+    /// Returns r·mean|w| per group, or 1 for zeros and denormal numbers.
     fn unit<const D: usize>(&self, w: &Tensor<D>) -> Tensor<1> {
         let [outer, groups, inner] = self.grouping.view(&w.shape());
         let magnitude = w.clone().detach().abs().reshape([outer, groups, inner]);
@@ -252,7 +259,7 @@ impl N2uqWeight {
         unit.mask_fill(none, 1.0)
     }
 
-    /// The weight in units of r·mean|w|, and how to undo that and a normalisation.
+    /// Returns the weight in units of r·mean|w|, and how to undo this and a normalisation.
     fn measured<const D: usize>(&self, w: Tensor<D>) -> (Tensor<D>, Restore) {
         let (w, restore) = self.normalizer.apply(w);
         let unit = self.unit(&w);

@@ -1,6 +1,6 @@
-//! Methods of a program's own: a formula composed of tensor operations, with what has to be known of
-//! it, registered by a name. It then works wherever a method of this crate does: in layers, recipes,
-//! policies, calibration, checkpoints, summaries and the export of codes.
+//! Methods that a program defines itself: a formula composed of tensor operations, with the facts
+//! about it, registered under a name. Such a method then works wherever a method of this crate
+//! does: in layers, recipes, policies, calibration, checkpoints, summaries and the export of codes.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,8 @@ use crate::{
     codes::{Codes, Decoding, Table},
     config::{Levels, Normalization, QuantizerConfig, Range},
     error::QuantizerError,
-    gradient::{GradientScaleRule, ScaleByTensor},
+    gradient::GradientScaleRule,
+    gradient_scale::ScaleByTensor,
     method::{Method, OwnName, Role},
     normalize::{Normalizer, Restore},
     ops::{count_below, estimated},
@@ -29,30 +30,31 @@ use crate::{
     staircase::Staircase,
 };
 
-/// A method of your own.
+/// A method that your program defines.
 ///
-/// Elements fall into groups that share their parameters. A formula sees them as `[outer, groups,
-/// inner]`, and each parameter as `[1, groups, 1]`: what is written for one number works for all.
+/// The elements of a tensor fall into groups that share their parameters. The formula gets the
+/// elements as `[outer, groups, inner]`, and each parameter as `[1, groups, 1]`, so that
+/// broadcasting makes a formula for one number work for all elements.
 ///
-/// Two descriptions of the same thing are wanted: [`forward`](Self::forward), which is
-/// differentiable, and [`staircase`](Self::staircase), which says the values and the thresholds
-/// between them. From the second follow codes, calibration, plots and deployment.
-/// [`check`](crate::check) compares both, and the gradients with finite differences.
+/// Implement two descriptions of the method: [`forward`](Self::forward), which is differentiable,
+/// and [`staircase`](Self::staircase), which returns the values and the thresholds between them.
+/// Codes, calibration, plots and deployment use the staircase. [`check`](crate::check) compares the
+/// two descriptions, and the gradients with finite differences.
 ///
-/// `examples/own_method` is a whole one.
+/// `examples/own_method` shows a complete method.
 pub trait OwnMethod: Debug + Send + Sync + 'static {
-    /// The name in recipes, such as `power-of-two`.
+    /// Returns the name of the method in recipes, such as `power-of-two`.
     fn name(&self) -> &'static str;
 
-    /// What it offers in a role and range; `None` where they do not go together. Start from
-    /// [`Capability::base`], and name the learned parameters in
+    /// Returns what the method offers in a role and range, or `None` where it does not support
+    /// them. Start from [`Capability::base`], and list the learned parameters in
     /// [`learned`](Capability::learned).
     fn capability(&self, role: Role, range: Range) -> Option<Capability>;
 
-    /// The quantized values of `x`, `[outer, groups, inner]`, differentiable in `x` and in the
-    /// `parameters`, `[1, groups, 1]` each, in the order of [`Capability::learned`]. `x` is
-    /// normalised where the configuration says so, and gradients of the parameters are multiplied by
-    /// the configuration's gradient scale afterwards.
+    /// Returns the quantized values of `x`, `[outer, groups, inner]`. They are differentiable in
+    /// `x` and in the `parameters`, each `[1, groups, 1]`, in the order of [`Capability::learned`].
+    /// `x` is already normalised where the configuration asks for it, and the gradients of the
+    /// parameters are multiplied by the configuration's gradient scale afterwards.
     fn forward(
         &self,
         x: Tensor<3>,
@@ -60,21 +62,22 @@ pub trait OwnMethod: Debug + Send + Sync + 'static {
         config: &QuantizerConfig,
     ) -> Tensor<3>;
 
-    /// The values that one group takes, and the thresholds between them, for its parameters in the
-    /// order of [`Capability::learned`]. A value on a threshold belongs below it.
+    /// Returns the values that one group can take, and the thresholds between them. The parameters
+    /// are those of the group, in the order of [`Capability::learned`]. An element that lies on a
+    /// threshold takes the value below it.
     fn staircase(&self, parameters: &[f32], config: &QuantizerConfig) -> Staircase;
 
-    /// The initial values of the parameters. By default scales are the configuration's boundary, and
-    /// others 0.
+    /// Returns the initial values of the parameters. By default scales start at the configuration's
+    /// boundary, and other parameters at 0.
     fn initial(&self, config: &QuantizerConfig) -> Vec<f32> {
         let learned = self.capability(config.role, config.range).map_or(&[][..], |c| c.learned);
         let value = |kind| if kind == ParameterKind::Free { 0.0 } else { config.boundary as f32 };
         learned.iter().map(|parameter| value(parameter.kind)).collect()
     }
 
-    /// Parameters for samples of a group. `None` where the samples do not say, or nothing is
-    /// calibrated. By default the first scale is found as by [`Calibration`], with
-    /// [`staircase`](Self::staircase), and the other parameters are initial ones.
+    /// Returns the parameters for samples of a group, or `None` where the samples do not determine
+    /// them or nothing is calibrated. By default the first scale is found as [`Calibration`] says,
+    /// with [`staircase`](Self::staircase), and the other parameters have their initial values.
     fn calibrated(
         &self,
         samples: &[f32],
@@ -95,12 +98,12 @@ pub trait OwnMethod: Debug + Send + Sync + 'static {
         Some(at(value))
     }
 
-    /// The range of outputs by default.
+    /// Returns the default range of output quantizers.
     fn output_range(&self, _levels: Levels) -> Range {
         Range::Unsigned
     }
 
-    /// Why a quantizer that trains cannot go on with another number of levels, where it cannot.
+    /// Returns why the number of levels cannot change during training, or `None` where it can.
     fn fixed_levels(&self) -> Option<&'static str> {
         None
     }
@@ -114,12 +117,12 @@ fn registry() -> std::sync::MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes a method known under its name, from now on and in the whole program: call it at the start,
-/// before recipes and checkpoints are read.
+/// Registers a method under its name, for the whole program and until it ends. Call it at the
+/// start, before recipes and checkpoints are read.
 ///
 /// # Errors
-/// [`QuantizerError::Option`] where the name is empty or has other characters than a to z, 0 to 9
-/// and `-`, or belongs to another method.
+/// [`QuantizerError::Option`] where the name is empty, contains other characters than a to z, 0 to
+/// 9 and `-`, or belongs to another method.
 pub fn register(method: impl OwnMethod) -> Result<Method, QuantizerError> {
     let name = method.name();
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -129,7 +132,7 @@ pub fn register(method: impl OwnMethod) -> Result<Method, QuantizerError> {
         accepted,
     };
     if name.is_empty() || !name.chars().all(plain) {
-        return Err(refused("expected lower case letters, digits and `-`"));
+        return Err(refused("expected lower case letters (a to z), digits and `-`"));
     }
     let mut registry = registry();
     if Method::named(name).is_some() {
@@ -139,11 +142,11 @@ pub fn register(method: impl OwnMethod) -> Result<Method, QuantizerError> {
     Ok(Method::Own(OwnName::register(name)))
 }
 
-/// The method that was registered under a name.
+/// Returns the method that was registered under a name.
 fn of(name: OwnName) -> &'static dyn OwnMethod {
     match registry().get(name.get()) {
         Some(method) => *method,
-        // Names are made by `register` alone.
+        // Only `register` makes such names.
         None => unreachable!("the method {} is not registered", name.get()),
     }
 }
@@ -180,10 +183,10 @@ impl MethodFacts for OwnName {
     }
 }
 
-/// A quantizer of an [`OwnMethod`].
+/// The quantizer of an [`OwnMethod`].
 #[derive(Module, Debug)]
 pub struct OwnQuantizer {
-    /// The learned parameters, `[groups]` each, in the order of [`Capability::learned`].
+    /// The learned parameters, each `[groups]`, in the order of [`Capability::learned`].
     pub parameters: Vec<Param<Tensor<1>>>,
     #[module(skip)]
     method: Formula,
@@ -224,7 +227,7 @@ impl OwnQuantizer {
         offer.map_or(&[], |offer| offer.learned)
     }
 
-    /// The staircase of each group, for the parameters as they are.
+    /// Returns the staircase of each group for the current parameters.
     fn current(&self) -> Vec<Staircase> {
         let values: Vec<Vec<f32>> = self.parameters.iter().map(host).collect();
         (0..self.grouping.groups)
@@ -235,7 +238,7 @@ impl OwnQuantizer {
             .collect()
     }
 
-    /// Thresholds and values as tensors, `[groups, levels - 1]` and `[groups, levels]`.
+    /// Returns thresholds and values as tensors, `[groups, levels - 1]` and `[groups, levels]`.
     fn tables(&self, device: &Device) -> (Tensor<2>, Tensor<2>) {
         let stairs = self.current();
         let rows = |of: fn(&Staircase) -> &[f32]| {
@@ -255,12 +258,11 @@ impl Quantize for OwnQuantizer {
         let (x, restore) = self.normalizer.apply(x);
         let parameter = |param: &Param<Tensor<1>>| {
             let value = param.val();
-            let scaled = match factor == 1.0 {
-                true => value,
-                false => {
-                    let slope = value.clone().detach().ones_like().mul_scalar(factor);
-                    estimated(value.clone().detach(), value, slope)
-                }
+            let scaled = if factor == 1.0 {
+                value
+            } else {
+                let slope = value.clone().detach().ones_like().mul_scalar(factor);
+                estimated(value.clone().detach(), value, slope)
             };
             scaled.reshape([1, view[1], 1])
         };

@@ -1,23 +1,25 @@
 //! PACT: parameterized clipping activation (Choi et al., "PACT: Parameterized Clipping Activation
-//! for Quantized Neural Networks", 2018). Activations and outputs; PACT's weights are DoReFa's.
+//! for Quantized Neural Networks", 2018). It quantizes activations and outputs; PACT quantizes
+//! weights as DoReFa does.
 //!
 //! With the learned clipping value c = `clip_val` (equations 1 and 2):
 //!
 //! y = R(min(max(x, 0), c)·n/c)·c/n
 //!
-//! **Gradients** (equation 3). ∂x = g where 0 < x < c, else 0; ∂c = the sum of g over x >= c,
-//! whatever c is: c is a constant inside the rounding. The sum is multiplied by the [gradient
-//! scale](crate::GradientScale).
+//! **Gradients** (equation 3). ∂x = g where 0 < x < c, else 0. ∂c = the sum of g over x >= c,
+//! whatever c is, because c is a constant inside the rounding. The sum is multiplied by the
+//! [gradient scale](crate::GradientScale).
 //!
-//! Where c is 0 or below, the values are those of the smallest normal number in its place, zero to
-//! any precision that matters; its gradient leads it back above 0.
+//! Where c is 0 or below, the smallest normal number takes its place in the formula, so that the
+//! values are zero to any precision that matters. The gradient of c leads it back above 0.
 //!
-//! **Shapes.** Any; `clip_val` is `[1]`, unsigned, per tensor.
+//! **Shapes.** Any shape; `clip_val` is `[1]`. The range is unsigned and the granularity is per
+//! tensor.
 //!
-//! **Initial value.** c = boundary (1; the paper's suggestion is a large one, such as 10, and L2
-//! decay on c).
+//! **Initial value.** c = boundary (1). The paper suggests a large one, such as 10, with L2 decay
+//! on c.
 //!
-//! **Where the reference differs from the paper.** Nowhere.
+//! **Where the reference differs from the paper.** There is no difference.
 
 use burn::{
     module::{Module, Param},
@@ -30,7 +32,8 @@ use crate::{
     capability::Capability,
     codes::{Codes, Decoding},
     config::{QuantizerConfig, Range},
-    gradient::{Estimator, ScaleByTensor},
+    gradient::Estimator,
+    gradient_scale::ScaleByTensor,
     method::{Method, Role},
     ops::ClipQuantize,
     parameter::Parameter,
@@ -38,7 +41,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// What is known of the method.
+/// The facts about the method.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {
@@ -78,7 +81,7 @@ impl MethodFacts for Facts {
 /// Parameterized clipping activation: see the [module](self).
 #[derive(Module, Debug)]
 pub struct Pact {
-    /// Clipping value, `[1]`.
+    /// The clipping value, `[1]`.
     pub clip_val: Param<Tensor<1>>,
     #[module(skip)]
     operation: ClipQuantize,

@@ -1,24 +1,26 @@
-//! TTQ: trained ternary quantization (Zhu et al., "Trained Ternary Quantization", ICLR 2017). Weights.
+//! TTQ: trained ternary quantization (Zhu et al., "Trained Ternary Quantization", ICLR 2017). It
+//! quantizes weights.
 //!
 //! With D = t·max|w| per group, t = `ternary_threshold` (equations 6 and 9), and the learned scales
-//! P = `positive`, N = `negative`, one each per group:
+//! P = `positive` and N = `negative`, each one value per group:
 //!
 //! y = P where w > D, -N where w < -D, else 0
 //!
-//! **Gradients** (equations 7 and 8). ∂P = the sum of g over w > D; ∂N = minus the sum of g over w < -D,
-//! both times the [gradient scale](crate::GradientScale). ∂w = P·g where w > D, N·g where w < -D, else g:
-//! the derivative of the continuous function with these slopes. D is a constant.
+//! **Gradients** (equations 7 and 8). ∂P = the sum of g over w > D, and ∂N = minus the sum of g
+//! over w < -D, both times the [gradient scale](crate::GradientScale). ∂w = P·g where w > D, N·g
+//! where w < -D, else g, which is the derivative of the continuous function with these slopes. D is
+//! a constant.
 //!
-//! **Shapes.** Any; `positive` and `negative` are `[groups]`.
+//! **Shapes.** Any shape; `positive` and `negative` are `[groups]`.
 //!
-//! **Initial values.** boundary, then calibrated: the means of |w| over w > D and over w < -D, the scales of
-//! least squared error (whatever the calibration).
+//! **Initial values.** The boundary, until both are calibrated to the means of |w| over w > D and
+//! over w < -D. These are the scales of least squared error, whatever the choice of calibration.
 //!
-//! **Beside the paper.** It divides the weights by their largest magnitude before; here the threshold
-//! scales with it instead, and w keeps its unit. Equation 7 takes ∂N without its sign: for -N as the
-//! parameter.
+//! **Where this differs from the paper.** The paper first divides the weights by their largest
+//! magnitude. Here the threshold is proportional to that magnitude instead, and w keeps its unit.
+//! Equation 7 gives ∂N without the minus sign, as for a parameter -N.
 //!
-//! **The reference** does not have it.
+//! **The reference implementation** does not have this method.
 
 use burn::{
     module::{Module, Param},
@@ -31,7 +33,7 @@ use crate::{
     capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
     config::{QuantizerConfig, Range},
-    gradient::ScaleByTensor,
+    gradient_scale::ScaleByTensor,
     method::{Method, Role, TtqOptions},
     normalize::Normalizer,
     ops::{Elementwise, Rule, columns, quantize},
@@ -75,7 +77,7 @@ impl MethodFacts for TtqOptions {
     }
 }
 
-/// Trained ternary quantization: see the [module](self).
+/// Trained ternary quantizer: see the [module](self).
 #[derive(Module, Debug)]
 pub struct Ttq {
     /// The positive value, `[groups]`.
@@ -111,7 +113,7 @@ impl Ttq {
         }
     }
 
-    /// D, `[groups]`.
+    /// Returns D, `[groups]`.
     fn bound<const D: usize>(&self, w: &Tensor<D>) -> Tensor<1> {
         let view = self.grouping.view(&w.shape());
         let magnitude = w.clone().detach().abs().reshape(view);

@@ -1,28 +1,29 @@
-//! Signs: XNOR-Net (Rastegari et al., "XNOR-Net: ImageNet Classification Using Binary Convolutional
-//! Neural Networks", ECCV 2016), XNOR-Net++ (Bulat and Tzimiropoulos, BMVC 2019), and DoReFa's binary
-//! weights (Zhou et al. 2016, equation 7).
+//! Sign quantizers: XNOR-Net (Rastegari et al., "XNOR-Net: ImageNet Classification Using Binary
+//! Convolutional Neural Networks", ECCV 2016), XNOR-Net++ (Bulat and Tzimiropoulos, BMVC 2019), and
+//! DoReFa's binary weights (Zhou et al. 2016, equation 7).
 //!
-//! - activations: y = sign(x)·E, where E is the mean of |x| over channels or over the resolution, of
-//!   each image by itself, or 1 ([`SignScale`]); with `shift`, x - `shift` takes the place of x, one per
-//!   group (RSign; Liu et al., "ReActNet: Towards Precise Binary Neural Network with Generalized
-//!   Activation Functions", ECCV 2020, equation 1, which uses `triangle`)
-//! - weights: y = sign(w)·mean|w| per group, normalised first where asked for; times a learned `gamma`
-//!   per group (XNOR-Net++)
+//! - activations: y = sign(x)·E, where E is the mean of |x| over channels or over the resolution,
+//!   for each image by itself, or 1 ([`SignScale`]). With `shift`, which has one value per group,
+//!   x - `shift` takes the place of x (RSign; Liu et al., "ReActNet: Towards Precise Binary Neural
+//!   Network with Generalized Activation Functions", ECCV 2020, equation 1, which uses `triangle`).
+//! - weights: y = sign(w)·mean|w| per group, where w is first normalised if the configuration asks
+//!   for it. With `gamma`, y is multiplied by a learned factor per group (XNOR-Net++).
 //!
-//! sign(0) = +1. A value that is not a number stays one.
+//! sign(0) = +1. NaN stays NaN.
 //!
 //! **Gradients.** The estimator m stands for the derivative of the scaled sign ([`Estimator`]): 1
 //! (`identity`), \[-1 < x < 1\] (`clipped`; Hubara et al. 2016), or (2 - 2|x|)·\[-1 < x < 1\]
-//! (`triangle`; Bi-Real Net, Liu et al. 2018): ∂x = g·m(x), and with a gamma ∂w = g·gamma·m(w),
-//! ∂gamma = the sum of g·sign(w)·mean|w| over the group. ∂shift = minus the sum of ∂x over the group.
+//! (`triangle`; Bi-Real Net, Liu et al. 2018). ∂x = g·m(x). With a gamma ∂w = g·gamma·m(w) and
+//! ∂gamma = the sum of g·sign(w)·mean|w| over the group. ∂shift = minus the sum of ∂x over the
+//! group.
 //!
-//! **Shapes.** Any weight; activations `[batch, channels, height, width]` for scales over a dimension,
-//! any for none. `gamma` and `shift` are `[groups]`.
+//! **Shapes.** Any shape for weights, and for activations without a scale. Activations with a scale
+//! over a dimension are `[batch, channels, height, width]`. `gamma` and `shift` are `[groups]`.
 //!
 //! **Initial values.** `gamma` = 1, `shift` = 0.
 //!
 //! **Where the reference differs from the papers.** XNOR-Net smooths its activation scale with the
-//! convolution's window; here it is the plain mean. The gradient does not carry the scale.
+//! window of the convolution; here it is the plain mean. The gradient does not contain the scale.
 
 use burn::{
     module::{Module, Param},
@@ -39,14 +40,15 @@ use crate::{
     config::{Levels, QuantizerConfig, Range},
     gradient::Estimator,
     method::{Role, SignScale, XnorOptions},
-    normalize::{Normalizer, Restore, add_per_group},
+    normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, estimated, quantize, straight_through},
     parameter::{Parameter, ParameterKind},
+    per_group::add_per_group,
     site::{Grouping, Site},
     staircase::Staircase,
 };
 
-/// Where the sign changes.
+/// The value of x at which the sign changes.
 const SHIFT: Parameter = Parameter::new("shift", ParameterKind::Free);
 
 impl MethodFacts for XnorOptions {
@@ -98,10 +100,10 @@ impl MethodFacts for XnorOptions {
     }
 }
 
-/// Signs of an activation: see the [module](self).
+/// Sign quantizer of activations: see the [module](self).
 #[derive(Module, Debug)]
 pub struct SignActivation {
-    /// Where the sign changes, `[groups]`.
+    /// The value of x at which the sign changes, `[groups]`.
     pub shift: Option<Param<Tensor<1>>>,
     #[module(skip)]
     grouping: Grouping,
@@ -111,10 +113,10 @@ pub struct SignActivation {
     scale: SignScale,
 }
 
-/// Signs of a weight: see the [module](self).
+/// Sign quantizer of weights: see the [module](self).
 #[derive(Module, Debug)]
 pub struct SignWeight {
-    /// Factor on the quantized value, `[groups]`.
+    /// The factor on the quantized value, `[groups]`.
     pub gamma: Option<Param<Tensor<1>>>,
     #[module(skip)]
     estimator: Estimator,
@@ -124,18 +126,18 @@ pub struct SignWeight {
     grouping: Grouping,
 }
 
-/// 1 where x >= 0, else 0; not a number where x is not.
+/// Returns 1 where x >= 0, else 0; NaN where x is NaN.
 fn bits<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let nan = x.clone().is_nan();
     x.greater_equal_elem(0.0).float().mask_fill(nan, f32::NAN)
 }
 
-/// sign(x) in units of 1.
+/// Returns sign(x), -1 or 1.
 fn signs<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     bits(x.detach()).mul_scalar(2.0).sub_scalar(1.0)
 }
 
-/// scale where x >= shift, else -scale; differentiable in x and shift.
+/// Returns scale where x >= shift, else -scale; differentiable in x and shift.
 fn scaled_signs<const D: usize>(
     x: Tensor<D>,
     shift: Tensor<1>,
@@ -148,7 +150,7 @@ fn scaled_signs<const D: usize>(
     quantize(x, columns([shift, scale]), operation, 1.0)
 }
 
-/// `value` with the estimator's derivative by x.
+/// Returns `value` with the estimator's derivative by x.
 fn by_estimator<const D: usize>(value: Tensor<D>, x: Tensor<D>, estimator: Estimator) -> Tensor<D> {
     let magnitude = x.clone().detach().abs();
     let inside = || magnitude.clone().lower_elem(1.0).float();
@@ -173,7 +175,7 @@ impl SignActivation {
         Self { shift: options.shift.then(zeros), grouping, estimator, scale: options.sign_scale }
     }
 
-    /// x less the shift.
+    /// Returns x minus the shift.
     fn shifted<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match &self.shift {
             None => x,
@@ -181,7 +183,7 @@ impl SignActivation {
         }
     }
 
-    /// E, of a shape that broadcasts to x's.
+    /// Returns E, with a shape that broadcasts to that of x.
     fn scale<const D: usize>(&self, x: Tensor<D>) -> Option<Tensor<D>> {
         let magnitude = || x.clone().detach().abs();
         match self.scale {
@@ -243,7 +245,7 @@ impl SignWeight {
         }
     }
 
-    /// mean|w| per group.
+    /// Returns how codes decode, with the scale mean|w| per group.
     fn decoding<const D: usize>(&self, w: Tensor<D>) -> Affine {
         let [outer, groups, inner] = self.grouping.view(&w.shape());
         let magnitude = w.detach().abs().reshape([outer, groups, inner]);

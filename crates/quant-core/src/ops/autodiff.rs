@@ -1,4 +1,4 @@
-//! The hand-written backward, for every backend and checkpointing strategy.
+//! The hand-written backward pass, for every backend and checkpointing strategy.
 
 use burn::{
     backend::{
@@ -24,10 +24,11 @@ use super::{Elementwise, GradientMap, QuantOps, reference::inside_padding};
 #[derive(Debug)]
 struct QuantizeBackward;
 
-/// What backward needs: the inputs, and how to differentiate.
+/// The state that the backward pass needs: the inputs, and how to differentiate.
 #[derive(Debug, Clone)]
 struct State<T> {
-    /// Kept, or computed once more where that is what it does itself.
+    /// The node of the input. Its value is kept, or computed again where the input is itself
+    /// recomputed.
     x: NodeId,
     parameters: T,
     operation: Elementwise,
@@ -60,8 +61,8 @@ impl<B: Backend + QuantOps> Backward<B, 2> for QuantizeBackward {
     }
 }
 
-/// How the quantized values are computed once more when backward asks for them: what follows a
-/// quantizer, such as a convolution, then need not keep them.
+/// Computes the quantized values again when the backward pass asks for them. Operations that follow
+/// a quantizer, such as a convolution, then need not keep the values.
 #[derive(Debug)]
 struct RecomputeQuantized<B: Backend> {
     x: Source<B>,
@@ -69,20 +70,21 @@ struct RecomputeQuantized<B: Backend> {
     operation: Elementwise,
 }
 
-/// Where an input comes from in backward.
+/// The source of an input in the backward pass.
 #[derive(Debug)]
 enum Source<B: Backend> {
-    /// It is part of the graph.
+    /// The input is a node of the graph.
     Node(NodeId),
-    /// It is a constant.
+    /// The input is a constant.
     Constant(FloatTensor<B>),
 }
 
 impl<B: Backend> Source<B> {
     fn of<C: CheckpointStrategy>(tensor: &FloatTensor<Autodiff<B, C>>) -> Self {
-        match tensor.is_tracked() {
-            true => Source::Node(tensor.id()),
-            false => Source::Constant(tensor.primitive().clone()),
+        if tensor.is_tracked() {
+            Source::Node(tensor.id())
+        } else {
+            Source::Constant(tensor.primitive().clone())
         }
     }
 
@@ -105,7 +107,7 @@ impl<B: Backend + QuantOps> RetroForward for RecomputeQuantized<B> {
 struct PadBackward;
 
 impl<B: Backend + QuantOps> Backward<B, 1> for PadBackward {
-    /// Zeros on every side.
+    /// The number of zeros on every side.
     type State = usize;
 
     fn backward(
@@ -142,7 +144,7 @@ impl<B: Backend + QuantOps> RetroForward for RecomputePadding<B> {
 struct EstimatedBackward;
 
 impl<B: Backend + QuantOps> Backward<B, 1> for EstimatedBackward {
-    /// The slope, and whether gradients are scaled by element.
+    /// The slope, and whether gradients are scaled element by element.
     type State = (FloatTensor<B>, bool);
 
     fn backward(
@@ -157,12 +159,11 @@ impl<B: Backend + QuantOps> Backward<B, 1> for EstimatedBackward {
         let Some(node) = node else {
             return;
         };
-        let slope = match scaled {
-            false => slope,
-            true => {
-                let signed = B::float_mul(B::float_sign(grad.clone()), slope);
-                B::float_add_scalar(signed, 1f32.into())
-            }
+        let slope = if scaled {
+            let signed = B::float_mul(B::float_sign(grad.clone()), slope);
+            B::float_add_scalar(signed, 1f32.into())
+        } else {
+            slope
         };
         grads.register::<B>(node.id, B::float_mul(grad, slope));
     }
@@ -251,8 +252,8 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         operation: Elementwise,
         parameter_gradient_scale: f32,
     ) -> FloatTensor<Self> {
-        // What nothing is learned through is a constant: the graph has no place to compute it again
-        // from.
+        // Without tracked inputs the result is a constant, and the graph has no node that could
+        // compute it again.
         if !x.is_tracked() && !parameters.is_tracked() {
             let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
             return Self::from_inner(B::fake_quantize(x, parameters, operation));
@@ -263,8 +264,8 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
             operation,
         };
         let tracked = [&x, &parameters].into_iter().filter(|tensor| tensor.is_tracked());
-        // Whatever the strategy of the other operations: the values are cheap to compute and large
-        // to keep.
+        // Recomputing is used whatever the strategy of the other operations, because the values are
+        // cheap to compute and large to keep.
         let prepared = QuantizeBackward
             .prepare::<BalancedCheckpointing>([x.node(), parameters.node()])
             .memory_bound()

@@ -1,4 +1,4 @@
-//! [`Rule::Clip`] as LSQ, PACT, DoReFa and N2UQ use it.
+//! The quantizer of [`Rule::Clip`], as LSQ, PACT, DoReFa and N2UQ use it.
 
 use burn::tensor::Tensor;
 
@@ -7,7 +7,8 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     codes::Affine,
     config::{QuantizerConfig, Range},
-    gradient::{Estimator, ScaleByTensor},
+    gradient::Estimator,
+    gradient_scale::ScaleByTensor,
     methods::Found,
     normalize::Restore,
     parameter::Parameter,
@@ -15,19 +16,20 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The clipping quantizer of one call: levels, range, and which gradients.
+/// The clipping quantizer of one call: its levels, its range and its gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ClipQuantize {
-    /// n, one less than the number of levels.
+    /// The number n, one less than the number of levels.
     pub(crate) steps: f32,
     pub(crate) range: Range,
     pub(crate) estimator: Estimator,
-    /// The clipping value's gradient: `false`, through the scaling and the division (LSQ); `true`,
-    /// only as the bound of the clamp (PACT), which is the sum over elements at or above it.
+    /// Which gradient the clipping value has. `false`: the gradient through the scaling and the
+    /// division (LSQ). `true`: only the gradient as the bound of the clamp (PACT), which is the sum
+    /// over elements at or above it.
     pub(crate) learned_bound: bool,
-    /// Factor on the clipping value's gradient; 1 where there is none.
+    /// The factor on the gradient of the clipping value. Without it the factor is 1.
     pub(crate) gradient_scale: Option<ScaleByTensor>,
-    /// d of the estimator `ewgs`.
+    /// The factor d of the estimator `ewgs`.
     pub(crate) ewgs_factor: f32,
 }
 
@@ -37,7 +39,7 @@ impl ClipQuantize {
         Self { gradient_scale, ..Self::without_gradient_scale(config) }
     }
 
-    /// Of a clipping value that is not learned.
+    /// Returns the quantizer for a clipping value that is not learned.
     pub(crate) fn without_gradient_scale(config: &QuantizerConfig) -> Self {
         Self {
             steps: config.levels.steps(),
@@ -49,8 +51,8 @@ impl ClipQuantize {
         }
     }
 
-    /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`: above 0, or any number where
-    /// the bound is learned. Differentiable in both.
+    /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`, which has to be above 0
+    /// unless the bound is learned. The result is differentiable in both.
     pub(crate) fn forward<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -69,7 +71,7 @@ impl ClipQuantize {
         quantize(x, clip, Elementwise { rule, view }, factor)
     }
 
-    /// The code R(n·u) of every element, as floats 0 to n.
+    /// Returns the code R(n·u) of every element, as floats from 0 to n.
     pub(crate) fn codes<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -86,7 +88,7 @@ impl ClipQuantize {
         u.mul_scalar(self.steps).round().reshape(shape)
     }
 
-    /// What it does to one number, with clipping value 1.
+    /// Returns the staircase for the clipping value 1.
     pub(crate) fn unit(&self) -> Staircase {
         let count = self.steps as usize + 1;
         match self.range {
@@ -95,7 +97,7 @@ impl ClipQuantize {
         }
     }
 
-    /// Qp: steps up to the clipping value.
+    /// Returns Qp, the number of steps from 0 to the clipping value.
     pub(crate) fn positive_steps(&self) -> f32 {
         match self.range {
             Range::Unsigned => self.steps,
@@ -103,13 +105,14 @@ impl ClipQuantize {
         }
     }
 
-    /// The initial clipping value for samples; none where they do not say.
+    /// Returns the initial clipping value for samples, or nothing where the samples do not
+    /// determine it.
     pub(crate) fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
         let clip = samples.clipping_value(calibration, &self.unit(), self.positive_steps());
         clip.map(|clip| (Parameter::CLIPPING_VALUE, vec![clip])).into_iter().collect()
     }
 
-    /// A code's value: (m·code/n - z)·s.
+    /// Returns the decoding of a code to the value (m·code/n - z)·s.
     pub(crate) fn decoding(&self, clip: Tensor<1>, grouping: Grouping) -> Affine {
         let (multiplier, offset) = match self.range {
             Range::Unsigned => (1.0, 0.0),

@@ -1,5 +1,5 @@
-//! The operations on the CPU backend: the loops of `quant-kernels` for 32-bit floats, the composed
-//! operations for all else.
+//! The operations on the CPU backend. Tensors of 32-bit floats use the loops of `quant-kernels`,
+//! all others the composed operations.
 
 use burn::{
     backend::{Flex, TensorMetadata, tensor::FloatTensor},
@@ -17,11 +17,11 @@ impl QuantOps for Flex {
         }
         let shape = x.shape();
         let (input, parameters) = (x.to_contiguous(), parameters.to_contiguous());
-        // The other handle, which would keep the input's memory from being reused.
+        // This second handle would keep the memory of the input from being reused.
         drop(x);
         let mut x = input;
         let parameters = parameters.storage::<f32>();
-        // The input's memory becomes the output's where nobody else holds it.
+        // The memory of the input is reused for the output where nothing else holds it.
         if let Some(values) = x.try_storage_mut::<f32>() {
             kernels::quantize_in_place(values, parameters, operation);
             return x;
@@ -41,10 +41,10 @@ impl QuantOps for Flex {
         let parameters_shape = parameters.shape();
         let (x, parameters) = (x.to_contiguous(), parameters.to_contiguous());
         let contiguous = grad.to_contiguous();
-        // The other handle, for which the gradient would have to be copied.
+        // With this second handle the gradient would have to be copied.
         drop(grad);
         let mut grad = contiguous;
-        // Its memory becomes that of the input's gradient.
+        // The memory of the gradient is reused for the gradient of the input.
         let grad_parameters = kernels::quantize_backward(
             x.storage::<f32>(),
             parameters.storage::<f32>(),

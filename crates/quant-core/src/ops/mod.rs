@@ -1,7 +1,12 @@
-//! The operations that are ours: one backend extension trait, with a fallback composed of tensor
-//! operations, a hand-written backward, and kernels where a backend has them.
+//! The operations of this crate on tensors: one backend extension trait with a fallback composed of
+//! tensor operations, a hand-written backward pass, and kernels where a backend has them.
 //!
-//! Nothing outside this module names a backend.
+//! Backends are named in this module only.
+
+#![cfg_attr(
+    not(any(feature = "flex", feature = "cube")),
+    expect(unused_variables, reason = "without a backend, no call takes the arguments")
+)]
 
 use std::{fmt, sync::Arc};
 
@@ -35,7 +40,7 @@ impl From<Estimator> for SignSlope {
     }
 }
 
-/// Quantization and what belongs to it, forward and backward.
+/// The operations of quantization, with their backward passes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(feature = "cube"),
@@ -43,7 +48,7 @@ impl From<Estimator> for SignSlope {
     Fusion: cfg(feature = "cube"),
 )]
 pub trait QuantOps: Backend {
-    /// The quantized values of x: see [`Rule`]. `parameters` is `[groups, parameters]`.
+    /// Returns the quantized values of x, as [`Rule`] says. `parameters` is `[groups, parameters]`.
     #[fusion(dtype = x, shape = x)]
     fn fake_quantize(
         x: FloatTensor<Self>,
@@ -53,7 +58,7 @@ pub trait QuantOps: Backend {
         reference::fake_quantize::<Self>(x, parameters, operation)
     }
 
-    /// Gradients of [`fake_quantize`](Self::fake_quantize) with respect to x and the parameters.
+    /// Returns the gradients of [`fake_quantize`](Self::fake_quantize) by x and by the parameters.
     #[fusion(meta = |x, parameters, _grad, _operation| (x.clone(), parameters.clone()))]
     fn fake_quantize_backward(
         x: FloatTensor<Self>,
@@ -64,8 +69,8 @@ pub trait QuantOps: Backend {
         reference::fake_quantize_backward::<Self>(x, parameters, grad, operation)
     }
 
-    /// [`fake_quantize`](Self::fake_quantize) as a differentiable operation: the autodiff backend
-    /// overrides it, every other computes the value alone.
+    /// [`fake_quantize`](Self::fake_quantize) as a differentiable operation. The autodiff backend
+    /// overrides it; all other backends compute only the value.
     #[fusion(dtype = x, shape = x)]
     fn fake_quantize_tracked(
         x: FloatTensor<Self>,
@@ -77,29 +82,33 @@ pub trait QuantOps: Backend {
         Self::fake_quantize(x, parameters, operation)
     }
 
-    /// x, `[batch, channels, height, width]`, with so many zeros on every side. The autodiff
-    /// backend computes it again when backward asks for it.
-    #[fusion(dtype = x, shape = burn::tensor::Shape::from([x[0], x[1], x[2] + 2 * zeros, x[3] + 2 * zeros]))]
+    /// Returns x, `[batch, channels, height, width]`, with `zeros` zeros on every side. The
+    /// autodiff backend computes the result again when the backward pass asks for it.
+    #[fusion(
+        dtype = x,
+        shape = burn::tensor::Shape::from([x[0], x[1], x[2] + 2 * zeros, x[3] + 2 * zeros])
+    )]
     fn pad(x: FloatTensor<Self>, zeros: usize) -> FloatTensor<Self> {
         reference::pad::<Self>(x, zeros)
     }
 
-    /// Number of thresholds that x is above, as a float; 0 where x is not a number. `thresholds` is
-    /// `[1, groups, count]`, ascending in each group.
+    /// Returns the number of thresholds that each x is above, as a float, and 0 where x is NaN.
+    /// `thresholds` is `[1, groups, count]`, ascending in each group.
     #[fusion(dtype = x, shape = x)]
     fn count_below(x: FloatTensor<Self>, thresholds: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::count_below::<Self>(x, thresholds)
     }
 
-    /// The thresholds between a basis' levels, and the levels, both ascending:
-    /// `[groups, 2·levels - 1]`. `values` is the basis, `[groups, bits]`.
+    /// Returns the thresholds between the levels of a basis, followed by the levels, both
+    /// ascending: `[groups, 2·levels - 1]`. `values` is the basis, `[groups, bits]`.
     #[fusion(dtype = values, shape = burn::tensor::Shape::from([values[0], 2 * basis.levels - 1]))]
     fn basis_levels(values: FloatTensor<Self>, basis: Basis) -> FloatTensor<Self> {
         reference::basis_levels::<Self>(values, basis)
     }
 
-    /// The least squares basis of each group of x, viewed as `view`, and last how far rounding was
-    /// amplified: `[groups, bits + 1]`. A singular system gets 1e-4 of its trace on the diagonal.
+    /// Returns the least squares basis of each group of x, viewed as `view`, and in the last column
+    /// how much rounding errors were amplified: `[groups, bits + 1]`. A singular system gets 1e-4
+    /// of its trace on the diagonal.
     #[fusion(dtype = x, shape = burn::tensor::Shape::from([view[1], basis.bits + 1]))]
     fn fit_basis(
         x: FloatTensor<Self>,
@@ -110,8 +119,9 @@ pub trait QuantOps: Backend {
         reference::fit_basis::<Self>(x, values, basis, view)
     }
 
-    /// `value`, with a stand-in for its derivative by x: g·slope, or where `scaled`
-    /// g·(1 + sign(g)·slope). The autodiff backend overrides it, every other passes the value on.
+    /// Returns `value`, with another gradient for x in place of its derivative: g·slope, or g·(1 +
+    /// sign(g)·slope) where `scaled`. The autodiff backend overrides it; all other backends return
+    /// `value`.
     #[fusion(dtype = value, shape = value)]
     fn estimated_tracked(
         value: FloatTensor<Self>,
@@ -123,8 +133,8 @@ pub trait QuantOps: Backend {
         value
     }
 
-    /// `value`, whose gradient reaches x through `map`. The autodiff backend overrides it, every
-    /// other passes the value on.
+    /// Returns `value`, whose gradient is passed to x through `map`. The autodiff backend overrides
+    /// it; all other backends return `value`.
     #[fusion(dtype = value, shape = value)]
     fn mapped_tracked(
         value: FloatTensor<Self>,
@@ -136,7 +146,7 @@ pub trait QuantOps: Backend {
     }
 }
 
-/// What becomes of a gradient's values on their way back.
+/// The function that is applied to the values of a gradient in the backward pass.
 #[derive(Clone)]
 pub struct GradientMap(Arc<dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync>);
 
@@ -146,9 +156,9 @@ impl fmt::Debug for GradientMap {
     }
 }
 
-/// `map` of the values of x, whose gradient is `map` of the gradient's: for linear maps that are
-/// their own transpose and are not computed on the device, such as a sum over processes. `map`
-/// keeps the number of values.
+/// Applies `map` to the values of x, and to the values of the gradient in the backward pass. This
+/// is right for linear maps that are their own transpose. It serves maps that the device does not
+/// compute, such as a sum over processes. `map` has to keep the number of values.
 pub fn mapped_on_host<const D: usize>(
     x: Tensor<D>,
     map: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static,
@@ -167,7 +177,8 @@ pub fn mapped_on_host<const D: usize>(
     ))
 }
 
-/// `value` with the gradient `g·slope` for x, of the same shape; the slope may broadcast to it.
+/// Returns `value` with the gradient `g·slope` for x, which has the same shape. The slope may
+/// broadcast to this shape.
 pub(crate) fn estimated<const D: usize>(
     value: Tensor<D>,
     x: Tensor<D>,
@@ -176,7 +187,7 @@ pub(crate) fn estimated<const D: usize>(
     estimated_by(value, x, slope, false)
 }
 
-/// `value` with the gradient of x as it comes: the straight-through estimator.
+/// Returns `value`, and passes its gradient to x unchanged: the straight-through estimator.
 pub(crate) fn straight_through<const D: usize>(value: Tensor<D>, x: Tensor<D>) -> Tensor<D> {
     let ones = Tensor::<D>::ones([1; D], &value.device()).cast(value.dtype());
     estimated_by(value, x, ones, false)
@@ -199,8 +210,9 @@ fn estimated_by<const D: usize>(
     ))
 }
 
-/// Quantizes x by the parameters of its groups, `[groups, parameters]`. Differentiable in both, as
-/// [`Rule`] says; the parameters' gradient is multiplied by `parameter_gradient_scale`.
+/// Quantizes x by the parameters of its groups, `[groups, parameters]`. The result is
+/// differentiable in both, as [`Rule`] says. The gradient of the parameters is multiplied by
+/// `parameter_gradient_scale`.
 pub(crate) fn quantize<const D: usize>(
     x: Tensor<D>,
     parameters: Tensor<2>,
@@ -215,18 +227,19 @@ pub(crate) fn quantize<const D: usize>(
     ))
 }
 
-/// x with so many zeros on every side, which need not be kept for backward: it is computed again.
+/// Returns x with `zeros` zeros on every side. The result is not kept for the backward pass but
+/// computed again.
 pub fn padded(x: Tensor<4>, zeros: usize) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as QuantOps>::pad(x.into_dispatch(), zeros))
 }
 
-/// Parameters of one value a group each, as `[groups, parameters]`.
+/// Returns parameters with one value per group as `[groups, parameters]`.
 pub(crate) fn columns<const N: usize>(parameters: [Tensor<1>; N]) -> Tensor<2> {
     Tensor::stack(parameters.to_vec(), 1)
 }
 
-/// R(u), with the gradient of u as it comes, or scaled by element with `ewgs` = d, u being n times
-/// what lies in 0..1: g·(1 + d·sign(g)·(u - R(u))/n).
+/// Returns R(u), where u is n times a number in 0..1. The gradient is passed to u unchanged or,
+/// with `ewgs` = d, scaled element by element: g·(1 + d·sign(g)·(u - R(u))/n).
 pub(crate) fn rounded<const D: usize>(u: Tensor<D>, steps: f32, ewgs: Option<f32>) -> Tensor<D> {
     let fixed = u.clone().detach();
     let value = fixed.clone().round();
@@ -239,7 +252,8 @@ pub(crate) fn rounded<const D: usize>(u: Tensor<D>, steps: f32, ewgs: Option<f32
     }
 }
 
-/// The number of thresholds, `[groups, count]` and ascending, that each element of x is above.
+/// Returns the number of thresholds, `[groups, count]` and ascending, that each element of x is
+/// above.
 pub(crate) fn count_below(x: Tensor<3>, thresholds: Tensor<2>) -> Tensor<3> {
     let [groups, count] = thresholds.dims();
     let tracked = x.device().is_autodiff();
@@ -251,12 +265,12 @@ pub(crate) fn count_below(x: Tensor<3>, thresholds: Tensor<2>) -> Tensor<3> {
     if tracked { Tensor::from_inner(counts) } else { counts }
 }
 
-/// See [`QuantOps::basis_levels`]; of constants.
+/// Calls [`QuantOps::basis_levels`] with constants.
 pub(crate) fn basis_levels(values: Tensor<2>, basis: Basis) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as QuantOps>::basis_levels(values.into_dispatch(), basis))
 }
 
-/// See [`QuantOps::fit_basis`]; of constants.
+/// Calls [`QuantOps::fit_basis`] with constants.
 pub(crate) fn fit_basis<const D: usize>(
     x: Tensor<D>,
     values: Tensor<2>,

@@ -1,4 +1,4 @@
-//! The CPU kernel against the composed oracle.
+//! Compares the CPU kernel with the composed operations.
 
 use burn::{
     backend::{Flex, TensorMetadata},
@@ -17,7 +17,7 @@ fn host(tensor: FlexTensor) -> Vec<f32> {
     tensor.into_data().iter().collect()
 }
 
-/// Deterministic values in -2..2.
+/// Returns reproducible values in -2..2.
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let next = || {
@@ -29,7 +29,7 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// Any rule.
+/// Generates any rule.
 fn rules() -> impl Strategy<Value = Rule> {
     let ewgs = || prop_oneof![Just(0.0f32), Just(0.01)];
     let bits = any::<[bool; 3]>();
@@ -52,7 +52,8 @@ fn rules() -> impl Strategy<Value = Rule> {
     ]
 }
 
-/// Parameters that make sense for the rule: ascending thresholds, scales above 0 where they have to be.
+/// Returns parameters that are valid for the rule: ascending thresholds, and scales above 0 where
+/// they have to be.
 fn parameters(rule: Rule, groups: usize, seed: u64) -> FlexTensor {
     let count = rule.parameters();
     let drawn = values(seed, groups * count);
@@ -71,7 +72,7 @@ fn parameters(rule: Rule, groups: usize, seed: u64) -> FlexTensor {
                     vec![positive(&bounds[0]), -positive(&bounds[1]), positive(&bounds[2])];
                 [bounds, sorted(limits), sorted(levels)].concat()
             }
-            // A learned bound, an offset, a start and a shift may be anywhere.
+            // A learned bound, an offset, a start and a shift may be any number.
             Rule::Clip { learned_bound: true, .. } => {
                 vec![if seed.is_multiple_of(5) { 0.0 } else { row[0] }]
             }
@@ -90,7 +91,8 @@ fn parameters(rule: Rule, groups: usize, seed: u64) -> FlexTensor {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// To the last bit, but for sums over a group, which are taken in another order.
+    /// The results agree to the last bit, except for sums over a group, which are taken in another
+    /// order.
     #[test]
     fn the_kernels_equal_the_composed_operations(
         rule in rules(),
@@ -104,7 +106,7 @@ proptest! {
         let count = outer * groups * inner;
         let mut numbers = values(seed, count);
         if let [first, second, ..] = numbers.as_mut_slice() {
-            // On a bound or a threshold, for some rules.
+            // For some rules these inputs lie on a bound or a threshold.
             (*first, *second) = (0.0, -0.5);
         }
         let x = tensor(&numbers, view);
@@ -122,7 +124,8 @@ proptest! {
         let (slow_x, slow_parameters) =
             reference::fake_quantize_backward::<Flex>(x, parameters.clone(), grad, operation);
         prop_assert_eq!(host(fast_x), host(slow_x));
-        // Sums of up to `count` terms below 4; those of slopes and widths grow with 1/a² and 1/a, of parameters above 0.1.
+        // The sums have up to `count` terms below 4. Those of slopes and widths grow with 1/a² and
+        // 1/a, where the parameters a are above 0.1.
         let largest = 4.0 * match rule {
             Rule::Slopes { .. } => 100.0,
             Rule::Intervals { .. } => 10.0,
@@ -136,7 +139,7 @@ proptest! {
         }
     }
 
-    /// Whatever is not a number stays so, and nothing else is touched.
+    /// NaN stays NaN, and no other element is affected.
     #[test]
     fn what_is_not_a_number_stays_so(rule in rules(), seed: u64) {
         let operation = Elementwise { rule, view: [1, 1, 40] };
@@ -158,8 +161,8 @@ proptest! {
         }
     }
 
-    /// To the precision of f32, in which the composed operations solve; and the levels to the last bit or the one that
-    /// rounding a threshold once more costs.
+    /// The bases agree to the precision of f32, in which the composed operations solve. The levels
+    /// agree to the last bit, or to one more bit where a threshold is rounded once more.
     #[test]
     fn the_basis_equals_the_composed_operations(
         levels in prop_oneof![Just(2usize), Just(3), Just(4), Just(8)],
@@ -185,7 +188,7 @@ proptest! {
         let fast = host(Flex::fit_basis(x.clone(), drawn.clone(), basis, view));
         let slow = host(reference::fit_basis::<Flex>(x, drawn, basis, view));
         for (fast, slow) in fast.chunks(bits + 1).zip(slow.chunks(bits + 1)) {
-            // Only where the data determine the basis.
+            // The comparison makes sense only where the data determine the basis.
             prop_assume!(fast[bits] < 1e3);
             for (fast, slow) in fast[..bits].iter().zip(&slow[..bits]) {
                 prop_assert!((fast - slow).abs() < 1e-3 * fast.abs().max(1.0), "{fast} {slow}");
@@ -197,7 +200,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Few thresholds are all compared, many searched; both count those that x is above.
+    /// A few thresholds are all compared, many are searched. Both ways count the thresholds that x
+    /// is above.
     #[test]
     fn counting_thresholds_equals_the_composed_operations(
         outer in 1usize..4,
@@ -212,7 +216,7 @@ proptest! {
         let mut thresholds = values(seed ^ 1, groups * count);
         if count > 0 {
             thresholds.chunks_mut(count).for_each(|group| group.sort_by(f32::total_cmp));
-            // On a threshold is not above it.
+            // A value on a threshold is not above it.
             x[inner - 1] = thresholds[0];
         }
         let (x, thresholds) = (tensor(&x, shape), tensor(&thresholds, [1, groups, count]));

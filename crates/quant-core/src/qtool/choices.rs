@@ -1,4 +1,4 @@
-//! Options with a fixed set of values, which depends on the method and the role.
+//! Options with a fixed set of values that depends on the method and the role.
 
 use super::unusable;
 use crate::{
@@ -8,27 +8,27 @@ use crate::{
     method::{Method, Role},
 };
 
-/// The values that an option can have for a method and role.
+/// The values that an option can have for a method and a role.
 pub(super) struct Choices<T: 'static> {
     values: &'static [(&'static str, T)],
     accepted: &'static str,
 }
 
 impl<T: Copy> Choices<T> {
-    /// The choice that a value names.
+    /// Returns the choice that a value names.
     pub(super) fn choose(&self, option: &str, value: &str) -> Result<T, QuantizerError> {
         let choice = self.values.iter().find(|(name, _)| *name == value);
         choice.map(|(_, choice)| *choice).ok_or_else(|| unusable(option, value, self.accepted))
     }
 
-    /// The values that are accepted, if this one is not among them.
-    pub(super) fn flaw(&self, value: &str) -> Option<&'static str> {
+    /// Returns the accepted values if this one is not among them.
+    pub(super) fn refusal(&self, value: &str) -> Option<&'static str> {
         let known = self.values.iter().any(|(name, _)| *name == value);
         (!known).then_some(self.accepted)
     }
 }
 
-/// `--<tag>_adaptive`.
+/// Returns the values of `--<tag>_adaptive`.
 pub(super) fn adaptive(method: Method, role: Role) -> Choices<Normalization> {
     match (method, role) {
         (Method::LqNets(_), Role::Weight) => Choices {
@@ -56,7 +56,7 @@ pub(super) fn adaptive(method: Method, role: Role) -> Choices<Normalization> {
     }
 }
 
-/// `--<tag>_grad_type`.
+/// Returns the values of `--<tag>_grad_type`.
 pub(super) fn grad_type(method: Method, role: Role) -> Choices<Estimator> {
     match (method, role) {
         (Method::Xnor(_), Role::Weight) => Choices {
@@ -78,7 +78,7 @@ pub(super) fn grad_type(method: Method, role: Role) -> Choices<Estimator> {
     }
 }
 
-/// `--<tag>_grad_scale`.
+/// The values of `--<tag>_grad_scale`.
 pub(super) const GRAD_SCALE: Choices<GradientScaleRule> = Choices {
     values: &[
         ("none", GradientScaleRule::None),

@@ -1,4 +1,4 @@
-//! What the test programs share.
+//! Helpers that the test programs share.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
@@ -9,16 +9,18 @@ use quant_core::{
     OptionValue, Quantizer, QuantizerConfig, Range, Role, Site,
 };
 
-/// Enough cases to meet every method, however many do not fit the claim.
+/// Enough cases to meet every method, although many cases do not fit the claim of a test.
 pub(crate) fn cases() -> ProptestConfig {
     ProptestConfig { cases: 192, max_global_rejects: 1 << 16, ..ProptestConfig::default() }
 }
 
-/// Two images of four channels, or four output channels of two input channels.
+/// The shape of two images of four channels, or of a weight with two output and four input
+/// channels.
 pub(crate) const SHAPE: [usize; 4] = [2, 4, 3, 3];
 pub(crate) const COUNT: usize = 72;
 
-/// The quantizer of a configuration at a weight of this shape, or at an activation of its channels.
+/// Returns the quantizer of a configuration for a weight of this shape, or for an activation of its
+/// channels.
 pub(crate) fn make(config: &QuantizerConfig, shape: [usize; 4], device: &Device) -> Quantizer {
     let site = match config.role {
         Role::Weight => Site::weight("test", shape.to_vec()),
@@ -31,7 +33,7 @@ pub(crate) fn tensor(values: &[f32], shape: [usize; 4], device: &Device) -> Tens
     Tensor::<1>::from_floats(values, device).reshape(shape)
 }
 
-/// Values as one row.
+/// Returns values as one row.
 pub(crate) fn row(values: &[f32], device: &Device) -> Tensor<2> {
     Tensor::<1>::from_floats(values, device).reshape([1, values.len()])
 }
@@ -40,18 +42,18 @@ pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter().collect()
 }
 
-/// The usual form of a method, with this number of levels or the nearest it has.
+/// Returns the usual form of a method, with this number of levels or the nearest that it has.
 pub(crate) fn config(method: Method, role: Role, levels: usize) -> QuantizerConfig {
     QuantizerConfig::new(method, role, Levels::new(levels).unwrap()).nearest()
 }
 
-/// Every method in every role it has.
+/// Returns every method with every role that it has.
 pub(crate) fn methods() -> Vec<(Method, Role)> {
     let all = Method::ALL.iter().copied().flat_map(|method| Role::ALL.map(|role| (method, role)));
     all.filter(|(method, role)| config(*method, *role, 4).method == *method).collect()
 }
 
-/// Any configuration that is valid: any at all, and the nearest valid one.
+/// Generates valid configurations: any configuration, replaced by the nearest valid one.
 pub(crate) fn configs() -> impl Strategy<Value = QuantizerConfig> {
     let choices = (
         prop::sample::select(methods()),
@@ -103,7 +105,7 @@ pub(crate) fn configs() -> impl Strategy<Value = QuantizerConfig> {
             ("running_mean_basis", OptionValue::Flag(running)),
             ("threshold_position", OptionValue::Number(position)),
         ] {
-            // Every method has some of them, or none.
+            // A method has some of these options, or none.
             method.set_option(option, &value);
         }
         QuantizerConfig {
@@ -124,30 +126,30 @@ pub(crate) fn configs() -> impl Strategy<Value = QuantizerConfig> {
     })
 }
 
-/// Whether a flag of the method is set; not where the method has none of this name.
+/// Returns whether a flag of the method is set. A flag that the method does not have is not set.
 pub(crate) fn flag(config: &QuantizerConfig, name: &str) -> bool {
     config.method.option(name) == Some(OptionValue::Flag(true))
 }
 
-/// The same configuration with an option of its method set.
+/// Returns the same configuration with an option of its method set.
 pub(crate) fn with(mut config: QuantizerConfig, name: &str, value: OptionValue) -> QuantizerConfig {
     assert!(config.method.set_option(name, &value), "{} has no {name}", config.method);
     config
 }
 
-/// Whether an activation's signs are multiplied by means of its image.
+/// Returns whether the signs of an activation are multiplied by means of its image.
 pub(crate) fn scales_signs(config: &QuantizerConfig) -> bool {
     let scale = config.method.option("sign_scale");
     scale.is_some_and(|scale| scale != OptionValue::Text("none".into()))
 }
 
-/// Whether a value depends on other elements of its image.
+/// Returns whether a value depends on other elements of its image.
 pub(crate) fn looks_around(config: &QuantizerConfig) -> bool {
     scales_signs(config)
         || config.role != Role::Weight && config.normalization != Normalization::None
 }
 
-/// Parameters in a sensible range, from numbers in 0..1.
+/// Sets parameters in a sensible range, from numbers in 0..1.
 pub(crate) fn randomize(quantizer: &mut Quantizer, seeds: &[f32]) {
     let steps = quantizer.config().levels.steps();
     let learned: Vec<(&str, usize)> = quantizer
@@ -171,7 +173,7 @@ pub(crate) fn randomize(quantizer: &mut Quantizer, seeds: &[f32]) {
     }
 }
 
-/// Indices of each group's elements in a tensor of [`SHAPE`].
+/// Returns the indices of each group's elements in a tensor of [`SHAPE`].
 pub(crate) fn group_members(quantizer: &Quantizer) -> Vec<Vec<usize>> {
     let groups = quantizer.groups();
     let mut members = vec![Vec::new(); groups];

@@ -1,9 +1,11 @@
-//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the binary and in the Python version of their files.
+//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the binary and in the Python version of their
+//! files.
 //!
 //! Binary files hold, per image, one label byte (two in CIFAR-100: coarse, fine), then 32x32 red,
-//! 32x32 green, 32x32 blue bytes. Files of the Python version hold the same numbers as pickled NumPy
-//! arrays; they are read without executing anything that is in them.
+//! 32x32 green, 32x32 blue bytes. Files of the Python version hold the same numbers as pickled
+//! NumPy arrays; they are read without executing anything that is in them.
 
+mod kind;
 mod pickle;
 mod python;
 
@@ -12,93 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use self::kind::{CifarKind, SIDE, Split};
+use self::kind::{IMAGE, Version};
 use super::{Dataset, Fingerprint};
 use crate::{error::DataError, files, image::RgbImage, names::printable};
-
-/// Side of the images, in pixels.
-pub const SIDE: usize = 32;
-
-/// Bytes of an image.
-const IMAGE: usize = 3 * SIDE * SIDE;
-
-/// Which of the two sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CifarKind {
-    /// Ten classes; `data_batch_1.bin` to `data_batch_5.bin`, `test_batch.bin`.
-    Cifar10,
-    /// A hundred fine classes; `train.bin`, `test.bin`.
-    Cifar100,
-}
-
-impl CifarKind {
-    /// How many classes.
-    fn classes(self) -> usize {
-        match self {
-            Self::Cifar10 => 10,
-            Self::Cifar100 => 100,
-        }
-    }
-
-    /// Its name, and its argument to `quant data download`.
-    fn names(self) -> [&'static str; 2] {
-        match self {
-            Self::Cifar10 => ["CIFAR-10", "cifar10"],
-            Self::Cifar100 => ["CIFAR-100", "cifar100"],
-        }
-    }
-}
-
-/// Which part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// 50,000 images.
-    Train,
-    /// 10,000 images.
-    Test,
-}
-
-impl Split {
-    /// Images of the official set.
-    pub fn images(self) -> usize {
-        match self {
-            Self::Train => 50_000,
-            Self::Test => 10_000,
-        }
-    }
-}
-
-/// In which form the files are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    Binary,
-    Python,
-}
-
-impl Version {
-    /// The folder that the official archive makes.
-    fn archive(self, kind: CifarKind) -> &'static str {
-        match (self, kind) {
-            (Self::Binary, CifarKind::Cifar10) => "cifar-10-batches-bin",
-            (Self::Binary, CifarKind::Cifar100) => "cifar-100-binary",
-            (Self::Python, CifarKind::Cifar10) => "cifar-10-batches-py",
-            (Self::Python, CifarKind::Cifar100) => "cifar-100-python",
-        }
-    }
-
-    /// Names of the files of a part.
-    fn files(self, kind: CifarKind, split: Split) -> Vec<String> {
-        let names: &[&str] = match (kind, split) {
-            (CifarKind::Cifar10, Split::Train) => {
-                &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
-            }
-            (CifarKind::Cifar10, Split::Test) => &["test_batch"],
-            (CifarKind::Cifar100, Split::Train) => &["train"],
-            (CifarKind::Cifar100, Split::Test) => &["test"],
-        };
-        let ending = if self == Self::Binary { ".bin" } else { "" };
-        names.iter().map(|name| format!("{name}{ending}")).collect()
-    }
-}
 
 /// One part of a CIFAR set, in memory.
 #[derive(Debug, Clone)]
@@ -115,9 +34,9 @@ impl Cifar {
     /// first of these places that has all files of the part, binary ones before those of the Python
     /// version.
     ///
-    /// The files may be smaller than the official ones, so that a part of the data set can be tried.
-    /// The files of a part must be of the same size: those of CIFAR-10's training set are, and where
-    /// one is shorter it was cut off.
+    /// The files may be smaller than the official ones, so that a part of the data set can be
+    /// tried. The files of a part must be of the same size: those of CIFAR-10's training set are,
+    /// and where one is shorter it was cut off.
     ///
     /// # Errors
     /// [`DataError::Io`]; [`DataError::Cifar`] for missing, truncated and damaged files;

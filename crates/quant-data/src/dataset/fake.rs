@@ -1,9 +1,10 @@
-//! Noise of any shape, to try things out and to measure speed without data.
+//! Random noise of any size, for trials and for measuring speed without data.
 
 use super::{Dataset, Fingerprint};
 use crate::{error::DataError, image::RgbImage, random::Random};
 
-/// Images of random pixels with random labels, the same whenever they are read.
+/// A data set of images with random pixels and random labels. An image is the same each time it is
+/// read.
 #[derive(Debug, Clone)]
 pub struct Fake {
     images: usize,
@@ -13,7 +14,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// `images` squares of `side` pixels in `classes` classes.
+    /// Creates a data set of `images` squares of `side` pixels in `classes` classes.
     pub fn new(images: usize, side: usize, classes: usize, seed: u64) -> Self {
         let classes = (0..classes.max(1)).map(|class| class.to_string()).collect();
         Self { images, side, classes, seed }
@@ -42,7 +43,7 @@ impl Dataset for Fake {
         Ok(image)
     }
 
-    /// Of the parameters, which everything follows from.
+    /// Hashes the parameters, which determine everything else.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| {
             hash.text(b"fake");

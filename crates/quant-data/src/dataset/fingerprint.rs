@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Dataset;
-
 /// What identifies a data set wherever its files lie now: a run keeps it, and sees when it is
 /// resumed whether the data are still the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,15 +15,6 @@ pub struct Fingerprint {
     /// hexadecimal digits.
     #[serde(with = "hexadecimal")]
     pub hash: u64,
-}
-
-impl Fingerprint {
-    /// Of a data set, whose images `list` hashes.
-    pub(crate) fn new(dataset: &(impl Dataset + ?Sized), list: impl FnOnce(&mut Hash)) -> Self {
-        let mut hash = Hash::default();
-        list(&mut hash);
-        Self { classes: dataset.classes().to_vec(), images: dataset.len(), hash: hash.0 }
-    }
 }
 
 /// FNV-1a with 64 bits (Fowler, Noll and Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), the
@@ -56,11 +45,6 @@ impl Hash {
     pub(crate) fn text(&mut self, text: &[u8]) {
         self.number(text.len() as u64);
         self.bytes(text);
-    }
-
-    /// The labels of all images of a data set.
-    pub(crate) fn labels(&mut self, dataset: &(impl Dataset + ?Sized)) {
-        (0..dataset.len()).for_each(|index| self.number(dataset.label(index) as u64));
     }
 
     /// The hash of what has been handed over.

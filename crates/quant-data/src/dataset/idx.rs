@@ -1,9 +1,10 @@
-//! MNIST and its kin (Fashion-MNIST, KMNIST, EMNIST) in the IDX format
+//! MNIST and similar data sets (Fashion-MNIST, KMNIST, EMNIST) in the IDX format
 //! (<http://yann.lecun.com/exdb/mnist/>), gzipped or not.
 //!
 //! An IDX file begins with two zero bytes, the type of its elements (8 for bytes) and the number of
-//! dimensions; then comes the size of each dimension as a big-endian 32-bit number, then the
-//! elements, the last dimension fastest. Images are `[images, height, width]`, labels `[images]`.
+//! dimensions. Then come the size of each dimension, as a big-endian 32-bit number, and the
+//! elements, with the last dimension varying fastest. Images have the shape
+//! `[images, height, width]`, labels `[images]`.
 
 use std::{
     fs,
@@ -21,7 +22,7 @@ use crate::{
     names::printable,
 };
 
-/// One part of a set of grey images, in memory.
+/// One part of a data set of grey images, in memory.
 #[derive(Debug, Clone)]
 pub struct Idx {
     classes: Vec<String>,
@@ -32,22 +33,23 @@ pub struct Idx {
     pixels: Vec<u8>,
 }
 
-/// Elements that an IDX file may have, each a byte of memory: three times those of EMNIST, the
-/// largest of the kin.
+/// The largest number of elements of an IDX file, each of which is one byte of memory: three times
+/// the number in EMNIST, the largest of these data sets.
 const MOST_ELEMENTS: usize = 3 * 814_255 * 28 * 28;
 
-/// Places below a folder where archives and torchvision put the files.
+/// Subfolders in which archives and torchvision put the files.
 const PLACES: [&str; 6] = ["", "raw", "FashionMNIST/raw", "MNIST/raw", "KMNIST/raw", "EMNIST/raw"];
 
 impl Idx {
-    /// Reads images and labels of a part from `folder`, or from the folder `raw` that torchvision
-    /// makes in it. The files end in `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or in
-    /// `t10k-` or `test-` and the same; with `.gz` where they are gzipped. Classes are the lines of
-    /// `classes.txt` beside them, or else numbers.
+    /// Reads the images and labels of a part from `folder`, or from one of the subfolders that
+    /// torchvision makes, such as `raw`. The files' names end in `train-images-idx3-ubyte` and
+    /// `train-labels-idx1-ubyte` or, for the test part, in the same with `t10k-` or `test-` in
+    /// place of `train-`; gzipped files also have the extension `.gz`. The classes are the lines of
+    /// `classes.txt` in the same folder or, if there is no such file, numbers.
     ///
     /// # Errors
-    /// [`DataError::Idx`] for a missing file, for one that is no such file or is cut off, and where
-    /// images and labels differ in number; [`DataError::Label`] for a label without a class.
+    /// [`DataError::Idx`] if a file is missing, is not an IDX file or is cut off, or if the numbers
+    /// of images and labels differ; [`DataError::Label`] for a label without a class.
     pub fn open(folder: &Path, split: Split) -> Result<Self, DataError> {
         let images_path = find(folder, split, "images", 3)?;
         let labels_path = find(folder, split, "labels", 1)?;
@@ -78,10 +80,11 @@ impl Idx {
         Ok(Self { classes, labels, width, height, pixels })
     }
 
-    /// The part itself, if its labels are classes of `training`, whose names it takes.
+    /// Returns this part with the names of the classes of `training`, if all its labels are classes
+    /// there.
     ///
     /// # Errors
-    /// [`DataError::Label`] for a label that the training set has no class for.
+    /// [`DataError::Label`] for a label that is not a class of the training set.
     pub fn like(mut self, training: &Self, folder: &Path) -> Result<Self, DataError> {
         let classes = training.classes.len();
         let beyond = self.labels.iter().position(|label| usize::from(*label) >= classes);
@@ -98,7 +101,7 @@ impl Idx {
     }
 }
 
-/// The file of a part below `folder`.
+/// Returns the file of a part below `folder`.
 fn find(folder: &Path, split: Split, what: &str, rank: usize) -> Result<PathBuf, DataError> {
     let starts: &[&str] = match split {
         Split::Train => &["train"],
@@ -107,7 +110,7 @@ fn find(folder: &Path, split: Split, what: &str, rank: usize) -> Result<PathBuf,
     let is_it = |name: &str| {
         let name = name.strip_suffix(".gz").unwrap_or(name);
         starts.iter().any(|start| {
-            // Some mirrors write a dot for the last hyphen.
+            // Some mirrors have a dot in place of the last hyphen.
             ["-", "."].iter().any(|dash| {
                 let end = format!("{start}-{what}{dash}idx{rank}-ubyte");
                 name.strip_suffix(&end).is_some_and(|set| set.is_empty() || set.ends_with('-'))
@@ -126,7 +129,8 @@ fn find(folder: &Path, split: Split, what: &str, rank: usize) -> Result<PathBuf,
                 found.push(path);
             }
         }
-        // The same file may lie there packed and unpacked; the unpacked one is read faster.
+        // If a file is there both unpacked and packed, the unpacked one is used, because it is read
+        // faster.
         found.sort();
         let plain = |path: &Path| {
             let name = path.as_os_str().as_encoded_bytes();
@@ -153,7 +157,7 @@ fn find(folder: &Path, split: Split, what: &str, rank: usize) -> Result<PathBuf,
     Err(DataError::Idx { path: folder.to_owned(), reason })
 }
 
-/// Sizes and elements of a file of bytes with `rank` dimensions.
+/// Returns the sizes and the elements of a file of bytes with `rank` dimensions.
 fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let fail = |reason: String| DataError::Idx { path: path.to_owned(), reason };
     let (file, length) = files::open(path)?;
@@ -167,7 +171,8 @@ fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     }
 }
 
-/// Sizes and elements of what `reader` gives, which is a file of `length` bytes if that is known.
+/// Returns the sizes and the elements that `reader` gives. `length` is the length of the file in
+/// bytes, if it is known.
 fn elements(
     mut reader: impl Read,
     rank: usize,
@@ -191,37 +196,42 @@ fn elements(
     let count = sizes.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
     let count = count.filter(|count| *count <= MOST_ELEMENTS);
     let count = count.ok_or_else(|| {
-        format!("it claims {sizes:?} elements, more than the {MOST_ELEMENTS} that are read")
+        format!("its header gives {sizes:?} elements, more than the limit of {MOST_ELEMENTS}")
     })?;
     let mut bytes = Vec::new();
     if let Some(length) = length {
-        // As much as there can be; what a packed file has shows as it is unpacked.
+        // No more is reserved than the file can hold. The length of a packed file is only known
+        // once it is unpacked.
         let expected = (count as u64).min(length) as usize;
         bytes.try_reserve_exact(expected + 1).map_err(|error| error.to_string())?;
     }
-    // One byte more than there should be shows what is too much.
+    // One additional byte is read to notice a file that is too long.
     reader.take(count as u64 + 1).read_to_end(&mut bytes).map_err(cut)?;
     let per_item = count.checked_div(sizes[0]).unwrap_or(0);
     match bytes.len() {
         length if length == count => Ok((sizes, bytes)),
-        length if length > count => Err(format!("more bytes than the {count} it claims")),
+        length if length > count => {
+            Err(format!("it has more bytes than the {count} that its header gives"))
+        }
         length => Err(format!(
-            "it is cut off: {} of {} items are there",
+            "it is cut off: it has {} of {} items",
             length.checked_div(per_item).unwrap_or(0),
             sizes[0]
         )),
     }
 }
 
-/// The lines of `classes.txt` beside the labels, or numbers where there is no such file.
+/// Returns the lines of `classes.txt` in the folder of the labels, or numbers if there is no such
+/// file.
 fn classes(labels: &Path, highest: u8) -> Result<Vec<String>, DataError> {
     let path = labels.with_file_name("classes.txt");
     let text = if path.exists() { files::read_text(&path)? } else { String::new() };
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let names: Vec<String> = lines.map(str::to_owned).collect();
-    Ok(match names.is_empty() {
-        false => names,
-        true => (0..=highest).map(|label| label.to_string()).collect(),
+    Ok(if names.is_empty() {
+        (0..=highest).map(|label| label.to_string()).collect()
+    } else {
+        names
     })
 }
 
@@ -248,7 +258,7 @@ impl Dataset for Idx {
         })
     }
 
-    /// Of the images' size and the labels.
+    /// Hashes the size of the images and the labels.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| {
             hash.number(self.width as u64);

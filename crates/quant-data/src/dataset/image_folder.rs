@@ -1,4 +1,4 @@
-//! Images in folders, one per class: ImageNet's layout, and Tiny ImageNet's.
+//! Images in one folder per class: the layout of ImageNet, and that of Tiny ImageNet.
 
 mod annotations;
 mod listing;
@@ -18,40 +18,41 @@ use crate::{
     names,
 };
 
-/// `<root>/<class>/<image>.jpg`, or another of [`EXTENSIONS`](crate::image::EXTENSIONS). Classes are
-/// in order of their names; what lies beside the class folders, and what is hidden, is passed over.
+/// A data set in the layout `<root>/<class>/<image>.jpg`, or with another of the extensions in
+/// [`EXTENSIONS`](crate::image::EXTENSIONS). Classes are in order of their names. Files beside the
+/// class folders and hidden files are ignored.
 ///
-/// Images may lie in folders below that of their class, to any depth, and links are followed. The
-/// images of a class are in order of their folders' paths, then of their names: the order of
-/// torchvision's `ImageFolder`.
+/// Images may be in subfolders of a class folder, at any depth, and links are followed. The images
+/// of a class are in order of their folders' paths, then of their names, as in torchvision's
+/// `ImageFolder`.
 ///
-/// A root with a file `val_annotations.txt` and a single folder, `images`, is the validation part
-/// of Tiny ImageNet: each line of the file holds, separated by tabs, the name of an image, the name
-/// of its class, and numbers that are not used. The classes are then those that the file names.
+/// A root with a file `val_annotations.txt` and `images` as its only folder is the validation part
+/// of Tiny ImageNet. Each line of the file holds, separated by tabs, the name of an image, the name
+/// of its class, and numbers that are not used. The classes are then those named in the file.
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
     root: PathBuf,
     classes: Vec<String>,
-    /// Folders that hold the images, from the root.
+    /// Paths, relative to the root, of the folders that hold the images.
     folders: Vec<Name>,
     images: Vec<ImageFile>,
     truncated: Truncated,
-    /// What tells the images from others of the same names.
+    /// Where the images come from, which distinguishes them from others with the same names.
     origin: String,
 }
 
-/// An image.
+/// An image file.
 #[derive(Debug, Clone)]
 struct ImageFile {
-    /// Which of the folders it lies in.
+    /// Index of the folder that the image is in.
     folder: u32,
     label: u32,
-    /// Path from the folder, with slashes.
+    /// Path relative to that folder, with slashes.
     name: Name,
 }
 
 impl ImageFolder {
-    /// Lists the folder, several classes at a time.
+    /// Lists the images of a folder, reading several classes at the same time.
     ///
     /// # Errors
     /// [`DataError::Io`], [`DataError::NoClasses`], [`DataError::EmptyClass`],
@@ -60,12 +61,12 @@ impl ImageFolder {
         Self::list(root, &Listing::new()).map(|(folder, _)| folder)
     }
 
-    /// The same with a list in `cache`, a folder: folders that have not changed since the list was
-    /// written are not read again. The list is written anew where it was out of date; that it cannot
-    /// be is no error.
+    /// Lists the images like [`open`](Self::open), and keeps the list in the folder `cache`.
+    /// Folders that have not changed since the list was written are not read again. An outdated
+    /// list is replaced; a failure to write the list is ignored.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
+    /// As [`open`](Self::open).
     pub fn open_cached(root: &Path, cache: &Path) -> Result<Self, DataError> {
         let root = fs::canonicalize(root).map_err(DataError::io(root))?;
         let mut hasher = DefaultHasher::new();
@@ -74,13 +75,14 @@ impl ImageFolder {
         let known = listing::recall(&path, &root);
         let (folder, listing) = Self::list(&root, &known)?;
         if listing != known {
-            // Only a faster start is at stake.
+            // A failure only costs time at the next start.
             let _ = listing::remember(&path, root, listing);
         }
         Ok(folder)
     }
 
-    /// Lists the folder, given what is known of it; and what is to be remembered.
+    /// Lists the images of a folder, with what is already known about it. Also returns the list to
+    /// be remembered.
     fn list(root: &Path, known: &Listing) -> Result<(Self, Listing), DataError> {
         let folders = listing::class_folders(root)?;
         if folders.is_empty() {
@@ -89,17 +91,18 @@ impl ImageFolder {
         let listing = listing::list(root, &folders, known)?;
         let annotations = root.join(annotations::FILE);
         let single = folders.iter().map(Name::as_ref).eq([annotations::FOLDER]);
-        let folder = match single && annotations.is_file() {
-            true => Self::annotated(root, folders, &listing, &annotations)?,
-            false => Self::by_folder(root, folders, &listing)?,
+        let folder = if single && annotations.is_file() {
+            Self::annotated(root, folders, &listing, &annotations)?
+        } else {
+            Self::by_folder(root, folders, &listing)?
         };
         Ok((folder, listing))
     }
 
-    /// The folders' names are the classes.
+    /// Creates the data set with the folders' names as classes.
     fn by_folder(root: &Path, folders: Vec<Name>, listing: &Listing) -> Result<Self, DataError> {
         let mut images = Vec::new();
-        // In order of the names, as `folders`.
+        // The listing is in order of the names, as `folders` is.
         for (label, (name, tree)) in (0..).zip(listing) {
             let before = images.len();
             images.extend(tree.images().map(|name| ImageFile { folder: label, label, name }));
@@ -111,7 +114,7 @@ impl ImageFolder {
         Ok(Self::new(root, folders, classes, images))
     }
 
-    /// A file says which class each image shows.
+    /// Creates the data set with the classes that the annotations file gives to the images.
     fn annotated(
         root: &Path,
         folders: Vec<Name>,
@@ -140,16 +143,16 @@ impl ImageFolder {
         Self { root, folders, classes, images, truncated, origin: String::new() }
     }
 
-    /// Lists the folder, whose classes must be among those of `training`.
+    /// Lists the images of a folder whose classes must be among those of `training`.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), and [`DataError::Classes`].
+    /// As [`open`](Self::open), and [`DataError::Classes`].
     pub fn open_like(root: &Path, training: &ImageFolder) -> Result<Self, DataError> {
         Self::open(root)?.like(training)
     }
 
-    /// The folder with the classes of `training`, and labels by the classes' names. It may lack
-    /// images of some classes.
+    /// Returns this data set with the classes of `training`, and with labels matched by the
+    /// classes' names. Some classes may have no images here.
     ///
     /// # Errors
     /// [`DataError::Classes`] for classes that `training` does not have.
@@ -162,27 +165,28 @@ impl ImageFolder {
         Ok(self)
     }
 
-    /// The same, with what becomes of image files that are cut short.
+    /// Sets what to do with image files that are cut short.
     #[must_use]
     pub fn with_truncated(mut self, truncated: Truncated) -> Self {
         self.truncated = truncated;
         self
     }
 
-    /// The same images, of which `origin` says where they come from: it becomes part of the
-    /// [fingerprint](Dataset::fingerprint), and tells them from others whose files are named alike.
+    /// Sets a text that says where the images come from. It becomes part of the
+    /// [fingerprint](Dataset::fingerprint), and distinguishes the images from others whose files
+    /// have the same names.
     #[must_use]
     pub fn with_origin(mut self, origin: String) -> Self {
         self.origin = origin;
         self
     }
 
-    /// Paths and classes of all images.
+    /// Returns the path and the label of every image.
     pub fn files(&self) -> Vec<(PathBuf, usize)> {
         (0..self.images.len()).map(|index| (self.path(index), self.label(index))).collect()
     }
 
-    /// Path of image `index`.
+    /// Returns the path of image `index`.
     pub fn path(&self, index: usize) -> PathBuf {
         let image = &self.images[index];
         self.root.join(&self.folders[image.folder as usize].0).join(&image.name.0)
@@ -210,8 +214,8 @@ impl Dataset for ImageFolder {
         RgbImage::read(&self.path(index), self.truncated)
     }
 
-    /// Of the images' paths below the root, and their labels. The lengths and dates of the files
-    /// are no part of it: to ask for those of a million files would take minutes.
+    /// Hashes the images' paths relative to the root, and their labels. Lengths and dates of the
+    /// files are not part of the hash, because reading them for a million files would take minutes.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| {
             hash.text(self.origin.as_bytes());

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{error::DataError, image::RgbImage};
 pub use fingerprint::Fingerprint;
-pub(crate) use fingerprint::Hash;
+use fingerprint::Hash;
 
 /// Labelled images.
 pub trait Dataset: Send + Sync {
@@ -45,8 +45,8 @@ pub trait Dataset: Send + Sync {
     /// Where it cannot be read or decoded.
     fn image(&self, index: usize) -> Result<RgbImage, DataError>;
 
-    /// Ranges of images that are stored together, if reading them in order is faster: random orders then
-    /// shuffle the blocks, and the images within several neighbouring ones.
+    /// Ranges of images that are stored together, if reading them in order is faster: random orders
+    /// then shuffle the blocks, and the images within several neighbouring ones.
     fn blocks(&self) -> &[Range<usize>] {
         &[]
     }
@@ -55,6 +55,22 @@ pub trait Dataset: Send + Sync {
     /// labels. It reads no image, and is quick for millions of them.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| hash.labels(self))
+    }
+}
+
+impl Fingerprint {
+    /// Of a data set, whose images `list` hashes.
+    pub(crate) fn new(dataset: &(impl Dataset + ?Sized), list: impl FnOnce(&mut Hash)) -> Self {
+        let mut hash = Hash::default();
+        list(&mut hash);
+        Self { classes: dataset.classes().to_vec(), images: dataset.len(), hash: hash.finish() }
+    }
+}
+
+impl Hash {
+    /// The labels of all images of a data set.
+    pub(crate) fn labels(&mut self, dataset: &(impl Dataset + ?Sized)) {
+        (0..dataset.len()).for_each(|index| self.number(dataset.label(index) as u64));
     }
 }
 

@@ -1,8 +1,8 @@
 //! A rendered image classification set, for machines without data: ten classes of shapes and
 //! textures on cluttered backgrounds, in ImageNet's folder layout.
 //!
-//! Position, size, rotation, colours, lighting and noise are random, so that neither colour nor place
-//! tells the class.
+//! Position, size, rotation, colours, lighting and noise are random, so that neither the colour nor
+//! the position reveals the class.
 
 use std::{
     f64::consts::{PI, TAU},
@@ -14,22 +14,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::DataError, image::RgbImage, random::Random};
 
-/// The classes.
+/// Names of the classes.
 pub const CLASSES: [&str; 10] = [
     "checker", "crescent", "cross", "disc", "dots", "ring", "square", "star", "stripes", "triangle",
 ];
 
-/// What is rendered.
+/// The configuration of the rendered set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
     /// Side of the images, in pixels.
     pub side: usize,
-    /// Images per class of the training part.
+    /// Number of training images per class.
     pub train_per_class: usize,
-    /// Images per class of the validation part.
+    /// Number of validation images per class.
     pub val_per_class: usize,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     pub seed: u64,
 }
 
@@ -39,11 +39,12 @@ impl Default for ShapesConfig {
     }
 }
 
-/// Version of the pictures: it names the folder, so that another one is never mistaken for it.
-const VERSION: u32 = 3;
+/// Version of the rendering. It is part of the folder's name, so that sets of different versions
+/// cannot be confused.
+const VERSION: u32 = 2;
 
 impl ShapesConfig {
-    /// What tells the set from any other: its folder is named so.
+    /// Returns the name of the set's folder, which is different for every configuration.
     pub fn name(&self) -> String {
         let Self { side, train_per_class, val_per_class, seed } = self;
         format!("shapes-v{VERSION}-{side}px-{train_per_class}+{val_per_class}-{seed}")
@@ -88,7 +89,7 @@ impl ShapesConfig {
                 let _moved_away = partial.keep();
                 Ok(folder)
             }
-            // Another process was first.
+            // Another process has finished first.
             Err(_) if folder.is_dir() => Ok(folder),
             Err(error) => Err(DataError::io(&folder)(error)),
         }
@@ -97,7 +98,10 @@ impl ShapesConfig {
 
 type Color = [f64; 3];
 
-/// Draws one image of class `label`.
+/// Draws an image of `side` by `side` pixels that shows class `label`, an index into [`CLASSES`].
+///
+/// # Panics
+/// If `label` is out of range.
 pub fn draw(label: usize, side: usize, random: &mut Random) -> RgbImage {
     let mut canvas = Canvas::background(side, random);
     let object = Object::new(label, side, canvas.base, random);
@@ -117,7 +121,7 @@ struct Canvas {
 }
 
 impl Canvas {
-    /// A gradient with a few lines and blobs on it.
+    /// Draws a gradient with a few lines and blobs on it.
     fn background(side: usize, random: &mut Random) -> Self {
         let base: Color = std::array::from_fn(|_| random.uniform(0.15, 0.85));
         let slope: [Color; 2] =
@@ -135,12 +139,11 @@ impl Canvas {
             let color: Color = std::array::from_fn(|c| base[c] + random.uniform(-0.22, 0.22));
             let (cx, cy) = (random.uniform(0.0, scale), random.uniform(0.0, scale));
             let angle = random.uniform(0.0, PI);
-            let (length, width) = match random.chance(0.5) {
-                true => (random.uniform(0.2, 0.7) * scale, random.uniform(0.008, 0.02) * scale),
-                false => {
-                    let size = random.uniform(0.02, 0.06) * scale;
-                    (size, size)
-                }
+            let (length, width) = if random.chance(0.5) {
+                (random.uniform(0.2, 0.7) * scale, random.uniform(0.008, 0.02) * scale)
+            } else {
+                let size = random.uniform(0.02, 0.06) * scale;
+                (size, size)
             };
             for y in 0..side {
                 for x in 0..side {
@@ -158,7 +161,7 @@ impl Canvas {
         *pixel = std::array::from_fn(|c| pixel[c] + (color[c] - pixel[c]) * coverage);
     }
 
-    /// Lighting from one side, and noise.
+    /// Applies lighting from one side, and noise.
     fn finish(self, random: &mut Random) -> RgbImage {
         let (angle, strength) = (random.uniform(0.0, TAU), random.uniform(0.0, 0.5));
         let (gain, noise) = (random.uniform(0.8, 1.15), random.uniform(0.01, 0.05));
@@ -178,14 +181,14 @@ impl Canvas {
     }
 }
 
-/// What the picture is of.
+/// The object in the picture.
 struct Object {
     label: usize,
     center: (f64, f64),
     radius: f64,
     angle: f64,
     colors: [Color; 2],
-    /// Outline of textured patches: corners, or 0 for round.
+    /// Number of corners of the outline of a textured patch; 0 for a circle.
     corners: usize,
     phase: f64,
 }
@@ -209,7 +212,7 @@ impl Object {
         }
     }
 
-    /// Colour and coverage of the pixel at (x, y).
+    /// Returns the colour and the coverage of the pixel at (x, y).
     fn at(&self, x: f64, y: f64) -> (Color, f64) {
         let (u, v) = rotate(x - self.center.0, y - self.center.1, self.angle);
         let r = self.radius;
@@ -221,13 +224,11 @@ impl Object {
         let textured = |second: bool| (self.colors[usize::from(second)], coverage(patch()));
         let wave = |t: f64| (t / (0.22 * r.max(8.0)) * 0.5 + self.phase).rem_euclid(1.0) < 0.5;
         match CLASSES[self.label] {
-            // Wider than the four pixels that are left as one behind a stem, of sides of 64 pixels: else
-            // small networks take one texture for the other, some seeds far more often than others.
-            "stripes" => textured(wave(u * 0.6)),
-            "checker" => textured(wave(u * 0.5) != wave(v * 0.5)),
+            "stripes" => textured(wave(u)),
+            "checker" => textured(wave(u * 0.7) != wave(v * 0.7)),
             "dots" => {
-                // Farther apart than the squares of a checker board, or small networks take one for the
-                // other.
+                // Dots have to be farther apart than the squares of a checker board, or small
+                // networks confuse the two.
                 let cell = 0.65 * r;
                 let center = |t: f64| (t / cell + self.phase).rem_euclid(1.0) - 0.5;
                 textured(center(u).hypot(center(v)) < 0.28)
@@ -251,7 +252,7 @@ impl Object {
     }
 }
 
-/// A colour that stands out from another in brightness.
+/// Returns a colour whose brightness differs clearly from that of another.
 fn contrasting(other: Color, random: &mut Random) -> Color {
     let brightness = |color: &Color| 0.3 * color[0] + 0.6 * color[1] + 0.1 * color[2];
     loop {
@@ -267,14 +268,14 @@ fn rotate(x: f64, y: f64, angle: f64) -> (f64, f64) {
     (x * cos + y * sin, y * cos - x * sin)
 }
 
-/// Distance to a regular polygon with its corners at `radius`.
+/// Returns the signed distance to a regular polygon whose corners are at `radius`.
 fn polygon(x: f64, y: f64, corners: usize, radius: f64) -> f64 {
     let sector = TAU / corners as f64;
     let angle = y.atan2(x).rem_euclid(sector) - sector / 2.0;
     x.hypot(y) * angle.cos() - radius * (sector / 2.0).cos()
 }
 
-/// Distance, roughly, to a five-pointed star.
+/// Returns the approximate signed distance to a five-pointed star.
 fn star(x: f64, y: f64, radius: f64) -> f64 {
     let sector = TAU / 5.0;
     let angle = (y.atan2(x).rem_euclid(sector) - sector / 2.0).abs() / (sector / 2.0);
@@ -282,7 +283,7 @@ fn star(x: f64, y: f64, radius: f64) -> f64 {
     (x.hypot(y) - edge) * 0.7
 }
 
-/// Share of a pixel inside an edge at this distance from its centre.
+/// Returns the share of a pixel that is inside an edge at this distance from the pixel's centre.
 fn coverage(distance: f64) -> f64 {
     (0.5 - distance).clamp(0.0, 1.0)
 }

@@ -2,10 +2,10 @@
 //! of a million small ones.
 //!
 //! `<folder>/*.tar` hold samples, and a sample is several files of one key: `<key>.jpg` (or another
-//! of [`EXTENSIONS`]), the image, and `<key>.cls`, its label. The key is the path up to the first dot of the
-//! file's name: `./d/s0.input.jpg` is the field `input.jpg` of the sample `d/s0`. The fields of a
-//! sample usually lie one after another, but need not. Hidden files and those in folders named
-//! `__<name>__` are passed over.
+//! of [`EXTENSIONS`]), the image, and `<key>.cls`, its label. The key is the path up to the first
+//! dot of the file's name: `./d/s0.input.jpg` is the field `input.jpg` of the sample `d/s0`. The
+//! fields of a sample usually lie one after another, but need not. Hidden files and those in
+//! folders named `__<name>__` are passed over.
 //!
 //! - The image of a sample that has several is the field `jpg`, `jpeg` or `png`, the first of them
 //!   that is there: `s0.jpg` before `s0.seg.png`. Where there is none, a sample with several images
@@ -32,8 +32,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use self::labels::Labels;
 pub use self::write::write_shards;
+use self::{
+    labels::{CLASSES, Labels},
+    samples::Sample,
+};
 use super::{Dataset, Fingerprint, numbers_by_name};
 use crate::{
     error::DataError,
@@ -42,9 +45,6 @@ use crate::{
     names::printable,
     parallel,
 };
-
-/// The list of classes beside the tar files.
-const CLASSES: &str = "classes.txt";
 
 /// A folder of tar files.
 #[derive(Debug)]
@@ -60,15 +60,6 @@ pub struct Shards {
     images: Vec<Sample>,
     blocks: Vec<Range<usize>>,
     truncated: Truncated,
-}
-
-/// Where an image's bytes are, and its class.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Sample {
-    shard: u32,
-    label: u32,
-    offset: u64,
-    length: u64,
 }
 
 impl Shards {

@@ -1,4 +1,5 @@
-//! MNIST and sets in its format: four gzipped files each, which are read as they are.
+//! Downloads MNIST and sets in the same format: four gzipped files each, which are read without
+//! unpacking them.
 
 use std::{
     fs,
@@ -13,21 +14,22 @@ use crate::error::DataError;
 /// The files of a set in MNIST's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdxFiles {
-    /// The address that the files' names follow.
+    /// The address to which the files' names are appended.
     pub url: String,
-    /// Name of each file, and its MD5 in hexadecimal.
+    /// Name of each file, with its MD5 checksum in hexadecimal.
     pub files: Vec<(String, String)>,
-    /// Names of the classes, where they are not numbers.
+    /// Names of the classes; empty if the classes are numbers.
     pub classes: Vec<String>,
-    /// Attempts for each file before giving up, at least 1.
+    /// Number of attempts for each file before giving up, at least 1.
     pub attempts: usize,
-    /// Pause before the second attempt; it doubles with every further one.
+    /// Pause before the second attempt; it doubles before every further one.
     pub pause: Duration,
-    /// How long the server may take for each file, and how much it may send.
+    /// Limits on the time that the server may take for each file, and on the bytes that it may
+    /// send.
     pub limits: Limits,
 }
 
-/// The names that every set gives its files.
+/// The names of the files, which are the same in every set.
 const FILES: [&str; 4] = [
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
@@ -44,12 +46,13 @@ impl IdxFiles {
             classes: classes.iter().map(|name| owned(name)).collect(),
             attempts: 5,
             pause: Duration::from_secs(2),
-            // The largest of them has 26 million bytes.
+            // The largest of the files has 26 million bytes.
             limits: Limits::new(64 << 20),
         }
     }
 
-    /// Handwritten digits (LeCun, Cortes and Burges), from the mirror that torchvision uses.
+    /// Returns MNIST, handwritten digits (LeCun, Cortes and Burges), from the mirror that
+    /// torchvision uses.
     pub fn mnist() -> Self {
         let md5 = [
             "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -60,7 +63,8 @@ impl IdxFiles {
         Self::new("https://ossci-datasets.s3.amazonaws.com/mnist/", md5, &[])
     }
 
-    /// Photographs of clothes: <https://github.com/zalandoresearch/fashion-mnist>.
+    /// Returns Fashion-MNIST, photographs of clothes:
+    /// <https://github.com/zalandoresearch/fashion-mnist>.
     pub fn fashion_mnist() -> Self {
         let md5 = [
             "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -84,7 +88,7 @@ impl IdxFiles {
         Self::new(url, md5, &classes)
     }
 
-    /// Cursive Japanese characters: <https://github.com/rois-codh/kmnist>.
+    /// Returns KMNIST, cursive Japanese characters: <https://github.com/rois-codh/kmnist>.
     pub fn kmnist() -> Self {
         let md5 = [
             "bdb82020997e1d708af4cf47b453dcf7",
@@ -96,13 +100,14 @@ impl IdxFiles {
         Self::new("http://codh.rois.ac.jp/kmnist/dataset/kmnist/", md5, &classes)
     }
 
-    /// Downloads the files to `folder`, those left out that are there with the right checksum, and
-    /// writes the classes' names to `classes.txt`; the folder. `progress` is told bytes of a file so
-    /// far and in all, 0 where the server does not say.
+    /// Downloads the files to `folder`, writes the classes' names to `classes.txt`, and returns the
+    /// folder. Files that are already there with the right checksum are not downloaded again.
+    /// `progress` is called with the bytes of a file so far and in total, which is 0 if the server
+    /// does not send it.
     ///
     /// # Errors
-    /// [`DataError::Download`] once every attempt for a file has failed: what has arrived stays and is
-    /// resumed by the next call. [`DataError::Io`].
+    /// [`DataError::Download`] after the last attempt for a file has failed: the bytes received so
+    /// far are kept, and the next call resumes from them. [`DataError::Io`].
     pub fn fetch(
         &self,
         folder: &Path,

@@ -1,5 +1,6 @@
-//! Data sets from their servers: fetched with retries, resumed where they were cut off, checked, and
-//! in place at once or not at all. What is there and whole is not fetched again.
+//! Downloads of data sets. A download is retried, resumed where it was cut off, and checked, and
+//! its files appear complete or not at all. Files that are already there and complete are not
+//! downloaded again.
 
 mod idx;
 mod limits;
@@ -20,24 +21,25 @@ use remote::Remote;
 /// An archive to download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
-    /// Its address.
+    /// Address of the archive.
     pub url: String,
-    /// MD5 of the file, in hexadecimal.
+    /// MD5 checksum of the archive, in hexadecimal.
     pub md5: String,
-    /// The folder it unpacks to.
+    /// Name of the folder in the archive.
     pub folder: String,
-    /// Files that the folder must hold, and their lengths in bytes.
+    /// Files that the folder must hold, with their lengths in bytes.
     pub files: Vec<(String, u64)>,
-    /// Attempts before giving up, at least 1.
+    /// Number of attempts before giving up, at least 1.
     pub attempts: usize,
-    /// Pause before the second attempt; it doubles with every further one.
+    /// Pause before the second attempt; it doubles before every further one.
     pub pause: Duration,
-    /// How long the server may take, and how much it may send.
+    /// Limits on the time that the server may take and on the bytes that it may send.
     pub limits: Limits,
 }
 
 impl Archive {
-    /// CIFAR's binary archive, as its page names it: <https://www.cs.toronto.edu/~kriz/cifar.html>.
+    /// Returns CIFAR's binary archive, as described on
+    /// <https://www.cs.toronto.edu/~kriz/cifar.html>.
     pub fn cifar(kind: CifarKind) -> Self {
         let (file, md5, folder) = match kind {
             CifarKind::Cifar10 => (
@@ -67,19 +69,21 @@ impl Archive {
             folder: folder.into(),
             attempts: 5,
             pause: Duration::from_secs(2),
-            // The archives have 169 and 170 million bytes.
+            // The two archives have 169 and 170 million bytes.
             limits: Limits::new(256 << 20),
         }
     }
 
-    /// Downloads and unpacks below `folder`, unless all files are there; the unpacked folder. A folder
-    /// that lacks files, or holds some of another length, is repaired: those files are replaced, and
-    /// what else lies there stays. An archive of this name in `folder` is used, and kept, if its
-    /// checksum is right. `progress` is told bytes so far and in all, 0 where the server does not say.
+    /// Downloads the archive, unpacks it below `folder`, and returns the unpacked folder. Nothing
+    /// is downloaded if all files are already there. If the unpacked folder lacks files or holds
+    /// files of the wrong length, those files are replaced, and everything else in it stays. If
+    /// `folder` already holds an archive of this name with the right checksum, it is used and kept.
+    /// `progress` is called with the bytes so far and the total, which is 0 if the server does not
+    /// send it.
     ///
     /// # Errors
-    /// [`DataError::Download`] once every attempt has failed: what has arrived stays and is resumed by
-    /// the next call. [`DataError::Io`].
+    /// [`DataError::Download`] after the last attempt has failed: the bytes received so far are
+    /// kept, and the next call resumes from them. [`DataError::Io`].
     pub fn fetch(
         &self,
         folder: &Path,
@@ -109,7 +113,7 @@ impl Archive {
         Remote { url, md5, attempts: *attempts, pause: *pause, limits: *limits }
     }
 
-    /// The files that a folder lacks, or holds with another length.
+    /// Returns the files that a folder lacks, or holds with the wrong length.
     fn missing_from(&self, folder: &Path) -> Vec<&str> {
         let is_missing = |(name, length): &&(String, u64)| {
             let file = fs::metadata(folder.join(name));
@@ -118,23 +122,26 @@ impl Archive {
         self.files.iter().filter(is_missing).map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Unpacks beside, and renames the folder or, where it is there, the files that it lacks.
+    /// Unpacks the archive into a temporary folder beside the target. If the target folder does not
+    /// exist, the unpacked one is renamed to it; else only missing and damaged files are moved into
+    /// it.
     fn unpack(&self, path: &Path, folder: &Path) -> Result<(), DataError> {
         let fail = |reason: String| DataError::Download { url: self.url.clone(), reason };
         let file = File::open(path).map_err(DataError::io(path))?;
         let beside = tempfile::tempdir_in(folder).map_err(DataError::io(folder))?;
-        // `unpack` writes nothing outside of its target.
+        // `unpack` writes nothing outside its target.
         tar::Archive::new(flate2::read::GzDecoder::new(BufReader::new(file)))
             .unpack(beside.path())
-            .map_err(|error| fail(format!("does not unpack: {error}")))?;
+            .map_err(|error| fail(format!("the archive cannot be unpacked: {error}")))?;
         let (from, to) = (beside.path().join(&self.folder), folder.join(&self.folder));
         if !from.is_dir() {
-            return Err(fail(format!("holds no folder {}", self.folder)));
+            return Err(fail(format!("the archive has no folder {}", self.folder)));
         }
         let missing = self.missing_from(&from);
         if !missing.is_empty() {
             let missing = missing.join(", ");
-            return Err(fail(format!("holds no such files, or of other lengths: {missing}")));
+            let reason = "the archive lacks these files, or they have the wrong length";
+            return Err(fail(format!("{reason}: {missing}")));
         }
         if !to.exists() {
             return fs::rename(&from, &to).map_err(DataError::io(&to));

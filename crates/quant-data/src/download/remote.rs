@@ -1,4 +1,4 @@
-//! A file on a server: fetched with retries, resumed where it was cut off, and checked.
+//! Downloads one file from a server, with retries, resuming and a check of its checksum.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,24 +15,25 @@ use crate::error::DataError;
 
 /// A file on a server.
 pub(super) struct Remote<'a> {
-    /// Its address.
+    /// Address of the file.
     pub(super) url: &'a str,
-    /// MD5 of the file, in hexadecimal.
+    /// MD5 checksum of the file, in hexadecimal.
     pub(super) md5: &'a str,
-    /// Attempts before giving up, at least 1.
+    /// Number of attempts before giving up, at least 1.
     pub(super) attempts: usize,
-    /// Pause before the second attempt; it doubles with every further one.
+    /// Pause before the second attempt; it doubles before every further one.
     pub(super) pause: Duration,
-    /// How long the server may take, and how much it may send.
+    /// Limits on the time that the server may take and on the bytes that it may send.
     pub(super) limits: Limits,
 }
 
 impl Remote<'_> {
-    /// Fetches the file to `partial`, of which a part may be there already. `progress` is told bytes so
-    /// far and in all, 0 where the server does not say.
+    /// Downloads the file to `partial`, which may already hold a part of it. `progress` is called
+    /// with the bytes so far and the total, which is 0 if the server does not send it.
     ///
     /// # Errors
-    /// [`DataError::Download`] once every attempt has failed: what has arrived stays.
+    /// [`DataError::Download`] after the last attempt has failed: the bytes received so far are
+    /// kept.
     pub(super) fn fetch(
         &self,
         partial: &Path,
@@ -52,15 +53,16 @@ impl Remote<'_> {
         }
         let (count, last) = (failures.len(), failures.pop().unwrap_or_default());
         let kept = fs::metadata(partial).map_or(0, |metadata| metadata.len());
-        let reason = format!("{count} attempts failed, the last: {last}; {kept} bytes are kept");
+        let reason =
+            format!("{count} attempts failed, the last one with: {last}; {kept} bytes are kept");
         Err(DataError::Download { url: self.url.to_owned(), reason })
     }
 
-    /// Fetches what is missing, and checks the whole.
+    /// Downloads the missing part, and checks the whole file.
     fn attempt(&self, partial: &Path, progress: &mut impl FnMut(u64, u64)) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
         let mut have = fs::metadata(partial).map_or(0, |metadata| metadata.len());
-        // It may have been complete already.
+        // The file may already be complete.
         if have > 0 && self.is_whole(partial).map_err(text)? {
             return Ok(());
         }
@@ -77,10 +79,12 @@ impl Remote<'_> {
         match response.status().as_u16() {
             200 => have = 0,
             206 => {}
-            // Nothing beyond what is here, which is not what was meant.
+            // The partial file is longer than the server's file, so it must be a different file.
             416 => {
                 fs::remove_file(partial).map_err(text)?;
-                return Err("the server has fewer bytes than are here; starting anew".into());
+                return Err("the server's file is shorter than the part that is here, \
+                            which is discarded"
+                    .into());
             }
             status => return Err(format!("the server answers with status {status}")),
         }
@@ -106,7 +110,8 @@ impl Remote<'_> {
                 fs::remove_file(partial).map_err(text)?;
                 let most = self.limits.most_bytes;
                 return Err(format!(
-                    "more than the {most} bytes that the file may have: discarded"
+                    "the server sends more than the {most} bytes that the file may have; \
+                     they are discarded"
                 ));
             }
             file.write_all(&buffer[..count]).map_err(text)?;
@@ -114,16 +119,17 @@ impl Remote<'_> {
         }
         file.sync_all().map_err(text)?;
         if have < total {
-            return Err(format!("cut off after {have} of {total} bytes"));
+            return Err(format!("the connection was cut off after {have} of {total} bytes"));
         }
         if !self.is_whole(partial).map_err(text)? {
             fs::remove_file(partial).map_err(text)?;
-            return Err(format!("{have} bytes whose MD5 is not {}: discarded", self.md5));
+            let reason = format!("the MD5 of the {have} bytes is not {}", self.md5);
+            return Err(format!("{reason}; they are discarded"));
         }
         Ok(())
     }
 
-    /// What asks the server, and gives up when it is time.
+    /// Returns the HTTP client with the time limits set.
     fn agent(&self) -> ureq::Agent {
         let Limits { connect, stall, whole, .. } = self.limits;
         let config = ureq::Agent::config_builder()
@@ -136,7 +142,8 @@ impl Remote<'_> {
         config.build().into()
     }
 
-    /// Bytes of the whole file, of which so many are there and the server announces so many.
+    /// Returns the length of the whole file in bytes, when `have` bytes are here and the server
+    /// announces `announced` more.
     fn total(&self, have: u64, announced: u64) -> Result<u64, String> {
         let most = self.limits.most_bytes;
         let total = have.checked_add(announced).filter(|total| *total <= most);
@@ -145,10 +152,10 @@ impl Remote<'_> {
         })
     }
 
-    /// Whether a file has the right checksum.
+    /// Returns whether a file has the right checksum.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If the file cannot be read.
     pub(super) fn is_whole(&self, path: &Path) -> std::io::Result<bool> {
         let (mut file, mut hasher) = (File::open(path)?, Md5::new());
         std::io::copy(&mut file, &mut hasher)?;

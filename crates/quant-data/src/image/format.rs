@@ -1,19 +1,19 @@
-//! Which format a file has, by its first bytes.
+//! Recognises the format of an image file by its first bytes.
 
 use image::ImageFormat;
 
-/// Extensions of image files: torchvision's list, and GIF.
+/// The extensions of image files: torchvision's list, and GIF.
 pub const EXTENSIONS: [&str; 10] =
     ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif"];
 
-/// Whether the name of a file ends in one of [`EXTENSIONS`], in upper or lower case.
+/// Returns whether the name of a file ends in one of [`EXTENSIONS`], in upper or lower case.
 pub fn has_image_extension(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, extension)| {
         EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
     })
 }
 
-/// A format that is read.
+/// An image format that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Jpeg,
@@ -27,7 +27,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The same for the `image` crate.
+    /// Returns the same format as the `image` crate names it.
     pub(super) fn of_image(self) -> ImageFormat {
         match self {
             Format::Jpeg => ImageFormat::Jpeg,
@@ -41,7 +41,7 @@ impl Format {
     }
 }
 
-/// The format of a file, by its content.
+/// Returns the format of a file, recognised by its content.
 pub(super) fn recognize(bytes: &[u8]) -> Result<Format, String> {
     match bytes {
         [0xff, 0xd8, 0xff, ..] => Ok(Format::Jpeg),
@@ -55,26 +55,26 @@ pub(super) fn recognize(bytes: &[u8]) -> Result<Format, String> {
     }
 }
 
-/// What a file is that is not read.
+/// Returns an error text that says what kind of file it is, for files that cannot be read.
 fn unread(bytes: &[u8]) -> String {
     const READ: &str = "JPEG, PNG, GIF, WebP, BMP, TIFF and PNM files are read";
     if bytes.is_empty() {
         return "the file is empty".into();
     }
     if bytes.starts_with(b"version https://git-lfs") {
-        return "a pointer of Git LFS stands in its place: `git lfs pull` fetches the image".into();
+        return "the file is a Git LFS pointer, not the image; `git lfs pull` fetches it".into();
     }
     if let Some(name) = name(bytes) {
         return format!("the file is {name}; {READ}");
     }
     let first: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("its first bytes, {}, are those of no known format; {READ}", first.join(" "))
+    format!("its first bytes, {}, belong to no known format; {READ}", first.join(" "))
 }
 
-/// The name of a format that is not read.
+/// Returns the name of a known format that cannot be read.
 fn name(bytes: &[u8]) -> Option<&'static str> {
     if bytes.iter().all(|byte| *byte == 0) {
-        return Some("nothing but zeros, as after a broken copy or download");
+        return Some("full of zeros, as after an incomplete copy or download");
     }
     if let [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] = bytes {
         return Some(match brand.first_chunk() {
@@ -90,7 +90,7 @@ fn name(bytes: &[u8]) -> Option<&'static str> {
         (b"\xff\x0a", "a JPEG XL image"),
         (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
         (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-        (b"\xff\xd8", "no valid JPEG file: no marker follows its start"),
+        (b"\xff\xd8", "an invalid JPEG file: no marker follows its start"),
         (b"\0\0\x01\0", "an icon (ICO)"),
         (b"8BPS", "a Photoshop file"),
         (b"\x76\x2f\x31\x01", "an OpenEXR image"),
@@ -109,12 +109,12 @@ fn name(bytes: &[u8]) -> Option<&'static str> {
     known.map(|(_, name)| *name).or_else(|| text(bytes))
 }
 
-/// The name of a format that is text.
+/// Returns the name of a text format that cannot be read.
 fn text(bytes: &[u8]) -> Option<&'static str> {
     let start = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]).to_ascii_lowercase();
     let start = start.trim_start_matches('\u{feff}').trim_start();
     if start.starts_with("<!doctype html") || start.starts_with("<html") {
-        return Some("an HTML page, as a download that failed leaves it");
+        return Some("an HTML page, which a failed download may leave");
     }
     if start.starts_with('<') && start.contains("<svg") {
         return Some("an SVG drawing");

@@ -1,16 +1,23 @@
-//! PNG files, whole or damaged.
+//! PNG files, complete or damaged.
 
 use std::io::Cursor;
 
 use png::{DecodeOptions, Decoder, DecodingError, Limits, Transformations};
 
-use super::{RgbImage, Truncated, filled, missing_part, permit};
+use super::{
+    limits::{filled, permit},
+    rgb::RgbImage,
+    truncated::{Truncated, missing_part},
+};
 
-/// Which checksums are verified: of the chunks, and of the picture as a whole.
+/// Which checksums are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verify {
+    /// The checksum of every chunk, and the one of the whole picture.
     Both,
+    /// Only the checksum of the whole picture.
     Picture,
+    /// No checksum.
     Nothing,
 }
 
@@ -27,14 +34,16 @@ pub(super) fn decode(bytes: &[u8], truncated: Truncated) -> Result<RgbImage, Str
     }
     let (mut image, fault) = decode_verified(bytes, Verify::Nothing)?;
     if fault.is_none() {
-        // The picture's own checksum is wrong. Pillow loses the row that it reads together with it.
+        // The checksum of the picture is wrong. Pillow loses the row that it reads together with
+        // that checksum, which is the last one.
         let last_row = (image.height - 1) * image.width * 3;
         image.pixels[last_row..].fill(0);
     }
     Ok(image)
 }
 
-/// The picture, black where it cannot be decoded, and why that is.
+/// Returns the picture, which is black where it cannot be decoded, and the error that stopped the
+/// decoder, if any.
 fn decode_verified(
     bytes: &[u8],
     verify: Verify,
@@ -46,9 +55,10 @@ fn decode_verified(
     options.set_ignore_adler32(verify == Verify::Nothing);
     options.set_ignore_crc(verify != Verify::Both);
     let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
-    // What it needs besides the picture.
+    // The limit covers the memory that the decoder needs in addition to the picture.
     decoder.set_limits(Limits { bytes: 1 << 30 });
-    // Palettes become colours, bits become bytes, and of 16 bits the upper 8 are taken.
+    // Palettes become colours, samples of fewer than 8 bits become bytes, and only the upper 8 of
+    // 16 bits are kept.
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     let header = decoder.read_header_info().map_err(reason)?;
     let (width, height) = (header.width as usize, header.height as usize);

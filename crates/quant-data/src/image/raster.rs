@@ -4,9 +4,14 @@ use std::io::{self, Cursor};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::{MOST_PIXELS, RgbImage, Truncated, filled, format::Format, missing_part, permit};
+use super::{
+    format::Format,
+    limits::{MOST_PIXELS, filled, permit},
+    rgb::RgbImage,
+    truncated::{Truncated, missing_part},
+};
 
-/// Decodes a file of any format but JPEG.
+/// Decodes a file of any format except JPEG and PNG.
 pub(super) fn decode(
     bytes: &[u8],
     format: Format,
@@ -19,8 +24,8 @@ pub(super) fn decode(
                 return Err(missing_part(&reason));
             }
             Truncated::Accept => {
-                // Pixels are stored as they are, and black is zero: zeros stand for what is
-                // missing.
+                // Pixels are stored uncompressed and black is zero, so zeros can stand for the
+                // missing part.
                 let filled_up = filled_up(bytes, format)?;
                 decode_whole(&filled_up, format)
             }
@@ -31,7 +36,7 @@ pub(super) fn decode(
     Ok(rgb(image.map_err(reason)?))
 }
 
-/// Whether a file of this format that lacks its end can be filled up with zeros.
+/// Returns whether a truncated file of this format can be completed with zeros.
 fn fills_up(format: Format) -> bool {
     matches!(format, Format::Bmp | Format::Pnm)
 }
@@ -40,20 +45,20 @@ fn reader(bytes: &[u8], format: Format) -> ImageReader<Cursor<&[u8]>> {
     let mut reader = ImageReader::new(Cursor::new(bytes));
     reader.set_format(format.of_image());
     let mut limits = Limits::no_limits();
-    // Eight bytes each of the most pixels, and what a decoder needs besides.
+    // Eight bytes for each of the largest number of pixels, and what a decoder needs in addition.
     limits.max_alloc = Some(8 * MOST_PIXELS as u64 + (256 << 20));
     reader.limits(limits);
     reader
 }
 
-/// A file that is cut short, with zeros for a whole picture behind it.
+/// Returns a truncated file with enough zeros after it for a complete picture.
 fn filled_up(bytes: &[u8], format: Format) -> Result<Vec<u8>, String> {
     let reason = |error: ImageError| error.to_string();
     let decoder = reader(bytes, format).into_decoder().map_err(reason)?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
     let _permission = permit(width, height)?;
-    // A BMP file may have a byte a pixel that is not decoded, and rows that are padded.
+    // A BMP file may have one byte per pixel that is not decoded, and rows that are padded.
     let missing = (decoder.total_bytes() as usize).max(4 * (width + 1) * height);
     let mut filled_up = filled(0, bytes.len() + missing)?;
     filled_up[..bytes.len()].copy_from_slice(bytes);
@@ -71,7 +76,7 @@ fn is_truncated(error: &ImageError) -> bool {
     matches!(error, ImageError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// The pixels, without transparency; of 16 bits the upper 8.
+/// Returns the pixels without transparency, with the upper 8 of 16 bits.
 fn rgb(image: DynamicImage) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let upper = |values: &[u16]| values.iter().map(|value| (value >> 8) as u8).collect::<Vec<_>>();

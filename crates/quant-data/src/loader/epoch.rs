@@ -1,4 +1,5 @@
-//! An epoch in progress: worker threads, and batches handed out in order.
+//! An epoch in progress: worker threads that prepare batches, and an iterator that returns them in
+//! order.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use super::{Batch, Loader, Share};
 use crate::{error::DataError, image::RgbImage, random::Random};
 
 impl Loader {
-    /// The batches of an epoch, beginning with number `first_batch`.
+    /// Starts an epoch at batch number `first_batch`, and returns the iterator over its batches.
     pub fn epoch(&self, epoch: usize, first_batch: usize) -> Epoch {
         let work = Arc::new(Work {
             loader: self.clone(),
@@ -35,7 +36,7 @@ impl Loader {
     }
 }
 
-/// What the workers of an epoch share.
+/// The data that the workers of an epoch share.
 struct Work {
     loader: Loader,
     order: Vec<usize>,
@@ -46,13 +47,13 @@ struct Work {
 
 #[derive(Default)]
 struct State {
-    /// The next batch that no worker has taken.
+    /// Number of the next batch that no worker has taken.
     claimed: usize,
-    /// The next batch that is to be handed out.
+    /// Number of the next batch to return.
     next: usize,
-    /// Finished batches.
+    /// Finished batches by their number.
     ready: BTreeMap<usize, Batch>,
-    /// Whether the epoch was given up.
+    /// Whether the epoch was stopped early.
     stopped: bool,
 }
 
@@ -69,7 +70,8 @@ impl Work {
         }
     }
 
-    /// A batch to work on, once there is room for it.
+    /// Waits until the prefetch limit allows another batch, and returns its number. `None` if there
+    /// are no more batches to load.
     fn claim(&self) -> Option<usize> {
         let mut state = self.state();
         loop {
@@ -87,12 +89,12 @@ impl Work {
     fn load(&self, number: usize) -> Batch {
         let (size, images) = (self.loader.config.batch_size, self.order.len());
         let Share { rank, of } = self.loader.config.share;
-        // The last round of several processes may leave some without images.
+        // In the last round, some of several processes may have no images.
         let start = (number * of + rank).saturating_mul(size).min(images);
         let end = start.saturating_add(size).min(images);
         let mut batch = Batch::empty(number);
         for index in &self.order[start..end] {
-            // A decoder's panic is a broken image like another.
+            // If the decoder panics, the image counts as unusable.
             match catch_unwind(AssertUnwindSafe(|| self.sample(*index))) {
                 Ok(Ok(image)) => batch.push(&image, self.loader.dataset.label(*index)),
                 Ok(Err(error)) => batch.skipped.push(error.to_string()),
@@ -116,7 +118,7 @@ impl Work {
 }
 
 impl Batch {
-    /// Appends an image, whose planes of colours follow one another.
+    /// Appends an image in planar form: all red bytes, then green, then blue.
     fn push(&mut self, image: &RgbImage, label: usize) {
         self.size = image.width;
         let plane = image.width * image.height;
@@ -132,31 +134,33 @@ impl Batch {
     }
 }
 
-/// Unusable images that an error names.
+/// Number of unusable images that an error lists.
 const NAMED: usize = 5;
 
 /// An epoch in progress. Dropping it stops its workers.
 pub struct Epoch {
     work: Arc<Work>,
     workers: Vec<JoinHandle<()>>,
-    /// Whether it began with the first batch.
+    /// Whether the epoch was started at its first batch.
     is_whole: bool,
-    /// Images handed out.
+    /// Number of images returned so far.
     used: usize,
-    /// Images that could not be used.
+    /// Number of unusable images so far.
     broken: usize,
-    /// The first of them, and why.
+    /// The first unusable images, with the reasons.
     first_broken: Vec<String>,
 }
 
 impl Iterator for Epoch {
     type Item = Result<Batch, DataError>;
 
-    /// The next batch, with the images of it that could not be used. It has no images where none of
-    /// them could be, or where other processes have the last ones.
+    /// Returns the next batch, which lists its unusable images. The batch has no images if none of
+    /// its images is usable, or if the remaining images belong to other processes.
     ///
-    /// [`DataError::TooManyBroken`] once more images than `max_broken` allows are unusable, and
-    /// [`DataError::NoneUsable`] behind the last batch where all of them were; the epoch then ends.
+    /// # Errors
+    /// [`DataError::TooManyBroken`] as soon as more images are unusable than `max_broken` allows;
+    /// [`DataError::NoneUsable`] after the last batch if no image was usable. The epoch ends after
+    /// an error.
     fn next(&mut self) -> Option<Self::Item> {
         let Some(batch) = self.next_batch() else {
             return self.none_usable().map(Err);
@@ -178,8 +182,8 @@ impl Iterator for Epoch {
 }
 
 impl Epoch {
-    /// The error of an epoch that has images, of which none is usable. One process of several does
-    /// not judge: others may have usable ones.
+    /// Returns the error for an epoch that has images but no usable one. If several processes share
+    /// the epoch, there is no such error, because others may have usable images.
     fn none_usable(&mut self) -> Option<DataError> {
         let alone = self.work.loader.config.share == Share::ALL;
         let is_so = alone && self.is_whole && self.used == 0 && self.broken > 0;
@@ -189,7 +193,7 @@ impl Epoch {
         })
     }
 
-    /// Ends the epoch; how many images could not be used, and the first of them.
+    /// Ends the epoch. Returns the number of unusable images, and the first of them.
     fn give_up(&mut self) -> (usize, Vec<String>) {
         self.stop();
         (std::mem::take(&mut self.broken), std::mem::take(&mut self.first_broken))
@@ -221,7 +225,7 @@ impl Drop for Epoch {
     fn drop(&mut self) {
         self.stop();
         for worker in self.workers.drain(..) {
-            // A worker that panicked has nothing left to say.
+            // The result of a worker that panicked is not needed.
             let _ = worker.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Batches from worker threads, in an order that (seed, epoch) alone decide.
+//! Loads batches in worker threads, in an order that depends on the seed and the epoch alone.
 
 mod config;
 mod epoch;
@@ -14,27 +14,27 @@ pub use epoch::Epoch;
 /// A batch of images as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Its number in the epoch, from 0.
+    /// Number of the batch in the epoch, from 0.
     pub number: usize,
-    /// `[images, 3, size, size]`, row-major.
+    /// Bytes of shape `[images, 3, size, size]`, row-major.
     pub pixels: Vec<u8>,
-    /// Label of every image. There are none where no image of the batch is usable, or where the
-    /// images ran out before this process of several had its batch.
+    /// Label of every image. Empty if no image of the batch is usable, or if several processes
+    /// share the epoch and no image was left for this one.
     pub labels: Vec<usize>,
-    /// Side of the images; 0 without images.
+    /// Side of the images in pixels; 0 if there are no images.
     pub size: usize,
-    /// Images that could not be used, and why.
+    /// The unusable images, with the reasons.
     pub skipped: Vec<String>,
 }
 
 impl Batch {
-    /// A batch without images.
+    /// Creates a batch without images.
     fn empty(number: usize) -> Self {
         Self { number, pixels: Vec::new(), labels: Vec::new(), size: 0, skipped: Vec::new() }
     }
 }
 
-/// Loads a data set batch by batch.
+/// Loads a data set in batches.
 #[derive(Clone)]
 pub struct Loader {
     dataset: Arc<dyn Dataset>,
@@ -44,13 +44,14 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Loads `dataset` through `pipeline`, which must fix the size of its squares.
+    /// Creates a loader that prepares the images of `dataset` with `pipeline`, which must fix the
+    /// size of the squares it produces.
     ///
     /// # Errors
-    /// [`DataError::Setting`] for a number of `config` or of `pipeline` out of its range;
-    /// [`DataError::NoOutputSize`] where images of several sizes would come out;
-    /// [`DataError::UnknownLabel`] for a label that none of the classes has;
-    /// [`DataError::TooSmall`] where no batch would come out.
+    /// [`DataError::Setting`] for a number of `config` or `pipeline` that is out of range;
+    /// [`DataError::NoOutputSize`] if the images would have different sizes;
+    /// [`DataError::UnknownLabel`] for a label without a class; [`DataError::TooSmall`] if an epoch
+    /// would have no batch.
     pub fn new(
         dataset: Arc<dyn Dataset>,
         pipeline: Pipeline,
@@ -70,22 +71,22 @@ impl Loader {
         }
     }
 
-    /// How it works.
+    /// Returns the configuration.
     pub fn config(&self) -> &LoaderConfig {
         &self.config
     }
 
-    /// The data set.
+    /// Returns the data set.
     pub fn dataset(&self) -> &dyn Dataset {
         self.dataset.as_ref()
     }
 
-    /// Side of the images, in pixels.
+    /// Returns the side of the images, in pixels.
     pub fn image_size(&self) -> usize {
         self.size
     }
 
-    /// Batches of an epoch: as many in every process that shares it.
+    /// Returns the number of batches per epoch, which is the same in every process that shares it.
     pub fn batches(&self) -> usize {
         let (images, config) = (self.dataset.len(), &self.config);
         let of_all_processes = config.batch_size.saturating_mul(config.share.of);
@@ -95,19 +96,19 @@ impl Loader {
         }
     }
 
-    /// Images that one process reads in an epoch, rounded up: the share of unusable images is one
-    /// of these.
+    /// Returns the number of images that one process reads in an epoch, rounded up. The share of
+    /// unusable images that are accepted is a share of this number.
     fn images_of_a_process(&self) -> usize {
         self.dataset.len().div_ceil(self.config.share.of)
     }
 
-    /// The first batch of the first epoch that has images, or the error that comes before it.
+    /// Returns the first batch of epoch 0 that has images, or the error that comes before it.
     pub fn first_images(&self) -> Option<Result<Batch, DataError>> {
         let is_empty = |batch: &Batch| batch.labels.is_empty();
         self.epoch(0, 0).find(|batch| !batch.as_ref().is_ok_and(is_empty))
     }
 
-    /// The indices of an epoch's images, in order.
+    /// Returns the indices of an epoch's images in order.
     pub fn order(&self, epoch: usize) -> Vec<usize> {
         if !self.config.training {
             return (0..self.dataset.len()).collect();
@@ -131,11 +132,11 @@ impl Loader {
     }
 }
 
-/// Blocks whose images are shuffled among each other.
+/// Number of neighbouring blocks whose images are shuffled together.
 const NEIGHBOURS: usize = 16;
 
-/// Checks the label of every image: a loss would take another class's score, or memory that is not
-/// its own, for a label out of range.
+/// Checks the label of every image. With a label that is out of range, a loss would read the score
+/// of another class, or memory outside its buffer.
 fn check_labels(dataset: &dyn Dataset) -> Result<(), DataError> {
     let classes = dataset.classes().len();
     let mut labels = (0..dataset.len()).map(|index| (index, dataset.label(index)));

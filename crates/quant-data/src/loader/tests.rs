@@ -1,9 +1,9 @@
-//! Order, shares, broken images and bad settings.
+//! Tests of the order, of shares, of unusable images and of invalid settings.
 
 use super::*;
 use crate::{image::RgbImage, transform::Transform};
 
-/// Image i is filled with i; those in `broken` do not decode.
+/// A data set whose image i is filled with the value i. The images in `broken` cannot be decoded.
 struct Numbers {
     count: usize,
     broken: Vec<usize>,
@@ -58,8 +58,8 @@ fn order_and_pixels_do_not_depend_on_the_number_of_workers() {
     assert_eq!(all(&loader(50, &[], true, 1), 2, 0), all(&loader(50, &[], true, 5), 2, 0));
 }
 
-/// The batches of every process of `of`, and those of a single one whose batches are `of` times as
-/// large.
+/// Returns the batches of every one of `of` processes, and those of a single process with a batch
+/// size that is `of` times as large.
 fn shared_and_whole(
     count: usize,
     broken: &[usize],
@@ -76,7 +76,7 @@ fn shared_and_whole(
     (shared, batches(Share::ALL, 8 * of))
 }
 
-/// Asserts that batch n of all processes together is batch n of the single one.
+/// Asserts that batch n of all processes together is batch n of the single process.
 fn assert_shared(shared: &[Vec<Batch>], whole: &[Batch]) {
     for (number, expected) in whole.iter().enumerate() {
         let parts: Vec<&Batch> = shared.iter().map(|batches| &batches[number]).collect();
@@ -88,7 +88,7 @@ fn assert_shared(shared: &[Vec<Batch>], whole: &[Batch]) {
         let skipped = parts.iter().flat_map(|part| &part.skipped).collect::<Vec<_>>();
         assert_eq!(skipped, expected.skipped.iter().collect::<Vec<_>>());
     }
-    assert!(shared.iter().all(|batches| batches.len() == whole.len()), "all have as many");
+    assert!(shared.iter().all(|batches| batches.len() == whole.len()), "equally many batches");
 }
 
 #[test]
@@ -96,7 +96,8 @@ fn processes_share_the_epoch_of_a_single_one_with_larger_batches() {
     for (training, last_batch) in
         [(true, LastBatch::Drop), (true, LastBatch::Keep), (false, LastBatch::Drop)]
     {
-        // 53 and 51 images are odd, 48 fill two rounds of three, 9 do not reach the third process.
+        // 53 and 51 images leave an incomplete batch, 48 fill two rounds of three processes, and 9
+        // leave none for the third process.
         for count in [53, 51, 48, 49, 9] {
             let (shared, whole) = shared_and_whole(count, &[], 3, |config| {
                 (config.training, config.last_batch) = (training, last_batch);
@@ -111,7 +112,7 @@ fn processes_share_the_epoch_of_a_single_one_with_larger_batches() {
 
 #[test]
 fn a_process_without_usable_images_has_as_many_batches_as_the_others() {
-    // Of 51 images in order, the second process of three has 8 to 15 and 32 to 39.
+    // Of 51 images in order, the second of three processes has the images 8 to 15 and 32 to 39.
     let broken: Vec<usize> = (8..16).collect();
     let (shared, whole) = shared_and_whole(51, &broken, 3, |config| {
         (config.training, config.max_broken) = (false, 0.5);
@@ -122,7 +123,7 @@ fn a_process_without_usable_images_has_as_many_batches_as_the_others() {
         (config.last_batch, config.max_broken) = (LastBatch::Keep, 0.5);
     });
     assert_shared(&shared, &whole);
-    // All images of the second process, and it still has its batches.
+    // No image of the second process is usable, but it still has its batches.
     let broken: Vec<usize> = (8..16).chain(32..40).collect();
     let (shared, whole) = shared_and_whole(48, &broken, 3, |config| {
         (config.training, config.max_broken) = (false, 1.0);
@@ -135,14 +136,14 @@ fn a_process_without_usable_images_has_as_many_batches_as_the_others() {
 fn a_process_of_several_judges_the_images_that_it_reads() {
     let errors = |of: usize| -> Vec<Option<DataError>> {
         let of_rank = |rank| {
-            // The first process of two has the images 0 to 7, 16 to 23, ...
+            // The first of two processes has the images 0 to 7, 16 to 23, and so on.
             let mut loader = loader(1600, &[0, 1, 2, 3, 4, 5, 6, 7, 16], false, 2);
             loader.config.share = Share { rank, of };
             loader.epoch(0, 0).find_map(Result::err)
         };
         (0..of).map(of_rank).collect()
     };
-    // 9 are fewer than 1 % of 1600, and more than 1 % of 800.
+    // 9 images are less than 1 % of 1600, but more than 1 % of 800.
     assert!(errors(1)[0].is_none());
     let errors = errors(2);
     assert!(
@@ -158,7 +159,7 @@ fn a_kept_last_batch_has_the_images_that_are_left() {
     let whole = all(&loader, 1, 0);
     loader.config.last_batch = LastBatch::Keep;
     let kept = all(&loader, 1, 0);
-    // 50 images are 6 batches of 8, and 2 more.
+    // 50 images are 6 batches of 8, and 2 images more.
     assert_eq!((loader.batches(), kept.len()), (7, 7));
     assert_eq!(kept[..6], whole);
     assert_eq!(kept[6].labels.len(), 2);
@@ -175,9 +176,9 @@ fn the_last_batch_of_some_processes_has_fewer_images_or_none() {
         });
         shared.iter().map(|all| all.iter().map(|batch| batch.labels.len()).collect()).collect()
     };
-    // 45 images are 5 batches of 8 and one of 5: two whole rounds of three processes.
+    // 45 images are 5 batches of 8 and one of 5, which fill two rounds of three processes.
     assert_eq!(sizes(45), [[8, 8], [8, 8], [8, 5]]);
-    // 53 images are a batch more, which only the first process gets.
+    // 53 images are one more batch of 8, which only the first process gets.
     assert_eq!(sizes(53), [[8, 8, 5], [8, 8, 0], [8, 8, 0]]);
 }
 
@@ -216,7 +217,7 @@ fn a_batch_without_a_usable_image_comes_without_images() {
     assert_eq!((batches.len(), batches[2].number, batches[2].labels.len()), (250, 2, 8));
     let broken_at_first = loader(2000, &[0, 1, 2, 3, 4, 5, 6, 7], false, 2);
     assert_eq!(broken_at_first.first_images().unwrap().unwrap().number, 1);
-    // The last batch has image 800 alone.
+    // The last batch consists of image 800 alone.
     let batches = all(&loader(801, &[3, 800], false, 2), 0, 0);
     let last = batches.last().unwrap();
     assert!(last.labels.is_empty() && last.skipped[0].contains("image 800"), "{last:?}");
@@ -225,7 +226,7 @@ fn a_batch_without_a_usable_image_comes_without_images() {
     assert_eq!((batches.len(), told, used), (101, 2, 799));
 }
 
-/// The error that ends the epoch of a loader of `count` images, if one does.
+/// Returns the error that ends the epoch of a loader of `count` images, if there is one.
 fn ends(count: usize, broken: &[usize], max_broken: f64) -> Option<DataError> {
     let mut loader = loader(count, broken, false, 2);
     loader.config.max_broken = max_broken;
@@ -235,7 +236,7 @@ fn ends(count: usize, broken: &[usize], max_broken: f64) -> Option<DataError> {
 #[test]
 fn more_broken_images_than_the_share_allows_stop_the_epoch() {
     let broken: Vec<usize> = (0..100).map(|index| index * 7).collect();
-    // 1 % of 1000 are 10, 2.9 % are 29.
+    // 1 % of 1000 images are 10, and 2.9 % are 29.
     for (share, accepted) in [(0.01, 10), (0.029, 29), (0.1, 100)] {
         assert!(ends(1000, &broken[..accepted], share).is_none(), "{share}");
     }
@@ -269,7 +270,8 @@ fn every_error_for_broken_images_names_the_first_of_them() {
     let first_six: Vec<usize> = (0..6).collect();
     let all: Vec<usize> = (0..16).collect();
     let cases: [(usize, &[usize], f64, &[&str]); 4] = [
-        // Some of several batches, all of one batch, all of a small set, all of a larger one.
+        // The cases: some images of several batches, all of one batch, all of a small set, and all
+        // of a larger one.
         (60, &[1, 9, 20, 33, 50, 51], 0.01, &["image 1:", "image 9:", "image 20:", ", ..."]),
         (60, &first_six, 0.01, &["image 0:", "image 4:", ", ..."]),
         (3, &first_six, 0.01, &["none of the 3 images", "image 0:", "image 1:", "image 2:"]),
@@ -290,7 +292,7 @@ fn an_epoch_ends_after_its_error() {
     }
 }
 
-/// What `Loader::new` says to changed settings and steps.
+/// Returns the error of `Loader::new` for these steps and a changed configuration.
 fn refused(steps: &[Transform], change: impl Fn(&mut LoaderConfig)) -> String {
     let dataset = Numbers { count: 20, broken: Vec::new(), classes: numbered(20) };
     let mut config = loader(20, &[], true, 1).config;
@@ -317,7 +319,7 @@ fn numbers_out_of_range_are_refused_with_their_range() {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(refused(&crop, |config| (config.workers, config.prefetch) = (0, 0)), "");
-    // Such a batch has all images, whatever the rank.
+    // A batch of this size has all images, whatever the rank.
     let huge = |config: &mut LoaderConfig| {
         (config.batch_size, config.last_batch) = (usize::MAX, LastBatch::Keep);
         config.share = Share { rank: 1, of: 2 };

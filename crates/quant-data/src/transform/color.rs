@@ -2,7 +2,7 @@
 
 use crate::{image::RgbImage, random::Random};
 
-/// How strongly colours are varied: each factor is uniform in max(0, 1 - x)..1 + x.
+/// Strengths of the colour jitter: each factor is uniform in max(0, 1 - x)..1 + x.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Jitter {
     pub(super) brightness: f64,
@@ -11,7 +11,7 @@ pub(super) struct Jitter {
 }
 
 impl Jitter {
-    /// The three changes in random order.
+    /// Applies the three changes in random order.
     pub(super) fn apply(self, mut image: RgbImage, random: &mut Random) -> RgbImage {
         let mut order = [0, 1, 2];
         random.shuffle(&mut order);
@@ -28,13 +28,14 @@ impl Jitter {
     }
 }
 
-/// AlexNet's principal components of ImageNet's colours, columns, and their deviations (Krizhevsky et al.
-/// 2012), of colours in 0..1.
+/// The principal components of ImageNet's colours, as columns, and their standard deviations, for
+/// colours in 0..1, from AlexNet (Krizhevsky et al. 2012).
 const COMPONENTS: [[f64; 3]; 3] =
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]];
 const DEVIATIONS: [f64; 3] = [0.2175, 0.0188, 0.0045];
 
-/// Adds each principal component times its deviation times a normal number of deviation `std`.
+/// Adds each principal component times its standard deviation times a normally distributed number
+/// with standard deviation `std`.
 pub(super) fn lighting(mut image: RgbImage, std: f64, random: &mut Random) -> RgbImage {
     let along: [f64; 3] = std::array::from_fn(|k| random.normal() * std * DEVIATIONS[k]);
     let added =
@@ -44,12 +45,12 @@ pub(super) fn lighting(mut image: RgbImage, std: f64, random: &mut Random) -> Rg
     image
 }
 
-/// x·factor.
+/// Multiplies every value x: x·factor.
 pub(super) fn brightness(image: &mut RgbImage, factor: f64) {
     each_channel(image, &[table(|x| x * factor); 3]);
 }
 
-/// mean + factor·(x - mean), with the mean of the grey image.
+/// Changes the contrast: mean + factor·(x - mean), where mean is that of the grey image.
 pub(super) fn contrast(image: &mut RgbImage, factor: f64) {
     let pixels = image.pixels.as_chunks::<3>().0;
     let sum: f64 = pixels.iter().map(grey).sum();
@@ -57,7 +58,7 @@ pub(super) fn contrast(image: &mut RgbImage, factor: f64) {
     each_channel(image, &[table(|x| mean + factor * (x - mean)); 3]);
 }
 
-/// grey + factor·(x - grey), pixel by pixel.
+/// Changes the saturation: grey + factor·(x - grey), where grey is that of the pixel.
 pub(super) fn saturation(image: &mut RgbImage, factor: f64) {
     for pixel in image.pixels.as_chunks_mut::<3>().0 {
         let grey = grey(pixel).round();
@@ -65,19 +66,19 @@ pub(super) fn saturation(image: &mut RgbImage, factor: f64) {
     }
 }
 
-/// Keeps the `bits` highest bits.
+/// Keeps the `bits` highest bits of every value.
 pub(super) fn posterize(image: &mut RgbImage, bits: u32) {
     let mask = !(0xffu32 >> bits.min(8)) as u8;
     image.pixels.iter_mut().for_each(|x| *x &= mask);
 }
 
-/// Inverts what is at or above `threshold`.
+/// Inverts the values that are at or above `threshold`.
 pub(super) fn solarize(image: &mut RgbImage, threshold: f64) {
     let inverted = |x: f64| if x >= threshold { 255.0 - x } else { x };
     each_channel(image, &[table(inverted); 3]);
 }
 
-/// Stretches every channel to 0..255.
+/// Stretches the values of every channel to 0..255.
 pub(super) fn autocontrast(image: &mut RgbImage) {
     let histograms = histograms(image);
     let tables = histograms.map(|counts| {
@@ -88,7 +89,7 @@ pub(super) fn autocontrast(image: &mut RgbImage) {
     each_channel(image, &tables);
 }
 
-/// Evens out every channel's histogram.
+/// Equalises the histogram of every channel.
 pub(super) fn equalize(image: &mut RgbImage) {
     let tables = histograms(image).map(|counts| {
         let last = counts.iter().rfind(|count| **count > 0).copied().unwrap_or(0);
@@ -106,7 +107,8 @@ pub(super) fn equalize(image: &mut RgbImage) {
     each_channel(image, &tables);
 }
 
-/// Blends with a smoothed image: smooth + factor·(x - smooth); the border stays.
+/// Changes the sharpness by blending with a smoothed image: smooth + factor·(x - smooth). The
+/// border is not changed.
 pub(super) fn sharpness(image: &mut RgbImage, factor: f64) {
     let (width, height) = (image.width, image.height);
     if width < 3 || height < 3 {
@@ -126,7 +128,7 @@ pub(super) fn sharpness(image: &mut RgbImage, factor: f64) {
     }
 }
 
-/// ITU-R 601 luma, as Pillow's.
+/// Returns the grey value, which is the luma of ITU-R 601, as in Pillow.
 fn grey(pixel: &[u8; 3]) -> f64 {
     let [r, g, b] = pixel.map(f64::from);
     0.299 * r + 0.587 * g + 0.114 * b
@@ -185,7 +187,7 @@ mod tests {
         let pixels = [100, 100, 100, 200, 200, 200];
         assert_eq!(after(&pixels, |image| brightness(image, 0.0)), [0; 6]);
         assert_eq!(after(&pixels, |image| contrast(image, 0.0)), [150; 6]);
-        // 0.299·255 = 76.2.
+        // The grey value is 0.299·255 = 76.2.
         assert_eq!(after(&[255, 0, 0], |image| saturation(image, 0.0)), [76; 3]);
     }
 

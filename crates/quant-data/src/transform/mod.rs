@@ -1,4 +1,5 @@
-//! Augmentation and evaluation transforms: a list of steps with a random generator per sample.
+//! Transforms for training (augmentation) and for evaluation: a list of steps. Each sample has its
+//! own random generator.
 
 mod color;
 mod resample;
@@ -14,68 +15,71 @@ use crate::{
 use color::Jitter;
 use resample::{Window, resample};
 
-/// One step from image to image.
+/// One step of a pipeline, from image to image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transform {
-    /// A random part of the image, of a share of its area within `scale` and aspect ratio
-    /// 3/4..4/3 (log-uniform), resized to a square (Szegedy et al. 2015; as torchvision's).
+    /// Crops a random part of the image and resizes it to a square. The share of the area is
+    /// uniform within `scale`, and the aspect ratio is log-uniform in 3/4..4/3 (Szegedy et al.
+    /// 2015; as in torchvision).
     RandomResizedCrop {
-        /// Side of the square.
+        /// Side of the square, in pixels.
         size: usize,
-        /// Smallest and largest share of the area.
+        /// Smallest and largest share of the image's area.
         scale: [f64; 2],
     },
-    /// Mirrors left and right with probability 1/2.
+    /// Mirrors the image horizontally with probability 1/2.
     HorizontalFlip,
-    /// Resizes so that the shorter side gets `size` pixels, with antialiasing.
+    /// Resizes the image with antialiasing so that its shorter side has `size` pixels.
     Resize {
-        /// The shorter side.
+        /// Length of the shorter side, in pixels.
         size: usize,
     },
-    /// The central square; missing pixels are black.
+    /// Crops the central square. Where the image is smaller, missing pixels are black.
     CenterCrop {
-        /// Its side.
+        /// Side of the square, in pixels.
         size: usize,
     },
-    /// Extends every side by reflection and takes a random square (CIFAR's augmentation).
+    /// Extends the image on every side by reflection and crops a random square (CIFAR's
+    /// augmentation).
     PaddedCrop {
-        /// Side of the square.
+        /// Side of the square, in pixels.
         size: usize,
-        /// Pixels added on every side; fewer than the image has.
+        /// Number of pixels added on every side; it must be smaller than the image.
         padding: usize,
     },
-    /// Brightness, contrast and saturation in random order, each times a factor that is uniform in
-    /// max(0, 1 - x)..1 + x (torchvision's).
+    /// Changes brightness, contrast and saturation in random order, each by a factor that is
+    /// uniform in max(0, 1 - x)..1 + x (as in torchvision).
     ColorJitter {
-        /// x of the brightness.
+        /// The x of the brightness factor.
         brightness: f64,
-        /// x of the contrast.
+        /// The x of the contrast factor.
         contrast: f64,
-        /// x of the saturation.
+        /// The x of the saturation factor.
         saturation: f64,
     },
-    /// Adds ImageNet's principal components of colour, each times its deviation times a normal number
-    /// (Krizhevsky et al. 2012).
+    /// Adds the principal components of ImageNet's colours, each times its standard deviation times
+    /// a normally distributed number (Krizhevsky et al. 2012).
     Lighting {
-        /// Deviation of that number.
+        /// Standard deviation of the normally distributed number.
         std: f64,
     },
-    /// One random operation of random strength: shear, shift, rotation, colour (TrivialAugment, wide;
-    /// Müller and Hutter 2021).
+    /// Applies one random operation of random strength, such as a shear, a shift, a rotation or a
+    /// change of colour (TrivialAugment with the wide space; Müller and Hutter 2021).
     TrivialAugment,
 }
 
-/// Sides that steps may make at most: such a square takes 805 MB.
+/// The largest side that a step may produce, in pixels. A square of this side takes 805 MB.
 const LARGEST_SIDE: usize = 16_384;
 
-/// Steps in order.
+/// Steps that are applied in order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pipeline(pub Vec<Transform>);
 
 impl Pipeline {
-    /// ImageNet training: random resized crop (8 % to 100 %) and flip.
+    /// Returns the steps of ImageNet training: a random resized crop (8 % to 100 % of the area) and
+    /// a flip.
     pub fn imagenet_train(size: usize) -> Self {
         Self(vec![
             Transform::RandomResizedCrop { size, scale: [0.08, 1.0] },
@@ -83,7 +87,8 @@ impl Pipeline {
         ])
     }
 
-    /// The same with colour jitter of 0.4 each and lighting of 0.1.
+    /// Returns the steps of [`imagenet_train`](Self::imagenet_train), with colour jitter of 0.4 for
+    /// each property and lighting of 0.1.
     pub fn imagenet_train_color(size: usize) -> Self {
         let mut steps = Self::imagenet_train(size).0;
         let jitter = Transform::ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4 };
@@ -91,7 +96,8 @@ impl Pipeline {
         Self(steps)
     }
 
-    /// ImageNet evaluation: the shorter side to 8/7 of `size` (256 for 224), then the centre.
+    /// Returns the steps of ImageNet evaluation: the shorter side is resized to 8/7 of `size` (256
+    /// for 224), and the centre is cropped.
     pub fn imagenet_eval(size: usize) -> Self {
         Self(vec![
             Transform::Resize { size: (size * 8).div_ceil(7) },
@@ -99,16 +105,17 @@ impl Pipeline {
         ])
     }
 
-    /// CIFAR training: flip, and a random crop out of the image extended by 4 pixels.
+    /// Returns the steps of CIFAR training: a flip, and a random crop of the image extended by 4
+    /// pixels.
     pub fn cifar_train(size: usize) -> Self {
         Self(vec![Transform::HorizontalFlip, Transform::PaddedCrop { size, padding: 4 }])
     }
 
-    /// Checks that no step makes an image of this size larger than images may be: a long and narrow
-    /// one, resized by its shorter side, has many times its pixels.
+    /// Checks that no step makes an image of this size larger than images may be. Resizing a long
+    /// and narrow image by its shorter side multiplies its number of pixels.
     ///
     /// # Errors
-    /// With the size that it would have.
+    /// If an image would become too large: a text with that size.
     pub(crate) fn check_image(&self, width: usize, height: usize) -> Result<(), String> {
         let mut size = (width, height);
         for step in &self.0 {
@@ -118,7 +125,7 @@ impl Pipeline {
                     let resized = |reason| format!("too narrow: resized, it has {reason}");
                     check_size(size.0, size.1).map_err(resized)?;
                 }
-                // From here on the sizes are those of the steps.
+                // From this step on, sizes do not depend on the image.
                 Transform::RandomResizedCrop { .. }
                 | Transform::CenterCrop { .. }
                 | Transform::PaddedCrop { .. } => return Ok(()),
@@ -131,18 +138,18 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Applies the steps.
+    /// Applies the steps to an image.
     pub fn apply(&self, image: RgbImage, random: &mut Random) -> RgbImage {
         self.0.iter().fold(image, |image, step| step.apply(image, random))
     }
 
-    /// Side of the square that comes out, if the steps fix it.
+    /// Returns the side of the square that the steps produce, in pixels, if they fix it.
     pub fn output_size(&self) -> Option<usize> {
         self.0.iter().fold(None, |side, step| match step {
             Transform::RandomResizedCrop { size, .. }
             | Transform::CenterCrop { size }
             | Transform::PaddedCrop { size, .. } => Some(*size),
-            // A square stays one.
+            // A square stays a square.
             Transform::Resize { size } => side.map(|_| *size),
             Transform::HorizontalFlip
             | Transform::ColorJitter { .. }
@@ -151,14 +158,16 @@ impl Pipeline {
         })
     }
 
-    /// Checks that squares of one size come out, and that no step makes images too large.
+    /// Checks that the steps produce squares of one size, and that no step makes images too large.
     ///
     /// # Errors
-    /// [`DataError::NoOutputSize`]; [`DataError::Setting`] for a size or a padding out of range.
+    /// [`DataError::NoOutputSize`]; [`DataError::Setting`] for a size or a padding that is out of
+    /// range.
     pub(crate) fn check(&self) -> Result<(), DataError> {
-        let range = |field, value: usize, least| match (least..=LARGEST_SIDE).contains(&value) {
-            true => Ok(()),
-            false => {
+        let range = |field, value: usize, least| {
+            if (least..=LARGEST_SIDE).contains(&value) {
+                Ok(())
+            } else {
                 let accepted = format!("{least} to {LARGEST_SIDE} pixels");
                 Err(DataError::Setting { field, value: value.to_string(), accepted })
             }
@@ -191,17 +200,20 @@ impl Transform {
                 let window = random_window(image.width, image.height, scale, random);
                 resample(&image, window, size, size)
             }
-            Transform::HorizontalFlip => match random.chance(0.5) {
-                true => flipped(image),
-                false => image,
-            },
+            Transform::HorizontalFlip => {
+                if random.chance(0.5) {
+                    flipped(image)
+                } else {
+                    image
+                }
+            }
             Transform::Resize { size } => {
                 let (width, height) = resized((image.width, image.height), size);
                 resample(&image, Window::whole(&image), width, height)
             }
             Transform::CenterCrop { size } => {
                 let offset = |side: usize| {
-                    // Half to even, as Python rounds.
+                    // Python rounds half to even too.
                     ((side as f64 - size as f64) / 2.0).round_ties_even() as isize
                 };
                 let (left, top) = (offset(image.width), offset(image.height));
@@ -235,17 +247,14 @@ impl Transform {
     }
 }
 
-/// Width and height of an image whose shorter side gets `size` pixels. The longer side is
-/// truncated, as torchvision does.
+/// Returns the width and height of an image whose shorter side becomes `size` pixels. The longer
+/// side is rounded down, as in torchvision.
 fn resized((width, height): (usize, usize), size: usize) -> (usize, usize) {
     let longer = |long: usize, short: usize| (size.saturating_mul(long) / short).max(1);
-    match width <= height {
-        true => (size, longer(height, width)),
-        false => (longer(width, height), size),
-    }
+    if width <= height { (size, longer(height, width)) } else { (longer(width, height), size) }
 }
 
-/// The part of the image that a random resized crop takes.
+/// Returns the part of the image that a random resized crop takes.
 fn random_window(width: usize, height: usize, scale: [f64; 2], random: &mut Random) -> Window {
     let (w, h) = (width as f64, height as f64);
     let (low, high) = (3.0f64 / 4.0, 4.0f64 / 3.0);
@@ -285,8 +294,8 @@ fn flipped(mut image: RgbImage) -> RgbImage {
     image
 }
 
-/// The square at (left, top); `outside` names the pixel that stands in for one outside the image,
-/// or none for black.
+/// Crops the square of side `size` whose upper left corner is at (left, top). For a pixel outside
+/// the image, `outside` returns the pixel that replaces it, or `None` for black.
 fn crop(
     image: &RgbImage,
     left: isize,
@@ -322,7 +331,7 @@ mod tests {
 
     use super::*;
 
-    /// Every pixel says where it is.
+    /// Creates an image in which every pixel holds its own coordinates.
     fn map(width: usize, height: usize) -> RgbImage {
         let mut image = RgbImage::new(width, height);
         for (index, pixel) in image.pixels.chunks_exact_mut(3).enumerate() {
@@ -334,13 +343,14 @@ mod tests {
     #[test]
     fn a_narrow_image_that_would_become_too_large_is_refused() {
         let steps = Pipeline::imagenet_eval(224);
-        // 256 times 256·3000 pixels are 197 million; 2700 times as long as wide, 177 million.
+        // Resized to 256·(256·3000) pixels, an image of 1 by 3000 has 197 million, which is too
+        // many. With a ratio of 2700 it has 177 million.
         assert!(steps.check_image(1, 2700).is_ok() && steps.check_image(27_000, 10).is_ok());
         for (width, height) in [(1, 3000), (30_000, 10)] {
             let error = steps.check_image(width, height).unwrap_err();
             assert!(error.contains("768000") && error.contains("too narrow"), "{error}");
         }
-        // A crop at the beginning makes no such image.
+        // After a crop as the first step, no image becomes too large.
         assert!(Pipeline::imagenet_train(224).check_image(1, 65_535).is_ok());
     }
 
@@ -392,7 +402,8 @@ mod tests {
 
         #[test]
         fn pipelines_make_squares(width in 1usize..80, height in 1usize..80, seed: u64) {
-            let trivial = Pipeline([Pipeline::imagenet_train(16).0, vec![Transform::TrivialAugment]].concat());
+            let trivial = [Pipeline::imagenet_train(16).0, vec![Transform::TrivialAugment]];
+            let trivial = Pipeline(trivial.concat());
             let color = Pipeline::imagenet_train_color(16);
             for pipeline in [color, trivial, Pipeline::imagenet_eval(16)] {
                 let image = pipeline.apply(map(width, height), &mut Random::new(&[seed]));

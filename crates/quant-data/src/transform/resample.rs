@@ -1,4 +1,4 @@
-//! Bilinear resampling with antialiasing, as Pillow does it.
+//! Bilinear resampling with antialiasing, as in Pillow.
 
 use std::cell::RefCell;
 
@@ -9,7 +9,7 @@ use fast_image_resize::{
 
 use crate::image::RgbImage;
 
-/// A part of an image, in pixels.
+/// A rectangular part of an image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Window {
     pub(super) left: f64,
@@ -26,14 +26,14 @@ impl Window {
 }
 
 thread_local! {
-    /// The resizer keeps its buffers between images.
+    /// The resizer of each thread, which keeps its buffers from one image to the next.
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// The window, stretched to `width`·`height` pixels.
+/// Resizes the window to `width`·`height` pixels.
 ///
 /// # Panics
-/// If the window does not lie inside the image, or the image's buffer has another size than it says.
+/// If the window does not lie inside the image, or the image's buffer does not fit its size.
 pub(super) fn resample(image: &RgbImage, window: Window, width: usize, height: usize) -> RgbImage {
     if window == Window::whole(image) && (image.width, image.height) == (width, height) {
         return image.clone();

@@ -1,15 +1,15 @@
-//! TrivialAugment (Müller and Hutter, ICCV 2021): one operation of random strength an image.
+//! TrivialAugment (Müller and Hutter, ICCV 2021): one operation of random strength per image.
 
 use super::color;
 use crate::{image::RgbImage, random::Random};
 
-/// One of 14 operations, each as likely, of a strength out of 31, and with a random sign where it has one:
-/// the paper's wide space.
+/// Applies one of 14 operations with equal probability. The strength is one of 31 levels, and
+/// operations that have a sign get a random one. This is the paper's wide space.
 pub(super) fn trivial_augment(mut image: RgbImage, random: &mut Random) -> RgbImage {
     let operation = random.below(14);
     let strength = random.below(31) as f64 / 30.0;
     let sign = if random.chance(0.5) { 1.0 } else { -1.0 };
-    // Factors of colour, contrast, brightness and sharpness: 0.01 to 1.99.
+    // The factors of colour, contrast, brightness and sharpness lie between 0.01 and 1.99.
     let factor = 1.0 + sign * 0.99 * strength;
     match operation {
         0 => {}
@@ -35,7 +35,8 @@ pub(super) fn trivial_augment(mut image: RgbImage, random: &mut Random) -> RgbIm
 
 const IDENTITY: [f64; 4] = [1.0, 0.0, 0.0, 1.0];
 
-/// The pixel at p, from the image's centre, is the nearest to M·p + shift of the old; black outside.
+/// Maps an image: with coordinates relative to the image's centre, the pixel at p becomes the
+/// nearest pixel to M·p + shift of the input, or black if that lies outside.
 fn affine(image: &RgbImage, [a, b, c, d]: [f64; 4], shift: [f64; 2]) -> RgbImage {
     let (width, height) = (image.width, image.height);
     let (middle_x, middle_y) = ((width as f64 - 1.0) / 2.0, (height as f64 - 1.0) / 2.0);
@@ -71,7 +72,7 @@ mod tests {
         let image = numbered(3, 3);
         assert_eq!(affine(&image, IDENTITY, [0.0, 0.0]), image);
         assert_eq!(greys(&affine(&image, IDENTITY, [1.0, 0.0])), [2, 3, 0, 5, 6, 0, 8, 9, 0]);
-        // A quarter turn.
+        // The matrix is a quarter turn.
         let turned = affine(&image, [0.0, 1.0, -1.0, 0.0], [0.0, 0.0]);
         assert_eq!(greys(&turned), [7, 4, 1, 8, 5, 2, 9, 6, 3]);
     }

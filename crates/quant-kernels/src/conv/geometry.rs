@@ -1,64 +1,65 @@
-//! Sizes of a convolution, and where its taps read.
+//! The sizes of a convolution.
 
 use core::{error, fmt};
 
-/// A convolution's sizes: equal strides, padding and dilation in both directions, kernels of any
-/// size.
+/// The sizes of a convolution. Stride, padding and dilation are the same in both directions;
+/// kernels may have any size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geometry {
-    /// Images.
+    /// Number of images.
     pub batch: usize,
-    /// Input channels.
+    /// Number of input channels.
     pub in_channels: usize,
-    /// Output channels.
+    /// Number of output channels.
     pub out_channels: usize,
     /// Height and width of the input.
     pub input_size: [usize; 2],
     /// Height and width of the kernel.
     pub kernel_size: [usize; 2],
-    /// Distance between neighbouring output pixels in the input, in both directions.
+    /// Distance in the input between neighbouring output pixels, in both directions.
     pub stride: usize,
-    /// Pixels added on every side.
+    /// Number of pixels added on every side.
     pub padding: usize,
-    /// The value of these pixels: 0, except where a quantizer turns zeros into something else.
+    /// The value of the added pixels: 0, unless a quantizer maps zero to another value.
     pub padding_value: f32,
-    /// Distance between neighbouring taps in the input.
+    /// Distance in the input between neighbouring taps.
     pub dilation: usize,
-    /// Groups, each of which convolves its share of the inputs to its share of the outputs.
+    /// Number of groups. Each convolves its share of the input channels to its share of the output
+    /// channels.
     pub groups: usize,
 }
 
-/// Why sizes do not describe a convolution.
+/// The reason why sizes do not describe a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GeometryError {
-    /// A size is zero that must not be.
+    /// A size that must not be zero is zero.
     Zero {
-        /// Its name.
+        /// Name of the size.
         field: &'static str,
     },
-    /// Groups that do not divide the channels.
+    /// The number of groups does not divide the channels.
     Groups {
-        /// Groups.
+        /// Number of groups.
         groups: usize,
-        /// Input channels.
+        /// Number of input channels.
         in_channels: usize,
-        /// Output channels.
+        /// Number of output channels.
         out_channels: usize,
     },
-    /// A kernel that does not fit.
+    /// The kernel does not fit into the input.
     KernelSize {
-        /// Pixels that the kernel covers in each direction, dilation included.
+        /// Height and width that the kernel covers, in pixels, dilation included.
         reach: [usize; 2],
-        /// Pixels of the input in each direction, padding included.
+        /// Height and width of the input, in pixels, padding included.
         padded: [usize; 2],
     },
-    /// A slice of the wrong length.
+    /// A slice has the wrong length.
     Length {
-        /// Its name.
+        /// Name of the slice.
         field: &'static str,
-        /// Its length.
+        /// Number of its elements.
         length: usize,
-        /// The length that the sizes ask for.
+        /// Number of elements that the sizes require.
         expected: usize,
     },
 }
@@ -69,14 +70,15 @@ impl fmt::Display for GeometryError {
             Self::Zero { field } => write!(f, "{field} is 0; at least 1 is needed"),
             Self::Groups { groups, in_channels, out_channels } => write!(
                 f,
-                "{groups} groups do not divide both {in_channels} input and {out_channels} output channels"
+                "{groups} groups do not divide both {in_channels} input and {out_channels} output \
+                 channels"
             ),
             Self::KernelSize { reach, padded } => write!(
                 f,
                 "a kernel of {reach:?} does not fit into {padded:?} pixels, padding included"
             ),
             Self::Length { field, length, expected } => {
-                write!(f, "{field} has {length} elements, not {expected}")
+                write!(f, "{field} has {length} elements: expected {expected}")
             }
         }
     }
@@ -88,7 +90,7 @@ impl Geometry {
     /// Checks that the sizes describe a convolution.
     ///
     /// # Errors
-    /// [`GeometryError`], except for lengths.
+    /// Any [`GeometryError`] except [`GeometryError::Length`].
     pub fn validate(&self) -> Result<(), GeometryError> {
         let sizes = [
             ("batch", self.batch),
@@ -115,45 +117,47 @@ impl Geometry {
         Ok(())
     }
 
-    /// Distance from a kernel's first tap to its last.
+    /// Returns the distance from a kernel's first tap to its last, in pixels of the input.
     pub(crate) fn reach(&self, axis: usize) -> usize {
         self.dilation * (self.kernel_size[axis] - 1)
     }
 
-    /// Height and width of the output: (size + 2·padding - dilation·(kernel - 1) - 1)/stride + 1.
+    /// Returns the height and width of the output: (size + 2·padding - dilation·(kernel - 1) -
+    /// 1)/stride + 1.
     pub fn output_size(&self) -> [usize; 2] {
         [0, 1].map(|axis| {
             (self.input_size[axis] + 2 * self.padding - self.reach(axis) - 1) / self.stride + 1
         })
     }
 
-    /// Elements of the input.
+    /// Returns the number of elements of the input.
     pub fn input_elements(&self) -> usize {
         self.batch * self.in_channels * self.input_size[0] * self.input_size[1]
     }
 
-    /// Elements of the output.
+    /// Returns the number of elements of the output.
     pub fn output_elements(&self) -> usize {
         let [height, width] = self.output_size();
         self.batch * self.out_channels * height * width
     }
 
-    /// Elements of the weight: output channels times input channels of a group times taps.
+    /// Returns the number of elements of the weight: output channels times input channels of a
+    /// group times taps.
     pub fn weight_elements(&self) -> usize {
         self.out_channels * self.group_in_channels() * self.kernel_size[0] * self.kernel_size[1]
     }
 
-    /// Input channels of a group.
+    /// Returns the number of input channels of a group.
     pub fn group_in_channels(&self) -> usize {
         self.in_channels / self.groups
     }
 
-    /// Output channels of a group.
+    /// Returns the number of output channels of a group.
     pub fn group_out_channels(&self) -> usize {
         self.out_channels / self.groups
     }
 
-    /// Taps of the kernel of one output and one input.
+    /// Returns the number of taps of the kernel for one output and one input.
     pub(crate) fn taps(&self) -> usize {
         self.kernel_size[0] * self.kernel_size[1]
     }

@@ -1,24 +1,25 @@
-//! The two inner loops, each over registers that hold a block of the result, and the choice of the
-//! instruction set.
+//! The two inner loops of a convolution, which keep a block of the result in registers, and the
+//! choice of the instruction set.
 //!
-//! Both read planes: images padded with zeros, such that a tap of the kernel is an offset. With an
-//! output on a grid of the planes' width, tap t of output pixel p lies at `offsets[t] + p`:
-//! neighbouring pixels are neighbouring floats, and nothing has to be gathered. What such a grid
-//! computes beyond the output's width is not stored.
+//! Both read planes: images padded with zeros, laid out so that each tap of the kernel corresponds
+//! to an offset. If the output lies on a grid with the width of the planes, tap t of output pixel p
+//! is at `offsets[t] + p`. So neighbouring pixels are neighbouring floats, and nothing has to be
+//! gathered. Results on the grid beyond the output's width are not stored.
 
 use alloc::vec::Vec;
 
 use crate::simd::{InstructionSet, Job, Simd};
 
-/// y\[m\]\[p\] = Σₜ w\[m\]\[t\]·x\[offsets\[t\] + p\] for the pixels of a grid.
+/// The correlation y\[m\]\[p\] = Σₜ w\[m\]\[t\]·x\[offsets\[t\] + p\] for the pixels of a grid.
 pub(crate) struct Correlation<'a> {
-    /// Planes, with [`READ_PAST_END`] floats after the last that a tap of the output reads.
+    /// The planes, followed by [`READ_PAST_END`] floats after the last one that a tap of the output
+    /// reads.
     pub(crate) planes: &'a [f32],
-    /// Where each tap reads for pixel 0.
+    /// The index that each tap reads for pixel 0.
     pub(crate) offsets: &'a [usize],
-    /// The weights, by [`pack`].
+    /// The weights, in the order of [`MicroKernels::pack`].
     pub(crate) panels: &'a [f32],
-    /// Rows of the result: output channels.
+    /// Number of rows of the result, which are output channels.
     pub(crate) rows: usize,
     /// Width of the grid.
     pub(crate) grid_width: usize,
@@ -26,7 +27,7 @@ pub(crate) struct Correlation<'a> {
     pub(crate) size: [usize; 2],
 }
 
-/// Where the rows of a [`Correlation`] go: element (row, y, x) to
+/// Where the rows of a [`Correlation`] are written: element (row, y, x) is at
 /// `start + row·channel + y·line + x·step`.
 pub(crate) struct Destination {
     pub(crate) start: *mut f32,
@@ -35,73 +36,73 @@ pub(crate) struct Destination {
     pub(crate) step: usize,
 }
 
-/// d\[t\]\[o\] += Σₚ x\[offsets\[t\] + p\]·g\[p\]\[o\] over the pixels of an output.
+/// The products d\[t\]\[o\] += Σₚ x\[offsets\[t\] + p\]·g\[p\]\[o\] over the pixels of an output.
 pub(crate) struct Products<'a> {
-    /// Planes, as of the correlation.
+    /// The planes, as in [`Correlation`].
     pub(crate) planes: &'a [f32],
-    /// Where each tap reads for pixel 0; a multiple of [`MicroKernels::taps`], of which the last
-    /// may be repeated.
+    /// The index that each tap reads for pixel 0. The number of taps is a multiple of
+    /// [`MicroKernels::taps`], so the last tap may be repeated.
     pub(crate) offsets: &'a [usize],
-    /// `[pixels][outputs]`.
+    /// The gradients g, `[pixels][outputs]`.
     pub(crate) gradients: &'a [f32],
-    /// Outputs, a multiple of [`MicroKernels::lanes`].
+    /// Number of outputs, a multiple of [`MicroKernels::lanes`].
     pub(crate) outputs: usize,
     /// Width of the grid.
     pub(crate) grid_width: usize,
     /// Height and width of the output.
     pub(crate) size: [usize; 2],
-    /// `[taps][outputs]`.
+    /// The sums d, `[taps][outputs]`.
     pub(crate) sums: &'a mut [f32],
 }
 
-/// Floats that a correlation may read past its last pixel.
+/// Number of floats that a correlation may read after its last pixel.
 pub(crate) const READ_PAST_END: usize = 64;
 
-/// Vectors of pixels that a correlation computes at once.
+/// Number of vectors of pixels that a correlation computes together.
 const PIXEL_VECTORS: usize = 3;
 
-/// Vectors of outputs that products compute at once.
+/// Number of vectors of outputs that products compute together.
 const OUTPUT_VECTORS: usize = 2;
 
-/// Rows that a correlation computes at once: with three vectors each, as many sums as registers
-/// hold beside the vectors of x and a weight.
+/// Returns the number of rows that a correlation computes together. Each row has three vectors of
+/// sums, and the registers also have to hold the vectors of x and a weight.
 const fn most_rows(registers: usize) -> usize {
     if registers >= 32 { 8 } else { 4 }
 }
 
-/// Taps that products compute at once, with two vectors each.
+/// Returns the number of taps that products compute together, with two vectors each.
 const fn most_taps(registers: usize) -> usize {
     if registers >= 32 { 12 } else { 6 }
 }
 
-/// The inner loops, on one instruction set.
+/// The inner loops for one instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct MicroKernels {
     set: InstructionSet,
-    /// Floats of a vector.
+    /// Number of floats in a vector.
     pub(crate) lanes: usize,
-    /// Most rows that a correlation computes at once.
+    /// Largest number of rows that a correlation computes together.
     pub(crate) rows: usize,
-    /// Taps that products compute at once.
+    /// Number of taps that products compute together.
     pub(crate) taps: usize,
 }
 
 impl MicroKernels {
-    /// Those of the best instruction set of this processor.
+    /// Returns the inner loops for the best instruction set of this processor.
     pub(crate) fn detect() -> Self {
         Self::new(InstructionSet::detect())
     }
 
-    /// Those of an instruction set.
+    /// Returns the inner loops for an instruction set.
     pub(crate) fn new(set: InstructionSet) -> Self {
         let (lanes, registers) = (set.lanes(), set.registers());
         Self { set, lanes, rows: most_rows(registers), taps: most_taps(registers) }
     }
 
-    /// Runs a correlation; `block` is memory that it may use.
+    /// Runs a correlation. `block` is memory for intermediate results.
     ///
     /// # Safety
-    /// `to` covers every element of every row.
+    /// Every element of every row that `to` describes must be valid for writes.
     pub(crate) unsafe fn correlate(
         &self,
         job: &Correlation,
@@ -116,7 +117,7 @@ impl MicroKernels {
         self.set.run(Correlate { job, to, block });
     }
 
-    /// Adds products.
+    /// Adds the products to the sums.
     pub(crate) fn multiply(&self, job: &mut Products) {
         let reach = job.offsets.iter().copied().max().unwrap_or(0);
         let [height, width] = job.size;
@@ -130,13 +131,14 @@ impl MicroKernels {
         self.set.run(Multiply { job });
     }
 
-    /// Rows of the block that begins at `row` of `rows`.
+    /// Returns the number of rows in the block that begins at `row` of `rows`.
     fn block(&self, row: usize, rows: usize) -> usize {
         let left = rows - row;
         if left >= self.rows { self.rows } else { 1 << left.ilog2() }
     }
 
-    /// Weights as correlations read them: blocks of rows, tap by tap, of `weight(row, tap)`.
+    /// Returns the weights in the order in which correlations read them: block by block of rows,
+    /// and tap by tap within a block.
     pub(crate) fn pack(
         &self,
         rows: usize,
@@ -156,7 +158,7 @@ impl MicroKernels {
     }
 }
 
-/// A correlation whose reads and writes were checked.
+/// A correlation whose arguments have been checked.
 struct Correlate<'a, 'b> {
     job: &'a Correlation<'b>,
     to: &'a Destination,
@@ -168,13 +170,13 @@ impl Job for Correlate<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // SAFETY: `MicroKernels::correlate`, which alone makes one, has checked reads; its caller
-        // vouches for writes.
+        // SAFETY: `MicroKernels::correlate`, the only place that creates this job, has checked the
+        // reads; its caller guarantees the writes.
         unsafe { correlate_all(simd, self.job, self.to, self.block) }
     }
 }
 
-/// Products whose reads and writes were checked.
+/// Products whose arguments have been checked.
 struct Multiply<'a, 'b> {
     job: &'a mut Products<'b>,
 }
@@ -184,7 +186,8 @@ impl Job for Multiply<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // SAFETY: `MicroKernels::multiply`, which alone makes one, has checked reads and writes.
+        // SAFETY: `MicroKernels::multiply`, the only place that creates this job, has checked reads
+        // and writes.
         unsafe {
             match most_taps(S::REGISTERS) {
                 12 => multiply_all::<S, 12>(simd, self.job),
@@ -194,7 +197,8 @@ impl Job for Multiply<'_, '_> {
     }
 }
 
-/// Every block of rows, every pixel of the grid, and what lies on the output to its destination.
+/// Computes every block of rows for every pixel of the grid, and writes the pixels of the output to
+/// its destination.
 #[inline(always)]
 unsafe fn correlate_all<S: Simd>(
     simd: S,
@@ -216,8 +220,8 @@ unsafe fn correlate_all<S: Simd>(
         let mut tile = 0;
         while tile < tiles {
             let vectors = (tiles - tile).min(PIXEL_VECTORS);
-            // SAFETY: a tile reads fewer than READ_PAST_END floats past the last pixel; `block`
-            // holds all of its rows.
+            // SAFETY: a tile reads fewer than READ_PAST_END floats after the last pixel, and
+            // `block` holds all of its rows.
             unsafe {
                 let planes = job.planes.as_ptr().add(tile * S::LANES);
                 let out = block.as_mut_ptr().add(tile * S::LANES);
@@ -231,7 +235,7 @@ unsafe fn correlate_all<S: Simd>(
             tile += vectors;
         }
         for (index, line) in block.chunks_exact(length).take(rows).enumerate() {
-            // SAFETY: the caller vouches for the destination; the source lies in `block`.
+            // SAFETY: the caller guarantees the destination, and the source is in `block`.
             unsafe {
                 let channel = to.start.add((row + index) * to.channel);
                 for y in 0..height {
@@ -260,7 +264,7 @@ unsafe fn tile_of<S: Simd, const ROWS: usize>(
     out: *mut f32,
     length: usize,
 ) {
-    // SAFETY: as the caller's.
+    // SAFETY: the caller guarantees the same.
     unsafe {
         match vectors {
             3 => tile::<S, ROWS, 3>(simd, offsets, planes, panel, out, length),
@@ -279,7 +283,7 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     out: *mut f32,
     length: usize,
 ) {
-    // SAFETY: as the caller's.
+    // SAFETY: the caller guarantees the same.
     unsafe {
         let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
         for offset in offsets {
@@ -304,15 +308,15 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Every block of taps and outputs.
+/// Computes every block of taps and outputs.
 #[inline(always)]
 unsafe fn multiply_all<S: Simd, const TAPS: usize>(simd: S, job: &mut Products) {
     let mut output = 0;
     while output < job.outputs {
         let vectors = ((job.outputs - output) / S::LANES).min(OUTPUT_VECTORS);
         for first in (0..job.offsets.len()).step_by(TAPS) {
-            // SAFETY: outputs are whole vectors, offsets whole blocks; the caller has checked what
-            // they read.
+            // SAFETY: outputs are whole vectors and offsets are whole blocks; the caller has
+            // checked the memory that they read.
             unsafe {
                 match vectors {
                     2 => products::<S, TAPS, 2>(simd, job, first, output),
@@ -332,7 +336,7 @@ unsafe fn products<S: Simd, const TAPS: usize, const VECTORS: usize>(
     output: usize,
 ) {
     let [height, width] = job.size;
-    // SAFETY: as the caller's.
+    // SAFETY: the caller guarantees the same.
     unsafe {
         let mut sums = [[simd.splat(0.0); VECTORS]; TAPS];
         let mut from = [job.planes.as_ptr(); TAPS];

@@ -1,5 +1,5 @@
-//! The three passes of a convolution over contiguous floats: the result, and its gradients by input
-//! and weight.
+//! The three passes of a convolution over contiguous floats: the result, the gradient of the input,
+//! and the gradient of the weight.
 
 use alloc::{vec, vec::Vec};
 
@@ -10,17 +10,18 @@ use super::{
 };
 use crate::parallel;
 
-/// y\[n\]\[o\]\[i\]\[j\] = Σ w\[o\]\[c\]\[a\]\[b\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b - p\],
-/// over the inputs c of o's group and the taps (a, b); x is `[batch, inputs, height, width]`, w
+/// Returns the convolution y\[n\]\[o\]\[i\]\[j\] = Σ w\[o\]\[c\]\[a\]\[b\]·x\[n\]\[c\]\[s·i + d·a -
+/// p\]\[s·j + d·b - p\], summed over the inputs c of o's group and the taps (a, b). x has the shape
+/// `[batch, inputs, height, width]`, and w the shape
 /// `[outputs, inputs / groups, kernel height, kernel width]`.
 ///
 /// # Errors
-/// [`GeometryError`] for sizes that do not fit together, and slices of the wrong length.
+/// [`GeometryError`] for sizes that do not fit together, and for slices of the wrong length.
 pub fn forward(x: &[f32], weight: &[f32], geometry: &Geometry) -> Result<Vec<f32>, GeometryError> {
     forward_by(&MicroKernels::detect(), x, weight, geometry)
 }
 
-/// ∂L/∂x from g = ∂L/∂y: the correlation above, transposed.
+/// Returns ∂L/∂x for g = ∂L/∂y, which is the transpose of the convolution of [`forward`].
 ///
 /// # Errors
 /// As [`forward`].
@@ -32,8 +33,8 @@ pub fn input_gradient(
     input_gradient_by(&MicroKernels::detect(), weight, gradient, geometry)
 }
 
-/// ∂L/∂w\[o\]\[c\]\[a\]\[b\] = Σ g\[n\]\[o\]\[i\]\[j\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j + d·b -
-/// p\]. The order of the sum does not depend on the number of threads.
+/// Returns ∂L/∂w\[o\]\[c\]\[a\]\[b\] = Σ g\[n\]\[o\]\[i\]\[j\]·x\[n\]\[c\]\[s·i + d·a - p\]\[s·j +
+/// d·b - p\]. The order of the sum does not depend on the number of threads.
 ///
 /// # Errors
 /// As [`forward`].
@@ -56,39 +57,41 @@ fn check(
     }
 }
 
-/// Correlations that share planes: of one group of channels.
+/// The correlations that use the same planes, for each group of channels.
 struct Correlations<'a> {
     kernels: &'a MicroKernels,
     planes: Planes,
     offsets: Vec<usize>,
     panels: Vec<f32>,
-    /// Rows of the result: channels of a group.
+    /// Number of rows of the result, which are the channels of a group.
     rows: usize,
-    /// Channels of the planes, in a group.
+    /// Number of channels of the planes in a group.
     channels: usize,
     /// Height and width of the result.
     size: [usize; 2],
-    /// Where the result goes, within an image's channel: first element, line, step.
+    /// Where the result is written within an image's channel: the first element, and the distances
+    /// between lines and between neighbours in a line.
     to: (usize, usize, usize),
-    /// Height and width of the image that the planes are of.
+    /// Height and width of the image in the planes.
     image: [usize; 2],
     /// Height times width of the image that is written.
     channel: usize,
 }
 
-/// Bytes of packed weights that stay in the cache while several images use them.
+/// Number of bytes of packed weights that stay in the cache while several images use them.
 const CACHED_WEIGHT_BYTES: usize = 1 << 18;
 
 impl<'a> Correlations<'a> {
-    /// Rows that are computed before the next image's.
+    /// Returns the number of rows to compute before going on to the next image.
     fn rows_at_once(&self) -> usize {
         let bytes = (self.offsets.len() * size_of::<f32>()).max(1);
         let blocks = CACHED_WEIGHT_BYTES / bytes / self.kernels.rows;
         blocks.clamp(1, self.rows.div_ceil(self.kernels.rows)) * self.kernels.rows
     }
 
-    /// Rows from `first` on, of an image whose planes are filled, to `out`, `[rows][channel]`.
-    #[expect(unsafe_code, reason = "the kernels write where they are told")]
+    /// Computes the rows from `first` on for an image whose planes are filled, and writes them to
+    /// `out`, `[rows][channel]`.
+    #[expect(unsafe_code, reason = "the kernels write through pointers")]
     fn run(
         &self,
         group: usize,
@@ -107,12 +110,13 @@ impl<'a> Correlations<'a> {
         assert!(last < self.channel, "the result lies within its channel");
         let start = out[start..].as_mut_ptr();
         let to = Destination { start, channel: self.channel, line, step };
-        // SAFETY: `out` holds whole channels, and the result lies within each.
+        // SAFETY: `out` holds whole channels, and the result lies within each of them.
         unsafe { self.kernels.correlate(&job, &to, block) };
     }
 }
 
-/// Runs correlations on every image: those of one pass write different places of the same images.
+/// Runs correlations on every image. The correlations of one pass write to different places of the
+/// same images.
 fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
     let Some(some) = all.first() else {
         return;
@@ -122,7 +126,7 @@ fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
     let rows = all.iter().map(Correlations::rows_at_once).min().unwrap_or(1);
     let images = out.len() / (groups * target);
     let panels = some.panels.len() / groups * size_of::<f32>();
-    // Few images share their rows out instead.
+    // If there are fewer images than threads, the rows of each image are shared out instead.
     if images * groups < parallel::threads() {
         let rows = some.rows.div_ceil(parallel::threads()).next_multiple_of(some.kernels.rows);
         for (unit, (x, out)) in x.chunks_exact(source).zip(out.chunks_exact_mut(target)).enumerate()
@@ -138,8 +142,8 @@ fn run_all(all: &[Correlations], x: &[f32], out: &mut [f32], groups: usize) {
         }
         return;
     }
-    // Where weights are too large to stay near for the next image, several images take turns on
-    // them.
+    // If the weights are too large to stay in the cache until the next image, several images are
+    // processed in turn with the same part of the weights.
     let images_at_once = if panels > CACHED_WEIGHT_BYTES && groups == 1 { 4 } else { 1 };
     let images_at_once = images_at_once.min(images.div_ceil(parallel::threads())).max(1);
     let scratch = || {
@@ -220,7 +224,8 @@ pub(super) fn input_gradient_by(
         .into_iter()
         .map(|phase| {
             let own = phase.kernel_taps.len();
-            // Input row, and output and tap that it reads.
+            // A row is a channel of the input. A tap of the packed weights is an output channel and
+            // a tap of the kernel.
             let pack = |group: usize| {
                 kernels.pack(rows, channels * own, |row, tap| {
                     let (output, tap) = (tap / own, phase.kernel_taps[tap % own]);
@@ -247,10 +252,10 @@ pub(super) fn input_gradient_by(
     Ok(x)
 }
 
-/// Bytes of partial sums of a weight's gradient.
+/// Number of bytes for the partial sums of a weight's gradient.
 const PARTIAL_SUM_BYTES: usize = 1 << 25;
 
-/// Tasks of a weight's gradient: enough for many threads.
+/// Number of tasks for a weight's gradient, which is enough for many threads.
 const WEIGHT_GRADIENT_TASKS: usize = 16;
 
 pub(super) fn weight_gradient_by(
@@ -268,7 +273,7 @@ pub(super) fn weight_gradient_by(
     let (inputs, outputs) = (geometry.group_in_channels(), geometry.group_out_channels());
     let lanes = outputs.next_multiple_of(kernels.lanes);
     let bytes = inputs * geometry.taps() * lanes * size_of::<f32>();
-    // Tasks depend on the shape alone, and with them the order of sums.
+    // The tasks depend on the shape alone, and so does the order of the sums.
     let chunks = (PARTIAL_SUM_BYTES / bytes.max(1)).clamp(1, 8).min(geometry.batch);
     let images = geometry.batch.div_ceil(chunks);
     let parts = (WEIGHT_GRADIENT_TASKS / chunks / geometry.groups).clamp(1, inputs.div_ceil(8));
@@ -294,22 +299,22 @@ pub(super) fn weight_gradient_by(
     Ok(weight)
 }
 
-/// What the tasks of a weight's gradient share.
+/// The data that the tasks of a weight's gradient share.
 struct WeightGradient<'a> {
     kernels: &'a MicroKernels,
     geometry: &'a Geometry,
     planes: &'a Planes,
-    /// Outputs of a group, as whole vectors.
+    /// Number of outputs of a group, rounded up to whole vectors.
     lanes: usize,
-    /// Images of a task.
+    /// Number of images of a task.
     images: usize,
-    /// Input channels of a task.
+    /// Number of input channels of a task.
     channels: usize,
 }
 
 impl WeightGradient<'_> {
-    /// `[taps][lanes]` of one task: a group, its input channels from `channel` on, the images from
-    /// `image` on.
+    /// Returns the sums `[taps][lanes]` of one task: a group, its input channels from `channel` on,
+    /// and the images from `image` on.
     fn sums(
         &self,
         (group, channel, image): (usize, usize, usize),
@@ -351,8 +356,8 @@ impl WeightGradient<'_> {
     }
 }
 
-/// `[rows][columns]` to `[columns][lanes]`, in blocks that stay in the cache. A function of its
-/// own, because the compiler makes slower loops of it inside another.
+/// Transposes `[rows][columns]` to `[columns][lanes]`, in blocks that stay in the cache. This is a
+/// separate function because the compiler produces slower loops if it is inlined.
 #[inline(never)]
 fn transpose(from: &[f32], columns: usize, lanes: usize, to: &mut [f32]) {
     const BLOCK: usize = 16;

@@ -1,27 +1,28 @@
-//! Images as planes with their padding, on which every tap of a kernel is an offset.
+//! Images as padded planes, in which every tap of a kernel corresponds to an offset.
 
 use alloc::{vec, vec::Vec};
 
 use super::{geometry::Geometry, micro_kernels::READ_PAST_END};
 
-/// How channels of an image are laid out as planes: `[channel][phase][height][width]`. A strided
-/// convolution reads every s-th row and column: each phase holds those that some tap reads.
+/// The layout of an image's channels as planes: `[channel][phase][height][width]`. A convolution
+/// with stride s reads every s-th row and column. Each phase holds the rows and columns that some
+/// tap reads.
 #[derive(Debug, Clone)]
 pub(crate) struct Planes {
-    /// Row and column of the image that each phase begins with.
+    /// Row and column of the image at which each phase begins.
     phases: Vec<[isize; 2]>,
-    /// What lies outside the image.
+    /// The value of pixels outside the image.
     outside: f32,
-    /// Rows and columns of the image from one of a phase to the next.
+    /// Distance in the image between neighbouring rows or columns of a phase.
     step: usize,
     /// Height and width of a plane.
     pub(crate) size: [usize; 2],
-    /// Where each tap reads for output pixel 0, within a channel.
+    /// The index that each tap reads for output pixel 0, within a channel.
     pub(crate) taps: Vec<usize>,
 }
 
 impl Planes {
-    /// For the forward pass and the weight's gradient: of the input.
+    /// Returns the layout of the input, for the forward pass and the gradient of the weight.
     pub(crate) fn of_input(geometry: &Geometry) -> Self {
         let Geometry { stride, dilation, padding, kernel_size, .. } = *geometry;
         let [height, width] = geometry.output_size();
@@ -41,24 +42,24 @@ impl Planes {
         Self { phases, outside: geometry.padding_value, step: stride, size, taps }
     }
 
-    /// Floats of a channel.
+    /// Returns the number of floats per channel.
     pub(crate) fn channel(&self) -> usize {
         self.phases.len() * self.size[0] * self.size[1]
     }
 
-    /// Planes of so many channels, all outside of an image. What [`fill`](Self::fill) leaves alone
-    /// stays so.
+    /// Returns planes of `channels` channels in which every pixel has the value outside the image.
+    /// Pixels that [`fill`](Self::fill) does not write keep it.
     pub(crate) fn empty(&self, channels: usize) -> Vec<f32> {
         vec![self.outside; channels * self.channel() + READ_PAST_END]
     }
 
-    /// Where each tap of each channel reads for output pixel 0.
+    /// Returns the index that each tap of each channel reads for output pixel 0.
     pub(crate) fn offsets(&self, channels: usize) -> Vec<usize> {
         let taps = |channel| self.taps.iter().map(move |tap| channel * self.channel() + tap);
         (0..channels).flat_map(taps).collect()
     }
 
-    /// Writes channels of an image, `[channels][height][width]`, into their planes.
+    /// Writes the channels of an image, `[channels][height][width]`, into their planes.
     pub(crate) fn fill(&self, image: &[f32], size: [usize; 2], planes: &mut [f32]) {
         let plane = self.size[0] * self.size[1];
         let columns: Vec<_> = self
@@ -73,7 +74,7 @@ impl Planes {
                 self.phases.iter().zip(&columns).zip(channel.chunks_exact_mut(plane))
             {
                 let (top, bottom) = inside(first[0], self.step, self.size[0], size[0]);
-                // A phase may lie beside the image.
+                // A phase may have no pixel inside the image.
                 for row in if from < to { top..bottom } else { 0..0 } {
                     let y = (first[0] + (row * self.step) as isize) as usize;
                     let x = (first[1] + (from * self.step) as isize) as usize;
@@ -92,29 +93,29 @@ impl Planes {
     }
 }
 
-/// The part of the input's gradient whose rows and columns are the same modulo the stride: a
-/// correlation of the output's gradient with the taps that reach them.
+/// The part of the input's gradient whose rows and columns have the same remainder modulo the
+/// stride. It is a correlation of the output's gradient with the taps that reach these pixels.
 #[derive(Debug, Clone)]
 pub(crate) struct GradientPhase {
-    /// Of the output's gradient.
+    /// The layout of the output's gradient.
     pub(crate) planes: Planes,
-    /// The kernel's taps that take part, in the order of `planes.taps`.
+    /// Indices of the kernel's taps that are used, in the order of `planes.taps`.
     pub(crate) kernel_taps: Vec<usize>,
-    /// First row and column of the input that belong to it.
+    /// First row and column of the input that belong to the phase.
     pub(crate) first: [usize; 2],
-    /// Rows and columns.
+    /// Number of rows and columns that belong to the phase.
     pub(crate) size: [usize; 2],
 }
 
 impl GradientPhase {
-    /// Those in which some pixel has some tap.
+    /// Returns the phases in which at least one tap reaches a pixel.
     pub(crate) fn all(geometry: &Geometry) -> Vec<Self> {
         let phases = grid([geometry.stride; 2]);
         phases.filter_map(|(y, x)| Self::new(geometry, [y, x])).collect()
     }
 
-    /// Row u = s·i + φ of the padded input gets Σ w\[d\]·g\[i - q\] from the taps d with dilation·d
-    /// = s·q + φ.
+    /// Creates the phase φ. Row u = s·i + φ of the padded input gets Σ w\[d\]·g\[i - q\] from the
+    /// taps d with dilation·d = s·q + φ.
     fn new(geometry: &Geometry, phase: [usize; 2]) -> Option<Self> {
         let Geometry { stride, dilation, padding, kernel_size, input_size, .. } = *geometry;
         let shifts = |axis: usize| -> Vec<(usize, usize)> {
@@ -149,7 +150,7 @@ impl GradientPhase {
     }
 }
 
-/// The places of a phase that lie inside the image: from, to.
+/// Returns the range of places of a phase that lie inside the image.
 fn inside(first: isize, step: usize, places: usize, size: usize) -> (usize, usize) {
     let from = (-first).max(0) as usize;
     let from = from.div_ceil(step).min(places);

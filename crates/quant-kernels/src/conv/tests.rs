@@ -1,4 +1,5 @@
-//! Every instruction set of this processor against the sums as they are defined, in 64 bits.
+//! Compares every instruction set of this processor with the sums of the definition, computed in 64
+//! bits.
 
 use std::vec::Vec;
 
@@ -11,7 +12,8 @@ use super::{
 };
 use crate::simd::InstructionSet;
 
-/// Calls `f` with the indices of x, w and y of every product; of x none where it lies outside.
+/// Calls `f` with the indices of x, w and y for every product. The index of x is `None` outside the
+/// image.
 fn each_product(geometry: &Geometry, mut f: impl FnMut(Option<usize>, usize, usize)) {
     let Geometry {
         batch,
@@ -60,8 +62,8 @@ fn pixels_and_taps(
     })
 }
 
-/// Numbers that are not all alike, and exact in few bits: sums of their products are exact in f32
-/// too.
+/// Returns varied numbers that are exact in a few bits, so that the sums of their products are
+/// exact in `f32` too.
 fn numbers(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 37 + seed * 11) % 23) as f32 * 0.25 - 2.5).collect()
 }
@@ -154,7 +156,7 @@ fn the_sizes_of_networks_are_right_too() {
         geometry(3, 8, 40, 7, 2, 1),
         geometry(24, 24, 14, 3, 1, 24),
         geometry(24, 24, 15, 3, 2, 24),
-        // Weights that do not stay in the cache: images take turns.
+        // These weights do not stay in the cache, so several images are processed in turn.
         geometry(96, 160, 7, 3, 1, 1),
     ] {
         for set in InstructionSet::available() {

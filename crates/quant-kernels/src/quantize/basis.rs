@@ -1,36 +1,37 @@
-//! LQ-Nets' basis: its levels, and its least squares fit: one pass that counts and sums each
-//! level's elements, then a small system for each group, in f64.
+//! The learned basis of LQ-Nets: its levels, and its least-squares fit. The fit counts and sums the
+//! elements of each level in one pass, then solves a small system for each group in 64 bits.
 
 use alloc::{vec, vec::Vec};
 
 use super::{CHUNK, lanes::LANES};
 use crate::{parallel, simd::vectorize_narrow};
 
-/// LQ-Nets' learned basis: how levels come from it, and how it is fitted to data.
+/// The learned basis of LQ-Nets: how levels are computed from it, and how it is fitted to data.
 ///
-/// A level is the sum of the basis' values times a code's digits: the code's binary digits, or -1
-/// for 0 where `signed`. Three levels have one value and the digits 0, 1, 2 or -1, 0, 1. Between
-/// neighbouring levels l < u lies the threshold p·l + (1 - p)·u; where `signed`, (1 - p)·l + p·u in
-/// the lower half, and the middle one half way.
+/// A level is the sum of the basis values times the digits of a code. The digits are the code's
+/// binary digits, with -1 in place of 0 if `signed`. If there are three levels, the basis has one
+/// value, and the digits are 0, 1, 2 or, if `signed`, -1, 0, 1. The threshold between neighbouring
+/// levels l < u is p·l + (1 - p)·u. If `signed`, it is (1 - p)·l + p·u in the lower half, and the
+/// middle threshold is half way.
 ///
-/// The fit is (BᵀB)⁻¹Bᵀx per group, B having the digits of each element's level.
+/// The fit is (BᵀB)⁻¹Bᵀx for each group, where B holds the digits of each element's level.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Basis {
-    /// Its length.
+    /// The length of the basis.
     pub bits: usize,
-    /// Number of levels.
+    /// The number of levels.
     pub levels: usize,
-    /// Whether digits are -1 and 1.
+    /// Whether the digits are -1 and 1 instead of 0 and 1.
     pub signed: bool,
-    /// p.
+    /// The position p of the thresholds.
     pub position: f64,
     /// Whether the system is regularised as for weights: 1e-4 times the old basis is added to Bᵀx,
-    /// and the diagonal d becomes (d + 1e-4)·1.000001. Else a zero on the diagonal becomes 1e-5.
+    /// and the diagonal d becomes (d + 1e-4)·1.000001. If not, a zero on the diagonal becomes 1e-5.
     pub weight: bool,
 }
 
 impl Basis {
-    /// The digit of a code.
+    /// Returns the digit of a code at position `bit`.
     pub fn digit(self, code: usize, bit: usize) -> f32 {
         match (self.levels, code >> bit & 1, self.signed) {
             (3, _, signed) => code as f32 - if signed { 1.0 } else { 0.0 },
@@ -40,7 +41,7 @@ impl Basis {
         }
     }
 
-    /// The share of the lower level in the threshold below level `index`.
+    /// Returns the weight of the lower level in the threshold below level `index`.
     pub fn share(self, index: usize) -> f64 {
         match (2 * index).cmp(&self.levels) {
             _ if !self.signed => self.position,
@@ -55,7 +56,7 @@ impl Basis {
 struct LevelTable {
     levels: Vec<f32>,
     thresholds: Vec<f32>,
-    /// Of every level.
+    /// The digits of every level.
     digits: Vec<Vec<f64>>,
 }
 
@@ -82,13 +83,14 @@ impl LevelTable {
     }
 }
 
-/// Thresholds and levels of every group.
+/// Returns the thresholds and then the levels of every group.
 pub fn basis_levels(values: &[f32], basis: Basis) -> Vec<f32> {
     let tables = values.chunks_exact(basis.bits).map(|values| LevelTable::new(values, basis));
     tables.flat_map(|table| table.thresholds.into_iter().chain(table.levels)).collect()
 }
 
-/// Solutions and amplifications, `[groups, bits + 1]`.
+/// Fits the basis of every group. Returns, for each group, the new basis and the amplification of
+/// rounding errors, `[groups, bits + 1]`.
 pub fn fit_basis(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> Vec<f32> {
     let Basis { bits, levels, .. } = basis;
     let tables: Vec<LevelTable> =
@@ -99,7 +101,8 @@ pub fn fit_basis(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> V
     let groups = tables.iter().zip(values.chunks_exact(bits)).zip(sums.chunks_exact(levels));
     groups
         .flat_map(|((table, values), above)| {
-            // Above all thresholds but the first i are those of the levels from i on.
+            // The elements of a level are those above the threshold below it, without those above
+            // the next threshold.
             let of_level = |level: usize| {
                 let beyond = above.get(level + 1).copied().unwrap_or_default();
                 (above[level].0 - beyond.0, above[level].1 - beyond.1)
@@ -111,11 +114,11 @@ pub fn fit_basis(x: &[f32], values: &[f32], basis: Basis, view: [usize; 3]) -> V
         .collect()
 }
 
-/// Numbers of elements, and their sums.
+/// The number and the sum of some elements, several times.
 type Sums = Vec<(f64, f64)>;
 
-/// For each group the number and the sum of all elements, of those above the first threshold, above
-/// the second, ...
+/// Returns, for each group, the number and the sum of all elements, then of those above the first
+/// threshold, above the second, and so on.
 fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> Sums {
     let [outer, groups, inner] = view;
     let length = if groups == 1 { outer * inner } else { inner }.max(1);
@@ -148,7 +151,7 @@ fn sums_above(x: &[f32], thresholds: &[f32], steps: usize, view: [usize; 3]) -> 
     sums
 }
 
-/// Number and sum of x, and of the elements above each threshold.
+/// Returns the number and the sum of all elements, then of those above each threshold.
 #[inline(always)]
 fn above_each(x: &[f32], thresholds: &[f32]) -> Sums {
     match *thresholds {
@@ -163,7 +166,7 @@ fn above_each(x: &[f32], thresholds: &[f32]) -> Sums {
     }
 }
 
-/// The same for few thresholds, whose sums fit registers.
+/// Does the same as [`above_each`] for a few thresholds, whose sums fit into registers.
 #[inline(always)]
 fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Sums {
     let (mut total, mut counts, mut sums) = ([0f32; LANES], [[0f32; LANES]; N], [[0f32; LANES]; N]);
@@ -192,8 +195,8 @@ fn above_each_of<const N: usize>(x: &[f32], thresholds: [f32; N]) -> Sums {
     core::iter::once(all).chain(above).collect()
 }
 
-/// The basis of least squared error for a group, and how far rounding was amplified; `of_level` has
-/// the number of elements at each level, and their sum.
+/// Returns the basis with the least squared error for a group, and the amplification of rounding
+/// errors. `of_level` returns the number and the sum of the elements at a level.
 fn solve(
     table: &LevelTable,
     basis: &[f64],
@@ -230,8 +233,8 @@ fn solve(
     })
 }
 
-/// Gaussian elimination with partial pivoting: the solution, and the largest over the smallest
-/// pivot; `None` for a singular matrix.
+/// Solves a system by Gaussian elimination with partial pivoting. Returns the solution, and the
+/// ratio of the largest to the smallest pivot; `None` for a singular matrix.
 fn gauss(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<(Vec<f64>, f64)> {
     let size = right.len();
     let scale = matrix.iter().flatten().fold(0.0, |max: f64, x| max.max(x.abs()));

@@ -1,12 +1,12 @@
-//! Loops over a few numbers at once.
+//! Loops that process several numbers at the same time.
 
-/// Numbers that are worked on together: the compiler turns them into vector registers.
+/// Number of values that are processed together, which the compiler keeps in vector registers.
 pub(super) const LANES: usize = 64;
 
-/// That many numbers.
+/// A block of [`LANES`] numbers.
 pub(super) type Lanes = [f32; LANES];
 
-/// f of each lane.
+/// Returns f of the index of each lane.
 #[inline(always)]
 pub(super) fn map(f: impl Fn(usize) -> f32) -> Lanes {
     let mut y = [0.0; LANES];
@@ -16,7 +16,7 @@ pub(super) fn map(f: impl Fn(usize) -> f32) -> Lanes {
     y
 }
 
-/// Adds to the sum of each lane.
+/// Adds the terms to the sum of each lane.
 #[inline(always)]
 pub(super) fn add(sum: &mut Lanes, terms: Lanes) {
     for (sum, term) in sum.iter_mut().zip(terms) {
@@ -24,7 +24,7 @@ pub(super) fn add(sum: &mut Lanes, terms: Lanes) {
     }
 }
 
-/// What is left over of a slice, filled up with zeros.
+/// Returns the remainder of a slice, padded with zeros to a whole block.
 #[inline(always)]
 fn padded(rest: &[f32]) -> Lanes {
     let mut lanes = [0.0; LANES];
@@ -32,7 +32,7 @@ fn padded(rest: &[f32]) -> Lanes {
     lanes
 }
 
-/// Writes f of the values in their place.
+/// Replaces the values by f of the values.
 #[inline(always)]
 pub(super) fn in_place(values: &mut [f32], f: impl Fn(Lanes) -> Lanes) {
     let (chunks, rest) = values.as_chunks_mut::<LANES>();
@@ -43,7 +43,7 @@ pub(super) fn in_place(values: &mut [f32], f: impl Fn(Lanes) -> Lanes) {
     rest.copy_from_slice(&last[..rest.len()]);
 }
 
-/// Writes f of the input to the output, which is as long.
+/// Writes f of the input to the output, which has the same length.
 #[inline(always)]
 pub(super) fn into(input: &[f32], output: &mut [f32], f: impl Fn(Lanes) -> Lanes) {
     let ((input, input_rest), (output, rest)) =
@@ -55,8 +55,8 @@ pub(super) fn into(input: &[f32], output: &mut [f32], f: impl Fn(Lanes) -> Lanes
     rest.copy_from_slice(&last[..rest.len()]);
 }
 
-/// Runs `f` over x and the gradients, which its result replaces; it adds to the terms, whose sums
-/// are returned.
+/// Calls `f` with blocks of x and of the gradients, and replaces the gradients by its result. `f`
+/// adds to the terms; their sums over all lanes are returned.
 #[inline(always)]
 pub(super) fn sum_lanes<const T: usize>(
     x: &[f32],
@@ -69,7 +69,7 @@ pub(super) fn sum_lanes<const T: usize>(
     for (x, gradient) in x.iter().zip(gradient) {
         *gradient = f(*x, *gradient, &mut terms);
     }
-    // The zeros beside them have no gradient, and so no terms.
+    // The zeros of the padding have no gradient, and therefore no terms.
     let last = f(padded(x_rest), padded(rest), &mut terms);
     rest.copy_from_slice(&last[..rest.len()]);
     terms.map(|lanes| lanes.iter().map(|lane| f64::from(*lane)).sum())

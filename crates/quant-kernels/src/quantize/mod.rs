@@ -1,8 +1,9 @@
-//! Quantizers' loops: the values, the gradients, and what learned levels need.
+//! The loops of quantizers: the quantized values, the gradients, and the fitting of learned levels.
 //!
-//! One pass over memory each, in tasks that do not depend on the number of threads, so that sums,
-//! and with them whole runs, are the same on every machine. A [`Rule`] says what is done to one
-//! number; [`Elementwise`] how a tensor falls into groups that have their own parameters.
+//! Each is one pass over memory, in tasks that do not depend on the number of threads, so that
+//! sums, and with them whole runs, are the same on every machine. A [`Rule`] is the formula for one
+//! number; an [`Elementwise`] also says how a tensor is divided into groups with their own
+//! parameters.
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -24,14 +25,14 @@ mod tests;
 pub use basis::{Basis, basis_levels, fit_basis};
 pub use rule::{Elementwise, MAX_INTERVALS, Rule, SignSlope};
 
-/// Elements of one task. Tensors up to this size are done on the calling thread.
+/// Number of elements per task. Tensors up to this size are processed on the calling thread.
 const CHUNK: usize = 1 << 14;
 
-/// The quantized values of x, by the parameters of its groups, `[groups, parameters]`: see
-/// [`Rule`].
+/// Returns the quantized values of x. `parameters` holds the parameters of every group,
+/// `[groups, parameters]`, in the order that [`Rule`] gives.
 ///
 /// # Panics
-/// If lengths are not those that `operation` says.
+/// If a length does not fit `operation`.
 pub fn quantize(x: &[f32], parameters: &[f32], operation: Elementwise) -> Vec<f32> {
     let rows = Rows::new(operation, x.len(), parameters);
     let mut output = vec![0.0; x.len()];
@@ -39,7 +40,7 @@ pub fn quantize(x: &[f32], parameters: &[f32], operation: Elementwise) -> Vec<f3
     output
 }
 
-/// [`quantize`], whose result takes the place of x.
+/// Does the same as [`quantize`], and writes the result in place of x.
 ///
 /// # Panics
 /// As [`quantize`].
@@ -48,8 +49,8 @@ pub fn quantize_in_place(x: &mut [f32], parameters: &[f32], operation: Elementwi
     with_arithmetic(operation.rule, 1.0, Quantize { x: None, output: x, rows: &rows });
 }
 
-/// Turns `gradient`, that of the quantized values, into that of x, and returns that of the
-/// parameters, `[groups, parameters]`.
+/// Turns `gradient`, which is that of the quantized values, into the gradient of x. Returns the
+/// gradient of the parameters, `[groups, parameters]`.
 ///
 /// # Panics
 /// As [`quantize`].
@@ -66,12 +67,12 @@ pub fn quantize_backward(
     sums.into_iter().map(|sum| sum as f32).collect()
 }
 
-/// For each element of x, `[outer, groups, inner]`, the number of its group's thresholds that it is
-/// above, as a float; 0 where x is not a number. `thresholds` is `[groups, count]`, ascending in
-/// each group.
+/// Returns, for each element of x, the number of thresholds of its group that it is above, as a
+/// float; 0 for NaN. x has the shape `view`, which is `[outer, groups, inner]`. `thresholds` is
+/// `[groups, count]`, in ascending order within each group.
 ///
 /// # Panics
-/// If lengths are not those that `view`, which is outer, groups and inner, and `count` say.
+/// If a length does not fit `view` and `count`.
 pub fn count_below(x: &[f32], thresholds: &[f32], view: [usize; 3], count: usize) -> Vec<f32> {
     let rows = Rows { view, parameters: thresholds, count };
     rows.check(x.len());
@@ -89,7 +90,8 @@ pub fn count_below(x: &[f32], thresholds: &[f32], view: [usize; 3], count: usize
     output
 }
 
-/// Comparing with all is faster than searching while they are few: it has no branches.
+/// For a few thresholds, comparing with all of them is faster than searching, because it needs no
+/// branches.
 #[inline(always)]
 fn count_of(x: f32, thresholds: &[f32]) -> f32 {
     match thresholds.len() {
@@ -102,13 +104,13 @@ fn for_each_chunk_mut(values: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync +
     parallel::for_each_chunk_mut(values, CHUNK, || (), |(), index, chunk| f(index * CHUNK, chunk));
 }
 
-/// A tensor as rows of equal length: row r belongs to group r mod groups.
+/// A tensor as rows of equal length. Row r belongs to group r mod groups.
 struct Rows<'a> {
-    /// Outer dimensions, groups, inner dimensions.
+    /// The sizes of the outer dimensions, the groups and the inner dimensions.
     view: [usize; 3],
-    /// Of all groups.
+    /// The parameters of all groups.
     parameters: &'a [f32],
-    /// Parameters of one group.
+    /// Number of parameters per group.
     count: usize,
 }
 
@@ -125,13 +127,15 @@ impl<'a> Rows<'a> {
         assert_eq!(self.parameters.len(), groups * self.count, "parameters of groups");
     }
 
-    /// Elements of a row. With one group the whole tensor is one row, whatever the view.
+    /// Returns the number of elements per row. If there is one group, the whole tensor is one row,
+    /// whatever the view.
     fn length(&self) -> usize {
         let [outer, groups, inner] = self.view;
         if groups == 1 { outer * inner } else { inner }.max(1)
     }
 
-    /// Calls `f` with group, parameters and range within the chunk, for each run of a row.
+    /// Divides a chunk into ranges that lie within one row, and calls `f` for each with the group,
+    /// its parameters, and the range within the chunk.
     fn split(&self, start: usize, length: usize, mut f: impl FnMut(usize, &[f32], Range<usize>)) {
         let (row_length, groups) = (self.length(), self.view[1]);
         let mut at = 0;
@@ -145,7 +149,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Writes quantized values: of `x`, or of what is in `output`.
+/// The job that writes quantized values: those of `x` or, if it is `None`, those of the values in
+/// `output`.
 struct Quantize<'a> {
     x: Option<&'a [f32]>,
     output: &'a mut [f32],
@@ -182,7 +187,8 @@ impl WithArithmetic for Quantize<'_> {
     }
 }
 
-/// Turns the gradient into that of x, and sums that of the parameters, `[groups, parameters]`.
+/// The job that turns the gradient into that of x, and sums the gradient of the parameters,
+/// `[groups, parameters]`.
 struct Backward<'a> {
     x: &'a [f32],
     gradient: &'a mut [f32],
@@ -194,7 +200,8 @@ impl WithArithmetic for Backward<'_> {
 
     fn run<const T: usize>(self, arithmetic: impl Arithmetic<T>) -> Vec<f64> {
         let Self { x, gradient, rows } = self;
-        // Per chunk and run of a row, the group and its parameters' terms.
+        // For each chunk and each row in it: the group, and the sums of the terms of its
+        // parameters.
         let partial =
             parallel::map(gradient.chunks_mut(CHUNK).collect(), |index, gradient: &mut [f32]| {
                 let start = index * CHUNK;
@@ -228,7 +235,7 @@ impl WithArithmetic for Backward<'_> {
     }
 }
 
-/// sqrt(elements / elements inside the range) where the rule asks for it, else 1.
+/// Returns sqrt(elements / elements inside the range) if the rule rescales gradients, otherwise 1.
 fn rescale_factor(rule: Rule, x: &[f32], rows: &Rows) -> f32 {
     let Rule::Clip { rescale: true, signed, learned_bound, .. } = rule else { return 1.0 };
     let lowest = if signed { -1.0 } else { 0.0 };

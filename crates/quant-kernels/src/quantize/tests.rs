@@ -1,11 +1,11 @@
-//! The loops against values worked out by hand from [`Rule`]'s formulas. `quant-core` compares them
-//! with tensor operations.
+//! Compares the loops with values computed by hand from the formulas of [`Rule`]. `quant-core`
+//! compares them with tensor operations.
 
 use std::vec::Vec;
 
 use super::*;
 
-/// n = 2: levels 0, s/2 and s.
+/// With n = 2, the levels are 0, s/2 and s.
 const CLIP: Rule =
     Rule::Clip { steps: 2.0, signed: false, rescale: false, learned_bound: false, ewgs: 0.0 };
 
@@ -15,7 +15,7 @@ fn whole(rule: Rule, elements: usize) -> Elementwise {
 
 #[test]
 fn a_clip_rounds_half_to_even_and_stops_at_its_bounds() {
-    // n·u is 0.5, 1.5, 3.4 (clamped to 2), and below 0.
+    // The products n·u are 0.5, 1.5, 3.4 (clamped to 2), and a negative number.
     let x = [0.25, 0.75, 1.7, -3.0];
     assert_eq!(quantize(&x, &[1.0], whole(CLIP, 4)), [0.0, 1.0, 1.0, 0.0]);
 }
@@ -26,20 +26,20 @@ fn a_clips_gradients_are_those_of_its_formula() {
     let mut gradient = [2.0; 4];
     let of_scale = quantize_backward(&x, &[1.0], &mut gradient, whole(CLIP, 4));
     assert_eq!(gradient, [2.0, 2.0, 0.0, 0.0]);
-    // g·(y/s - v) inside, g·y/s outside: 2·(0 - 0.25), 2·(1 - 0.75), 2·1, 2·0.
+    // The terms are g·(y/s - v) inside and g·y/s outside: 2·(0 - 0.25), 2·(1 - 0.75), 2·1, 2·0.
     assert_eq!(of_scale, [2.0]);
 }
 
 #[test]
 fn each_group_has_its_own_parameters() {
-    // Two rows of each group: P, N and D are 1, 2, 0.5 and 3, 4, 1.5.
+    // Each group has two rows. The parameters P, N and D are 1, 2, 0.5 and 3, 4, 1.5.
     let operation = Elementwise { rule: Rule::Ternary, view: [2, 2, 2] };
     let parameters = [1.0, 2.0, 0.5, 3.0, 4.0, 1.5];
     let x = [1.0, -1.0, 1.0, -1.0, 0.5, -2.0, 2.0, -2.0];
     let y = quantize(&x, &parameters, operation);
     assert_eq!(y, [1.0, -2.0, 0.0, 0.0, 0.0, -2.0, 3.0, -4.0]);
     let by_parameters = quantize_backward(&x, &parameters, &mut [1.0; 8], operation);
-    // ∂P counts elements above D, ∂N those below -D, and ∂D is 0.
+    // ∂P counts the elements above D, ∂N the negated ones below -D, and ∂D is 0.
     assert_eq!(by_parameters, [1.0, -2.0, 0.0, 1.0, -1.0, 0.0]);
 }
 

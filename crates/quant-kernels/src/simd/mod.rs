@@ -1,7 +1,6 @@
-//! The one way to the processor's vectors: an [`InstructionSet`] runs code that was compiled for
-//! it.
+//! Access to the processor's vectors: an [`InstructionSet`] runs code that was compiled for it.
 //!
-//! A closure whose loops the compiler vectorises:
+//! In this example, the compiler vectorises the loop of a closure:
 //!
 //! ```
 //! let mut y = [1.0f32; 100];
@@ -21,38 +20,38 @@ mod sets;
 use sets::Set;
 pub(crate) use sets::Simd;
 
-/// An instruction set that the processor has. A value is the proof of that: only detection makes
+/// An instruction set that the processor has. A value proves this, because only detection creates
 /// one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InstructionSet(Set);
 
 impl InstructionSet {
-    /// Those that the processor has, the best first. The last one is portable code, which needs
-    /// none.
+    /// Returns the instruction sets that the processor has, the best first. The last one is
+    /// portable code, which works on every processor.
     ///
-    /// They are detected when the program runs; without the feature `std`, they are those that the
-    /// program is compiled for.
+    /// The sets are detected when the program runs. Without the feature `std`, they are those for
+    /// which the program is compiled.
     pub fn available() -> impl Iterator<Item = Self> {
         Set::available().map(Self)
     }
 
-    /// The best that the processor has.
+    /// Returns the best instruction set that the processor has.
     #[inline]
     pub fn detect() -> Self {
         Self(Set::detect())
     }
 
-    /// `avx512`, `avx2`, `neon` or `portable`.
+    /// Returns the name: `avx512`, `avx2`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         self.run(Name)
     }
 
-    /// Floats of a vector.
+    /// Returns the number of floats in a vector.
     pub(crate) fn lanes(self) -> usize {
         self.run(Sizes).0
     }
 
-    /// Vectors that the processor has registers for.
+    /// Returns the number of vector registers of the processor.
     pub(crate) fn registers(self) -> usize {
         self.run(Sizes).1
     }
@@ -63,12 +62,11 @@ impl InstructionSet {
         self.0.run(job)
     }
 
-    /// Calls `f` as it was compiled for the instruction set, with loops that the compiler
-    /// vectorised. What `f` calls is part of that if it is inlined: mark it, and the closure,
-    /// `#[inline(always)]`.
+    /// Calls `f` as it was compiled for the instruction set, with the loops that the compiler
+    /// vectorised. Functions that `f` calls are included if they are inlined: mark them, and the
+    /// closure, with `#[inline(always)]`.
     ///
-    /// Results are the same to the bit on every instruction set: nothing is contracted or
-    /// reordered.
+    /// Results are identical on every instruction set, because nothing is contracted or reordered.
     #[inline(always)]
     pub fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
         self.run(Closure(f))
@@ -81,25 +79,26 @@ impl fmt::Debug for InstructionSet {
     }
 }
 
-/// Calls `f` as it was compiled for the best instruction set of the processor: see
+/// Calls `f` as it was compiled for the best instruction set of the processor. See
 /// [`InstructionSet::vectorize`].
 #[inline]
 pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     InstructionSet::detect().vectorize(f)
 }
 
-/// [`vectorize`] with vectors of at most eight floats. For loops whose sums the compiler keeps in
-/// registers that way alone: with sixteen, it leaves those of batch norms in memory, which takes
-/// them 1.2 times as long.
+/// Does the same as [`vectorize`] with vectors of at most eight floats. This is for loops whose
+/// sums the compiler only keeps in registers at this width: with sixteen floats, it leaves the sums
+/// of batch norms in memory, which makes them take 1.2 times as long.
 #[inline]
 pub(crate) fn vectorize_narrow<R>(f: impl FnOnce() -> R) -> R {
     InstructionSet(Set::detect_narrow()).vectorize(f)
 }
 
-/// x, as a number that is stored whatever was there before: -0 becomes 0.
+/// Returns x, except that -0 becomes 0, in a form that the compiler stores unconditionally.
 ///
-/// Where a loop keeps or clears numbers in place, compilers leave out the stores of those that are
-/// kept, and write the others under a mask, which takes some processors longer than all the rest.
+/// If a loop keeps or clears numbers in place, compilers omit the stores of the numbers that are
+/// kept, and write the others under a mask. On some processors, such masked stores take longer than
+/// everything else.
 #[inline(always)]
 pub(crate) fn stored(x: f32) -> f32 {
     x + 0.0
@@ -107,15 +106,15 @@ pub(crate) fn stored(x: f32) -> f32 {
 
 /// Code that is compiled for each instruction set.
 pub(crate) trait Job {
-    /// What it returns.
+    /// The result of the job.
     type Output;
 
-    /// Runs it. Implementations are `#[inline(always)]`, and so is what they call: only then are
-    /// they compiled for the instruction set.
+    /// Runs the job. Implementations, and the functions that they call, must be
+    /// `#[inline(always)]`: only then are they compiled for the instruction set.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// A closure, which needs no vectors by name.
+/// A job that is a closure, which does not use vectors explicitly.
 struct Closure<F>(F);
 
 impl<R, F: FnOnce() -> R> Job for Closure<F> {
@@ -127,7 +126,7 @@ impl<R, F: FnOnce() -> R> Job for Closure<F> {
     }
 }
 
-/// Floats of a vector, and registers.
+/// A job that returns the number of floats in a vector and the number of registers.
 struct Sizes;
 
 impl Job for Sizes {

@@ -1,47 +1,49 @@
-//! The instruction sets: each is a token that only detection makes, and the vectors that it allows.
+//! The instruction sets. Each is a token that only detection creates, with the vectors that it
+//! allows.
 
 use super::Job;
 
-/// An instruction set whose vectors loops are written with. A value is the proof that the processor
-/// has it, so that computing is safe; only pointers are the caller's to vouch for.
+/// An instruction set whose vectors the loops of this crate use. A value proves that the processor
+/// has the set, so computing is safe; the caller only has to guarantee that pointers are valid.
 ///
 /// # Safety
-/// Values exist only where the processor has the instruction set, and vectors hold
+/// Values may only exist if the processor has the instruction set, and vectors must hold
 /// [`LANES`](Self::LANES) floats.
 pub(crate) unsafe trait Simd: Copy + Send + Sync {
-    /// Its name.
+    /// The name of the instruction set.
     const NAME: &'static str;
-    /// Floats of a vector.
+    /// Number of floats in a vector.
     const LANES: usize;
-    /// Vectors that the processor has registers for.
+    /// Number of vector registers of the processor.
     const REGISTERS: usize;
     /// A vector of floats.
     type Floats: Copy;
 
-    /// A vector of one value.
+    /// Returns a vector in which every float is `value`.
     fn splat(self, value: f32) -> Self::Floats;
 
-    /// sum + a·b; fused, and rounded once, where the instruction set has that.
+    /// Returns sum + a·b. The operation is fused, and rounded once, if the instruction set supports
+    /// that.
     fn add_product(self, sum: Self::Floats, a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
-    /// The vector at a pointer.
+    /// Reads the vector at a pointer.
     ///
     /// # Safety
-    /// `from` is valid for reads of [`LANES`](Self::LANES) floats, at any alignment.
+    /// `from` must be valid for reads of [`LANES`](Self::LANES) floats, at any alignment.
     unsafe fn load(self, from: *const f32) -> Self::Floats;
 
-    /// Writes a vector.
+    /// Writes a vector to a pointer.
     ///
     /// # Safety
-    /// `to` is valid for writes of [`LANES`](Self::LANES) floats, at any alignment.
+    /// `to` must be valid for writes of [`LANES`](Self::LANES) floats, at any alignment.
     unsafe fn store(self, vector: Self::Floats, to: *mut f32);
 
-    /// Runs a job, compiled for the instruction set.
+    /// Runs a job as it was compiled for the instruction set.
     fn run<J: Job>(self, job: J) -> J::Output;
 }
 
-/// Plain floats, which compilers turn into whatever vectors the program is compiled for: SSE2 on
-/// x86-64, and on WebAssembly `simd128` where it is turned on.
+/// Plain floats, which the compiler turns into the vectors that the program is compiled for: SSE2
+/// on x86-64, and `simd128` on WebAssembly if it is enabled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Portable;
 
@@ -64,13 +66,13 @@ unsafe impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> [f32; 4] {
-        // SAFETY: the caller vouches for four floats.
+        // SAFETY: the caller guarantees four floats.
         unsafe { from.cast::<[f32; 4]>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn store(self, vector: [f32; 4], to: *mut f32) {
-        // SAFETY: the caller vouches for four floats.
+        // SAFETY: the caller guarantees four floats.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(vector) }
     }
 
@@ -80,11 +82,12 @@ unsafe impl Simd for Portable {
     }
 }
 
-/// A token, and its vectors by the intrinsics of `$arch`.
-#[allow(unused_macros, reason = "other processors have portable code alone")]
+/// Defines a token and its vectors with the intrinsics of `$arch`.
+#[allow(unused_macros, reason = "other processors only have portable code")]
 macro_rules! instruction_set {
     (
-        $token:ident, $name:literal, $arch:ident, $detected:ident, [$($feature:tt),*], lanes $lanes:literal,
+        $token:ident, $name:literal, $arch:ident, $detected:ident, [$($feature:tt),*],
+        lanes $lanes:literal,
         registers $registers:literal, $floats:ident, $splat:ident, $load:ident, $store:ident,
         |$sum:ident, $a:ident, $b:ident| $fused:expr
     ) => {
@@ -93,8 +96,8 @@ macro_rules! instruction_set {
         pub(crate) struct $token(());
 
         impl $token {
-            /// The token, if the processor has all features: without `std`, if the program is
-            /// compiled for them.
+            /// Returns the token if the processor has all features or, without `std`, if the
+            /// program is compiled for them.
             #[inline]
             fn detect() -> Option<Self> {
                 #[cfg(feature = "std")]
@@ -105,7 +108,7 @@ macro_rules! instruction_set {
             }
         }
 
-        // SAFETY: only `detect` makes a token, and a vector holds as many floats.
+        // SAFETY: only `detect` creates a token, and a vector holds `$lanes` floats.
         unsafe impl Simd for $token {
             const NAME: &'static str = $name;
             const LANES: usize = $lanes;
@@ -131,13 +134,15 @@ macro_rules! instruction_set {
 
             #[inline(always)]
             unsafe fn load(self, from: *const f32) -> Self::Floats {
-                // SAFETY: as above; the caller vouches for the floats.
+                // SAFETY: the token proves that the processor has the instruction; the caller
+                // guarantees the floats.
                 unsafe { core::arch::$arch::$load(from) }
             }
 
             #[inline(always)]
             unsafe fn store(self, vector: Self::Floats, to: *mut f32) {
-                // SAFETY: as above; the caller vouches for the floats.
+                // SAFETY: the token proves that the processor has the instruction; the caller
+                // guarantees the floats.
                 unsafe { core::arch::$arch::$store(to, vector) }
             }
 
@@ -189,7 +194,7 @@ pub(super) enum Set {
 }
 
 impl Set {
-    /// The best that the processor has.
+    /// Returns the best set that the processor has.
     #[inline]
     pub(super) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -199,7 +204,7 @@ impl Set {
         Self::detect_narrow()
     }
 
-    /// The best with vectors of at most eight floats.
+    /// Returns the best set whose vectors have at most eight floats.
     #[inline]
     pub(super) fn detect_narrow() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -213,7 +218,7 @@ impl Set {
         Self::Portable(Portable)
     }
 
-    /// All that the processor has, the best first.
+    /// Returns all sets that the processor has, the best first.
     pub(super) fn available() -> impl Iterator<Item = Self> {
         [
             #[cfg(target_arch = "x86_64")]

@@ -14,10 +14,11 @@ use burn_train::{
     },
 };
 
-use super::Event;
+use super::event::Event;
 use crate::stop::Stop;
 
-/// The dashboard, a new one for each phase. Its "stop" asks the run to stop as a signal does; its "kill" panics.
+/// The dashboard, a new one for each phase. Its "stop" asks the run to stop as a signal does; its
+/// "kill" panics.
 pub(super) struct Dashboard {
     renderer: Option<TuiMetricsRendererWrapper>,
     interrupter: Interrupter,

@@ -6,8 +6,8 @@ use burn::{module::ParamId, tensor::Tensor};
 use quant_core::{Quantizer, Recorded, Role, record};
 use quant_nn::Classifier;
 
-use super::Event;
-use crate::{evaluate::skipped_note, summary::Summary};
+use super::event::Event;
+use crate::{measure::evaluate::skipped_note, summary::Summary};
 
 /// Distribution of what a quantizer sees, and its levels.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +25,8 @@ pub struct Histogram {
 const BINS: usize = 64;
 
 impl Histogram {
-    /// Of `values` seen by `quantizer`. Where it has several clipping values, the first one's levels
-    /// are drawn.
+    /// Of `values` seen by `quantizer`. Where it has several clipping values, the first one's
+    /// levels are drawn.
     pub fn new(layer: &str, role: Role, quantizer: &Quantizer, values: &[f32]) -> Self {
         let kind = match role {
             Role::Activation => "activation",

@@ -1,7 +1,7 @@
 //! Event files for TensorBoard: records of length, checksum, protocol buffer `Event`, checksum.
 //!
-//! Format: TensorFlow's `tfrecord` framing (`core/lib/io/record_writer.h`) around `core/util/event.proto` and
-//! `core/framework/summary.proto`, of which a few fields are written.
+//! Format: TensorFlow's `tfrecord` framing (`core/lib/io/record_writer.h`) around
+//! `core/util/event.proto` and `core/framework/summary.proto`, of which a few fields are written.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::Event;
+use super::event::Event;
 use crate::error::TrainError;
 
 /// Writes scalars as they happen: `<folder>/<phase>` has what is drawn over optimizer steps,
@@ -94,15 +94,16 @@ struct EventFile {
 }
 
 impl EventFile {
-    /// A new event file in `folder`, whose first step is `first`: it tells TensorBoard to forget what
-    /// earlier files of the folder say of this step and of later ones.
+    /// A new event file in `folder`, whose first step is `first`: it tells TensorBoard to forget
+    /// what earlier files of the folder say of this step and of later ones.
     ///
     /// # Errors
     /// [`TrainError::Io`].
     fn create(folder: &Path, first: usize) -> Result<Self, TrainError> {
         fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let seconds = now();
-        // A resumed run writes another file: TensorBoard reads them all, in the order of their names.
+        // A resumed run writes another file: TensorBoard reads them all, in the order of their
+        // names.
         let mut number = 0;
         let (path, file) = loop {
             let path =
@@ -274,7 +275,8 @@ mod tests {
         board.scalars(300, &[("a".into(), 1.5)]).unwrap();
         let events = messages(&board.path);
         assert!(events[0].ends_with(b"brain.Event:2"));
-        // Step 300 is ac 02; field 7 is the session's log, whose field 1 is the status, 1 for START.
+        // Step 300 is ac 02; field 7 is the session's log, whose field 1 is the status, 1 for
+        // START.
         assert_eq!(events[1][9..], [0x10, 0xac, 2, 0x3a, 2, 0x08, 1]);
         // The summary's value has tag "a" and 1.5 as a float.
         let expected =

@@ -3,8 +3,8 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_core::CalibrationInfo;
 
-use super::Event;
-use crate::{evaluate::skipped_note, output};
+use super::event::Event;
+use crate::{measure::evaluate::skipped_note, output};
 
 /// The terminal display. On something that is no terminal, only the lines appear.
 #[derive(Default)]

@@ -15,9 +15,9 @@ pub struct ShellConfig {
 const LONGEST: usize = 1 << 20;
 
 impl ShellConfig {
-    /// Reads assignments, `name=value` with or without quotes. Blanks lead, `#` begins a comment, `$name` and
-    /// `${name}` are the values so far, or those of `outside` (`FASTDIR`); the last assignment wins. Nothing is
-    /// executed.
+    /// Reads assignments, `name=value` with or without quotes. Blanks lead, `#` begins a comment,
+    /// `$name` and `${name}` are the values so far, or those of `outside` (`FASTDIR`); the last
+    /// assignment wins. Nothing is executed.
     pub fn parse(text: &str, outside: &BTreeMap<String, String>) -> Self {
         let mut config = Self::default();
         let mut lines = text.lines().enumerate();

@@ -4,15 +4,24 @@ use quant_core::{QuantizerConfig, QuantizerError, Role, qtool::QtoolOptions};
 use quant_data::LastBatch;
 use quant_nn::{NetworkConfig, NetworkError, keywords, keywords::Registry};
 
-use super::{config::ShellConfig, group_rules, optimizer, policy, schedule, settings::Settings};
+pub use super::outcome::Outcome;
+use super::{
+    config::ShellConfig,
+    outcome::unusable,
+    policy,
+    settings::Settings,
+    training::{group_rules, optimizer, schedule},
+};
 use crate::{
+    batches::mixing::MixingRecipe,
     error::TrainError,
-    loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
-    mixing::MixingRecipe,
-    phase::{Accumulation, Phase},
-    precision::PrecisionRecipe,
-    quantization::{QuantizationRecipe, QuantizerRecipe, WarmUpRecipe},
-    recipe::{KeywordModel, ModelRecipe, Recipe},
+    optimize::precision::PrecisionRecipe,
+    recipe::{
+        KeywordModel, ModelRecipe, Recipe,
+        loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
+        phase::{Accumulation, Phase},
+        quantization::{QuantizationRecipe, QuantizerRecipe, WarmUpRecipe},
+    },
 };
 
 /// A recipe, and what became of everything the configuration said.
@@ -30,27 +39,18 @@ pub struct Import {
     pub warnings: Vec<String>,
 }
 
-/// What became of a setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Its name, as in the configuration.
-    pub setting: String,
-    /// Its value.
-    pub value: String,
-    /// What it became.
-    pub became: String,
-}
-
 /// Options that describe the network and go on as they are.
 const STRUCTURE: [&str; 6] =
     ["base", "block_alpha", "order", "se_reduction", "stem_kernel", "width_alpha"];
 
-/// Makes a recipe of a configuration. `read_policy` gives the text of the file that `--policy` names.
+/// Makes a recipe of a configuration. `read_policy` gives the text of the file that `--policy`
+/// names.
 ///
 /// Words, options and values that the reference passes over are left out with a warning.
 ///
 /// # Errors
-/// [`TrainError::Qtool`] and [`TrainError::Field`] for values that cannot be, and those of the network.
+/// [`TrainError::Qtool`] and [`TrainError::Field`] for values that cannot be, and those of the
+/// network.
 pub fn import(
     config: &ShellConfig,
     read_policy: impl Fn(&str) -> Result<String, TrainError>,
@@ -262,13 +262,6 @@ fn precision(settings: &mut Settings) -> Result<Option<PrecisionRecipe>, TrainEr
         }
         Some("O1" | "O2" | "O3") => Ok(half.then_some(PrecisionRecipe::F16)),
         Some(other) => Err(unusable("opt_level", other, "O0, O1, O2 or O3")),
-    }
-}
-
-pub(super) fn unusable(option: &str, value: &str, accepted: &str) -> TrainError {
-    TrainError::Qtool {
-        place: format!("--{option}"),
-        reason: format!("{value:?}: expected {accepted}"),
     }
 }
 

@@ -4,11 +4,11 @@ use quant_core::{Normalization, Role, qtool::granularity};
 
 use crate::{
     error::TrainError,
-    policy::{Change, Policy, Trigger},
+    recipe::policy::{Change, Policy, Trigger},
 };
 
-/// Reads a policy file: sections `on <section>: <numbers>`, rules `by_index: ...` and `by_tag: ...`, fields.
-/// What has no meaning here is told to `without_effect`: line and why.
+/// Reads a policy file: sections `on <section>: <numbers>`, rules `by_index: ...` and `by_tag:
+/// ...`, fields. What has no meaning here is told to `without_effect`: line and why.
 ///
 /// # Errors
 /// [`TrainError::Qtool`] with the line.

@@ -7,12 +7,12 @@ use quant_data::{Pipeline, Truncated};
 
 use super::{
     config::ShellConfig,
-    import::{Outcome, unusable},
     options::{self, CommandLine},
+    outcome::{Outcome, unusable},
 };
 use crate::{
-    data::{DataKind, DataRecipe, FakeRecipe},
     error::TrainError,
+    recipe::data::{DataKind, DataRecipe, FakeRecipe},
 };
 
 /// The variables that QTool's script hands to its program.

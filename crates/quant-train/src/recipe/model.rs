@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 use toml::Table;
 
-use super::structure::Structure;
-use crate::{error::TrainError, quantization::QuantizationRecipe};
+use super::{quantization::QuantizationRecipe, structure::Structure};
+use crate::error::TrainError;
 
 /// The network of a recipe, without classes, input size and quantizers.
 #[derive(Debug, Clone, PartialEq, Serialize)]

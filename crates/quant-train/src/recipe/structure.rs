@@ -1,6 +1,6 @@
 //! The structure of a network in a recipe: the fields of `quant_nn`'s typed configurations.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::OnceLock};
 
 use quant_nn::{
     NetworkConfig, Quantization, ResNetConfig,
@@ -16,7 +16,7 @@ use serde::{
 use serde_json::Value;
 use toml::Table;
 
-use crate::fields::{Place, check_values, choices::names};
+use crate::schema::{check::check_values, choices::names, place::Place};
 
 /// A network without what the data and the phases say of it: the number of classes, the side of the
 /// images, and the quantizers.
@@ -89,11 +89,17 @@ impl Structure {
     }
 }
 
+/// The schema of structures: their fields, with what each takes.
+fn schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| schemars::schema_for!(Structure).to_value())
+}
+
 /// Checks that a table has the fields that its architecture needs, no others than it knows, and
 /// values that they take.
 fn check_fields(table: &Table) -> Result<(), String> {
-    let Some(model) = Place::recipe().field("model") else { return Ok(()) };
-    let of_this_kind = model.narrowed(table).with_field(ARCHITECTURE.0);
+    let structures = Place::new(schema());
+    let of_this_kind = structures.narrowed(table).with_field(ARCHITECTURE.0);
     let known = of_this_kind.names();
     // What is no architecture is told later, with those that there are.
     let unknown = table.keys().find(|name| !known.contains(&name.as_str()));

@@ -51,7 +51,10 @@ fn changes_reach_every_field() {
     .unwrap();
     assert_eq!((recipe.seed, recipe.data.workers, recipe.name.as_str()), (7, 3, "other"));
     let phase = &recipe.phases[0];
-    assert_eq!((phase.learning_rate, &phase.schedule), (0.5, &crate::schedule::Schedule::Fix));
+    assert_eq!(
+        (phase.learning_rate, &phase.schedule),
+        (0.5, &crate::optimize::schedule::Schedule::Fix)
+    );
     assert_eq!(phase.quantization.as_ref().unwrap().weight.as_ref().unwrap().bits, Some(4));
 }
 

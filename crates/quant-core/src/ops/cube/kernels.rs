@@ -1,11 +1,11 @@
-//! The kernels: a rule's formula for one number, in 32 bits, and the loops around it.
+//! The kernels: the formula of each rule for one number, in 32 bits, and the loops around it.
 
 use cubecl::{
     prelude::*,
     std::tensor::layout::linear::{LinearView, LinearViewMut},
 };
 
-/// The rule as far as kernels are compiled for it.
+/// The properties of a rule that kernels are compiled for.
 #[derive(CubeType, Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) enum Kind {
     Clip(bool, bool),
@@ -29,33 +29,33 @@ fn limited(x: f32, lowest: f32, highest: f32) -> f32 {
     select(raised > highest, highest, raised)
 }
 
-/// y where lowest < x < highest, else 0.
+/// Returns y where lowest < x < highest, else 0.
 #[cube]
 fn within(x: f32, lowest: f32, highest: f32, y: f32) -> f32 {
     select(x > lowest, select(x < highest, y, 0.0f32), 0.0f32)
 }
 
-/// R(clamp(u, 0, 1)).
+/// Returns R(clamp(u, 0, 1)).
 #[cube]
 fn unit_step(u: f32) -> f32 {
     f32::round(limited(u, 0.0f32, 1.0f32))
 }
 
-/// g·(1 + factor·sign(g)·(u - R(u))).
+/// Returns g·(1 + factor·sign(g)·(u - R(u))).
 #[cube]
 fn scaled_by_element(g: f32, u: f32, factor: f32) -> f32 {
     let sign = select(g > 0.0f32, 1.0f32, select(g < 0.0f32, -1.0f32, 0.0f32));
     g * (sign * ((u - f32::round(u)) * factor) + 1.0f32)
 }
 
-/// What `Rule::Clip` divides by: the bound, but at least the smallest normal number, since a learned
-/// bound may be any number.
+/// Returns the divisor of `Rule::Clip`. It is the bound, but a learned bound may be any number and
+/// is raised to at least the smallest normal number.
 #[cube]
 fn clip_scale(s: f32, #[comptime] bound: bool) -> f32 {
     if comptime!(bound) { select(s < 1.1754944e-38f32, 1.1754944e-38f32, s) } else { s }
 }
 
-/// u of `Rule::Clip`.
+/// Returns u of `Rule::Clip`.
 #[cube]
 fn clip_position(v: f32, #[comptime] signed: bool) -> f32 {
     if comptime!(signed) {
@@ -65,14 +65,14 @@ fn clip_position(v: f32, #[comptime] signed: bool) -> f32 {
     }
 }
 
-/// m·R(n·u)/n - z of `Rule::Clip`.
+/// Returns m·R(n·u)/n - z of `Rule::Clip`.
 #[cube]
 fn clip_level(v: f32, steps: f32, #[comptime] signed: bool) -> f32 {
     let parts = f32::round(clip_position(v, signed) * steps) / steps;
     if comptime!(signed) { parts * 2.0f32 - 1.0f32 } else { parts }
 }
 
-/// q of `Rule::Table`, whose parameters begin at `from`.
+/// Returns q of `Rule::Table`, whose parameters begin at `from`.
 #[cube]
 fn table_value<F: Float>(
     v: f32,
@@ -146,11 +146,11 @@ fn quantized<F: Float>(
             select(x - first < 0.0f32, -scale, scale)
         }
     };
-    // What is not a number stays that.
+    // NaN stays NaN.
     select(x == x, y, x)
 }
 
-/// The gradient of x, after which the parameters' terms are added to `sums`.
+/// Returns the gradient of x, and adds the terms of the parameters' gradients to `sums`.
 #[cube]
 fn differentiated<F: Float>(
     x: f32,

@@ -1,7 +1,9 @@
-//! GPU kernels: one for each direction, compiled for the rule, by CubeCL for CUDA, ROCm, Vulkan, WebGPU and Metal. Elements are
-//! loaded four at a time where groups allow it; arithmetic is in 32 bits, whatever the tensor's type.
+//! GPU kernels, one for each direction, which CubeCL compiles for each rule and for CUDA, ROCm,
+//! Vulkan, WebGPU and Metal. Elements are loaded four at a time where the groups allow it. The
+//! arithmetic is in 32 bits, whatever the type of the tensor.
 //!
-//! Divisions may be off by an ulp or two there: values near a threshold may take the next level.
+//! Divisions on GPUs may have an error of an ulp or two, so that values near a threshold may take
+//! the next level.
 
 use burn::backend::{
     TensorMetadata, cubecl::dtype_to_storage_type, ops::FloatTensorOps, tensor::FloatTensor,
@@ -16,7 +18,8 @@ use kernels::{Kind, backward_kernel, forward_kernel};
 
 mod kernels;
 
-/// Threads that share a group's elements, and leave a sum of each parameter's terms behind.
+/// The number of threads over all groups. Each thread sums the terms of each parameter's gradient
+/// over its share of a group's elements.
 const THREADS: usize = 1 << 14;
 
 impl Kind {
@@ -36,7 +39,7 @@ impl Kind {
     }
 }
 
-/// Parameters with gradients: the first ones.
+/// Returns the number of parameters with gradients, which come first.
 fn terms(rule: Rule) -> usize {
     match rule {
         Rule::Table { .. } | Rule::Sign { .. } => 1,
@@ -45,7 +48,8 @@ fn terms(rule: Rule) -> usize {
     }
 }
 
-/// Steps, lowest, highest and d of element-wise gradient scaling.
+/// Returns the steps, the lowest and the highest integer, and the factor d of element-wise gradient
+/// scaling.
 fn numbers(rule: Rule) -> [f32; 4] {
     match rule {
         Rule::Clip { steps, signed, ewgs, .. } => {
@@ -56,7 +60,7 @@ fn numbers(rule: Rule) -> [f32; 4] {
     }
 }
 
-/// How many elements are loaded together: those of one group.
+/// Returns how many elements are loaded together. They have to belong to the same group.
 fn vector_size(view: [usize; 3]) -> usize {
     let [outer, groups, inner] = view;
     let run = if groups == 1 { outer * inner } else { inner };

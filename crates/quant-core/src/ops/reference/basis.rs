@@ -1,5 +1,5 @@
-//! LQ-Nets' basis, composed of tensor operations: its levels, and its least squares fit by elimination without pivoting, which
-//! a symmetric, positive system does not need.
+//! LQ-Nets' basis, composed of tensor operations: its levels, and its least squares fit. The fit
+//! uses elimination without pivoting, which is enough for a symmetric positive system.
 
 use burn::{
     backend::{
@@ -12,19 +12,20 @@ use burn::{
 use super::{Values, bool_type, count_below, ones};
 use crate::ops::Basis;
 
-/// One column of `[groups, columns]`.
+/// Returns one column of a tensor `[groups, columns]`.
 fn column<B: Backend>(tensor: &FloatTensor<B>, index: usize) -> Values<B> {
     let slices = [Slice::from(..), Slice::from(index..index + 1)];
     Values(B::float_slice(tensor.clone(), &slices))
 }
 
-/// Numbers as a tensor of this shape, beside `like`.
+/// Returns numbers as a tensor of this shape, on the device and with the type of `like`.
 fn constant<B: Backend>(numbers: Vec<f32>, shape: [usize; 3], like: &FloatTensor<B>) -> Values<B> {
     let data = TensorData::new(numbers, shape).convert_dtype(like.dtype());
     Values(B::float_from_data(data, &like.device()))
 }
 
-/// The levels of each group in ascending order, `[groups, levels]`, and their digits, as many for each bit.
+/// Returns the levels of each group in ascending order, `[groups, levels]`, and for each bit their
+/// digits in the same shape.
 fn ladder<B: Backend>(values: &FloatTensor<B>, basis: Basis) -> (Values<B>, Vec<Values<B>>) {
     let Basis { bits, levels, .. } = basis;
     let groups = values.shape()[0];
@@ -39,7 +40,8 @@ fn ladder<B: Backend>(values: &FloatTensor<B>, basis: Basis) -> (Values<B>, Vec<
     let unsorted = digits.iter().enumerate().fold(zeros, |sum, (bit, digits)| {
         sum + shaped(column::<B>(values, bit), [groups, 1, 1]) * digits.clone()
     });
-    // How many codes come before each: those of lower levels, and earlier ones of the same.
+    // The number of codes that come before each code: those of lower levels, and earlier codes of
+    // the same level.
     let own = shaped(unsorted.clone(), [groups, levels, 1]);
     let (lower, same) = (own.above(&unsorted), own.equals(&unsorted));
     let pairs = (0..levels).flat_map(|code| (0..levels).map(move |other| (code, other)));
@@ -50,7 +52,7 @@ fn ladder<B: Backend>(values: &FloatTensor<B>, basis: Basis) -> (Values<B>, Vec<
     let ones = everywhere(constant(vec![1.0], [1, 1, 1], values));
     let before = ones.only(lower) + everywhere(earlier).only(same);
     let rank = Values::<B>(B::float_sum_dim(before.0, 2));
-    // Which code is at each level.
+    // Which code each level has.
     let places = constant::<B>((0..levels).map(|at| at as f32).collect(), [1, levels, 1], values);
     let at = everywhere(shaped(rank, [groups, 1, levels])).equals(&everywhere(places));
     let sorted = |of_code: Values<B>| {
@@ -61,7 +63,7 @@ fn ladder<B: Backend>(values: &FloatTensor<B>, basis: Basis) -> (Values<B>, Vec<
     (sorted(unsorted), digits.into_iter().map(sorted).collect())
 }
 
-/// See [`QuantOps::basis_levels`](super::super::QuantOps::basis_levels).
+/// Implements [`QuantOps::basis_levels`](super::super::QuantOps::basis_levels).
 pub(crate) fn basis_levels<B: Backend>(values: FloatTensor<B>, basis: Basis) -> FloatTensor<B> {
     let (levels, _) = ladder::<B>(&values, basis);
     let count = basis.levels - 1;
@@ -79,7 +81,7 @@ pub(crate) fn basis_levels<B: Backend>(values: FloatTensor<B>, basis: Basis) -> 
     B::float_cat(vec![thresholds.0, levels.0], 1)
 }
 
-/// See [`QuantOps::fit_basis`](super::super::QuantOps::fit_basis).
+/// Implements [`QuantOps::fit_basis`](super::super::QuantOps::fit_basis).
 pub(crate) fn fit_basis<B: Backend>(
     x: FloatTensor<B>,
     values: FloatTensor<B>,
@@ -98,7 +100,7 @@ pub(crate) fn fit_basis<B: Backend>(
     let indices = count_below::<B>(x.0.clone(), limits);
     let of_group = |x: Values<B>| B::float_reshape(x.sum_groups().0, [groups, 1].into());
 
-    // Number and sum of each level's elements, `[groups, levels]`.
+    // The number of elements of each level, and their sum, `[groups, levels]`.
     let (zero, bools) = (column::<B>(&values, 0).zeros(), bool_type::<B>(&values));
     let (mut counts, mut sums) = (Vec::new(), Vec::new());
     for level in 0..levels {
@@ -118,12 +120,11 @@ pub(crate) fn fit_basis<B: Backend>(
         digits.iter().map(|row| over_levels(row.clone() * sums.clone())).collect();
     for bit in 0..bits {
         let diagonal = matrix[bit][bit].clone();
-        matrix[bit][bit] = match weight {
-            true => (diagonal + 1e-4) * 1.000_001,
-            false => {
-                let none = B::float_equal_elem(diagonal.0.clone(), 0f32.into(), bools);
-                diagonal.or_where(none, zero.clone() + 1e-5)
-            }
+        matrix[bit][bit] = if weight {
+            (diagonal + 1e-4) * 1.000_001
+        } else {
+            let none = B::float_equal_elem(diagonal.0.clone(), 0f32.into(), bools);
+            diagonal.or_where(none, zero.clone() + 1e-5)
         };
         if weight {
             right[bit] = right[bit].clone() + column::<B>(&values, bit) * 1e-4;
@@ -145,8 +146,9 @@ pub(crate) fn fit_basis<B: Backend>(
     B::float_cat(rows.collect(), 1)
 }
 
-/// The solution of a symmetric, positive system for each group and, last, the largest over the smallest pivot; and where
-/// the system is singular to the precision of f32.
+/// Solves a symmetric positive system for each group. Returns the solution and, in the last entry,
+/// the ratio of the largest to the smallest pivot, and where the system is singular to the
+/// precision of f32.
 fn eliminate<B: Backend>(
     mut matrix: Vec<Vec<Values<B>>>,
     mut right: Vec<Values<B>>,
@@ -177,7 +179,7 @@ fn eliminate<B: Backend>(
     let pivots = || (0..bits).map(|bit| matrix[bit][bit].clone().absolute());
     let largest = pivots().reduce(larger).unwrap_or_else(|| scale.clone());
     let smallest = pivots().reduce(smaller).unwrap_or_else(|| scale.clone());
-    // A pivot that is not a number makes its system singular, too.
+    // A pivot that is NaN also makes its system singular.
     let singular = B::bool_not(smallest.above(&(scale * 1e-6)));
     let condition = largest / smallest;
     for column in (0..bits).rev() {

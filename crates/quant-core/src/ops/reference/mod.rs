@@ -1,5 +1,5 @@
-//! The operations composed from ordinary tensor operations: the oracle that kernels are held to,
-//! and the fallback of every backend.
+//! The operations composed of ordinary tensor operations. Tests compare the kernels with them, and
+//! every backend falls back to them.
 
 use burn::{
     backend::{
@@ -15,7 +15,7 @@ pub(crate) use basis::{basis_levels, fit_basis};
 
 use super::{Elementwise, Rule, SignSlope};
 
-/// A tensor that formulas are written with.
+/// A tensor with the operators that formulas are written with.
 struct Values<B: Backend>(FloatTensor<B>);
 
 impl<B: Backend> Clone for Values<B> {
@@ -24,7 +24,7 @@ impl<B: Backend> Clone for Values<B> {
     }
 }
 
-/// How the tensor's device stores what is true or false.
+/// Returns how the tensor's device stores booleans.
 fn bool_type<B: Backend>(tensor: &FloatTensor<B>) -> BoolDType {
     get_device_settings::<B>(&tensor.device()).bool_dtype
 }
@@ -103,36 +103,37 @@ impl<B: Backend> Values<B> {
         B::float_lower_elem(self.0.clone(), other.into(), bool_type::<B>(&self.0))
     }
 
-    /// Whether lowest < x < highest.
+    /// Returns whether lowest < x < highest.
     fn between(&self, lowest: f32, highest: f32) -> BoolTensor<B> {
         B::bool_and(self.above_number(lowest), self.below_number(highest))
     }
 
-    /// `other` where the mask is set.
+    /// Returns `other` where the mask is set, else x.
     fn or_where(self, mask: BoolTensor<B>, other: Self) -> Self {
         let shape = mask.shape();
         let other = Self(B::float_expand(other.0, shape));
         Self(B::float_mask_where(self.0, mask, other.0))
     }
 
-    /// x where the mask is set, else 0.
+    /// Returns x where the mask is set, else 0.
     fn only(self, mask: BoolTensor<B>) -> Self {
         Self(B::float_mask_fill(self.0, B::bool_not(mask), Scalar::from(0f32)))
     }
 
-    /// x where `source` is a number, elsewhere none.
+    /// Returns x where `source` is a number, and NaN where `source` is NaN.
     fn not_a_number_where(self, source: &Self) -> Self {
         let mask = B::float_is_nan(source.0.clone(), bool_type::<B>(&source.0));
         Self(B::float_mask_fill(self.0, mask, Scalar::from(f32::NAN)))
     }
 
-    /// Over all but the groups of `[outer, groups, inner]`: `[1, groups, 1]`.
+    /// Returns the sums over each group of `[outer, groups, inner]`: `[1, groups, 1]`.
     fn sum_groups(self) -> Self {
         Self(B::float_sum_dim(B::float_sum_dim(self.0, 2), 0))
     }
 }
 
-/// x as `[outer, groups, inner]` and its groups' parameters as `[1, groups, 1]` each.
+/// Returns x as `[outer, groups, inner]`, and the parameters of its groups as `[1, groups, 1]`
+/// each.
 fn viewed<B: Backend>(
     x: FloatTensor<B>,
     parameters: FloatTensor<B>,
@@ -148,7 +149,7 @@ fn viewed<B: Backend>(
     (Values(B::float_reshape(x, operation.view.into())), columns)
 }
 
-/// See [`QuantOps::fake_quantize`](super::QuantOps::fake_quantize).
+/// Implements [`QuantOps::fake_quantize`](super::QuantOps::fake_quantize).
 pub(crate) fn fake_quantize<B: Backend>(
     x: FloatTensor<B>,
     parameters: FloatTensor<B>,
@@ -206,7 +207,7 @@ pub(crate) fn fake_quantize<B: Backend>(
     B::float_reshape(y.0, shape)
 }
 
-/// See [`QuantOps::fake_quantize_backward`](super::QuantOps::fake_quantize_backward).
+/// Implements [`QuantOps::fake_quantize_backward`](super::QuantOps::fake_quantize_backward).
 pub(crate) fn fake_quantize_backward<B: Backend>(
     x: FloatTensor<B>,
     parameters: FloatTensor<B>,
@@ -231,15 +232,12 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
                 let factor = factor_inside(&v, lowest);
                 grad_x = grad_x * Values(B::float_reshape(factor, [1, 1, 1].into()));
             }
-            let term = match learned_bound {
-                true => {
-                    let bools = bool_type::<B>(&x.0);
-                    g.only(B::float_greater_equal(x.0, p[0].0.clone(), bools))
-                }
-                false => {
-                    let levels = clip_levels(v.clone(), steps, signed);
-                    g * levels - grad_x.clone() * v.clamp(lowest, 1.0)
-                }
+            let term = if learned_bound {
+                let bools = bool_type::<B>(&x.0);
+                g.only(B::float_greater_equal(x.0, p[0].0.clone(), bools))
+            } else {
+                let levels = clip_levels(v.clone(), steps, signed);
+                g * levels - grad_x.clone() * v.clamp(lowest, 1.0)
             };
             (grad_x, vec![term])
         }
@@ -341,7 +339,7 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
     (B::float_reshape(grad_x.0, shape), B::float_reshape(grad_parameters, parameters_shape))
 }
 
-/// sqrt(elements / elements inside the range), `[1]`.
+/// Returns sqrt(elements / elements inside the range), `[1]`.
 fn factor_inside<B: Backend>(v: &Values<B>, lowest: f32) -> FloatTensor<B> {
     let count = B::float_sum(ones(v).only(v.between(lowest, 1.0)).0);
     let count = B::float_clamp_min(count, 1f32.into());
@@ -349,7 +347,7 @@ fn factor_inside<B: Backend>(v: &Values<B>, lowest: f32) -> FloatTensor<B> {
     B::float_sqrt(B::float_mul_scalar(B::float_recip(count), elements.into()))
 }
 
-/// What [`Rule::Clip`] rescales gradients by, `[1]`: 1 where it does not.
+/// Returns the factor by which [`Rule::Clip`] rescales gradients, `[1]`, or 1 where it does not.
 #[cfg(feature = "cube")]
 pub(crate) fn rescale_factor<B: Backend>(
     x: FloatTensor<B>,
@@ -370,43 +368,38 @@ fn ones<B: Backend>(x: &Values<B>) -> Values<B> {
     x.zeros() + 1.0
 }
 
-/// What [`Rule::Clip`] divides by.
+/// Returns the divisor of [`Rule::Clip`].
 fn clip_scale<B: Backend>(s: &Values<B>, learned_bound: bool) -> Values<B> {
-    match learned_bound {
-        false => s.clone(),
-        true => Values(B::float_clamp_min(s.0.clone(), f32::MIN_POSITIVE.into())),
+    if learned_bound {
+        Values(B::float_clamp_min(s.0.clone(), f32::MIN_POSITIVE.into()))
+    } else {
+        s.clone()
     }
 }
 
-/// u of [`Rule::Clip`].
+/// Returns u of [`Rule::Clip`].
 fn clip_position<B: Backend>(v: Values<B>, signed: bool) -> Values<B> {
-    match signed {
-        false => v.clamp(0.0, 1.0),
-        true => (v.clamp(-1.0, 1.0) + 1.0) * 0.5,
-    }
+    if signed { (v.clamp(-1.0, 1.0) + 1.0) * 0.5 } else { v.clamp(0.0, 1.0) }
 }
 
-/// m·R(n·u)/n - z of [`Rule::Clip`].
+/// Returns m·R(n·u)/n - z of [`Rule::Clip`].
 fn clip_levels<B: Backend>(v: Values<B>, steps: f32, signed: bool) -> Values<B> {
     let parts = (clip_position(v, signed) * steps).round() / steps;
-    match signed {
-        false => parts,
-        true => parts * 2.0 - 1.0,
-    }
+    if signed { parts * 2.0 - 1.0 } else { parts }
 }
 
-/// g·(1 + factor·sign(g)·(u - R(u))).
+/// Returns g·(1 + factor·sign(g)·(u - R(u))).
 fn scaled_by_element<B: Backend>(g: Values<B>, u: Values<B>, factor: f32) -> Values<B> {
     let error = (u.clone() - u.round()) * factor;
     g.clone() * (g.sign() * error + 1.0)
 }
 
-/// Where x > bound, and where x < -bound.
+/// Returns where x > bound, and where x < -bound.
 fn sides<B: Backend>(x: &Values<B>, bound: &Values<B>) -> (BoolTensor<B>, BoolTensor<B>) {
     (x.above(bound), x.below(&bound.clone().negative()))
 }
 
-/// q of [`Rule::Table`].
+/// Returns q of [`Rule::Table`].
 fn table_values<B: Backend>(v: &Values<B>, p: &[Values<B>], thresholds: usize) -> Values<B> {
     let first = v.zeros() + p[3 + thresholds].clone();
     (0..thresholds).fold(first, |y, index| {
@@ -414,7 +407,7 @@ fn table_values<B: Backend>(v: &Values<B>, p: &[Values<B>], thresholds: usize) -
     })
 }
 
-/// See [`QuantOps::pad`](super::QuantOps::pad).
+/// Implements [`QuantOps::pad`](super::QuantOps::pad).
 pub(crate) fn pad<B: Backend>(x: FloatTensor<B>, zeros: usize) -> FloatTensor<B> {
     let [batch, channels, height, width] = x.shape().dims();
     let shape = [batch, channels, height + 2 * zeros, width + 2 * zeros];
@@ -422,13 +415,13 @@ pub(crate) fn pad<B: Backend>(x: FloatTensor<B>, zeros: usize) -> FloatTensor<B>
     B::float_slice_assign(around, &inside_padding([height, width], zeros), x)
 }
 
-/// Where the tensor lies within its padding.
+/// Returns the slices of a padded tensor that contain the tensor itself.
 pub(crate) fn inside_padding([height, width]: [usize; 2], zeros: usize) -> [Slice; 4] {
     let along = |size: usize| Slice::from(zeros..zeros + size);
     [Slice::from(..), Slice::from(..), along(height), along(width)]
 }
 
-/// See [`QuantOps::count_below`](super::QuantOps::count_below).
+/// Implements [`QuantOps::count_below`](super::QuantOps::count_below).
 pub(crate) fn count_below<B: Backend>(
     x: FloatTensor<B>,
     thresholds: FloatTensor<B>,

@@ -1,10 +1,11 @@
-//! Pickles, Python's serialised objects, read as data.
+//! Reads pickles, Python's serialised objects, as plain data.
 //!
-//! A pickle is a program for a machine with a stack and a memo; its operations are described in
-//! Python's `pickletools`. Those that plain data and NumPy's arrays need are here, of protocols 0 to
-//! 5. Python would import and call what a pickle names; here [`Value::Call`] only tells what would
-//! have been called. Texts stay parts of the pickle's bytes and values are
-//! shared by their number, so that each operation takes little memory, whatever it says.
+//! A pickle is a program for a machine with a stack and a memo; Python's module `pickletools`
+//! describes its operations. This module has the operations of protocols 0 to 5 that plain data and
+//! NumPy's arrays need. Python would import and call the functions that a pickle names; here a
+//! [`Value::Call`] only records the call. Texts remain slices of the pickle's bytes, and values
+//! refer to one another by number, so that each operation takes little memory, whatever the pickle
+//! says.
 
 mod text;
 
@@ -12,46 +13,46 @@ use std::{borrow::Cow, collections::HashMap};
 
 use self::text::{Form, Text};
 
-/// Pickles of more operations are refused, which bounds the memory that all values take. CIFAR's
-/// largest file has about a tenth as many.
+/// The largest number of operations, which bounds the memory for all values. CIFAR's largest file
+/// has about a tenth as many.
 const MOST_OPERATIONS: usize = 1 << 22;
 
-/// Bytes that names, keys and single numbers are written in, at most.
+/// The largest length in bytes of a name, a key or a single number as it is written in the pickle.
 const LONGEST_NAME: usize = 256;
 
-/// The highest protocol there is.
+/// The newest protocol of Python.
 const HIGHEST_PROTOCOL: u8 = 5;
 
 /// Number of a value in its pickle.
 pub(super) type Id = usize;
 
-/// What a pickle holds.
+/// A value in a pickle.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     /// An integer or a boolean.
     Int(i64),
-    /// None, and numbers that are not integers of 64 bits.
+    /// None, or a number that is not a 64-bit integer.
     Other,
-    /// Bytes or text.
+    /// Bytes or a text.
     Text(Text<'a>),
     /// A list or a tuple.
     List(Vec<Id>),
-    /// Keys and values.
+    /// A dictionary, as pairs of a key and a value.
     Dict(Vec<(Id, Id)>),
     /// The name of a function or a class.
     Global {
-        /// Its module, a text.
+        /// Name of the module, a text.
         module: Id,
-        /// Its name, a text.
+        /// Name of the function or class, a text.
         name: Id,
     },
-    /// An object, by what Python would make it of.
+    /// An object, as the call with which Python would create it.
     Call {
-        /// What would be called, a global.
+        /// The function that would be called, a global.
         function: Id,
-        /// Arguments, a list.
+        /// The arguments, a list.
         arguments: Id,
-        /// What the object would be told after it is made.
+        /// The state that the object would be given after its creation.
         state: Option<Id>,
     },
 }
@@ -60,7 +61,7 @@ pub(super) enum Value<'a> {
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
-    /// What the pickle stands for.
+    /// The value that the pickle stands for.
     pub(super) root: Id,
 }
 
@@ -68,7 +69,7 @@ impl<'a> Pickle<'a> {
     /// Reads a pickle.
     ///
     /// # Errors
-    /// At which byte it makes no sense, and why.
+    /// If the pickle is invalid: the byte and the reason.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, String> {
         let mut machine = Machine { bytes, ..Machine::default() };
         for _ in 0..MOST_OPERATIONS {
@@ -82,25 +83,25 @@ impl<'a> Pickle<'a> {
         Err(format!("the pickle has more than {MOST_OPERATIONS} operations"))
     }
 
-    /// A value.
+    /// Returns the value with number `id`.
     pub(super) fn value(&self, id: Id) -> &Value<'a> {
         &self.values[id]
     }
 
-    /// A text such as a name, none where it is long: many values may share a long text, and each
-    /// use of it would take long.
+    /// Returns a short text, such as a name; `None` if it is long. Many values may share one long
+    /// text, and each use of it would take a long time.
     pub(super) fn text(&self, id: Id) -> Option<Cow<'a, [u8]>> {
         self.text_of(id, LONGEST_NAME)
     }
 
-    /// A text of any length, as [`text_of`](Self::text_of) has it.
+    /// Returns a text of any length. The forms are those of [`text_of`](Self::text_of).
     pub(super) fn bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
         self.text_of(id, usize::MAX)
     }
 
-    /// The bytes of a text that is written in so many bytes at most, in any of the forms that Python
-    /// pickles; Unicode as UTF-8. Below protocol 3, Python 3 writes bytes as text that is to be
-    /// encoded.
+    /// Returns the bytes of a text, in any of the forms that Python writes, if it takes at most
+    /// `longest` bytes in the pickle. Unicode becomes UTF-8. With a protocol below 3, Python 3
+    /// writes bytes as a call that encodes a text.
     fn text_of(&self, id: Id, longest: usize) -> Option<Cow<'a, [u8]>> {
         let Value::Call { function, arguments, .. } = self.value(id) else {
             return self.plain(id, longest);
@@ -130,7 +131,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The elements of a list or tuple.
+    /// Returns the elements of a list or tuple.
     pub(super) fn list(&self, id: Id) -> Option<&[Id]> {
         match self.value(id) {
             Value::List(items) => Some(items),
@@ -138,33 +139,33 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// What a dictionary has under a text.
+    /// Returns the value of a dictionary for a key that is a text.
     pub(super) fn entry(&self, id: Id, key: &str) -> Option<Id> {
         let Value::Dict(entries) = self.value(id) else {
             return None;
         };
-        // The last of equal keys counts.
+        // If a key occurs several times, the last value counts.
         let mut entries = entries.iter().rev();
         let has_key = |id| self.text(id).is_some_and(|text| *text == *key.as_bytes());
         entries.find(|(id, _)| has_key(*id)).map(|(_, value)| *value)
     }
 }
 
-/// The machine that a pickle is a program for.
+/// The machine that executes a pickle.
 #[derive(Default)]
 struct Machine<'a> {
     bytes: &'a [u8],
-    /// Place of the next operation.
+    /// Index of the next operation's byte.
     at: usize,
     values: Vec<Value<'a>>,
     stack: Vec<Id>,
-    /// Heights of the stack where marks were set.
+    /// Heights of the stack at which marks were set.
     marks: Vec<usize>,
     memo: HashMap<usize, Id>,
 }
 
 impl<'a> Machine<'a> {
-    /// Executes an operation; the result, after the last.
+    /// Executes one operation. Returns the result of the pickle after the last one.
     fn step(&mut self) -> Result<Option<Id>, String> {
         let code = self.byte()?;
         match code {
@@ -175,7 +176,7 @@ impl<'a> Machine<'a> {
                     return Err(format!("protocol {protocol}: expected 0 to {HIGHEST_PROTOCOL}"));
                 }
             }
-            // A frame's length: frames only matter to those who read from a stream.
+            // The length of a frame is only needed when a pickle is read from a stream.
             0x95 => drop(self.take(8)?),
             b'(' => self.marks.push(self.stack.len()),
             b'0' if self.marks.last() == Some(&self.stack.len()) => drop(self.marks.pop()),
@@ -208,7 +209,7 @@ impl<'a> Machine<'a> {
         Ok(None)
     }
 
-    /// Operations that make values of others.
+    /// Executes an operation that makes a value of others.
     fn structure(&mut self, code: u8) -> Result<(), String> {
         let value = match code {
             b']' | b')' => Value::List(Vec::new()),
@@ -231,14 +232,14 @@ impl<'a> Machine<'a> {
                 let name = self.pop()?;
                 Value::Global { module: self.pop()?, name }
             }
-            // `REDUCE` and `NEWOBJ`.
+            // The operations are `REDUCE` and `NEWOBJ`.
             b'R' | 0x81 => {
                 let arguments = self.pop()?;
                 Value::Call { function: self.pop()?, arguments, state: None }
             }
             code => {
                 return Err(format!(
-                    "operation {code:#04x}, which neither plain data nor NumPy's arrays need"
+                    "operation {code:#04x} is not one that plain data or NumPy's arrays need"
                 ));
             }
         };
@@ -246,7 +247,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Operations that add to the value below those that they take.
+    /// Executes an operation that adds the values it takes from the stack to the value below them.
     fn change(&mut self, code: u8) -> Result<(), String> {
         let items = match code {
             b'a' | b'b' => vec![self.pop()?],
@@ -261,9 +262,11 @@ impl<'a> Machine<'a> {
             (b'a' | b'e', Value::List(list)) => list.extend(items),
             (b's' | b'u', Value::Dict(dict)) => dict.extend(pairs(&items)?),
             (b'b', Value::Call { state, .. }) => *state = items.first().copied(),
-            (b'a' | b'e', _) => return Err("appends to what is no list".into()),
-            (b's' | b'u', _) => return Err("sets items of what is no dictionary".into()),
-            _ => return Err("sets the state of what is no object".into()),
+            (b'a' | b'e', _) => return Err("it appends to a value that is not a list".into()),
+            (b's' | b'u', _) => {
+                return Err("it sets items of a value that is not a dictionary".into());
+            }
+            _ => return Err("it sets the state of a value that is not an object".into()),
         }
         Ok(())
     }
@@ -280,7 +283,7 @@ impl<'a> Machine<'a> {
             b'K' => Value::Int(self.byte()?.into()),
             b'M' => Value::Int(self.length(2)? as i64),
             0x88 | 0x89 => Value::Int(i64::from(code == 0x88)),
-            // Booleans of protocol 0 are the integers 00 and 01.
+            // Protocol 0 writes booleans as the integers 00 and 01.
             b'I' | b'L' => {
                 let line = String::from_utf8_lossy(self.line()?);
                 let digits = line.trim().trim_end_matches('L');
@@ -315,12 +318,12 @@ impl<'a> Machine<'a> {
         Ok(Text { written: self.take(length)?, form: Form::Plain })
     }
 
-    /// Which place of the memo an operation names.
+    /// Returns the index in the memo that an operation names.
     fn memo_place(&mut self, code: u8) -> Result<usize, String> {
         match code {
             b'p' => {
                 let line = String::from_utf8_lossy(self.line()?);
-                line.trim().parse().map_err(|_| format!("{line:?} is no place in the memo"))
+                line.trim().parse().map_err(|_| format!("{line:?} is not an index of the memo"))
             }
             b'q' | b'h' => self.length(1),
             _ => self.length(4),
@@ -340,7 +343,7 @@ impl<'a> Machine<'a> {
         self.take(1).map(|bytes| bytes[0])
     }
 
-    /// A little-endian number of so many bytes, at most 8.
+    /// Returns a little-endian number of at most 8 bytes.
     fn length(&mut self, bytes: usize) -> Result<usize, String> {
         let mut all = [0; 8];
         all[..bytes].copy_from_slice(self.take(bytes)?);
@@ -348,7 +351,7 @@ impl<'a> Machine<'a> {
         usize::try_from(length).map_err(|_| format!("a length of {length} bytes"))
     }
 
-    /// The bytes up to the end of the line, which is passed.
+    /// Returns the bytes up to the end of the line, and moves past it.
     fn line(&mut self) -> Result<&'a [u8], String> {
         let rest = &self.bytes[self.at..];
         let length = rest.iter().position(|byte| *byte == b'\n');
@@ -362,7 +365,7 @@ impl<'a> Machine<'a> {
         self.values.push(value);
     }
 
-    /// Height of the stack below which lies what the last mark protects.
+    /// Returns the height of the stack at the last mark. Values below it are protected.
     fn bottom(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -378,7 +381,7 @@ impl<'a> Machine<'a> {
         Ok(top)
     }
 
-    /// What lies above the last mark.
+    /// Returns the values above the last mark, and removes them and the mark.
     fn pop_mark(&mut self) -> Result<Vec<Id>, String> {
         let mark = self.marks.pop().ok_or("it needs a mark, and none is set")?;
         Ok(self.stack.split_off(mark))
@@ -387,7 +390,7 @@ impl<'a> Machine<'a> {
 
 const UNDERFLOW: &str = "it takes a value from an empty stack";
 
-/// Keys and values.
+/// Groups a list into pairs of a key and a value.
 fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, String> {
     match items.as_chunks::<2>() {
         (pairs, []) => Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect()),

@@ -3,22 +3,22 @@
 use std::{borrow::Cow, path::Path};
 
 use super::{
-    CifarKind, IMAGE,
+    kind::{CifarKind, IMAGE},
     pickle::{Id, Pickle, Value},
 };
 use crate::{error::DataError, files};
 
-/// Labels and planar pixels of the images of a file: `data`, an array of bytes
-/// `[images, 3 * 32 * 32]`, and `labels` or, in CIFAR-100, `fine_labels`.
+/// Reads the labels and the planar pixels of a file. `data` is an array of bytes of shape
+/// `[images, 3 * 32 * 32]`, and the labels are under `labels` or, in CIFAR-100, `fine_labels`.
 ///
 /// # Errors
-/// [`DataError::Io`]; [`DataError::Cifar`] where the file is no such pickle.
+/// [`DataError::Io`]; [`DataError::Cifar`] if the file is not such a pickle.
 pub(super) fn read(path: &Path, kind: CifarKind) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let bytes = files::read(path, files::MOST_BYTES)?;
     images(&bytes, kind).map_err(|reason| DataError::Cifar { path: path.to_owned(), reason })
 }
 
-/// The names of the classes in the file for them, if it is there.
+/// Reads the names of the classes from the file that lists them; `None` if there is no such file.
 ///
 /// # Errors
 /// As [`read`].
@@ -48,7 +48,7 @@ fn images(bytes: &[u8], kind: CifarKind) -> Result<(Vec<usize>, Vec<u8>), String
     };
     let entry = |key: &str| {
         let entry = pickle.entry(pickle.root, key);
-        entry.ok_or_else(|| format!("it is no dictionary with an entry {key:?}"))
+        entry.ok_or_else(|| format!("it is not a dictionary with an entry {key:?}"))
     };
     let labels = integers(&pickle, entry(labels)?).map_err(|why| format!("{labels}: {why}"))?;
     let data = array(&pickle, entry("data")?).map_err(|why| format!("data: {why}"))?;
@@ -69,10 +69,10 @@ fn images(bytes: &[u8], kind: CifarKind) -> Result<(Vec<usize>, Vec<u8>), String
     Ok((labels, data.bytes.into_owned()))
 }
 
-/// Type of an array's elements.
+/// The type of an array's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Element {
-    /// NumPy's letter: u for unsigned, i for signed integers, f for floats.
+    /// NumPy's letter: u for unsigned integers, i for signed integers, f for floats.
     kind: u8,
     size: usize,
     big_endian: bool,
@@ -85,7 +85,7 @@ impl Element {
         format!("{}{}", char::from(self.kind), self.size)
     }
 
-    /// An integer.
+    /// Reads an integer of this type.
     fn integer(self, bytes: &[u8]) -> Result<i64, String> {
         if !matches!(self.kind, b'u' | b'i') {
             return Err(format!("numbers of the type {}: expected integers", self.name()));
@@ -101,19 +101,19 @@ impl Element {
     }
 }
 
-/// A NumPy array, in C order.
+/// A NumPy array in C order.
 struct Array<'a> {
     shape: Vec<usize>,
     element: Element,
-    /// Product of the shape, times the size of an element.
+    /// The elements; the length is the product of the shape times the size of an element.
     bytes: Cow<'a, [u8]>,
 }
 
-/// The array that an object describes, in either of the forms that NumPy pickles: an empty array
-/// whose state is set, or (protocol 5) one over a buffer.
+/// Returns the array that an object describes, in either of the forms that NumPy pickles: an empty
+/// array whose state is set, or (protocol 5) an array over a buffer.
 fn array<'a>(pickle: &Pickle<'a>, id: Id) -> Result<Array<'a>, String> {
-    let object = call(pickle, id).ok_or("it is no NumPy array")?;
-    let unexpected = || format!("a NumPy array that {} does not describe as usual", object.name);
+    let object = call(pickle, id).ok_or("it is not a NumPy array")?;
+    let unexpected = || format!("a NumPy array with an unknown description by {}", object.name);
     let (shape, element, fortran, bytes) = match (object.name.as_str(), object.state) {
         ("numpy.core.multiarray._reconstruct", Some([_version, shape, element, order, bytes])) => {
             (shape, element, matches!(pickle.value(*order), Value::Int(1)), bytes)
@@ -127,7 +127,7 @@ fn array<'a>(pickle: &Pickle<'a>, id: Id) -> Result<Array<'a>, String> {
         _ => return Err(unexpected()),
     };
     if fortran {
-        return Err("an array in Fortran's order: save numpy.ascontiguousarray of it".into());
+        return Err("the array is in Fortran order; save numpy.ascontiguousarray(array)".into());
     }
     let shape = pickle.list(*shape).ok_or_else(unexpected)?.iter();
     let shape = shape.map(|size| match pickle.value(*size) {
@@ -145,7 +145,7 @@ fn array<'a>(pickle: &Pickle<'a>, id: Id) -> Result<Array<'a>, String> {
     Ok(Array { shape, element, bytes })
 }
 
-/// A list of integers, of NumPy's scalars, or an array of them.
+/// Returns a list of integers, which may be plain ones, NumPy scalars, or an array.
 fn integers(pickle: &Pickle, id: Id) -> Result<Vec<i64>, String> {
     if let Some(items) = pickle.list(id) {
         return items.iter().map(|item| integer(pickle, *item)).collect();
@@ -171,10 +171,10 @@ fn integer(pickle: &Pickle, id: Id) -> Result<i64, String> {
     element.integer(&bytes.ok_or(unexpected)?)
 }
 
-/// The type that a `numpy.dtype` describes: its argument is such as `u1`, and the second item of
-/// its state the order of bytes.
+/// Returns the type that a `numpy.dtype` describes. Its first argument is a code such as `u1`, and
+/// the second item of its state is the order of bytes.
 fn element_type(pickle: &Pickle, id: Id) -> Result<Element, String> {
-    let unexpected = || "an array of a type that is not an integer's".to_owned();
+    let unexpected = || "the elements of an array are not of a known numeric type".to_owned();
     let object = call(pickle, id).filter(|object| object.name == "numpy.dtype");
     let object = object.ok_or_else(unexpected)?;
     let code = object.arguments.first().and_then(|code| pickle.text(*code));
@@ -194,9 +194,9 @@ fn element_type(pickle: &Pickle, id: Id) -> Result<Element, String> {
     Ok(Element { kind: *kind, size, big_endian })
 }
 
-/// An object, by what Python would call.
+/// An object, as the call with which Python would create it.
 struct Call<'p> {
-    /// Module and name, those of NumPy 1.
+    /// Module and name of the function, with the names of NumPy 1.
     name: String,
     arguments: &'p [Id],
     state: Option<&'p [Id]>,

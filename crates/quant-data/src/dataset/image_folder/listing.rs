@@ -1,4 +1,4 @@
-//! The images in folders and the folders below them, and what is remembered of them.
+//! The lists of images in folders and their subfolders, and the file that remembers the lists.
 
 use std::{
     collections::BTreeMap,
@@ -16,30 +16,34 @@ use crate::{error::DataError, files, parallel};
 /// The folders directly below a root, by name.
 pub(super) type Listing = BTreeMap<Name, Tree>;
 
-/// A folder and all folders below it, by their path from it, with slashes; its own is empty.
+/// A folder and all folders below it, by their path relative to it, with slashes. The path of the
+/// folder itself is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tree(BTreeMap<Name, Folder>);
 
-/// What lies directly in a folder.
+/// The images and subfolders that are directly in a folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Folder {
-    /// When it last changed; none where that was so lately that another change might not show.
+    /// When the folder last changed; `None` if that was so recently that a further change might not
+    /// change the date.
     changed: Option<SystemTime>,
     images: Vec<Name>,
     folders: Vec<Name>,
 }
 
-/// Clocks of file systems tick up to every two seconds.
+/// The age from which the date of a folder is reliable. File systems may update dates only every
+/// two seconds.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Names of the folders directly below `root`, in order.
+/// Returns the names of the folders directly below `root`, in order.
 pub(super) fn class_folders(root: &Path) -> Result<Vec<Name>, DataError> {
     let mut names = entries(root)?;
     names.retain(|name| root.join(&name.0).is_dir());
     Ok(names)
 }
 
-/// Lists the folders `names` below `root`, several at a time, given what is known of them.
+/// Lists the folders `names` below `root`, several at the same time, with what is already known
+/// about them.
 pub(super) fn list(root: &Path, names: &[Name], known: &Listing) -> Result<Listing, DataError> {
     parallel::map(names, |name| Ok((name.clone(), Tree::list(root, name, known.get(name))?)))
         .into_iter()
@@ -61,9 +65,9 @@ impl Tree {
         Ok(Self(tree))
     }
 
-    /// Paths of all images from the tree's top, with slashes: folder by folder in order of the
-    /// folders' paths, and in order of the names within each, as torchvision's `make_dataset` has
-    /// them.
+    /// Returns the paths of all images relative to the top folder, with slashes. Folders are in
+    /// order of their paths, and images in order of their names within each, as in torchvision's
+    /// `make_dataset`.
     pub(super) fn images(&self) -> impl Iterator<Item = Name> {
         let of_folder = |(relative, folder): (&'_ Name, &'_ Folder)| -> Vec<Name> {
             folder.images.iter().map(|name| relative.join(name)).collect()
@@ -89,7 +93,8 @@ impl Folder {
                 continue;
             }
             let kind = entry.file_type().map_err(DataError::io(entry.path()))?;
-            // A link to nothing that is called an image is one: reading it says what is wrong.
+            // A broken link with the extension of an image counts as an image: reading it gives the
+            // error.
             let leads_to_folder = || fs::metadata(entry.path()).is_ok_and(|target| target.is_dir());
             if kind.is_dir() {
                 folders.push(name);
@@ -108,7 +113,8 @@ impl Folder {
     }
 }
 
-/// Whether a link in `folder` leads to a folder that it lies in, which would be walked for ever.
+/// Returns whether a link in `folder` leads to a folder that contains it. Following such a link
+/// would never end.
 fn leads_back(root: &Path, folder: &Path, link: &Path) -> bool {
     let Ok(target) = fs::canonicalize(link) else {
         return true;
@@ -117,7 +123,7 @@ fn leads_back(root: &Path, folder: &Path, link: &Path) -> bool {
     above.any(|above| fs::canonicalize(above).is_ok_and(|above| above == target))
 }
 
-/// Names in a folder, hidden ones left out, in order.
+/// Returns the names in a folder, in order, without hidden ones.
 fn entries(folder: &Path) -> Result<Vec<Name>, DataError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
@@ -131,17 +137,18 @@ fn entries(folder: &Path) -> Result<Vec<Name>, DataError> {
     Ok(names)
 }
 
-/// Longer lists are not believed: that of ImageNet has 40 MB.
+/// The largest length in bytes of a remembered list; longer ones are ignored. ImageNet's has 40 MB.
 const MOST_REMEMBERED: u64 = 4 << 30;
 
-/// What is remembered of a root.
+/// The content of the file that remembers the lists of a root.
 #[derive(Debug, Serialize, Deserialize)]
 struct Remembered {
     root: Name,
     folders: Listing,
 }
 
-/// What the file at `path` remembers of `root`; nothing where it is damaged, or of another root.
+/// Returns the lists of `root` that the file at `path` remembers. The result is empty if the file
+/// is damaged or for another root.
 pub(super) fn recall(path: &Path, root: &Path) -> Listing {
     let remembered = files::read(path, MOST_REMEMBERED)
         .ok()
@@ -151,7 +158,7 @@ pub(super) fn recall(path: &Path, root: &Path) -> Listing {
     remembered.map(|remembered| remembered.folders).unwrap_or_default()
 }
 
-/// Writes down what [`recall`] reads.
+/// Writes the file that [`recall`] reads.
 pub(super) fn remember(path: &Path, root: PathBuf, folders: Listing) -> Result<(), DataError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(DataError::io(folder))?;

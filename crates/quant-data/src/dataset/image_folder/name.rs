@@ -1,13 +1,13 @@
-//! Names of files and folders, of any bytes.
+//! Names of files and folders, which may have any bytes.
 
 use std::ffi::{OsStr, OsString};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// The name of a file or a folder, or a path of such names with slashes. Names need not be UTF-8.
+/// The name of a file or a folder, or a path of such names with slashes. A name need not be UTF-8.
 ///
-/// It is serialised as a text. One that is not UTF-8 is a NUL, which no name has, and its bytes as
-/// hexadecimal digits.
+/// A name is serialised as text. A name that is not UTF-8 is written as a NUL character, which no
+/// name has, and its bytes as hexadecimal digits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name(pub(super) OsString);
 
@@ -21,11 +21,11 @@ impl Name {
     }
 
     pub(super) fn is_image(&self) -> bool {
-        // Whatever else is in the name, its extension is ASCII.
+        // The extension is ASCII, so bytes that are not UTF-8 elsewhere in the name do not matter.
         crate::image::has_image_extension(&self.0.to_string_lossy())
     }
 
-    /// A path in the folder of this name; the empty name is the folder itself.
+    /// Returns a path in the folder of this name. The empty name stands for the folder itself.
     pub(super) fn join(&self, name: &Self) -> Self {
         if self.is_empty() {
             return name.clone();
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// The name of the bytes that hexadecimal digits stand for.
+/// Returns the name whose bytes are given as hexadecimal digits.
 #[cfg(unix)]
 fn from_digits(digits: &str) -> Option<OsString> {
     use std::os::unix::ffi::OsStringExt;
@@ -78,7 +78,7 @@ fn from_digits(digits: &str) -> Option<OsString> {
     pairs.map(byte).collect::<Option<Vec<u8>>>().map(OsString::from_vec)
 }
 
-/// Elsewhere, names that are no Unicode are listed anew.
+/// On other systems, names that are not Unicode are listed again.
 #[cfg(not(unix))]
 fn from_digits(_digits: &str) -> Option<OsString> {
     None

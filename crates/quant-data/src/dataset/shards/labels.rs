@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, io::ErrorKind, path::Path};
 
-use super::CLASSES;
 use crate::{error::DataError, files};
+
+/// The list of classes beside the tar files.
+pub(super) const CLASSES: &str = "classes.txt";
 
 /// The highest label. A larger number is more likely to be something else, and each number up to it
 /// would become a class.

@@ -9,8 +9,11 @@ use std::{
     rc::Rc,
 };
 
-use super::{super::Hash, Sample, labels::Labels};
-use crate::{error::DataError, files, image::has_image_extension, names::printable_bytes};
+use super::labels::Labels;
+use crate::{
+    dataset::fingerprint::Hash, error::DataError, files, image::has_image_extension,
+    names::printable_bytes,
+};
 
 /// A label's text is short, whatever a damaged header says.
 const LONGEST_LABEL: u64 = 256;
@@ -24,6 +27,15 @@ const MOST_IMAGES: usize = 64;
 
 /// Fields that are a sample's image before others are.
 const PREFERRED: [&[u8]; 3] = [b"jpg", b"jpeg", b"png"];
+
+/// Where an image's bytes are, and its class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sample {
+    pub(super) shard: u32,
+    pub(super) label: u32,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
 
 /// What a sample's files tell of it.
 #[derive(Default)]

@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::CLASSES;
+use super::labels::CLASSES;
 use crate::{error::DataError, files};
 
-/// Writes the images that `files` names (path and class) into tar files of about `bytes` each in `folder`,
-/// which must not hold any yet: `shard-00000.tar`, ..., and `classes.txt`. In random order, a function of
-/// `seed`, so that each shard is a sample of the whole. The number of shards.
+/// Writes the images that `files` names (path and class) into tar files of about `bytes` each in
+/// `folder`, which must not hold any yet: `shard-00000.tar`, ..., and `classes.txt`. In random
+/// order, a function of `seed`, so that each shard is a sample of the whole. The number of shards.
 ///
 /// # Errors
 /// [`DataError::Shard`] where shards are there already, and for a class whose name cannot be a line

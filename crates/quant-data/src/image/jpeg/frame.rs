@@ -1,7 +1,7 @@
-//! What a JPEG file says of its picture before the first scan, and the coefficients that scans
+//! The frame of a JPEG file: the properties of its picture, and the coefficients that the scans
 //! fill in.
 
-use crate::image::{Permission, filled, permit};
+use crate::image::limits::{Permission, filled, permit};
 
 /// The picture: its size and its components.
 #[derive(Debug)]
@@ -10,43 +10,44 @@ pub(super) struct Frame {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) components: Vec<Component>,
-    /// The highest sampling factors of any component.
+    /// The largest sampling factors of all components.
     pub(super) horizontal: usize,
     pub(super) vertical: usize,
-    /// Scans so far.
+    /// Number of scans read so far.
     pub(super) scans: usize,
-    /// The last row of MCUs in which the newest scan had data.
+    /// The last row of MCUs for which the newest scan had data.
     pub(super) last_good_row: usize,
-    /// Kept as long as the coefficients are there.
+    /// The permission to decode, kept as long as the coefficients are in memory.
     _permission: Permission,
 }
 
-/// A component: luma, chroma or a colour.
+/// A component of the picture: luma, chroma or a colour.
 #[derive(Debug)]
 pub(super) struct Component {
     pub(super) identifier: u8,
     /// Sampling factors, 1 to 4.
     pub(super) horizontal: usize,
     pub(super) vertical: usize,
-    /// Which quantization table is meant.
+    /// Number of the quantization table.
     pub(super) table: u8,
-    /// The table as it was at the component's first scan, in rows of ascending horizontal
+    /// The quantization table at the component's first scan, in rows of ascending horizontal
     /// frequency.
     pub(super) quantization: Option<[u16; 64]>,
-    /// Samples of a row, and rows.
+    /// Number of samples per row, and number of rows.
     pub(super) width: usize,
     pub(super) height: usize,
-    /// 8x8 blocks that hold those samples.
+    /// Number of 8x8 blocks that hold these samples, horizontally and vertically.
     pub(super) blocks_wide: usize,
     pub(super) blocks_high: usize,
-    /// The same, filled up to whole MCUs.
+    /// The same numbers of blocks, rounded up to complete MCUs.
     pub(super) columns_stored: usize,
     pub(super) rows_stored: usize,
     /// The blocks, row by row.
     coefficients: Vec<[i16; 64]>,
-    /// Of every coefficient in zigzag order, how many low bits are not known yet; -1: nothing is.
+    /// For every coefficient in zigzag order, the number of low bits that are still unknown; -1 if
+    /// no bit is known.
     pub(super) precision: [i8; 64],
-    /// The same before the component's newest scan.
+    /// The value of `precision` before the component's newest scan.
     pub(super) precision_before: [i8; 64],
 }
 
@@ -61,19 +62,19 @@ impl Component {
 }
 
 impl Frame {
-    /// From the content of a start-of-frame segment (section B.2.2 of the standard).
+    /// Parses the content of a start-of-frame segment (section B.2.2 of the standard).
     pub(super) fn parse(segment: &[u8], progressive: bool) -> Result<Self, String> {
         let [precision, y1, y0, x1, x0, count, components @ ..] = segment else {
             return Err("its frame header is cut short".into());
         };
         if *precision != 8 {
-            return Err(format!("{precision} bits a sample: only 8 are read"));
+            return Err(format!("{precision} bits per sample: only 8 are supported"));
         }
         let height = usize::from(u16::from_be_bytes([*y1, *y0]));
         let width = usize::from(u16::from_be_bytes([*x1, *x0]));
         let permission = permit(width, height)?;
         if !matches!(count, 1 | 3 | 4) {
-            return Err(format!("{count} colour components: 1, 3 or 4 are read"));
+            return Err(format!("{count} colour components: 1, 3 or 4 are supported"));
         }
         if components.len() != usize::from(*count) * 3 {
             return Err("its frame header has a wrong length".into());
@@ -102,8 +103,8 @@ impl Frame {
         Ok(frame)
     }
 
-    /// Sampling factors and identifiers of the components, and the number of MCUs, of a frame that
-    /// [`parse`](Self::parse) accepts.
+    /// Returns the sampling factors and identifiers of the components, and the number of MCUs, of a
+    /// frame that [`parse`](Self::parse) accepts.
     pub(super) fn outline(segment: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
         let components = segment.get(6..)?.chunks_exact(3);
         let identifiers = components.clone().map(|component| component[0]).collect();
@@ -141,12 +142,13 @@ impl Frame {
         })
     }
 
-    /// MCUs (the blocks of all components that belong together) of a row.
+    /// Number of MCUs per row. An MCU consists of the blocks of all components that cover the same
+    /// part of the picture.
     pub(super) fn mcus_wide(&self) -> usize {
         self.width.div_ceil(8 * self.horizontal)
     }
 
-    /// Rows of MCUs.
+    /// Number of rows of MCUs.
     pub(super) fn mcus_high(&self) -> usize {
         self.height.div_ceil(8 * self.vertical)
     }

@@ -1,29 +1,31 @@
-//! Huffman codes of a JPEG file, and the bits that they are in.
+//! Huffman codes of a JPEG file, and the reader of their bits.
 
 use super::source::Source;
 
-/// Bits that a table resolves at once.
+/// Number of bits that the lookup table resolves in one step.
 const QUICK: u32 = 9;
 
-/// How many codes of each length there are, and their symbols: what a file says of a code.
+/// A Huffman code as the file describes it: the number of codes of each length, and their symbols.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Definition {
     pub(super) counts: [u8; 16],
     pub(super) symbols: Vec<u8>,
 }
 
-/// A code that is ready to decode with.
+/// A Huffman code in the form that decoding uses.
 #[derive(Debug)]
 pub(super) struct Code {
-    /// Length and symbol by the next bits; the length is 0 where the code is longer than they are.
+    /// Length and symbol for each value of the next [`QUICK`] bits; the length is 0 if the code is
+    /// longer.
     quick: Vec<(u8, u8)>,
-    /// The first code of each length, one more than the last, and the index of the first's symbol.
+    /// For each length: the first code, the last code plus one, and the index of the first code's
+    /// symbol.
     lengths: [(u32, u32, usize); 17],
     symbols: Vec<u8>,
 }
 
 impl Code {
-    /// The canonical code (annex C of the standard) whose symbols are at most `highest`.
+    /// Builds the canonical code (annex C of the standard). Symbols may be at most `highest`.
     pub(super) fn new(definition: &Definition, highest: u8) -> Result<Self, String> {
         let mut quick = vec![(0, 0); 1 << QUICK];
         let mut lengths = [(0, 0, 0); 17];
@@ -55,15 +57,15 @@ impl Code {
     }
 }
 
-/// The bits of a scan. Behind its last byte there are zeros without end.
+/// The bits of a scan. After its last byte, zeros follow without end.
 #[derive(Debug)]
 pub(super) struct Bits<'s, 'a> {
     pub(super) source: &'s mut Source<'a>,
     waiting: u64,
     count: u32,
-    /// How many of those waiting are not in the file.
+    /// Number of waiting bits that are not in the file.
     made_up: u32,
-    /// Whether bits were taken that are not in the file.
+    /// Whether bits that are not in the file have been used.
     pub(super) exhausted: bool,
 }
 
@@ -72,7 +74,7 @@ impl<'s, 'a> Bits<'s, 'a> {
         Self { source, waiting: 0, count: 0, made_up: 0, exhausted: false }
     }
 
-    /// Forgets the bits that wait: the next come from behind a restart marker.
+    /// Discards the waiting bits: the next ones come from after a restart marker.
     pub(super) fn discard(&mut self) {
         (self.waiting, self.count, self.made_up) = (0, 0, 0);
     }
@@ -103,14 +105,14 @@ impl<'s, 'a> Bits<'s, 'a> {
         }
     }
 
-    /// The next bits, at most 16, as a number.
+    /// Returns the next bits, at most 16, as an unsigned number.
     pub(super) fn take(&mut self, bits: u32) -> i32 {
         let value = self.peek(bits);
         self.drop(bits);
         value as i32
     }
 
-    /// The next bits as a signed number (figure F.12 of the standard).
+    /// Returns the next bits as a signed number (figure F.12 of the standard).
     pub(super) fn signed(&mut self, bits: u32) -> i32 {
         if bits == 0 {
             return 0;
@@ -119,7 +121,7 @@ impl<'s, 'a> Bits<'s, 'a> {
         if value < 1 << (bits - 1) { value - (1 << bits) + 1 } else { value }
     }
 
-    /// The next symbol. Bits that are no code are the symbol 0, as libjpeg takes them, which then
+    /// Returns the next symbol. Like libjpeg, it treats bits that are not a code as symbol 0, and
     /// skips 17 bits.
     pub(super) fn symbol(&mut self, code: &Code) -> u8 {
         let next = self.peek(17);

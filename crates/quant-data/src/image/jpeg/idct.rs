@@ -1,13 +1,13 @@
-//! The inverse cosine transform of 8x8 blocks: the algorithm of Loeffler, Ligtenberg and
-//! Moschytz (1989) in integers, with the precision and rounding of libjpeg's default ("islow"), so
-//! that pixels are the same to the bit.
+//! The inverse cosine transform of 8x8 blocks: the algorithm of Loeffler, Ligtenberg and Moschytz
+//! (1989) in integers, with the precision and rounding of libjpeg's default method ("islow"), so
+//! that pixels are identical.
 
-/// Bits behind the point of the constants.
+/// Number of fractional bits of the constants.
 const CONSTANT: i32 = 13;
-/// Bits behind the point between the two passes.
+/// Number of fractional bits between the two passes.
 const BETWEEN: i32 = 2;
 
-/// Sums and differences of cosines of multiples of π/16, times √2: their names say the values.
+/// Sums and differences of cosines of multiples of π/16, times √2. The names give the values.
 const F_0_298631336: i32 = 2446;
 const F_0_390180644: i32 = 3196;
 const F_0_541196100: i32 = 4433;
@@ -21,8 +21,9 @@ const F_2_053119869: i32 = 16819;
 const F_2_562915447: i32 = 20995;
 const F_3_072711026: i32 = 25172;
 
-/// One dimension: eight coefficients to eight samples, divided by 2^`shift`. Sums wrap and results
-/// saturate at 16 bits, as in libjpeg-turbo's vectors; only damaged data reach that.
+/// Transforms eight coefficients to eight samples in one dimension, and divides by 2^`shift`. Sums
+/// wrap around and results saturate at 16 bits, as in libjpeg-turbo's SIMD code; only damaged data
+/// reach these limits.
 fn pass(x: [i16; 8], shift: i32) -> [i16; 8] {
     let wide = i32::from;
     // Even part.
@@ -58,8 +59,8 @@ fn pass(x: [i16; 8], shift: i32) -> [i16; 8] {
     samples
 }
 
-/// Writes the 8x8 samples of a block to `samples`, whose rows are `stride` apart. Coefficients and
-/// the quantization table are in rows of ascending horizontal frequency.
+/// Writes the 8x8 samples of a block to `samples`, whose rows are `stride` samples apart.
+/// Coefficients and the quantization table are in rows of ascending horizontal frequency.
 pub(super) fn inverse(
     block: &[i16; 64],
     quantization: &[u16; 64],

@@ -1,8 +1,9 @@
 //! JPEG files.
 //!
-//! Ordinary files are decoded by `zune-jpeg`. Files that depart from the standard are decoded
-//! here as libjpeg decodes them, which reads what others refuse: stray bytes between segments,
-//! damaged data, lost restart markers, scans that are missing, unusual sampling, inverted CMYK.
+//! Ordinary files are decoded by `zune-jpeg`. Files that depart from the standard are decoded here
+//! in the same way as in libjpeg, which reads many files that other decoders refuse: with stray
+//! bytes between segments, damaged data, lost restart markers, missing scans, unusual sampling, or
+//! inverted CMYK.
 
 mod frame;
 mod huffman;
@@ -27,9 +28,14 @@ use self::{
     source::{Source, marker},
     standard::Values,
 };
-use super::{RgbImage, Truncated, filled, missing_part, permit};
+use super::{
+    limits::{filled, permit},
+    rgb::RgbImage,
+    truncated::{Truncated, missing_part},
+};
 
-/// More scans are refused: each may take as long as the picture is large, however short it is.
+/// The largest number of scans. Each scan may take time in proportion to the size of the picture,
+/// however short the scan is, so files with more are refused.
 const MOST_SCANS: usize = 1000;
 
 /// Decodes a JPEG file.
@@ -47,7 +53,7 @@ pub(super) fn decode(bytes: &[u8], truncated: Truncated) -> Result<RgbImage, Str
     };
     if truncated == Truncated::Refuse {
         match fault {
-            // What is missing behind the picture is not missed.
+            // Bytes that are missing after the complete picture do not matter.
             _ if cut_short && whole => {}
             _ if cut_short => {
                 let reason = "the JPEG file is truncated: it ends before its end marker";
@@ -63,7 +69,7 @@ pub(super) fn decode(bytes: &[u8], truncated: Truncated) -> Result<RgbImage, Str
     Ok(RgbImage { width: frame.width, height: frame.height, pixels })
 }
 
-/// Decodes by the fast decoder; None where it refuses.
+/// Decodes with the fast decoder. `None` if it refuses the file.
 fn decode_ordinary(bytes: &[u8]) -> Option<RgbImage> {
     let options = DecoderOptions::new_fast()
         .set_strict_mode(true)
@@ -88,20 +94,21 @@ fn decode_ordinary(bytes: &[u8]) -> Option<RgbImage> {
     Some(RgbImage { width, height, pixels })
 }
 
-/// What has been read of a file.
+/// What has been read from a file so far.
 struct Decoder<'a> {
     source: Source<'a>,
-    /// By number, in rows of ascending horizontal frequency.
+    /// The quantization tables by their number; values are in rows of ascending horizontal
+    /// frequency.
     quantization: [Option<[u16; 64]>; 4],
     dc: [Option<Definition>; 4],
     ac: [Option<Definition>; 4],
-    /// MCUs between restart markers; 0 for none.
+    /// Number of MCUs between restart markers; 0 if there are none.
     restart_interval: usize,
     is_jfif: bool,
     /// The colour transform that Adobe's segment names.
     adobe_transform: Option<u8>,
     frame: Option<Frame>,
-    /// Whether the only scan has been read whole, with nothing missing before the marker behind it.
+    /// Whether the only scan is complete, with nothing missing before the marker after it.
     is_whole: bool,
 }
 
@@ -120,7 +127,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Reads up to the end marker. After an error, the frame holds what came before it.
+    /// Reads up to the end marker. After an error, the frame holds everything decoded before it.
     fn read(&mut self) -> Result<(), String> {
         loop {
             match self.source.marker()? {
@@ -148,7 +155,7 @@ impl<'a> Decoder<'a> {
                     self.source.segment()?;
                 }
                 marker::RST0..=marker::RST7 | marker::TEM => {}
-                code => return Err(format!("the marker 0xff{code:02x} has no place in it")),
+                code => return Err(format!("the marker 0xff{code:02x} is not allowed there")),
             }
         }
     }
@@ -179,7 +186,7 @@ impl<'a> Decoder<'a> {
             let table = table.ok_or("a component's quantization table is missing")?;
             component.quantization.get_or_insert(table);
         }
-        // Only sequential files may lack their tables.
+        // Only sequential files may omit their Huffman tables.
         let standard = !frame.progressive;
         let code = |values, tables: &[Option<Definition>; 4], number: u8| {
             let given = tables.get(usize::from(number)).cloned().flatten();
@@ -196,7 +203,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Section B.2.4.2 of the standard.
+    /// Reads a segment of Huffman tables (section B.2.4.2 of the standard).
     fn huffman_tables(&mut self) -> Result<(), String> {
         let mut rest = self.source.segment()?;
         while let Some((number, counts, behind)) = huffman_counts(rest) {
@@ -212,7 +219,7 @@ impl<'a> Decoder<'a> {
         if rest.is_empty() { Ok(()) } else { Err("a Huffman table has a wrong length".into()) }
     }
 
-    /// Section B.2.4.1 of the standard.
+    /// Reads a segment of quantization tables (section B.2.4.1 of the standard).
     fn quantization_tables(&mut self) -> Result<(), String> {
         let mut rest = self.source.segment()?;
         while let Some((head, behind)) = rest.split_first() {
@@ -240,7 +247,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// What libjpeg takes the components for.
+    /// Returns the colour space of the components, chosen by libjpeg's rules.
     fn color(&self) -> Color {
         let components = self.frame.as_ref().map_or(&[][..], |frame| &frame.components);
         let identifiers: Vec<u8> =
@@ -257,7 +264,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Number, counts and what follows of the next table in a segment of Huffman tables.
+/// Splits a segment of Huffman tables into the next table's number, its counts, and the rest.
 fn huffman_counts(segment: &[u8]) -> Option<(u8, [u8; 16], &[u8])> {
     let (number, behind) = segment.split_first()?;
     let (counts, behind) = behind.split_first_chunk::<16>()?;
@@ -270,5 +277,8 @@ fn unread_mode(code: u8) -> String {
         0xc3 => "the lossless mode",
         _ => "the hierarchical mode",
     };
-    format!("it uses {mode}, and only baseline and progressive files are read; save it anew")
+    format!(
+        "it uses {mode}, but only baseline and progressive files are read; save it in one of \
+         these modes"
+    )
 }

@@ -1,25 +1,25 @@
-//! From coefficients to pixels: the inverse transform, chroma brought to the size of luma, colours.
-//! Rounding is libjpeg's throughout.
+//! Turns coefficients into pixels: the inverse transform, upsampling of chroma, and conversion of
+//! colours. Values are rounded as in libjpeg.
 
 use super::{
     frame::{Component, Frame},
     idct, smooth,
 };
-use crate::image::filled;
+use crate::image::limits::filled;
 
-/// How the components are to be understood.
+/// The colour space of the components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Color {
     Grey,
     Rgb,
     YCbCr,
-    /// Inverted, as Adobe's programs write it.
+    /// CMYK with inverted values, as Adobe's programs write it.
     Cmyk,
-    /// CMYK whose first three are inverted and coded as YCbCr.
+    /// CMYK whose cyan, magenta and yellow are inverted and coded as YCbCr.
     Ycck,
 }
 
-/// The pixels, three bytes each.
+/// Returns the pixels, three bytes each.
 pub(super) fn pixels(frame: &Frame, color: Color) -> Result<Vec<u8>, String> {
     let smooth = smooth::applies(frame);
     let planes = frame.components.iter().map(|component| Plane::new(frame, component, smooth));
@@ -49,7 +49,7 @@ pub(super) fn pixels(frame: &Frame, color: Color) -> Result<Vec<u8>, String> {
     Ok(pixels)
 }
 
-/// JFIF's YCbCr, with 16 bits behind the point.
+/// Converts JFIF's YCbCr to RGB in fixed-point arithmetic with 16 fractional bits.
 fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     const HALF: i32 = 1 << 15;
@@ -59,7 +59,7 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     [red, green, blue].map(|value| value.clamp(0, 255) as u8)
 }
 
-/// What Pillow makes of cyan, magenta, yellow and black.
+/// Converts cyan, magenta, yellow and black to RGB with Pillow's formula.
 fn ink_to_rgb(ink: [u8; 3], black: u8) -> [u8; 3] {
     let light = 255 - i32::from(black);
     ink.map(|ink| {
@@ -68,23 +68,24 @@ fn ink_to_rgb(ink: [u8; 3], black: u8) -> [u8; 3] {
     })
 }
 
-/// How the rows of a component become rows of the picture.
+/// How the samples of a component are brought to the size of the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Upsampling {
-    /// Half the width: weights 3/4 and 1/4 of the two nearest samples.
+    /// The component has half the width: each value is 3/4 of the nearest sample and 1/4 of the
+    /// next.
     Horizontal,
-    /// Half the height: the same.
+    /// The component has half the height: the same weights, vertically.
     Vertical,
-    /// Half of both: the same in both directions.
+    /// The component has half the width and height: the same weights in both directions.
     Both,
-    /// Every sample as often as this, horizontally and vertically.
+    /// Every sample is repeated this many times horizontally and vertically.
     Repeat(usize, usize),
 }
 
 /// The samples of a component.
 struct Plane {
     samples: Vec<u8>,
-    /// Samples from a row to the next.
+    /// Number of samples from the start of one row to the start of the next.
     stride: usize,
     width: usize,
     height: usize,
@@ -95,9 +96,9 @@ impl Plane {
     fn new(frame: &Frame, component: &Component, smooth: bool) -> Result<Self, String> {
         let (h, v) = (component.horizontal, component.vertical);
         if !frame.horizontal.is_multiple_of(h) || !frame.vertical.is_multiple_of(v) {
-            return Err("the sampling factors are no multiples of each other".into());
+            return Err("the sampling factors are not multiples of each other".into());
         }
-        // Too narrow a component has no neighbours to weigh.
+        // In a component that is too narrow, samples have no neighbours to interpolate with.
         let wide = component.width > 2;
         let upsampling = match (frame.horizontal / h, frame.vertical / v) {
             (2, 1) if wide => Upsampling::Horizontal,
@@ -107,7 +108,7 @@ impl Plane {
         };
         let stride = component.blocks_wide * 8;
         let mut samples = filled(0, stride * component.blocks_high * 8)?;
-        // A component of which no scan has told anything is grey.
+        // A component that no scan has described is grey.
         let quantization = component.quantization.unwrap_or([0; 64]);
         for row in 0..component.blocks_high {
             for column in 0..component.blocks_wide {
@@ -130,14 +131,15 @@ impl Plane {
         &self.samples[start..start + self.width]
     }
 
-    /// The row of samples nearest to row `y` of the picture, half as high, and the next one.
+    /// Returns the row of samples nearest to row `y` of the picture, and the next nearest, for a
+    /// component of half the height.
     fn near_and_far(&self, y: usize) -> (&[u8], &[u8]) {
         let near = y / 2;
         let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { near + 1 };
         (self.samples(near), self.samples(far))
     }
 
-    /// Row `y` of the picture, into the front of `row`.
+    /// Writes row `y` of the picture to the start of `row`.
     fn row(&self, y: usize, row: &mut [u8]) {
         match self.upsampling {
             Upsampling::Repeat(h, v) => {
@@ -166,8 +168,9 @@ impl Plane {
     }
 }
 
-/// Twice as many values: 3/4 of the nearest and 1/4 of the next, of 2^`shift` times as much; the
-/// outermost as they are. Left and right values are rounded differently, so that no bias remains.
+/// Doubles the number of values: each is 3/4 of the nearest value and 1/4 of the next, and the
+/// outermost values are kept. Input values are scaled by 2^`shift`. Left and right values are
+/// rounded differently, so that no bias remains.
 fn double(
     row: &mut [u8],
     count: usize,

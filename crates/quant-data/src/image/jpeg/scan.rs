@@ -1,9 +1,9 @@
 //! Scans: the entropy-coded coefficients of some components.
 //!
-//! Sequential scans are those of section F.2 of the standard, progressive ones of section G.2.
-//! Damaged data do not end a scan: as in libjpeg, what is no code counts as zero, a marker where
-//! none belongs ends the data up to the next restart, and restart markers that are missing or out
-//! of order are made up for.
+//! Sequential scans follow section F.2 of the standard, progressive ones section G.2. Damaged data
+//! do not end a scan. As in libjpeg, bits that are not a code count as zero; an unexpected marker
+//! ends the data until the next restart; and the decoder recovers from restart markers that are
+//! missing or out of order.
 
 use super::{
     frame::{Component, Frame},
@@ -11,21 +11,22 @@ use super::{
     source::{Source, marker},
 };
 
-/// A start-of-scan segment.
+/// The content of a start-of-scan segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ScanHeader {
-    /// Index of the component, and which DC and AC table it uses.
+    /// For each component of the scan: its index, and the numbers of its DC and AC tables.
     pub(super) components: Vec<(usize, u8, u8)>,
-    /// The first and last coefficient, in zigzag order.
+    /// The first and the last coefficient of the scan, in zigzag order.
     pub(super) first: u8,
     pub(super) last: u8,
-    /// Bits that scans before left open, and those that this one leaves open; 0 before is none.
+    /// Number of low bits that the earlier scans left unknown, and number that this scan leaves
+    /// unknown. `before` is 0 if there was no earlier scan.
     pub(super) before: u8,
     pub(super) open: u8,
 }
 
 impl ScanHeader {
-    /// From the content of the segment, for components of these identifiers.
+    /// Parses the content of the segment. `identifiers` are those of the frame's components.
     pub(super) fn parse(segment: &[u8], identifiers: &[u8]) -> Result<Self, String> {
         let count = usize::from(*segment.first().unwrap_or(&0));
         if !(1..=4).contains(&count) || segment.len() != 2 * count + 4 {
@@ -36,14 +37,14 @@ impl ScanHeader {
             let taken = |index: &usize| components.iter().any(|(other, ..)| other == index);
             let index = (0..identifiers.len())
                 .find(|index| identifiers[*index] == description[0] && !taken(index))
-                .ok_or("a scan names a component that the frame has not")?;
+                .ok_or("a scan names a component that the frame does not have")?;
             components.push((index, description[1] >> 4, description[1] & 15));
         }
         let [first, last, bits] = [1, 2, 3].map(|index| segment[2 * count + index]);
         Ok(Self { components, first, last, before: bits >> 4, open: bits & 15 })
     }
 
-    /// Section G.1.1.1.
+    /// Checks the values that section G.1.1.1 restricts.
     fn check_progressive(&self) -> Result<(), String> {
         let band = match self.first {
             0 => self.last == 0,
@@ -67,14 +68,14 @@ enum Mode {
     AcRefine,
 }
 
-/// Codes by their number in the file.
+/// The Huffman codes, looked up by their number in the file.
 pub(super) struct Codes<'c> {
     pub(super) dc: &'c dyn Fn(u8) -> Result<Code, String>,
     pub(super) ac: &'c dyn Fn(u8) -> Result<Code, String>,
 }
 
-/// Zigzag order to rows of ascending horizontal frequency (figure A.6). Runs in damaged data reach
-/// behind the last coefficient: they end there.
+/// Maps zigzag order to rows of ascending horizontal frequency (figure A.6). In damaged data a run
+/// may go past the last coefficient; the additional entries keep it inside the block.
 #[rustfmt::skip]
 pub(super) const ZIGZAG: [usize; 64 + 16] = [
      0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
@@ -84,7 +85,7 @@ pub(super) const ZIGZAG: [usize; 64 + 16] = [
     63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
 ];
 
-/// Decodes a scan into `frame`, up to the marker behind it.
+/// Decodes a scan into `frame`, up to the marker after the scan.
 pub(super) fn decode(
     frame: &mut Frame,
     header: &ScanHeader,
@@ -108,21 +109,22 @@ pub(super) fn decode(
         component.horizontal * component.vertical
     };
     let single = header.components.len() == 1;
-    // The limit of section B.2.3.
+    // The limit is in section B.2.3 of the standard.
     if !single && header.components.iter().map(blocks).sum::<usize>() > 10 {
-        return Err("more than 10 blocks belong together".into());
+        return Err("an MCU has more than 10 blocks".into());
     }
     frame.scans += 1;
     if frame.progressive {
         note_precision(frame, header);
     }
-    match single {
-        true => decoder.component(frame, header.components[0].0, restart_interval),
-        false => decoder.interleaved(frame, restart_interval),
+    if single {
+        decoder.component(frame, header.components[0].0, restart_interval)
+    } else {
+        decoder.interleaved(frame, restart_interval)
     }
 }
 
-/// Keeps account of what is known of every coefficient.
+/// Records which bits of each coefficient are known after the scan.
 fn note_precision(frame: &mut Frame, header: &ScanHeader) {
     let first_scan = frame.scans == 1;
     for (index, ..) in &header.components {
@@ -137,11 +139,11 @@ struct Decoder<'h, 's, 'a> {
     mode: Mode,
     header: &'h ScanHeader,
     bits: Bits<'s, 'a>,
-    /// DC and AC code of every component of the scan, those that it needs.
+    /// The DC and the AC code of every component of the scan, as far as the mode needs them.
     codes: Vec<(Option<Code>, Option<Code>)>,
     /// The last DC value of every component of the scan.
     last_dc: Vec<i32>,
-    /// Blocks to come that have no new coefficients.
+    /// Number of following blocks without new coefficients.
     empty_blocks: u32,
     /// The number of the next restart marker, 0 to 7.
     next_restart: u8,
@@ -172,7 +174,7 @@ impl<'h, 's, 'a> Decoder<'h, 's, 'a> {
         })
     }
 
-    /// A scan of one component: block by block.
+    /// Decodes a scan of one component, block by block.
     fn component(
         &mut self,
         frame: &mut Frame,
@@ -194,7 +196,7 @@ impl<'h, 's, 'a> Decoder<'h, 's, 'a> {
         Ok(())
     }
 
-    /// A scan of several components: MCU by MCU.
+    /// Decodes a scan of several components, MCU by MCU.
     fn interleaved(&mut self, frame: &mut Frame, restart_interval: usize) -> Result<(), String> {
         let mcus_wide = frame.mcus_wide();
         for number in 0..mcus_wide * frame.mcus_high() {
@@ -202,7 +204,7 @@ impl<'h, 's, 'a> Decoder<'h, 's, 'a> {
             if !self.next_mcu(number, restart_interval)? {
                 return Ok(());
             }
-            // An MCU that has begun is decoded to its end.
+            // An MCU that has been started is decoded to its end.
             if self.bits.exhausted {
                 continue;
             }
@@ -218,8 +220,8 @@ impl<'h, 's, 'a> Decoder<'h, 's, 'a> {
         Ok(())
     }
 
-    /// Reads a restart marker where one belongs before the MCU of this number. False if there are
-    /// no more data.
+    /// Reads a restart marker if one is due before the MCU with this number. Returns false if there
+    /// are no more data.
     fn next_mcu(&mut self, number: usize, restart_interval: usize) -> Result<bool, String> {
         if restart_interval == 0 {
             return Ok(!self.bits.exhausted);
@@ -236,7 +238,7 @@ impl<'h, 's, 'a> Decoder<'h, 's, 'a> {
         self.empty_blocks = 0;
         resynchronize(self.bits.source, self.next_restart)?;
         self.next_restart = (self.next_restart + 1) % 8;
-        // Up against another marker, there are no data up to the next restart.
+        // If another marker follows directly, there are no data until the next restart.
         if self.bits.source.pending.is_none() {
             self.bits.exhausted = false;
         }
@@ -254,7 +256,8 @@ impl<'h, 's, 'a> Decoder<'h, 's, 'a> {
         }
     }
 
-    /// The next DC value of a component: it is coded as a difference.
+    /// Returns the next DC value of a component, which is coded as the difference from the last
+    /// one.
     fn dc(&mut self, place: usize) -> i32 {
         let Some(code) = &self.codes[place].0 else { return 0 };
         let size = self.bits.symbol(code);
@@ -331,8 +334,8 @@ impl<'h, 's, 'a> Decoder<'h, 's, 'a> {
         }
     }
 
-    /// Reads a bit for every coefficient from `at` on that is not zero, up to the zero behind `run`
-    /// zeros: where that is.
+    /// Reads one bit for every non-zero coefficient from index `at` on, until `run` zeros have been
+    /// passed and another zero is reached. Returns the index of that zero.
     fn refine(&mut self, block: &mut [i16; 64], mut at: usize, mut run: i32, bit: i16) -> usize {
         while at <= usize::from(self.header.last) {
             let coefficient = &mut block[ZIGZAG[at]];
@@ -351,9 +354,10 @@ impl<'h, 's, 'a> Decoder<'h, 's, 'a> {
     }
 }
 
-/// Goes behind the restart marker of number `expected`, 0 to 7. Where another one stands, one of
-/// the next two is left for later, as the expected one is lost; one of the two before is passed
-/// over; and so is any marker that has no place in a JPEG file. This is libjpeg's rule.
+/// Moves past the restart marker with number `expected`, 0 to 7. Follows libjpeg's rule for other
+/// markers: if one of the next two restart markers is found, the expected one is lost, and the
+/// marker found is kept for later; one of the two previous ones is skipped, and so is a marker that
+/// is not allowed in a JPEG file.
 fn resynchronize(source: &mut Source<'_>, expected: u8) -> Result<(), String> {
     loop {
         let found = source.marker()?;
@@ -382,7 +386,7 @@ mod tests {
     #[test]
     fn the_zigzag_order_walks_the_diagonals() {
         let mut order: Vec<usize> = (0..64).collect();
-        // Along a diagonal, up where it is even and down where it is odd.
+        // The order goes up along even diagonals and down along odd ones.
         order.sort_by_key(|place| {
             let (row, column) = (place / 8, place % 8);
             let diagonal = row + column;
@@ -403,6 +407,6 @@ mod tests {
         assert_eq!(after(4, 3), Some(marker::RST0 + 4), "the expected one is lost");
         assert_eq!(after(1, 7), Some(marker::RST0 + 1), "two are lost");
         assert_eq!(after(2, 3), Some(marker::EOI), "an old one is passed over");
-        assert_eq!(after(7, 3), None, "too far away to say");
+        assert_eq!(after(7, 3), None, "a distant one is taken for the expected one");
     }
 }

@@ -1,13 +1,14 @@
-//! Coefficients that a progressive file does not hold, estimated from the averages (DC values) of
-//! the 5x5 blocks around: section K.8 of the standard with the weights of libjpeg-turbo 2.1 and
-//! later (`jdcoefct.c`), so that a file whose later scans are missing gives the same pixels.
+//! Estimates the coefficients that a progressive file does not hold from the averages (DC values)
+//! of the surrounding 5x5 blocks. This is section K.8 of the standard, with the weights of
+//! libjpeg-turbo 2.1 and later (`jdcoefct.c`), so that a file whose later scans are missing gives
+//! the same pixels.
 
 use super::frame::{Component, Frame};
 
-/// A coefficient's place in the block and its weights, in 256ths, of the 25 averages.
+/// The index of a coefficient in its block, and the weights of the 25 averages, in 256ths.
 type Estimate = (usize, [i64; 25]);
 
-/// Where the block holds some AC values already.
+/// Estimates for a block that already has some AC values.
 #[rustfmt::skip]
 const SOME: [Estimate; 5] = [
     (1, [0, 0, 0, 0, 0,  0, 0, 0, 0, 0,  -7, 50, 0, -50, 7,  0, 0, 0, 0, 0,  0, 0, 0, 0, 0]),
@@ -17,7 +18,7 @@ const SOME: [Estimate; 5] = [
     (2, [0, 0, 0, 0, 0,  0, 0, 0, 0, 0,  -1, 13, -24, 13, -1,  0, 0, 0, 0, 0,  0, 0, 0, 0, 0]),
 ];
 
-/// Where only the averages are there: those are smoothed too.
+/// Estimates for a block that has only its average. The average is smoothed too.
 #[rustfmt::skip]
 const AVERAGES: [Estimate; 10] = [
     (1, [-1, -1, 0, 1, 1,  -3, 13, 0, -13, 3,  -3, 38, 0, -38, 3,  -3, 13, 0, -13, 3,
@@ -35,10 +36,10 @@ const AVERAGES: [Estimate; 10] = [
          -2, -6, -8, -6, -2]),
 ];
 
-/// Coefficients in zigzag order whose precision decides.
+/// Number of coefficients, in zigzag order, whose precision decides whether to estimate.
 const WATCHED: usize = 10;
 
-/// Whether coefficients of `frame` can be estimated and some have to be.
+/// Returns whether coefficients of `frame` can be estimated, and whether any are missing.
 pub(super) fn applies(frame: &Frame) -> bool {
     let known = |component: &Component| {
         let Some(quantization) = &component.quantization else { return false };
@@ -48,12 +49,12 @@ pub(super) fn applies(frame: &Frame) -> bool {
     frame.progressive && frame.components.iter().all(known) && frame.components.iter().any(lacking)
 }
 
-/// The block of `component` at this column and row of blocks, with estimates where it lacks
+/// Returns the block of `component` at this column and row of blocks, with estimates for missing
 /// coefficients.
 pub(super) fn block(frame: &Frame, component: &Component, column: usize, row: usize) -> [i16; 64] {
     let mut block = *component.block(column, row);
     let Some(quantization) = &component.quantization else { return block };
-    // Below where the last scan broke off, what was known before it counts.
+    // Below the row where the last scan ended early, the precision before that scan applies.
     let broken_off = row / component.vertical > frame.last_good_row;
     let precision = if broken_off { &component.precision_before } else { &component.precision };
     let averages = averages(frame, component, column, row);
@@ -61,7 +62,7 @@ pub(super) fn block(frame: &Frame, component: &Component, column: usize, row: us
     let only_averages = precision[1..WATCHED].iter().all(|precision| *precision == -1);
     let estimates: &[Estimate] = if only_averages { &AVERAGES } else { &SOME };
     for (index, (place, weights)) in estimates.iter().enumerate() {
-        // The average itself is replaced in any case; it stands last, with precision index 0.
+        // The average itself is always replaced. It is last in the list and has precision index 0.
         let precision = if *place == 0 { -1 } else { precision[index + 1] };
         if *place != 0 && (precision == 0 || block[*place] != 0) {
             continue;
@@ -70,7 +71,7 @@ pub(super) fn block(frame: &Frame, component: &Component, column: usize, row: us
         let step = i64::from(quantization[*place]);
         let mut size = ((step << 7) + (first * sum).abs()) / (step << 8);
         if precision > 0 {
-            // Greater values would be known.
+            // A larger value would have appeared in the bits that are known.
             size = size.min((1 << precision) - 1);
         }
         block[*place] = (size * sum.signum()) as i16;
@@ -78,7 +79,7 @@ pub(super) fn block(frame: &Frame, component: &Component, column: usize, row: us
     block
 }
 
-/// The averages of the 5x5 blocks around, those at the border repeated.
+/// Returns the averages of the surrounding 5x5 blocks; blocks at the border are repeated.
 fn averages(frame: &Frame, component: &Component, column: usize, row: usize) -> [i16; 25] {
     let last_column = component.blocks_wide - 1;
     let last_row = last_row(frame, component, row);
@@ -89,8 +90,8 @@ fn averages(frame: &Frame, component: &Component, column: usize, row: usize) -> 
     })
 }
 
-/// The last row of blocks that an estimate in `row` looks at. Above the last row of MCUs libjpeg
-/// looks at those that only fill up an MCU too.
+/// Returns the last row of blocks that an estimate in `row` uses. In the last row of MCUs, libjpeg
+/// also uses the rows of blocks that only complete an MCU.
 fn last_row(frame: &Frame, component: &Component, row: usize) -> usize {
     let in_last_mcus = row / component.vertical + 1 == frame.mcus_high();
     if in_last_mcus { component.blocks_high - 1 } else { component.rows_stored - 1 }

@@ -1,6 +1,6 @@
 //! The bytes of a JPEG file, and the markers in them.
 
-/// Codes of markers, the byte behind 0xff (table B.1 of the standard, ITU-T T.81).
+/// The codes of markers: the byte after 0xff (table B.1 of the standard, ITU-T T.81).
 pub(super) mod marker {
     pub(crate) const SOF0: u8 = 0xc0;
     pub(crate) const SOF2: u8 = 0xc2;
@@ -22,25 +22,26 @@ pub(super) mod marker {
     pub(crate) const TEM: u8 = 0x01;
 }
 
-/// What stands behind the last byte of every file, so that one that is cut short has an end too.
+/// The bytes that are read after the last byte of every file, so that a truncated file has an end
+/// marker too.
 const END: [u8; 2] = [0xff, marker::EOI];
 
-/// Bytes that are read from front to back, with an end-of-image marker behind them.
+/// Bytes that are read in order, followed by an end-of-image marker.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// A marker that has been read and not been acted on.
+    /// A marker that has been read but not yet handled.
     pub(super) pending: Option<u8>,
 }
 
 impl<'a> Source<'a> {
-    /// Behind the start-of-image marker of `bytes`.
+    /// Starts after the start-of-image marker of `bytes`.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 2, pending: None }
     }
 
-    /// Whether more has been read than there is.
+    /// Returns whether more bytes have been read than the file has.
     pub(super) fn is_cut_short(&self) -> bool {
         self.at > self.bytes.len()
     }
@@ -52,7 +53,8 @@ impl<'a> Source<'a> {
         byte.ok_or_else(cut_short)
     }
 
-    /// The pending marker, or else the next one: stray bytes before it are passed over.
+    /// Returns the pending marker or, if there is none, the next one. Stray bytes before it are
+    /// skipped.
     pub(super) fn marker(&mut self) -> Result<u8, String> {
         if let Some(marker) = self.pending.take() {
             return Ok(marker);
@@ -63,14 +65,14 @@ impl<'a> Source<'a> {
             while code == 0xff {
                 code = self.byte()?;
             }
-            // 0xff 0x00 is the byte 0xff of a scan.
+            // 0xff 0x00 stands for the byte 0xff in the data of a scan.
             if code != 0 {
                 return Ok(code);
             }
         }
     }
 
-    /// The content of the segment whose marker has just been read.
+    /// Returns the content of the segment whose marker has just been read.
     pub(super) fn segment(&mut self) -> Result<&'a [u8], String> {
         let length = usize::from(u16::from_be_bytes([self.byte()?, self.byte()?]));
         let content = self.bytes.get(self.at..self.at + length.saturating_sub(2));
@@ -78,7 +80,7 @@ impl<'a> Source<'a> {
         content.ok_or_else(cut_short)
     }
 
-    /// A byte of a scan; None before a marker, which is then pending.
+    /// Returns the next byte of a scan; `None` before a marker, which then becomes pending.
     pub(super) fn scan_byte(&mut self) -> Option<u8> {
         if self.pending.is_some() {
             return None;
@@ -97,5 +99,5 @@ impl<'a> Source<'a> {
 }
 
 fn cut_short() -> String {
-    "it ends in the midst of a segment".to_owned()
+    "it ends in the middle of a segment".to_owned()
 }

@@ -1,16 +1,16 @@
-//! The Huffman tables of section K.3 of the standard. Files without tables, such as the frames of a
-//! Motion JPEG video, mean these.
+//! The Huffman tables of section K.3 of the standard. Files without Huffman tables, such as the
+//! frames of a Motion JPEG video, use these.
 
 use super::huffman::Definition;
 
-/// Which values a code is for.
+/// The kind of values that a Huffman code is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Values {
     Dc,
     Ac,
 }
 
-/// The table of this number: 0 for luma, 1 for chroma.
+/// Returns the table with this number: 0 for luma, 1 for chroma.
 pub(super) fn table(values: Values, number: u8) -> Option<Definition> {
     let (counts, symbols): ([u8; 16], &[u8]) = match (values, number) {
         (Values::Dc, 0) => (DC_LUMA_COUNTS, &DC_SYMBOLS),

@@ -1,17 +1,18 @@
-//! Whether a JPEG file is as the standard wants it, told by its markers alone.
+//! Decides by its markers alone whether a JPEG file follows the standard.
 //!
-//! The fast decoder takes departures from the standard otherwise than libjpeg, or without a word;
-//! so it gets only files that have none.
+//! Where a file departs from the standard, the fast decoder differs from libjpeg, sometimes without
+//! an error. So it decodes only files without any departure.
 
 use super::{frame::Frame, scan::ScanHeader, source::marker};
 
-/// What the fast decoder is to get of an ordinary file; None of any other. A file is ordinary
-/// that has segments without anything between them; one frame of grey or of YCbCr, with chroma of
-/// half or full size; every coefficient to full precision; restart markers in order; an end
-/// marker.
+/// Returns the bytes that the fast decoder decodes, for an ordinary file; `None` for any other
+/// file. An ordinary file has no bytes between its segments; one frame, which is grey or YCbCr with
+/// chroma of full or half size; every coefficient at full precision; restart markers in order; and
+/// an end marker.
 ///
-/// The end marker of a sequential file is left out: where data are missing before it, the fast
-/// decoder would repeat the last rows without a word, but it refuses a file that ends too early.
+/// The returned bytes of a sequential file exclude the end marker. If data are missing before that
+/// marker, the fast decoder would repeat the last rows without an error, but it refuses a file that
+/// ends too early.
 pub(super) fn ordinary(bytes: &[u8]) -> Option<&[u8]> {
     Survey { bytes, at: 2, frame: None, restart_interval: 0 }.run()
 }
@@ -27,12 +28,13 @@ struct FrameSurvey {
     progressive: bool,
     identifiers: Vec<u8>,
     mcus: usize,
-    /// Bits that are not known yet, of every component and coefficient; -1: nothing is.
+    /// Number of low bits that are still unknown, for every component and coefficient; -1 if no bit
+    /// is known.
     precision: Vec<[i8; 64]>,
 }
 
 impl<'a> Survey<'a> {
-    /// None as soon as the file is found not to be ordinary.
+    /// Returns `None` as soon as something shows that the file is not ordinary.
     fn run(mut self) -> Option<&'a [u8]> {
         let mut adobe_transform = None;
         loop {
@@ -110,15 +112,16 @@ impl<'a> Survey<'a> {
         }
         let restarts = match self.restart_interval {
             0 => Some(0),
-            // The MCUs of a scan of one component are its blocks, which are others.
+            // In a scan of a single component, each block counts as an MCU, so the number of
+            // restart markers is different.
             _ if frame.progressive => None,
             interval => Some((frame.mcus - 1) / interval),
         };
         self.skip_data(restarts)
     }
 
-    /// Goes to the marker behind the data of a scan that has this many restart markers; None for
-    /// any number.
+    /// Moves to the marker after the data of a scan. `None` if the scan does not have this many
+    /// restart markers; if `restarts` is `None`, any number is accepted.
     fn skip_data(&mut self, restarts: Option<usize>) -> Option<()> {
         let mut found = 0;
         loop {

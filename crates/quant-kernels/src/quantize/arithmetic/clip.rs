@@ -1,18 +1,18 @@
-//! [`Rule::Clip`](super::super::Rule::Clip): clamping, and rounding to a grid.
+//! [`Rule::Clip`](super::super::Rule::Clip): clamping and rounding to a uniform grid.
 
 use super::{Arithmetic, between, only, round, sign_of};
 use crate::quantize::lanes::{Lanes, add, map};
 
-/// [`Rule::Clip`](super::super::Rule::Clip).
+/// The arithmetic of [`Rule::Clip`](super::super::Rule::Clip).
 #[derive(Clone, Copy)]
 pub(super) struct Clip<const SIGNED: bool, const BOUND: bool, const EWGS: bool>(pub(super) Numbers);
 
-/// What all variants of the rule need.
+/// The numbers that all variants of the rule need.
 #[derive(Clone, Copy)]
 pub(super) struct Numbers {
     pub(super) steps: f32,
     pub(super) ewgs: f32,
-    /// What `rescale` multiplies gradients by.
+    /// The factor by which `rescale` multiplies gradients.
     pub(super) factor: f32,
 }
 
@@ -31,7 +31,8 @@ impl<const SIGNED: bool, const BOUND: bool, const EWGS: bool> Clip<SIGNED, BOUND
         if SIGNED { parts * 2.0 - 1.0 } else { parts }
     }
 
-    /// What is divided by: a learned bound may be any number.
+    /// Returns the divisor of x. A learned bound may be any number, so it is limited to normal
+    /// positive numbers here.
     #[inline(always)]
     fn scale(clip: f32) -> f32 {
         if BOUND && clip < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { clip }
@@ -39,13 +40,12 @@ impl<const SIGNED: bool, const BOUND: bool, const EWGS: bool> Clip<SIGNED, BOUND
 
     #[inline(always)]
     fn passed(self, v: f32, g: f32) -> f32 {
-        let g = match EWGS {
-            false => g,
-            true => {
-                let u = Self::position(v) * self.0.steps;
-                let error = (u - round(u)) * (self.0.ewgs / self.0.steps);
-                g * (sign_of(g) * error + 1.0)
-            }
+        let g = if EWGS {
+            let u = Self::position(v) * self.0.steps;
+            let error = (u - round(u)) * (self.0.ewgs / self.0.steps);
+            g * (sign_of(g) * error + 1.0)
+        } else {
+            g
         };
         only(between(v, Self::LOWEST, 1.0), g) * self.0.factor
     }
@@ -74,9 +74,10 @@ impl<const SIGNED: bool, const BOUND: bool, const EWGS: bool> Arithmetic<1>
         let passed = map(|lane| self.passed(v[lane], g[lane]));
         let terms = map(|lane| {
             let (v, g) = (v[lane], g[lane]);
-            match BOUND {
-                true => only(x[lane] >= clip, g),
-                false => g * self.level(v) - passed[lane] * v.clamp(Self::LOWEST, 1.0),
+            if BOUND {
+                only(x[lane] >= clip, g)
+            } else {
+                g * self.level(v) - passed[lane] * v.clamp(Self::LOWEST, 1.0)
             }
         });
         add(term, terms);

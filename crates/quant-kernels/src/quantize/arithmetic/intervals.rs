@@ -1,4 +1,5 @@
-//! [`Rule::Intervals`](super::super::Rule::Intervals): sums of rounded pieces, by their widths.
+//! [`Rule::Intervals`](super::super::Rule::Intervals): sums of rounded pieces given by their
+//! widths.
 
 use super::{Arithmetic, between, only, round};
 use crate::quantize::{
@@ -6,17 +7,18 @@ use crate::quantize::{
     rule::MAX_INTERVALS,
 };
 
-/// Gradients of [`Rule::Intervals`](super::super::Rule::Intervals): c, o, and the widths.
+/// Number of gradients of [`Rule::Intervals`](super::super::Rule::Intervals): those of c, o and the
+/// widths.
 pub(super) const INTERVAL_TERMS: usize = 2 + MAX_INTERVALS;
 
-/// [`Rule::Intervals`](super::super::Rule::Intervals).
+/// The arithmetic of [`Rule::Intervals`](super::super::Rule::Intervals).
 #[derive(Clone, Copy)]
 pub(super) struct Intervals {
     pub(super) pieces: usize,
 }
 
 impl Arithmetic<INTERVAL_TERMS> for Intervals {
-    /// Step of the values, widths, and where the intervals start.
+    /// The step of the values, the widths, and the values of x where the intervals start.
     type Group<'a> = (f32, &'a [f32], [f32; MAX_INTERVALS]);
 
     #[inline(always)]

@@ -1,4 +1,5 @@
-//! The rules' arithmetic on a few numbers at once, in the order in which [`Rule`] writes it.
+//! The arithmetic of the rules on blocks of numbers, in the order of operations in which [`Rule`]
+//! gives the formulas.
 
 use super::{Rule, lanes::Lanes};
 use clip::Clip;
@@ -17,16 +18,16 @@ mod step;
 mod table;
 mod ternary;
 
-/// The arithmetic of a rule whose first `T` parameters have gradients.
+/// The arithmetic of a rule; its first `T` parameters have gradients.
 pub(super) trait Arithmetic<const T: usize>: Copy + Send + Sync {
-    /// What the parameters of a group are turned into.
+    /// The constants that are computed from the parameters of a group.
     type Group<'a>: Copy;
 
     fn group(self, parameters: &[f32]) -> Self::Group<'_>;
 
     fn quantize(self, group: Self::Group<'_>, x: Lanes) -> Lanes;
 
-    /// The gradient of x; the parameters' is added to `terms`.
+    /// Returns the gradient of x, and adds the gradients of the parameters to `terms`.
     fn backward(self, group: Self::Group<'_>, x: Lanes, g: Lanes, terms: &mut [Lanes; T]) -> Lanes;
 }
 
@@ -37,7 +38,8 @@ pub(super) trait WithArithmetic {
     fn run<const T: usize>(self, arithmetic: impl Arithmetic<T>) -> Self::Output;
 }
 
-/// Runs a loop with the arithmetic of `rule`; [`Rule::Clip`] rescales gradients by `factor`.
+/// Runs a loop with the arithmetic of `rule`. `factor` is the number by which [`Rule::Clip`]
+/// rescales gradients.
 pub(super) fn with_arithmetic<W: WithArithmetic>(rule: Rule, factor: f32, job: W) -> W::Output {
     match rule {
         Rule::Clip { steps, signed, learned_bound, ewgs, .. } => {
@@ -73,7 +75,8 @@ pub(super) fn with_arithmetic<W: WithArithmetic>(rule: Rule, factor: f32, job: W
     }
 }
 
-/// 1.5·2^23: added to and subtracted from a float below 2^22, it rounds half to even.
+/// The number 1.5·2^23. Adding it to a float below 2^22 and subtracting it again rounds half to
+/// even.
 const ROUNDING: f32 = 12_582_912.0;
 
 #[inline(always)]
@@ -81,7 +84,7 @@ fn round(x: f32) -> f32 {
     (x + ROUNDING) - ROUNDING
 }
 
-/// Whether a clamp passes the gradient: strictly between its bounds.
+/// Returns whether a clamp passes the gradient, which it does strictly between its bounds.
 #[inline(always)]
 fn between(v: f32, lowest: f32, highest: f32) -> bool {
     (v > lowest) & (v < highest)
@@ -92,7 +95,7 @@ fn only(passed: bool, x: f32) -> f32 {
     if passed { x } else { 0.0 }
 }
 
-/// The sign of x as 1 or -1; of zeros 0.
+/// Returns the sign of x, which is 1 or -1, or 0 for zeros.
 #[inline(always)]
 fn sign_of(x: f32) -> f32 {
     only(x > 0.0, 1.0) - only(x < 0.0, 1.0)

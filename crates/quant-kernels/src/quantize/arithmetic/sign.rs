@@ -9,7 +9,7 @@ use crate::{
     simd::stored,
 };
 
-/// [`Rule::Sign`](super::super::Rule::Sign).
+/// The arithmetic of [`Rule::Sign`](super::super::Rule::Sign).
 #[derive(Clone, Copy)]
 pub(super) struct Sign {
     pub(super) slope: SignSlope,

@@ -1,14 +1,14 @@
-//! [`Rule::Slopes`](super::super::Rule::Slopes): sums of rounded pieces, by their slopes.
+//! [`Rule::Slopes`](super::super::Rule::Slopes): sums of rounded pieces given by their slopes.
 
 use super::{Arithmetic, between, only, round};
 use crate::quantize::lanes::{LANES, Lanes, add, map};
 
-/// Unsigned [`Rule::Slopes`](super::super::Rule::Slopes) of `P` pieces.
+/// The unsigned form of [`Rule::Slopes`](super::super::Rule::Slopes) with `P` pieces.
 #[derive(Clone, Copy)]
 pub(super) struct Slopes<const P: usize>;
 
 impl<const P: usize> Arithmetic<P> for Slopes<P> {
-    /// Slopes, and where the pieces start.
+    /// The slopes of the pieces, and the values of x where they start.
     type Group<'a> = ([f32; P], [f32; P]);
 
     #[inline(always)]
@@ -56,7 +56,7 @@ impl<const P: usize> Arithmetic<P> for Slopes<P> {
     }
 }
 
-/// Signed [`Rule::Slopes`](super::super::Rule::Slopes).
+/// The signed form of [`Rule::Slopes`](super::super::Rule::Slopes).
 #[derive(Clone, Copy)]
 pub(super) struct SignedSlopes;
 

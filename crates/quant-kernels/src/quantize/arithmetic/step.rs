@@ -1,9 +1,9 @@
-//! [`Rule::Step`](super::super::Rule::Step): a step size and an offset.
+//! [`Rule::Step`](super::super::Rule::Step): rounding with a step size and an offset.
 
 use super::{Arithmetic, between, only, round, sign_of};
 use crate::quantize::lanes::{Lanes, add, map};
 
-/// [`Rule::Step`](super::super::Rule::Step).
+/// The arithmetic of [`Rule::Step`](super::super::Rule::Step).
 #[derive(Clone, Copy)]
 pub(super) struct Step<const EWGS: bool> {
     pub(super) lowest: f32,
@@ -39,12 +39,11 @@ impl<const EWGS: bool> Arithmetic<2> for Step<EWGS> {
         let v = map(|lane| at[lane].clamp(self.lowest, self.highest));
         let passed = map(|lane| {
             let (v, g) = (v[lane], g[lane]);
-            let g = match EWGS {
-                false => g,
-                true => {
-                    let error = (v - round(v)) * (self.ewgs / (self.highest - self.lowest));
-                    g * (sign_of(g) * error + 1.0)
-                }
+            let g = if EWGS {
+                let error = (v - round(v)) * (self.ewgs / (self.highest - self.lowest));
+                g * (sign_of(g) * error + 1.0)
+            } else {
+                g
             };
             only(between(at[lane], self.lowest, self.highest), g)
         });

@@ -6,7 +6,8 @@ use crate::{
     simd::stored,
 };
 
-/// [`Rule::Table`](super::super::Rule::Table) of `N` thresholds, or of any number where `N` is 0.
+/// The arithmetic of [`Rule::Table`](super::super::Rule::Table) with `N` thresholds, or with any
+/// number of them if `N` is 0.
 #[derive(Clone, Copy)]
 pub(super) struct Table<const N: usize> {
     pub(super) thresholds: usize,
@@ -21,7 +22,7 @@ pub(super) struct TableGroup<'a, const N: usize> {
     first: f32,
     /// The first `N` thresholds, and the values above them.
     few: ([f32; N], [f32; N]),
-    /// All of them.
+    /// All thresholds, and all values.
     all: (&'a [f32], &'a [f32]),
 }
 

@@ -3,7 +3,7 @@
 use super::{Arithmetic, only};
 use crate::quantize::lanes::{Lanes, add, map};
 
-/// [`Rule::Ternary`](super::super::Rule::Ternary).
+/// The arithmetic of [`Rule::Ternary`](super::super::Rule::Ternary).
 #[derive(Clone, Copy)]
 pub(super) struct Ternary;
 

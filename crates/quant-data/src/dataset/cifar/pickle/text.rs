@@ -2,26 +2,26 @@
 
 use std::borrow::Cow;
 
-/// A text as it is written in the pickle.
+/// A text in the form in which the pickle holds it.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Text<'a> {
     pub(super) written: &'a [u8],
     pub(super) form: Form,
 }
 
-/// How texts are written.
+/// The form of a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
-    /// As they are; Unicode in UTF-8.
+    /// The bytes themselves; Unicode in UTF-8.
     Plain,
-    /// Unicode in Latin-1, with `\u` and `\U`.
+    /// Unicode in Latin-1, with the escapes `\u` and `\U`.
     Escaped,
     /// A string literal of Python 2.
     Quoted,
 }
 
 impl<'a> Text<'a> {
-    /// The bytes; Unicode as UTF-8.
+    /// Returns the bytes of the text; Unicode becomes UTF-8.
     pub(super) fn bytes(self) -> Cow<'a, [u8]> {
         match self.form {
             Form::Plain => Cow::Borrowed(self.written),
@@ -31,14 +31,14 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A hexadecimal number in the first `digits` bytes.
+/// Parses a hexadecimal number in the first `digits` bytes.
 fn hexadecimal(bytes: &[u8], digits: usize) -> Option<u32> {
     let digits = std::str::from_utf8(bytes.get(..digits)?).ok()?;
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(())?;
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// Python's encoding `raw-unicode-escape`.
+/// Decodes Python's encoding `raw-unicode-escape`.
 fn unescaped(mut written: &[u8]) -> String {
     let mut text = String::new();
     while let Some((first, rest)) = written.split_first() {
@@ -62,7 +62,7 @@ fn unescaped(mut written: &[u8]) -> String {
     text
 }
 
-/// The bytes of a literal in quotes.
+/// Returns the bytes of a literal in quotes.
 fn unquoted(written: &[u8]) -> Vec<u8> {
     let mut rest = written.get(1..written.len().saturating_sub(1)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(rest.len());

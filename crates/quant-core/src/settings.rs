@@ -1,0 +1,48 @@
+//! Settings of what a quantizer does in training in addition to quantizing.
+
+use burn::tensor::Tensor;
+
+use crate::{
+    quantizer::Quantizer,
+    training::{QuantizationLoss, WarmUp},
+};
+
+impl Quantizer {
+    /// Makes training calls return share·x + (1 - share)·Q(x), which is proximal quantization
+    /// (ProxQuant; Bai et al., ICLR 2019). `share`, from 0 to 1, should decrease to 0 during
+    /// training. Evaluation quantizes fully.
+    pub fn set_proximal(&mut self, share: f32) {
+        self.aids.proximal = share.clamp(0.0, 1.0);
+    }
+
+    /// Adds `factor` times this loss on the quantization error to training calls.
+    /// [`training_call`](crate::training_call) returns the losses. `None` ends this.
+    pub fn set_loss(&mut self, loss: Option<(QuantizationLoss, f32)>) {
+        self.aids.loss = loss;
+    }
+
+    /// Starts a warm-up of `calls` training calls, whose inputs pass through unquantized. `done` of
+    /// these calls have already been made. Meanwhile the clipping value follows the mean of their
+    /// max|x|·`correlate` (of max|x| where `correlate` is not above 0): after the k-th call,
+    /// clip := (max|x|·correlate + (k - 1)·clip)/k.
+    /// [`TrainingCall::settle`](crate::TrainingCall::settle) updates it and counts the call.
+    pub fn set_warm_up(&mut self, calls: usize, correlate: f32, done: usize) {
+        self.aids.warm_up = (done < calls).then_some(WarmUp { calls, correlate, done });
+    }
+
+    /// Returns how many calls of a [warm-up](Self::set_warm_up) are left.
+    pub fn warm_up_left(&self) -> usize {
+        self.aids.warm_up.map_or(0, |warm_up| warm_up.calls - warm_up.done)
+    }
+
+    /// Ends a training call of a warm-up that saw this largest magnitude, `[1]`: updates the
+    /// clipping value and counts the call.
+    pub(crate) fn settle(&mut self, largest: Tensor<1>) {
+        let Some(WarmUp { calls, correlate, done }) = self.aids.warm_up else {
+            return;
+        };
+        let factor = if correlate > 0.0 { correlate } else { 1.0 };
+        self.follow(largest.mul_scalar(factor), done + 1);
+        self.set_warm_up(calls, correlate, done + 1);
+    }
+}

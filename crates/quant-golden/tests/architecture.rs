@@ -1,0 +1,80 @@
+//! docs/architecture.md names what is there.
+
+#[allow(dead_code, reason = "each test program uses a part")]
+mod common;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use common::root;
+
+fn page() -> String {
+    fs::read_to_string(root().join("docs/architecture.md")).expect("docs/architecture.md")
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Whether `name.rs` or the folder `name` is below `folder`.
+fn has_module(folder: &Path, name: &str) -> bool {
+    let mut entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("entry"));
+    entries.any(|entry| {
+        let path = entry.path();
+        path.file_stem().is_some_and(|stem| stem == name)
+            || path.is_dir() && has_module(&path, name)
+    })
+}
+
+#[test]
+fn every_file_and_folder_of_the_page_exists() {
+    let page = page();
+    let is_path = |word: &&str| {
+        ["crates/", "docs/", "examples/", ".ci/"].iter().any(|start| word.starts_with(start))
+    };
+    let paths: Vec<_> = page.split(['`', ' ', '\n']).filter(is_path).collect();
+    let missing: Vec<_> = paths.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "docs/architecture.md names {missing:?}");
+    assert!(paths.len() > 30, "only {} paths were found", paths.len());
+}
+
+/// Modules are written as `crate: module`, in the drawings too.
+#[test]
+fn every_module_of_the_page_exists() {
+    let page = page();
+    let words: Vec<&str> = page.split([' ', '\n', '`', ',', ';', '(', ')']).collect();
+    let mut count = 0;
+    for pair in words.windows(2) {
+        let Some(name) = pair[0].strip_suffix(':').filter(|name| name.starts_with("quant-")) else {
+            continue;
+        };
+        let source = root().join("crates").join(name).join("src");
+        assert!(has_module(&source, pair[1]), "{name} has no module {}", pair[1]);
+        count += 1;
+    }
+    assert!(count > 50, "only {count} modules were found");
+}
+
+#[test]
+fn the_crates_know_whom_the_page_says() {
+    let page = page();
+    let mut count = 0;
+    for line in page.lines().filter(|line| line.starts_with("| `quant-") && !line.contains(": ")) {
+        let cells: Vec<_> = line.split('|').collect();
+        let name = quoted(cells[1]).next().expect("a crate's name");
+        let told: BTreeSet<_> = quoted(cells[2]).map(str::to_owned).collect();
+        assert_eq!(told, dependencies(name), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 6);
+}
+
+/// The crates of the workspace that a crate's own code can use.
+fn dependencies(name: &str) -> BTreeSet<String> {
+    let manifest = root().join("crates").join(name).join("Cargo.toml");
+    let text = fs::read_to_string(manifest).expect("a manifest");
+    let rest = text.split("\n[dependencies]\n").nth(1).expect("dependencies");
+    let section = rest.split("\n[").next().unwrap_or_default();
+    let names = section.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
+    names.filter(|name| name.starts_with("quant-")).map(str::to_owned).collect()
+}

@@ -1,0 +1,4 @@
+//! Batches on their way into a step: to the device, normalised, mixed.
+
+pub mod mixing;
+pub mod upload;

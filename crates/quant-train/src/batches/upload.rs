@@ -1,0 +1,160 @@
+//! Batches on their way to the device: as bytes, ahead of the step that needs them, normalised
+//! there.
+
+use std::{
+    panic::resume_unwind,
+    sync::mpsc::{Receiver, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use quant_data::{Batch, DataError, Epoch};
+
+/// A batch on the device.
+#[derive(Debug, Clone)]
+pub struct DeviceBatch {
+    /// Its number in the epoch, from 0.
+    pub number: usize,
+    /// Labels, `[batch]`.
+    pub labels: Tensor<1, Int>,
+    /// Images.
+    pub count: usize,
+    /// Images that could not be used, and why.
+    pub skipped: Vec<String>,
+    pixels: Pixels,
+}
+
+/// `[batch, 3, size, size]` in 0..=255.
+#[derive(Debug, Clone)]
+enum Pixels {
+    Bytes(Tensor<4, Int>),
+    /// On devices that know no bytes.
+    Floats(Tensor<4>),
+}
+
+impl DeviceBatch {
+    /// Brings a batch to `device`. One without images has `count` 0 and one black pixel, as not
+    /// every device has tensors without elements: it tells which images were skipped, and is not
+    /// computed with.
+    pub fn new(mut batch: Batch, device: &Device) -> Self {
+        let count = batch.labels.len();
+        if count == 0 {
+            (batch.size, batch.pixels, batch.labels) = (1, vec![0; 3], vec![0]);
+        }
+        let labels: Vec<i64> = batch.labels.iter().map(|label| *label as i64).collect();
+        let data = TensorData::new(batch.pixels, [labels.len(), 3, batch.size, batch.size]);
+        let pixels = match device.supports_dtype(DType::U8) {
+            true => Pixels::Bytes(Tensor::from_data(data, (device, DType::U8))),
+            false => Pixels::Floats(Tensor::from_data(data, device)),
+        };
+        Self {
+            number: batch.number,
+            count,
+            labels: Tensor::from_data(labels.as_slice(), device),
+            skipped: batch.skipped,
+            pixels,
+        }
+    }
+}
+
+/// Normalises images on the device.
+#[derive(Debug, Clone)]
+pub struct Normalizer {
+    scale: Tensor<4>,
+    shift: Tensor<4>,
+}
+
+impl Normalizer {
+    /// (byte/255 - mean)/std per channel.
+    pub fn new((mean, std): ([f64; 3], [f64; 3]), device: &Device) -> Self {
+        let per_channel = |values: [f64; 3]| {
+            Tensor::<1>::from_floats(values.map(|x| x as f32), device).reshape([1, 3, 1, 1])
+        };
+        Self {
+            scale: per_channel(std.map(|std| 1.0 / (255.0 * std))),
+            shift: per_channel([0, 1, 2].map(|c| -mean[c] / std[c])),
+        }
+    }
+
+    /// Images `[batch, 3, size, size]` of a batch.
+    pub fn images(&self, batch: &DeviceBatch) -> Tensor<4> {
+        let pixels = match batch.pixels.clone() {
+            Pixels::Bytes(pixels) => pixels.float(),
+            Pixels::Floats(pixels) => pixels,
+        };
+        pixels * self.scale.clone() + self.shift.clone()
+    }
+}
+
+/// Batches that are brought to the device while the ones before are used. Dropping it ends the
+/// epoch.
+pub struct Uploads {
+    /// None once the epoch is over, as the thread.
+    batches: Option<Receiver<Result<DeviceBatch, DataError>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Uploads {
+    /// Brings the batches of `epoch` to `device`.
+    pub fn new(epoch: Epoch, device: &Device) -> Self {
+        // No room between: one batch waits on the device beside the one in use.
+        let (sender, batches) = sync_channel(0);
+        let device = device.clone();
+        let thread = thread::spawn(move || {
+            for batch in epoch {
+                let batch = batch.map(|batch| DeviceBatch::new(batch, &device));
+                if sender.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { batches: Some(batches), thread: Some(thread) }
+    }
+
+    fn end(&mut self) -> thread::Result<()> {
+        // Without who takes its batches, the thread ends.
+        self.batches = None;
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Iterator for Uploads {
+    type Item = Result<DeviceBatch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Ok(batch) = self.batches.as_ref()?.recv() {
+            return Some(batch);
+        }
+        if let Err(panic) = self.end() {
+            resume_unwind(panic);
+        }
+        None
+    }
+}
+
+impl Drop for Uploads {
+    fn drop(&mut self) {
+        // A thread that panicked has told so itself.
+        let _ = self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_normalised_by_channel() {
+        let device = Device::flex();
+        let pixels = vec![0, 255, 51];
+        let batch = Batch { number: 0, pixels, labels: vec![4], size: 1, skipped: Vec::new() };
+        let batch = DeviceBatch::new(batch, &device);
+        let normalizer = Normalizer::new(([0.5; 3], [0.5, 0.25, 0.1]), &device);
+        let images: Vec<f32> = normalizer.images(&batch).into_data().iter().collect();
+        for (value, expected) in images.iter().zip([-1.0, 2.0, -3.0]) {
+            assert!((value - expected).abs() < 1e-5, "{images:?}");
+        }
+        assert_eq!(batch.labels.into_scalar::<i64>(), 4);
+        assert!(matches!(batch.pixels, Pixels::Bytes(_)));
+    }
+}

@@ -1,0 +1,116 @@
+//! Choosing the device by name.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{Device, Tensor};
+
+use crate::error::TrainError;
+
+/// Every device that a build can have.
+const KNOWN: [&str; 6] = ["flex", "cuda", "rocm", "wgpu", "vulkan", "metal"];
+
+/// The devices of this build.
+pub fn available() -> Vec<&'static str> {
+    let compiled = [
+        cfg!(feature = "flex"),
+        cfg!(feature = "cuda"),
+        cfg!(feature = "rocm"),
+        cfg!(feature = "wgpu"),
+        cfg!(feature = "vulkan"),
+        cfg!(feature = "metal"),
+    ];
+    KNOWN.into_iter().zip(compiled).filter(|(_, here)| *here).map(|(name, _)| name).collect()
+}
+
+/// The device called `name`: `flex` (CPU), `cuda`, `rocm`, `wgpu`, `vulkan` or `metal`. It is tried
+/// with a small computation.
+///
+/// # Errors
+/// [`TrainError::Device`] for an unknown name, one whose feature this build lacks, or a device that
+/// does not answer.
+pub fn select(name: &str) -> Result<Device, TrainError> {
+    select_number(name, 0)
+}
+
+/// The same, of several devices of a kind: number `index`, from 0. The CPU is one device for all
+/// numbers.
+///
+/// # Errors
+/// As [`select`].
+pub fn select_number(name: &str, index: usize) -> Result<Device, TrainError> {
+    let fail = |reason: String| {
+        let available = match available().as_slice() {
+            [] => "no device (build with one of the features flex, cuda, wgpu, ...)".to_owned(),
+            names => names.join(", "),
+        };
+        Err(TrainError::Device { name: name.to_owned(), reason, available })
+    };
+    let works = || {
+        let device = construct(name, index)?;
+        let sum: f32 = Tensor::<1>::ones([4], &device).sum().into_scalar();
+        (sum == 4.0).then_some(device)
+    };
+    if !KNOWN.contains(&name) {
+        return fail(format!("unknown; known are {}", KNOWN.join(", ")));
+    }
+    if !available().contains(&name) {
+        return fail(format!("this build lacks it; build with --features {name}"));
+    }
+    match catch_unwind(AssertUnwindSafe(works)) {
+        Ok(Some(device)) => Ok(device),
+        Ok(None) => fail("it computes nonsense".into()),
+        Err(_) => fail("it does not start; is its driver installed?".into()),
+    }
+}
+
+fn construct(name: &str, index: usize) -> Option<Device> {
+    let _without_such = index;
+    match name {
+        #[cfg(feature = "flex")]
+        "flex" => Some(Device::flex()),
+        #[cfg(feature = "cuda")]
+        "cuda" => Some(Device::cuda(index)),
+        #[cfg(feature = "rocm")]
+        "rocm" => Some(Device::rocm(index)),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Some(Device::wgpu(gpu(index))),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Some(Device::vulkan(gpu(index))),
+        #[cfg(feature = "metal")]
+        "metal" => Some(Device::metal(gpu(index))),
+        _ => None,
+    }
+}
+
+/// The first is whichever the driver thinks best.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+fn gpu(index: usize) -> burn::tensor::DeviceKind {
+    match index {
+        0 => burn::tensor::DeviceKind::DefaultDevice,
+        index => burn::tensor::DeviceKind::DiscreteGpu(index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_answers() {
+        assert!(select("flex").is_ok());
+    }
+
+    #[test]
+    fn a_device_that_was_not_compiled_in_says_which_feature_it_needs() {
+        if !cfg!(feature = "cuda") {
+            let text = select("cuda").unwrap_err().to_string();
+            assert!(text.contains("--features cuda") && text.contains("flex"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_device_lists_the_known_ones() {
+        let text = select("tpu").unwrap_err().to_string();
+        assert!(text.contains("vulkan"), "{text}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Threads of one program that train together, with or without a device each.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use burn::tensor::{
+    Device, Tensor,
+    distributed::{DistributedConfig, DistributedContext, ReduceOperation, all_reduce},
+};
+
+use super::Group;
+use crate::error::TrainError;
+
+/// Threads of one program.
+#[derive(Debug)]
+pub struct Threads {
+    rank: usize,
+    size: usize,
+    patience: Duration,
+    meeting: Arc<(Mutex<Meeting>, Condvar)>,
+}
+
+/// A sum in progress.
+#[derive(Debug, Default)]
+struct Meeting {
+    /// What has come so far, by rank.
+    brought: Vec<Option<Vec<f64>>>,
+    sums: Vec<f64>,
+    /// Sums that are complete.
+    round: usize,
+    /// The first that cannot go on, and why.
+    failed: Option<(usize, String)>,
+}
+
+impl Meeting {
+    fn check(&self) -> Result<(), TrainError> {
+        match self.failed.clone() {
+            Some((rank, message)) => Err(TrainError::Peer { rank, message }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Threads {
+    /// A group of `size` threads: one for each.
+    pub fn new(size: usize, patience: Duration) -> Vec<Self> {
+        let meeting = Meeting { brought: vec![None; size], ..Meeting::default() };
+        let meeting = Arc::new((Mutex::new(meeting), Condvar::new()));
+        let thread = |rank| Self { rank, size, patience, meeting: Arc::clone(&meeting) };
+        (0..size).map(thread).collect()
+    }
+}
+
+impl Group for Threads {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn sum(&self, values: Vec<f64>) -> Result<Vec<f64>, TrainError> {
+        let (meeting, changed) = &*self.meeting;
+        let mut meeting = meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        meeting.check()?;
+        let round = meeting.round;
+        let length = values.len();
+        meeting.brought[self.rank] = Some(values);
+        if meeting.brought.iter().all(Option::is_some) {
+            // In order of the ranks: the same bits whoever comes last.
+            let mut sums = vec![0.0; length];
+            for brought in meeting.brought.iter_mut().filter_map(Option::take) {
+                sums.iter_mut().zip(brought).for_each(|(sum, value)| *sum += value);
+            }
+            (meeting.sums, meeting.round) = (sums, round + 1);
+            changed.notify_all();
+        }
+        let waits = |meeting: &mut Meeting| meeting.round == round && meeting.failed.is_none();
+        let (meeting, waited) = changed
+            .wait_timeout_while(meeting, self.patience, waits)
+            .unwrap_or_else(PoisonError::into_inner);
+        if meeting.round == round {
+            meeting.check()?;
+        }
+        if waited.timed_out() {
+            let missing = (0..self.size).filter(|rank| meeting.brought[*rank].is_none()).collect();
+            return Err(TrainError::Lost {
+                rank: self.rank,
+                missing,
+                seconds: self.patience.as_secs(),
+            });
+        }
+        Ok(meeting.sums.clone())
+    }
+
+    fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
+        let sums = self.sum(values.into_iter().map(f64::from).collect())?;
+        Ok(sums.into_iter().map(|sum| sum as f32).collect())
+    }
+
+    fn fail(&self, message: &str) {
+        let (meeting, changed) = &*self.meeting;
+        let mut meeting = meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        meeting.failed.get_or_insert_with(|| (self.rank, message.to_owned()));
+        changed.notify_all();
+    }
+}
+
+/// Threads of one program with a device each. Gradients are summed by the devices themselves where
+/// Burn can have them do so, which is CUDA with NCCL; through the host elsewhere.
+#[derive(Debug)]
+pub struct Devices {
+    threads: Threads,
+    devices: Vec<Device>,
+    /// Lets the devices talk to each other, while one of the group lives.
+    context: Option<Arc<DistributedContext>>,
+}
+
+impl Devices {
+    /// A group of as many threads as `devices`, plain ones: one for each. `together`: the devices
+    /// sum.
+    pub fn new(devices: &[Device], together: bool, patience: Duration) -> Vec<Self> {
+        // Sums, as every group gives: what is a mean is divided once, by the group's size.
+        let config = DistributedConfig { all_reduce_op: ReduceOperation::Sum };
+        let context =
+            together.then(|| Arc::new(DistributedContext::init(devices.to_vec(), config)));
+        let member =
+            |threads| Self { threads, devices: devices.to_vec(), context: context.clone() };
+        Threads::new(devices.len(), patience).into_iter().map(member).collect()
+    }
+}
+
+impl Group for Devices {
+    fn rank(&self) -> usize {
+        self.threads.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.threads.size()
+    }
+
+    fn sum(&self, values: Vec<f64>) -> Result<Vec<f64>, TrainError> {
+        self.threads.sum(values)
+    }
+
+    fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
+        self.threads.sum_f32(values)
+    }
+
+    fn sum_tensor(&self, x: Tensor<1>) -> Result<Tensor<1>, TrainError> {
+        if self.context.is_none() {
+            return self.threads.sum_tensor(x);
+        }
+        // Who does not come is found out here: the devices would wait for ever.
+        self.threads.sum(vec![0.0])?;
+        Ok(all_reduce(x, ReduceOperation::Sum, self.devices.clone()).resolve())
+    }
+
+    fn fail(&self, message: &str) {
+        self.threads.fail(message);
+    }
+}

@@ -1,0 +1,6 @@
+//! The device by its name, and several devices or processes that train together.
+
+pub mod device;
+pub mod group;
+#[cfg(feature = "mpi")]
+pub mod mpi;

@@ -1,0 +1,153 @@
+//! Where events go: the log, the terminal, TensorBoard.
+
+#[cfg(feature = "tui")]
+use std::io::IsTerminal;
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+#[cfg(feature = "tui")]
+use super::dashboard::Dashboard;
+use super::{event::Event, tensorboard::TensorBoard, terminal::Terminal};
+use crate::error::TrainError;
+
+/// Where events go.
+pub struct Events {
+    path: PathBuf,
+    log: Option<File>,
+    terminal: Option<Terminal>,
+    board: Option<TensorBoard>,
+    #[cfg(feature = "tui")]
+    dashboard: Option<Dashboard>,
+}
+
+impl Events {
+    /// Appends to the log at `path`; shows progress on the terminal if asked.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] where the log cannot be opened.
+    pub fn open(path: &Path, terminal: bool) -> Result<Self, TrainError> {
+        // A line that was cut off must not take the next one with it.
+        let cut_off = fs::read(path).is_ok_and(|log| log.last().is_some_and(|last| *last != b'\n'));
+        let log = OpenOptions::new().create(true).append(true).open(path);
+        let mut log = log.map_err(TrainError::io(path))?;
+        if cut_off {
+            log.write_all(b"\n").map_err(TrainError::io(path))?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            log: Some(log),
+            terminal: terminal.then(Terminal::default),
+            board: None,
+            #[cfg(feature = "tui")]
+            dashboard: None,
+        })
+    }
+
+    /// Goes nowhere: of a process that leaves reporting to another.
+    pub fn silent() -> Self {
+        Self {
+            path: PathBuf::new(),
+            log: None,
+            terminal: None,
+            board: None,
+            #[cfg(feature = "tui")]
+            dashboard: None,
+        }
+    }
+
+    /// Writes event files for TensorBoard below `folder` too.
+    #[must_use]
+    pub fn with_tensorboard(mut self, folder: &Path) -> Self {
+        self.board = Some(TensorBoard::new(folder));
+        self
+    }
+
+    /// Shows Burn's dashboard instead of progress bars, where there is a terminal. Its "stop" asks
+    /// `stop`.
+    #[cfg(feature = "tui")]
+    #[must_use]
+    pub fn with_dashboard(mut self, stop: crate::Stop) -> Self {
+        if self.terminal.is_some() && std::io::stdout().is_terminal() {
+            self.terminal = None;
+            self.dashboard = Some(Dashboard::new(stop));
+        }
+        self
+    }
+
+    /// Logs and shows an event.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] where the log cannot be written.
+    pub fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
+        // Histograms are for TensorBoard alone: the log stays readable.
+        if let (Some(log), false) = (&mut self.log, matches!(event, Event::WeightHistogram { .. }))
+        {
+            let mut line = serde_json::to_string(event).unwrap_or_default();
+            line.push('\n');
+            log.write_all(line.as_bytes()).map_err(TrainError::io(&self.path))?;
+        }
+        if let Some(terminal) = &mut self.terminal {
+            terminal.show(event);
+        }
+        #[cfg(feature = "tui")]
+        if let Some(dashboard) = &mut self.dashboard {
+            dashboard.show(event);
+        }
+        if let Some(board) = &mut self.board {
+            board.show(event)?;
+        }
+        Ok(())
+    }
+}
+
+/// The events of a log. Lines that are cut off, as when the machine stopped, are passed over.
+///
+/// # Errors
+/// [`TrainError::Io`] where the log cannot be read.
+pub fn read_log(path: &Path) -> Result<Vec<Event>, TrainError> {
+    let log = fs::read(path).map_err(TrainError::io(path))?;
+    let events = log.split(|byte| *byte == b'\n').map(serde_json::from_slice);
+    Ok(events.filter_map(Result::ok).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_number_is_logged_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let event = |loss: f32, rate: f64| Event::Progress {
+            phase: "p".into(),
+            epoch: 0,
+            epochs: 1,
+            step: 1,
+            batch: 1,
+            batches: 2,
+            loss,
+            learning_rate: rate,
+            images_per_second: f64::INFINITY,
+        };
+        let mut events = Events::open(&path, false).unwrap();
+        events.emit(&event(f32::NAN, f64::NEG_INFINITY)).unwrap();
+        events.emit(&event(1.5, 0.25)).unwrap();
+        let read = read_log(&path).unwrap();
+        assert_eq!(read.len(), 2);
+        assert!(matches!(read[0], Event::Progress { loss, .. } if loss.is_nan()));
+        assert!(matches!(read[1], Event::Progress { loss: 1.5, learning_rate: 0.25, .. }));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_costs_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        fs::write(&path, b"{\"event\":\"warning\",\"message\":\"\xc3").unwrap();
+        let event = Event::Warning { message: "after".into() };
+        Events::open(&path, false).unwrap().emit(&event).unwrap();
+        assert_eq!(read_log(&path).unwrap(), [event]);
+    }
+}

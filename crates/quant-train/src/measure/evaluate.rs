@@ -1,0 +1,114 @@
+//! Evaluation: loss, top-1 and top-5.
+
+use burn::{
+    nn::loss::CrossEntropyLossConfig,
+    tensor::{Device, Int, Tensor},
+};
+use quant_data::Loader;
+use quant_nn::Classifier;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    batches::upload::{Normalizer, Uploads},
+    devices::group::Group,
+    error::TrainError,
+};
+
+/// How good a network is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Mean cross-entropy.
+    #[serde(deserialize_with = "quant_core::number::or_nan")]
+    pub loss: f64,
+    /// Share of images whose best class is right, in percent.
+    #[serde(deserialize_with = "quant_core::number::or_nan")]
+    pub top1: f64,
+    /// Share of images whose class is among the five best, in percent.
+    #[serde(deserialize_with = "quant_core::number::or_nan")]
+    pub top5: f64,
+    /// Images that were scored.
+    pub images: usize,
+    /// Images that could not be used, and are not in the score.
+    #[serde(default)]
+    pub skipped: usize,
+}
+
+/// " on 990 images, 10 skipped", or nothing where none was skipped.
+pub(crate) fn skipped_note(score: &Score) -> String {
+    match score.skipped {
+        0 => String::new(),
+        skipped => format!(" on {} images, {skipped} skipped", score.images),
+    }
+}
+
+impl Score {
+    /// The score over the images of all processes of a group, of which this is one's.
+    ///
+    /// # Errors
+    /// Those of [`Group::sum`].
+    pub fn of_all(self, group: &dyn Group) -> Result<Self, TrainError> {
+        if group.size() == 1 {
+            return Ok(self);
+        }
+        let images = self.images as f64;
+        let skipped = self.skipped as f64;
+        let sums = [self.loss * images, self.top1 * images, self.top5 * images, images, skipped];
+        let sums = group.sum(sums.to_vec())?;
+        let mean = |sum: f64| sum / sums[3].max(1.0);
+        let (loss, top1, top5) = (mean(sums[0]), mean(sums[1]), mean(sums[2]));
+        let (images, skipped) = (sums[3] as usize, sums[4] as usize);
+        Ok(Self { loss, top1, top5, images, skipped })
+    }
+}
+
+/// Number of right answers: `[batch, classes]` scores against `[batch]` labels, on the device.
+pub(crate) fn right_answers(
+    scores: Tensor<2>,
+    labels: Tensor<1, Int>,
+    best: usize,
+) -> Tensor<1, Int> {
+    let [_, classes] = scores.dims();
+    let best = best.min(classes);
+    let (_, indices) = scores.topk_with_indices(best, 1);
+    indices.equal(labels.unsqueeze_dim::<2>(1).repeat_dim(1, best)).int().sum()
+}
+
+/// Evaluates on all of `loader`. Unusable images are handed to `skipped`.
+///
+/// # Errors
+/// Those of the loader.
+pub fn evaluate<M: Classifier>(
+    network: &M,
+    loader: &Loader,
+    normalizer: &Normalizer,
+    device: &Device,
+    mut skipped: impl FnMut(String),
+) -> Result<Score, TrainError> {
+    let cross_entropy = CrossEntropyLossConfig::new().init(device);
+    // Its weights stay as they are meanwhile.
+    let network = network.folded();
+    let mut score = Score::default();
+    for batch in Uploads::new(loader.epoch(0, 0), device) {
+        let mut batch = batch?;
+        score.skipped += batch.skipped.len();
+        batch.skipped.drain(..).for_each(&mut skipped);
+        if batch.count == 0 {
+            continue;
+        }
+        let scores = network.forward(normalizer.images(&batch));
+        let (count, labels) = (batch.count, batch.labels);
+        let loss: f64 = cross_entropy.forward(scores.clone(), labels.clone()).into_scalar();
+        let hits = |best| -> f64 {
+            right_answers(scores.clone(), labels.clone(), best).into_scalar::<i64>() as f64
+        };
+        score.loss += loss * count as f64;
+        score.top1 += hits(1);
+        score.top5 += hits(5);
+        score.images += count;
+    }
+    let images = score.images.max(1) as f64;
+    score.loss /= images;
+    score.top1 *= 100.0 / images;
+    score.top5 *= 100.0 / images;
+    Ok(score)
+}

@@ -1,0 +1,164 @@
+//! Where a run's networks come from: its recipe, or a program that brings its own.
+
+use burn::tensor::Device;
+use quant_nn::{Classifier, Network, NetworkError, Quantization};
+
+pub use crate::error::BuildError;
+use crate::{
+    error::TrainError,
+    networks::weights::{self, WeightsFile},
+    recipe::{Recipe, loss::DistillationRecipe, phase::Phase},
+};
+
+/// What a program's own network is to be: see [`Run::execute_own`](crate::Run::execute_own).
+#[derive(Debug, Clone)]
+pub struct Build<'a> {
+    /// The quantizers of the phase; none of them where it trains in full precision.
+    pub quantization: Quantization,
+    /// Number of classes of the data.
+    pub classes: usize,
+    /// Side of the images, in pixels.
+    pub input_size: usize,
+    /// The device, with or without autodiff.
+    pub device: &'a Device,
+}
+
+/// Where a run's networks come from.
+pub(crate) trait Networks {
+    type Network: Classifier;
+
+    /// A network of a phase, with fresh weights.
+    fn init(
+        &self,
+        phase: &Phase,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Self::Network, TrainError>;
+
+    /// The network of a phase that a run has written.
+    fn read(
+        &self,
+        file: &WeightsFile,
+        phase: &Phase,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Self::Network, TrainError>;
+
+    /// The network that a phase learns from; of the phase `earlier`, if it is one's of the run.
+    fn teacher(
+        &self,
+        distillation: &DistillationRecipe,
+        file: &WeightsFile,
+        earlier: Option<&Phase>,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Self::Network, TrainError>;
+}
+
+impl Networks for Recipe {
+    type Network = Network;
+
+    fn init(&self, phase: &Phase, classes: usize, device: &Device) -> Result<Network, TrainError> {
+        Ok(self.network(phase, classes)?.init(device)?)
+    }
+
+    fn read(
+        &self,
+        file: &WeightsFile,
+        phase: &Phase,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Network, TrainError> {
+        let candidates = [(phase.name.clone(), self.network(phase, classes)?)];
+        Ok(weights::read_network(file, &candidates, device)?.network)
+    }
+
+    fn teacher(
+        &self,
+        distillation: &DistillationRecipe,
+        file: &WeightsFile,
+        _earlier: Option<&Phase>,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Network, TrainError> {
+        Recipe::teacher(self, distillation, file, classes, device)
+    }
+}
+
+/// Networks that a program makes.
+pub(crate) struct Own<'a, F> {
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) make: F,
+}
+
+impl<F, M> Own<'_, F>
+where
+    F: Fn(&Build<'_>) -> Result<M, BuildError>,
+    M: Classifier,
+{
+    fn build(
+        &self,
+        quantization: Quantization,
+        classes: usize,
+        device: &Device,
+    ) -> Result<M, TrainError> {
+        let input_size = self.recipe.data.input_size;
+        let build = Build { quantization, classes, input_size, device };
+        let network = (self.make)(&build).map_err(|source| TrainError::OwnNetwork { source })?;
+        Ok(quant_core::name_quantizers(network))
+    }
+
+    /// A network with the weights of a file and the quantizers that were in force when it was
+    /// written.
+    fn load(&self, file: &WeightsFile, network: M) -> Result<M, TrainError> {
+        let state = file.read()?;
+        let mut network = network.valid();
+        state.restore_quantizers(&mut network)?;
+        let (network, report) = weights::load(file, &state, network);
+        let refused = |error: NetworkError| TrainError::Weights {
+            path: file.path.clone(),
+            reason: error.to_string(),
+        };
+        report.require(false).map_err(refused)?;
+        Ok(network)
+    }
+}
+
+impl<F, M> Networks for Own<'_, F>
+where
+    F: Fn(&Build<'_>) -> Result<M, BuildError>,
+    M: Classifier,
+{
+    type Network = M;
+
+    fn init(&self, phase: &Phase, classes: usize, device: &Device) -> Result<M, TrainError> {
+        let quantization = phase.quantization.as_ref().map(|recipe| recipe.typed()).transpose();
+        let quantization = quantization.map_err(|error| error.of_phase(&phase.name))?;
+        self.build(quantization.unwrap_or_default(), classes, device)
+    }
+
+    fn read(
+        &self,
+        file: &WeightsFile,
+        phase: &Phase,
+        classes: usize,
+        device: &Device,
+    ) -> Result<M, TrainError> {
+        self.load(file, self.init(phase, classes, device)?)
+    }
+
+    fn teacher(
+        &self,
+        _distillation: &DistillationRecipe,
+        file: &WeightsFile,
+        earlier: Option<&Phase>,
+        classes: usize,
+        device: &Device,
+    ) -> Result<M, TrainError> {
+        let network = match earlier {
+            Some(phase) => self.init(phase, classes, device)?,
+            None => self.build(Quantization::default(), classes, device)?,
+        };
+        self.load(file, network)
+    }
+}

@@ -1,0 +1,9 @@
+//! How weights change: the optimizers and their parameter groups, learning rates, the loss scale,
+//! and the moving average.
+
+pub mod adam;
+pub mod average;
+pub(crate) mod clip;
+pub mod optimizer;
+pub mod precision;
+pub mod schedule;

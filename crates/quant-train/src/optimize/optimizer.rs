@@ -1,0 +1,390 @@
+//! Optimizers with PyTorch's semantics over parameter groups.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::{Module, ModuleVisitor, Param, ParamId},
+    optim::{
+        GradientsParams, ModuleOptimizer, SgdConfig, decay::WeightDecayConfig,
+        momentum::MomentumConfig,
+    },
+    tensor::{Bytes, Tensor},
+};
+use quant_nn::{QuantizedModule, state::parameter_names};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::adam::Adam;
+pub use super::clip::{clip_gradients, clipped_gradients};
+use crate::schema::stand_ins::BelowOneField;
+
+/// The optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Optimizer {
+    /// v := momentum·v + g, w := w - lr·v (with Nesterov: lr·(g + momentum·v)), no dampening. The
+    /// usual one for residual networks.
+    Sgd {
+        /// Weight of the old velocity.
+        #[serde(default = "nine_tenths")]
+        #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
+        momentum: f64,
+        /// Whether the gradient is looked up ahead. It often trains a little faster.
+        #[serde(default)]
+        nesterov: bool,
+    },
+    /// Adam, decay added to the gradient. It takes learning rates near 0.001, and is usual for
+    /// binary networks.
+    Adam {
+        /// Weights of the old means of the gradient and of its square.
+        #[serde(default = "betas")]
+        #[schemars(with = "[BelowOneField; 2]")]
+        betas: [f64; 2],
+        /// Added to the divisor, so that it is not 0.
+        #[serde(default = "epsilon")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
+        epsilon: f64,
+    },
+    /// Adam with decoupled decay.
+    #[serde(rename = "adamw")]
+    AdamW {
+        /// Weights of the old means of the gradient and of its square.
+        #[serde(default = "betas")]
+        #[schemars(with = "[BelowOneField; 2]")]
+        betas: [f64; 2],
+        /// Added to the divisor, so that it is not 0.
+        #[serde(default = "epsilon")]
+        #[schemars(extend("exclusiveMinimum" = 0))]
+        epsilon: f64,
+    },
+}
+
+impl Default for Optimizer {
+    /// SGD with a momentum of 0.9.
+    fn default() -> Self {
+        Self::Sgd { momentum: nine_tenths(), nesterov: false }
+    }
+}
+
+fn betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}
+
+fn nine_tenths() -> f64 {
+    0.9
+}
+
+/// Which parameters decay, and which have a learning rate of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupRules {
+    /// L2 decay, added to the gradient (PyTorch's coupled decay); AdamW's is decoupled. Raise it
+    /// against overfitting; 0 switches it off.
+    #[schemars(range(min = 0))]
+    pub weight_decay: f64,
+    /// Whether small parameters decay too: those of one dimension, those of four whose second is 1
+    /// (norms, biases, depthwise kernels), and the parameters of quantizers, whatever their shape.
+    /// Set it for recipes of others that decay everything.
+    pub decay_small: bool,
+    /// Exceptions by name; the first that matches counts.
+    pub exceptions: Vec<GroupException>,
+}
+
+impl Default for GroupRules {
+    fn default() -> Self {
+        Self { weight_decay: 1e-4, decay_small: false, exceptions: Vec::new() }
+    }
+}
+
+/// What is different for parameters whose PyTorch name contains a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupException {
+    /// The text, such as `clip_val` or `layer1.`. `quant inspect` lists the names.
+    pub name_contains: String,
+    /// Their decay. By default it is the general one.
+    #[schemars(range(min = 0))]
+    pub weight_decay: Option<f64>,
+    /// Their constant learning rate. By default the schedule's rate holds.
+    #[schemars(range(min = 0))]
+    pub learning_rate: Option<f64>,
+}
+
+/// How one parameter is optimized.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ParameterRule {
+    /// L2 decay.
+    pub weight_decay: f64,
+    /// Constant learning rate; the schedule's where there is none.
+    pub learning_rate: Option<f64>,
+}
+
+impl GroupRules {
+    /// The rule for a parameter.
+    pub fn rule(&self, parameter: &NamedParameter) -> ParameterRule {
+        let NamedParameter { name, shape, of_quantizer, .. } = parameter;
+        let small = *of_quantizer || shape.len() == 1 || shape.len() == 4 && shape[1] == 1;
+        let general = if small && !self.decay_small { 0.0 } else { self.weight_decay };
+        let first = |pick: fn(&GroupException) -> Option<f64>| {
+            let mut matching =
+                self.exceptions.iter().filter(|exception| name.contains(&exception.name_contains));
+            matching.find_map(pick)
+        };
+        ParameterRule {
+            weight_decay: first(|exception| exception.weight_decay).unwrap_or(general),
+            learning_rate: first(|exception| exception.learning_rate),
+        }
+    }
+}
+
+/// The optimizer's state for a whole network: one optimizer per group of parameters with one rule.
+pub struct Optimizers {
+    groups: Vec<Group>,
+}
+
+struct Group {
+    rule: ParameterRule,
+    ids: Vec<ParamId>,
+    optimizer: ModuleOptimizer,
+}
+
+impl Optimizers {
+    /// Groups the network's parameters by `rules`.
+    pub fn new<M: QuantizedModule>(optimizer: Optimizer, rules: &GroupRules, network: &M) -> Self {
+        // In a fixed order, so that a checkpoint's groups are this one's.
+        let mut by_rule: BTreeMap<(u64, Option<u64>), Vec<ParamId>> = BTreeMap::new();
+        for parameter in parameters(network) {
+            let rule = rules.rule(&parameter);
+            let key = (rule.weight_decay.to_bits(), rule.learning_rate.map(f64::to_bits));
+            by_rule.entry(key).or_default().push(parameter.id);
+        }
+        let groups = by_rule.into_iter().map(|((decay, rate), ids)| {
+            let rule = ParameterRule {
+                weight_decay: f64::from_bits(decay),
+                learning_rate: rate.map(f64::from_bits),
+            };
+            Group { rule, ids, optimizer: optimizer.init(rule.weight_decay) }
+        });
+        Self { groups: groups.collect() }
+    }
+
+    /// Goes on with a network some of whose parameters are new: those start without momentum.
+    #[must_use]
+    pub fn regroup<M: QuantizedModule>(
+        self,
+        optimizer: Optimizer,
+        rules: &GroupRules,
+        network: &M,
+    ) -> Self {
+        let mut old = self.groups;
+        let groups = Self::new(optimizer, rules, network).groups.into_iter().map(|group| match old
+            .iter()
+            .position(|other| other.rule == group.rule)
+        {
+            Some(index) => Group { optimizer: old.swap_remove(index).optimizer, ..group },
+            None => group,
+        });
+        Self { groups: groups.collect() }
+    }
+
+    /// One step: every group with its own rate, or `rate`.
+    pub fn step<M: Module>(&mut self, rate: f64, mut network: M, mut grads: GradientsParams) -> M {
+        for group in &mut self.groups {
+            let mut taken = GradientsParams::new();
+            let mut take = TakeGroup { ids: &group.ids, from: &mut grads, to: &mut taken };
+            network.visit(&mut take);
+            let rate = group.rule.learning_rate.unwrap_or(rate);
+            network = group.optimizer.step(rate, network, taken);
+        }
+        network
+    }
+
+    /// The state of every group, for a checkpoint.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub fn to_bytes(&self) -> Result<Vec<Vec<u8>>, String> {
+        let groups = self.groups.iter().map(|group| {
+            let bytes = group.optimizer.into_bytes().map_err(|error| error.to_string())?;
+            Ok(bytes.to_vec())
+        });
+        groups.collect()
+    }
+
+    /// Restores the state of every group.
+    ///
+    /// # Errors
+    /// Where the groups or their contents are not those of this network.
+    pub fn load(self, states: Vec<Vec<u8>>) -> Result<Self, String> {
+        if states.len() != self.groups.len() {
+            return Err(format!("{} groups, expected {}", states.len(), self.groups.len()));
+        }
+        let groups = self.groups.into_iter().zip(states).map(|(group, state)| {
+            let bytes = Bytes::from_bytes_vec(state);
+            let optimizer = group.optimizer.from_bytes(bytes).map_err(|error| error.to_string())?;
+            Ok(Group { optimizer, ..group })
+        });
+        Ok(Self { groups: groups.collect::<Result<_, String>>()? })
+    }
+}
+
+impl Optimizer {
+    fn init(self, weight_decay: f64) -> ModuleOptimizer {
+        let decay =
+            (weight_decay != 0.0).then_some(WeightDecayConfig { penalty: weight_decay as f32 });
+        match self {
+            Optimizer::Sgd { momentum, nesterov } => {
+                // Burn dampens by default, PyTorch does not.
+                let momentum = (momentum != 0.0).then_some(MomentumConfig {
+                    momentum,
+                    dampening: 0.0,
+                    nesterov,
+                });
+                SgdConfig::new().with_weight_decay(decay).with_momentum(momentum).init()
+            }
+            Optimizer::Adam { betas: [beta1, beta2], epsilon } => {
+                Adam { beta1, beta2, epsilon, weight_decay, decoupled: false }.into()
+            }
+            Optimizer::AdamW { betas: [beta1, beta2], epsilon } => {
+                Adam { beta1, beta2, epsilon, weight_decay, decoupled: true }.into()
+            }
+        }
+    }
+}
+
+/// A trainable parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedParameter {
+    /// Its identity.
+    pub id: ParamId,
+    /// PyTorch name.
+    pub name: String,
+    /// Shape under PyTorch.
+    pub shape: Vec<usize>,
+    /// Whether a quantizer learns it.
+    pub of_quantizer: bool,
+}
+
+/// The network's trainable parameters; running statistics and what is frozen are none.
+pub fn parameters<M: QuantizedModule>(network: &M) -> Vec<NamedParameter> {
+    struct Shapes(Vec<(ParamId, Vec<usize>)>);
+    impl ModuleVisitor for Shapes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push((param.id, param.lazy_shape().to_vec()));
+        }
+    }
+    let names = parameter_names(network);
+    let mut learned = BTreeMap::new();
+    for (_, _, quantizer) in network.quantizers() {
+        let shapes = quantizer.learned().into_iter();
+        learned.extend(shapes.map(|learned| (learned.value.id.val(), learned.pytorch_shape)));
+    }
+    let mut shapes = Shapes(Vec::new());
+    network.visit(&mut shapes);
+    let named = shapes.0.into_iter().filter_map(|(id, shape)| {
+        let name = names.get(&id)?.clone();
+        let learned = learned.get(&id.val()).cloned();
+        let of_quantizer = learned.is_some();
+        let shape = learned.unwrap_or(shape);
+        network.is_trained(&name).then_some(NamedParameter { id, name, shape, of_quantizer })
+    });
+    named.collect()
+}
+
+/// Moves the gradients of a group.
+struct TakeGroup<'a> {
+    ids: &'a [ParamId],
+    from: &'a mut GradientsParams,
+    to: &'a mut GradientsParams,
+}
+
+impl ModuleVisitor for TakeGroup<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.ids.contains(&param.id)
+            && let Some(grad) = self.from.remove::<D>(param.id)
+        {
+            self.to.register::<D>(param.id, grad);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
+    use quant_nn::{
+        Quantization, ResNetConfig,
+        resnet::{Depth, Stem},
+    };
+
+    use super::*;
+
+    fn rule(rules: &GroupRules, name: &str, shape: &[usize]) -> (f64, Option<f64>) {
+        let (name, shape) = (name.to_owned(), shape.to_vec());
+        let parameter = NamedParameter { id: ParamId::new(), name, shape, of_quantizer: false };
+        let rule = rules.rule(&parameter);
+        (rule.weight_decay, rule.learning_rate)
+    }
+
+    #[test]
+    fn small_parameters_do_not_decay_unless_asked() {
+        let rules = GroupRules { weight_decay: 0.1, ..GroupRules::default() };
+        assert_eq!(rule(&rules, "fc.bias", &[10]), (0.0, None));
+        assert_eq!(rule(&rules, "depthwise.weight", &[8, 1, 3, 3]), (0.0, None));
+        assert_eq!(rule(&rules, "fc.weight", &[10, 1]), (0.1, None));
+        let rules = GroupRules { decay_small: true, ..rules };
+        assert_eq!(rule(&rules, "fc.bias", &[10]), (0.1, None));
+    }
+
+    /// Grouped clipping values of activations are `[1, channels, 1, 1]`, N2UQ's intervals
+    /// `[n, groups]`: both look like weights.
+    #[test]
+    fn parameters_of_quantizers_are_small_in_any_shape() {
+        let methods = [Method::Lsq, Method::N2uq, Method::LsqPlus, Method::FATNN];
+        for (method, granularity) in methods
+            .into_iter()
+            .flat_map(|m| [Granularity::PerTensor, Granularity::PerChannel].map(|g| (m, g)))
+        {
+            let levels = Levels::from_bits(2).unwrap();
+            let config = QuantizerConfig::new(method, Role::Activation, levels);
+            let quantization = Quantization {
+                activation: Some(QuantizerConfig { granularity, ..config }),
+                ..Quantization::default()
+            };
+            let config = ResNetConfig {
+                width_alpha: 0.05,
+                quantization,
+                ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
+            };
+            let network = config.init(&Device::flex().autodiff()).unwrap();
+            let parameters = parameters(&network);
+            let decays = |rules: &GroupRules, wanted: &str| -> Vec<f64> {
+                let of_kind = parameters.iter().filter(|p| p.name.contains(wanted));
+                of_kind.map(|parameter| rules.rule(parameter).weight_decay).collect()
+            };
+            let rules = GroupRules { weight_decay: 0.1, ..GroupRules::default() };
+            let small = decays(&rules, ".quant_activation.");
+            assert!(!small.is_empty() && small.iter().all(|decay| *decay == 0.0), "{method:?}");
+            assert!(decays(&rules, "conv1.weight").iter().all(|decay| *decay == 0.1));
+            let rules = GroupRules { decay_small: true, ..rules };
+            let all = decays(&rules, ".quant_activation.");
+            assert!(all.iter().all(|decay| *decay == 0.1), "{method:?}");
+        }
+    }
+
+    #[test]
+    fn exceptions_match_by_name() {
+        let exception = GroupException {
+            name_contains: "clip_val".into(),
+            weight_decay: Some(0.5),
+            learning_rate: Some(1e-3),
+        };
+        let rules = GroupRules { exceptions: vec![exception], ..GroupRules::default() };
+        assert_eq!(rule(&rules, "a.clip_val", &[1]), (0.5, Some(1e-3)));
+        assert_eq!(rule(&rules, "a.weight", &[2, 2]), (1e-4, None));
+    }
+}

@@ -1,0 +1,260 @@
+//! The recipe: one TOML file describes one run.
+
+pub mod data;
+mod expected;
+pub(crate) mod guide;
+pub mod loss;
+mod model;
+pub mod phase;
+pub mod policy;
+pub mod quantization;
+mod quantizer;
+mod structure;
+mod typed;
+
+use std::{fs, path::Path, sync::OnceLock};
+
+use quant_nn::NetworkConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::{data::DataRecipe, phase::Phase};
+use crate::{
+    error::TrainError,
+    schema::{change::change, check::check_numbers, place::Place, words::in_words},
+};
+pub use expected::{Expected, Published};
+pub use model::{KeywordModel, ModelRecipe, OwnModel};
+pub use structure::Structure;
+
+/// A run: data, network, and the phases of training, each of which starts from the one before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the run: its folder is `runs/<name>-001`, or the next number that is free. Letters,
+    /// digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Seed of weights, order and augmentation: equal seeds give equal runs. Change it to see how
+    /// much of a score is chance.
+    #[serde(default = "seed")]
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub seed: u64,
+    /// What others report of this recipe, for `quant recipe list`. By default nothing is reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
+    /// What runs of ours gave, for `quant recipe verify`. By default nothing is expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+    /// The data.
+    pub data: DataRecipe,
+    /// The network.
+    pub model: ModelRecipe,
+    /// The phases, in order: usually full precision, then quantized.
+    #[serde(rename = "phase")]
+    pub phases: Vec<Phase>,
+}
+
+fn seed() -> u64 {
+    1
+}
+
+impl Recipe {
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`], [`TrainError::Recipe`] with line and suggestion, [`TrainError::Field`].
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let text = fs::read_to_string(path).map_err(TrainError::io(path))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a recipe from text; `path` stands in messages.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(text: &str, path: &Path) -> Result<Self, TrainError> {
+        let unreadable = |error: toml::de::Error| {
+            let message = format!("not a valid recipe: {}", in_words(&error.to_string()));
+            TrainError::Recipe { path: path.to_owned(), message }
+        };
+        // First of all: a number that no type holds has bounds that say more than the type.
+        let table = toml::from_str(text);
+        let table = table.map_err(|error| too_large(text, &error).unwrap_or(unreadable(error)))?;
+        check_numbers(&table, &Place::new(schema()))?;
+        let recipe: Self = toml::from_str(text).map_err(unreadable)?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// Reads a recipe from text with changes, each `field=value`: fields are joined by dots, and
+    /// values are TOML, or text. `phase.x` changes x of every phase, `phase.name.x` that of this
+    /// name.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse), and [`TrainError::Change`] for changes that cannot be.
+    pub fn parse_with(text: &str, path: &Path, changes: &[String]) -> Result<Self, TrainError> {
+        // As it is it must be right, so that messages name its own lines.
+        let recipe = Self::parse(text, path)?;
+        if changes.is_empty() {
+            return Ok(recipe);
+        }
+        let read = |table: toml::Table| {
+            let read: Result<Self, _> = table.try_into();
+            let recipe = read.map_err(|error| in_words(&error.to_string()).replace('\n', "; "))?;
+            recipe.validate().map_err(|error| error.to_string())?;
+            Ok(recipe)
+        };
+        let table = toml::from_str(text).map_err(|error| TrainError::Recipe {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        change(&table, &Place::new(schema()), changes, read)
+    }
+
+    /// The recipe as TOML, every default written out.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] where TOML cannot express it.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string_pretty(self).map_err(|error| TrainError::Recipe {
+            path: "<memory>".into(),
+            message: error.to_string(),
+        })
+    }
+
+    /// Checks what types leave open: bounds of numbers, names, and fields that do not go together.
+    ///
+    /// # Errors
+    /// [`TrainError::OutOfRange`] and [`TrainError::Field`] with field, value and what would work;
+    /// the network's errors.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let check = |good: bool, field: &str, value: &str, accepted| match good {
+            true => Ok(()),
+            false => {
+                let (field, value) = (field.to_owned(), value.to_owned());
+                Err(TrainError::Field { field, value, accepted })
+            }
+        };
+        let table = toml::Table::try_from(self).map_err(|error| TrainError::Recipe {
+            path: "<memory>".into(),
+            message: error.to_string(),
+        })?;
+        check_numbers(&table, &Place::new(schema()))?;
+        let accepted = "letters, digits, -, _ and . (it names files)";
+        check(names_a_file(&self.name), "name", &self.name, accepted)?;
+        self.expected.map_or(Ok(()), |expected| expected.tolerance().map(drop))?;
+        check(!self.phases.is_empty(), "phase", "none", "at least one [[phase]]")?;
+        self.data.validate()?;
+        self.fits("data.eval_batch_size", self.data.eval_batch_size)?;
+        for (index, phase) in self.phases.iter().enumerate() {
+            let (name, field) = (&phase.name, format!("phase.{}.name", phase.name));
+            check(names_a_file(name), &field, name, accepted)?;
+            let is = |other: &str| other.eq_ignore_ascii_case(name);
+            let unique = !self.phases[..index].iter().any(|other| is(&other.name));
+            check(unique, &field, name, "a name no other phase has, in capitals or not")?;
+            let accepted = "another name: every run has a file or folder of this one";
+            check(!RUN_FILES.iter().any(|file| is(file)), &field, name, accepted)?;
+            phase.validate()?;
+            self.fits(&format!("phase.{name}.batch_size"), phase.batch_size)?;
+            if self.model.own().is_some() {
+                let quantization = phase.quantization.as_ref().map(|recipe| recipe.typed());
+                quantization.transpose().map_err(|error| error.of_phase(name))?;
+                continue;
+            }
+            let valid = self.network(phase, 2)?.validate();
+            valid.map_err(|error| TrainError::from(error).of_phase(name))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses batches of images that are too large together, though neither number is.
+    fn fits(&self, field: &str, batch_size: usize) -> Result<(), TrainError> {
+        let size = self.data.input_size;
+        let values = batch_size.saturating_mul(3 * size * size);
+        match values <= BATCH_VALUES {
+            true => Ok(()),
+            false => Err(TrainError::OutOfRange {
+                field: field.to_owned(),
+                value: batch_size.to_string(),
+                takes: format!(
+                    "at most {} images of {size} pixels (data.input_size): a batch of more would \
+                     take over 8 GiB",
+                    BATCH_VALUES / (3 * size * size)
+                ),
+            }),
+        }
+    }
+
+    /// The networks that a file of weights may be of, with their phases' names: that of `phase`, or
+    /// those of all phases, the last first.
+    ///
+    /// # Errors
+    /// [`TrainError::NoPhase`], and those of [`ModelRecipe::network`].
+    pub fn candidates(
+        &self,
+        phase: Option<&str>,
+        classes: usize,
+    ) -> Result<Vec<(String, NetworkConfig)>, TrainError> {
+        let wanted = self.phases.iter().rev().filter(|p| phase.is_none_or(|name| p.name == name));
+        let candidates: Result<Vec<_>, TrainError> =
+            wanted.map(|phase| Ok((phase.name.clone(), self.network(phase, classes)?))).collect();
+        let candidates = candidates?;
+        match (phase, candidates.is_empty()) {
+            (Some(phase), true) => Err(TrainError::NoPhase {
+                name: phase.to_owned(),
+                phases: self.phases.iter().map(|phase| phase.name.clone()).collect(),
+            }),
+            _ => Ok(candidates),
+        }
+    }
+
+    /// The network of a phase.
+    ///
+    /// # Errors
+    /// Those of [`ModelRecipe::network`].
+    pub fn network(&self, phase: &Phase, classes: usize) -> Result<NetworkConfig, TrainError> {
+        let network =
+            self.model.network(phase.quantization.as_ref(), classes, self.data.input_size);
+        network.map_err(|error| error.of_phase(&phase.name))
+    }
+}
+
+/// The schema of recipes: their fields, with what each takes.
+fn schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| schemars::schema_for!(Recipe).to_value())
+}
+
+/// Files and folders that every run has, beside those of its phases.
+const RUN_FILES: [&str; 7] =
+    ["recipe.toml", "run.json", "log.jsonl", "tensorboard", "summary.json", "report.html", "lock"];
+
+/// Values of the images of a batch, at most: 8 GiB of 32 bits each.
+const BATCH_VALUES: usize = 1 << 31;
+
+fn names_a_file(name: &str) -> bool {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(safe)
+}
+
+/// The error of a whole number that TOML does not have, which names the field and its bounds.
+fn too_large(text: &str, error: &toml::de::Error) -> Option<TrainError> {
+    let span = error.span()?;
+    let given = text.get(span.clone())?;
+    let digits = given.trim_start_matches(['+', '-']);
+    if digits.len() < 19 || !digits.chars().all(|c| c.is_ascii_digit() || c == '_') {
+        return None;
+    }
+    let largest = i64::MAX.to_string();
+    let table = format!("{}{largest}{}", text.get(..span.start)?, text.get(span.end..)?);
+    match check_numbers(&toml::from_str(&table).ok()?, &Place::new(schema())) {
+        Err(TrainError::OutOfRange { field, value, takes }) if value == largest => {
+            Some(TrainError::OutOfRange { field, value: given.to_owned(), takes })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! A phase of training, as a recipe describes it.
+
+use quant_data::LastBatch;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
+    policy::Policy,
+    quantization::QuantizationRecipe,
+};
+use crate::{
+    batches::mixing::MixingRecipe,
+    error::TrainError,
+    optimize::{
+        optimizer::{GroupRules, Optimizer},
+        precision::PrecisionRecipe,
+        schedule::{Length, Schedule},
+    },
+    schema::choices::Choice,
+};
+
+/// A phase of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// The phase's name: its folder in the run's has it, and `--set phase.<name>.<field>` and
+    /// `teacher` refer to it. Letters, digits, `-`, `_` and `.`; no name of another phase or of a
+    /// file that every run has.
+    pub name: String,
+    /// Passes over the training images. The schedule spans them. Raise it while the validation
+    /// score still rises at the end.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub epochs: usize,
+    /// Epochs after those, with the learning rate of the last of them. Use them with schedules that
+    /// end at a small rate which training should go on with.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub extra_epochs: usize,
+    /// Images per batch, on each device and in each process. Take as many as memory allows. A
+    /// learning rate is chosen for a batch size, and usually grows with it.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub batch_size: usize,
+    /// Whether an epoch's last batch is trained on where the images do not fill it. `drop` keeps
+    /// all batches equal; `keep` uses every image, which matters where they are few.
+    #[serde(default)]
+    #[schemars(with = "Choice<LastBatch>")]
+    pub last_batch: LastBatch,
+    /// Several batches per optimizer step, for larger batches than memory holds. Where an epoch's
+    /// last step has fewer, it has what is left. By default a step has one batch.
+    pub accumulate: Option<Accumulation>,
+    /// The initial learning rate; the schedule lowers it. The first field to tune: too high, and
+    /// the loss rises or is no number; too low, and it falls slowly. Quantized phases take a lower
+    /// one than the phase in full precision before them.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub learning_rate: f64,
+    /// The course of the learning rate. By default it is a cosine that falls to 0 over the phase,
+    /// which suits most phases.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Over this many batches i = 0, 1, ... the learning rate rises: it is multiplied by
+    /// i/`ramp_batches`. Use it with high learning rates or large batches, whose first steps do
+    /// damage.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub ramp_batches: usize,
+    /// For this many batches no weight changes, while batch norms and learned bases settle. Use it
+    /// in phases whose quantizers start far from what the weights were trained with.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub frozen_batches: usize,
+    /// The optimizer. By default it is SGD with a momentum of 0.9.
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// Weight decay, and parameters with a decay or a learning rate of their own.
+    #[serde(default)]
+    pub groups: GroupRules,
+    /// The largest global L2 norm of the gradients: larger ones are scaled down to it. Set it where
+    /// the loss jumps or becomes no number. By default gradients are left as they are.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_norm: Option<f64>,
+    /// Share of the target that is spread over all classes. 0.1 is usual for ImageNet in full
+    /// precision.
+    #[serde(default)]
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
+    pub label_smoothing: f64,
+    /// Focal loss instead of cross-entropy: images that are right already count less. Use it for
+    /// classes of very different sizes. By default the loss is cross-entropy.
+    pub focal: Option<FocalRecipe>,
+    /// Mixing of images, against overfitting in long phases. By default images are not mixed.
+    pub mixing: Option<MixingRecipe>,
+    /// Learning from a trained network, which often raises the score of low-bit networks. By
+    /// default there is no teacher.
+    pub distillation: Option<DistillationRecipe>,
+    /// Decay of a moving average of the weights, such as 0.9999, which is then what is evaluated
+    /// and kept. Set it where scores of one epoch and the next differ much. By default the weights
+    /// themselves are kept.
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
+    pub average: Option<f64>,
+    /// Products in 16 bits, for speed on GPUs that have them. By default products have 32 bits.
+    pub precision: Option<PrecisionRecipe>,
+    /// Batch norms whose PyTorch name contains one of these texts keep their running statistics, as
+    /// for fine-tuning on few images or small batches.
+    #[serde(default)]
+    pub frozen_statistics: Vec<String>,
+    /// Whether the batch norms of several processes normalise by the statistics of all their
+    /// images, as one process with the whole batch would. Use it for small batches on each of
+    /// several devices.
+    #[serde(default)]
+    pub shared_statistics: bool,
+    /// A safetensors file or PyTorch checkpoint with the weights to start from, relative to the
+    /// recipe. By default a phase starts from those of the phase before, and the first phase from
+    /// random ones.
+    pub init: Option<String>,
+    /// The key in that file that the weights are filed under, such as `state_dict_ema`. By default
+    /// they are taken from wherever they fit.
+    pub init_key: Option<String>,
+    /// A file of renaming rules for that file's names, relative to the recipe. By default names are
+    /// taken as they are, torchvision's ResNet names translated where the network has others.
+    pub init_map: Option<String>,
+    /// Whether the classifier starts with fresh values where that file's has other classes: for
+    /// fine-tuning to classes of your own.
+    #[serde(default)]
+    pub fresh_classifier: bool,
+    /// Optimizer steps between checkpoints; an epoch's end is always one. Set it for epochs of more
+    /// than some minutes, the last of which a run that is killed would lose. By default only
+    /// epochs' ends are checkpoints.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub checkpoint_steps: Option<usize>,
+    /// Epochs between networks that are kept, as `epoch-<n>.safetensors`. By default only the last
+    /// and the best are.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub keep_every: Option<usize>,
+    /// Whether the networks at the schedule's `steps` are kept too, as `epoch-<n>.safetensors`:
+    /// those before the learning rate drops or restarts.
+    #[serde(default)]
+    pub keep_at_steps: bool,
+    /// The quantizers. Without them the phase is in full precision.
+    pub quantization: Option<QuantizationRecipe>,
+    /// Changes to the quantizers on the way, such as fewer bits from an epoch on. By default there
+    /// are none.
+    #[serde(default, rename = "policy", skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
+}
+
+/// Several batches per optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Accumulation {
+    /// Batches per optimizer step.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub batches: usize,
+    /// Whether their gradients are added, as QTool's `iter-size` does, instead of averaged by their
+    /// numbers of images, which is what one batch of all their images would give. It is for
+    /// imported recipes.
+    #[serde(default)]
+    pub sum: bool,
+}
+
+impl Phase {
+    /// Epochs in all.
+    pub fn all_epochs(&self) -> usize {
+        self.epochs + self.extra_epochs
+    }
+
+    /// Batches per optimizer step.
+    pub fn batches_per_step(&self) -> usize {
+        self.accumulate.map_or(1, |accumulate| accumulate.batches)
+    }
+
+    /// The learning rate at a batch of an epoch, of `iterations` batches.
+    pub fn rate(&self, epoch: usize, batch: usize, iterations: usize) -> f64 {
+        let length = Length { epochs: self.epochs, iterations };
+        let (last, seen) = (self.epochs - 1, epoch * iterations + batch);
+        let (epoch, batch) = match epoch > last {
+            true => (last, iterations.saturating_sub(1)),
+            false => (epoch, batch),
+        };
+        let rate = self.schedule.rate(self.learning_rate, epoch, batch, length);
+        match seen < self.ramp_batches {
+            true => rate * seen as f64 / self.ramp_batches as f64,
+            false => rate,
+        }
+    }
+
+    /// Checks which fields go together. The bounds of numbers are the recipe's to check.
+    ///
+    /// # Errors
+    /// [`TrainError::Field`] with field, value and what would work.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let check = |good: bool, field: &str, value: &str, accepted| match good {
+            true => Ok(()),
+            false => {
+                let field = format!("phase.{}.{field}", self.name);
+                Err(TrainError::Field { field, value: value.to_owned(), accepted })
+            }
+        };
+        if self.focal.is_some() {
+            let value = self.label_smoothing.to_string();
+            let accepted = "0 with focal loss, which has no smoothed form";
+            check(self.label_smoothing == 0.0, "label_smoothing", &value, accepted)?;
+        }
+        if let Some(distillation) = &self.distillation {
+            let weight = distillation.weight;
+            let share = distillation.kind == DistillationKind::Feature || weight <= 1.0;
+            let accepted = "0 to 1, or kind = \"feature\"";
+            check(share, "distillation.weight", &weight.to_string(), accepted)?;
+            let fits = distillation.reduction == Reduction::BatchMean
+                || distillation.kind == DistillationKind::Soft;
+            let accepted = "batch-mean, or kind = \"soft\"";
+            check(fits, "distillation.reduction", "mean", accepted)?;
+        }
+        let reads = |field: &Option<String>| field.is_none() || self.init.is_some();
+        let accepted = "none, unless `init` names a file";
+        check(reads(&self.init_key), "init_key", "given", accepted)?;
+        check(reads(&self.init_map), "init_map", "given", accepted)?;
+        let idle = self.quantization.is_none() && !self.policies.is_empty();
+        check(!idle, "policy", "given", "none in a phase without quantization")?;
+        self.policies.iter().try_for_each(|policy| {
+            let flaw = policy.flaw();
+            flaw.map_or(Ok(()), |(field, value, accepted)| {
+                check(false, &format!("policy.{field}"), value, accepted)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phase(text: &str) -> Phase {
+        let fixed = "name = 'p'\nepochs = 4\nbatch_size = 8\nlearning_rate = 0.1\n\
+                     optimizer = { kind = 'sgd' }\n";
+        toml::from_str(&format!("{fixed}{text}")).unwrap()
+    }
+
+    #[test]
+    fn a_ramp_rises_from_zero_to_the_schedule() {
+        let phase = phase("schedule = { policy = 'fix' }\nramp_batches = 15");
+        let rates = [(0, 0), (0, 5), (1, 4), (1, 5), (2, 0)].map(|(e, b)| phase.rate(e, b, 10));
+        let expected = [0.0, 0.1 * 5.0 / 15.0, 0.1 * 14.0 / 15.0, 0.1, 0.1];
+        assert!(rates.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15), "{rates:?}");
+    }
+
+    #[test]
+    fn extra_epochs_go_on_at_the_last_rate() {
+        let phase = phase("schedule = { policy = 'sgdr' }\nextra_epochs = 2");
+        assert_eq!(phase.all_epochs(), 6);
+        let last = phase.rate(3, 9, 10);
+        assert!(last > 0.0 && last < 0.001);
+        assert_eq!([phase.rate(4, 0, 10), phase.rate(5, 9, 10)], [last, last]);
+    }
+
+    #[test]
+    fn a_phase_without_schedule_and_optimizer_has_the_usual_ones() {
+        let text = "name = 'p'\nepochs = 4\nbatch_size = 8\nlearning_rate = 0.1";
+        let phase: Phase = toml::from_str(text).unwrap();
+        // Half a cosine from the initial rate to 0, over all batches.
+        let rates = [(0, 0), (2, 0)].map(|(epoch, batch)| phase.rate(epoch, batch, 10));
+        assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[1] - 0.05).abs() < 1e-12, "{rates:?}");
+        assert!(phase.rate(3, 9, 10) < 0.1 * 0.002);
+        assert_eq!(phase.optimizer, Optimizer::Sgd { momentum: 0.9, nesterov: false });
+    }
+
+    #[test]
+    fn fields_that_do_not_go_together_are_named() {
+        for (text, field) in [
+            ("focal = {}\nlabel_smoothing = 0.1", "phase.p.label_smoothing"),
+            ("distillation = { teacher = 'x', weight = 1.5 }", "phase.p.distillation.weight"),
+            (
+                "distillation = { teacher = 'x', kind = 'hard', reduction = 'mean' }",
+                "phase.p.distillation.reduction",
+            ),
+            ("init_key = 'model'", "phase.p.init_key"),
+            ("[[policy]]\nat = 'start'\nchange = { levels = 4 }", "phase.p.policy"),
+        ] {
+            let error = phase(text).validate().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("recipe: {field} = ")), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Changes to the recipe of a run that has begun: which fields differ, and which of them may.
+
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{
+    error::TrainError,
+    recipe::{Recipe, phase::Phase},
+    summary::PhaseResult,
+    training::checkpoint,
+};
+
+/// The fields of a phase that may change while it is going on, or when it has ended: what a
+/// checkpoint holds means the same with other values.
+const OF_PHASE: [&str; 9] = [
+    "epochs",
+    "extra_epochs",
+    "learning_rate",
+    "schedule",
+    "clip_norm",
+    "label_smoothing",
+    "checkpoint_steps",
+    "keep_every",
+    "keep_at_steps",
+];
+
+/// Other fields that may change at any time: no weight depends on them.
+const ANYWHERE: [&str; 6] = [
+    "expected",
+    "published",
+    "data.workers",
+    "data.prefetch",
+    "data.max_broken",
+    "data.eval_batch_size",
+];
+
+/// A field that differs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Difference {
+    /// Its path, such as `phase.quantized.epochs`.
+    pub(crate) field: String,
+    /// Its value before, as TOML; none where it had none.
+    pub(crate) before: Option<String>,
+    /// Its value now.
+    pub(crate) now: Option<String>,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "not given".into());
+        write!(f, "{}: {} before, {} now", self.field, text(&self.before), text(&self.now))
+    }
+}
+
+/// The fields in which two recipes differ, in order.
+pub(crate) fn differences(before: &Recipe, now: &Recipe) -> Result<Vec<Difference>, TrainError> {
+    let (before, now) = (fields(before)?, fields(now)?);
+    let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
+    names.sort();
+    names.dedup();
+    let differing = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+    let differing = differing.map(|name| Difference {
+        field: name.clone(),
+        before: before.get(name).cloned(),
+        now: now.get(name).cloned(),
+    });
+    Ok(differing.collect())
+}
+
+/// Every value of a recipe, by its path; those of phases by the phase's name.
+fn fields(recipe: &Recipe) -> Result<BTreeMap<String, String>, TrainError> {
+    let table: toml::Value = toml::from_str(&recipe.to_toml()?).map_err(|error| {
+        TrainError::Recipe { path: "<memory>".into(), message: error.to_string() }
+    })?;
+    let mut found = BTreeMap::new();
+    gather("", &table, &mut found);
+    Ok(found)
+}
+
+fn gather(path: &str, value: &toml::Value, found: &mut BTreeMap<String, String>) {
+    let below = |name: &str| match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    };
+    match value {
+        // A schedule is one value: the fields of another kind are others.
+        toml::Value::Table(table) if !path.ends_with(".schedule") => {
+            table.iter().for_each(|(name, value)| gather(&below(name), value, found));
+        }
+        toml::Value::Array(items) if path == "phase" => {
+            for item in items {
+                let name = item.get("name").and_then(toml::Value::as_str).unwrap_or_default();
+                gather(&below(name), item, found);
+            }
+        }
+        value => {
+            found.insert(path.to_owned(), value.to_string());
+        }
+    }
+}
+
+/// Checks that the run in `folder`, which has the recipe `before`, can go on with the recipe `now`.
+///
+/// # Errors
+/// [`TrainError::Unchangeable`] with every field that cannot change, and why.
+pub(crate) fn possible(
+    folder: &Path,
+    before: &Recipe,
+    now: &Recipe,
+    changes: &[Difference],
+) -> Result<(), TrainError> {
+    let mut refused = Vec::new();
+    for change in changes {
+        if let Some(reason) = refusal(folder, before, &change.field) {
+            refused.push(format!("{change}: {reason}"));
+        }
+    }
+    for phase in &now.phases {
+        let place = folder.join(&phase.name);
+        let changed = changes
+            .iter()
+            .any(|change| change.field.starts_with(&format!("phase.{}.", phase.name)));
+        let epochs = phase.all_epochs();
+        match PhaseResult::read(&place).ok().flatten() {
+            Some(result) if changed && result.epochs >= epochs => refused.push(format!(
+                "phase.{}: it has ended after {} epochs; only with more of them does it go on",
+                phase.name, result.epochs
+            )),
+            Some(_) => {}
+            None => {
+                let done = checkpoint::epochs_done(&place.join("checkpoints")).unwrap_or(0);
+                if done > epochs {
+                    refused.push(format!(
+                        "phase.{}.epochs: {epochs} is less than the {done} that are done",
+                        phase.name
+                    ));
+                }
+            }
+        }
+    }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(TrainError::Unchangeable { changes: refused }),
+    }
+}
+
+/// Why a field cannot change; none where it can.
+fn refusal(folder: &Path, recipe: &Recipe, field: &str) -> Option<String> {
+    let is = |known: &str| field == known || field.starts_with(&format!("{known}."));
+    if ANYWHERE.into_iter().any(is) {
+        return None;
+    }
+    let begun = |phase: &Phase| {
+        let place = folder.join(&phase.name);
+        place.join("result.json").exists() || checkpoint::exists(&place.join("checkpoints"))
+    };
+    let phases = recipe.phases.iter().enumerate();
+    let mut of_phase = phases.filter_map(|(index, phase)| {
+        Some((index, phase, field.strip_prefix(&format!("phase.{}.", phase.name))?))
+    });
+    let Some((index, phase, rest)) = of_phase.next() else {
+        return Some("what has been trained depends on it".into());
+    };
+    if let Some(later) = recipe.phases[index + 1..].iter().find(|later| begun(later)) {
+        return Some(format!("phase {} has begun from what this phase gave", later.name));
+    }
+    if !begun(phase) {
+        return (rest == "name").then(|| "the run's files have this name".into());
+    }
+    let name = rest.split('.').next().unwrap_or_default();
+    let known = OF_PHASE.contains(&name);
+    (!known).then(|| {
+        format!("the phase has begun; of its fields {} can still change", OF_PHASE.join(", "))
+    })
+}
+
+impl Phase {
+    /// The phase without what may change while it is going on.
+    pub(crate) fn lasting(&self) -> Self {
+        Self {
+            epochs: 0,
+            extra_epochs: 0,
+            learning_rate: 0.0,
+            schedule: crate::optimize::schedule::Schedule::Fix,
+            clip_norm: None,
+            label_smoothing: 0.0,
+            checkpoint_steps: None,
+            keep_every: None,
+            keep_at_steps: false,
+            ..self.clone()
+        }
+    }
+}

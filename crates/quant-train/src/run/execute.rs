@@ -1,0 +1,221 @@
+//! A run from its first phase to its last.
+
+use std::{cell::Cell, fs, thread::panicking};
+
+use quant_nn::Classifier;
+
+use super::{
+    Run, changes,
+    folder::{self, Header},
+    seen::Seen,
+};
+use crate::{
+    devices::group::{self, Group},
+    error::TrainError,
+    events::{Event, Events},
+    files,
+    networks::source::{Build, BuildError, Networks, Own},
+    recipe::{data::DataPair, phase::Phase},
+    summary::{PhaseResult, Summary},
+    training::checkpoint,
+};
+
+impl Run {
+    /// Runs every phase that is not done, and writes summary and report.
+    ///
+    /// # Errors
+    /// Those of data, networks, files and training; [`TrainError::InUse`] where another process
+    /// writes in the folder; [`TrainError::OtherRecipe`], [`TrainError::Unchangeable`] and
+    /// [`TrainError::OtherData`] where a run that is resumed is not what it was. What was saved
+    /// stays and can be resumed; a new run that fails before it trains leaves no folder.
+    pub fn execute(&self) -> Result<Summary, TrainError> {
+        self.check_model(false)?;
+        self.execute_from(&self.recipe)
+    }
+
+    /// The same with networks that a program makes, for recipes with `model.own`. `make` is called
+    /// for each phase, with the quantizers that its recipe asks for; parameters that two phases
+    /// have in common by name go over from one to the next.
+    ///
+    /// ```no_run
+    /// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+    /// # use quant_nn::{Classifier, QuantizedModule};
+    /// # use quant_train::{Build, Recipe, Run, RunOptions};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { fc: Linear }
+    /// # impl QuantizedModule for Net {}
+    /// # impl Classifier for Net {
+    /// #     fn forward(&self, x: Tensor<4>) -> Tensor<2> { self.fc.forward(x.flatten(1, 3)) }
+    /// # }
+    /// let recipe = Recipe::read("mine.toml".as_ref())?;
+    /// let options = RunOptions::new(Device::flex());
+    /// let run = Run::create("runs".as_ref(), recipe, ".".as_ref(), "images".as_ref(), options)?;
+    /// run.execute_own(|build: &Build<'_>| {
+    ///     let inputs = 3 * build.input_size * build.input_size;
+    ///     Ok(Net { fc: LinearConfig::new(inputs, build.classes).init(build.device) })
+    /// })?;
+    /// # Ok::<(), quant_train::TrainError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute), and [`TrainError::OwnNetwork`] with what `make` fails with.
+    pub fn execute_own<M: Classifier>(
+        &self,
+        make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
+    ) -> Result<Summary, TrainError> {
+        self.check_model(true)?;
+        self.execute_from(&Own { recipe: &self.recipe, make })
+    }
+
+    fn execute_from<N: Networks>(&self, networks: &N) -> Result<Summary, TrainError> {
+        let group = self.options.group.as_ref();
+        let _told = TellsPanic(group);
+        let began = Cell::new(false);
+        let result = self.locked().and_then(|lock| {
+            let result = self.phases(networks, &began);
+            // Only its own folder, whose lock it holds, and in which nothing has been trained yet.
+            let unused = lock.is_some() && !self.resumed && !began.get() && !self.can_resume();
+            if result.is_err() && unused {
+                // What cannot be removed is no reason to hide the error.
+                let _ = fs::remove_dir_all(&self.folder);
+            }
+            result
+        });
+        group::tell(group, result)
+    }
+
+    fn phases<N: Networks>(&self, networks: &N, began: &Cell<bool>) -> Result<Summary, TrainError> {
+        let reports = self.options.group.rank() == 0;
+        let data = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        // All have read the header before it is written again.
+        self.options.group.sum(vec![0.0])?;
+        let changes = match self.resumed {
+            true => self.check_resumed(&data)?,
+            false => Vec::new(),
+        };
+        let mut events = match reports {
+            true => Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
+                .with_tensorboard(&self.folder.join("tensorboard")),
+            false => Events::silent(),
+        };
+        #[cfg(feature = "tui")]
+        if self.options.dashboard {
+            events = events.with_dashboard(self.options.stop.clone());
+        }
+        let (train, val) = data;
+        let classes = train.classes().to_vec();
+        events.emit(&Event::RunStarted {
+            name: self.recipe.name.clone(),
+            device: self.options.device_name.clone(),
+            train_images: train.len(),
+            val_images: val.len(),
+            classes: classes.clone(),
+            resumed: self.resumed,
+        })?;
+        if !changes.is_empty() {
+            events.emit(&Event::Changed { changes })?;
+        }
+        let mut results: Vec<PhaseResult> = Vec::new();
+        let mut network = None;
+        for (index, phase) in self.recipe.phases.iter().enumerate() {
+            let place = self.folder.join(&phase.name);
+            let loaders = self.loaders(phase, &train, &val)?;
+            let (trained, result) =
+                match self.finished(networks, phase, classes.len(), &mut events)? {
+                    Some(finished) => finished,
+                    None => {
+                        let fresh = self.fresh_network(networks, index, classes.len())?;
+                        let place = (index, place.as_path());
+                        let loaders = (&loaders.0, &loaders.1);
+                        self.train_phase(networks, place, fresh, loaders, &mut events, began)?
+                    }
+                };
+            results.push(result);
+            network = Some((trained, loaders.1));
+        }
+        let summary = Summary::new(&self.recipe.name, results);
+        if reports {
+            files::write(&self.folder.join("summary.json"), &json(&summary))?;
+        }
+        if let (Some((network, val)), true) = (network, reports) {
+            self.write_report(&summary, &network, &val)?;
+        }
+        Ok(summary)
+    }
+
+    /// Checks that a run that goes on is the one that was started, and writes down what is changed
+    /// on purpose; a line for each change.
+    fn check_resumed(&self, (train, val): &DataPair) -> Result<Vec<String>, TrainError> {
+        let edited = changes::differences(&self.header.recipe, &self.written)?;
+        // A process may have been killed between writing the recipe and the header: what is asked
+        // for again is then written already.
+        if !edited.is_empty() && self.written != self.recipe {
+            return Err(TrainError::OtherRecipe {
+                path: self.folder.join(folder::RECIPE),
+                changes: edited.iter().map(ToString::to_string).collect(),
+            });
+        }
+        let changed = changes::differences(&self.header.recipe, &self.recipe)?;
+        changes::possible(&self.folder, &self.header.recipe, &self.recipe, &changed)?;
+        let mut told: Vec<String> = changed.iter().map(ToString::to_string).collect();
+        let mut header = Header { recipe: self.recipe.clone(), ..self.header.clone() };
+        let seen = Seen::new(train.as_ref(), val.as_ref(), self.options.group.size());
+        match seen.check(&header.seen) {
+            Ok(()) => {}
+            Err(TrainError::OtherData { changes }) if self.accepts_changes => {
+                told.extend(changes);
+                header.seen = seen;
+            }
+            Err(error) => return Err(error),
+        }
+        if self.options.group.rank() == 0 {
+            header.write(&self.folder)?;
+        }
+        Ok(told)
+    }
+
+    /// The network and the result of a phase that is done. What is damaged is trained again, from
+    /// the last checkpoint.
+    fn finished<N: Networks>(
+        &self,
+        networks: &N,
+        phase: &Phase,
+        classes: usize,
+        events: &mut Events,
+    ) -> Result<Option<(N::Network, PhaseResult)>, TrainError> {
+        let place = self.folder.join(&phase.name);
+        let result = match PhaseResult::read(&place) {
+            // More epochs may have been asked for since.
+            Ok(Some(result)) if result.epochs > 0 && result.epochs < phase.all_epochs() => None,
+            Ok(result) => result.map(Ok),
+            Err(error @ TrainError::Checkpoint { .. }) => Some(Err(error)),
+            Err(error) => return Err(error),
+        };
+        let Some(result) = result else { return Ok(None) };
+        let network = |result| Ok((self.trained_network(networks, phase, classes)?, result));
+        match result.and_then(network) {
+            Ok(finished) => Ok(Some(finished)),
+            Err(error) if checkpoint::exists(&place.join("checkpoints")) => {
+                let message = format!("{error}; it is made again from the last checkpoint");
+                events.emit(&Event::Warning { message })?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Tells the group when its process panics.
+struct TellsPanic<'a>(&'a dyn Group);
+
+impl Drop for TellsPanic<'_> {
+    fn drop(&mut self) {
+        if panicking() {
+            self.0.fail("it panicked; its message stands above");
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).unwrap_or_default()
+}

@@ -1,0 +1,264 @@
+//! A whole run: data, phases, results, in one folder.
+//!
+//! ```text
+//! <runs>/<name>-001/
+//!   recipe.toml  run.json       what was asked for, and of which data
+//!   log.jsonl  tensorboard/     every event
+//!   summary.json  report.html   the result
+//!   <phase>/checkpoints/        to resume from
+//!   <phase>/best.safetensors  last.safetensors  result.json  epoch-<n>.safetensors
+//! ```
+
+mod changes;
+mod check_files;
+pub(crate) mod evaluation;
+mod execute;
+mod folder;
+mod lock;
+mod options;
+mod report;
+mod seen;
+mod train_phase;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use quant_data::{Dataset, Loader, LoaderConfig, Share};
+
+pub use self::options::RunOptions;
+use self::{folder::Header, lock::Lock, options::workers, seen::Seen};
+use crate::{
+    devices::group,
+    error::TrainError,
+    files,
+    networks::{source::Networks, weights::WeightsFile},
+    recipe::{Recipe, phase::Phase},
+};
+
+/// A run's folder, recipe and data.
+pub struct Run {
+    folder: PathBuf,
+    recipe: Recipe,
+    header: Header,
+    options: RunOptions,
+    resumed: bool,
+    /// The recipe in its folder, which somebody may have edited.
+    written: Recipe,
+    /// Whether it goes on with other data or devices.
+    accepts_changes: bool,
+}
+
+impl Run {
+    /// A new run in a new folder below `runs`, on the data at `data`. Paths in the recipe are
+    /// relative to `recipe_folder`. Everything that the recipe names is read before anything is
+    /// written.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] where the folder cannot be made, the recipe's errors, and those of the
+    /// data and files that it names. No folder is left then.
+    pub fn create(
+        runs: &Path,
+        recipe: Recipe,
+        recipe_folder: &Path,
+        data: &Path,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        let group = Arc::clone(&options.group);
+        let made = Self::make(runs, recipe, recipe_folder, data, options);
+        group::tell(group.as_ref(), made)
+    }
+
+    fn make(
+        runs: &Path,
+        recipe: Recipe,
+        recipe_folder: &Path,
+        data: &Path,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        recipe.validate()?;
+        // Absolute: a run may be resumed from elsewhere.
+        let here = Path::new(".");
+        let recipe_folder = if recipe_folder == Path::new("") { here } else { recipe_folder };
+        let recipe_folder =
+            fs::canonicalize(recipe_folder).map_err(TrainError::io(recipe_folder))?;
+        let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
+        let (train, val) = recipe.data.open(&data, &options.cache)?;
+        let seen = Seen::new(train.as_ref(), val.as_ref(), options.group.size());
+        recipe.check_files(&recipe_folder, Some(seen.classes().len()), &options.device)?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let header = Header { data, recipe_folder, version, recipe: recipe.clone(), seen };
+        let mut folder = PathBuf::new();
+        if options.group.rank() == 0 {
+            folder = folder::create(runs, &recipe.name, &header)?;
+        }
+        let name = folder.to_string_lossy().into_owned().into_bytes();
+        let name = group::broadcast(options.group.as_ref(), name)?;
+        let folder = PathBuf::from(String::from_utf8_lossy(&name).into_owned());
+        Ok(Self {
+            folder,
+            written: recipe.clone(),
+            recipe,
+            header,
+            options,
+            resumed: false,
+            accepts_changes: false,
+        })
+    }
+
+    /// The run in `folder`, which goes on where it stopped; with its data elsewhere, if given.
+    ///
+    /// # Errors
+    /// [`TrainError::NoRun`] for a folder that is none, and the errors of its recipe.
+    pub fn resume(
+        folder: &Path,
+        data: Option<&Path>,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        let mut header = Header::read(folder)?;
+        let written = Recipe::read(&folder.join(folder::RECIPE))?;
+        if let Some(data) = data {
+            header.data = fs::canonicalize(data).map_err(TrainError::io(data))?;
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            recipe: header.recipe.clone(),
+            written,
+            header,
+            options,
+            resumed: true,
+            accepts_changes: false,
+        })
+    }
+
+    /// The same run with changes to its recipe, as [`Recipe::parse_with`] takes them: more epochs,
+    /// or a schedule from now on. Whether they are possible is found out when it is executed.
+    ///
+    /// # Errors
+    /// Those of the recipe.
+    pub fn with_changes(mut self, changes: &[String]) -> Result<Self, TrainError> {
+        let text = self.header.recipe.to_toml()?;
+        self.recipe = Recipe::parse_with(&text, &self.folder.join(folder::RECIPE), changes)?;
+        Ok(self)
+    }
+
+    /// The same run, which goes on with other data or another number of devices than it was started
+    /// with.
+    #[must_use]
+    pub fn accepting_changes(mut self) -> Self {
+        self.accepts_changes = true;
+        self
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether it has a checkpoint or a finished phase to go on from.
+    pub fn can_resume(&self) -> bool {
+        folder::has_progress(&self.folder, &self.recipe)
+    }
+
+    /// The file of a phase's last network, or of its best.
+    pub fn network_file(&self, phase: &str, best: bool) -> PathBuf {
+        let file = if best { "best.safetensors" } else { "last.safetensors" };
+        self.folder.join(phase).join(file)
+    }
+
+    /// Whether this process writes and reports: the first of its group.
+    pub fn reports(&self) -> bool {
+        self.options.group.rank() == 0
+    }
+
+    /// Its recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Folder of its data.
+    pub fn data(&self) -> &Path {
+        &self.header.data
+    }
+
+    /// Checks that the validation data have the classes that the run was trained on, in the same
+    /// order.
+    ///
+    /// # Errors
+    /// [`TrainError::OtherClasses`], and those of the data.
+    pub fn check_classes(&self) -> Result<(), TrainError> {
+        let val = self.recipe.data.open_val(&self.header.data, &self.options.cache)?;
+        match seen::classes(self.header.seen.classes(), val.classes()).into_iter().next() {
+            None => Ok(()),
+            Some(change) => {
+                Err(TrainError::OtherClasses { path: self.header.data.clone(), change })
+            }
+        }
+    }
+
+    /// Checks that the recipe leaves the network to the program, or does not.
+    fn check_model(&self, own: bool) -> Result<(), TrainError> {
+        let field = |value: &str, accepted| TrainError::Field {
+            field: "model.own".into(),
+            value: value.to_owned(),
+            accepted,
+        };
+        match (self.recipe.model.own(), own) {
+            (Some(name), false) => {
+                Err(field(name, "a recipe without it, or the program whose network it is"))
+            }
+            (None, true) => {
+                Err(field("none", "the name of the program's network, in place of other fields"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The right to write in the folder, and a folder without what killed processes have left in
+    /// it.
+    fn locked(&self) -> Result<Option<Lock>, TrainError> {
+        if self.options.group.rank() > 0 {
+            return Ok(None);
+        }
+        let lock = Lock::take(&self.folder)?;
+        files::remove_partial(&self.folder)?;
+        Ok(Some(lock))
+    }
+
+    /// The last network of a phase that is done.
+    fn trained_network<N: Networks>(
+        &self,
+        networks: &N,
+        phase: &Phase,
+        classes: usize,
+    ) -> Result<N::Network, TrainError> {
+        let file = WeightsFile::new(self.network_file(&phase.name, false));
+        networks.read(&file, phase, classes, &self.options.device)
+    }
+
+    /// The loaders of the training and the validation images of a phase.
+    fn loaders(
+        &self,
+        phase: &Phase,
+        train: &Arc<dyn Dataset>,
+        val: &Arc<dyn Dataset>,
+    ) -> Result<(Loader, Loader), TrainError> {
+        let data = &self.recipe.data;
+        let workers = workers(self.options.workers.unwrap_or(data.workers));
+        let config = |batch_size, training| LoaderConfig {
+            batch_size,
+            training,
+            last_batch: phase.last_batch,
+            seed: self.recipe.seed,
+            workers,
+            prefetch: data.prefetch,
+            share: Share { rank: self.options.group.rank(), of: self.options.group.size() },
+            max_broken: data.max_broken,
+        };
+        let train = Loader::new(train.clone(), data.train(), config(phase.batch_size, true))?;
+        let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;
+        Ok((train, val))
+    }
+}

@@ -1,0 +1,70 @@
+//! What a run was started on: its data and its devices. A run that is resumed on others does not
+//! end with the same bits.
+
+use quant_data::{Dataset, Fingerprint};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+
+/// The data and the devices of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    train: Fingerprint,
+    val: Fingerprint,
+    /// Processes or devices that train together: each has its share of every batch.
+    processes: usize,
+}
+
+impl Seen {
+    pub(crate) fn new(train: &dyn Dataset, val: &dyn Dataset, processes: usize) -> Self {
+        Self { train: train.fingerprint(), val: val.fingerprint(), processes }
+    }
+
+    /// Names of the classes.
+    pub(crate) fn classes(&self) -> &[String] {
+        &self.train.classes
+    }
+
+    /// Checks that these are the data and devices that a run was started with.
+    ///
+    /// # Errors
+    /// [`TrainError::OtherData`] with all that differs.
+    pub(crate) fn check(&self, started: &Self) -> Result<(), TrainError> {
+        let mut changes = classes(&started.train.classes, &self.train.classes);
+        for (part, started, now) in
+            [("training", &started.train, &self.train), ("validation", &started.val, &self.val)]
+        {
+            if started.images != now.images {
+                changes.push(format!("{part} images: {}, expected {}", now.images, started.images));
+            } else if started.hash != now.hash {
+                changes.push(format!("{part} images: as many, but other files or other labels"));
+            }
+        }
+        if started.processes != self.processes {
+            changes.push(format!(
+                "devices or processes: {}, expected {}: each batch would be of other images",
+                self.processes, started.processes
+            ));
+        }
+        match changes.is_empty() {
+            true => Ok(()),
+            false => Err(TrainError::OtherData { changes }),
+        }
+    }
+}
+
+/// What differs between two lists of classes.
+pub(crate) fn classes(expected: &[String], found: &[String]) -> Vec<String> {
+    if expected == found {
+        return Vec::new();
+    }
+    if expected.len() != found.len() {
+        return vec![format!("classes: {}, expected {}", found.len(), expected.len())];
+    }
+    let pair = expected.iter().zip(found).enumerate().find(|(_, (a, b))| a != b);
+    pair.map(|(label, (expected, found))| {
+        format!("class {label}: {found:?}, expected {expected:?}")
+    })
+    .into_iter()
+    .collect()
+}

@@ -1,0 +1,159 @@
+//! One phase of a run: its network, its teacher, its training and its result.
+
+use std::{cell::Cell, path::Path, sync::Arc};
+
+use quant_data::Loader;
+use quant_nn::{Classifier, Compute, QuantizedModule, StateDict, init_seeded, summarize};
+
+use super::Run;
+use crate::{
+    batches::upload::Normalizer,
+    devices::group::{self, SharedStatistics},
+    error::TrainError,
+    events::{Event, Events},
+    files,
+    measure::evaluate::evaluate,
+    networks::{
+        source::Networks,
+        weights::{self, WeightsFile},
+    },
+    recipe::loss::DistillationRecipe,
+    summary::PhaseResult,
+    training::{checkpoint, start::start, state::finite_score, trainer::Trainer},
+};
+
+impl Run {
+    /// Trains the phase of this index and with this folder.
+    pub(super) fn train_phase<N: Networks>(
+        &self,
+        networks: &N,
+        (index, place): (usize, &Path),
+        fresh: N::Network,
+        loaders: (&Loader, &Loader),
+        events: &mut Events,
+        began: &Cell<bool>,
+    ) -> Result<(N::Network, PhaseResult), TrainError> {
+        let phase = &self.recipe.phases[index];
+        let normalization = self.recipe.data.normalization();
+        let device = &self.options.device;
+        let mut trainer = Trainer::new(phase, loaders, normalization, device, place);
+        trainer.stop = self.options.stop.clone();
+        trainer.group = Arc::clone(&self.options.group);
+        if phase.shared_statistics && trainer.group.size() > 1 {
+            trainer.shared = Some(SharedStatistics::new(Arc::clone(&trainer.group)));
+        }
+        if let Some(distillation) = &phase.distillation {
+            let classes = loaders.0.dataset().classes().len();
+            let teacher = self.teacher(networks, distillation, classes)?;
+            trainer.objective = trainer.objective.with_teacher(distillation, teacher, &fresh)?;
+        }
+        let mut damaged = Vec::new();
+        let found = checkpoint::load(&place.join("checkpoints"), phase, &fresh, |error| {
+            damaged.push(format!("{error}; the checkpoint before it is taken"));
+        });
+        if found.is_ok() {
+            for message in damaged {
+                events.emit(&Event::Warning { message })?;
+            }
+        }
+        let state = match found? {
+            Some(state) => state,
+            None => {
+                let from = self.init_weights(index);
+                let network = start(phase, fresh, from.as_ref(), &trainer, events)?;
+                // Each process has calibrated on images of its own.
+                let network = group::same_network(self.options.group.as_ref(), network)?;
+                let state = trainer.start(network);
+                state.check(phase)?;
+                state
+            }
+        };
+        let summary = summarize(&state.network, &StateDict::of(&state.network));
+        began.set(true);
+        events.emit(&Event::PhaseStarted {
+            phase: phase.name.clone(),
+            step: state.progress.step,
+            epoch: state.progress.epoch,
+            summary,
+        })?;
+        for (_, _, quantizer) in state.network.quantizers() {
+            if let Some(fallback) = quantizer.group_fallback() {
+                events.emit(&Event::Warning { message: fallback.to_string() })?;
+            }
+        }
+        let state = trainer.run(state, events)?;
+        let group = self.options.group.as_ref();
+        let served = state.served();
+        let normalizer = Normalizer::new(normalization, device);
+        let last = evaluate(&served, loaders.1, &normalizer, device, |_| {})?;
+        let last = finite_score(phase, &state.progress, last.of_all(group)?)?;
+        let (best_epoch, best) = state.progress.best.unwrap_or((state.progress.epoch, last));
+        let result = PhaseResult {
+            phase: phase.name.clone(),
+            quantized: phase.quantization.is_some(),
+            epochs: phase.all_epochs(),
+            last,
+            best_epoch,
+            best,
+            // Policies may have changed it.
+            network: summarize(&served, &StateDict::of(&served)),
+        };
+        if group.rank() == 0 {
+            files::write(&place.join("last.safetensors"), &weights::state_bytes(&served)?)?;
+            result.write(place)?;
+        }
+        // The next phase reads what this one has written.
+        group.sum(vec![0.0])?;
+        events.emit(&Event::PhaseFinished { phase: phase.name.clone(), last, best_epoch, best })?;
+        Ok((served, result))
+    }
+
+    /// The network that a phase learns from: an earlier phase's best, or that of a file.
+    fn teacher<N: Networks>(
+        &self,
+        networks: &N,
+        distillation: &DistillationRecipe,
+        classes: usize,
+    ) -> Result<N::Network, TrainError> {
+        let mut phases = self.recipe.phases.iter();
+        let earlier = phases.find(|phase| phase.name == distillation.teacher);
+        let file = match earlier {
+            Some(phase) => WeightsFile::new(self.network_file(&phase.name, true)),
+            None => self.recipe.teacher_file(distillation, &self.header.recipe_folder),
+        };
+        networks.teacher(distillation, &file, earlier, classes, &self.options.device)
+    }
+
+    /// The network of the phase of this index, with fresh weights.
+    pub(super) fn fresh_network<N: Networks>(
+        &self,
+        networks: &N,
+        index: usize,
+        classes: usize,
+    ) -> Result<N::Network, TrainError> {
+        let phase = &self.recipe.phases[index];
+        let seed = self.recipe.seed.wrapping_add(index as u64);
+        let device = self.options.device.clone().autodiff();
+        let make = || networks.init(phase, classes, &device);
+        let network = init_seeded(seed, &device, make)?;
+        let compute = phase.precision.map_or(Compute::F32, |precision| precision.compute);
+        let network = network.with_compute(compute);
+        if phase.frozen_statistics.is_empty() {
+            return Ok(network);
+        }
+        network.with_frozen_statistics(&phase.frozen_statistics).ok_or_else(|| TrainError::Field {
+            field: format!("phase {:?}: frozen_statistics", phase.name),
+            value: phase.frozen_statistics.join(", "),
+            accepted: "none, for a network whose batch norms the trainer cannot reach",
+        })
+    }
+
+    /// The weights that a phase starts from: a file's, or those of the phase before.
+    fn init_weights(&self, index: usize) -> Option<WeightsFile> {
+        let phase = &self.recipe.phases[index];
+        phase.init_file(&self.header.recipe_folder).or_else(|| {
+            let before = &self.recipe.phases[index.checked_sub(1)?].name;
+            Some(WeightsFile::new(self.network_file(before, false)))
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! The documentation of tables whose types are other crates'. Tests hold their fields to the types.
+
+use std::borrow::Cow;
+
+use quant_core::{GradientScaleRule, Method};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+
+use super::choices::Choice;
+
+// Stands for [`quant_data::dataset::shapes::ShapesConfig`].
+/// How many pictures are rendered, and of which size.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Rendered")]
+#[serde(default)]
+pub(crate) struct RenderedFields {
+    /// Side of the pictures, in pixels. The network's input has `data.input_size`, to which they
+    /// are cropped and resized.
+    #[schemars(range(min = 8, max = 1024))]
+    side: usize,
+    /// Training pictures of each of the ten classes.
+    #[schemars(range(min = 1, max = 100_000))]
+    train_per_class: usize,
+    /// Validation pictures of each class. Raise it where scores of runs are compared: of n
+    /// pictures, a score of p has a standard error of sqrt(p·(1 - p)/n).
+    #[schemars(range(min = 1, max = 100_000))]
+    val_per_class: usize,
+    /// Seed of the pictures. Another one renders others, into another folder of the cache.
+    #[schemars(range(min = 0, max = i64::MAX))]
+    seed: u64,
+}
+
+impl Default for RenderedFields {
+    fn default() -> Self {
+        let usual = quant_data::dataset::shapes::ShapesConfig::default();
+        Self {
+            side: usual.side,
+            train_per_class: usual.train_per_class,
+            val_per_class: usual.val_per_class,
+            seed: usual.seed,
+        }
+    }
+}
+
+// Stands for [`quant_core::GradientScale`].
+/// Scale of the gradient of a clipping value, whose value it leaves alone.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "GradientScale")]
+#[serde(default)]
+pub(crate) struct GradientScaleFields {
+    /// The rule, with a = `factor`: `none` is 1, `fan-scale` sqrt(fan)·a, `scale-fan` a/sqrt(fan),
+    /// `element-scale` sqrt(M)·a, `scale-element` a/sqrt(M), `lsq` that of LSQ's paper; fan is the
+    /// number of elements of an output channel, M that of a batch.
+    #[schemars(with = "Choice<GradientScaleRule>")]
+    rule: GradientScaleRule,
+    /// The factor a of the rules that have one.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    factor: f64,
+}
+
+// Stands for [`quant_core::qtool::Compatibility`].
+/// Habits of QTool that imported recipes rely on.
+#[derive(JsonSchema, Serialize, Default)]
+#[schemars(rename = "Compatibility")]
+#[serde(default)]
+pub(crate) struct CompatibilityFields {
+    /// Whether groups that do not fit fall back as in QTool.
+    group_fallback: bool,
+    /// Whether gradients are left alone where the gradient scale's whole part is 1.
+    skip_integer_one: bool,
+    /// Whether FATNN keeps a clipping value that nothing uses.
+    unused_clipping_value: bool,
+    /// Images that the gradient scale of an activation or output counts. By default they are those
+    /// of each batch.
+    #[schemars(range(min = 1, max = 65_536))]
+    images: Option<usize>,
+    /// Positions (height times width) that it counts. By default they are those of each tensor.
+    #[schemars(range(min = 1, max = 268_435_456))]
+    positions: Option<usize>,
+}
+
+impl Default for GradientScaleFields {
+    fn default() -> Self {
+        let usual = quant_core::GradientScale::default();
+        Self { rule: usual.rule, factor: usual.factor }
+    }
+}
+
+/// Stands for the name of a method where fields are documented.
+pub(crate) struct MethodField;
+
+impl JsonSchema for MethodField {
+    fn schema_name() -> Cow<'static, str> {
+        "MethodField".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": Method::names() })
+    }
+}
+
+macro_rules! number {
+    ($(#[doc = $doc:literal] $name:ident: $($bound:literal = $value:literal),*;)*) => {$(
+        #[doc = $doc]
+        pub(crate) struct $name;
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "number", $($bound: $value),* })
+            }
+        }
+    )*};
+}
+
+number! {
+    /// Stands for [`quant_core::Percentile`]: percent of the magnitudes.
+    PercentileField: "exclusiveMinimum" = 0, "maximum" = 100;
+    /// Numbers of a list that are above 0.
+    PositiveField: "exclusiveMinimum" = 0;
+    /// Numbers of a list that are weights of the past.
+    BelowOneField: "minimum" = 0, "exclusiveMaximum" = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::{JsonSchema, schema_for};
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::schema::choices::names;
+
+    fn same_fields<Shadow: JsonSchema, Type: DeserializeOwned>() {
+        let schema = schema_for!(Shadow).to_value();
+        let mut documented: Vec<&str> =
+            schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut read = names::<Type>().to_vec();
+        documented.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(documented, read);
+    }
+
+    #[test]
+    fn what_is_documented_has_the_fields_that_are_read() {
+        same_fields::<RenderedFields, quant_data::dataset::shapes::ShapesConfig>();
+        same_fields::<GradientScaleFields, quant_core::GradientScale>();
+        same_fields::<CompatibilityFields, quant_core::qtool::Compatibility>();
+    }
+}

@@ -1,0 +1,44 @@
+//! Messages about fields in plain words, with the nearest known name.
+
+/// serde's message without Rust's types, with the nearest known name.
+pub(crate) fn in_words(message: &str) -> String {
+    let mut words = message.trim_end().to_owned();
+    for (rust, plain) in [
+        ("expected usize", "expected a whole number from 0 up"),
+        ("expected u64", "expected a whole number from 0 up"),
+        ("expected u32", "expected a whole number from 0 up"),
+        ("expected i32", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+        ("expected a string", "expected text in quotes"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected a table"),
+        ("floating point `", "number `"),
+        ("invalid type: ", "found "),
+        ("found map", "found a table"),
+        ("found sequence", "found a list"),
+        ("\nin `", " in `"),
+    ] {
+        words = words.replace(rust, plain);
+    }
+    match suggestion(message) {
+        Some(known) => format!("{words}\ndid you mean `{known}`?"),
+        None => words,
+    }
+}
+
+/// The known name nearest to the unknown one of serde's message.
+fn suggestion(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("unknown ")?;
+    let mut quoted = rest.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    nearest(unknown, quoted)
+}
+
+/// The known name that is probably meant, if any is near.
+pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (strsim::damerau_levenshtein(unknown, known), known));
+    let (distance, known) = near.min()?;
+    (distance <= 1 + unknown.len() / 3).then_some(known)
+}

@@ -1,0 +1,262 @@
+//! Checkpoints: everything a phase is, so that it can go on from any step as if it had never
+//! stopped.
+//!
+//! A checkpoint is a folder `step-<n>` with the network under PyTorch's names
+//! (`model.safetensors`), the same with parameter identities (`network.bpk`), the moving average
+//! where there is one (`average.bpk`), the optimizer's state, and `progress.json`, which has the
+//! checksums of the others and its own. It appears complete or not at all; the two newest are kept.
+//! Nothing in it is used before all of its checksums are right.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::ErrorKind,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use burn::{store::ModuleRecord, tensor::Bytes};
+use quant_nn::Classifier;
+use serde::{Deserialize, Serialize};
+
+pub use crate::training::state::{EpochSums, Progress};
+use crate::{
+    error::TrainError,
+    files,
+    networks::weights::state_bytes,
+    optimize::{average::Average, optimizer::Optimizers},
+    recipe::phase::Phase,
+    training::state::TrainState,
+};
+
+/// What `progress.json` holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    progress: Progress,
+    recipe: Phase,
+    /// What tells its structure from any other.
+    network: serde_json::Value,
+    optimizer_groups: usize,
+    /// The other files: name, and checksum as [`files::checksum`] writes it.
+    files: BTreeMap<String, String>,
+}
+
+const VERSION: u32 = 3;
+
+const PROGRESS: &str = "progress.json";
+
+/// The newest and the one before.
+const KEPT: usize = 2;
+
+/// Saves the state of a phase below `folder`.
+///
+/// # Errors
+/// [`TrainError::Diverged`] for a state that is not finite, and [`TrainError::Io`]; earlier
+/// checkpoints are then untouched.
+pub fn save<M: Classifier>(
+    folder: &Path,
+    recipe: &Phase,
+    state: &TrainState<M>,
+) -> Result<(), TrainError> {
+    let TrainState { network, optimizers, progress, average } = state;
+    state.check(recipe)?;
+    let path = folder.join(format!("step-{:09}", progress.step));
+    let fail = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
+    // A snapshot: it brings running statistics up to date.
+    let snapshot = network.valid();
+    let record = |network: &M| {
+        let bytes = network.clone().into_record().into_bytes();
+        bytes.map(|bytes| bytes.to_vec()).map_err(|error| fail(error.to_string()))
+    };
+    let groups = optimizers.to_bytes().map_err(fail)?;
+    let optimizer_groups = groups.len();
+    let names: Vec<String> = (0..groups.len()).map(optimizer_file).collect();
+    let mut contents =
+        vec![("model.safetensors", state_bytes(&snapshot)?), ("network.bpk", record(&snapshot)?)];
+    if let Some(average) = average {
+        contents.push(("average.bpk", record(&average.network)?));
+    }
+    contents.extend(names.iter().map(String::as_str).zip(groups));
+    let sums = contents.iter().map(|(name, bytes)| ((*name).to_owned(), files::checksum(bytes)));
+    let header = Header {
+        version: VERSION,
+        progress: progress.clone(),
+        recipe: recipe.clone(),
+        network: network.structure(),
+        optimizer_groups,
+        files: sums.collect(),
+    };
+    contents.push((PROGRESS, files::sealed(&header)));
+    files::write_folder(&path, &contents)?;
+    // Later ones are of a future that was given up: damaged, and passed over when this began.
+    let of_past = |found: &(usize, PathBuf)| found.0 <= progress.step;
+    let (past, future): (Vec<_>, Vec<_>) = list(folder)?.into_iter().partition(of_past);
+    for (_, old) in past.into_iter().rev().skip(KEPT).chain(future) {
+        fs::remove_dir_all(&old).map_err(TrainError::io(&old))?;
+    }
+    Ok(())
+}
+
+fn optimizer_file(group: usize) -> String {
+    format!("optimizer-{group}.bpk")
+}
+
+/// Restores the newest usable checkpoint below `folder` into `network`. `None` where there is none;
+/// a damaged one is named to `damaged` and passed over.
+///
+/// # Errors
+/// [`TrainError::Foreign`] for a checkpoint of another recipe or network, and
+/// [`TrainError::Checkpoint`] where every one is damaged.
+pub fn load<M: Classifier>(
+    folder: &Path,
+    recipe: &Phase,
+    network: &M,
+    mut damaged: impl FnMut(&TrainError),
+) -> Result<Option<TrainState<M>>, TrainError> {
+    let mut last = None;
+    for (_, path) in list(folder)?.into_iter().rev() {
+        match load_one(&path, recipe, network) {
+            Ok(state) => return Ok(Some(state)),
+            Err(error @ (TrainError::Foreign { .. } | TrainError::Network(_))) => {
+                return Err(error);
+            }
+            Err(error) => {
+                damaged(&error);
+                last = Some(error);
+            }
+        }
+    }
+    match last {
+        None => Ok(None),
+        Some(TrainError::Checkpoint { path, reason }) => {
+            let advice = "no other checkpoint of this phase is usable; remove its folder \
+                          `checkpoints` to train the phase from its start";
+            Err(TrainError::Checkpoint { path, reason: format!("{reason}; {advice}") })
+        }
+        Some(error) => Err(error),
+    }
+}
+
+fn load_one<M: Classifier>(
+    path: &Path,
+    recipe: &Phase,
+    network: &M,
+) -> Result<TrainState<M>, TrainError> {
+    let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
+    let (header, contents) = verified(path)?;
+    let read = |name: &str| {
+        contents.get(name).cloned().ok_or_else(|| fail(format!("{name} is not one of its files")))
+    };
+    same(path, "network", &header.network, &network.structure())?;
+    same(path, "phase", &header.recipe.lasting(), &recipe.lasting())?;
+    let progress = header.progress;
+    let mut network = network.clone();
+    for policy in &progress.policies {
+        let policy = recipe.policies.get(*policy);
+        let policy = policy.ok_or_else(|| fail("a policy that the recipe has not".into()))?;
+        policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
+    }
+    let restore = |name: &str, network: M| {
+        let bytes = Bytes::from_bytes_vec(read(name)?);
+        // The library may panic at a record whose checksum is right, and which is none of ours.
+        let restored = catch_unwind(AssertUnwindSafe(|| {
+            let record = ModuleRecord::from_bytes(bytes).map_err(|error| error.to_string())?;
+            network.try_load_record(record).map_err(|error| error.to_string())
+        }));
+        restored
+            .unwrap_or_else(|_| Err("it is no record of this network".into()))
+            .map_err(|error| fail(format!("{name}: {error}")))
+    };
+    let average = match recipe.average {
+        Some(decay) => Some(Average::resume(restore("average.bpk", network.valid())?, decay)),
+        None => None,
+    };
+    let network = restore("network.bpk", network)?;
+    let states: Result<Vec<_>, _> =
+        (0..header.optimizer_groups).map(|group| read(&optimizer_file(group))).collect();
+    let optimizers = Optimizers::new(recipe.optimizer, &recipe.groups, &network);
+    let states = states?;
+    let optimizers = catch_unwind(AssertUnwindSafe(|| optimizers.load(states)))
+        .unwrap_or_else(|_| Err("it is no state of this optimizer".into()))
+        .map_err(|error| fail(format!("optimizer: {error}")))?;
+    let state = TrainState { network, optimizers, progress, average };
+    state.check(recipe)?;
+    Ok(state)
+}
+
+/// The header of a checkpoint and the contents of its other files, all of which have the right
+/// checksums.
+fn verified(path: &Path) -> Result<(Header, BTreeMap<String, Vec<u8>>), TrainError> {
+    let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
+    let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));
+    let bytes = read(PROGRESS)?;
+    let version = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
+    let version = version.and_then(|header| header.get("version")?.as_u64());
+    if let Some(other) = version.filter(|version| *version != u64::from(VERSION)) {
+        return Err(fail(format!("it has version {other}, and this program reads {VERSION}")));
+    }
+    let header: Header =
+        files::unsealed(&bytes).map_err(|reason| fail(format!("{PROGRESS}: {reason}")))?;
+    let mut contents = BTreeMap::new();
+    for (name, sum) in &header.files {
+        // Names are ours: no other folder is read, whatever they say.
+        if Path::new(name).file_name() != Some(name.as_ref()) {
+            return Err(fail(format!("{name:?} is no name of a file")));
+        }
+        let bytes = read(name)?;
+        if files::checksum(&bytes) != *sum {
+            return Err(fail(format!("{name} is damaged: its checksum is another one")));
+        }
+        contents.insert(name.clone(), bytes);
+    }
+    Ok((header, contents))
+}
+
+/// Whether a phase whose checkpoints are in `folder` has one, usable or not.
+pub(crate) fn exists(folder: &Path) -> bool {
+    list(folder).is_ok_and(|found| !found.is_empty())
+}
+
+/// Epochs that the newest checkpoint with an intact header in `folder` has behind it.
+pub(crate) fn epochs_done(folder: &Path) -> Option<usize> {
+    let found = list(folder).ok()?.into_iter().rev();
+    let mut headers = found.filter_map(|(_, path)| {
+        let bytes = fs::read(path.join(PROGRESS)).ok()?;
+        files::unsealed::<Header>(&bytes).ok()
+    });
+    headers.next().map(|header| header.progress.epoch)
+}
+
+fn same<T: PartialEq + Serialize>(
+    path: &Path,
+    field: &'static str,
+    theirs: &T,
+    ours: &T,
+) -> Result<(), TrainError> {
+    if theirs == ours {
+        return Ok(());
+    }
+    let text = |value: &T| serde_json::to_string(value).unwrap_or_default();
+    let (theirs, ours) = (text(theirs), text(ours));
+    Err(TrainError::Foreign { path: path.to_owned(), field, theirs, ours })
+}
+
+/// The checkpoints below `folder` with their steps, oldest first.
+fn list(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(TrainError::io(folder)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(TrainError::io(folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(step) = name.strip_prefix("step-").and_then(|step| step.parse().ok()) {
+            found.push((step, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}

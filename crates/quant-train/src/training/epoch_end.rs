@@ -1,0 +1,112 @@
+//! The end of an epoch: its score, the health of the quantizers, and what is kept.
+
+use quant_nn::Classifier;
+
+use crate::{
+    batches::upload::DeviceBatch,
+    devices::group,
+    error::TrainError,
+    events::{Event, Events},
+    files,
+    measure::{
+        evaluate::{Score, evaluate},
+        monitor::{Monitor, histogram},
+    },
+    networks::weights,
+    training::{
+        checkpoint,
+        state::{EpochSums, TrainState},
+        trainer::Trainer,
+    },
+};
+
+impl<M: Classifier> Trainer<'_, M> {
+    /// The score of a network on the validation images of all processes.
+    pub(super) fn evaluate(&self, network: &M, events: &mut Events) -> Result<Score, TrainError> {
+        let mut skipped = Vec::new();
+        let plain = self.device.clone().without_autodiff();
+        let score = evaluate(network, self.val, &self.normalizer, &plain, |reason| {
+            skipped.push(reason);
+        })?;
+        for reason in group::gather_texts(self.group.as_ref(), skipped)? {
+            events.emit(&Event::ImageSkipped { reason })?;
+        }
+        score.of_all(self.group.as_ref())
+    }
+
+    /// Tells how the quantizers fare on a validation batch, and how the weights are distributed.
+    pub(super) fn monitor(
+        &self,
+        monitor: &mut Monitor,
+        network: &M,
+        epoch: usize,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        let Some(batch) = self.val.first_images() else {
+            return Ok(());
+        };
+        let plain = self.device.clone().without_autodiff();
+        let batch = DeviceBatch::new(batch?, &plain);
+        let (quantizers, warnings) = monitor.look(network, self.normalizer.images(&batch));
+        let phase = self.recipe.name.clone();
+        for message in warnings {
+            events.emit(&Event::Warning { message })?;
+        }
+        events.emit(&Event::QuantizerHealth { phase: phase.clone(), epoch, quantizers })?;
+        for (layer, quantized) in network.quantized_weights() {
+            let values: Vec<f32> = quantized.weight.into_data().iter().collect();
+            if let Some((low, high, bins)) = histogram(&values) {
+                let phase = phase.clone();
+                events.emit(&Event::WeightHistogram { phase, epoch, layer, low, high, bins })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the best network, notes the epoch and saves.
+    pub(super) fn finish_epoch(
+        &self,
+        state: &mut TrainState<M>,
+        network: &M,
+        score: Score,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        let write = |name: &str| match self.group.rank() {
+            0 => files::write(&self.place.join(name), &weights::state_bytes(network)?),
+            _ => Ok(()),
+        };
+        let progress = &mut state.progress;
+        let images = progress.sums.images.max(1) as f64;
+        events.emit(&Event::EpochFinished {
+            phase: self.recipe.name.clone(),
+            epoch: progress.epoch,
+            epochs: self.recipe.all_epochs(),
+            train_loss: progress.sums.loss / images,
+            train_top1: 100.0 * progress.sums.right / images,
+            val: score,
+            loss_scale: progress.loss_scale,
+        })?;
+        let epoch = progress.epoch;
+        if progress.best.is_none_or(|(_, best)| score.top1 > best.top1) {
+            progress.best = Some((epoch, score));
+            write("best.safetensors")?;
+        }
+        progress.epoch += 1;
+        progress.batch = 0;
+        progress.sums = EpochSums::default();
+        let every = self.recipe.keep_every.is_some_and(|every| (epoch + 1).is_multiple_of(every));
+        let steps = self.recipe.schedule.steps();
+        if every || self.recipe.keep_at_steps && steps.contains(&(epoch + 1)) {
+            write(&format!("epoch-{:04}.safetensors", epoch + 1))?;
+        }
+        self.save(state)
+    }
+
+    /// Writes a checkpoint, in the first process.
+    pub(super) fn save(&self, state: &TrainState<M>) -> Result<(), TrainError> {
+        if self.group.rank() > 0 {
+            return Ok(());
+        }
+        checkpoint::save(&self.place.join("checkpoints"), self.recipe, state)
+    }
+}

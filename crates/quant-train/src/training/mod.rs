@@ -1,0 +1,10 @@
+//! The training of one phase: how it starts, its steps and epochs, and its checkpoints.
+
+pub mod checkpoint;
+mod epoch_end;
+pub mod loss;
+mod phase_loop;
+pub(crate) mod start;
+pub(crate) mod state;
+pub mod step;
+pub mod trainer;

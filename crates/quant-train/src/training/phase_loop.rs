@@ -1,0 +1,225 @@
+//! The training loop of one phase: epochs, and the steps of each.
+
+use std::time::Instant;
+
+use quant_nn::{Classifier, NetworkError};
+
+use crate::{
+    batches::upload::{DeviceBatch, Uploads},
+    devices::group,
+    error::TrainError,
+    events::{Event, Events},
+    measure::monitor::Monitor,
+    optimize::average::Average,
+    training::{
+        state::{Progress, TrainState, diverged, finite_score},
+        step::StepOutput,
+        trainer::Trainer,
+    },
+};
+
+/// Steps between two looks at the loss: each look waits for the device.
+const LOOK: usize = 10;
+
+impl<M: Classifier> Trainer<'_, M> {
+    /// Trains to the end of the phase.
+    ///
+    /// # Errors
+    /// Those of the loader and of checkpoints, [`TrainError::Diverged`], and
+    /// [`TrainError::Stopped`].
+    pub fn run(
+        &self,
+        mut state: TrainState<M>,
+        events: &mut Events,
+    ) -> Result<TrainState<M>, TrainError> {
+        self.arm(&mut state);
+        if let Some(shared) = &self.shared {
+            let sharing = state.network.with_shared_statistics(&shared.sums());
+            state.network = sharing.ok_or_else(|| TrainError::Field {
+                field: format!("phase {:?}: shared_statistics", self.recipe.name),
+                value: "true".into(),
+                accepted: "false, for a network whose batch norms cannot share statistics",
+            })?;
+        }
+        let mut monitor = Monitor::default();
+        while state.progress.epoch < self.recipe.all_epochs() {
+            state = self.epoch(state, events)?;
+            // The last update of an epoch is seen by no loss.
+            state.check(self.recipe)?;
+            let served = state.served();
+            let score = self.evaluate(&served, events)?;
+            let score = finite_score(self.recipe, &state.progress, score)?;
+            if self.recipe.quantization.is_some() && self.group.rank() == 0 {
+                self.monitor(&mut monitor, &served, state.progress.epoch, events)?;
+            }
+            self.finish_epoch(&mut state, &served, score, events)?;
+        }
+        Ok(state)
+    }
+
+    /// Gives the quantizers the warm-up and losses of the recipe and its policies. They are no part
+    /// of a checkpoint: where they stand follows from the step.
+    fn arm(&self, state: &mut TrainState<M>) {
+        let Some(recipe) = &self.recipe.quantization else {
+            return;
+        };
+        let calls = state.progress.calls;
+        state.network.change_quantizers(|_, quantizer| {
+            let role = quantizer.config().role;
+            if let Some(warm_up) = recipe.warm_up.as_ref().filter(|w| w.roles.contains(&role)) {
+                quantizer.set_warm_up(warm_up.steps, warm_up.correlate, calls);
+            }
+            let loss = recipe.of(role).and_then(|quantizer| quantizer.loss);
+            quantizer.set_loss(loss.map(|loss| (loss.kind, loss.factor)));
+        });
+        for policy in &state.progress.policies {
+            self.recipe.policies[*policy].rearm(&mut state.network);
+        }
+    }
+
+    fn epoch(
+        &self,
+        mut state: TrainState<M>,
+        events: &mut Events,
+    ) -> Result<TrainState<M>, TrainError> {
+        if let Some(proximal) = self.recipe.quantization.as_ref().and_then(|q| q.proximal) {
+            let share = proximal.share(state.progress.epoch);
+            state.network.change_quantizers(|_, quantizer| quantizer.set_proximal(share));
+        }
+        let first = state.progress.batch;
+        let (mut pending, mut look, mut seen) = (StepOutput::default(), Instant::now(), 0);
+        let (mut batches, mut skipped) = (Vec::new(), Vec::new());
+        let plain = self.device.clone().without_autodiff();
+        for batch in Uploads::new(self.train.epoch(state.progress.epoch, first), &plain) {
+            let mut batch = batch?;
+            self.tell_skipped(batch.skipped.drain(..), &mut skipped, events)?;
+            let last = batch.number + 1 >= self.train.batches();
+            batches.push(batch);
+            if batches.len() < self.recipe.batches_per_step() && !last {
+                continue;
+            }
+            state = self.apply_policies(state, &batches, events)?;
+            let output;
+            (state, output) = self.step(state, std::mem::take(&mut batches))?;
+            let stop = output.stop;
+            pending.append(output);
+            let due = (self.recipe.checkpoint_steps)
+                .is_some_and(|steps| state.progress.step.is_multiple_of(steps));
+            if due || last || stop || state.progress.step.is_multiple_of(LOOK) {
+                seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
+            }
+            if due && !last || stop {
+                self.save(&state)?;
+            }
+            if stop {
+                self.tell_others_skipped(skipped, events)?;
+                let (phase, step) = (self.recipe.name.clone(), state.progress.step);
+                return Err(TrainError::Stopped { phase, step });
+            }
+        }
+        self.tell_others_skipped(skipped, events)?;
+        seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
+        if seen == 0 && first < self.train.batches() {
+            // Every batch was empty: there is nothing to learn from.
+            let images = self.train.dataset().len();
+            let batch_size = self.recipe.batch_size;
+            return Err(quant_data::DataError::TooSmall { images, batch_size }.into());
+        }
+        Ok(state)
+    }
+
+    /// Applies the policies that are due before the last of `batches` is trained on.
+    fn apply_policies(
+        &self,
+        mut state: TrainState<M>,
+        batches: &[DeviceBatch],
+        events: &mut Events,
+    ) -> Result<TrainState<M>, TrainError> {
+        let iterations = self.train.batches();
+        let next = batches.last().map_or(0, |batch| batch.number);
+        let at = state.progress.epoch * iterations + next;
+        let policies = self.recipe.policies.iter().enumerate();
+        let due: Vec<_> = policies
+            .filter(|(_, policy)| policy.is_due(at, iterations))
+            .filter(|(index, _)| !state.progress.policies.contains(index))
+            .collect();
+        if due.is_empty() {
+            return Ok(state);
+        }
+        for (index, policy) in due {
+            let quantizers = policy.apply(&mut state.network).map_err(NetworkError::from)?;
+            let (phase, step) = (self.recipe.name.clone(), state.progress.step);
+            let layers = quantizers.into_iter().map(|change| change.layer).collect();
+            events.emit(&Event::PolicyApplied { phase, step, policy: index, layers })?;
+            state.progress.policies.push(index);
+        }
+        let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
+        state.optimizers = state.optimizers.regroup(optimizer, rules, &state.network);
+        // An average of quantizers of two kinds is none of either.
+        state.average = self.recipe.average.map(|decay| Average::new(&state.network, decay));
+        Ok(state)
+    }
+
+    /// Reads the numbers of the steps since the last look and tells them; how many images they had.
+    fn look(
+        &self,
+        progress: &mut Progress,
+        pending: &mut StepOutput,
+        since: &mut Instant,
+        events: &mut Events,
+    ) -> Result<usize, TrainError> {
+        let before = progress.sums;
+        std::mem::take(pending).read_into(&mut progress.sums, self.group.as_ref())?;
+        let images = progress.sums.images - before.images;
+        if images == 0 {
+            return Ok(0);
+        }
+        let loss = ((progress.sums.loss - before.loss) / images as f64) as f32;
+        if !loss.is_finite() {
+            return Err(diverged(self.recipe, progress, format!("the loss is {loss}")));
+        }
+        events.emit(&Event::Progress {
+            phase: self.recipe.name.clone(),
+            epoch: progress.epoch,
+            epochs: self.recipe.all_epochs(),
+            step: progress.step,
+            batch: progress.batch,
+            batches: self.train.batches(),
+            loss,
+            learning_rate: self.rate(progress),
+            images_per_second: images as f64 / since.elapsed().as_secs_f64().max(1e-9),
+        })?;
+        *since = Instant::now();
+        Ok(images)
+    }
+
+    /// Tells which images were skipped: the first process at once, others by way of it later.
+    fn tell_skipped(
+        &self,
+        reasons: impl Iterator<Item = String>,
+        later: &mut Vec<String>,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        match self.group.rank() {
+            0 => reasons
+                .into_iter()
+                .try_for_each(|reason| events.emit(&Event::ImageSkipped { reason })),
+            _ => {
+                later.extend(reasons);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells which images other processes than the first have skipped.
+    fn tell_others_skipped(
+        &self,
+        skipped: Vec<String>,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        for reason in group::gather_texts(self.group.as_ref(), skipped)? {
+            events.emit(&Event::ImageSkipped { reason })?;
+        }
+        Ok(())
+    }
+}

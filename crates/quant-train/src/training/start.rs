@@ -1,0 +1,183 @@
+//! How a phase starts: its network, weights from a file or from the phase before, and the
+//! quantizers' first parameters.
+
+use quant_core::{Quantizer, QuantizerConfig, calibrate_where};
+use quant_nn::{Classifier, LoadReport, StateDict};
+
+use crate::{
+    batches::upload::DeviceBatch,
+    error::TrainError,
+    events::{Event, Events},
+    networks::weights::{self, WeightsFile},
+    recipe::{phase::Phase, policy::Trigger, quantization::QuantizationRecipe},
+    training::{state::not_finite, trainer::Trainer},
+};
+
+/// Applies the policies of the start, takes the weights of `from`, and finds what the quantizers
+/// still lack from data.
+///
+/// Quantizers whose parameters the weights have keep them, if they were trained with the same
+/// method, levels, range, granularity and normalisation; the others are calibrated.
+pub(crate) fn start<M: Classifier>(
+    phase: &Phase,
+    mut network: M,
+    from: Option<&WeightsFile>,
+    trainer: &Trainer<'_, M>,
+    events: &mut Events,
+) -> Result<M, TrainError> {
+    network = fresh(phase, network)?;
+    let mut kept = Vec::new();
+    if let Some(file) = from {
+        let state = file.read()?;
+        let report;
+        (network, report) = weights::load(file, &state, network);
+        fits(phase, file, &network, &report)?;
+        tell(phase, file, &network, &report, events)?;
+        kept = matching_quantizers(&network, &state, &report);
+    }
+    match &phase.quantization {
+        Some(quantization) => calibrate(phase, quantization, network, kept, trainer, events),
+        None => Ok(network),
+    }
+}
+
+/// The network of a phase after the policies of its start.
+pub(crate) fn fresh<M: Classifier>(phase: &Phase, mut network: M) -> Result<M, TrainError> {
+    for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
+        policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
+    }
+    Ok(network)
+}
+
+/// Refuses weights that are not the network's, or not numbers.
+pub(crate) fn fits<M: Classifier>(
+    phase: &Phase,
+    file: &WeightsFile,
+    network: &M,
+    report: &LoadReport,
+) -> Result<(), TrainError> {
+    let classifier = weights::other_classifier(network, report);
+    let mut rest = report.clone();
+    if phase.fresh_classifier {
+        rest.mismatched.retain(|(name, ..)| !classifier.contains(name));
+        rest.missing.retain(|name| !classifier.contains(name));
+    }
+    if let Err(error) = rest.require(true) {
+        let advice = match classifier.first() {
+            Some(name) if !phase.fresh_classifier => format!(
+                "; the classifier {name} is one of other classes: to train a fresh one, give the phase \
+                 `fresh_classifier = true` (--set phase.{}.fresh_classifier=true)",
+                phase.name
+            ),
+            _ if report.loaded.is_empty() => "; `quant inspect` lists its names; init_key chooses \
+                                              where they lie, and init_map renames them"
+                .into(),
+            _ if !report.mismatched.iter().all(|(name, ..)| report.is_quantizers(name)) => {
+                "; it is of another network than [model] describes".into()
+            }
+            _ => "; init_map can rename entries and drop them".into(),
+        };
+        let reason = format!("{error}{advice}");
+        return Err(TrainError::Weights { path: file.path.clone(), reason });
+    }
+    match not_finite(network) {
+        None => Ok(()),
+        Some(found) => {
+            let reason = format!("{found}: nothing can be trained from it");
+            Err(TrainError::Weights { path: file.path.clone(), reason })
+        }
+    }
+}
+
+/// Tells what is unusual about weights that were taken.
+fn tell<M: Classifier>(
+    phase: &Phase,
+    file: &WeightsFile,
+    network: &M,
+    report: &LoadReport,
+    events: &mut Events,
+) -> Result<(), TrainError> {
+    let path = file.path.display();
+    let classifier = weights::other_classifier(network, report);
+    if phase.fresh_classifier {
+        for (name, theirs, ours) in &report.mismatched {
+            if classifier.contains(name) {
+                let message = format!(
+                    "{name} is not taken from {path} but starts fresh: it is {theirs:?} there and \
+                     {ours:?} here"
+                );
+                events.emit(&Event::Warning { message })?;
+            }
+        }
+    }
+    // What becomes of the quantizers is told when they are calibrated.
+    let mut told = report.clone();
+    told.missing.retain(|name| !report.is_quantizers(name));
+    told.other_quantizers.clear();
+    let (phase, path, report) = (phase.name.clone(), path.to_string(), told.to_string());
+    events.emit(&Event::WeightsLoaded { phase, path, report })
+}
+
+/// Names of the quantizers whose parameters the state has and was trained with.
+fn matching_quantizers<M: Classifier>(
+    network: &M,
+    state: &StateDict,
+    report: &LoadReport,
+) -> Vec<String> {
+    let matching = network.quantizers().into_iter().filter(|(layer, role, quantizer)| {
+        let parameters = format!("{}.", quantizer.name());
+        let of_it = |list: &[String]| list.iter().any(|other| other.starts_with(&parameters));
+        let other_shape =
+            report.mismatched.iter().any(|(other, ..)| other.starts_with(&parameters));
+        let complete = of_it(&report.loaded) && !of_it(&report.missing) && !other_shape;
+        // A file that does not say what its quantizers were is taken at the recipe's word.
+        let same = !state.describes_quantizers() || {
+            let theirs = state.quantizer(layer, *role);
+            theirs.is_some_and(|(theirs, _)| mean_the_same(theirs, quantizer.config()))
+        };
+        complete && same
+    });
+    matching.map(|(_, _, quantizer)| quantizer.name().to_owned()).collect()
+}
+
+/// Whether learned parameters mean the same to two quantizers.
+fn mean_the_same(a: &QuantizerConfig, b: &QuantizerConfig) -> bool {
+    (a.method, a.levels, a.range, a.granularity) == (b.method, b.levels, b.range, b.granularity)
+        && a.normalization == b.normalization
+}
+
+/// Calibrates the quantizers that are not in `kept` on the first batches of training.
+fn calibrate<M: Classifier>(
+    phase: &Phase,
+    quantization: &QuantizationRecipe,
+    network: M,
+    kept: Vec<String>,
+    trainer: &Trainer<'_, M>,
+    events: &mut Events,
+) -> Result<M, TrainError> {
+    let kept = if quantization.calibrates_always() { Vec::new() } else { kept };
+    let is_kept = |quantizer: &Quantizer| kept.iter().any(|name| name == quantizer.name());
+    let plain = trainer.device.clone().without_autodiff();
+    let mut batches = trainer.train.epoch(0, 0).take(quantization.calibration_batches);
+    let mut seen = Ok(());
+    let calibration = quantization.calibration.method();
+    let wanted = |quantizer: &Quantizer| !is_kept(quantizer);
+    let (network, quantizers) = calibrate_where(network, wanted, calibration, |network| {
+        seen = batches.try_for_each(|batch| {
+            let batch = DeviceBatch::new(batch?, &plain);
+            if batch.count > 0 {
+                network.forward(trainer.normalizer.images(&batch));
+            }
+            Ok::<_, TrainError>(())
+        });
+    });
+    seen?;
+    let untouched = network.quantizers().into_iter().filter(|(_, _, quantizer)| {
+        let calibrated = quantizers.iter().any(|info| info.layer == quantizer.name());
+        !quantizer.learned().is_empty() && !is_kept(quantizer) && !calibrated
+    });
+    let untouched = untouched.map(|(_, _, quantizer)| quantizer.name().to_owned()).collect();
+    let phase = phase.name.clone();
+    events.emit(&Event::Calibrated { phase, quantizers, kept, untouched })?;
+    Ok(network)
+}

@@ -1,0 +1,97 @@
+//! What training a phase needs, and how it starts.
+
+use std::{path::Path, sync::Arc};
+
+use burn::tensor::Device;
+use quant_data::Loader;
+use quant_nn::Classifier;
+
+pub use crate::training::state::TrainState;
+use crate::{
+    batches::upload::Normalizer,
+    devices::group::{Alone, Group, SharedStatistics},
+    optimize::{average::Average, optimizer::Optimizers, precision::LossScale},
+    recipe::{phase::Phase, policy::Trigger},
+    stop::Stop,
+    training::{
+        loss::Objective,
+        state::{EpochSums, Progress},
+    },
+};
+
+/// What training needs and does not change.
+pub struct Trainer<'a, M> {
+    /// The phase.
+    pub recipe: &'a Phase,
+    /// Training images.
+    pub train: &'a Loader,
+    /// Validation images.
+    pub val: &'a Loader,
+    /// Normalises batches; on the training device.
+    pub normalizer: Normalizer,
+    /// The device, with autodiff.
+    pub device: Device,
+    /// Folder of the phase: its checkpoints and networks.
+    pub place: &'a Path,
+    /// How training is asked to stop.
+    pub stop: Stop,
+    /// The loss.
+    pub objective: Objective<M>,
+    /// The processes that train together.
+    pub group: Arc<dyn Group>,
+    /// The statistics that they share, if so.
+    pub shared: Option<SharedStatistics>,
+}
+
+impl<'a, M: Classifier> Trainer<'a, M> {
+    /// A trainer on `device`, a plain one, with its files below `place`.
+    pub fn new(
+        recipe: &'a Phase,
+        (train, val): (&'a Loader, &'a Loader),
+        normalization: ([f64; 3], [f64; 3]),
+        device: &Device,
+        place: &'a Path,
+    ) -> Self {
+        Self {
+            recipe,
+            train,
+            val,
+            normalizer: Normalizer::new(normalization, device),
+            device: device.clone().autodiff(),
+            place,
+            stop: Stop::default(),
+            objective: Objective::new(recipe, device),
+            group: Arc::new(Alone),
+            shared: None,
+        }
+    }
+
+    /// A fresh state that starts from `network`, to which the policies of the start have been
+    /// applied.
+    pub fn start(&self, network: M) -> TrainState<M> {
+        let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
+        let policies = self.recipe.policies.iter().enumerate();
+        let applied = policies.filter(|(_, policy)| policy.at == Trigger::Start);
+        TrainState {
+            optimizers: Optimizers::new(optimizer, rules, &network),
+            average: self.recipe.average.map(|decay| Average::new(&network, decay)),
+            network,
+            progress: Progress {
+                phase: self.recipe.name.clone(),
+                epoch: 0,
+                batch: 0,
+                step: 0,
+                calls: 0,
+                policies: applied.map(|(index, _)| index).collect(),
+                loss_scale: LossScale::new(self.recipe.precision),
+                sums: EpochSums::default(),
+                best: None,
+            },
+        }
+    }
+
+    /// The learning rate of the next step.
+    pub(crate) fn rate(&self, progress: &Progress) -> f64 {
+        self.recipe.rate(progress.epoch, progress.batch, self.train.batches())
+    }
+}

@@ -169,12 +169,13 @@ impl Graph {
                 }
                 (op, _) => {
                     let mut inputs: Vec<Tensor<4>> = inputs.into_iter().map(ready).collect();
-                    match modules.is_fusible(op) && waits(index, true) {
-                        false => op.apply(inputs, &mut x, modules).map(NodeValue::Computed),
-                        true => inputs.pop().map(|x| {
+                    if modules.is_fusible(op) && waits(index, true) {
+                        inputs.pop().map(|x| {
                             let op = op.clone();
                             NodeValue::Deferred(FusedNorm { op, x, add: None, relu: false })
-                        }),
+                        })
+                    } else {
+                        op.apply(inputs, &mut x, modules).map(NodeValue::Computed)
                     }
                 }
             };

@@ -23,7 +23,7 @@
 //! 4. [`visit`], with the trait of modules with quantizers;
 //! 5. what takes the state of such a module and loads it again (in [`state`] too), and [`summary`];
 //! 6. [`network`], which has that trait;
-//! 7. the private module `build`, which makes networks of configurations, and [`classifier`].
+//! 7. the private module `build`, which makes networks from configurations, and [`classifier`].
 
 mod build;
 pub mod classifier;

@@ -87,8 +87,8 @@ impl MobileNetV1Config {
         let middle = self.half(b, (name, 1, 0), x, depthwise, skip)?;
         let pointwise =
             ConvSpec { quantized: !self.real_pointwise, ..ConvSpec::new(outputs, 1, 1) };
-        let y = match layer_wise && outputs != inputs {
-            true if self.double_by_concatenation => {
+        let y = if layer_wise && outputs != inputs {
+            if self.double_by_concatenation {
                 let halves = (0..outputs / inputs)
                     .map(|half| {
                         let conv = ConvSpec { outputs: inputs, ..pointwise };
@@ -96,15 +96,13 @@ impl MobileNetV1Config {
                     })
                     .collect::<Result<Vec<_>, _>>()?;
                 b.concatenate(&halves)
-            }
-            true => {
+            } else {
                 let doubled = b.op(middle, Op::Repeat(outputs / inputs));
                 self.half(b, (name, 2, 0), middle, pointwise, Some(doubled))?
             }
-            false => {
-                let skip = layer_wise.then_some(middle);
-                self.half(b, (name, 2, 0), middle, pointwise, skip)?
-            }
+        } else {
+            let skip = layer_wise.then_some(middle);
+            self.half(b, (name, 2, 0), middle, pointwise, skip)?
         };
         match residual {
             Some(residual) => b.add(&[y, residual], name),

@@ -11,13 +11,13 @@ pub(crate) fn check_range(
     range: RangeInclusive<usize>,
     accepted: &'static str,
 ) -> Result<(), NetworkError> {
-    match range.contains(&value) {
-        true => Ok(()),
-        false => Err(NetworkError::Field { field, value: value.to_string(), accepted }),
+    if range.contains(&value) {
+        return Ok(());
     }
+    Err(NetworkError::Field { field, value: value.to_string(), accepted })
 }
 
-/// Checks what all networks know of the data.
+/// Checks the number of classes and the size of images, which every configuration has.
 pub(crate) fn check_data(classes: usize, input_size: usize) -> Result<(), NetworkError> {
     check_range("classes", classes, 1..=1_000_000, "1 to 1000000")?;
     check_range("input_size", input_size, 1..=8192, "1 to 8192 pixels")

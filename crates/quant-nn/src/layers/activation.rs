@@ -90,8 +90,8 @@ impl PReLU {
 ///
 /// y = x - g + z where x > g, else b·(x - g) + z
 ///
-/// Its sign counterpart RSign is the `shift` of XNOR activations
-/// ([`quant_core::QuantizerConfig::shift`]).
+/// Its counterpart for signs, RSign, is the option `shift` of XNOR activations
+/// ([`quant_core::XnorOptions::shift`]).
 ///
 /// **Gradients.** with d the incoming gradient, ∂x = d where x > g and b·d elsewhere,
 /// ∂g = -Σ∂x, ∂z = Σd, ∂b = the sum of d·(x - g) where x <= g; sums over

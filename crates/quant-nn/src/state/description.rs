@@ -83,10 +83,10 @@ impl Description {
         if text.contains("\"quant_nn\"") {
             return serde_json::from_str(text).map(Some);
         }
-        match text.contains("\"quant_train\"") {
-            true => serde_json::from_str(text).map(EarlierDescription::into_description).map(Some),
-            false => Ok(None),
+        if !text.contains("\"quant_train\"") {
+            return Ok(None);
         }
+        serde_json::from_str(text).map(EarlierDescription::into_description).map(Some)
     }
 
     pub(super) fn text(&self) -> String {

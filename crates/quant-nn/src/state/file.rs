@@ -35,12 +35,11 @@ impl StateDict {
         let mut start = Vec::new();
         fs::File::open(path).and_then(|file| file.take(9).read_to_end(&mut start)).map_err(io)?;
         // The length of a JSON header, and its brace.
-        let (entries, metadata) = match start.get(8) == Some(&b'{') || start.is_empty() {
-            true => {
-                let contents = safetensors::read(&fs::read(path).map_err(io)?, path)?;
-                (contents.entries, contents.metadata)
-            }
-            false => (pytorch::read(path)?, HashMap::new()),
+        let (entries, metadata) = if start.get(8) == Some(&b'{') || start.is_empty() {
+            let contents = safetensors::read(&fs::read(path).map_err(io)?, path)?;
+            (contents.entries, contents.metadata)
+        } else {
+            (pytorch::read(path)?, HashMap::new())
         };
         let description = match metadata.get(DESCRIPTION) {
             None => None,

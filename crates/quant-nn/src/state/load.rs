@@ -42,9 +42,8 @@ impl StateDict {
             |start: &String| shapes.entries.keys().all(|name| !name.starts_with(start));
         quantizer_prefixes.extend(starts.filter(is_unknown));
         let translation = Renaming::torchvision_to_keywords();
-        let named = |name: &str| match torchvision {
-            true => translation.apply(name).unwrap_or_default(),
-            false => name.to_owned(),
+        let named = |name: &str| {
+            if torchvision { translation.apply(name).unwrap_or_default() } else { name.to_owned() }
         };
         let entries = self.entries.iter().filter_map(|(name, entry)| {
             let rest = name.strip_prefix(found.prefix.as_str())?;
@@ -67,10 +66,9 @@ impl StateDict {
             ..LoadReport::default()
         };
         for (name, (stored, _)) in unused {
-            match integer(stored) {
-                true => report.unused_integers.push(name.clone()),
-                false => report.unused.push(name.clone()),
-            }
+            let list =
+                if integer(stored) { &mut report.unused_integers } else { &mut report.unused };
+            list.push(name.clone());
         }
         if let Some(description) = &self.description
             && found.prefix.is_empty()
@@ -100,10 +98,7 @@ impl StateDict {
         let translated = best_prefix(entries(), |name| {
             translation.apply(name).is_some_and(|name| names.contains(name.as_str()))
         });
-        match translated.matched > plain.matched {
-            true => (translated, true),
-            false => (plain, false),
-        }
+        if translated.matched > plain.matched { (translated, true) } else { (plain, false) }
     }
 }
 

@@ -61,16 +61,17 @@ impl LoadReport {
             missing: kept(&self.missing),
             unused: kept(&self.unused),
             mismatched: mismatched.cloned().collect(),
-            other_quantizers: match quantizers_may_differ {
-                true => Vec::new(),
-                false => self.other_quantizers.clone(),
+            other_quantizers: if quantizers_may_differ {
+                Vec::new()
+            } else {
+                self.other_quantizers.clone()
             },
             ..self.clone()
         };
-        match rest.is_complete() {
-            true => Ok(()),
-            false => Err(NetworkError::State { report: rest.to_string() }),
+        if rest.is_complete() {
+            return Ok(());
         }
+        Err(NetworkError::State { report: rest.to_string() })
     }
 }
 

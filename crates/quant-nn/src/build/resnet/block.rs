@@ -16,18 +16,18 @@ struct ConvUnit<'a> {
     /// `conv1`, `bn1`, ... of this number.
     number: usize,
     conv: ConvSpec,
-    /// Point-wise-and-reshape in its place.
+    /// Point-wise-and-reshape that takes the place of the convolution.
     reshape: Option<PointReshape>,
-    /// Added where the order has an s.
+    /// What is added where the order has an s.
     skip: Option<NodeId>,
-    /// A learned bias there instead.
+    /// The name of a learned bias that is added there instead.
     bias: Option<&'a str>,
     activated: bool,
-    /// Deviation of the initial weights; He's if none.
+    /// Standard deviation of the initial weights; that of He et al. if there is none.
     deviation: Option<f64>,
 }
 
-/// Two 3x3 convolutions.
+/// Builds a basic block: two 3x3 convolutions.
 pub(super) fn basic(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -47,10 +47,11 @@ pub(super) fn basic(
         }
         shape.stride = 1;
     }
-    // Which convolutions the kernels of the configuration are about.
-    let (first, second) = match lossless.is_some() || config.point_reshape.is_some() {
-        true => (config.first_kernel, config.second_kernel),
-        false => (Kernel::Usual, Kernel::Usual),
+    // The kernels of the configuration are those of these blocks only.
+    let (first, second) = if lossless.is_some() || config.point_reshape.is_some() {
+        (config.first_kernel, config.second_kernel)
+    } else {
+        (Kernel::Usual, Kernel::Usual)
     };
     let layer_wise = config.skip == SkipSpan::Layer && first != Kernel::None;
     let input = x;
@@ -97,13 +98,14 @@ pub(super) fn basic(
     }
     let y = sum_branches(b, block, &halves)?;
     let y = tail(b, block, y, layer_wise)?;
-    match layer_wise {
-        true => Ok(y),
-        false => join(b, block, y, (input, early), &shape),
+    if layer_wise {
+        return Ok(y);
     }
+    join(b, block, y, (input, early), &shape)
 }
 
-/// 1x1, 3x3 with the stride, 1x1 to four times the channels.
+/// Builds a bottleneck: convolutions of 1x1, of 3x3 with the stride, and of 1x1 to four times the
+/// channels.
 pub(super) fn bottleneck(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -151,7 +153,7 @@ pub(super) fn bottleneck(
     join(b, block, y, (input, early), &shape)
 }
 
-/// One convolution with its norm, activation and addition, in the configured order.
+/// Builds a convolution with its norm, activation and addition, in the configured order.
 fn conv_unit(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -188,7 +190,7 @@ fn conv_unit(
     Ok(y)
 }
 
-/// The branches' sum, with a learned scale each where there are several.
+/// Adds the branches, each times a learned scale where there are several.
 fn sum_branches(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -206,7 +208,7 @@ fn sum_branches(
     b.add(&scaled, &block.name)
 }
 
-/// What stands behind the convolutions: Fixup's scale, the final norm.
+/// Builds what stands behind the convolutions: Fixup's scale and bias, and the final norm.
 fn tail(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,

@@ -8,7 +8,8 @@ use crate::{
     graph::Op,
 };
 
-/// The block's input, and its skip where that is made before the convolutions.
+/// Builds the skip where that is made before the convolutions. Gives the input of the convolutions,
+/// and the skip.
 pub(super) fn skip_first(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -22,7 +23,7 @@ pub(super) fn skip_first(
     Ok((x, Some(skip)))
 }
 
-/// Lossless downsampling in front of a block.
+/// Builds the lossless downsampling in front of a block.
 pub(super) fn shrink(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -49,7 +50,7 @@ pub(super) fn shrink(
     Ok(x)
 }
 
-/// The block's input, and what its skip adds.
+/// Builds the skip. Gives the input of the convolutions, and what the skip adds.
 fn residual(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -77,10 +78,8 @@ fn residual(
     let mut index = usize::from(!torchvision);
     let mut next = || {
         index += 1;
-        match torchvision {
-            true => block.at(&format!("downsample.{}", index - 1)),
-            false => block.at(&format!("skip.{}", index - 1)),
-        }
+        let branch = if torchvision { "downsample" } else { "skip" };
+        block.at(&format!("{branch}.{}", index - 1))
     };
     let strided = config.downsample == DownsampleKind::StridedConv;
     let mut y = if strided && widens { x } else { b.average_pool(x, shape.stride) };
@@ -119,7 +118,7 @@ fn residual(
     Ok((x, y))
 }
 
-/// Adds the skip, and what stands behind.
+/// Adds the skip, and builds the activation behind it where there is one.
 pub(super) fn join(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -132,8 +131,8 @@ pub(super) fn join(
         None => residual(b, block, input, shape)?.1,
     };
     let y = b.add(&[y, skip], &block.name)?;
-    Ok(match block.activation_behind() {
-        true => b.activation(y, &block.at("fix_relu")),
-        false => y,
-    })
+    if !block.activation_behind() {
+        return Ok(y);
+    }
+    Ok(b.activation(y, &block.at("fix_relu")))
 }

@@ -7,6 +7,7 @@ pub(super) struct BlockSpec<'a> {
     pub(super) config: &'a ResNetConfig,
     /// PyTorch name, such as `layer1.0`.
     pub(super) name: String,
+    /// Channels of the stage; a bottleneck has four times as many outputs.
     pub(super) width: usize,
     pub(super) stride: usize,
 }
@@ -18,11 +19,12 @@ pub(super) struct Shape {
 }
 
 impl BlockSpec<'_> {
+    /// PyTorch name of a part of the block, such as `layer1.0.bn1`.
     pub(super) fn at(&self, part: &str) -> String {
         format!("{}.{part}", self.name)
     }
 
-    /// PyTorch name of the branch `branch` of a part, such as `conv1`.
+    /// PyTorch name of a part, such as `conv1`, in one of the parallel branches.
     pub(super) fn branch(&self, part: &str, branch: usize) -> String {
         match (self.config.names, self.config.branches) {
             (NameStyle::Torchvision, 1) => self.at(part),
@@ -34,6 +36,7 @@ impl BlockSpec<'_> {
         self.config.fixup.is_none()
     }
 
+    /// Whether the block has the biases of Fixup.
     pub(super) fn fixup_bias(&self) -> bool {
         self.config.fixup.is_some_and(|fixup| fixup.bias)
     }
@@ -51,7 +54,7 @@ impl BlockSpec<'_> {
         plain && self.config.names == NameStyle::Torchvision
     }
 
-    /// What strided convolutions are padded by beside the usual.
+    /// By how much strided convolutions are padded beside the usual padding.
     pub(super) fn extra_padding(&self, size: usize, stride: usize) -> usize {
         if stride == 1 {
             return 0;
@@ -63,7 +66,8 @@ impl BlockSpec<'_> {
         }
     }
 
-    /// He's deviation times S^power, S being the number of blocks' stages.
+    /// The standard deviation of initial weights under Fixup: that of He et al. times S^power, where
+    /// S is the number of stages.
     pub(super) fn fixup_deviation(&self, outputs: usize, kernel: usize, power: f64) -> Option<f64> {
         self.config.fixup?;
         let stages = self.config.depth.stages().len() as f64;

@@ -145,7 +145,7 @@ impl Quantizer {
 
     /// Quantizes `x`, which may have any shape that the [`Site`] describes. The result is
     /// differentiable in `x` and in the learned parameters, as the page of the method says. `x` is
-    /// returned unchanged while the quantizer is [calibrated](crate::calibrate), while it [warms
+    /// returned unchanged while the quantizer is [calibrated](crate::calibrate()), while it [warms
     /// up](Self::set_warm_up), and while it is not [enabled](Self::set_enabled).
     ///
     /// # Panics
@@ -309,7 +309,7 @@ impl Quantizer {
         each_method!(&self.method, method => method.set_running(name, values))
     }
 
-    /// Returns whether [calibration](crate::calibrate) sets any parameter.
+    /// Returns whether [calibration](crate::calibrate()) sets any parameter.
     pub fn calibrates(&self) -> bool {
         each_method!(&self.method, method => method.calibrates())
     }

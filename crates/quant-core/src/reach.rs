@@ -130,7 +130,7 @@ pub fn name_quantizers<M: Module>(module: M) -> M {
     change_quantizers(module, |path, quantizer| quantizer.set_name(path))
 }
 
-/// The same as Burn would derive for [`Parts`], except that the traversals of this file are given
+/// The same as Burn would derive for the parts, except that the traversals of this file are given
 /// the quantizer itself.
 impl Module for Quantizer {
     fn collect_devices(&self, devices: Devices) -> Devices {

@@ -124,7 +124,7 @@ pub fn probe<M: Module>(
 
 /// Calibrates those quantizers of `model` that `select` chooses, on their inputs while `run` calls
 /// the model. Meanwhile the chosen quantizers pass their inputs through unchanged, and the others
-/// quantize. [`calibrate`](crate::calibrate) is the short form for all quantizers.
+/// quantize. [`calibrate`](crate::calibrate()) is the short form for all quantizers.
 pub fn calibrate_where<M: Module>(
     model: M,
     select: impl Fn(&Quantizer) -> bool,

@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use quant_nn::Classifier;
 use quant_train::{
     Build, BuildError, Recipe, Run, RunOptions, Stop, Summary, TrainError, data::DataRecipe, group,
-    output,
+    output, recipe::ModelRecipe,
 };
 
 use crate::machine::MachineArguments;
@@ -258,9 +258,12 @@ fn execute_how(run: &Run, how: Execute<'_>) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
     let summary = how(run).inspect_err(|_| {
         if run.reports() && run.can_resume() {
-            output::tell(&format!(
-                "to go on from the last checkpoint: quant resume {folder}, or --resume {folder}"
-            ));
+            // `quant` does not know the networks of other programs.
+            let how = match run.recipe().model {
+                ModelRecipe::Own(_) => format!("this program with --resume {folder}"),
+                _ => format!("quant resume {folder}, or --resume {folder}"),
+            };
+            output::tell(&format!("to go on from the last checkpoint: {how}"));
         }
     })?;
     if run.reports() {

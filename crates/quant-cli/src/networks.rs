@@ -226,8 +226,8 @@ fn of_file(path: &Path, of: &Summarized) -> Result<Read, Box<dyn Error>> {
 /// integer stands for.
 ///
 /// # Errors
-/// Those of reading the network and of writing; a network without quantized weights, and keywords or
-/// a recipe, which have no trained weights.
+/// Those of reading the network and of writing the file. A network without quantized weights is an
+/// error, and so are keywords and recipes, which have no trained weights.
 pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
     let named = of.description.keywords.as_deref();
     let subject = Subject::find(named)?;

@@ -256,8 +256,9 @@ fn compare(found: f32, expected: f64, of: impl Fn() -> String) -> Result<(), Che
 }
 
 /// Compares the values of an evaluation with the decoded codes, to the last bit; and those of the
-/// forward pass on the device of `x` with the [staircases](Quantizer::staircases), up to rounding and
-/// except at thresholds, where there are any. Also checks that codes are below the number of levels.
+/// forward pass on the device of `x` with the [staircases](Quantizer::staircases), where there are
+/// any, up to rounding and except at thresholds. Also checks that codes are below the number of
+/// levels.
 ///
 /// # Errors
 /// [`CheckError::Value`] or [`CheckError::Code`] for the first value that differs.

@@ -69,7 +69,8 @@ method_options! {
     /// Options of XNOR.
     pub struct XnorOptions {
         /// What XNOR activations are multiplied by. By default it is nothing.
-        pub sign_scale: SignScale = SignScale::None, OneOf(&["none", "over-channels", "over-resolution"]);
+        pub sign_scale: SignScale = SignScale::None,
+            OneOf(&["none", "over-channels", "over-resolution"]);
         /// Whether XNOR activations learn where their sign changes, one value per group (ReActNet's
         /// RSign). By default it changes at 0.
         pub shift: bool = false, Flag;
@@ -79,10 +80,11 @@ method_options! {
 method_options! {
     /// Options of FATNN.
     pub struct FatnnOptions {
-        /// Initial slope of FATNN's pieces: of weights; over the boundary, of activations. By default
-        /// it is 0.5.
+        /// Initial slope of FATNN's pieces: of weights; over the boundary, of activations. By
+        /// default it is 0.5.
         pub initial_slope: f64 = 0.5, Above(0.0);
-        /// Whether FATNN's values are multiplied by a least squares factor. By default they are not.
+        /// Whether FATNN's values are multiplied by a least squares factor. By default they are
+        /// not.
         pub closed_form: bool = false, Flag;
     }
 }
@@ -93,8 +95,8 @@ method_options! {
         /// Where LQ-Nets' thresholds lie between two levels: 0 at the upper, 1 at the lower. By
         /// default they lie in the middle, at 0.5.
         pub threshold_position: f64 = 0.5, Within(0.0, 1.0);
-        /// Whether LQ-Nets' basis is the running mean of all solutions, instead of a moving average.
-        /// By default it is not.
+        /// Whether LQ-Nets' basis is the running mean of all solutions, instead of a moving
+        /// average. By default it is not.
         pub running_mean_basis: bool = false, Flag;
     }
 }

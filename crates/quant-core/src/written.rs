@@ -111,9 +111,7 @@ macro_rules! file_forms {
                 let mut given = Given::deserialize(deserializer)?;
                 let mut method = given.method;
                 let earlier = Earlier::take(&mut given.options, given.gradient_scale);
-                given.options.retain(|name, _| {
-                    method.option(name).is_some() || !is_of_any_method(name)
-                });
+                drop_options_of_others(&method, &mut given.options);
                 method.set_options(&given.options).map_err(D::Error::custom)?;
                 let usual = QuantizerConfig::new(method, given.role, given.levels);
                 let mut config = QuantizerConfig {
@@ -131,10 +129,17 @@ macro_rules! file_forms {
 }
 each_field!(file_forms);
 
-/// Returns whether any method has an option of this name. Files of earlier versions hold the
-/// options of all methods.
-fn is_of_any_method(name: &str) -> bool {
-    Method::all_options().iter().any(|option| option.name == name)
+/// Removes the options of other methods where a file of an earlier version holds them: such a file
+/// holds the options of all methods. In any other file an option of another method stays, and is
+/// then refused, unless it has its default.
+fn drop_options_of_others(method: &Method, options: &mut BTreeMap<String, OptionValue>) {
+    let all = Method::all_options();
+    let holds_all = all.iter().all(|option| options.contains_key(option.name));
+    for option in all.iter().filter(|option| method.option(option.name).is_none()) {
+        if holds_all || options.get(option.name) == Some(&option.default) {
+            options.remove(option.name);
+        }
+    }
 }
 
 /// [`GradientScale`], with the flag that it had in files of earlier versions.

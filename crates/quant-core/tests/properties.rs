@@ -417,6 +417,16 @@ fn defaults_are_the_same_from_rust_and_from_a_file() {
 }
 
 #[test]
+fn an_option_of_another_method_in_a_file_is_refused_with_its_owner() {
+    let text = "method = 'lsq'\nrole = 'weight'\nlevels = 3\nternary_threshold = 0.3";
+    let error = toml::from_str::<QuantizerConfig>(text).unwrap_err().to_string();
+    assert!(error.contains("ternary_threshold is an option of the method ttq"), "{error}");
+    let unknown = text.replace("ternary_threshold", "threshhold");
+    let error = toml::from_str::<QuantizerConfig>(&unknown).unwrap_err().to_string();
+    assert!(error.contains("unknown field `threshhold`"), "{error}");
+}
+
+#[test]
 fn a_field_that_must_be_positive_is_named() {
     for boundary in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let config = QuantizerConfig { boundary, ..config(Method::Lsq, Role::Weight, 4) };

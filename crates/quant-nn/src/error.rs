@@ -42,7 +42,7 @@ pub enum NetworkError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Cause.
+        /// The error that caused it.
         source: std::io::Error,
     },
     /// A file is not a usable safetensors file.
@@ -50,7 +50,7 @@ pub enum NetworkError {
     Format {
         /// The file.
         path: PathBuf,
-        /// Cause.
+        /// The error that caused it.
         source: safetensors::SafeTensorError,
     },
     /// A file is not a usable PyTorch checkpoint.
@@ -58,7 +58,7 @@ pub enum NetworkError {
     Pytorch {
         /// The file.
         path: PathBuf,
-        /// Cause.
+        /// The error that caused it.
         source: pytorch_reader::PytorchError,
     },
     /// A line of a renaming file is no rule, or its rules do not fit the entries.
@@ -96,7 +96,7 @@ pub enum NetworkError {
     Description {
         /// The file.
         path: PathBuf,
-        /// Cause.
+        /// The error that caused it.
         source: serde_json::Error,
     },
     /// A file claims more numbers than it can hold.

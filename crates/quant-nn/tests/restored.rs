@@ -134,6 +134,11 @@ fn files_of_earlier_versions_load() {
     let weight = described.pointer_mut("/quantization/weight").unwrap();
     weight["ternary_threshold"] = 0.3.into();
     weight["closed_form"] = false.into();
+    weight["initial_slope"] = 0.5.into();
+    weight["threshold_position"] = 0.5.into();
+    weight["running_mean_basis"] = false.into();
+    weight["sign_scale"] = "none".into();
+    weight["shift"] = false.into();
     weight["group_fallback"] = false.into();
     let text = format!(
         "{{\"quant_train\":\"0.1.0\",\"network\":{},\"changed\":{}}}",

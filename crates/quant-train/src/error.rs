@@ -32,7 +32,7 @@ pub enum TrainError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Cause.
+        /// The error that caused it.
         source: std::io::Error,
     },
     /// A recipe is not valid TOML, or has a field that does not exist.

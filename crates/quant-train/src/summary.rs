@@ -27,7 +27,7 @@ pub struct Summary {
 /// The result of a phase, `<phase>/result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseResult {
-    /// Its name.
+    /// The name of the phase.
     pub phase: String,
     /// Whether it had quantizers.
     pub quantized: bool,

@@ -45,8 +45,8 @@ use crate::{
 ///
 /// Choose the [kinds](crate::ParameterKind) of the learned parameters with care. A warm-up, the
 /// clipping value that a policy sets, and the rescaling at a change of levels act on a parameter of
-/// the kind `ClippingValue`, and on no other. The default calibration finds the first parameter that
-/// is not `Free`.
+/// the kind `ClippingValue`, and on no other. The default calibration finds the first parameter
+/// that is not `Free`.
 ///
 /// `examples/own_method` shows a complete method.
 pub trait OwnMethod: Debug + Send + Sync + 'static {

@@ -35,7 +35,7 @@ pub enum Event {
     },
     /// A phase began or went on.
     PhaseStarted {
-        /// Its name.
+        /// The name of the phase.
         phase: String,
         /// Optimizer steps already done.
         step: usize,
@@ -161,7 +161,7 @@ pub enum Event {
     },
     /// A phase ended.
     PhaseFinished {
-        /// Its name.
+        /// The name of the phase.
         phase: String,
         /// Its last network's score.
         last: Score,

@@ -1,0 +1,9 @@
+//! Packed low-bit networks, in integers and without a training framework.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod model;

@@ -1,0 +1,24 @@
+//! The values of codes as sums of integers times scales.
+
+use alloc::vec::Vec;
+
+/// The values that codes stand for, as a sum of terms: the value of code c in group g is the sum
+/// over the terms t of `scale[t][g]·integer[t][g][c]`.
+///
+/// Evenly spaced values around 0 have one term; evenly spaced values with an offset have a second
+/// term whose integers are all 1; a basis of floats, as that of LQ-Nets, has a term for each
+/// element of the basis.
+///
+/// The number of groups is that of the quantizer or of the weight, or 1 where all its groups have
+/// the same scales and integers. All terms have the same number of groups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms(pub Vec<Term>);
+
+/// One term of [`Terms`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Term {
+    /// The scale of each group, finite and not 0.
+    pub scales: Vec<f32>,
+    /// The integers, `[groups, levels]` row-major, or `[1, levels]` where all groups have the same.
+    pub integers: Vec<i16>,
+}

@@ -1,0 +1,83 @@
+//! What nodes compute.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use super::{Conv, Quantizer};
+
+/// What a node computes from its inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// The image, as floats.
+    Input,
+    /// A convolution or a linear layer.
+    Conv(Box<Conv>),
+    /// The values of a quantizer that stands alone, such as one of a layer's output.
+    Quantize(Box<Quantizer>),
+    /// x·scale + shift per channel, with two roundings: a batch norm in evaluation.
+    Affine {
+        /// The factor of each channel.
+        scale: Vec<f32>,
+        /// The number that is added, of each channel.
+        shift: Vec<f32>,
+    },
+    /// x + number.
+    AddScalar(f32),
+    /// x·number.
+    MulScalar(f32),
+    /// x where x > 0, else 0.
+    Relu,
+    /// Relu, then 6 where the result is above 6.
+    Relu6,
+    /// x where x > 0, else x·slope: leaky ReLU and PReLU.
+    LeakyRelu(f32),
+    /// With d = x - before: d where d > 0, else d·slope; then plus after. Per channel.
+    RPRelu {
+        /// Subtracted before, of each channel.
+        before: Vec<f32>,
+        /// The slope below 0, of each channel.
+        slope: Vec<f32>,
+        /// Added after, of each channel.
+        after: Vec<f32>,
+    },
+    /// (x - mean)/sqrt(variance + 1e-5) over each of this many groups of channels of an image. The
+    /// sum of the elements, and that of (x - mean)², are sums of 64-bit floats in the order
+    /// channel, row, column; each is divided by the number of elements. The mean in the squares is
+    /// the 64-bit one. Then both are rounded to 32 bits.
+    GroupNorm(usize),
+    /// The mean over squares of this side, which is also the stride; what is left at the edge is
+    /// ignored. The sum runs by row and column, beginning with the first element, and is divided
+    /// by the number of elements.
+    AveragePool(usize),
+    /// Maxima over squares.
+    MaxPool(Pool),
+    /// The mean over all positions, summed as in `AveragePool`.
+    GlobalPool,
+    /// r x r positions become channels: channel c of position (dy, dx) in its square becomes
+    /// channel c·r² + dy·r + dx.
+    SpaceToDepth(usize),
+    /// The inverse.
+    DepthToSpace(usize),
+    /// Zeros on every side.
+    Pad(usize),
+    /// The channels, this many times over.
+    Repeat(usize),
+    /// All inputs' channels, one after another.
+    Concatenate,
+    /// The sum of all inputs, from the first to the last.
+    Add,
+    /// `[channels, height, width]` becomes `[channels·height·width, 1, 1]`, row-major.
+    Flatten,
+}
+
+/// Squares over which maxima are taken. Elements beyond the edge are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Side of the squares.
+    pub kernel: usize,
+    /// Stride.
+    pub stride: usize,
+    /// Padding on every side, at most half of the side.
+    pub padding: usize,
+    /// Whether the number of positions is rounded up: then a last square may overlap the edge.
+    pub ceil: bool,
+}

@@ -81,8 +81,9 @@ pub enum DistillationKind {
     #[default]
     Soft,
     /// (1 - weight)·loss + weight·H(teacher, student), as the mean over images. H = -Σ p·log q
-    /// is the cross-entropy with p = softmax(teacher's scores/T) and q = softmax(student's scores/T).
-    /// Its gradient is the gradient of `soft` divided by T². It is QTool's `soft-b`.
+    /// is the cross-entropy with p = softmax(teacher's scores/T) and
+    /// q = softmax(student's scores/T). Its gradient is the gradient of `soft`
+    /// divided by T². It is QTool's `soft-b`.
     SoftCrossEntropy,
     /// (1 - weight)·loss + weight·cross-entropy, with the teacher's best class as the label.
     Hard,

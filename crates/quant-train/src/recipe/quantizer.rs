@@ -68,7 +68,8 @@ pub struct QuantizerRecipe {
     pub restore_normalization: Option<bool>,
     /// Whether a factor on the quantized value is learned. By default none is.
     pub gamma: Option<bool>,
-    /// Behaviour of QTool that differs. It is for imported recipes. By default there is none.
+    /// Options to behave as QTool does where this program behaves otherwise. They are for imported
+    /// recipes. By default none of them is on.
     #[schemars(with = "Option<CompatibilityFields>")]
     pub qtool: Option<Compatibility>,
     /// The options that belong to a single method.

@@ -62,12 +62,13 @@ pub(crate) struct GradientScaleFields {
 }
 
 // Stands for [`quant_core::qtool::Compatibility`].
-/// Behaviour of QTool on which imported recipes rely.
+/// Options to behave as QTool does where this program behaves otherwise, for imported recipes.
 #[derive(JsonSchema, Serialize, Default)]
 #[schemars(rename = "Compatibility")]
 #[serde(default)]
 pub(crate) struct CompatibilityFields {
-    /// Whether groups that do not fit the tensor are replaced as in QTool.
+    /// Whether groups that do not fit the tensor are replaced by one group per output channel or by
+    /// a single group.
     group_fallback: bool,
     /// Whether gradients are not scaled where the integer part of the gradient scale is 1.
     skip_integer_one: bool,

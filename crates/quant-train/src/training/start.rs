@@ -13,8 +13,8 @@ use crate::{
     training::{state::not_finite, trainer::Trainer},
 };
 
-/// Applies the policies of the start, loads the weights of `from`, and initialises the parameters
-/// of quantizers that are still missing from data.
+/// Applies the policies of the start, loads the weights of `from`, and calibrates the quantizers
+/// whose parameters are still missing.
 ///
 /// Quantizers keep parameters that come with the weights if they were trained with the same method,
 /// levels, range, granularity and normalisation. The other quantizers are calibrated.

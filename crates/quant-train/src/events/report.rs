@@ -43,8 +43,7 @@ impl Histogram {
         let at = |share: f64| {
             sorted.get((share * sorted.len().saturating_sub(1) as f64) as usize).copied()
         };
-        // The range follows the levels, because outliers would squeeze the other values into one
-        // bin.
+        // The range follows the levels: outliers would squeeze the other values into one bin.
         let fold = |start: f32, pick: fn(f32, f32) -> f32| levels.iter().copied().fold(start, pick);
         let low = fold(at(0.001).unwrap_or(0.0), f32::min);
         let high = fold(at(0.999).unwrap_or(1.0), f32::max).max(low + f32::EPSILON);
@@ -61,8 +60,7 @@ impl Histogram {
         let (width, height) = (300.0, 110.0);
         let [low, high] = self.range;
         let x = |value: f32| f64::from((value - low) / (high - low)) * width;
-        // The height is limited, because the many zeros after a rectifier would hide the other
-        // values.
+        // The height is limited: the many zeros after a rectifier would hide the other values.
         let mut counts = self.bins.clone();
         counts.sort_unstable();
         let top = (counts[BINS - 2].max(1) as f64 * 1.15).min(counts[BINS - 1].max(1) as f64);
@@ -195,9 +193,9 @@ fn health_table(log: &[Event]) -> String {
     });
     let Some((epoch, quantizers)) = last else { return String::new() };
     let mut table = format!(
-        "<h2>Health of quantizers after epoch {}</h2><p>Flips: share of the weights \
-         whose code changed in the epoch. At the bounds: share of the values with the lowest or \
-         highest code.</p><table><tr><th>quantizer</th><th>levels</th><th>unused</th><th>flips %</th>\
+        "<h2>Health of quantizers after epoch {}</h2><p>Flips: share of the weights whose \
+         code changed in the epoch. At the bounds: share of the values with the lowest or highest \
+         code.</p><table><tr><th>quantizer</th><th>levels</th><th>unused</th><th>flips %</th>\
          <th>at the bounds %</th><th>scale</th></tr>",
         epoch + 1
     );
@@ -245,8 +243,7 @@ fn curves(log: &[Event]) -> String {
                     if phase == name =>
                 {
                     let at = *epoch as f64 + 1.0;
-                    // A resumed run repeats the epochs that were not saved, so the later event
-                    // counts.
+                    // A resumed run repeats epochs that were not saved: the later event counts.
                     let values = [*train_top1, val.top1, *train_loss, val.loss];
                     for (points, value) in top1.iter_mut().chain(&mut loss).zip(values) {
                         points.retain(|(x, _)| *x < at);

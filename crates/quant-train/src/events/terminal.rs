@@ -35,7 +35,7 @@ impl Terminal {
             Event::Calibrated { quantizers, kept, untouched, .. } => {
                 if !kept.is_empty() {
                     let count = kept.len();
-                    self.line(&format!("{count} quantizers keep the parameters that came with the weights"));
+                    self.line(&format!("{count} quantizers keep the parameters from the weights"));
                 }
                 if !quantizers.is_empty() {
                     self.line(&calibration_table(quantizers));

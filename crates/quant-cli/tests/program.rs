@@ -96,7 +96,7 @@ fn train_eval_and_report() {
         desk.says(&["eval", file, "--recipe", "tiny.toml", "--set", "data.input_size=64"]);
     assert!(resized.contains("for images of 32 pixels, the recipe gives 64"), "{resized}");
     let other = ["eval", file, "--recipe", "tiny.toml", "--phase", "full_precision"];
-    assert!(desk.fails(&other).contains("not of the network of phase"));
+    assert!(desk.fails(&other).contains("another network than that of phase"));
     assert!(
         desk.fails(&["eval", "runs/short-001", "--set", "seed=2"]).contains("--set is for files")
     );
@@ -197,7 +197,7 @@ fn two_programs_do_not_write_in_one_run() {
     child.wait().unwrap();
     // The lock has died with its process.
     let error = desk.fails(&["report", "runs/tiny-001"]);
-    assert!(error.contains("no phase of it is finished"), "{error}");
+    assert!(error.contains("none of its phases is finished"), "{error}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Run {
 
     fn execute_from<N: Networks>(&self, networks: &N) -> Result<Summary, TrainError> {
         let group = self.options.group.as_ref();
-        let _told = ReportsPanic(group);
+        let _report = ReportsPanic(group);
         let began = Cell::new(false);
         let result = self.locked().and_then(|lock| {
             let result = self.phases(networks, &began);

@@ -229,7 +229,7 @@ pub enum TrainError {
         message: String,
     },
     /// Another process writes in the run folder.
-    #[error("{path}: the run is in use by {holder}; wait for its end, or stop it")]
+    #[error("{path}: the run is in use by {holder}; wait until it ends, or stop it")]
     InUse {
         /// The run folder.
         path: PathBuf,

@@ -100,7 +100,8 @@ fn gather(path: &str, value: &toml::Value, found: &mut BTreeMap<String, String>)
     }
 }
 
-/// Checks that the run in `folder`, which has the recipe `before`, can go on with the recipe `now`.
+/// Checks that the run in `folder`, which has the recipe `before`, can continue with the recipe
+/// `now`.
 ///
 /// # Errors
 /// [`TrainError::Unchangeable`] with every field that cannot change, and why.

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! <runs>/<name>-001/
-//!   recipe.toml  run.json       what was asked for, and of which data
-//!   log.jsonl  tensorboard/     every event
-//!   summary.json  report.html   the result
-//!   <phase>/checkpoints/        to resume from
+//!   recipe.toml  run.json       the recipe, and what the run was started with
+//!   log.jsonl  tensorboard/     the events
+//!   summary.json  report.html   the results
+//!   <phase>/checkpoints/        the checkpoints, from which the run can be resumed
 //!   <phase>/best.safetensors  last.safetensors  result.json  epoch-<n>.safetensors
 //! ```
 

@@ -1,5 +1,6 @@
-//! Bytes that are damaged at random, for everything that reads a file: an error or a result, never a panic. Each
-//! reader gets valid files with bytes changed, cut out, doubled and cut off, and what fuzzing has found.
+//! Gives damaged bytes to everything that reads a file, which has to return an error or a result and
+//! must not panic. Each reader gets valid files in which bytes are changed, removed, repeated or cut
+//! off, and the inputs that fuzzing has found.
 
 use std::{fs, path::Path};
 

@@ -94,7 +94,7 @@ fn train_eval_and_report() {
     assert_eq!(desk.says(&["eval", file, "--recipe", "tiny.toml"]), score);
     let resized =
         desk.says(&["eval", file, "--recipe", "tiny.toml", "--set", "data.input_size=64"]);
-    assert!(resized.contains("for images of 32 pixels, the recipe gives 64"), "{resized}");
+    assert!(resized.contains("for images of 32 pixels, but the recipe gives 64"), "{resized}");
     let other = ["eval", file, "--recipe", "tiny.toml", "--phase", "full_precision"];
     assert!(desk.fails(&other).contains("not of the network of phase"));
     assert!(
@@ -354,8 +354,8 @@ fn a_run_waits_for_another_process() {
     reap.join().unwrap();
 }
 
-/// A process that is killed at any moment leaves nothing that cannot be resumed, and the bits of the end do
-/// not know of it.
+/// A run can be resumed after its process was killed at any moment, and its final weights are then
+/// the same, bit for bit, as those of a run that was never killed.
 #[cfg(unix)]
 #[test]
 fn fifty_kills_change_nothing() {

@@ -140,7 +140,7 @@ fn the_examples_of_the_guides_are_the_same_network_in_both_ways() {
 fn keywords_that_are_left_out_stand_above_the_recipe() {
     let shown = recipes::show("qtool-imagenet-resnet18-group-net", true, &[]).unwrap();
     let first = shown.lines().next().unwrap();
-    assert_eq!(first, "# left out, for it changes nothing of the network: keyword xnor: signs");
+    assert_eq!(first, "# left out, because it does not change the network: keyword xnor: signs");
     let untyped = recipes::show("qtool-imagenet-resnet18-group-net", false, &[]).unwrap();
     assert!(untyped.contains("keywords = \"imagenet,cabs,fix,group-net,singleconv,xnor\""));
 }

@@ -96,7 +96,7 @@ fn the_examples_of_the_help_work_together() {
     let desk = Desk::new(RECIPE);
     for command in ["explain", "summary"] {
         let help = desk.says(&[command, "--help"]);
-        let words = example(&help, "Its keywords, such as ");
+        let words = example(&help, "QTool's keywords, such as ");
         let options = example(&help, "in one pair of quotes, such as ");
         let options = options.as_str();
         assert!(options.starts_with("--width_alpha 0.5"), "{options}");
@@ -158,7 +158,7 @@ fn options_that_mean_nothing_are_refused_and_not_shown() {
         (&["runs/tiny-001", "--options", "--base 3"], "--options"),
     ] {
         let error = desk.fails(&[&["summary"], arguments].concat());
-        assert!(error.contains(&format!("{option} means nothing with")), "{error}");
+        assert!(error.contains(&format!("{option} has no effect with")), "{error}");
     }
     for (command, absent) in [
         ("eval", &["--devices", "--mpi", "--dashboard"][..]),

@@ -314,7 +314,9 @@ pub fn queue(
     machine: &MachineArguments,
 ) -> Result<(), Box<dyn Error>> {
     if retries > 0 && machine.devices > 1 {
-        return Err("--retries needs --devices 1; continue a failed run of several devices with quant resume".into());
+        return Err(
+            "--retries needs --devices 1; quant resume continues a run of several devices".into()
+        );
     }
     // All recipes are read before the first is run, so that a mistake is noticed at once.
     let found: Vec<_> = names.iter().map(|name| find(name)).collect::<Result<_, _>>()?;

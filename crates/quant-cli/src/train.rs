@@ -40,7 +40,7 @@ struct Arguments {
     recipe: Option<PathBuf>,
     #[command(flatten)]
     start: StartArguments,
-    /// Run folder of a run to continue, instead of starting a new run
+    /// Folder of a run to continue, instead of starting a new run
     #[arg(long, conflicts_with_all = ["recipe", "runs", "init"])]
     resume: Option<PathBuf>,
     /// With --resume: continue even if the images or the number of devices are not those that the
@@ -114,7 +114,7 @@ fn main_of(program: &TrainProgram, execute: Execute<'_>) -> ExitCode {
     exit_code(run(program, arguments, execute))
 }
 
-/// Prints the error of a result, if it is one, and returns the exit code of the program.
+/// Prints the error, if there is one, and returns the exit code of the program.
 pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

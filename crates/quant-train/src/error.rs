@@ -297,7 +297,7 @@ impl TrainError {
             })) => TrainError::Invalid {
                 field: format!("phase.{name}.quantization.{}", text_of(&role)),
                 reason: format!(
-                    "{field} = {value} does not go with the method {}; the nearest that does: \
+                    "{field} = {value} is not possible with the method {}; the nearest that is: \
                      {nearest}",
                     text_of(&method)
                 ),

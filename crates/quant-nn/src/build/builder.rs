@@ -174,7 +174,7 @@ impl<'a> Builder<'a> {
         }
         let wrong = |reason: String| NetworkError::Structure { at: name.to_owned(), reason };
         if inputs == 0 || conv.outputs == 0 {
-            return Err(wrong("its channels come to 0: take a larger width".into()));
+            return Err(wrong("it would have 0 channels: take a larger width".into()));
         }
         if !inputs.is_multiple_of(conv.groups) || !conv.outputs.is_multiple_of(conv.groups) {
             let (groups, outputs) = (conv.groups, conv.outputs);
@@ -351,7 +351,7 @@ impl<'a> Builder<'a> {
         let [first, rest @ ..] = terms else {
             return Err(NetworkError::Structure {
                 at: at.to_owned(),
-                reason: "nothing to add".into(),
+                reason: "there is nothing to add".into(),
             });
         };
         let shape = |value: NodeId| (self.channels(value), self.size(value));
@@ -359,7 +359,7 @@ impl<'a> Builder<'a> {
         if let Some(other) = rest.iter().find(|other| shape(**other) != (channels, size)) {
             let (c, s) = shape(*other);
             let reason =
-                format!("{channels} channels of {size}x{size} and {c} of {s}x{s} do not add");
+                format!("{channels} channels of {size}x{size} cannot be added to {c} of {s}x{s}");
             return Err(NetworkError::Structure { at: at.to_owned(), reason });
         }
         if rest.is_empty() {

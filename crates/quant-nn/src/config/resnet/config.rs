@@ -247,7 +247,7 @@ impl ResNetConfig {
             return Err(NetworkError::Structure { at, reason });
         }
         if !self.width_alpha.is_finite() || self.width() == 0 || self.width() > 1 << 16 {
-            let accepted = "1/64 to 1024: int(64·width_alpha) channels stand first";
+            let accepted = "1/64 to 1024, so that int(64·width_alpha) is 1 to 65536 channels";
             return field("width_alpha", self.width_alpha.to_string(), accepted);
         }
         let conflict = |at: &str, reason: &str| {
@@ -257,7 +257,7 @@ impl ResNetConfig {
             return conflict("skip", "bottlenecks have block-wise skips only");
         }
         if self.point_reshape.is_some() && self.pre_norm {
-            return conflict("point_reshape", "does not go with pre_norm");
+            return conflict("point_reshape", "it cannot be combined with pre_norm");
         }
         if let Stem::SpaceToDepth(kernel) | Stem::SpaceToDepthMaxPool(kernel) = self.stem
             && ![1, 3].contains(&kernel)

@@ -69,8 +69,8 @@ pub trait QuantOps: Backend {
         reference::fake_quantize_backward::<Self>(x, parameters, grad, operation)
     }
 
-    /// [`fake_quantize`](Self::fake_quantize) as a differentiable operation. The autodiff backend
-    /// overrides it; all other backends compute only the value.
+    /// Does the same as [`fake_quantize`](Self::fake_quantize), as a differentiable operation. The
+    /// autodiff backend overrides it; all other backends compute only the value.
     #[fusion(dtype = x, shape = x)]
     fn fake_quantize_tracked(
         x: FloatTensor<Self>,

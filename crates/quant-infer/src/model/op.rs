@@ -1,10 +1,10 @@
-//! What nodes compute.
+//! The operations of nodes.
 
 use alloc::{boxed::Box, vec::Vec};
 
 use super::{Conv, Quantizer};
 
-/// What a node computes from its inputs.
+/// The operation by which a node is computed from its inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// The image, as floats.

@@ -270,8 +270,8 @@ impl Op {
     }
 }
 
-/// Makes channel c of position (dy, dx) in each r x r square channel c·r² + dy·r + dx, as in
-/// PyTorch's `pixel_unshuffle`.
+/// Moves channel c of position (dy, dx) in each r x r square to channel c·r² + dy·r + dx, as
+/// PyTorch's `pixel_unshuffle` does.
 pub(crate) fn space_to_depth(x: Tensor<4>, r: usize) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let (rows, columns) = (height / r, width / r);
@@ -279,7 +279,7 @@ pub(crate) fn space_to_depth(x: Tensor<4>, r: usize) -> Tensor<4> {
     squares.permute([0, 1, 3, 5, 2, 4]).reshape([batch, channels * r * r, rows, columns])
 }
 
-/// Does the inverse of [`space_to_depth`], as PyTorch's `pixel_shuffle`.
+/// Does the inverse of [`space_to_depth`], as PyTorch's `pixel_shuffle` does.
 pub(crate) fn depth_to_space(x: Tensor<4>, r: usize) -> Tensor<4> {
     let [batch, channels, rows, columns] = x.dims();
     let channels = channels / (r * r);

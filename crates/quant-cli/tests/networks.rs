@@ -1,4 +1,4 @@
-//! What the `quant` program tells.
+//! Checks what the `quant` program prints about networks.
 
 use std::path::Path;
 
@@ -31,7 +31,8 @@ fn the_guide_is_what_the_program_prints() {
 fn explaining_tells_each_word_and_draws_a_block() {
     let text =
         networks::explain(&description("resnet20", "cifar10,cbas,real_skip,preBN", "")).unwrap();
-    assert!(text.contains("real_skip: skip branches stay in full precision"), "{text}");
+    let expected = "real_skip: skip branches and lossless downsampling stay in full precision";
+    assert!(text.contains(expected), "{text}");
     assert!(text.contains("layer2.0\n") && text.contains("skip.1: convolution 1x1"), "{text}");
     let error = networks::explain(&description("resnet20", "cbas,magic", "")).unwrap_err();
     assert!(error.to_string().contains("nearest"), "{error}");
@@ -47,7 +48,7 @@ fn a_summary_adds_up() {
     assert!(text.contains("68786 parameters, 10314048 MACs"), "{text}");
 }
 
-/// torchvision's names, as its checkpoints have them, arrive in a keyword network.
+/// A checkpoint with torchvision's names can be loaded into a network described by keywords.
 #[test]
 fn a_converted_torchvision_state_computes_the_same() {
     let folder = tempfile::tempdir().unwrap();

@@ -18,9 +18,9 @@ use common::{Desk, TWO_PHASES, alone};
 use quant_data::random::Random;
 use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, RunOptions, Summary, TrainError,
+    Recipe, Run, Summary, TrainError,
     events::{Event, read_log},
-    group::{Alone, Threads},
+    group::Threads,
 };
 
 fn recipe(changes: &[&str]) -> Recipe {

@@ -5,18 +5,14 @@
 #[macro_use]
 mod common;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, path::Path};
 
 use burn::tensor::Device;
+use common::{Desk, alone};
 use quant_nn::{QuantizedModule, StateDict};
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError, WeightsFile,
+    Recipe, Run, TrainError, WeightsFile,
     events::{Event, read_log},
-    group::Alone,
     weights,
 };
 

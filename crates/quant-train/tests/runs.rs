@@ -4,15 +4,14 @@
 
 mod common;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
 use burn::{module::Module, tensor::Device};
 use common::{TWO_PHASES, alone, data};
 use quant_data::dataset::shapes::ShapesConfig;
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError,
+    Recipe, Run, TrainError,
     events::{Event, read_log},
-    group::Alone,
 };
 
 fn recipe() -> Recipe {

@@ -8,17 +8,15 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use burn::tensor::Device;
-use common::{alone, data};
+use common::data;
 use quant_data::dataset::shapes::ShapesConfig;
 use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError, WeightsFile,
+    Recipe, Run, TrainError, WeightsFile,
     events::{Event, read_log},
-    group::Alone,
     weights,
 };
 
@@ -60,7 +58,7 @@ fn recipe(text: &str) -> Recipe {
 }
 
 fn run(folder: &Path, data: &Path, text: &str) -> Run {
-    Run::create(&folder.join("runs"), recipe(text), folder, data, alone()).unwrap()
+    Run::create(&folder.join("runs"), recipe(text), folder, data, common::alone()).unwrap()
 }
 
 fn entries(run: &Run, phase: &str) -> StateDict {
@@ -128,7 +126,8 @@ fn without_description(run: &Run, folder: &Path, data: &Path) {
         WeightsFile::new(path)
     };
     let recipe = recipe(RECIPE);
-    let evaluate = |file: &WeightsFile, phase| Run::evaluate(file, &recipe, phase, data, &alone());
+    let evaluate =
+        |file: &WeightsFile, phase| Run::evaluate(file, &recipe, phase, data, &common::alone());
     let summary = run.execute().unwrap();
     for (index, phase) in ["full_precision", "quantized"].into_iter().enumerate() {
         let found = evaluate(&strip(phase), None).unwrap();
@@ -142,10 +141,10 @@ fn without_description(run: &Run, folder: &Path, data: &Path) {
     fs::create_dir(&alone).unwrap();
     fs::rename(data.join("val"), alone.join("val")).unwrap();
     let described = WeightsFile::new(run.network_file("quantized", false));
-    let found = Run::evaluate(&described, &recipe, None, &alone, &alone()).unwrap();
+    let found = Run::evaluate(&described, &recipe, None, &alone, &common::alone()).unwrap();
     assert_eq!(found.score, summary.phases[1].last);
     fs::remove_dir_all(alone.join("val/disc")).unwrap();
-    let error = Run::evaluate(&described, &recipe, None, &alone, &alone()).unwrap_err();
+    let error = Run::evaluate(&described, &recipe, None, &alone, &common::alone()).unwrap_err();
     assert!(matches!(error, TrainError::Classes { network: 10, data: 9, .. }), "{error}");
     fs::rename(alone.join("val"), data.join("val")).unwrap();
     let full_precision = strip("full_precision");
@@ -176,7 +175,7 @@ fn a_classifier_of_other_classes_starts_fresh_where_the_recipe_says_so() {
     let start = |fields: &str| {
         let fields = format!("init = '{}'\n{fields}", path.display());
         let recipe = recipe(&(head.to_owned() + &still("tuned", &fields, "")));
-        Run::create(&folder.path().join("runs"), recipe, folder.path(), &data, alone())
+        Run::create(&folder.path().join("runs"), recipe, folder.path(), &data, common::alone())
     };
     let error = start("").err().unwrap();
     assert!(matches!(error, TrainError::Weights { .. }), "{error}");
@@ -208,7 +207,8 @@ fn a_missing_file_of_weights_is_named_before_a_run_folder_is_made() {
     let head = RECIPE.split("[[phase]]").next().unwrap();
     let text = head.to_owned() + &still("tuned", "init = 'absent.pth'", "");
     let runs = folder.path().join("runs");
-    let error = Run::create(&runs, recipe(&text), folder.path(), &data, alone()).err().unwrap();
+    let error =
+        Run::create(&runs, recipe(&text), folder.path(), &data, common::alone()).err().unwrap();
     let text = error.to_string();
     assert!(text.contains("phase \"tuned\": init") && text.contains("absent.pth"), "{text}");
     assert!(!runs.exists());
@@ -249,7 +249,7 @@ fn a_score_over_fewer_images_says_so_everywhere() {
     assert!(file("report.html").contains("on 109 images, 1 skipped"));
     assert!(file("log.jsonl").contains(&broken));
     let weights = WeightsFile::new(run.network_file("full_precision", false));
-    let found = Run::evaluate(&weights, run.recipe(), None, &data, &alone()).unwrap();
+    let found = Run::evaluate(&weights, run.recipe(), None, &data, &common::alone()).unwrap();
     assert_eq!(found.score, score);
     assert!(found.skipped[0].contains(&broken), "{:?}", found.skipped);
 }

@@ -384,7 +384,7 @@ fn a_damaged_result_is_made_again_from_the_last_checkpoint() {
             assert!(fs::read(place.join("result.json")).unwrap() == result, "{name}");
         }
     }
-    assert!(warnings(run.folder()).iter().any(|text| text.contains("made again")));
+    assert!(warnings(run.folder()).iter().any(|text| text.contains("continues from the last")));
     fs::write(run.folder().join("run.json"), "{}").unwrap();
     let error = Run::resume(run.folder(), None, alone()).err().unwrap();
     assert!(error.to_string().contains("run.json"), "{error}");

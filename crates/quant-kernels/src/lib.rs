@@ -68,6 +68,12 @@ pub mod quantize;
 pub mod relu;
 pub mod simd;
 
+/// Returns the square root of a number, rounded to the nearest float.
+#[inline]
+pub fn square_root(x: f32) -> f32 {
+    libm::sqrtf(x)
+}
+
 /// Tests the example of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -24,7 +24,11 @@ mod sealed {
     pub trait Sealed {
         /// As [`Products`](super::Products), which a public trait cannot name.
         #[doc(hidden)]
-        #[expect(private_interfaces, reason = "only this crate implements elements")]
+        #[expect(
+            private_bounds,
+            private_interfaces,
+            reason = "only this crate implements elements"
+        )]
         unsafe fn multiply<S: Simd>(simd: S, job: &mut super::Multiply<'_, Self>)
         where
             Self: Element;
@@ -33,7 +37,7 @@ mod sealed {
 
 impl sealed::Sealed for f32 {
     #[inline(always)]
-    #[expect(private_interfaces, reason = "only this crate implements elements")]
+    #[expect(private_bounds, private_interfaces, reason = "only this crate implements elements")]
     unsafe fn multiply<S: Simd>(simd: S, job: &mut Multiply<'_, Self>) {
         // SAFETY: the caller guarantees the same.
         unsafe { multiply_all(simd, job) }
@@ -42,7 +46,7 @@ impl sealed::Sealed for f32 {
 
 impl sealed::Sealed for [i16; 2] {
     #[inline(always)]
-    #[expect(private_interfaces, reason = "only this crate implements elements")]
+    #[expect(private_bounds, private_interfaces, reason = "only this crate implements elements")]
     unsafe fn multiply<S: Simd>(simd: S, job: &mut Multiply<'_, Self>) {
         // SAFETY: the caller guarantees the same.
         unsafe { multiply_all(simd, job) }

@@ -8,6 +8,10 @@ extern crate std;
 
 mod error;
 pub mod file;
+mod image;
 pub mod model;
+#[doc(hidden)]
+pub mod reference;
 
 pub use error::Error;
+pub use image::Image;

@@ -37,11 +37,12 @@ pub(super) fn description<'a>(
     let mut decoder = Decoder { reader, weights };
     let mut model = Model { name, producer, classes, input, nodes: Vec::new() };
     let mut nodes = Vec::new();
-    // The shortest node has an empty name, no inputs and a kind.
-    let count = decoder.reader.length(3)?;
+    // The shortest node has two bytes of a name, no inputs and a kind.
+    let count = decoder.reader.length(4)?;
     for index in 0..count {
         let begin = decoder.reader.position();
-        let (node, weight) = decoder.node(index)?;
+        let previous = model.nodes.last().map_or("", |node: &Node| &node.name);
+        let (node, weight) = decoder.node(index, previous)?;
         let description = decoder.reader.position() - begin;
         model.nodes.push(node);
         nodes.push(NodeBytes { description, weight });
@@ -52,7 +53,7 @@ pub(super) fn description<'a>(
     Ok(Description { model, nodes })
 }
 
-/// The weights of the file, which follow each other at multiples of 64 bytes.
+/// The weights of the file, which follow each other at multiples of 16 bytes.
 #[derive(Debug)]
 pub(super) struct Blobs<'a> {
     bytes: &'a [u8],
@@ -65,7 +66,7 @@ impl<'a> Blobs<'a> {
     }
 
     fn next(&mut self, size: usize) -> Option<&'a [u8]> {
-        let begin = self.at.checked_next_multiple_of(super::ALIGNMENT)?;
+        let begin = self.at.checked_next_multiple_of(super::WEIGHT_ALIGNMENT)?;
         let end = begin.checked_add(size)?;
         let bytes = self.bytes.get(begin..end)?;
         self.at = end;
@@ -80,9 +81,15 @@ struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    fn node(&mut self, index: usize) -> Result<(Node, Option<Elements<'a>>), Error> {
+    fn node(
+        &mut self,
+        index: usize,
+        previous: &str,
+    ) -> Result<(Node, Option<Elements<'a>>), Error> {
         let reader = &mut self.reader;
-        let name = reader.text()?;
+        let shared = previous.get(..usize::from(reader.byte()?));
+        let shared = shared.ok_or_else(|| reader.error("a name goes on from a shorter one"))?;
+        let name = format!("{shared}{}", reader.text()?);
         let inputs = reader.list(1, |reader| {
             let distance = reader.number()?;
             let input = index.checked_sub(distance).filter(|&input| input < index);

@@ -17,14 +17,28 @@ pub(super) fn model(model: &Model) -> Writer {
     writer.floats(scale);
     writer.floats(shift);
     writer.number(model.nodes.len());
+    let mut previous = "";
     for (index, node) in model.nodes.iter().enumerate() {
-        writer.text(&node.name);
+        let shared = shared(previous, &node.name);
+        writer.byte(shared as u8);
+        writer.text(&node.name[shared..]);
+        previous = &node.name;
         writer.number(node.inputs.len());
         // An input that does not come before its node is refused by the reader.
         node.inputs.iter().for_each(|&input| writer.number(index.wrapping_sub(input)));
         op(&mut writer, &node.op);
     }
     writer
+}
+
+/// The bytes with which both names begin, at most 255 and whole characters.
+fn shared(previous: &str, name: &str) -> usize {
+    let pairs = previous.bytes().zip(name.bytes()).take(usize::from(u8::MAX));
+    let mut count = pairs.take_while(|(a, b)| a == b).count();
+    while !name.is_char_boundary(count) {
+        count -= 1;
+    }
+    count
 }
 
 fn op(writer: &mut Writer, op: &Op) {

@@ -36,8 +36,12 @@ pub const VERSION: u16 = 1;
 /// The version's second number. It rises with additions that an older program may ignore.
 pub const MINOR_VERSION: u16 = 0;
 
-/// Where sections begin, and each weight in its section: at a multiple of this many bytes.
+/// Sections begin at multiples of this many bytes.
 pub const ALIGNMENT: usize = 64;
+
+/// Each weight begins at a multiple of this many bytes: a vector of every machine. Weights of small
+/// networks have a few hundred bytes, of which 64 would be too large a part.
+pub const WEIGHT_ALIGNMENT: usize = 16;
 
 /// The length of the header in bytes.
 const HEADER: usize = 64;
@@ -77,7 +81,9 @@ impl Model {
     /// If the bytes are no file of this format, or are damaged, or have a newer version, or if the
     /// model is not valid.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        File::parse(bytes)?.into_model()
+        let model = File::parse(bytes)?.into_model()?;
+        model.check()?;
+        Ok(model)
     }
 }
 

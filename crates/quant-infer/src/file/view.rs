@@ -45,7 +45,7 @@ pub struct Elements<'a> {
     /// The number of elements.
     pub count: usize,
     /// The floats, least significant byte first, or the codes as [`Elements::packing`] says. They
-    /// begin at a multiple of 64 bytes of the file.
+    /// begin at a multiple of 16 bytes of the file.
     pub bytes: &'a [u8],
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 pub(super) struct Writer {
     /// The description of the network.
     pub(super) description: Vec<u8>,
-    /// The weights, each at a multiple of 64 bytes.
+    /// The weights, each at a multiple of 16 bytes.
     pub(super) weights: Vec<u8>,
 }
 
@@ -45,8 +45,8 @@ impl Writer {
         numbers.iter().for_each(|&number| self.float(number));
     }
 
-    /// Fills the weights up to the next multiple of 64 bytes.
+    /// Fills the weights up to the next multiple of 16 bytes.
     pub(super) fn align(&mut self) {
-        self.weights.resize(self.weights.len().next_multiple_of(super::ALIGNMENT), 0);
+        self.weights.resize(self.weights.len().next_multiple_of(super::WEIGHT_ALIGNMENT), 0);
     }
 }

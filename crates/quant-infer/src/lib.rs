@@ -9,6 +9,7 @@ extern crate std;
 mod error;
 pub mod file;
 mod image;
+pub mod inspect;
 pub mod model;
 #[doc(hidden)]
 pub mod reference;

@@ -143,6 +143,16 @@ fn positions_beyond_the_file_are_refused() {
 }
 
 #[test]
+fn the_cases_of_the_fuzz_target_take_little_memory() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../quant-cli/fuzz/corpus/qnet");
+    for case in std::fs::read_dir(corpus).unwrap() {
+        let path = case.unwrap().path();
+        let result = read(&std::fs::read(&path).unwrap());
+        assert_eq!(result.is_ok(), path.ends_with("example"), "{}: {result:?}", path.display());
+    }
+}
+
+#[test]
 fn random_bytes_are_refused() {
     let mut random = Random(5);
     for _ in 0..2000 {

@@ -15,7 +15,7 @@ const PROGRESSIONS: u8 = 2;
 pub(super) fn write(writer: &mut Writer, integers: &[i16], levels: usize) {
     let ways = [progressions(integers, levels), differences(integers)];
     let shortest = ways.into_iter().flatten().min_by_key(Vec::len);
-    if let Some(bytes) = shortest.filter(|bytes| bytes.len() < 2 * integers.len()) {
+    if let Some(bytes) = shortest.filter(|bytes| bytes.len() < 2 + 2 * integers.len()) {
         writer.bytes(&bytes);
         return;
     }

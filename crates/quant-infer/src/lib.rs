@@ -6,11 +6,13 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod engine;
 mod error;
 mod image;
 pub mod model;
 #[doc(hidden)]
 pub mod reference;
 
+pub use engine::{Network, Session};
 pub use error::Error;
 pub use image::Image;

@@ -6,6 +6,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod engine;
 mod error;
 pub mod file;
 mod image;
@@ -14,5 +15,6 @@ pub mod model;
 #[doc(hidden)]
 pub mod reference;
 
+pub use engine::{Network, Session};
 pub use error::Error;
 pub use image::Image;

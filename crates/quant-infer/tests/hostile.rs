@@ -38,7 +38,7 @@ fn sealed_with_length(mut bytes: Vec<u8>) -> Vec<u8> {
 /// Small files that have all operations between them.
 fn files() -> Vec<Vec<u8>> {
     let models = (0..60).map(random::model);
-    models.map(|model| model.to_bytes()).filter(|bytes| bytes.len() < 6000).collect()
+    models.map(|model| model.to_bytes()).filter(|bytes| bytes.len() < 3000).collect()
 }
 
 /// What a reader may hold for each byte of a file. The most is needed for values of 256 levels in

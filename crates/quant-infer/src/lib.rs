@@ -6,4 +6,11 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod error;
+mod image;
 pub mod model;
+#[doc(hidden)]
+pub mod reference;
+
+pub use error::Error;
+pub use image::Image;

@@ -2,6 +2,7 @@
 //! quantizers for training on the CPU, with their gradients.
 //!
 //! - [`conv`]: two-dimensional convolution.
+//! - [`channels_last`]: sums of floats and integers for serving, over images with their channels last.
 //! - [`batch_norm`]: batch normalisation, with the addition and the ReLU that may follow it.
 //! - [`relu`]: the rectified linear unit.
 //! - [`quantize`]: the formulas that quantizers apply to each number, and their gradients.
@@ -60,11 +61,18 @@ extern crate alloc;
 extern crate std;
 
 pub mod batch_norm;
+pub mod channels_last;
 pub mod conv;
 mod parallel;
 pub mod quantize;
 pub mod relu;
 pub mod simd;
+
+/// Returns the square root of a number, rounded to the nearest float.
+#[inline]
+pub fn square_root(x: f32) -> f32 {
+    libm::sqrtf(x)
+}
 
 /// Tests the example of the README.
 #[cfg(doctest)]

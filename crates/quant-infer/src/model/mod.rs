@@ -9,11 +9,13 @@
 //! Every node has one value: for each image, floats `[channels, height, width]`. An implementation
 //! may keep codes instead of floats, or skip values, if the results are the same.
 
+mod check;
 mod conv;
 mod levels;
 mod op;
 mod quantizer;
 
+pub use check::MAX_ELEMENTS;
 pub use conv::{Conv, Weight, WeightCodes};
 pub use levels::{Term, Terms};
 pub use op::{Op, Pool};

@@ -84,6 +84,7 @@ pub mod quantizer;
 pub mod reach;
 pub mod reparameterize;
 mod scope;
+mod serving;
 mod settings;
 mod signature;
 pub mod site;
@@ -113,6 +114,7 @@ pub use reach::{
 };
 pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quantize_weights};
 pub use scope::{TrainingCall, training_call};
+pub use serving::ImageScale;
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;

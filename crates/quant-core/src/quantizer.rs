@@ -191,11 +191,6 @@ impl Quantizer {
         self.training.id
     }
 
-    /// Returns the number of channels of the tensor that is quantized.
-    pub(crate) fn channels(&self) -> usize {
-        self.site.shape[self.grouping.channel_axis]
-    }
-
     /// Panics on a wrong number of channels: the channels are divided into groups, and another
     /// number would mix the groups without an error.
     fn check_channels(&self, shape: &[usize]) {

@@ -1,12 +1,9 @@
 //! Quantized weights as integers, for deployment.
 
-use burn::{
-    module::Module,
-    tensor::{Int, Tensor, TensorData},
-};
+use burn::module::Module;
 
 use crate::{
-    codes::{Codes, Decoding},
+    codes::Codes,
     host,
     reach::{QuantizedWeight, quantized_weights},
 };
@@ -47,26 +44,16 @@ impl QuantizedWeight {
         let quantizer = &self.reached.quantizer;
         let Codes { codes, decoding } = quantizer.codes(self.weight.clone());
         let groups = quantizer.groups();
-        let levels = match &decoding {
-            // Signed APoT has one value fewer than codes, because two codes would stand for 0.
-            Decoding::Table(table) => table.values.dims()[1],
-            Decoding::Affine(_) | Decoding::Signs(_) => quantizer.config().levels.count(),
-        };
-        // A weight with one element for each group and code decodes to the table.
+        let levels = decoding.count(quantizer.config().levels);
         let axis = quantizer.channel_axis();
-        let mut shape = [1; 4];
-        (shape[axis], shape[axis + 1]) = (groups, levels);
-        let every: Vec<i32> = (0..groups * levels).map(|index| (index % levels) as i32).collect();
-        let every: Tensor<4, Int> =
-            Tensor::from_data(TensorData::new(every, shape), &codes.device());
-        let table = host::values(Codes { codes: every, decoding }.decode());
+        let values = decoding.all_values((groups, levels), axis, &codes.device());
         let outer: usize = self.shape[..axis].iter().product();
         let elements: usize = self.shape.iter().product();
         WeightCodes {
             layer: self.reached.layer().to_owned(),
             shape: self.shape.clone(),
             codes: host::codes(codes),
-            values: table.chunks(levels).map(<[f32]>::to_vec).collect(),
+            values,
             run: match groups {
                 1 => elements.max(1),
                 _ => (elements / (outer * groups)).max(1),

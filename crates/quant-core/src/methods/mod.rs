@@ -21,6 +21,7 @@ use crate::{
     ops::estimated,
     parameter::Parameter,
     per_group::multiply_per_group,
+    serving::ImageScale,
     site::{Grouping, Site},
     staircase::Staircase,
 };
@@ -226,6 +227,10 @@ pub(crate) trait Parameters {
     /// Returns the parameter that sets the clipping value, and how many times its value the
     /// clipping value is.
     fn clipping(&self) -> Option<(Parameter, f32)> {
+        None
+    }
+    /// Removes the part that depends on the image from an activation's quantizer, and returns it.
+    fn take_image_scale(&mut self) -> Option<ImageScale> {
         None
     }
 }

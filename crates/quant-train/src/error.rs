@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use quant_core::QuantizerError;
 use quant_data::DataError;
+use quant_export::LowerError;
 use quant_nn::NetworkError;
 
 use crate::schema::choices::text_of;
@@ -27,6 +28,12 @@ pub enum TrainError {
     /// Data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A network cannot be packed.
+    #[error("the network cannot be packed: {0}")]
+    Pack(#[from] LowerError),
+    /// A packed network cannot be read or run.
+    #[error(transparent)]
+    Packed(#[from] quant_infer::Error),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -182,7 +182,16 @@ fn result_table(summary: &Summary) -> String {
             result.network.size_bytes_packed
         );
     }
-    table + "</table>"
+    table += "</table>";
+    if let (Some(packed), Some(served)) = (&summary.packed, &summary.served) {
+        let _ = write!(
+            table,
+            "<p>Packed network (packed.qnet): {} bytes. Top-1 {:.2} % by the engine that serves \
+             it, {:.2} % by the same arithmetic in the trainer.</p>",
+            packed.bytes, packed.score.top1, served.top1
+        );
+    }
+    table
 }
 
 /// Returns the table of the quantizers' health after the last epoch.

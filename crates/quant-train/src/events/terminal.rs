@@ -77,6 +77,21 @@ impl Terminal {
                     skipped_note(val)
                 ));
             }
+            Event::Packed {
+                file,
+                bytes,
+                packed,
+                served,
+                same_decisions,
+                codes,
+                other_codes,
+            } => self.line(&format!(
+                "packed: {file}, {bytes} bytes; top-1 {:.2} % by the engine that serves it, {:.2} \
+                 % by the same arithmetic in the trainer\ncompared with the usual evaluation: \
+                 {same_decisions} of {} decisions are the same, {other_codes} of {codes} codes \
+                 differ",
+                packed.top1, served.top1, packed.images
+            )),
             Event::QuantizerHealth { .. } | Event::WeightHistogram { .. } => {}
             Event::PolicyApplied { phase, step, policy, layers } => self.line(&format!(
                 "{phase}, step {step}: policy {} changed {} quantizers",

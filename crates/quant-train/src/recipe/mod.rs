@@ -238,8 +238,16 @@ fn schema() -> &'static Value {
 }
 
 /// The files and folders that every run has, in addition to the folders of its phases.
-const RUN_FILES: [&str; 7] =
-    ["recipe.toml", "run.json", "log.jsonl", "tensorboard", "summary.json", "report.html", "lock"];
+const RUN_FILES: [&str; 8] = [
+    "recipe.toml",
+    "run.json",
+    "log.jsonl",
+    "tensorboard",
+    "summary.json",
+    "report.html",
+    "packed.qnet",
+    "lock",
+];
 
 /// The largest number of values in the images of a batch: 8 GiB at 32 bits each.
 const BATCH_VALUES: usize = 1 << 31;

@@ -5,6 +5,7 @@
 //!   recipe.toml  run.json       the recipe, and what the run was started with
 //!   log.jsonl  tensorboard/     the events
 //!   summary.json  report.html   the results
+//!   packed.qnet                 the last network, packed for serving
 //!   <phase>/checkpoints/        the checkpoints, from which the run can be resumed
 //!   <phase>/best.safetensors  last.safetensors  result.json  epoch-<n>.safetensors
 //! ```
@@ -16,6 +17,7 @@ mod execute;
 mod folder;
 mod lock;
 mod options;
+pub(crate) mod pack;
 mod report;
 mod seen;
 mod train_phase;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use quant_data::{Pipeline, RgbImage, Transform, Truncated, random::Random};
-use quant_infer::{Image, Network, inspect::Overview, model::Model};
+use quant_infer::{Image, Network, inspect::Overview};
 use quant_train::{
     Recipe, Run, RunOptions,
     data::{DataKind, DataRecipe},
@@ -18,6 +18,7 @@ use quant_train::{
 };
 
 use crate::{
+    evaluation::{EvalChoice, data_folder},
     networks::{self, Summarized},
     recipes,
 };
@@ -30,12 +31,11 @@ pub fn is_packed(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(EXTENSION))
 }
 
-/// Reads a packed network, and returns it with the size of the file in bytes.
-fn read(path: &Path) -> Result<(Network, usize), Box<dyn Error>> {
+/// Reads a packed network.
+fn read(path: &Path) -> Result<Network, Box<dyn Error>> {
     let at = |error: &dyn Error| format!("{}: {error}", path.display());
     let bytes = fs::read(path).map_err(|error| at(&error))?;
-    let network = Network::from_bytes(&bytes).map_err(|error| at(&error))?;
-    Ok((network, bytes.len()))
+    Ok(Network::from_bytes(&bytes).map_err(|error| at(&error))?)
 }
 
 /// Lowers the network of a run folder or of a file of weights, writes it to the packed file `to`,
@@ -44,7 +44,12 @@ fn read(path: &Path) -> Result<(Network, usize), Box<dyn Error>> {
 /// # Errors
 /// If the network cannot be read or packed, if the file cannot be written, and for keywords and
 /// recipes, which have no trained weights.
-pub fn pack(of: &Summarized, best: bool, to: &Path, explain: bool) -> Result<String, Box<dyn Error>> {
+pub fn pack(
+    of: &Summarized,
+    best: bool,
+    to: &Path,
+    explain: bool,
+) -> Result<String, Box<dyn Error>> {
     let (network, recipe, classes) = networks::trained(of, best)?;
     let lowered = deploy::lower(&network, &recipe.data, &recipe.name, &classes)?;
     let bytes = lowered.model.to_bytes();
@@ -72,24 +77,20 @@ pub fn inspect(path: &Path) -> Result<String, Box<dyn Error>> {
 /// # Errors
 /// If the network or a picture cannot be read. The lines of the pictures before are in the error.
 pub fn run(path: &Path, pictures: &[PathBuf], top: usize) -> Result<String, Box<dyn Error>> {
-    let (network, _) = read(path)?;
+    let network = read(path)?;
     let steps = preparation(&network);
     let mut session = network.session();
     let mut text = String::new();
     for picture in pictures {
         let image = RgbImage::read(picture, Truncated::Refuse)?;
         let image = steps.apply(image, &mut Random::new(&[]));
-        let scores = session.run(&Image::interleaved(&image.pixels, [image.height, image.width]))?;
-        let best = network.top(scores, top).into_iter();
-        let best = best.map(|(class, score)| format!("{} {score:.3}", class_name(&network, class)));
-        let best: Vec<String> = best.collect();
+        let scores =
+            session.run(&Image::interleaved(&image.pixels, [image.height, image.width]))?;
+        let best = network.top_k(scores, top).into_iter();
+        let best: Vec<String> = best.map(|(class, score)| format!("{class} {score:.3}")).collect();
         writeln!(text, "{}: {}", picture.display(), best.join(", "))?;
     }
     Ok(text)
-}
-
-fn class_name(network: &Network, class: usize) -> String {
-    network.classes().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
 /// Returns the steps that bring a picture to the network's size, as in the evaluation during
@@ -126,32 +127,22 @@ epochs = 1
 batch_size = 1
 ";
 
-/// Evaluates a packed network on validation data, on `threads` threads (0: one for each core), and
-/// returns its score.
-///
-/// # Errors
-/// If the file or the data cannot be read, or if they do not fit together.
-pub fn evaluate(
+/// Evaluates a packed network on validation data. Returns its score, and the images that could not
+/// be used, each with the reason.
+pub(crate) fn evaluate(
     path: &Path,
-    recipe: Option<&str>,
-    data: Option<&Path>,
-    threads: usize,
+    choice: &EvalChoice,
     options: &RunOptions,
 ) -> Result<(Score, Vec<String>), Box<dyn Error>> {
-    let (network, _) = read(path)?;
-    let recipe = recipe_of(&network, recipe)?;
-    let data = match data {
-        Some(data) => data.to_owned(),
-        None if recipe.data.is_made() => PathBuf::from("."),
-        None => return Err(crate::train::no_data(&recipe.data).into()),
-    };
-    let threads = match threads {
+    let network = read(path)?;
+    let recipe = recipe_of(&network, choice.recipe.as_deref())?;
+    let data = data_folder(choice.data.as_deref(), &recipe.data)?;
+    let threads = match choice.threads.unwrap_or_default() {
         0 => available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
     let mut skipped = Vec::new();
     let tell = |reason| skipped.push(reason);
-    let score =
-        Run::evaluate_packed(path, &network, &recipe, &data, threads, options, tell)?;
+    let score = Run::evaluate_packed(path, &network, &recipe, &data, threads, options, tell)?;
     Ok((score, skipped))
 }

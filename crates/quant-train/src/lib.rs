@@ -65,7 +65,10 @@ pub use measure::{evaluate, monitor};
 pub use networks::{Build, BuildError, weights, weights::WeightsFile};
 pub use optimize::{adam, average, optimizer, precision, schedule};
 pub use recipe::{Recipe, data, phase, policy, quantization};
-pub use run::{Run, RunOptions, evaluation::{Evaluation, ServedOutcome}};
+pub use run::{
+    Run, RunOptions,
+    evaluation::{Evaluation, ServedOutcome},
+};
 pub use stop::Stop;
 pub use summary::Summary;
 pub use training::{checkpoint, loss, step, trainer};

@@ -18,9 +18,8 @@ impl Tally {
     /// best.
     pub(super) fn add(&mut self, scores: &[f32], label: usize) {
         let own = scores[label];
-        let before = |(class, score): &(usize, &f32)| {
-            **score > own || (**score == own && *class < label)
-        };
+        let before =
+            |(class, score): &(usize, &f32)| **score > own || (**score == own && *class < label);
         let rank = scores.iter().enumerate().filter(before).count();
         let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = scores.iter().map(|score| f64::from(score - largest).exp()).sum();

@@ -94,8 +94,7 @@ impl Run {
         let mut skipped = Vec::new();
         let tell = |reason| skipped.push(reason);
         let device = &options.device;
-        let served =
-            evaluate_served(&loaded.network, &lowered, loader, normalizer, device, tell)?;
+        let served = evaluate_served(&loaded.network, &lowered, loader, normalizer, device, tell)?;
         let evaluation = opened.evaluation(served.usual, skipped, recipe);
         Ok(ServedOutcome { evaluation, served })
     }

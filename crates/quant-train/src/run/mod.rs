@@ -183,6 +183,11 @@ impl Run {
         &self.recipe
     }
 
+    /// Returns the names of the classes that the run is trained on, in the order of the scores.
+    pub fn classes(&self) -> &[String] {
+        self.header.seen.classes()
+    }
+
     /// Returns the folder of the run's data.
     pub fn data(&self) -> &Path {
         &self.header.data

@@ -33,6 +33,8 @@ pub struct Network {
 /// A step of the plan, prepared.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
+    /// The node of the model that is its first layer.
+    pub(super) node: usize,
     pub(super) producer: Producer,
     pub(super) links: Vec<Link>,
     pub(super) sinks: Vec<Sink>,
@@ -246,7 +248,9 @@ impl Prepare<'_> {
             }
             (None, None) => (Producer::Input, 0),
         };
-        Step { producer, links, sinks, shape, is_folded: folded.is_some() }
+        let first = draft.head.or(draft.links.first().copied()).unwrap_or(0);
+        let node = layers[first].node;
+        Step { node, producer, links, sinks, shape, is_folded: folded.is_some() }
     }
 
     fn link(&self, layer: usize, previous: Option<usize>) -> Link {

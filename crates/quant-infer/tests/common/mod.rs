@@ -136,7 +136,12 @@ impl Random {
         Weight::Codes(WeightCodes { levels, codes, groups, run, values, terms })
     }
 
-    pub(crate) fn conv(&mut self, channels: usize, [height, width]: [usize; 2], linear: bool) -> Conv {
+    pub(crate) fn conv(
+        &mut self,
+        channels: usize,
+        [height, width]: [usize; 2],
+        linear: bool,
+    ) -> Conv {
         let mut outputs = self.of(&[1, 2, 3, 5, 8, 12, 16, 17, 33, 40]);
         let groups = match self.below(4) {
             0 if !linear => self.divisor(channels),

@@ -80,10 +80,11 @@ fn conv(random: &mut Random, conv: &mut Conv) {
         6 => size(random, &mut conv.groups),
         7 => conv.pads_codes = !conv.pads_codes,
         8 => conv.bias = Some(vec![x; random.below(3)]),
-        9 => match &mut conv.quantizer {
-            Some(content) => quantizer(random, content),
-            None => {}
-        },
+        9 => {
+            if let Some(content) = &mut conv.quantizer {
+                quantizer(random, content);
+            }
+        }
         _ => match &mut conv.weight {
             Weight::Float(weights) => list(random, weights, x),
             Weight::Codes(codes) => match random.below(6) {
@@ -147,7 +148,7 @@ proptest! {
     fn damaged_models_are_refused_or_run(seed: u64) {
         let mut random = Random(seed);
         let mut model = random.model();
-        for _ in 0..random.from_to(1, 3) {
+        for _ in 0..random.between(1, 3) {
             damage(&mut random, &mut model);
         }
         let valid = model.check();

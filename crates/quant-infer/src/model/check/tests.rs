@@ -63,7 +63,8 @@ fn sums_may_just_fit_32_bits() {
 
 #[test]
 fn messages_name_the_layer_and_the_problem() {
-    let cases: [(fn(&mut Conv), &str); 9] = [
+    type Change = fn(&mut Conv);
+    let cases: [(Change, &str); 9] = [
         (|c| c.groups = 3, "has 3 groups, which do not divide 2 and 1 channels"),
         (|c| c.stride = [0, 1], "has the stride 0"),
         (|c| c.kernel = [2, 1], "has 2 codes of weights, and must have 4"),

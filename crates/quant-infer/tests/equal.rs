@@ -9,16 +9,16 @@ use quant_kernels::simd::InstructionSet;
 
 /// Compares scores and all codes for one image.
 fn compare(model: &Model, image: &Image<'_>) -> Result<(), TestCaseError> {
-    let expected = reference::run(model, image).unwrap();
+    let expected = reference::run(model, image).expect("the model is valid");
     for set in InstructionSet::available() {
-        let network = Network::with_instruction_set(model, set).unwrap();
+        let network = Network::with_instruction_set(model, set).expect("the model is valid");
         let mut session = network.session();
         for layer in 0..model.nodes.len() {
             session.watch(layer);
         }
         // The second run finds the memory as the first one left it.
         for _ in 0..2 {
-            let scores = session.run(image).unwrap().to_vec();
+            let scores = session.run(image).expect("the image fits").to_vec();
             prop_assert_eq!(bits(&scores), bits(expected.scores()), "{:?}", set);
             for (layer, codes) in expected.codes.iter().enumerate() {
                 let (Some(codes), Some(found)) = (codes, session.codes(layer)) else { continue };

@@ -1,5 +1,7 @@
 //! Files of packed networks: what is written is read, to the bit and in little space.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 mod common;
 mod models;
 

@@ -1,5 +1,7 @@
 //! The overview of a network says what is in its file.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 mod models;
 
 use models::{levels, random, resnet::resnet20};

@@ -364,7 +364,9 @@ pub fn qnet(bytes: &[u8]) {
     for bytes in [bytes.to_vec(), sealed(bytes.to_vec())] {
         if let Ok(model) = Model::from_bytes(&bytes) {
             assert_eq!(Model::from_bytes(&model.to_bytes()), Ok(model));
-            assert!(!Overview::of_file(&bytes).unwrap().to_string().is_empty());
+            assert!(
+                Overview::of_file(&bytes).is_ok_and(|overview| !overview.to_string().is_empty())
+            );
         }
     }
 }

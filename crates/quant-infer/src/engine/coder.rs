@@ -32,6 +32,12 @@ impl<T: Copy + Default> PerThreshold<T> {
         Self { numbers, channels }
     }
 
+    /// Returns the number of a threshold and a channel.
+    #[cfg(test)]
+    pub(super) fn of(&self, threshold: usize, channel: usize) -> T {
+        self.numbers[threshold * self.channels + channel % self.channels]
+    }
+
     /// Returns the numbers of a threshold for the channels from `first` on.
     #[inline(always)]
     fn lanes(&self, threshold: usize, first: usize) -> [T; LANES] {

@@ -1,6 +1,11 @@
 //! Networks, prepared for running.
 
-use alloc::{boxed::Box, string::String, vec, vec::Vec};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
 
 use quant_kernels::simd::InstructionSet;
 
@@ -14,6 +19,7 @@ use super::{
 use crate::{
     Error, Image,
     model::{Conv, Input, Model, Node, Op, Quantizer, Weight},
+    top_k,
 };
 
 /// A network that is prepared for running. It does not change, so threads may share it.
@@ -33,6 +39,9 @@ pub struct Network {
 /// A step of the plan, prepared.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
+    /// The node of the model that is its first layer.
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only times need names"))]
+    pub(super) node: usize,
     pub(super) producer: Producer,
     pub(super) links: Vec<Link>,
     pub(super) sinks: Vec<Sink>,
@@ -169,6 +178,47 @@ impl Network {
     pub fn run(&self, image: &Image<'_>) -> Result<Vec<f32>, Error> {
         self.session().run(image).map(<[f32]>::to_vec)
     }
+
+    /// Returns the class scores of each image, in the order of the images. `threads` threads share
+    /// the images; each has its own session, and computes one image at a time.
+    ///
+    /// # Errors
+    /// [`Error::Image`] with the first image that does not fit the network.
+    #[cfg(feature = "std")]
+    pub fn run_batch(&self, images: &[Image<'_>], threads: usize) -> Result<Vec<Vec<f32>>, Error> {
+        use core::sync::atomic::{AtomicUsize, Ordering};
+        use std::sync::Mutex;
+
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(vec![Ok(Vec::new()); images.len()]);
+        let work = || {
+            let mut session = self.session();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(image) = images.get(index) else { return };
+                let scores = session.run(image).map(<[f32]>::to_vec);
+                // A thread that panicked has left the results whole: it replaces one at a time.
+                results.lock().unwrap_or_else(|error| error.into_inner())[index] = scores;
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.min(images.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        results.into_inner().unwrap_or_else(|error| error.into_inner()).into_iter().collect()
+    }
+
+    /// Returns the names of the `k` classes with the highest scores, and the scores. A class
+    /// without a name has its number.
+    pub fn top_k(&self, scores: &[f32], k: usize) -> Vec<(String, f32)> {
+        let name = |class: usize| match self.classes().get(class) {
+            Some(name) => name.clone(),
+            None => class.to_string(),
+        };
+        top_k(scores, k).into_iter().map(|(class, score)| (name(class), score)).collect()
+    }
 }
 
 /// Returns a model whose convolutions have no weights, with everything that sizes depend on.
@@ -246,7 +296,9 @@ impl Prepare<'_> {
             }
             (None, None) => (Producer::Input, 0),
         };
-        Step { producer, links, sinks, shape, is_folded: folded.is_some() }
+        let first = draft.head.or(draft.links.first().copied()).unwrap_or(0);
+        let node = layers[first].node;
+        Step { node, producer, links, sinks, shape, is_folded: folded.is_some() }
     }
 
     fn link(&self, layer: usize, previous: Option<usize>) -> Link {

@@ -162,8 +162,8 @@ impl<'m> Plan<'m> {
             if storage.padding == [0, 0] {
                 storage.pads_codes = pads_codes;
             }
-            for axis in 0..2 {
-                storage.padding[axis] = storage.padding[axis].max(padding[axis]);
+            for (largest, padding) in storage.padding.iter_mut().zip(padding) {
+                *largest = padding.max(*largest);
             }
             storage.life[1] = storage.life[1].max(life[1]);
             return index;

@@ -53,6 +53,36 @@ impl<'n> Session<'n> {
     /// # Errors
     /// [`Error::Image`] if the image does not fit the network.
     pub fn run(&mut self, image: &Image<'_>) -> Result<&[f32], Error> {
+        self.run_with(image, |_| {})
+    }
+
+    /// Runs an image, and returns the name of each step's first layer with the time that the step
+    /// took. A step has the layers that are computed together.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    #[cfg(feature = "std")]
+    pub fn profile(
+        &mut self,
+        image: &Image<'_>,
+    ) -> Result<Vec<(&'n str, std::time::Duration)>, Error> {
+        let network = self.network;
+        let mut times: Vec<(&str, std::time::Duration)> = Vec::new();
+        let mut last = std::time::Instant::now();
+        self.run_with(image, |step| {
+            let now = std::time::Instant::now();
+            times.push((&network.model.nodes[network.steps[step].node].name, now - last));
+            last = now;
+        })?;
+        Ok(times)
+    }
+
+    /// Runs an image, and calls `done` after each step.
+    fn run_with(
+        &mut self,
+        image: &Image<'_>,
+        mut done: impl FnMut(usize),
+    ) -> Result<&[f32], Error> {
         image.check(&self.network.model.input)?;
         let layout = match self.layout.take() {
             Some(layout) if layout.size == image.size() => layout,
@@ -68,7 +98,10 @@ impl<'n> Session<'n> {
             memory: &mut self.memory,
             watched: &mut self.watched,
         };
-        run.all(image);
+        for index in 0..self.network.steps.len() {
+            run.step(index, image);
+            done(index);
+        }
         let scores = layout.buffers[self.network.scores];
         let classes = layout.sizes[self.network.scores].channels;
         self.layout = Some(layout);
@@ -141,21 +174,19 @@ pub(super) fn stored<'a>(
 }
 
 impl Run<'_> {
-    fn all(&mut self, image: &Image<'_>) {
-        let network = self.network;
-        for (index, step) in network.steps.iter().enumerate() {
-            self.prepare(step);
-            self.watch_step(index, step);
-            let [channels, height, width] = self.layout.shapes[step.shape];
-            let count = strip(channels, height * width);
-            for first in (0..height * width).step_by(count) {
-                let positions = first..(first + count).min(height * width);
-                if step.is_folded {
-                    self.run_folded(index, step, positions);
-                } else {
-                    self.produce(index, step, image, positions.clone());
-                    self.follow(index, step, positions);
-                }
+    fn step(&mut self, index: usize, image: &Image<'_>) {
+        let step = &self.network.steps[index];
+        self.prepare(step);
+        self.watch_step(index, step);
+        let [channels, height, width] = self.layout.shapes[step.shape];
+        let count = strip(channels, height * width);
+        for first in (0..height * width).step_by(count) {
+            let positions = first..(first + count).min(height * width);
+            if step.is_folded {
+                self.run_folded(index, step, positions);
+            } else {
+                self.produce(index, step, image, positions.clone());
+                self.follow(index, step, positions);
             }
         }
     }

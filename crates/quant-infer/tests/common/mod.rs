@@ -22,7 +22,7 @@ impl Random {
     }
 
     /// A number from a to b.
-    pub(crate) fn from_to(&mut self, a: usize, b: usize) -> usize {
+    pub(crate) fn between(&mut self, a: usize, b: usize) -> usize {
         a + self.below(b - a + 1)
     }
 
@@ -126,8 +126,8 @@ impl Random {
         let levels = self.of(&[2, 3, 4, 8, 16, 255, 256]);
         let (groups, run) = match self.below(4) {
             0 => (outputs, of_output),
-            1 => (self.divisor(outputs), of_output * self.from_to(1, 2)),
-            2 if !with_terms => (self.from_to(1, 3), self.from_to(1, elements)),
+            1 => (self.divisor(outputs), of_output * self.between(1, 2)),
+            2 if !with_terms => (self.between(1, 3), self.between(1, elements)),
             _ => (1, elements),
         };
         let codes = (0..elements).map(|_| self.below(levels) as u8).collect();
@@ -215,17 +215,17 @@ impl Random {
     fn other(&mut self, [channels, height, width]: [usize; 3]) -> Op {
         match self.below(8) {
             0 => Op::GroupNorm(self.divisor(channels)),
-            1 => Op::AveragePool(self.from_to(1, height.min(width))),
+            1 => Op::AveragePool(self.between(1, height.min(width))),
             2 => {
-                let kernel = self.from_to(1, 3);
+                let kernel = self.between(1, 3);
                 let padding = self.below(kernel / 2 + 1);
-                let stride = self.from_to(1, 3);
+                let stride = self.between(1, 3);
                 Op::MaxPool(Pool { kernel, stride, padding, ceil: self.once_in(2) })
             }
             3 => Op::SpaceToDepth(2),
             4 => Op::DepthToSpace(2),
-            5 => Op::Pad(self.from_to(0, 2)),
-            6 => Op::Repeat(self.from_to(1, 3)),
+            5 => Op::Pad(self.between(0, 2)),
+            6 => Op::Repeat(self.between(1, 3)),
             _ => Op::GlobalPool,
         }
     }
@@ -233,7 +233,7 @@ impl Random {
     /// A model whose checks pass.
     pub(crate) fn model(&mut self) -> Model {
         let channels = self.of(&[1, 2, 3, 3, 4, 6]);
-        let size = [self.from_to(1, 9), self.from_to(1, 9)];
+        let size = [self.between(1, 9), self.between(1, 9)];
         let input = Input {
             size,
             scale: (0..channels).map(|_| self.of(&[1.0 / 64.0, 0.0171, -0.03125])).collect(),
@@ -248,7 +248,7 @@ impl Random {
             nodes: vec![node("input", Op::Input, Vec::new())],
         };
         let mut shapes = vec![[channels, size[0], size[1]]];
-        for _ in 0..self.from_to(1, 12) {
+        for _ in 0..self.between(1, 12) {
             let last = shapes.len() - 1;
             let input = if self.once_in(4) { self.below(shapes.len()) } else { last };
             let shape @ [channels, height, width] = shapes[input];
@@ -259,7 +259,7 @@ impl Random {
                 8..=9 => {
                     let same: Vec<usize> =
                         (0..shapes.len()).filter(|i| shapes[*i] == shape).collect();
-                    inputs.extend((0..self.from_to(0, 2)).map(|_| self.of(&same)));
+                    inputs.extend((0..self.between(0, 2)).map(|_| self.of(&same)));
                     if self.once_in(4) { Op::Concatenate } else { Op::Add }
                 }
                 _ => self.other(shape),

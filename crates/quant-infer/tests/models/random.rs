@@ -145,9 +145,7 @@ impl Builder {
             }
             5 => (Op::AddScalar(self.random.float()), [c, h, w]),
             6 => (Op::MulScalar(self.random.float()), [c, h, w]),
-            7 => {
-                (self.random.pick(&[true, false]).then(|| Op::Relu).unwrap_or(Op::Relu6), [c, h, w])
-            }
+            7 => (if self.random.coin() { Op::Relu } else { Op::Relu6 }, [c, h, w]),
             8 => (Op::LeakyRelu(self.random.float()), [c, h, w]),
             9 => {
                 let mut list = || self.random.floats(c);

@@ -119,3 +119,6 @@ fn thresholds(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,12 @@ fn example() -> Model {
         name: "tiny".into(),
         producer: "page".into(),
         classes: vec!["cat".into(), "dog".into()],
-        input: Input { size: [1, 1], scale: vec![1.0; 5], shift: vec![-1.0; 5] },
+        input: Input {
+            size: [1, 1],
+            shorter_side: None,
+            scale: vec![1.0; 5],
+            shift: vec![-1.0; 5],
+        },
         nodes: vec![node("input", Op::Input, &[]), node("fc", Op::Conv(Box::new(linear)), &[0])],
     }
 }
@@ -117,7 +122,7 @@ fn constants_are_those_of_the_page() {
 /// The byte of an operation's kind: that after the name and inputs of the second node of a network
 /// without names, whose input has one channel.
 fn kind(op: Op) -> u8 {
-    let input = Input { size: [1, 1], scale: vec![1.0], shift: vec![0.0] };
+    let input = Input { size: [1, 1], shorter_side: None, scale: vec![1.0], shift: vec![0.0] };
     let nodes = vec![node("", Op::Input, &[]), node("", op, &[0])];
     let (name, producer) = (String::new(), String::new());
     let model = Model { name, producer, classes: Vec::new(), input, nodes };
@@ -173,7 +178,7 @@ fn kinds_of_quantizers_are_those_of_the_page() {
         Dynamic::Deviation,
     ];
     for dynamic in all {
-        let input = Input { size: [1, 1], scale: vec![1.0], shift: vec![0.0] };
+        let input = Input { size: [1, 1], shorter_side: None, scale: vec![1.0], shift: vec![0.0] };
         let quantizer = Op::Quantize(Box::new(Quantizer { dynamic, ..signs() }));
         let nodes = vec![node("", Op::Input, &[]), node("", quantizer, &[0])];
         let (name, producer) = (String::new(), String::new());

@@ -33,7 +33,9 @@ pub(super) fn description<'a>(
     let producer = reader.text()?;
     let classes = reader.list(1, Reader::text)?;
     let size = [reader.number()?, reader.number()?];
-    let input = Input { size, scale: reader.floats()?, shift: reader.floats()? };
+    let (scale, shift) = (reader.floats()?, reader.floats()?);
+    let shorter_side = Some(reader.number()?).filter(|side| *side > 0);
+    let input = Input { size, shorter_side, scale, shift };
     let mut decoder = Decoder { reader, weights };
     let mut model = Model { name, producer, classes, input, nodes: Vec::new() };
     let mut nodes = Vec::new();

@@ -12,10 +12,11 @@ pub(super) fn model(model: &Model) -> Writer {
     writer.text(&model.producer);
     writer.number(model.classes.len());
     model.classes.iter().for_each(|class| writer.text(class));
-    let Input { size, scale, shift } = &model.input;
+    let Input { size, shorter_side, scale, shift } = &model.input;
     size.iter().for_each(|&side| writer.number(side));
     writer.floats(scale);
     writer.floats(shift);
+    writer.number(shorter_side.unwrap_or(0));
     writer.number(model.nodes.len());
     let mut previous = "";
     for (index, node) in model.nodes.iter().enumerate() {

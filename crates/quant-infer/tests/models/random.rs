@@ -22,7 +22,8 @@ pub(crate) fn model(seed: u64) -> Model {
     let channels = 1 + random.below(4);
     let size = [4 + random.below(6), 4 + random.below(6)];
     let (scale, shift) = (random.floats(channels), random.floats(channels));
-    let input = Input { size, scale, shift };
+    let shorter_side = Some(random.below(300)).filter(|side| *side > 0);
+    let input = Input { size, shorter_side, scale, shift };
     let mut net = Builder { random, nodes: Vec::new(), shapes: Vec::new() };
     net.push(Op::Input, &[], [channels, size[0], size[1]]);
     for _ in 0..net.random.below(13) {

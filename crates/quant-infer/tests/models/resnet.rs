@@ -105,7 +105,12 @@ pub(crate) fn resnet20(width: usize, weight_levels: usize, levels: usize) -> (Mo
         name: "resnet20".into(),
         producer: "quant 0.1.0".into(),
         classes: (0..10).map(|class| format!("class {class}")).collect(),
-        input: Input { size: [32; 2], scale: vec![0.017; 3], shift: vec![-2.1, -2.0, -1.8] },
+        input: Input {
+            size: [32; 2],
+            shorter_side: None,
+            scale: vec![0.017; 3],
+            shift: vec![-2.1, -2.0, -1.8],
+        },
         nodes: net.nodes,
     };
     (model, net.content)

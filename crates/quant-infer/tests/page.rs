@@ -126,7 +126,7 @@ fn kind(op: Op) -> u8 {
     let nodes = vec![node("", Op::Input, &[]), node("", op, &[0])];
     let (name, producer) = (String::new(), String::new());
     let model = Model { name, producer, classes: Vec::new(), input, nodes };
-    model.to_bytes()[64 + 16 + 4 + 4]
+    model.to_bytes()[64 + 17 + 4 + 4]
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn kinds_of_quantizers_are_those_of_the_page() {
         let nodes = vec![node("", Op::Input, &[]), node("", quantizer, &[0])];
         let (name, producer) = (String::new(), String::new());
         let model = Model { name, producer, classes: Vec::new(), input, nodes };
-        let byte = model.to_bytes()[64 + 16 + 4 + 5].to_string();
+        let byte = model.to_bytes()[64 + 17 + 4 + 5].to_string();
         let name = format!("`Dynamic::{dynamic:?}`");
         assert!(rows(&page).iter().any(|row| row[0] == byte && row[1] == name), "{byte} {name}");
     }

@@ -35,15 +35,6 @@ impl Tally {
         self.skipped += images;
     }
 
-    /// Adds the images of another tally.
-    pub(super) fn merge(&mut self, other: Tally) {
-        self.loss += other.loss;
-        self.top1 += other.top1;
-        self.top5 += other.top5;
-        self.images += other.images;
-        self.skipped += other.skipped;
-    }
-
     /// Returns the means over the images.
     pub(super) fn score(&self) -> Score {
         let images = self.images.max(1) as f64;

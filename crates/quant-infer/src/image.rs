@@ -1,6 +1,7 @@
 //! Images.
 
 use alloc::format;
+use core::ops::Range;
 
 use crate::{Error, model::Input};
 
@@ -67,6 +68,36 @@ impl<'a> Image<'a> {
             "has {length} numbers for {height} x {width} pixels, and the network takes {channels} \
              channels for each pixel"
         )))
+    }
+
+    /// Writes the numbers of a range of positions, `[positions, channels]`. `bytes` has the numbers
+    /// of each channel's bytes.
+    pub(crate) fn write(&self, bytes: &[[f32; 256]], positions: Range<usize>, out: &mut [f32]) {
+        let (channels, pixels) = (bytes.len(), self.size[0] * self.size[1]);
+        let of_channel = |channel: usize| channel * pixels + positions.start;
+        match self.pixels {
+            Pixels::Interleaved(pixels) => {
+                let pixels = pixels[positions.start * channels..].chunks_exact(channels);
+                for (out, pixel) in out.chunks_exact_mut(channels).zip(pixels) {
+                    for ((out, byte), numbers) in out.iter_mut().zip(pixel).zip(bytes) {
+                        *out = numbers[usize::from(*byte)];
+                    }
+                }
+            }
+            Pixels::Planar(pixels) => {
+                for (channel, numbers) in bytes.iter().enumerate() {
+                    let out = out[channel..].iter_mut().step_by(channels);
+                    let pixels = &pixels[of_channel(channel)..];
+                    out.zip(pixels).for_each(|(out, byte)| *out = numbers[usize::from(*byte)]);
+                }
+            }
+            Pixels::Floats(values) => {
+                for channel in 0..channels {
+                    let out = out[channel..].iter_mut().step_by(channels);
+                    out.zip(&values[of_channel(channel)..]).for_each(|(out, x)| *out = *x);
+                }
+            }
+        }
     }
 
     /// Returns the number of a channel at a position, counted by row and column.

@@ -101,7 +101,7 @@ unsafe impl Simd for Portable {
 
     #[inline(always)]
     fn add_rounded_product(self, sum: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        core::array::from_fn(|lane| sum[lane] + a[lane] * b[lane])
+        portable_rounded_product(sum, a, b)
     }
 
     #[inline(always)]
@@ -111,13 +111,7 @@ unsafe impl Simd for Portable {
 
     #[inline(always)]
     fn add_pair_product(self, sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
-        // Products of integers of 16 bits: compilers have an instruction for pairs of them.
-        let half = |x: i32| i32::from(x as i16);
-        core::array::from_fn(|lane| {
-            let low = half(a[lane]) * half(b[lane]);
-            let high = half(a[lane] >> 16) * half(b[lane] >> 16);
-            sum[lane].wrapping_add(low.wrapping_add(high))
-        })
+        portable_pair_product(sum, a, b)
     }
 
     #[inline(always)]
@@ -148,6 +142,60 @@ unsafe impl Simd for Portable {
     fn run<J: Job>(self, job: J) -> J::Output {
         job.run(self)
     }
+}
+
+/// Compilers do not keep many of these arrays in vectors, so the vectors are named where every
+/// processor has them.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn portable_rounded_product(sum: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+    use core::arch::x86_64::{__m128, _mm_add_ps, _mm_mul_ps};
+    // SAFETY: x86-64 includes SSE, and the vectors have the size of the arrays.
+    unsafe {
+        let [sum, a, b] = [sum, a, b].map(|x| core::mem::transmute::<[f32; 4], __m128>(x));
+        core::mem::transmute(_mm_add_ps(sum, _mm_mul_ps(a, b)))
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn portable_rounded_product(sum: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+    core::array::from_fn(|lane| sum[lane] + a[lane] * b[lane])
+}
+
+/// Every processor of x86-64 has this instruction, which compilers do not find in plain code.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn portable_pair_product(sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+    use core::arch::x86_64::{__m128i, _mm_add_epi32, _mm_madd_epi16};
+    // SAFETY: x86-64 includes SSE2, and the vectors have the size of the arrays.
+    unsafe {
+        let [sum, a, b] = [sum, a, b].map(|x| core::mem::transmute::<[i32; 4], __m128i>(x));
+        core::mem::transmute(_mm_add_epi32(sum, _mm_madd_epi16(a, b)))
+    }
+}
+
+/// WebAssembly with vectors has the same instruction.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[inline(always)]
+fn portable_pair_product(sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+    use core::arch::wasm32::{i32x4_add, i32x4_dot_i16x8, v128};
+    // SAFETY: the vectors have the size of the arrays.
+    unsafe {
+        let [sum, a, b] = [sum, a, b].map(|x| core::mem::transmute::<[i32; 4], v128>(x));
+        core::mem::transmute(i32x4_add(sum, i32x4_dot_i16x8(a, b)))
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
+#[inline(always)]
+fn portable_pair_product(sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+    let half = |x: i32| i32::from(x as i16);
+    core::array::from_fn(|lane| {
+        let low = half(a[lane]) * half(b[lane]);
+        let high = half(a[lane] >> 16) * half(b[lane] >> 16);
+        sum[lane].wrapping_add(low.wrapping_add(high))
+    })
 }
 
 /// Defines a token and its vectors with the intrinsics of `$arch`.

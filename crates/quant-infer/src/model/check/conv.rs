@@ -69,7 +69,7 @@ fn check_codes(codes: &WeightCodes, elements: usize, per_channel: usize) -> Resu
     values::check_finite("value", &codes.values)?;
     let Some(terms) = &codes.terms else { return Ok(()) };
     values::check_terms(terms, groups, levels)?;
-    let of_channels = terms.0[0].scales.len() == 1 || codes.run % per_channel == 0;
+    let of_channels = terms.0[0].scales.len() == 1 || codes.run.is_multiple_of(per_channel);
     ensure(of_channels, || {
         format!("has scales for runs of {} weights, which are not whole channels", codes.run)
     })

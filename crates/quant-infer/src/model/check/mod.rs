@@ -21,6 +21,9 @@ fn ensure(condition: bool, problem: impl FnOnce() -> Problem) -> Result<(), Prob
 /// The largest side, stride, padding, dilation or factor that a layer may have.
 const MAX_EXTENT: usize = 1 << 15;
 
+/// The largest number of layers.
+const MAX_NODES: usize = 1 << 14;
+
 fn check_extent(name: &str, value: usize, lowest: usize) -> Result<(), Problem> {
     ensure((lowest..=MAX_EXTENT).contains(&value), || {
         format!("has the {name} {value}, which must lie from {lowest} to {MAX_EXTENT}")
@@ -35,6 +38,11 @@ impl Model {
     /// # Errors
     /// [`Error::Model`] with the layer and what is wrong with it.
     pub fn check(&self) -> Result<(), Error> {
+        let nodes = self.nodes.len();
+        ensure(nodes <= MAX_NODES, || {
+            format!("has {nodes} layers, and at most {MAX_NODES} are allowed")
+        })
+        .map_err(|problem| Error::model("the network", problem))?;
         check_input(self).map_err(|problem| Error::model("the input", problem))?;
         for (index, node) in self.nodes.iter().enumerate() {
             check_node(index, node)

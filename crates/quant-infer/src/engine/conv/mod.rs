@@ -1,0 +1,11 @@
+//! Convolutions: the weights in the order of a kernel, and what becomes of its sums.
+
+mod float;
+mod fold;
+mod integer;
+mod taps;
+
+pub(super) use float::FloatConv;
+pub(super) use fold::{Folded, fold};
+pub(super) use integer::IntegerConv;
+pub(super) use taps::{OperandSize, Places};

@@ -1,0 +1,15 @@
+//! The executor.
+
+mod coder;
+mod conv;
+mod layout;
+mod links;
+mod network;
+mod plan;
+mod produce;
+mod session;
+mod store;
+mod watch;
+
+pub use network::Network;
+pub use session::Session;

@@ -1,0 +1,415 @@
+//! Networks, prepared for running.
+
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+
+use quant_kernels::simd::InstructionSet;
+
+use super::{
+    coder::{Coder, Integers, PerThreshold},
+    conv::{FloatConv, Folded, IntegerConv, fold},
+    links::Link,
+    plan::{Form, Layer, LayerOp, Plan, Storage},
+    session::Session,
+};
+use crate::{
+    Error, Image,
+    model::{Conv, Input, Model, Node, Op, Quantizer, Weight},
+    top_k,
+};
+
+/// A network that is prepared for running. It does not change, so threads may share it.
+#[derive(Debug, Clone)]
+pub struct Network {
+    pub(super) set: InstructionSet,
+    /// The model without its weights, for the sizes of other images.
+    pub(super) model: Model,
+    pub(super) steps: Vec<Step>,
+    pub(super) storages: Vec<Storage>,
+    /// The storage of the scores.
+    pub(super) scores: usize,
+    /// For each node of the model where its codes are found.
+    pub(super) codes: Vec<Option<CodesOf>>,
+}
+
+/// A step of the plan, prepared.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// The node of the model that is its first layer.
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only times need names"))]
+    pub(super) node: usize,
+    pub(super) producer: Producer,
+    pub(super) links: Vec<Link>,
+    pub(super) sinks: Vec<Sink>,
+    /// The node of the model that has the size of the numbers.
+    pub(super) shape: usize,
+    /// Whether the sinks read sums of integers, and no links are applied.
+    pub(super) is_folded: bool,
+}
+
+/// How the numbers of a step are produced. Indices are those of storages.
+#[derive(Debug, Clone)]
+pub(super) enum Producer {
+    Input,
+    Integer {
+        conv: Box<IntegerConv>,
+        operand: usize,
+    },
+    Float {
+        conv: Box<FloatConv>,
+        operand: usize,
+    },
+    /// The numbers of a stored value.
+    Value(usize),
+    /// The values of a quantizer that depends on the image.
+    Dynamic {
+        coder: Box<Coder>,
+        value: usize,
+    },
+    /// A layer with no numbers of its own.
+    Layer {
+        op: Op,
+        values: Vec<usize>,
+    },
+}
+
+/// What is stored after some links.
+#[derive(Debug, Clone)]
+pub(super) struct Sink {
+    pub(super) after: usize,
+    pub(super) storage: usize,
+    pub(super) content: Content,
+}
+
+/// In which form a sink stores numbers.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    /// Floats. The padding has these values, per channel.
+    Floats { coder: Option<Coder>, padding: Vec<f32> },
+    /// Integers of each term. The padding has these integers, per term and channel.
+    Integers {
+        coder: Coder,
+        terms: Vec<Integers>,
+        padding: Vec<Vec<i16>>,
+        /// The thresholds of sums, if the step is folded.
+        folded: Option<PerThreshold<i32>>,
+    },
+}
+
+/// Where the codes of a node are found.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CodesOf {
+    /// In the operand that a step reads.
+    Operand { step: usize, storage: usize },
+    /// In the numbers that a step produces from a quantizer that depends on the image.
+    Dynamic { step: usize },
+    /// In the numbers after a link.
+    Link { step: usize, link: usize },
+}
+
+impl Network {
+    /// Prepares a model: weights are brought into the order in which they are read, and the layers
+    /// after a convolution become thresholds where that is possible.
+    ///
+    /// # Errors
+    /// Those of [`Model::check`].
+    pub fn new(model: &Model) -> Result<Self, Error> {
+        Self::with_instruction_set(model, InstructionSet::detect())
+    }
+
+    /// Prepares a model for an instruction set. Results do not depend on it.
+    ///
+    /// # Errors
+    /// Those of [`Model::check`].
+    #[doc(hidden)]
+    pub fn with_instruction_set(model: &Model, set: InstructionSet) -> Result<Self, Error> {
+        model.check()?;
+        let shapes = model.shapes(model.input.size)?;
+        let plan = Plan::new(model);
+        let prepare = Prepare { plan: &plan, shapes: &shapes, set };
+        let mut codes = vec![None; model.nodes.len()];
+        let steps = (0..plan.drafts.len()).map(|step| prepare.step(step, &mut codes)).collect();
+        let scores = plan.value_of[plan.layers.len() - 1].unwrap_or_default();
+        Ok(Self {
+            set,
+            model: without_weights(model),
+            steps,
+            scores,
+            codes,
+            storages: plan.storages,
+        })
+    }
+
+    /// Returns the name of the network.
+    pub fn name(&self) -> &str {
+        &self.model.name
+    }
+
+    /// Returns the names of the classes, in the order of the scores. There are none if the model
+    /// has none.
+    pub fn classes(&self) -> &[String] {
+        &self.model.classes
+    }
+
+    /// Returns the images that the network takes.
+    pub fn input(&self) -> &Input {
+        &self.model.input
+    }
+
+    /// Returns the names of the layers, in execution order.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.model.nodes.iter().map(|node| &node.name[..])
+    }
+
+    /// Returns a session, which runs one image after another.
+    pub fn session(&self) -> Session<'_> {
+        Session::new(self)
+    }
+
+    /// Returns the class scores of an image. A [`session`](Self::session) keeps its memory for the
+    /// next image.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the image does not fit the network.
+    pub fn run(&self, image: &Image<'_>) -> Result<Vec<f32>, Error> {
+        self.session().run(image).map(<[f32]>::to_vec)
+    }
+
+    /// Returns the class scores of each image, in the order of the images. `threads` threads share
+    /// the images; each has its own session, and computes one image at a time.
+    ///
+    /// # Errors
+    /// [`Error::Image`] with the first image that does not fit the network.
+    #[cfg(feature = "std")]
+    pub fn run_batch(&self, images: &[Image<'_>], threads: usize) -> Result<Vec<Vec<f32>>, Error> {
+        use core::sync::atomic::{AtomicUsize, Ordering};
+        use std::sync::Mutex;
+
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(vec![Ok(Vec::new()); images.len()]);
+        let work = || {
+            let mut session = self.session();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(image) = images.get(index) else { return };
+                let scores = session.run(image).map(<[f32]>::to_vec);
+                // A thread that panicked has left the results whole: it replaces one at a time.
+                results.lock().unwrap_or_else(|error| error.into_inner())[index] = scores;
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.min(images.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        results.into_inner().unwrap_or_else(|error| error.into_inner()).into_iter().collect()
+    }
+
+    /// Returns the names of the `k` classes with the highest scores, and the scores. A class
+    /// without a name has its number.
+    pub fn top_k(&self, scores: &[f32], k: usize) -> Vec<(String, f32)> {
+        let name = |class: usize| match self.classes().get(class) {
+            Some(name) => name.clone(),
+            None => class.to_string(),
+        };
+        top_k(scores, k).into_iter().map(|(class, score)| (name(class), score)).collect()
+    }
+}
+
+/// Returns a model whose convolutions have no weights, with everything that sizes depend on.
+fn without_weights(model: &Model) -> Model {
+    let nodes = model.nodes.iter().map(|node| Node {
+        name: node.name.clone(),
+        inputs: node.inputs.clone(),
+        op: match &node.op {
+            Op::Conv(conv) => Op::Conv(Box::new(Conv {
+                quantizer: conv.quantizer.clone(),
+                weight: Weight::Float(Vec::new()),
+                bias: None,
+                ..**conv
+            })),
+            op => op.clone(),
+        },
+    });
+    Model {
+        name: model.name.clone(),
+        producer: model.producer.clone(),
+        classes: model.classes.clone(),
+        input: model.input.clone(),
+        nodes: nodes.collect(),
+    }
+}
+
+/// Prepares the steps of a plan.
+struct Prepare<'a> {
+    plan: &'a Plan<'a>,
+    shapes: &'a [[usize; 3]],
+    set: InstructionSet,
+}
+
+impl Prepare<'_> {
+    fn channels(&self, layer: usize) -> usize {
+        self.shapes[self.plan.layers[layer].shape][0]
+    }
+
+    /// Returns the storage of a value that is known to be stored.
+    fn value(&self, layer: usize) -> usize {
+        self.plan.value_of[layer].unwrap_or_default()
+    }
+
+    fn step(&self, step: usize, codes: &mut [Option<CodesOf>]) -> Step {
+        let draft = &self.plan.drafts[step];
+        let layers = &self.plan.layers;
+        let mut links = Vec::new();
+        let mut previous = draft.head;
+        let head = draft.head.map(|head| &layers[head]);
+        if let Some(Layer { op: LayerOp::Conv(conv), .. }) = head {
+            links.extend(conv.bias.clone().map(Link::Bias));
+        }
+        let biases = links.len();
+        for (index, layer) in draft.links.iter().enumerate() {
+            links.push(self.link(*layer, previous));
+            if matches!(links.last(), Some(Link::Quantize(_))) {
+                let link = biases + index;
+                codes[layers[*layer].node] = Some(CodesOf::Link { step, link });
+            }
+            previous = Some(*layer);
+        }
+        let mut sinks: Vec<Sink> = (draft.sinks.iter())
+            .map(|(after, storage)| {
+                let after = biases + after;
+                Sink { after, storage: *storage, content: self.content(*storage) }
+            })
+            .collect();
+        let folded = head.and_then(|head| self.fold(head, &links, &mut sinks));
+        let (producer, shape) = match (draft.head, draft.links.first()) {
+            (Some(head), _) => {
+                (self.producer(step, head, folded.as_ref(), codes), layers[head].shape)
+            }
+            (None, Some(first)) => {
+                (Producer::Value(self.value(layers[*first].inputs[0])), layers[*first].shape)
+            }
+            (None, None) => (Producer::Input, 0),
+        };
+        let first = draft.head.or(draft.links.first().copied()).unwrap_or(0);
+        let node = layers[first].node;
+        Step { node, producer, links, sinks, shape, is_folded: folded.is_some() }
+    }
+
+    fn link(&self, layer: usize, previous: Option<usize>) -> Link {
+        let content = &self.plan.layers[layer];
+        let LayerOp::Op(op) = content.op else { return Link::AddScalar(0.0) };
+        if let (Op::Add, [a, b]) = (op, &content.inputs[..]) {
+            let other = if previous == Some(*a) { *b } else { *a };
+            return Link::Add(self.value(other));
+        }
+        // Only layers that have a link are planned as links.
+        Link::new(op, self.channels(layer)).unwrap_or(Link::AddScalar(0.0))
+    }
+
+    fn content(&self, storage: usize) -> Content {
+        let storage = &self.plan.storages[storage];
+        let channels = self.channels(storage.layer);
+        let pads = |quantizer: &Quantizer, channel: usize| {
+            let group = quantizer.group_of(channel, channels);
+            (group, quantizer.code_of(group, 0.0))
+        };
+        match &storage.form {
+            Form::Floats(None) => Content::Floats { coder: None, padding: vec![0.0; channels] },
+            Form::Floats(Some(quantizer)) => {
+                let value = |channel| {
+                    let (group, code) = pads(quantizer, channel);
+                    if storage.pads_codes { quantizer.value_of(group, code) } else { 0.0 }
+                };
+                Content::Floats {
+                    coder: Some(Coder::new(quantizer, channels)),
+                    padding: (0..channels).map(value).collect(),
+                }
+            }
+            Form::Integers(quantizer) => {
+                let coder = Coder::new(quantizer, channels);
+                let contents = quantizer.terms.as_ref().map(|terms| &terms.0[..]);
+                let terms: Vec<Integers> = (contents.unwrap_or_default().iter())
+                    .map(|term| Integers::new(&coder, term))
+                    .collect();
+                let integer = |term: &Integers, channel: usize| match storage.pads_codes {
+                    _ if channel >= channels => 0,
+                    true => term.of_code(&coder, channel, pads(quantizer, channel).1),
+                    false => 0,
+                };
+                let padding = (terms.iter())
+                    .map(|term| {
+                        (0..channels.next_multiple_of(2)).map(|c| integer(term, c)).collect()
+                    })
+                    .collect();
+                Content::Integers { coder, terms, padding, folded: None }
+            }
+        }
+    }
+
+    /// Turns what follows a convolution into thresholds, if that is possible.
+    fn fold(&self, head: &Layer<'_>, links: &[Link], sinks: &mut [Sink]) -> Option<Folded> {
+        let LayerOp::Conv(conv) = head.op else { return None };
+        let (Some(terms), Weight::Codes(codes)) = (conv.integer_terms(), &conv.weight) else {
+            return None;
+        };
+        let mut coders = Vec::new();
+        for sink in sinks.iter() {
+            match &sink.content {
+                Content::Integers { coder, .. } if sink.after == links.len() => coders.push(coder),
+                _ => return None,
+            }
+        }
+        let mut result = fold(conv, terms, codes, links, &coders)?;
+        for (sink, thresholds) in sinks.iter_mut().zip(core::mem::take(&mut result.thresholds)) {
+            if let Content::Integers { folded, .. } = &mut sink.content {
+                *folded = Some(thresholds);
+            }
+        }
+        Some(result)
+    }
+
+    fn producer(
+        &self,
+        step: usize,
+        head: usize,
+        folded: Option<&Folded>,
+        codes: &mut [Option<CodesOf>],
+    ) -> Producer {
+        let layer = &self.plan.layers[head];
+        match layer.op {
+            LayerOp::Conv(conv) => {
+                let operand = self.plan.operand_of[head].unwrap_or_default();
+                if self.plan.storages[operand].form != Form::Floats(None) {
+                    codes[layer.node] = Some(CodesOf::Operand { step, storage: operand });
+                }
+                match (conv.integer_terms(), &conv.weight) {
+                    (Some(terms), Weight::Codes(weights)) => {
+                        let none = vec![false; conv.out_channels];
+                        let negate = folded.map_or(&none, |folded| &folded.negate);
+                        let conv = IntegerConv::new(self.set, conv, terms, weights, negate);
+                        Producer::Integer { conv: Box::new(conv), operand }
+                    }
+                    _ => {
+                        Producer::Float { conv: Box::new(FloatConv::new(self.set, conv)), operand }
+                    }
+                }
+            }
+            LayerOp::Dynamic(quantizer) => {
+                codes[layer.node] = Some(CodesOf::Dynamic { step });
+                let coder = Box::new(Coder::new(quantizer, self.channels(head)));
+                Producer::Dynamic { coder, value: self.value(layer.inputs[0]) }
+            }
+            LayerOp::Op(Op::Input) => Producer::Input,
+            LayerOp::Op(op) => {
+                let values = layer.inputs.iter().map(|input| self.value(*input)).collect();
+                Producer::Layer { op: op.clone(), values }
+            }
+        }
+    }
+}

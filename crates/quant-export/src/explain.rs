@@ -50,10 +50,7 @@ pub struct Explained {
 }
 
 /// Describes the convolutions of a valid model; `reasons` are those for floats, by node.
-pub(crate) fn explain(
-    model: &Model,
-    reasons: &[(usize, String)],
-) -> Result<Vec<Explained>, Error> {
+pub(crate) fn explain(model: &Model, reasons: &[(usize, String)]) -> Result<Vec<Explained>, Error> {
     let shapes = model.shapes(model.input.size)?;
     let mut explained = Vec::new();
     for (index, node) in model.nodes.iter().enumerate() {
@@ -101,7 +98,8 @@ fn became(conv: &Conv) -> Became {
     match (of_input, &conv.weight) {
         (Some(input), Weight::Codes(codes)) => {
             let weight = codes.terms.as_ref().map_or(0, |terms| terms.0.len());
-            let groups = groups_of_an_output(conv.in_channels, conv.groups, input.0[0].scales.len());
+            let groups =
+                groups_of_an_output(conv.in_channels, conv.groups, input.0[0].scales.len());
             Became::Integers { sums: input.0.len() * groups * weight }
         }
         _ => Became::Floats,
@@ -110,16 +108,10 @@ fn became(conv: &Conv) -> Became {
 
 /// Returns how many of the groups into which `in_channels` channels are divided an output channel
 /// reads at most, in a convolution of `conv_groups` groups.
-pub(crate) fn groups_of_an_output(
-    in_channels: usize,
-    conv_groups: usize,
-    groups: usize,
-) -> usize {
+pub(crate) fn groups_of_an_output(in_channels: usize, conv_groups: usize, groups: usize) -> usize {
     let channels = in_channels / conv_groups;
     let group_of = |channel: usize| channel * groups / in_channels;
-    let read = |group: usize| {
-        group_of((group + 1) * channels - 1) - group_of(group * channels) + 1
-    };
+    let read = |group: usize| group_of((group + 1) * channels - 1) - group_of(group * channels) + 1;
     (0..conv_groups).map(read).max().unwrap_or(1)
 }
 

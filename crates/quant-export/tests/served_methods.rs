@@ -7,7 +7,7 @@ use quant_core::{
     GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization, OptionValue,
     Quantizer, QuantizerConfig, Range, Role, Site,
 };
-use quant_export::{Lowered, LowerError, Lowering, Options, Served};
+use quant_export::{LowerError, Lowered, Lowering, Options, Served};
 use quant_infer::{
     Image,
     model::{Dynamic, Input, Op},
@@ -118,13 +118,16 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|x| (x + 0.0).to_bits()).collect()
 }
 
-/// The scores by the served evaluation, which are those of the plain executor to the bit.
+/// The scores by the served evaluation, which are those of the plain executor and of the engine to
+/// the bit.
 fn scores(lowered: &Lowered, image: &[f32]) -> Vec<f32> {
     let device = Device::flex();
     let shape = [1, CHANNELS, SIZE[0], SIZE[1]];
     let x = Tensor::from_data(TensorData::new(image.to_vec(), shape), &device);
     let (scores, codes) = Served::new(&lowered.model, &device).unwrap().forward_codes(x);
-    let trace = reference::run(&lowered.model, &Image::floats(image, SIZE)).unwrap();
+    let image = Image::floats(image, SIZE);
+    let trace = reference::run(&lowered.model, &image).unwrap();
+    let engine = quant_infer::Network::new(&lowered.model).unwrap().run(&image).unwrap();
     let of_convs = lowered.model.nodes.iter().zip(&trace.codes).filter_map(|(node, codes)| {
         matches!(&node.op, Op::Conv(_)).then_some(codes.as_ref()).flatten()
     });
@@ -134,6 +137,7 @@ fn scores(lowered: &Lowered, image: &[f32]) -> Vec<f32> {
     let scores = host(scores);
     let exact = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(exact(&scores), exact(trace.scores()), "{scores:?} {:?}", trace.scores());
+    assert_eq!(exact(&scores), exact(&engine), "{scores:?} {engine:?}");
     scores
 }
 
@@ -211,8 +215,7 @@ fn check_conv(
     conv.weight = burn::module::Param::from_tensor(
         Tensor::<1>::from_floats(values.as_slice(), &device).reshape(shape),
     );
-    let quantizers =
-        [&mut conv.quant_activation, &mut conv.quant_weight, &mut conv.quant_output];
+    let quantizers = [&mut conv.quant_activation, &mut conv.quant_weight, &mut conv.quant_output];
     quantizers.into_iter().flatten().for_each(|quantizer| randomize(quantizer, seeds));
     let mut lowering = Lowering::new(options(), &device);
     let x = match lowering.conv("conv", &conv, 0) {

@@ -49,9 +49,12 @@ fn two_bits_of_every_norm() {
 
 #[test]
 fn signs_with_every_activation_function() {
-    for activation in
-        [ActivationKind::NReLU, ActivationKind::PReLU, ActivationKind::RPReLU, ActivationKind::ReLU6]
-    {
+    for activation in [
+        ActivationKind::NReLU,
+        ActivationKind::PReLU,
+        ActivationKind::RPReLU,
+        ActivationKind::ReLU6,
+    ] {
         let config = ResNetConfig { activation, ..small(both(Method::XNOR, 2)) };
         let network = config.init(&Device::flex()).unwrap();
         check(&randomized(network, "activation"), &format!("{activation:?}"));

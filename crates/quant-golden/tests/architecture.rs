@@ -66,7 +66,7 @@ fn the_crates_have_the_dependencies_that_the_page_lists() {
         assert_eq!(listed, dependencies(name), "{name}");
         count += 1;
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 8);
 }
 
 /// Returns the crates of the workspace that the manifest of a crate lists under `[dependencies]`.

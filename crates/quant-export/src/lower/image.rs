@@ -31,7 +31,14 @@ pub(super) fn quantizer(layer: &str, input: &Input) -> Result<Quantizer, LowerEr
         }
         values.extend(numbers);
     }
-    Ok(Quantizer { groups, levels: LEVELS, thresholds, values, terms: None, dynamic: Dynamic::None })
+    Ok(Quantizer {
+        groups,
+        levels: LEVELS,
+        thresholds,
+        values,
+        terms: None,
+        dynamic: Dynamic::None,
+    })
 }
 
 #[cfg(test)]
@@ -56,6 +63,8 @@ mod tests {
     #[test]
     fn a_scale_of_0_is_refused() {
         let input = Input { size: [1, 1], scale: vec![0.0], shift: vec![0.0] };
-        assert!(quantizer("conv1", &input).unwrap_err().to_string().starts_with("conv1: two bytes"));
+        assert!(
+            quantizer("conv1", &input).unwrap_err().to_string().starts_with("conv1: two bytes")
+        );
     }
 }

@@ -43,10 +43,10 @@ mod tests {
         };
         let nodes = vec![node(&[]), node(&[0]), node(&[1]), node(&[0])];
         let (kept, known) = used(nodes, vec![(1, "dead"), (3, "scores")]);
-        assert_eq!(kept.iter().map(|node| node.inputs.clone()).collect::<Vec<_>>(), [
-            vec![],
-            vec![0]
-        ]);
+        assert_eq!(
+            kept.iter().map(|node| node.inputs.clone()).collect::<Vec<_>>(),
+            [vec![], vec![0]]
+        );
         assert_eq!(known, [(1, "scores")]);
     }
 }

@@ -52,8 +52,8 @@ pub(super) fn steps(
         scale: vec![1.0; channels],
         shift: per_channel(&shift).into_iter().map(|shift| -shift).collect(),
     });
-    let after = signs
-        .map(|signs| Op::Affine { scale: per_channel(&signs), shift: vec![0.0; channels] });
+    let after =
+        signs.map(|signs| Op::Affine { scale: per_channel(&signs), shift: vec![0.0; channels] });
     Ok(Steps { before, quantizer: lowered, after })
 }
 

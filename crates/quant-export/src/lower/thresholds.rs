@@ -86,7 +86,12 @@ fn verify(
         let expected = own.iter().filter(|threshold| *x >= **threshold).count() as u8;
         // Nothing computes with infinity, which a code that is never reached has as its threshold.
         if expected != found && x.is_finite() {
-            return Err(LowerError::NotMonotone { layer: layer.to_owned(), x: *x, found, expected });
+            return Err(LowerError::NotMonotone {
+                layer: layer.to_owned(),
+                x: *x,
+                found,
+                expected,
+            });
         }
     }
     Ok(())

@@ -39,7 +39,8 @@ impl Array {
         let positions = self.positions();
         let image = |image: &[f32]| -> Vec<f32> {
             let planes = image.chunks(positions).enumerate();
-            planes.flat_map(|(channel, plane)| plane.iter().map(move |x| (channel, *x)))
+            planes
+                .flat_map(|(channel, plane)| plane.iter().map(move |x| (channel, *x)))
                 .map(|(channel, x)| f(channel, x))
                 .collect()
         };
@@ -47,11 +48,7 @@ impl Array {
     }
 
     /// Another array of this shape, whose images `f` makes of the images of this one.
-    pub(super) fn with(
-        &self,
-        shape: [usize; 3],
-        f: impl Fn(&[f32]) -> Vec<f32> + Sync,
-    ) -> Self {
+    pub(super) fn with(&self, shape: [usize; 3], f: impl Fn(&[f32]) -> Vec<f32> + Sync) -> Self {
         let values: Vec<Vec<f32>> = self.each().map(|image| f(image)).collect();
         Self { images: self.images, shape, values: values.concat() }
     }

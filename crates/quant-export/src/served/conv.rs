@@ -48,13 +48,7 @@ impl IntegerConv {
     }
 
     /// The convolution of an input of these codes.
-    pub(super) fn forward(
-        &self,
-        conv: &Conv,
-        x: &Array,
-        codes: &[u8],
-        shape: [usize; 3],
-    ) -> Array {
+    pub(super) fn forward(&self, conv: &Conv, x: &Array, codes: &[u8], shape: [usize; 3]) -> Array {
         let (Some(quantizer), Weight::Codes(weight)) = (&conv.quantizer, &conv.weight) else {
             unreachable!("prepared from both");
         };
@@ -72,7 +66,8 @@ impl IntegerConv {
                     let sums = self.integer_sums(&integers, &codes, size, x.images, places);
                     let scale = |output: usize| {
                         let group = self.groups[sum][output]?;
-                        let weight_scale = scale_of(weight_term, weight_group(conv, weight, output));
+                        let weight_scale =
+                            scale_of(weight_term, weight_group(conv, weight, output));
                         Some(scale_of(input_term, group) * weight_scale)
                     };
                     let scales: Vec<Option<f32>> = (0..shape[0]).map(scale).collect();
@@ -220,8 +215,7 @@ fn places(conv: &Conv, codes: &WeightCodes, term: &Term, device: &Device) -> Vec
         true => whole,
         false => split(&integers, WEIGHT_DIGIT),
     };
-    let shape =
-        [conv.out_channels, conv.in_channels / conv.groups, conv.kernel[0], conv.kernel[1]];
+    let shape = [conv.out_channels, conv.in_channels / conv.groups, conv.kernel[0], conv.kernel[1]];
     let place = |Digits { power, digits }: Digits| {
         let sum = magnitudes(&digits);
         assert!(sum <= EXACT, "an output channel has more weights than can be summed exactly");

@@ -39,7 +39,8 @@ mod tests {
 
     #[test]
     fn digits_add_up() {
-        let integers: Vec<i16> = (i16::MIN + 1..=i16::MAX).step_by(13).chain([-1, 0, 255]).collect();
+        let integers: Vec<i16> =
+            (i16::MIN + 1..=i16::MAX).step_by(13).chain([-1, 0, 255]).collect();
         for bits in 1..=16 {
             let places = split(&integers, bits);
             for (index, integer) in integers.iter().enumerate() {

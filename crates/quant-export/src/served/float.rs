@@ -52,14 +52,12 @@ pub(super) fn forward(conv: &Conv, x: &Array, shape: [usize; 3]) -> Array {
 fn transposed(conv: &Conv) -> Vec<f32> {
     let values: Vec<f32> = match &conv.weight {
         Weight::Float(values) => values.clone(),
-        Weight::Codes(codes) => {
-            (codes.codes.iter().enumerate())
-                .map(|(index, code)| {
-                    let group = index / codes.run % codes.groups;
-                    codes.values[group * codes.levels + usize::from(*code)]
-                })
-                .collect()
-        }
+        Weight::Codes(codes) => (codes.codes.iter().enumerate())
+            .map(|(index, code)| {
+                let group = index / codes.run % codes.groups;
+                codes.values[group * codes.levels + usize::from(*code)]
+            })
+            .collect(),
     };
     let outputs = conv.out_channels / conv.groups;
     let elements = values.len() / conv.out_channels;

@@ -85,26 +85,23 @@ impl Served {
     /// As [`forward`](Self::forward).
     pub fn forward_codes(&self, images: Tensor<4>) -> (Tensor<2>, Vec<InputCodes>) {
         let mut all: Vec<(usize, InputCodes)> = Vec::new();
-        let scores = self.run(images, &mut |index, codes, shape| {
-            match all.iter_mut().find(|(at, _)| *at == index) {
-                Some((_, seen)) => {
-                    seen.shape[0] += shape[0];
-                    seen.codes.extend_from_slice(codes);
-                }
-                None => {
-                    let layer = self.model.nodes[index].name.clone();
-                    all.push((index, InputCodes { layer, shape, codes: codes.to_vec() }));
-                }
+        let scores = self.run(images, &mut |index, codes, shape| match all
+            .iter_mut()
+            .find(|(at, _)| *at == index)
+        {
+            Some((_, seen)) => {
+                seen.shape[0] += shape[0];
+                seen.codes.extend_from_slice(codes);
+            }
+            None => {
+                let layer = self.model.nodes[index].name.clone();
+                all.push((index, InputCodes { layer, shape, codes: codes.to_vec() }));
             }
         });
         (scores, all.into_iter().map(|(_, codes)| codes).collect())
     }
 
-    fn run(
-        &self,
-        images: Tensor<4>,
-        seen: &mut dyn FnMut(usize, &[u8], [usize; 4]),
-    ) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>, seen: &mut dyn FnMut(usize, &[u8], [usize; 4])) -> Tensor<2> {
         let images = Array::of(images);
         let [_, height, width] = images.shape;
         let shapes = match self.model.shapes([height, width]) {
@@ -116,7 +113,8 @@ impl Served {
         let mut scores = Vec::with_capacity(count * classes);
         let at_once = (PIXELS / (height * width)).max(1);
         for chunk in images.values.chunks((at_once * each).max(1)) {
-            let images = Array { images: chunk.len() / each, shape: images.shape, values: chunk.into() };
+            let images =
+                Array { images: chunk.len() / each, shape: images.shape, values: chunk.into() };
             scores.extend(self.chunk(images, &shapes, seen).values);
         }
         Tensor::from_data(TensorData::new(scores, [count, classes]), &self.device)

@@ -35,8 +35,7 @@ fn factor(quantizer: &Quantizer, image: &[f32], positions: usize) -> Factor {
         }
         Dynamic::MeanOverPositions => {
             let planes = image.chunks(positions);
-            let of_plane =
-                |plane: &[f32]| mean_of(plane.iter().map(|x| x.abs()), positions) as f32;
+            let of_plane = |plane: &[f32]| mean_of(plane.iter().map(|x| x.abs()), positions) as f32;
             Factor::Channels(planes.map(of_plane).collect())
         }
         Dynamic::Mean => Factor::Image(mean() as f32 + 1e-5),
@@ -51,12 +50,7 @@ fn factor(quantizer: &Quantizer, image: &[f32], positions: usize) -> Factor {
 }
 
 /// The codes of an image, by a search among the thresholds of each element's group.
-fn image_codes(
-    quantizer: &Quantizer,
-    image: &[f32],
-    positions: usize,
-    factor: &Factor,
-) -> Vec<u8> {
+fn image_codes(quantizer: &Quantizer, image: &[f32], positions: usize, factor: &Factor) -> Vec<u8> {
     let channels = image.len() / positions;
     let count = quantizer.levels - 1;
     let mut codes = Vec::with_capacity(image.len());

@@ -48,7 +48,8 @@ fn normalized(model: &Model, pixels: &[u8], size: usize) -> Vec<f32> {
 }
 
 /// Lowers a network, and checks that the served evaluation has the bits of the plain executor, in
-/// the codes of every layer and in the scores, and is close to the usual evaluation.
+/// the codes of every layer and in the scores, and those of the engine, in the scores; and that it
+/// is close to the usual evaluation.
 pub(crate) fn check(network: &Network, name: &str) -> Lowered {
     let device = Device::flex();
     let size = network.config().input_size();
@@ -62,7 +63,9 @@ pub(crate) fn check(network: &Network, name: &str) -> Lowered {
     let scores: Vec<f32> = scores.into_data().iter().collect();
     let classes = scores.len() / images;
     for (index, image) in pixels.chunks(3 * size * size).enumerate() {
-        let trace = reference::run(&lowered.model, &Image::planar(image, [size, size])).unwrap();
+        let image = Image::planar(image, [size, size]);
+        let trace = reference::run(&lowered.model, &image).unwrap();
+        let engine = quant_infer::Network::new(&lowered.model).unwrap().run(&image).unwrap();
         let own = &scores[index * classes..][..classes];
         let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         let traced = lowered.model.nodes.iter().zip(&trace.codes).filter(|(node, _)| {
@@ -75,6 +78,7 @@ pub(crate) fn check(network: &Network, name: &str) -> Lowered {
             assert!(same, "{name}: the codes of {} differ", node.name);
         }
         assert_eq!(bits(own), bits(trace.scores()), "{name}: {own:?}, {:?}", trace.scores());
+        assert_eq!(bits(own), bits(&engine), "{name}: {own:?}, {engine:?}");
     }
     let compared = compare(network, &served, batch);
     close(&compared, name);

@@ -73,7 +73,9 @@ fn check(case: &Case) -> Result<(), String> {
     }
     let (codes, differ) = (compared.comparison.layers.iter())
         .fold((0, 0), |(codes, differ), layer| (codes + layer.codes, differ + layer.differ));
-    if differ * 100 > codes {
+    // Weights are random, and a code that differs changes those that are computed from it: 2 % of
+    // the codes of torchvision's ResNet-18 differ, and far fewer elsewhere.
+    if differ * 100 > 3 * codes {
         return Err(format!("{differ} of {codes} codes differ\n{}", compared.comparison));
     }
     Ok(())

@@ -179,7 +179,7 @@ fn check_quantizer(
         prop_assert_eq!(bits(&served), bits(&usual), "{:?}", lowered.model.nodes);
     } else {
         let largest = usual.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let far = |(a, b): &(&f32, &f32)| (*a - *b).abs() > 1e-4 * largest;
+        let far = |(a, b): &(&f32, &f32)| (*a - *b).abs() > 1e-4 * largest + 1e-30;
         let far = served.iter().zip(&usual).filter(far).count();
         prop_assert!(far <= 2, "{served:?} are not {usual:?}: {config:?}");
     }
@@ -233,7 +233,8 @@ fn check_conv(
     if !divides_by_image(&lowered) && conv.quant_output.is_none() {
         let largest = usual.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
         for (a, b) in served.iter().zip(&usual) {
-            let is_close = (a - b).abs() <= 2e-5 * largest;
+            // Products of two scales of 0, which count as the smallest number, underflow.
+            let is_close = (a - b).abs() <= 2e-5 * largest + 1e-30;
             prop_assert!(is_close, "{served:?} are not {usual:?}");
         }
     }

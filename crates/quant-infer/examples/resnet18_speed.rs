@@ -3,6 +3,8 @@
 //!
 //! The first and the last layer are floats, and all other convolutions read codes.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
+
 use std::time::Instant;
 
 use quant_infer::{

@@ -34,7 +34,9 @@ const STRIP: usize = 16 * 1024;
 /// positions.
 pub(super) fn strip(channels: usize, positions: usize) -> usize {
     let most = (STRIP / channels).clamp(48, 288);
-    positions.min(most / 6 * 6)
+    // All strips have about the same length, since a short one reads the weights again for little.
+    let strips = (positions * 3).div_ceil(most * 4);
+    positions.div_ceil(strips.max(1)).next_multiple_of(6).min(positions)
 }
 
 impl Layout {

@@ -1,7 +1,7 @@
 //! The inner loop, which keeps the sums of several positions and blocks of outputs in registers.
 
 use super::weights::{Run, blocks};
-use crate::simd::{Job, Simd};
+use crate::simd::{InstructionSet, Job, Simd};
 
 /// An element of an image: a float, or a pair of integers of 16 bits.
 pub trait Element: Copy + Default + Send + Sync + sealed::Sealed {
@@ -18,38 +18,28 @@ impl Element for [i16; 2] {
 }
 
 mod sealed {
-    use super::{Element, Simd};
+    use super::{Element, InstructionSet, Multiply};
 
-    /// How vectors of elements are multiplied and added.
-    pub trait Sealed {
-        /// As [`Products`](super::Products), which a public trait cannot name.
-        #[doc(hidden)]
-        #[expect(
-            private_bounds,
-            private_interfaces,
-            reason = "only this crate implements elements"
-        )]
-        unsafe fn multiply<S: Simd>(simd: S, job: &mut super::Multiply<'_, Self>)
+    /// How sums are computed.
+    pub trait Sealed: Sized {
+        #[expect(private_interfaces, reason = "only this crate implements elements")]
+        fn run(set: InstructionSet, job: Multiply<'_, Self>)
         where
             Self: Element;
     }
 }
 
 impl sealed::Sealed for f32 {
-    #[inline(always)]
-    #[expect(private_bounds, private_interfaces, reason = "only this crate implements elements")]
-    unsafe fn multiply<S: Simd>(simd: S, job: &mut Multiply<'_, Self>) {
-        // SAFETY: the caller guarantees the same.
-        unsafe { multiply_all(simd, job) }
+    #[expect(private_interfaces, reason = "only this crate implements elements")]
+    fn run(set: InstructionSet, job: Multiply<'_, Self>) {
+        set.run(job);
     }
 }
 
 impl sealed::Sealed for [i16; 2] {
-    #[inline(always)]
-    #[expect(private_bounds, private_interfaces, reason = "only this crate implements elements")]
-    unsafe fn multiply<S: Simd>(simd: S, job: &mut Multiply<'_, Self>) {
-        // SAFETY: the caller guarantees the same.
-        unsafe { multiply_all(simd, job) }
+    #[expect(private_interfaces, reason = "only this crate implements elements")]
+    fn run(set: InstructionSet, job: Multiply<'_, Self>) {
+        set.run_dot_products(job);
     }
 }
 
@@ -155,17 +145,28 @@ pub(super) struct Multiply<'a, E: Element> {
     pub(super) stride: usize,
 }
 
-impl<E: Element> Job for Multiply<'_, E> {
-    type Output = ();
+/// Implements the job for each element. Its vectors exist for every set, which a generic
+/// implementation cannot say.
+macro_rules! jobs {
+    ($($element:ty),*) => {
+        $(
+            impl Job for Multiply<'_, $element> {
+                type Output = ();
 
-    #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        // SAFETY: `Weights::multiply`, the only place that creates this job, has checked that every
-        // tap of every position lies in the input, that the weights are those of all taps and
-        // vectors, and that the sums hold all vectors of all positions.
-        unsafe { E::multiply(simd, &mut self) }
-    }
+                #[inline(always)]
+                fn run<S: Simd>(mut self, simd: S) {
+                    // SAFETY: `Weights::multiply`, the only place that creates this job, has
+                    // checked that every tap of every position lies in the input, that the weights
+                    // are those of all taps and vectors, and that the sums hold all vectors of all
+                    // positions.
+                    unsafe { multiply_all(simd, &mut self) }
+                }
+            }
+        )*
+    };
 }
+
+jobs!(f32, [i16; 2]);
 
 /// Number of positions that are computed together.
 const POSITIONS: usize = 6;

@@ -103,6 +103,7 @@ impl<E: Element> Weights<E> {
             "the sums of all positions fit"
         );
         let (weights, vectors, taps) = (&self.elements[..], self.vectors, self.taps);
-        self.set.run(Multiply { input, runs, starts, weights, vectors, taps, sums, stride });
+        let job = Multiply { input, runs, starts, weights, vectors, taps, sums, stride };
+        E::run(self.set, job);
     }
 }

@@ -335,6 +335,27 @@ instruction_set!(
 
 #[cfg(target_arch = "x86_64")]
 instruction_set!(
+    Avx512Vnni, "avx512vnni", x86_64, is_x86_feature_detected,
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"], lanes 16, registers 32,
+    __m512, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
+    core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
+    __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
+    |sum, a, b| core::arch::x86_64::_mm512_dpwssd_epi32(sum, a, b)
+);
+
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
+    Avx2Vnni, "avx2vnni", x86_64, is_x86_feature_detected, ["avx2", "fma", "avxvnni"], lanes 8,
+    registers 16, __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+    |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
+    core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
+    __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
+    |sum, a, b| core::arch::x86_64::_mm256_dpwssd_avx_epi32(sum, a, b)
+);
+
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
     Avx2, "avx2", x86_64, is_x86_feature_detected, ["avx2", "fma"], lanes 8, registers 16,
     __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
     |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
@@ -362,11 +383,16 @@ instruction_set!(
     }
 );
 
-/// One of the instruction sets.
+/// One of the instruction sets. Those with instructions for dot products of integers (VNNI) hold
+/// the proof of the set that they extend too.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Set {
     #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni, Avx512),
+    #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2Vnni(Avx2Vnni, Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "aarch64")]
@@ -380,7 +406,14 @@ impl Set {
     pub(super) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         if let Some(simd) = Avx512::detect() {
-            return Self::Avx512(simd);
+            return match Avx512Vnni::detect() {
+                Some(vnni) => Self::Avx512Vnni(vnni, simd),
+                None => Self::Avx512(simd),
+            };
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(vnni), Some(simd)) = (Avx2Vnni::detect(), Avx2::detect()) {
+            return Self::Avx2Vnni(vnni, simd);
         }
         Self::detect_narrow()
     }
@@ -403,7 +436,13 @@ impl Set {
     pub(super) fn available() -> impl Iterator<Item = Self> {
         [
             #[cfg(target_arch = "x86_64")]
+            Avx512Vnni::detect()
+                .zip(Avx512::detect())
+                .map(|(vnni, simd)| Self::Avx512Vnni(vnni, simd)),
+            #[cfg(target_arch = "x86_64")]
             Avx512::detect().map(Self::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Avx2Vnni::detect().zip(Avx2::detect()).map(|(vnni, simd)| Self::Avx2Vnni(vnni, simd)),
             #[cfg(target_arch = "x86_64")]
             Avx2::detect().map(Self::Avx2),
             #[cfg(target_arch = "aarch64")]
@@ -414,16 +453,47 @@ impl Set {
         .flatten()
     }
 
+    /// Returns the name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(..) => Avx512Vnni::NAME,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Avx512::NAME,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni(..) => Avx2Vnni::NAME,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Avx2::NAME,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => Neon::NAME,
+            Self::Portable(_) => Portable::NAME,
+        }
+    }
+
+    /// Runs a job that has no dot products of integers, so that it is compiled once for a set with
+    /// and without them.
     #[inline(always)]
     pub(super) fn run<J: Job>(self, job: J) -> J::Output {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(simd) => simd.run(job),
+            Self::Avx512Vnni(_, simd) | Self::Avx512(simd) => simd.run(job),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(simd) => simd.run(job),
+            Self::Avx2Vnni(_, simd) | Self::Avx2(simd) => simd.run(job),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(simd) => simd.run(job),
             Self::Portable(simd) => simd.run(job),
+        }
+    }
+
+    /// Runs a job with dot products of integers.
+    #[inline(always)]
+    pub(super) fn run_dot_products<J: Job>(self, job: J) -> J::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(vnni, _) => vnni.run(job),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni(vnni, _) => vnni.run(job),
+            set => set.run(job),
         }
     }
 }

@@ -48,8 +48,9 @@ fn normalized(model: &Model, pixels: &[u8], size: usize) -> Vec<f32> {
 }
 
 /// Lowers a network, and checks that the served evaluation has the bits of the plain executor, in
-/// the codes of every layer and in the scores, and is close to the usual evaluation.
-pub(crate) fn check(network: &Network, name: &str) -> Lowered {
+/// the codes of every layer and in the scores, and those of the engine, in the scores; and that at
+/// most `percent` of the codes differ from those of the usual evaluation.
+pub(crate) fn check(network: &Network, name: &str, percent: u64) -> Lowered {
     let device = Device::flex();
     let size = network.config().input_size();
     let lowered = lowered(network, name);
@@ -62,7 +63,9 @@ pub(crate) fn check(network: &Network, name: &str) -> Lowered {
     let scores: Vec<f32> = scores.into_data().iter().collect();
     let classes = scores.len() / images;
     for (index, image) in pixels.chunks(3 * size * size).enumerate() {
-        let trace = reference::run(&lowered.model, &Image::planar(image, [size, size])).unwrap();
+        let image = Image::planar(image, [size, size]);
+        let trace = reference::run(&lowered.model, &image).unwrap();
+        let engine = quant_infer::Network::new(&lowered.model).unwrap().run(&image).unwrap();
         let own = &scores[index * classes..][..classes];
         let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         let traced = lowered.model.nodes.iter().zip(&trace.codes).filter(|(node, _)| {
@@ -75,21 +78,25 @@ pub(crate) fn check(network: &Network, name: &str) -> Lowered {
             assert!(same, "{name}: the codes of {} differ", node.name);
         }
         assert_eq!(bits(own), bits(trace.scores()), "{name}: {own:?}, {:?}", trace.scores());
+        assert_eq!(bits(own), bits(&engine), "{name}: {own:?}, {engine:?}");
     }
     let compared = compare(network, &served, batch);
-    close(&compared, name);
+    close(&compared, name, percent);
     lowered
 }
 
 /// Few codes differ from those of the usual evaluation, and the scores are close.
-fn close(compared: &quant_export::Compared, name: &str) {
+fn close(compared: &quant_export::Compared, name: &str, percent: u64) {
     let comparison = &compared.comparison;
     let (mut codes, mut differ) = (0, 0);
     for layer in &comparison.layers {
         codes += layer.codes;
         differ += layer.differ;
     }
-    assert!(differ * 100 <= codes, "{name}: {differ} of {codes} codes differ\n{comparison}");
+    assert!(
+        differ * 100 <= percent * codes,
+        "{name}: {differ} of {codes} codes differ\n{comparison}"
+    );
     let host = |scores: &Tensor<2>| scores.clone().into_data().iter().collect::<Vec<f32>>();
     let (usual, served) = (host(&compared.usual), host(&compared.served));
     let error = quant_golden::relative_l2(&served, &usual);

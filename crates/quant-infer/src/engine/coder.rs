@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use quant_kernels::simd::InstructionSet;
 
+use super::guess::Guess;
 use crate::model::{Quantizer, Term};
 
 /// Number of numbers that are processed together.
@@ -67,6 +68,8 @@ pub(super) struct Coder {
     channels: usize,
     /// Present if there are few levels.
     few: Option<Few>,
+    /// A line for each group, if there are many levels and each group has one.
+    guesses: Option<PerThreshold<Guess>>,
 }
 
 /// The thresholds of a quantizer with few levels.
@@ -93,7 +96,11 @@ impl Coder {
             let values = PerThreshold::new(levels - 1, width, |k, channel| value(k + 1, channel));
             Few { thresholds, lowest, values }
         });
-        Self { quantizer: quantizer.clone(), channels, few }
+        let lines = || (0..quantizer.groups).map(|group| Guess::new(quantizer, group)).collect();
+        let lines: Option<Vec<Guess>> = if few.is_none() { lines() } else { None };
+        let guesses =
+            lines.map(|lines| PerThreshold::new(1, width, |_, channel| lines[group(channel)]));
+        Self { quantizer: quantizer.clone(), channels, few, guesses }
     }
 
     pub(super) fn quantizer(&self) -> &Quantizer {
@@ -111,6 +118,30 @@ impl Coder {
         self.quantizer.value_of(group, self.quantizer.code_of(group, x))
     }
 
+    /// Returns the codes of numbers of one position, whose first channel is `first`.
+    #[inline(always)]
+    fn codes(&self, numbers: &[f32; LANES], first: usize, count: usize) -> [u8; LANES] {
+        let mut codes = [0; LANES];
+        let of_group = self.quantizer.levels - 1;
+        let group = |lane: usize| {
+            if self.quantizer.groups == 1 { 0 } else { self.group(first + lane) }
+        };
+        let Some(guesses) = &self.guesses else {
+            for (lane, code) in codes.iter_mut().enumerate().take(count) {
+                *code = self.quantizer.code_of(group(lane), numbers[lane]);
+            }
+            return codes;
+        };
+        let guesses = guesses.lanes(0, first);
+        let places: [usize; LANES] =
+            core::array::from_fn(|lane| guesses[lane].threshold(numbers[lane], of_group));
+        for (lane, code) in codes.iter_mut().enumerate().take(count) {
+            let threshold = self.quantizer.thresholds[group(lane) * of_group + places[lane]];
+            *code = places[lane] as u8 + u8::from(numbers[lane] >= threshold);
+        }
+        codes
+    }
+
     /// Returns the lowest code that has a value.
     pub(super) fn code_of_value(&self, channel: usize, value: f32) -> u8 {
         let group = self.group(channel);
@@ -122,12 +153,20 @@ impl Coder {
     /// Replaces numbers `[positions, channels]` by the values of their codes.
     pub(super) fn values(&self, set: InstructionSet, x: &mut [f32]) {
         let Some(Few { thresholds, lowest, values }) = &self.few else {
-            for x in x.chunks_exact_mut(self.channels) {
-                for (channel, x) in x.iter_mut().enumerate() {
-                    *x = self.value(channel, *x);
-                }
-            }
-            return;
+            return set.vectorize(
+                #[inline(always)]
+                || {
+                    for x in x.chunks_exact_mut(self.channels) {
+                        for (index, x) in x.chunks_mut(LANES).enumerate() {
+                            let first = index * LANES;
+                            let codes = self.codes(&padded(x), first, x.len());
+                            for (lane, (x, code)) in x.iter_mut().zip(codes).enumerate() {
+                                *x = self.quantizer.value_of(self.group(first + lane), code);
+                            }
+                        }
+                    }
+                },
+            );
         };
         set.vectorize(
             #[inline(always)]
@@ -217,9 +256,12 @@ impl Integers {
         match &coder.few {
             Some(few) => self.write(x, 0, out, &few.thresholds, |x, t| x >= t),
             None => {
-                for (channel, (x, out)) in x.iter().zip(out).enumerate() {
-                    let code = coder.quantizer.code_of(coder.group(channel), *x);
-                    *out = self.of_code(coder, channel, code);
+                for (index, (x, out)) in x.chunks(LANES).zip(out.chunks_mut(LANES)).enumerate() {
+                    let first = index * LANES;
+                    let codes = coder.codes(&padded(x), first, x.len());
+                    for (lane, (out, code)) in out.iter_mut().zip(codes).enumerate() {
+                        *out = self.of_code(coder, first + lane, code);
+                    }
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 mod coder;
 mod conv;
+mod guess;
 mod layout;
 mod links;
 mod network;

@@ -103,8 +103,14 @@ impl Random {
             row.sort_by(f32::total_cmp);
             row
         };
-        let thresholds = (0..groups).flat_map(|_| rows(levels - 1, true)).collect();
+        let mut thresholds: Vec<f32> = (0..groups).flat_map(|_| rows(levels - 1, true)).collect();
         let values = (0..groups).flat_map(|_| rows(levels, false)).collect();
+        if self.once_in(3) {
+            let (step, offset) = (self.of(&[0.5, 0.0137, 0.1]), self.number());
+            for (at, threshold) in thresholds.iter_mut().enumerate() {
+                *threshold = ((at % (levels - 1)) as f32 + offset) * step;
+            }
+        }
         let dynamic = match (with_terms, self.below(3)) {
             (false, 0) => self.of(&[
                 Dynamic::MeanOverChannels,
@@ -187,6 +193,25 @@ impl Random {
         }
     }
 
+    /// A convolution that reads a value through the same quantizer as another one, if there is any.
+    fn sibling(&mut self, model: &Model, shapes: &[[usize; 3]], input: usize) -> (Conv, usize) {
+        let others = model.nodes.iter().filter_map(|node| match &node.op {
+            Op::Conv(conv) => Some((conv.quantizer.clone(), node.inputs[0])),
+            _ => None,
+        });
+        let others: Vec<_> = others.collect();
+        if others.is_empty() {
+            let [channels, height, width] = shapes[input];
+            return (self.conv(channels, [height, width], false), input);
+        }
+        let (quantizer, input) = others[self.below(others.len())].clone();
+        let [channels, height, width] = shapes[input];
+        let mut conv = self.conv(channels, [height, width], false);
+        conv.pads_codes &= quantizer.as_ref().is_some_and(|q| q.dynamic == Dynamic::None);
+        conv.quantizer = quantizer;
+        (conv, input)
+    }
+
     fn affine(&mut self, channels: usize) -> Op {
         let gentle = self.once_in(2);
         let scale =
@@ -255,7 +280,12 @@ impl Random {
             let shape @ [channels, height, width] = shapes[input];
             let mut inputs = vec![input];
             let op = match self.below(12) {
-                0..=4 => Op::Conv(Box::new(self.conv(channels, [height, width], false))),
+                0..=2 => Op::Conv(Box::new(self.conv(channels, [height, width], false))),
+                3..=4 => {
+                    let (conv, input) = self.sibling(&model, &shapes, input);
+                    inputs = vec![input];
+                    Op::Conv(Box::new(conv))
+                }
                 5..=7 => self.link(channels),
                 8..=9 => {
                     let same: Vec<usize> =

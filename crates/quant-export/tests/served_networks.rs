@@ -43,7 +43,7 @@ fn two_bits_of_every_norm() {
     ] {
         let config = ResNetConfig { norm, ..small(both(Method::Lsq, 4)) };
         let network = config.init(&Device::flex()).unwrap();
-        check(&randomized(network, "norm"), &format!("{norm:?}"));
+        check(&randomized(network, "norm"), &format!("{norm:?}"), 1);
     }
 }
 
@@ -57,7 +57,7 @@ fn signs_with_every_activation_function() {
     ] {
         let config = ResNetConfig { activation, ..small(both(Method::XNOR, 2)) };
         let network = config.init(&Device::flex()).unwrap();
-        check(&randomized(network, "activation"), &format!("{activation:?}"));
+        check(&randomized(network, "activation"), &format!("{activation:?}"), 1);
     }
 }
 
@@ -78,6 +78,7 @@ fn first_and_last_layers_of_eight_bits() {
             conv.quant_activation = None;
         }
     }
-    let lowered = check(&randomized(network, "first and last"), "first and last");
+    // With 256 levels a threshold is always near: what differs spreads through twenty layers.
+    let lowered = check(&randomized(network, "first and last"), "first and last", 5);
     assert!(lowered.explanation.iter().all(|layer| layer.reason.is_none()), "{lowered}");
 }

@@ -20,6 +20,7 @@ const RECIPE: &str = r#"
     [model]
     depth = "resnet20"
     stem = "cifar"
+    width_alpha = 0.25
     [[phase]]
     name = "float"
     epochs = 1
@@ -30,7 +31,6 @@ const RECIPE: &str = r#"
     epochs = 1
     batch_size = 16
     learning_rate = 0.01
-    init = "float"
     quantization.activation = { method = "lsq", bits = 2 }
     quantization.weight = { method = "lsq", bits = 2, granularity = "per-channel" }
 "#;

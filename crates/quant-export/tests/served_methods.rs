@@ -1,6 +1,8 @@
 //! Every method, range, granularity and number of levels, with random parameters: quantizers alone,
 //! and convolutions with them.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use quant_core::{
@@ -242,7 +244,7 @@ fn check_conv(
 }
 
 fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, ..ProptestConfig::default() }
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

@@ -270,7 +270,7 @@ proptest! {
         output in prop::option::weighted(0.2, configs(Role::Output)),
         seeds in seeds(),
         weights in prop::collection::vec(-1.0f32..1.0, 37),
-        image in prop::collection::vec(-2.0f32..2.0, CHANNELS * SIZE[0] * SIZE[1]),
+        bytes in prop::collection::vec(any::<u8>(), CHANNELS * SIZE[0] * SIZE[1]),
         shape in (1usize..=2, 1usize..=2, prop::sample::select(vec![1usize, 2, 4]), 1usize..=2, 0usize..=1),
         after in any::<bool>(),
         kept in (prop::bool::weighted(0.9), prop::bool::weighted(0.9)),
@@ -282,6 +282,8 @@ proptest! {
             output,
         };
         let conv = conv([4 * times, dilation, groups, stride, padding], after, quantizers);
+        // A layer without a quantizer of its input reads the bytes of the image.
+        let image: Vec<f32> = bytes.iter().map(|byte| options().input.number(0, *byte)).collect();
         check_conv(conv, &seeds, &weights, &image)?;
     }
 }

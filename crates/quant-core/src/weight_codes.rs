@@ -39,12 +39,20 @@ impl WeightCodes {
 }
 
 impl QuantizedWeight {
-    /// Returns the weight as integers.
+    /// Returns the number of levels that the weight needs: those of its quantizer, or more for
+    /// DoReFa's weights with a boundary below 1, whose grid is finer.
+    pub fn levels(&self) -> usize {
+        let quantizer = &self.reached.quantizer;
+        let Codes { codes, decoding } = quantizer.codes(self.weight.clone());
+        decoding.count(quantizer.config().levels).max(host::highest(codes) + 1)
+    }
+
+    /// Returns the weight as integers. It must not need more than 256 [levels](Self::levels).
     pub fn to_codes(&self) -> WeightCodes {
         let quantizer = &self.reached.quantizer;
         let Codes { codes, decoding } = quantizer.codes(self.weight.clone());
         let groups = quantizer.groups();
-        let levels = decoding.count(quantizer.config().levels);
+        let levels = self.levels();
         let axis = quantizer.channel_axis();
         let values = decoding.all_values((groups, levels), axis, &codes.device());
         let outer: usize = self.shape[..axis].iter().product();
@@ -84,4 +92,29 @@ pub fn weight_codes<M: Module>(module: &M) -> Vec<WeightCodes> {
     let weights = quantized_weights(module).into_iter();
     let enabled = weights.filter(|weight| weight.reached.quantizer.is_enabled());
     enabled.map(|weight| weight.to_codes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::{Levels, Method, QuantizerConfig, Reached, Role, Site};
+
+    #[test]
+    fn a_finer_grid_has_more_levels_and_all_of_their_values() {
+        let config = QuantizerConfig {
+            boundary: 0.3,
+            ..QuantizerConfig::new(Method::Dorefa, Role::Weight, Levels::TERNARY)
+        };
+        let device = Device::flex();
+        let quantizer = config.init(&Site::weight("w", [2, 2, 1, 1]), &device).unwrap();
+        let weight = Tensor::<4>::from_data([[[[-1.0f32]], [[0.1]]], [[[0.5]], [[1.0]]]], &device);
+        let expected: Vec<f32> = quantizer.forward(weight.clone()).into_data().iter().collect();
+        let reached = Reached { path: "w".into(), quantizer };
+        let found = QuantizedWeight { reached, weight, shape: vec![2, 2, 1, 1] };
+        // The largest position is 2/0.3, which rounds to 7.
+        assert_eq!(found.levels(), 8);
+        assert_eq!(found.to_codes().decode(), expected);
+    }
 }

@@ -1,5 +1,7 @@
 //! What single layers become, and what is refused.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use burn::{
     module::Param,
     tensor::{Device, Tensor, TensorData},

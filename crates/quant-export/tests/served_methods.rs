@@ -1,6 +1,8 @@
 //! Every method, range, granularity and number of levels, with random parameters: quantizers alone,
 //! and convolutions with them.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use quant_core::{
@@ -247,7 +249,7 @@ fn check_conv(
 }
 
 fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, ..ProptestConfig::default() }
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -273,7 +275,7 @@ proptest! {
         output in prop::option::weighted(0.2, configs(Role::Output)),
         seeds in seeds(),
         weights in prop::collection::vec(-1.0f32..1.0, 37),
-        image in prop::collection::vec(-2.0f32..2.0, CHANNELS * SIZE[0] * SIZE[1]),
+        bytes in prop::collection::vec(any::<u8>(), CHANNELS * SIZE[0] * SIZE[1]),
         shape in (1usize..=2, 1usize..=2, prop::sample::select(vec![1usize, 2, 4]), 1usize..=2, 0usize..=1),
         after in any::<bool>(),
         kept in (prop::bool::weighted(0.9), prop::bool::weighted(0.9)),
@@ -285,6 +287,8 @@ proptest! {
             output,
         };
         let conv = conv([4 * times, dilation, groups, stride, padding], after, quantizers);
+        // A layer without a quantizer of its input reads the bytes of the image.
+        let image: Vec<f32> = bytes.iter().map(|byte| options().input.number(0, *byte)).collect();
         check_conv(conv, &seeds, &weights, &image)?;
     }
 }

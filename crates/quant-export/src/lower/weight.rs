@@ -13,7 +13,12 @@ pub(super) fn weight(layer: &Layer<'_>) -> Result<Weight, LowerError> {
     };
     let reached = Reached { path: layer.name.to_owned(), quantizer: quantizer.clone() };
     let shape = layer.weight.dims().to_vec();
-    let found = QuantizedWeight { reached, weight: layer.weight.clone(), shape }.to_codes();
+    let found = QuantizedWeight { reached, weight: layer.weight.clone(), shape };
+    if found.levels() > 256 {
+        let quantized = quantizer.forward(layer.weight.clone());
+        return Ok(Weight::Float(quantized.into_data().iter().collect()));
+    }
+    let found = found.to_codes();
     let levels = found.values[0].len();
     if let Some(values) = found.values.iter().find(|v| v.iter().any(|value| !value.is_finite())) {
         return Err(LowerError::Values { layer: layer.name.to_owned(), values: values.clone() });
@@ -26,7 +31,9 @@ pub(super) fn weight(layer: &Layer<'_>) -> Result<Weight, LowerError> {
 
 /// Returns the terms of a weight whose channels have `per_channel` elements, or why it has none.
 pub(super) fn weight_terms(weight: &Weight, per_channel: usize) -> Result<Terms, &'static str> {
-    let Weight::Codes(codes) = weight else { return Err("its weight is not quantized") };
+    let Weight::Codes(codes) = weight else {
+        return Err("its weight is not quantized, or to more than 256 values");
+    };
     if codes.groups > 1 && !codes.run.is_multiple_of(per_channel) {
         return Err("the scales of its weight differ within an output channel");
     }

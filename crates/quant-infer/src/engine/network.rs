@@ -11,10 +11,11 @@ use quant_kernels::simd::InstructionSet;
 
 use super::{
     coder::{Coder, Integers, PerThreshold},
-    conv::{FloatConv, Folded, IntegerConv, fold},
+    conv::{FloatConv, Folded, IntegerConv, OperandSize, fold},
     links::Link,
     plan::{Form, Layer, LayerOp, Plan, Storage},
     session::Session,
+    store,
 };
 use crate::{
     Error, Image,
@@ -218,6 +219,25 @@ impl Network {
             None => class.to_string(),
         };
         top_k(scores, k).into_iter().map(|(class, score)| (name(class), score)).collect()
+    }
+}
+
+impl Network {
+    /// Returns the operand of a term of a storage, with its padding, if the term's integers are all
+    /// equal.
+    pub(super) fn constant_operand(
+        &self,
+        storage: usize,
+        term: usize,
+        size: &OperandSize,
+    ) -> Option<Vec<[i16; 2]>> {
+        let mut sinks = self.steps.iter().flat_map(|step| &step.sinks);
+        let sink = sinks.find(|sink| sink.storage == storage)?;
+        let Content::Integers { terms, padding, .. } = &sink.content else { return None };
+        let integer = terms.get(term)?.constant()?;
+        let mut operand = vec![[integer; 2]; size.elements()];
+        store::fill_padding(size, &mut operand, padding[term].as_chunks().0);
+        Some(operand)
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
     visit::{LayerShape, QuantizedModule},
 };
 
+/// Bits of a pixel's channel.
+const PIXEL_BITS: u32 = 8;
+
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerSummary {
@@ -20,7 +23,8 @@ pub struct LayerSummary {
     /// Side of its output, in pixels; 0 of layers of which only a call would tell it.
     pub output_size: usize,
     /// Bits of an input element: 32 where it is not quantized, or where the quantizer is a module of
-    /// its own, which does not say whose input it quantizes.
+    /// its own, which does not say whose input it quantizes. A layer that reads the images and has a
+    /// quantized weight reads 8 bits, since a pixel is a byte times a constant plus another.
     pub activation_bits: u32,
     /// Bits of a weight: 32 where it is not quantized.
     pub weight_bits: u32,
@@ -56,7 +60,8 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
     let mut layers = Vec::new();
     let (mut quantized, mut packed) = (0, 0);
     let all_quantizers = network.quantizers();
-    for LayerShape { name, weight: shape, bias, output_size } in network.layer_shapes() {
+    for layer in network.layer_shapes() {
+        let LayerShape { name, weight: shape, bias, output_size, reads_images } = layer;
         let weights: u64 = shape.iter().map(|side| *side as u64).product();
         let bits = |wanted| {
             let mut enabled = all_quantizers.iter().filter(|(layer, role, quantizer)| {
@@ -64,7 +69,11 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             });
             enabled.next().map_or(32, |(_, _, quantizer)| quantizer.config().levels.bits())
         };
-        let (activation_bits, weight_bits) = (bits(Role::Activation), bits(Role::Weight));
+        let weight_bits = bits(Role::Weight);
+        let activation_bits = match bits(Role::Activation) {
+            32 if reads_images && weight_bits < 32 => PIXEL_BITS,
+            bits => bits,
+        };
         if weight_bits < 32 {
             quantized += weights;
             packed += (weights * u64::from(weight_bits)).div_ceil(8);

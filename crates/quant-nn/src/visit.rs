@@ -100,6 +100,9 @@ pub struct LayerShape {
     pub bias: usize,
     /// Side of its output in pixels; `None` where only a call would tell.
     pub output_size: Option<usize>,
+    /// Whether its input are the images, whose pixels are bytes before they are normalised. `false`
+    /// too where only a call would tell.
+    pub reads_images: bool,
 }
 
 /// A module with quantizers in it, anywhere: as fields of any of its modules, and on the weights of
@@ -278,6 +281,7 @@ fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
         bias: biases.get(&path).copied().unwrap_or(0),
         output_size: (weight.len() == 2).then_some(1),
         weight,
+        reads_images: false,
     });
     shapes.collect()
 }

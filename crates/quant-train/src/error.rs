@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use quant_core::QuantizerError;
+use quant_core::{QuantizerError, Role};
 use quant_data::DataError;
 use quant_nn::NetworkError;
 
@@ -287,20 +287,12 @@ impl TrainError {
             TrainError::Invalid { field, reason } if field.starts_with("quantization") => {
                 TrainError::Invalid { field: format!("phase.{name}.{field}"), reason }
             }
-            TrainError::Network(NetworkError::Quantizer(QuantizerError::Unsupported {
-                field,
-                value,
-                method,
-                role,
-                nearest,
-                ..
-            })) => TrainError::Invalid {
-                field: format!("phase.{name}.quantization.{}", text_of(&role)),
-                reason: format!(
-                    "{field} = {value} does not go with the method {}; the nearest that does: \
-                     {nearest}",
-                    text_of(&method)
-                ),
+            TrainError::Network(NetworkError::Quantizer(error)) => match unsupported(&error) {
+                Some((role, reason)) => TrainError::Invalid {
+                    field: format!("phase.{name}.quantization.{}", text_of(&role)),
+                    reason,
+                },
+                None => NetworkError::Quantizer(error).into(),
             },
             other => other,
         }
@@ -310,6 +302,19 @@ impl TrainError {
         let path = path.into();
         move |source| TrainError::Io { path, source }
     }
+}
+
+/// Of the error of a method that does not go with a choice, the role of the quantizer and the
+/// reason in the words of recipes.
+pub(crate) fn unsupported(error: &QuantizerError) -> Option<(Role, String)> {
+    let QuantizerError::Unsupported { field, value, method, role, nearest, .. } = error else {
+        return None;
+    };
+    let method = text_of(method);
+    let reason = format!(
+        "{field} = {value} does not go with the method {method}; the nearest that does: {nearest}"
+    );
+    Some((*role, reason))
 }
 
 /// The processes that have not answered.

@@ -3,7 +3,7 @@
 use quant_core::QuantizerConfig;
 use serde::{Deserialize, Serialize};
 
-use super::range::check_range;
+use super::{first_last::FirstLast, range::check_range};
 use crate::error::NetworkError;
 
 /// Which layers are quantized, and how.
@@ -16,8 +16,8 @@ pub struct Quantization {
     pub weight: Option<QuantizerConfig>,
     /// Quantizer of layer outputs.
     pub output: Option<QuantizerConfig>,
-    /// Whether the stem's convolution and the final linear layer are quantized too.
-    pub first_last: bool,
+    /// Whether the first and the last layer are quantized too, and how.
+    pub first_last: FirstLast,
     /// Whether the convolutions of skip branches stay in full precision.
     pub real_downsample: bool,
     /// Whether convolutions pad after quantizing their input; before it is the default.
@@ -33,6 +33,7 @@ impl Quantization {
         for config in configs.into_iter().flatten() {
             config.validate("network")?;
         }
+        self.first_last.validate()?;
         let images = self.batch_size.unwrap_or(1);
         check_range("batch_size of gradient scales", images, 1..=1 << 24, "1 to 16777216")
     }

@@ -4,7 +4,7 @@ use quant_core::qtool::QtoolOptions;
 
 use crate::{
     config::{
-        NetworkConfig,
+        FirstLast, FirstLastQuantizers, NetworkConfig,
         mobilenet::{MobileNetV1Config, MobileSkip},
         resnet::{
             DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order, PointReshape,
@@ -317,8 +317,12 @@ pub const WORDS: &[Word] = &[
         n.quantization_mut().real_downsample = true;
         Ok(matches!(n, NetworkConfig::ResNet(_)))
     }),
-    word!("first-last", "", "first and last layer are quantized too", |n, _| {
-        n.quantization_mut().first_last = true;
+    word!("first-last", "treatment of first and last layer", "both have the others' quantizers", |n, _| {
+        n.quantization_mut().first_last = FirstLast::LikeOthers;
+        Ok(true)
+    }),
+    word!("first-last-8bit", "treatment of first and last layer", "both have 8 bits (not QTool's)", |n, _| {
+        n.quantization_mut().first_last = FirstLast::Own(FirstLastQuantizers::new(8));
         Ok(true)
     }),
     word!("TResNetStem", "stem", "space-to-depth 4, then a convolution", |n, options| {

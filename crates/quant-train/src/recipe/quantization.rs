@@ -1,16 +1,16 @@
 //! The part of a recipe that describes the quantizers of a phase.
 
 use quant_core::{Calibration, Percentile, Role};
-use quant_nn::Quantization;
+use quant_nn::{FirstLast, NetworkError, Quantization};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::quantizer::{MethodOptions, QuantizationLossRecipe, QuantizerRecipe};
 use crate::{
-    error::TrainError,
+    error::{TrainError, unsupported},
     schema::{
         choices::{Choice, text_of},
-        stand_ins::PercentileField,
+        stand_ins::{FirstLastField, PercentileField},
     },
 };
 
@@ -26,10 +26,13 @@ pub struct QuantizationRecipe {
     /// The quantizer of layer outputs. By default they stay in 32 bits, which is usual.
     pub output: Option<QuantizerRecipe>,
     /// Whether the first and the last layer are quantized too. By default both stay in 32 bits, as
-    /// in most papers: they are small, and lose the most. Choose `true` for hardware that has no
-    /// other layers; the score falls.
+    /// in most papers: they are small, and lose the most. Choose `{ bits = 8 }` for a network that
+    /// is to run in integers, since a first layer in 32 bits can take longer than all binary layers
+    /// together. With `true` both have the quantizers of the other layers:
+    /// choose it for hardware that has no other layers; the score falls.
     #[serde(default)]
-    pub first_last: bool,
+    #[schemars(with = "FirstLastField")]
+    pub first_last: FirstLast,
     /// Whether the convolutions of skip branches stay in 32 bits. They are small, and errors in
     /// them reach every later layer: choose `true` for binary networks, and where a paper has them
     /// so.
@@ -156,7 +159,7 @@ impl QuantizationRecipe {
             activation,
             weight,
             output,
-            first_last: false,
+            first_last: FirstLast::FullPrecision,
             real_downsample: false,
             padding_after_quant: false,
             scale_batch_size: None,
@@ -194,6 +197,10 @@ impl QuantizationRecipe {
             };
             recipe.as_ref().map(|recipe| recipe.typed(role).map_err(invalid)).transpose()
         };
+        self.first_last.validate().map_err(|error| TrainError::Invalid {
+            field: "quantization.first_last".into(),
+            reason: reason(error),
+        })?;
         Ok(Quantization {
             activation: typed(&self.activation, Role::Activation)?,
             weight: typed(&self.weight, Role::Weight)?,
@@ -203,6 +210,17 @@ impl QuantizationRecipe {
             padding_after_quant: self.padding_after_quant,
             batch_size: self.scale_batch_size,
         })
+    }
+}
+
+/// Why there are no such quantizers of the first and the last layer.
+fn reason(error: NetworkError) -> String {
+    match error {
+        NetworkError::Quantizer(error) => match unsupported(&error) {
+            Some((_, reason)) => reason,
+            None => error.to_string(),
+        },
+        error => error.to_string(),
     }
 }
 

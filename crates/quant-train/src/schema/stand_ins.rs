@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use quant_core::{GradientScaleRule, Method};
+use quant_core::{GradientScaleRule, Granularity, Method};
+use quant_nn::FirstLastQuantizers;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
@@ -103,6 +104,53 @@ impl JsonSchema for MethodField {
     }
 }
 
+/// Stands for [`quant_nn::FirstLast`]: a truth value, or a table.
+pub(crate) struct FirstLastField;
+
+impl JsonSchema for FirstLastField {
+    fn schema_name() -> Cow<'static, str> {
+        "FirstLastField".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let table = generator.subschema_for::<FirstLastFields>();
+        json_schema!({ "anyOf": [{ "type": "boolean" }, table] })
+    }
+}
+
+// Stands for [`quant_nn::FirstLastQuantizers`].
+/// Quantizers of the first and the last layer, whatever the other layers have. The first layer has
+/// one of its weight alone, because its input, the pixels of images, are bytes already. The last
+/// layer has one of its weight and one of its input.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "FirstLast", extend("x-example" = "{ bits = 8 }"))]
+pub(crate) struct FirstLastFields {
+    /// Bits: 2^bits levels. Choose 8 unless you compare.
+    #[schemars(range(min = 2, max = 8))]
+    bits: u32,
+    /// The formula, with its usual options.
+    #[serde(default = "usual_method")]
+    #[schemars(with = "MethodField")]
+    method: Method,
+    /// Which elements of a weight share one step size or clipping value. The input of the last layer
+    /// always has one.
+    #[serde(default = "usual_granularity")]
+    #[schemars(with = "Choice<Granularity>")]
+    granularity: Granularity,
+}
+
+fn usual_method() -> Method {
+    FirstLastQuantizers::new(8).method
+}
+
+fn usual_granularity() -> Granularity {
+    FirstLastQuantizers::new(8).granularity
+}
+
 macro_rules! number {
     ($(#[doc = $doc:literal] $name:ident: $($bound:literal = $value:literal),*;)*) => {$(
         #[doc = $doc]
@@ -156,5 +204,6 @@ mod tests {
         same_fields::<RenderedFields, quant_data::dataset::shapes::ShapesConfig>();
         same_fields::<GradientScaleFields, quant_core::GradientScale>();
         same_fields::<CompatibilityFields, quant_core::qtool::Compatibility>();
+        same_fields::<FirstLastFields, FirstLastQuantizers>();
     }
 }

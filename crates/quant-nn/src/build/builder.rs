@@ -55,7 +55,14 @@ pub(crate) enum Place {
 impl ConvSpec {
     /// Quantized, padded so that stride 1 keeps the size.
     pub(crate) fn new(outputs: usize, kernel_size: usize, stride: usize) -> Self {
-        Self { outputs, kernel_size, stride, padding: kernel_size / 2, groups: 1, place: Place::Inner }
+        Self {
+            outputs,
+            kernel_size,
+            stride,
+            padding: kernel_size / 2,
+            groups: 1,
+            place: Place::Inner,
+        }
     }
 
     /// The same at another place.

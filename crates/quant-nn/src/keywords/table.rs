@@ -317,14 +317,24 @@ pub const WORDS: &[Word] = &[
         n.quantization_mut().real_downsample = true;
         Ok(matches!(n, NetworkConfig::ResNet(_)))
     }),
-    word!("first-last", "treatment of first and last layer", "both have the others' quantizers", |n, _| {
-        n.quantization_mut().first_last = FirstLast::LikeOthers;
-        Ok(true)
-    }),
-    word!("first-last-8bit", "treatment of first and last layer", "both have 8 bits (not QTool's)", |n, _| {
-        n.quantization_mut().first_last = FirstLast::Own(FirstLastQuantizers::new(8));
-        Ok(true)
-    }),
+    word!(
+        "first-last",
+        "treatment of first and last layer",
+        "both are quantized like the other layers",
+        |n, _| {
+            n.quantization_mut().first_last = FirstLast::LikeOthers;
+            Ok(true)
+        }
+    ),
+    word!(
+        "first-last-8bit",
+        "treatment of first and last layer",
+        "both have 8 bits; a word of ours",
+        |n, _| {
+            n.quantization_mut().first_last = FirstLast::Own(FirstLastQuantizers::new(8));
+            Ok(true)
+        }
+    ),
     word!("TResNetStem", "stem", "space-to-depth 4, then a convolution", |n, options| {
         let kernel = stem_kernel(options)?;
         Ok(resnet(n, |c| c.stem = Stem::SpaceToDepth(kernel)))

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Distribution, Tensor};
 use quant_core::{
-    Calibration, Granularity, Levels, Method, QuantizerConfig, Range, Role, calibrate,
+    Calibration, Granularity, Levels, Method, QuantizerConfig, Range, Role, calibrate_where,
 };
 use quant_nn::{
     FirstLast, FirstLastQuantizers, Network, NetworkConfig, Quantization, QuantizedModule,
@@ -17,11 +17,8 @@ use quant_nn::{
     vgg_small::{PlainOrder, VggSmallConfig},
 };
 
-const EIGHT: FirstLast = FirstLast::Own(FirstLastQuantizers {
-    bits: 8,
-    method: Method::LsqStep,
-    granularity: Granularity::PerChannel,
-});
+const EIGHT: FirstLast =
+    FirstLast::Own(FirstLastQuantizers { bits: 8, granularity: Granularity::PerChannel });
 
 /// 2-bit LSQ, skips in full precision, and these quantizers of the first and the last layer.
 fn two_bits(first_last: FirstLast) -> Quantization {
@@ -92,11 +89,13 @@ fn the_first_layer_quantizes_its_weight_and_the_last_weight_and_input() {
         let [weight] = of_layer(&network, first).try_into().unwrap();
         let [input, last_weight] = of_layer(&network, last).try_into().unwrap();
         for weight in [&weight, &last_weight] {
-            assert_eq!((weight.method, weight.role), (Method::LsqStep, Role::Weight), "{first}");
+            assert_eq!((weight.method, weight.role), (Method::Lsq, Role::Weight), "{first}");
             assert_eq!((weight.levels.bits(), weight.granularity), (8, Granularity::PerChannel));
         }
         assert_eq!((input.levels.bits(), input.granularity), (8, Granularity::PerTensor));
         assert_eq!(input.role, Role::Activation);
+        let whole_steps = [weight, last_weight].map(|weight| weight.levels.count());
+        assert_eq!(whole_steps, [255, 255]);
     }
 }
 
@@ -200,10 +199,8 @@ fn calibration_and_states_cover_them() {
     let device = Device::flex().autodiff();
     let network = built(resnet(Depth::ResNet20, Stem::Cifar).into(), two_bits(EIGHT));
     let images = Tensor::random([4, 3, 32, 32], Distribution::Normal(0.0, 1.0), &device);
-    let (network, found) =
-        calibrate(network, Calibration::SquaredError, [images], |network, images| {
-            network.forward(images)
-        });
+    let run = |network: &Network| drop(network.forward(images));
+    let (network, found) = calibrate_where(network, |_| true, Calibration::SquaredError, run);
     for name in ["conv1.quant_weight", "fc.quant_activation", "fc.quant_weight"] {
         let info = found.iter().find(|info| info.layer == name);
         assert!(info.is_some_and(|info| info.error_after < 1e-3), "{name}: {info:?}");

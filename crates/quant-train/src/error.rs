@@ -1,17 +1,17 @@
-//! What can go wrong in a run.
+//! The errors of a run.
 
 use std::path::PathBuf;
 
-use quant_core::{QuantizerError, Role};
+use quant_core::QuantizerError;
 use quant_data::DataError;
 use quant_nn::NetworkError;
 
 use crate::schema::choices::text_of;
 
-/// Why a program's own network cannot be made.
+/// The reason why a program's own network cannot be made.
 pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a run cannot start, go on or be resumed.
+/// The reason why a run cannot start, continue or be resumed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
@@ -21,7 +21,7 @@ pub enum TrainError {
     /// A program's own network cannot be made.
     #[error("the program's own network cannot be made: {source}")]
     OwnNetwork {
-        /// Why not.
+        /// The reason.
         source: BuildError,
     },
     /// Data cannot be used.
@@ -35,33 +35,33 @@ pub enum TrainError {
         /// The error that caused it.
         source: std::io::Error,
     },
-    /// A recipe is not valid TOML, or has a field that does not exist.
+    /// A recipe is not valid TOML, or it has a field that does not exist.
     #[error("{path}: {message}")]
     Recipe {
         /// The file.
         path: PathBuf,
-        /// Where and why, with the nearest known field.
+        /// The place in the file and the reason, with the nearest known field.
         message: String,
     },
-    /// A field of a recipe is out of range.
+    /// A field of a recipe has a value that is not accepted.
     #[error("recipe: {field} = {value}: {accepted}")]
     Field {
         /// The field.
         field: String,
-        /// Its value.
+        /// The value of the field.
         value: String,
-        /// What would work.
+        /// The values that are accepted.
         accepted: &'static str,
     },
-    /// A number of a recipe is out of its bounds, or a value is not of the kind that its field
-    /// takes.
+    /// A number of a recipe is out of its bounds, or a value has a type that its field does not
+    /// take.
     #[error("recipe: {field} = {value}: expected {takes}")]
     OutOfRange {
         /// The field, as `--set` names it.
         field: String,
-        /// Its value.
+        /// The value of the field.
         value: String,
-        /// What the field takes.
+        /// The values that the field takes.
         takes: String,
     },
     /// Fields of a table of a recipe do not go together.
@@ -69,73 +69,73 @@ pub enum TrainError {
     Invalid {
         /// The table, as `--set` names it.
         field: String,
-        /// Why not, and what would work.
+        /// The reason, and what is accepted instead.
         reason: String,
     },
-    /// A change that was given to a recipe is not usable.
+    /// A change of a recipe by `--set` is not possible.
     #[error("--set {changes}: {reason}")]
     Change {
-        /// The change as it was typed, or several that do not go together.
+        /// The change as it was typed, or several changes that do not go together.
         changes: String,
-        /// Why not, and what would work.
+        /// The reason, and what is accepted instead.
         reason: String,
     },
     /// A file that a phase names does not exist.
-    #[error("phase {phase:?}: {field} = {path}, which is no file: expected {accepted}")]
+    #[error("phase {phase:?}: {field} = {path}, which is not a file: expected {accepted}")]
     Absent {
         /// The phase.
         phase: String,
-        /// The field that names the file.
+        /// The field of the recipe that names the file.
         field: String,
-        /// Where it was looked for.
+        /// The path at which the file was expected.
         path: PathBuf,
-        /// What would work.
+        /// What is accepted instead.
         accepted: &'static str,
     },
     /// A configuration of QTool is not usable.
     #[error("{place}: {reason}")]
     Qtool {
-        /// The option, or file and line.
+        /// The option, or the file with the line.
         place: String,
-        /// Why.
+        /// The reason, and what is expected.
         reason: String,
     },
     /// The device is not available.
     #[error("device {name:?}: {reason}; this binary has {available}")]
     Device {
-        /// The device asked for.
+        /// The device that was asked for.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
-        /// The devices that can be asked for.
+        /// The devices that this build has.
         available: String,
     },
-    /// The run was asked to stop; everything is saved.
+    /// The run was asked to stop, and its state is saved.
     #[error("stopped in phase {phase:?} after step {step}, as asked; everything is saved")]
     Stopped {
         /// The phase.
         phase: String,
-        /// Steps of that phase so far.
+        /// The number of steps of that phase so far.
         step: usize,
     },
     /// Another process of the group does not answer.
     #[error(
-        "process {rank}: {} not answered for {seconds} s: it has ended or hangs; resume from the last \
-         checkpoint",
-        who(.missing)
+        "process {rank}: {} not answered for {seconds} s: it has ended or hangs; resume from the \
+         last checkpoint",
+        subject(.missing)
     )]
     Lost {
-        /// This process.
+        /// The rank of this process.
         rank: usize,
-        /// Those that have not answered, where that is known.
+        /// The ranks of the processes that have not answered, where they are known.
         missing: Vec<usize>,
-        /// How long they were waited for.
+        /// The number of seconds that this process has waited.
         seconds: u64,
     },
     /// MPI does not work.
     #[error("MPI: {reason}")]
     Mpi {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A checkpoint is damaged.
@@ -143,44 +143,44 @@ pub enum TrainError {
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A file of weights is not one of the network that is wanted.
+    /// A file of weights is not of the network that is needed.
     #[error("{path}: {reason}")]
     Weights {
         /// The file.
         path: PathBuf,
-        /// Why not, and what would work.
+        /// The reason, and what is accepted instead.
         reason: String,
     },
-    /// A recipe has no phase of a name.
+    /// A recipe has no phase with a name that was given.
     #[error("the recipe has no phase {name:?}; its phases are {}", .phases.join(", "))]
     NoPhase {
-        /// The name.
+        /// The name that was given.
         name: String,
-        /// Those that it has.
+        /// The names of the recipe's phases.
         phases: Vec<String>,
     },
-    /// The classes of the data are not those of the network.
+    /// The data and the network have different classes.
     #[error(
-        "{path}: a network of {network} classes cannot be evaluated on data of {data}: their labels \
-         stand for other classes"
+        "{path}: a network of {network} classes cannot be evaluated on data of {data} classes: \
+         their labels stand for other classes"
     )]
     Classes {
-        /// The network's file.
+        /// The file of the network.
         path: PathBuf,
-        /// Classes of the network.
+        /// The number of classes of the network.
         network: usize,
-        /// Classes of the data.
+        /// The number of classes of the data.
         data: usize,
     },
-    /// The classes of the data are not those that a run was trained on.
+    /// The data have other classes than those that the run was trained on.
     #[error("{path}: {change}: the network's scores stand for other classes than these labels")]
     OtherClasses {
-        /// The data.
+        /// The folder of the data.
         path: PathBuf,
-        /// What differs: what was found, and what was expected.
+        /// The difference: what was found, and what was expected.
         change: String,
     },
     /// A checkpoint belongs to another recipe or network.
@@ -188,30 +188,30 @@ pub enum TrainError {
     Foreign {
         /// The checkpoint.
         path: PathBuf,
-        /// What differs.
+        /// The name of the part that differs.
         field: &'static str,
-        /// In the checkpoint.
+        /// The value in the checkpoint.
         theirs: String,
-        /// Here.
+        /// The value in this run.
         ours: String,
     },
     /// Something that training computes is no longer a finite number.
     #[error(
-        "phase {phase}, step {step}: {found}: training has diverged. Lower the learning rate or clip \
-         gradients; the last checkpoint, if there is one, is from before"
+        "phase {phase}, step {step}: {found}: training has diverged. Lower the learning rate \
+         or clip gradients; the last checkpoint, if there is one, is from before"
     )]
     Diverged {
         /// Name of the phase.
         phase: String,
-        /// Optimizer steps so far.
+        /// The number of optimizer steps so far.
         step: usize,
-        /// What was found, such as "the loss is NaN".
+        /// The value that is not finite, such as "the loss is NaN".
         found: String,
     },
     /// A batch norm is to be trained on one value per channel, which has no variance.
     #[error(
-        "phase {phase}: batch norm {layer} gets one value per channel (one image at one position) and \
-         cannot be trained on it; take more images per batch, drop the last batch of an epoch \
+        "phase {phase}: batch norm {layer} gets one value per channel (one image at one position) \
+         and cannot be trained on it; take more images per batch, drop the last batch of an epoch \
          (last_batch = \"drop\"), or freeze its statistics (frozen_statistics)"
     )]
     OneValue {
@@ -223,76 +223,84 @@ pub enum TrainError {
     /// Another process of the group has failed.
     #[error("process {rank} of the group has failed: {message}")]
     Peer {
-        /// The process.
+        /// The rank of the process.
         rank: usize,
-        /// Its error.
+        /// The message of its error.
         message: String,
     },
     /// Another process writes in the run folder.
-    #[error("{path}: the run is in use by {holder}; wait for its end, or stop it")]
+    #[error("{path}: the run is in use by {holder}; wait until it ends, or stop it")]
     InUse {
         /// The run folder.
         path: PathBuf,
-        /// The other process.
+        /// The other process, with its command.
         holder: String,
     },
-    /// The recipe of a run is not the one that it was started with.
+    /// The recipe in the folder of a run differs from the recipe that the run was started with.
     #[error(
-        "{path}: the recipe is not the one that the run was started with:\n  {}\nPut these fields back, \
-         change what may be changed with `quant resume <run folder> --set <field>=<value>`, or start a \
-         new run with this recipe (quant train)",
+        "{path}: the recipe is not the one that the run was started with:\n  {}\nPut these fields \
+         back, change what may be changed with `quant resume <run folder> --set <field>=<value>`, \
+         or start a new run with this recipe (quant train)",
         .changes.join("\n  ")
     )]
     OtherRecipe {
-        /// The recipe's file.
+        /// The file of the recipe.
         path: PathBuf,
-        /// The fields that differ: what they were, and what they are.
+        /// The fields that differ, with their values at the start and now.
         changes: Vec<String>,
     },
-    /// A field cannot be changed while a run is going on.
+    /// A field cannot be changed in a run that has begun.
     #[error(
-        "these changes are not possible in a run that has begun:\n  {}\nTo train with them, start a new \
-         run (quant train)",
+        "these changes are not possible in a run that has begun:\n  {}\nTo train with them, \
+         start a new run (quant train)",
         .changes.join("\n  ")
     )]
     Unchangeable {
-        /// The fields, and why not.
+        /// The fields, each with the reason.
         changes: Vec<String>,
     },
-    /// The data or the devices are not those that a run was started with.
+    /// The run continues with other data or devices than those that it was started with.
     #[error(
-        "the run was started with other data or devices:\n  {}\nGive it what it was started with, or go on \
-         all the same with --accept-changes",
+        "the run was started with other data or devices:\n  {}\nResume it with the data and \
+         the devices that it was started with, or continue with these by --accept-changes",
         .changes.join("\n  ")
     )]
     OtherData {
-        /// What differs: what was expected, and what was found.
+        /// The differences: what was found, and what was expected.
         changes: Vec<String>,
     },
-    /// A folder is not that of a run.
+    /// A folder is not the folder of a run, or it lacks what is needed.
     #[error("{path}: not a run folder that can be used: {missing}")]
     NoRun {
         /// The folder.
         path: PathBuf,
-        /// What it lacks.
+        /// What the folder lacks.
         missing: String,
     },
 }
 
 impl TrainError {
-    /// The same of a phase: with its name before the field, and in the words of recipes what a
-    /// quantizer's method cannot do.
+    /// Names the phase in the error. The field gets the name of the phase before it. A combination
+    /// that a quantizer's method does not support is described with the fields of the recipe.
     pub(crate) fn of_phase(self, name: &str) -> Self {
         match self {
             TrainError::Invalid { field, reason } if field.starts_with("quantization") => {
                 TrainError::Invalid { field: format!("phase.{name}.{field}"), reason }
             }
-            TrainError::Network(NetworkError::Quantizer(error)) => match unsupported(&error) {
-                Some((role, reason)) => TrainError::Invalid {
-                    field: format!("phase.{name}.quantization.{}", text_of(&role)),
-                    reason,
-                },
-                None => NetworkError::Quantizer(error).into(),
+            TrainError::Network(NetworkError::Quantizer(QuantizerError::Unsupported {
+                field,
+                value,
+                method,
+                role,
+                nearest,
+                ..
+            })) => TrainError::Invalid {
+                field: format!("phase.{name}.quantization.{}", text_of(&role)),
+                reason: format!(
+                    "{field} = {value} is not possible with the method {}; the nearest that is: \
+                     {nearest}",
+                    text_of(&method)
+                ),
             },
             other => other,
         }
@@ -304,21 +312,8 @@ impl TrainError {
     }
 }
 
-/// Of the error of a method that does not go with a choice, the role of the quantizer and the
-/// reason in the words of recipes.
-pub(crate) fn unsupported(error: &QuantizerError) -> Option<(Role, String)> {
-    let QuantizerError::Unsupported { field, value, method, role, nearest, .. } = error else {
-        return None;
-    };
-    let method = text_of(method);
-    let reason = format!(
-        "{field} = {value} does not go with the method {method}; the nearest that does: {nearest}"
-    );
-    Some((*role, reason))
-}
-
-/// The processes that have not answered.
-fn who(missing: &[usize]) -> String {
+/// Returns the subject and verb of the message about processes that have not answered.
+fn subject(missing: &[usize]) -> String {
     let names: Vec<String> = missing.iter().map(usize::to_string).collect();
     match names.as_slice() {
         [] => "another process of the group has".to_owned(),

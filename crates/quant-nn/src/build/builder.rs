@@ -178,12 +178,12 @@ impl<'a> Builder<'a> {
                 LayerQuantizers { weight: Some(own.weight()?), ..LayerQuantizers::default() }
             }
             (Place::Last, FirstLast::Own(own)) => {
-                let mut activation = own.activation()?;
-                if !self.graph.is_never_negative(x) {
-                    activation.range = Range::Signed;
-                }
+                let range = match self.graph.is_never_negative(x) {
+                    true => Range::Unsigned,
+                    false => Range::Signed,
+                };
                 LayerQuantizers {
-                    activation: Some(activation),
+                    activation: Some(own.activation(range)?),
                     weight: Some(own.weight()?),
                     output: None,
                 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
+use quant_core::{
+    GradientScale, GradientScaleRule, Granularity, Levels, Method, QuantizerConfig, Range, Role,
+};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -35,30 +37,27 @@ pub enum FirstLast {
     Own(FirstLastQuantizers),
 }
 
-/// The quantizers of the first and the last layer.
+/// The quantizers of the first and the last layer: LSQ's, which learn clipping values.
 ///
-/// The first layer has a quantizer of its weight alone. Its input are the pixels of an image, which
-/// are bytes: a normalised pixel is byte·a + b with the a and b of its channel, so that its input
-/// has 256 levels already and can be computed with exactly, in integers. The last layer has
-/// quantizers of its weight and of its input. The input is quantized over the whole tensor, to
-/// levels from 0 up where it cannot be negative, and to signed levels otherwise.
+/// - **Weights** have 2^bits - 1 levels, which are whole numbers of steps on both sides of 0: -127 to
+///   127 at 8 bits.
+/// - **The input of the first layer** has no quantizer. The pixels of an image are bytes: a
+///   normalised pixel is byte·a + b with the a and b of its channel, so that it has 256 levels
+///   already and can be computed with exactly, in integers.
+/// - **The input of the last layer** is quantized over the whole tensor, to 2^bits levels from 0 up
+///   where it cannot be negative, and otherwise to as many signed ones as a weight.
+///
+/// The gradient of clipping values has no scale. That of LSQ's paper grows with the number of levels
+/// (as n^1.5 for a clipping value), and at 8 bits it moves clipping values of single channels across
+/// 0 at the usual learning rates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FirstLastQuantizers {
-    /// The number of bits, 2 to 8: the quantizers have 2^bits levels.
+    /// The number of bits, 2 to 8.
     pub bits: u32,
-    /// The formula, with its usual options: by default the learned step size of LSQ's paper, whose
-    /// weights of 8 bits are -128 to 127 steps.
-    #[serde(default = "method")]
-    pub method: Method,
-    /// Which elements of a weight share a step size or clipping value: by default those of an
-    /// output channel.
+    /// Which elements of a weight share a clipping value: by default those of an output channel.
     #[serde(default = "granularity")]
     pub granularity: Granularity,
-}
-
-fn method() -> Method {
-    Method::LsqStep
 }
 
 fn granularity() -> Granularity {
@@ -66,9 +65,9 @@ fn granularity() -> Granularity {
 }
 
 impl FirstLastQuantizers {
-    /// Learned step sizes at these bits, for the weights one for each output channel.
+    /// Quantizers of these bits, whose weights have a clipping value for each output channel.
     pub fn new(bits: u32) -> Self {
-        Self { bits, method: method(), granularity: granularity() }
+        Self { bits, granularity: granularity() }
     }
 
     /// The quantizer of both weights.
@@ -76,26 +75,33 @@ impl FirstLastQuantizers {
     /// # Errors
     /// [`NetworkError::Quantizer`] for a number of bits that no quantizer has.
     pub fn weight(&self) -> Result<QuantizerConfig, NetworkError> {
-        let config = self.config(Role::Weight)?;
+        let config = self.config(Role::Weight, Range::Signed)?;
         Ok(QuantizerConfig { granularity: self.granularity, ..config })
     }
 
-    /// The quantizer of the last layer's input, which is unsigned.
+    /// The quantizer of the last layer's input, where that is in this range.
     ///
     /// # Errors
     /// [`NetworkError::Quantizer`] for a number of bits that no quantizer has.
-    pub fn activation(&self) -> Result<QuantizerConfig, NetworkError> {
-        self.config(Role::Activation)
+    pub fn activation(&self, range: Range) -> Result<QuantizerConfig, NetworkError> {
+        self.config(Role::Activation, range)
     }
 
-    fn config(&self, role: Role) -> Result<QuantizerConfig, NetworkError> {
-        Ok(QuantizerConfig::new(self.method, role, Levels::from_bits(self.bits)?))
+    fn config(&self, role: Role, range: Range) -> Result<QuantizerConfig, NetworkError> {
+        let all = Levels::from_bits(self.bits)?;
+        let levels = match range {
+            Range::Unsigned => all,
+            Range::Signed => Levels::new(all.count() - 1)?,
+        };
+        let gradient_scale =
+            GradientScale { rule: GradientScaleRule::None, ..GradientScale::default() };
+        let usual = QuantizerConfig::new(Method::Lsq, role, levels);
+        Ok(QuantizerConfig { range, gradient_scale, ..usual })
     }
 
     fn validate(&self) -> Result<(), NetworkError> {
         check_range("first_last.bits", self.bits as usize, 2..=8, "2 to 8")?;
-        self.weight()?.validate("first_last")?;
-        Ok(self.activation()?.validate("first_last")?)
+        Ok(self.weight()?.validate("first_last")?)
     }
 }
 
@@ -111,11 +117,10 @@ impl FirstLast {
         if self.is_full_precision() { other } else { self }
     }
 
-    /// Checks bits, method and granularity.
+    /// Checks the number of bits.
     ///
     /// # Errors
-    /// [`NetworkError::Field`] for a number of bits outside 2 to 8, and [`NetworkError::Quantizer`]
-    /// for a method that does not quantize weights and activations at these bits.
+    /// [`NetworkError::Field`] for a number outside 2 to 8.
     pub fn validate(self) -> Result<(), NetworkError> {
         match self {
             Self::FullPrecision | Self::LikeOthers => Ok(()),
@@ -178,14 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_bits_has_learned_steps_per_channel() {
+    fn a_table_of_bits_has_signed_weights_per_channel_and_bytes_as_input() {
         let read: FirstLast = serde_json::from_str(r#"{ "bits": 8 }"#).unwrap();
         assert_eq!(read, FirstLast::Own(FirstLastQuantizers::new(8)));
         let FirstLast::Own(quantizers) = read else { unreachable!() };
         let weight = quantizers.weight().unwrap();
-        assert_eq!((weight.method, weight.levels.count()), (Method::LsqStep, 256));
+        assert_eq!((weight.levels.count(), weight.levels.bits()), (255, 8));
         assert_eq!(weight.granularity, Granularity::PerChannel);
-        assert_eq!(quantizers.activation().unwrap().granularity, Granularity::PerTensor);
+        for (range, levels) in [(Range::Unsigned, 256), (Range::Signed, 255)] {
+            let activation = quantizers.activation(range).unwrap();
+            assert_eq!((activation.range, activation.levels.count()), (range, levels));
+            assert_eq!(activation.granularity, Granularity::PerTensor);
+            assert_eq!(activation.validate("fc"), Ok(()));
+        }
         let written = serde_json::to_string(&read).unwrap();
         assert_eq!(serde_json::from_str::<FirstLast>(&written).unwrap(), read);
     }
@@ -200,8 +210,5 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("first_last.bits") && text.contains("2 to 8"), "{text}");
         }
-        let signs = FirstLastQuantizers { method: Method::XNOR, ..FirstLastQuantizers::new(8) };
-        let text = FirstLast::Own(signs).validate().unwrap_err().to_string();
-        assert!(text.contains("first_last") && text.contains("xnor"), "{text}");
     }
 }

@@ -1,13 +1,13 @@
 //! The part of a recipe that describes the quantizers of a phase.
 
 use quant_core::{Calibration, Percentile, Role};
-use quant_nn::{FirstLast, NetworkError, Quantization};
+use quant_nn::{FirstLast, Quantization};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::quantizer::{MethodOptions, QuantizationLossRecipe, QuantizerRecipe};
 use crate::{
-    error::{TrainError, unsupported},
+    error::TrainError,
     schema::{
         choices::{Choice, text_of},
         stand_ins::{FirstLastField, PercentileField},
@@ -199,7 +199,7 @@ impl QuantizationRecipe {
         };
         self.first_last.validate().map_err(|error| TrainError::Invalid {
             field: "quantization.first_last".into(),
-            reason: reason(error),
+            reason: error.to_string(),
         })?;
         Ok(Quantization {
             activation: typed(&self.activation, Role::Activation)?,
@@ -210,17 +210,6 @@ impl QuantizationRecipe {
             padding_after_quant: self.padding_after_quant,
             batch_size: self.scale_batch_size,
         })
-    }
-}
-
-/// Why there are no such quantizers of the first and the last layer.
-fn reason(error: NetworkError) -> String {
-    match error {
-        NetworkError::Quantizer(error) => match unsupported(&error) {
-            Some((_, reason)) => reason,
-            None => error.to_string(),
-        },
-        error => error.to_string(),
     }
 }
 

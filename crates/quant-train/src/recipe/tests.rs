@@ -1,6 +1,6 @@
 //! Recipes and changes that are refused, and how they are told.
 
-use quant_core::{Granularity, Method};
+use quant_core::Granularity;
 use quant_nn::{FirstLast, FirstLastQuantizers};
 
 use super::*;
@@ -55,14 +55,9 @@ fn the_first_and_the_last_layer_are_described_by_a_truth_value_or_a_table() {
     assert_eq!(first_last("first_last = true"), FirstLast::LikeOthers);
     let eight = FirstLastQuantizers::new(8);
     assert_eq!(first_last("first_last = { bits = 8 }"), FirstLast::Own(eight));
-    assert_eq!(
-        first_last("first_last = { bits = 4, method = 'lsq', granularity = 'per-tensor' }"),
-        FirstLast::Own(FirstLastQuantizers {
-            bits: 4,
-            method: Method::Lsq,
-            granularity: Granularity::PerTensor,
-        })
-    );
+    let whole = FirstLastQuantizers { bits: 4, granularity: Granularity::PerTensor };
+    let said = "first_last = { bits = 4, granularity = 'per-tensor' }";
+    assert_eq!(first_last(said), FirstLast::Own(whole));
     let changed = changed(&["phase.quantization.first_last.bits=5"]).unwrap();
     let quantization = changed.phases[0].quantization.as_ref().unwrap();
     assert_eq!(quantization.first_last, FirstLast::Own(FirstLastQuantizers::new(5)));
@@ -75,14 +70,9 @@ fn what_the_first_and_the_last_layer_cannot_be_names_the_field() {
         ("'yes'", "expected true, false or a table such as { bits = 8 }"),
         ("{ bits = 1 }", "first_last.bits = 1: expected a whole number from 2 to 8"),
         ("{ bits = 9 }", "first_last.bits = 9: expected a whole number from 2 to 8"),
-        ("{ method = 'lsq' }", "missing field `bits`"),
-        ("{ bits = 8, metod = 'lsq' }", "did you mean `method`?"),
-        ("{ bits = 8, method = 'lsg' }", "did you mean \"lsq\"?"),
-        (
-            "{ bits = 8, method = 'xnor' }",
-            "phase.quantized.quantization.first_last: levels = 256 does not go with the method \
-             xnor; the nearest that does: levels = 2",
-        ),
+        ("{ granularity = 'per-tensor' }", "missing field `bits`"),
+        ("{ bits = 8, granularty = 'per-tensor' }", "did you mean `granularity`?"),
+        ("{ bits = 8, granularity = 'per-chanel' }", "did you mean \"per-channel\"?"),
     ] {
         let change = format!("phase.quantization.first_last={given}");
         let text = changed(&[&change]).unwrap_err().to_string();

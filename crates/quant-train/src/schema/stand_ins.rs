@@ -123,28 +123,20 @@ impl JsonSchema for FirstLastField {
 }
 
 // Stands for [`quant_nn::FirstLastQuantizers`].
-/// Quantizers of the first and the last layer, whatever the other layers have. The first layer has
+/// LSQ quantizers of the first and the last layer, whatever the other layers have. The first layer has
 /// one of its weight alone, because its input, the pixels of images, are bytes already. The last
 /// layer has one of its weight and one of its input.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "FirstLast", extend("x-example" = "{ bits = 8 }"))]
 pub(crate) struct FirstLastFields {
-    /// Bits: 2^bits levels. Choose 8 unless you compare.
+    /// Bits: 2^bits levels, or one fewer where they are signed. Choose 8 unless you compare.
     #[schemars(range(min = 2, max = 8))]
     bits: u32,
-    /// The formula, with its usual options.
-    #[serde(default = "usual_method")]
-    #[schemars(with = "MethodField")]
-    method: Method,
-    /// Which elements of a weight share one step size or clipping value. The input of the last layer
-    /// always has one.
+    /// Which elements of a weight share one clipping value. The input of the last layer always has
+    /// one.
     #[serde(default = "usual_granularity")]
     #[schemars(with = "Choice<Granularity>")]
     granularity: Granularity,
-}
-
-fn usual_method() -> Method {
-    FirstLastQuantizers::new(8).method
 }
 
 fn usual_granularity() -> Granularity {

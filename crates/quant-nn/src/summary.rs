@@ -22,9 +22,9 @@ pub struct LayerSummary {
     pub weight_shape: Vec<usize>,
     /// Side of its output, in pixels; 0 of layers of which only a call would tell it.
     pub output_size: usize,
-    /// Bits of an input element: 32 where it is not quantized, or where the quantizer is a module of
-    /// its own, which does not say whose input it quantizes. A layer that reads the images and has a
-    /// quantized weight reads 8 bits, since a pixel is a byte times a constant plus another.
+    /// Bits of an input element: 32 where it is not quantized, or where the quantizer is a module
+    /// of its own, which does not say whose input it quantizes. A layer that reads the images and
+    /// has a quantized weight reads 8 bits, since a pixel is a byte times a constant plus another.
     pub activation_bits: u32,
     /// Bits of a weight: 32 where it is not quantized.
     pub weight_bits: u32,

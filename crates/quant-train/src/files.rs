@@ -1,4 +1,4 @@
-//! Files that appear complete or not at all, and JSON that says itself whether it is damaged.
+//! Files that appear complete or not at all, and JSON with a checksum by which damage is found.
 
 use std::{
     fs::{self, File},
@@ -10,13 +10,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::error::TrainError;
 
-/// What the names of files and folders begin with that are not complete yet.
+/// The names of files and folders that are not complete yet begin with this.
 const PARTIAL: &str = ".partial-";
 
-/// Writes beside `path`, flushes to disk, and renames.
+/// Writes a file beside `path`, flushes it to disk, and renames it to `path`.
 ///
 /// # Errors
-/// [`TrainError::Io`]; what was at `path` before is then still there.
+/// [`TrainError::Io`]. A file that was at `path` before is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
@@ -27,16 +27,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     sync_folder(folder).map_err(TrainError::io(folder))
 }
 
-/// Writes the files named beside each other into a new folder that appears at `path` at once.
+/// Writes `files`, each with its name and content, into a new folder that appears complete at
+/// `path`.
 ///
 /// # Errors
-/// [`TrainError::Io`]; nothing is left behind.
+/// [`TrainError::Io`]. No incomplete folder is then left.
 pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
     let parent = folder_of(path);
     fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
     let partial = partial_folder(parent).map_err(TrainError::io(parent))?;
     for (name, bytes) in files {
-        // The folder is not there yet, but its name is what says something.
+        // Errors name the final path, because the name of the temporary folder means nothing.
         let shown = path.join(name);
         let mut file = File::create(partial.path().join(name)).map_err(TrainError::io(&shown))?;
         file.write_all(bytes).map_err(TrainError::io(&shown))?;
@@ -51,20 +52,20 @@ pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainE
     sync_folder(parent).map_err(TrainError::io(parent))
 }
 
-/// A folder below `parent` whose name says that it is not complete; it is removed when it is
-/// dropped.
+/// Makes a folder below `parent` whose name marks it as incomplete. It is removed when the returned
+/// value is dropped.
 pub(crate) fn partial_folder(parent: &Path) -> io::Result<tempfile::TempDir> {
     builder(0o777).tempdir_in(parent)
 }
 
-/// Whether a file or folder of this name was left incomplete by a process that has ended, unless
-/// that process is still at work.
+/// Returns whether the name of a file or folder marks it as incomplete. The process that writes it
+/// may have ended, or it may still be writing.
 pub(crate) fn is_partial(name: &std::ffi::OsStr) -> bool {
     name.as_encoded_bytes().starts_with(PARTIAL.as_bytes())
 }
 
-/// Removes what killed processes have left incomplete in a folder and in the folders in it. Nobody
-/// else may be writing there.
+/// Removes the incomplete files and folders that killed processes have left in a folder and below
+/// it. No other process may be writing there.
 ///
 /// # Errors
 /// [`TrainError::Io`].
@@ -82,8 +83,8 @@ pub(crate) fn remove_partial(folder: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Makes renames in a folder last when the machine stops. File systems that cannot do so for
-/// folders are left as they are.
+/// Flushes a folder to disk, so that renames in it persist if the machine stops. File systems that
+/// cannot flush folders are not an error.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Err(error) = File::open(folder)?.sync_all()
@@ -103,8 +104,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// The checksum of `bytes` as it is written in files: CRC-32C, which finds every damage of up to 32
-/// neighbouring bits, and any other but for one in 2^32.
+/// Returns the checksum of `bytes` as it is written in files. It is CRC-32C, which detects every
+/// change within 32 neighbouring bits, and all but one in 2^32 of the other changes.
 pub fn checksum(bytes: &[u8]) -> String {
     format!("crc32c:{:08x}", crc32c::crc32c(bytes))
 }
@@ -112,11 +113,11 @@ pub fn checksum(bytes: &[u8]) -> String {
 const SEAL: &str = "\"checksum\": \"crc32c:";
 const DIGITS: usize = 8;
 
-/// A value that is a JSON object, with one more field at its end: the checksum of the whole text,
-/// in which the digits of the checksum itself are zeros.
+/// Returns the JSON text of a value that is a JSON object, with one more field at its end: the
+/// checksum of the whole text, which is computed with zeros as the digits of the checksum.
 pub fn sealed(value: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
-    // The end of the object; the field goes before it.
+    // The field goes before the end of the object.
     let end = text.strip_suffix("\n}").map_or(0, str::len);
     text.truncate(end);
     text.push_str(&format!(",\n  {SEAL}{:0DIGITS$}\"\n}}\n", 0));
@@ -128,34 +129,35 @@ pub fn sealed(value: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Where the digits of the checksum are.
+/// Returns the position of the checksum's digits.
 fn seal(bytes: &[u8]) -> Option<usize> {
     let mut places = bytes.windows(SEAL.len());
     let place = places.rposition(|window| window == SEAL.as_bytes())? + SEAL.len();
     (place + DIGITS <= bytes.len()).then_some(place)
 }
 
-/// Whether there is a checksum: older versions of the program wrote none.
+/// Returns whether there is a checksum. Older versions of the program wrote none.
 pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
     seal(bytes).is_some()
 }
 
-/// The value in what [`sealed`] wrote.
+/// Reads the value from the text that [`sealed`] returned.
 ///
 /// # Errors
-/// Why it cannot be read: it has no checksum, or another one, or is no such value.
+/// The reason: the text has no checksum, its checksum is wrong, or it is not such a value.
 pub(crate) fn unsealed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let place = seal(bytes).ok_or("it has no checksum: it was cut off or damaged")?;
+    let place = seal(bytes).ok_or("it has no checksum: the file was cut off or damaged")?;
     let mut zeroed = bytes.to_vec();
     zeroed[place..place + DIGITS].fill(b'0');
     let sum = format!("{:08x}", crc32c::crc32c(&zeroed));
     if bytes[place..place + DIGITS] != *sum.as_bytes() {
-        return Err("its checksum is another one: it is damaged".into());
+        return Err("its checksum is wrong: the file is damaged".into());
     }
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-/// Temporary names, with the permissions that ordinary files and folders get (less the umask).
+/// Returns a builder of temporary files and folders, with the permissions of ordinary ones (less
+/// the umask).
 fn builder(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PARTIAL);

@@ -1,33 +1,35 @@
-//! Quantization-aware training of image classifiers on [Burn](https://burn.dev): a recipe goes in,
-//! a trained low-bit network and a report come out.
+//! Quantization-aware training of image classifiers on [Burn](https://burn.dev). A recipe, which is
+//! a TOML file, describes a run. The run gives a trained low-bit network and a report.
 //!
-//! The folders of the source, in the order in which a run needs them, and what they hold:
+//! The source has these folders. They are listed in the order in which a run needs them.
 //!
-//! - `recipe`: one TOML file describes one run. [`recipe`]: the whole; [`data`]: its data;
-//!   [`phase`]: a phase of it; [`quantization`]: its quantizers; [`policy`]: how they change on the
-//!   way; [`fields`]: the page of all fields. `schema` reads from the types what each field takes.
-//! - `run`: the folder of a run, its phases, its report; it can be resumed at any checkpoint.
-//!   [`run`]: the run; [`Evaluation`]: the score of a file of weights.
-//! - `networks`: where the networks of a run come from. [`weights`]: files, ours and those of other
-//!   programs; [`networks`]: networks that a program brings.
-//! - `batches`: what happens to images before a step. [`upload`]: on the way to the device;
-//!   [`mixing`]: mixup and CutMix.
-//! - `training`: one phase. [`trainer`]: its loop; [`step`]: one optimizer step; [`loss`]:
-//!   cross-entropy, focal loss and distillation; [`checkpoint`]: everything that a phase needs to
-//!   go on.
-//! - `optimize`: how weights change. [`optimizer`]: SGD, Adam and AdamW over parameter groups, with
-//!   PyTorch's semantics ([`adam`]: the latter two); [`schedule`]: learning rates; [`precision`]:
-//!   products in 16 bits, and the loss scale; [`average`]: the moving average of the weights.
-//! - `measure`: what is found out about a network. [`evaluate`]: loss, top-1 and top-5;
-//!   [`monitor`]: the health of its quantizers.
-//! - `devices`: [`device`]: a device by its name; [`group`]: several processes that train one
-//!   network, in threads or through MPI.
-//! - `events`: [`events`]: the log, the terminal, TensorBoard, the HTML report; [`summary`]: the
-//!   result of a run.
-//! - `qtool`: [`qtool`]: recipes from the configuration files of QTool.
+//! - `recipe`: the recipe, one TOML file that describes one run. [`recipe`] has the whole, [`data`]
+//!   its data, [`phase`] a phase of training, [`quantization`] the quantizers of a phase, and
+//!   [`policy`] the changes of quantizers during training. [`fields`] prints the page of all
+//!   fields. `schema` reads from the types which values each field takes.
+//! - `run`: the folder of a run, its phases and its report. A run can be resumed from any
+//!   checkpoint. [`run`] has the run, and [`Evaluation`] is the score of a file of weights.
+//! - `networks`: the sources of a run's networks. [`weights`] reads files of weights, those of runs
+//!   and those of other programs. [`networks`] has the networks that a program brings.
+//! - `batches`: what happens to images before a step. [`upload`] moves them to the device, and
+//!   [`mixing`] is mixup and CutMix.
+//! - `training`: the training of one phase. [`trainer`] has its loop, [`step`] one optimizer step,
+//!   [`loss`] cross-entropy, focal loss and distillation, and [`checkpoint`] everything that a
+//!   phase needs to continue.
+//! - `optimize`: how weights change. [`optimizer`] is SGD, Adam and AdamW over parameter groups,
+//!   with PyTorch's semantics ([`adam`] has the last two). [`schedule`] has the learning rates,
+//!   [`precision`] products in 16 bits and the loss scale, and [`average`] the moving average of
+//!   the weights.
+//! - `measure`: measurements of a network. [`evaluate`] gives loss, top-1 and top-5 accuracy, and
+//!   [`monitor`] the health of the quantizers.
+//! - `devices`: [`device`] selects a device by its name. [`group`] has several processes that train
+//!   one network, in threads or through MPI.
+//! - `events`: [`events`] has the log, the terminal display, TensorBoard and the HTML report.
+//!   [`summary`] is the result of a run.
+//! - `qtool`: [`qtool`] makes recipes from the configuration files of QTool.
 //!
-//! Beside the folders stand [`error`], [`files`] (written whole or not at all), [`output`] (what
-//! programs print) and [`stop`] (how a run is asked to stop).
+//! Four modules have no folder: [`error`], [`files`] (files that are written completely or not at
+//! all), [`output`] (printing) and [`stop`] (how a run is asked to stop).
 
 mod batches;
 mod devices;
@@ -46,7 +48,7 @@ pub mod stop;
 pub mod summary;
 mod training;
 
-/// The page of all fields of a recipe: what each takes, its default and what it is for.
+/// The page of all fields of a recipe: the values that each takes, its default and its purpose.
 pub mod fields {
     pub use crate::recipe::guide::guide;
 }

@@ -1,24 +1,26 @@
-//! What programs print. A reader may go before a program ends (`quant recipe list | head -1`): what
-//! is printed then goes nowhere, and the program, which may be training, goes on.
+//! Printing for programs. The reader of the output may end before the program does (as in `quant
+//! recipe list | head -1`). What is printed after that is discarded, and the program, which may be
+//! training, continues.
 
 use std::io::{self, ErrorKind, Write};
 
-/// Prints a line on standard output: a result.
+/// Prints a line of a result on standard output.
 ///
 /// # Errors
-/// Where it cannot be written, as on a full disk. A reader that has gone is no error.
+/// The error of writing, such as that of a full disk. A closed pipe is not an error.
 pub fn print(line: &str) -> io::Result<()> {
     write_line(&mut io::stdout().lock(), line)
 }
 
-/// Prints a line on standard error: a message. Where it cannot be written, nobody can be told.
+/// Prints a line of a message on standard error. An error of writing is ignored, because there is
+/// no other place where it could be reported.
 pub fn tell(line: &str) {
     let _ = write_line(&mut io::stderr().lock(), line);
 }
 
-/// Writes a line at once; a reader that has gone is passed over.
+/// Writes a line and flushes it. A closed pipe is not an error.
 fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
-    // One piece, so that lines of several processes do not mix.
+    // The line is written in one call, so that lines of several processes do not mix.
     let written = to.write_all(format!("{line}\n").as_bytes()).and_then(|()| to.flush());
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

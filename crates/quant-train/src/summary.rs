@@ -7,45 +7,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::TrainError, files, measure::evaluate::Score};
 
-/// The result of a run, `summary.json`.
+/// The result of a run, as in `summary.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Name of the recipe.
+    /// The name of the recipe.
     pub name: String,
-    /// Score of the last full-precision phase's last network.
+    /// The score of the last network of the last phase in full precision.
     pub full_precision: Option<Score>,
-    /// Score of the last quantized phase's last network.
+    /// The score of the last network of the last quantized phase.
     pub quantized: Option<Score>,
-    /// Bytes of the last network at 32 bits an element.
+    /// The size of the last network in bytes, with 32 bits for each element.
     pub size_bytes_float: u64,
-    /// Bytes of the last network with its weights at their true width.
+    /// The size of the last network in bytes, with its quantized weights at their number of bits.
     pub size_bytes_packed: u64,
-    /// The phases.
+    /// The results of the phases.
     pub phases: Vec<PhaseResult>,
 }
 
-/// The result of a phase, `<phase>/result.json`.
+/// The result of a phase, as in `<phase>/result.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseResult {
     /// The name of the phase.
     pub phase: String,
-    /// Whether it had quantizers.
+    /// Whether the phase had quantizers.
     pub quantized: bool,
-    /// Epochs that it was trained for.
+    /// The number of epochs that the phase was trained for.
     #[serde(default)]
     pub epochs: usize,
-    /// Score of its last network.
+    /// The score of the phase's last network.
     pub last: Score,
-    /// Epoch, from 0, of its best network.
+    /// The epoch of the phase's best network, counted from 0.
     pub best_epoch: usize,
-    /// Score of its best network.
+    /// The score of the phase's best network.
     pub best: Score,
-    /// What the network costs.
+    /// The layers of the network, with their sizes and numbers of operations.
     pub network: NetworkSummary,
 }
 
 impl Summary {
-    /// Of these phases.
+    /// Returns the result of a run with these phases.
     pub fn new(name: &str, results: Vec<PhaseResult>) -> Self {
         let last = |quantized| {
             let matching = results.iter().rev().find(|result| result.quantized == quantized);
@@ -65,10 +65,11 @@ impl Summary {
 }
 
 impl PhaseResult {
-    /// That of the phase in the folder `place`; none where it is not done.
+    /// Reads the result of the phase whose folder is `place`. Returns `None` where the phase is not
+    /// finished.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] for a damaged file, [`TrainError::Io`].
+    /// [`TrainError::Checkpoint`] for a damaged file; [`TrainError::Io`].
     pub fn read(place: &Path) -> Result<Option<Self>, TrainError> {
         let path = place.join("result.json");
         match fs::read(&path) {
@@ -84,7 +85,7 @@ impl PhaseResult {
         }
     }
 
-    /// Writes it into the folder `place`, with its checksum.
+    /// Writes the result, with a checksum, into the folder `place`.
     ///
     /// # Errors
     /// [`TrainError::Io`].

@@ -1,4 +1,4 @@
-//! Burn's terminal dashboard: curves of loss and accuracy, while a run goes on.
+//! Burn's terminal dashboard, which shows curves of loss and accuracy during a run.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use burn_train::{
 use super::event::Event;
 use crate::stop::Stop;
 
-/// The dashboard, a new one for each phase. Its "stop" asks the run to stop as a signal does; its
-/// "kill" panics.
+/// The dashboard. Each phase gets a new one. Its command "stop" requests that the run stops, as a
+/// signal does. Its command "kill" panics.
 pub(super) struct Dashboard {
     renderer: Option<TuiMetricsRendererWrapper>,
     interrupter: Interrupter,
     stop: Stop,
 }
 
-/// Name, unit, and whether more is better.
+/// The name and the unit of each metric, and whether higher values are better.
 const METRICS: [(&str, Option<&str>, bool); 5] = [
     ("Loss", None, false),
     ("Top-1", Some("%"), true),
@@ -56,7 +56,8 @@ impl Dashboard {
                 ..
             } => {
                 let renderer = self.renderer.get_or_insert_with(|| renderer(&self.interrupter));
-                // Epochs from 1 here; the progress of earlier ones is never taken back.
+                // The dashboard counts epochs from 1. The progress of earlier epochs is never taken
+                // back.
                 renderer.start(*epochs, epoch + 1, None, Some(phase));
                 renderer.start_split("train", *batches);
                 renderer.update_split(*batch);

@@ -1,4 +1,4 @@
-//! Where events go: the log, the terminal, TensorBoard.
+//! The destinations of events: the log, the terminal and TensorBoard.
 
 #[cfg(feature = "tui")]
 use std::io::IsTerminal;
@@ -13,7 +13,7 @@ use super::dashboard::Dashboard;
 use super::{event::Event, tensorboard::TensorBoard, terminal::Terminal};
 use crate::error::TrainError;
 
-/// Where events go.
+/// The destinations of events.
 pub struct Events {
     path: PathBuf,
     log: Option<File>,
@@ -24,12 +24,13 @@ pub struct Events {
 }
 
 impl Events {
-    /// Appends to the log at `path`; shows progress on the terminal if asked.
+    /// Opens the log at `path`, to which events are appended. With `terminal`, progress is also
+    /// shown on the terminal.
     ///
     /// # Errors
     /// [`TrainError::Io`] where the log cannot be opened.
     pub fn open(path: &Path, terminal: bool) -> Result<Self, TrainError> {
-        // A line that was cut off must not take the next one with it.
+        // If the last line is incomplete, it is ended, so that the next event gets its own line.
         let cut_off = fs::read(path).is_ok_and(|log| log.last().is_some_and(|last| *last != b'\n'));
         let log = OpenOptions::new().create(true).append(true).open(path);
         let mut log = log.map_err(TrainError::io(path))?;
@@ -46,7 +47,8 @@ impl Events {
         })
     }
 
-    /// Goes nowhere: of a process that leaves reporting to another.
+    /// Returns events without a destination, for a process that leaves reporting to another
+    /// process.
     pub fn silent() -> Self {
         Self {
             path: PathBuf::new(),
@@ -58,15 +60,15 @@ impl Events {
         }
     }
 
-    /// Writes event files for TensorBoard below `folder` too.
+    /// Also writes event files for TensorBoard below `folder`.
     #[must_use]
     pub fn with_tensorboard(mut self, folder: &Path) -> Self {
         self.board = Some(TensorBoard::new(folder));
         self
     }
 
-    /// Shows Burn's dashboard instead of progress bars, where there is a terminal. Its "stop" asks
-    /// `stop`.
+    /// Shows Burn's dashboard instead of progress bars if there is a terminal. Its command "stop"
+    /// makes the request `stop`.
     #[cfg(feature = "tui")]
     #[must_use]
     pub fn with_dashboard(mut self, stop: crate::Stop) -> Self {
@@ -77,12 +79,12 @@ impl Events {
         self
     }
 
-    /// Logs and shows an event.
+    /// Writes an event to the log and shows it.
     ///
     /// # Errors
     /// [`TrainError::Io`] where the log cannot be written.
     pub fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
-        // Histograms are for TensorBoard alone: the log stays readable.
+        // Histograms are only written for TensorBoard, so that the log stays readable.
         if let (Some(log), false) = (&mut self.log, matches!(event, Event::WeightHistogram { .. }))
         {
             let mut line = serde_json::to_string(event).unwrap_or_default();
@@ -103,7 +105,8 @@ impl Events {
     }
 }
 
-/// The events of a log. Lines that are cut off, as when the machine stopped, are passed over.
+/// Reads the events of a log. Incomplete lines, which are left when the machine stops, are passed
+/// over.
 ///
 /// # Errors
 /// [`TrainError::Io`] where the log cannot be read.

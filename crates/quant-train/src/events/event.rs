@@ -1,4 +1,4 @@
-//! What can happen in a run.
+//! The events of a run.
 
 use quant_core::CalibrationInfo;
 use quant_nn::NetworkSummary;
@@ -9,165 +9,165 @@ use crate::{
     optimize::precision::LossScale,
 };
 
-/// Something that happened.
+/// An event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The run began or went on.
+    /// The run started or was resumed.
     RunStarted {
-        /// Name of the recipe.
+        /// The name of the recipe.
         name: String,
-        /// The device.
+        /// The name of the device.
         device: String,
-        /// Training images.
+        /// The number of training images.
         train_images: usize,
-        /// Validation images.
+        /// The number of validation images.
         val_images: usize,
-        /// Names of the classes.
+        /// The names of the classes.
         classes: Vec<String>,
-        /// Whether it was resumed.
+        /// Whether the run was resumed.
         resumed: bool,
     },
-    /// The recipe, the data or the devices of a run that goes on are others than before.
+    /// A resumed run has another recipe, other data or other devices than before.
     Changed {
-        /// What changed, one change in each.
+        /// The changes, one text for each.
         changes: Vec<String>,
     },
-    /// A phase began or went on.
+    /// A phase started or was resumed.
     PhaseStarted {
         /// The name of the phase.
         phase: String,
-        /// Optimizer steps already done.
+        /// The number of optimizer steps that were already done.
         step: usize,
-        /// Epochs already done.
+        /// The number of epochs that were already done.
         #[serde(default)]
         epoch: usize,
-        /// The network.
+        /// The description of the network.
         summary: NetworkSummary,
     },
     /// Weights were read from a file.
     WeightsLoaded {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What became of its entries.
+        /// A description of what was done with the entries of the file.
         report: String,
     },
-    /// The quantizers have their first parameters.
+    /// The quantizers have their initial parameters.
     Calibrated {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
-        /// What each quantizer got whose parameters were found from data.
+        /// The calibrated quantizers, each with its result.
         quantizers: Vec<CalibrationInfo>,
-        /// Quantizers that keep the parameters that the weights came with.
+        /// The names of the quantizers that keep the parameters that came with the weights.
         #[serde(default)]
         kept: Vec<String>,
-        /// Quantizers that are left at their defaults.
+        /// The names of the quantizers that keep the default parameters of their methods.
         #[serde(default)]
         untouched: Vec<String>,
     },
-    /// A few steps were done.
+    /// Some steps were done.
     Progress {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
-        /// Epoch, from 0.
+        /// The epoch, counted from 0.
         epoch: usize,
-        /// Epochs of the phase.
+        /// The number of epochs of the phase.
         #[serde(default)]
         epochs: usize,
-        /// Optimizer steps of the phase so far.
+        /// The number of optimizer steps of the phase so far.
         step: usize,
-        /// Batches of the epoch so far.
+        /// The number of batches of the epoch so far.
         batch: usize,
-        /// Batches of an epoch.
+        /// The number of batches in an epoch.
         batches: usize,
-        /// Mean loss of these steps.
+        /// The mean loss of these steps.
         #[serde(deserialize_with = "quant_core::number::or_nan_f32")]
         loss: f32,
-        /// Learning rate of the next.
+        /// The learning rate of the next step.
         #[serde(deserialize_with = "quant_core::number::or_nan")]
         learning_rate: f64,
-        /// Training speed of these steps.
+        /// The training speed in these steps.
         #[serde(deserialize_with = "quant_core::number::or_nan")]
         images_per_second: f64,
     },
     /// An epoch ended and was evaluated.
     EpochFinished {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
-        /// Epoch, from 0.
+        /// The epoch, counted from 0.
         epoch: usize,
-        /// Epochs of the phase.
+        /// The number of epochs of the phase.
         epochs: usize,
-        /// Mean training loss.
+        /// The mean training loss.
         #[serde(deserialize_with = "quant_core::number::or_nan")]
         train_loss: f64,
-        /// Training accuracy in percent, while the network was changing.
+        /// The training accuracy in percent, measured while the network was changing.
         #[serde(deserialize_with = "quant_core::number::or_nan")]
         train_top1: f64,
-        /// On the validation images.
+        /// The score on the validation images.
         val: Score,
-        /// The loss scale of mixed precision, and how many steps it has cost.
+        /// The loss scale of mixed precision, with the number of steps that it has skipped.
         #[serde(default)]
         loss_scale: Option<LossScale>,
     },
-    /// How the quantizers fared in an epoch.
+    /// The health of the quantizers after an epoch.
     QuantizerHealth {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
-        /// Epoch, from 0.
+        /// The epoch, counted from 0.
         epoch: usize,
-        /// The quantizers that quantize.
+        /// The health of each quantizer that quantizes.
         quantizers: Vec<Health>,
     },
-    /// How the weights of a quantized layer are distributed after an epoch.
+    /// The distribution of the weights of a quantized layer after an epoch.
     WeightHistogram {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
-        /// Epoch, from 0.
+        /// The epoch, counted from 0.
         epoch: usize,
-        /// The layer.
+        /// The name of the layer.
         layer: String,
         /// The smallest weight.
         #[serde(deserialize_with = "quant_core::number::or_nan")]
         low: f64,
-        /// The largest.
+        /// The largest weight.
         #[serde(deserialize_with = "quant_core::number::or_nan")]
         high: f64,
-        /// Weights in each of the evenly spaced bins between.
+        /// The number of weights in each of the evenly spaced bins between them.
         bins: Vec<u64>,
     },
     /// A policy changed quantizers.
     PolicyApplied {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
-        /// Optimizer steps before it.
+        /// The number of optimizer steps before it.
         step: usize,
-        /// Its index in the recipe.
+        /// The index of the policy in the recipe.
         policy: usize,
-        /// The quantizers.
+        /// The names of the quantizers that changed.
         layers: Vec<String>,
     },
     /// An image could not be used.
     ImageSkipped {
-        /// Which, and why.
+        /// The image and the reason.
         reason: String,
     },
-    /// Something is wrong, but training goes on.
+    /// Something is wrong, but training continues.
     Warning {
-        /// What.
+        /// A description of what is wrong.
         message: String,
     },
     /// A phase ended.
     PhaseFinished {
         /// The name of the phase.
         phase: String,
-        /// Its last network's score.
+        /// The score of the phase's last network.
         last: Score,
-        /// Epoch of its best network.
+        /// The epoch of the phase's best network, counted from 0.
         best_epoch: usize,
-        /// That one's score.
+        /// The score of the phase's best network.
         best: Score,
     },
 }

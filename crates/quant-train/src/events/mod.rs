@@ -1,5 +1,5 @@
-//! What happens in a run: a log of JSON lines, a terminal display, event files for TensorBoard, and
-//! at the end a report.
+//! The events of a run: a log of JSON lines, a terminal display, event files for TensorBoard, and a
+//! report at the end.
 
 #[cfg(feature = "tui")]
 mod dashboard;

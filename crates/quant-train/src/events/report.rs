@@ -1,4 +1,4 @@
-//! The report: one HTML file that needs nothing else.
+//! The report of a run: a single HTML file that needs no other files.
 
 use std::{collections::HashMap, fmt::Write};
 
@@ -9,24 +9,24 @@ use quant_nn::Classifier;
 use super::event::Event;
 use crate::{measure::evaluate::skipped_note, summary::Summary};
 
-/// Distribution of what a quantizer sees, and its levels.
+/// The distribution of the values that a quantizer gets, and its levels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
-    /// Layer and role.
+    /// The name of the layer and the role of the quantizer.
     pub title: String,
-    /// Lowest and highest value drawn.
+    /// The lowest and the highest value that are drawn.
     pub range: [f32; 2],
-    /// Count per bin.
+    /// The number of values in each bin.
     pub bins: Vec<usize>,
-    /// The values it can take.
+    /// The values of the levels.
     pub levels: Vec<f32>,
 }
 
 const BINS: usize = 64;
 
 impl Histogram {
-    /// Of `values` seen by `quantizer`. Where it has several clipping values, the first one's
-    /// levels are drawn.
+    /// Returns the histogram of the `values` that `quantizer` got. If it has several clipping
+    /// values, the levels are those of the first group.
     pub fn new(layer: &str, role: Role, quantizer: &Quantizer, values: &[f32]) -> Self {
         let kind = match role {
             Role::Activation => "activation",
@@ -43,7 +43,7 @@ impl Histogram {
         let at = |share: f64| {
             sorted.get((share * sorted.len().saturating_sub(1) as f64) as usize).copied()
         };
-        // Outliers would squeeze the rest into one bin.
+        // The range omits 0.1 % at each end: outliers would squeeze the other values into one bin.
         let fold = |start: f32, pick: fn(f32, f32) -> f32| levels.iter().copied().fold(start, pick);
         let low = fold(at(0.001).unwrap_or(0.0), f32::min);
         let high = fold(at(0.999).unwrap_or(1.0), f32::max).max(low + f32::EPSILON);
@@ -60,7 +60,7 @@ impl Histogram {
         let (width, height) = (300.0, 110.0);
         let [low, high] = self.range;
         let x = |value: f32| f64::from((value - low) / (high - low)) * width;
-        // Zeros, which rectifiers make plenty of, would hide all else.
+        // The height is limited: the many zeros after a rectifier would hide the other values.
         let mut counts = self.bins.clone();
         counts.sort_unstable();
         let top = (counts[BINS - 2].max(1) as f64 * 1.15).min(counts[BINS - 1].max(1) as f64);
@@ -79,7 +79,7 @@ impl Histogram {
                 width / BINS as f64 - 0.5
             );
         }
-        // Beyond 16 levels, lines would cover the picture.
+        // With more than 16 levels, the lines would cover the picture.
         if self.levels.len() <= 16 {
             for level in &self.levels {
                 let x = x(*level);
@@ -100,7 +100,8 @@ impl Histogram {
     }
 }
 
-/// What the quantizers of `network` see of `images`, in evaluation.
+/// Returns histograms of the values that the quantizers of `network` get for `images` in
+/// evaluation.
 pub fn histograms<M: Classifier>(network: &M, images: Tensor<4>) -> Vec<Histogram> {
     let recorded = record(
         network,
@@ -121,7 +122,7 @@ pub fn histograms<M: Classifier>(network: &M, images: Tensor<4>) -> Vec<Histogra
     seen.collect()
 }
 
-/// The report of a run.
+/// Returns the report of a run.
 pub fn html(summary: &Summary, log: &[Event], histograms: &[Histogram]) -> String {
     let mut body = String::new();
     let _ = write!(body, "<h1>{}</h1>", escape(&summary.name));
@@ -147,8 +148,8 @@ pub fn html(summary: &Summary, log: &[Event], histograms: &[Histogram]) -> Strin
 }
 
 const STYLE: &str = "
-body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c2733}
-h1{margin-bottom:.5rem}h2{margin-top:2.2rem;border-bottom:1px solid #d5dce3}
+body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;
+color:#1c2733}h1{margin-bottom:.5rem}h2{margin-top:2.2rem;border-bottom:1px solid #d5dce3}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .8rem;text-align:right;border-bottom:1px solid #e6ebf0}
 th:first-child,td:first-child{text-align:left}th{color:#51606f;font-weight:600}
@@ -157,9 +158,8 @@ th:first-child,td:first-child{text-align:left}th{color:#51606f;font-weight:600}
 figure{margin:0}figcaption{font-size:13px;color:#51606f}
 svg{width:100%;height:auto}svg text{font-size:11px;fill:#51606f}
 .axis{stroke:#c3ccd5;stroke-width:1}.grid{stroke:#eef1f4;stroke-width:1}
-.bar{fill:#7aa6d8}.level{stroke:#c23b22;stroke-width:1.2}
-.s0{stroke:#2b6cb0;fill:none;stroke-width:1.8}.s1{stroke:#dd7a1e;fill:none;stroke-width:1.8}
-.d0{fill:#2b6cb0}.d1{fill:#dd7a1e}";
+.bar{fill:#7aa6d8}.level{stroke:#c23b22;stroke-width:1.2}.d0{fill:#2b6cb0}.d1{fill:#dd7a1e}
+.s0{stroke:#2b6cb0;fill:none;stroke-width:1.8}.s1{stroke:#dd7a1e;fill:none;stroke-width:1.8}";
 
 fn result_table(summary: &Summary) -> String {
     let mut table = String::from(
@@ -185,19 +185,18 @@ fn result_table(summary: &Summary) -> String {
     table + "</table>"
 }
 
-/// The last word on the quantizers' health.
+/// Returns the table of the quantizers' health after the last epoch.
 fn health_table(log: &[Event]) -> String {
     let last = log.iter().rev().find_map(|event| match event {
         Event::QuantizerHealth { epoch, quantizers, .. } => Some((epoch, quantizers)),
         _ => None,
     });
-    let Some((epoch, quantizers)) = last else {
-        return String::new();
-    };
+    let Some((epoch, quantizers)) = last else { return String::new() };
     let mut table = format!(
-        "<h2>Health of quantizers after epoch {}</h2><p>Flips: share of the weights whose code changed in the epoch. \
-         At the bounds: share of the values with the lowest or highest code.</p><table><tr><th>quantizer</th>\
-         <th>levels</th><th>unused</th><th>flips %</th><th>at the bounds %</th><th>scale</th></tr>",
+        "<h2>Health of quantizers after epoch {}</h2><p>Flips: share of the weights whose \
+         code changed in the epoch. At the bounds: share of the values with the lowest or highest \
+         code.</p><table><tr><th>quantizer</th><th>levels</th><th>unused</th><th>flips %</th>\
+         <th>at the bounds %</th><th>scale</th></tr>",
         epoch + 1
     );
     for health in quantizers {
@@ -207,7 +206,8 @@ fn health_table(log: &[Event]) -> String {
         let scale = health.scale.map_or("–".to_owned(), |scale| format!("{scale:.4}"));
         let _ = write!(
             table,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{flips}</td><td>{bounds}</td><td>{scale}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{flips}</td><td>{bounds}</td>\
+             <td>{scale}</td></tr>",
             escape(&health.quantizer),
             health.levels,
             health.unused_levels,
@@ -216,13 +216,13 @@ fn health_table(log: &[Event]) -> String {
     table + "</table>"
 }
 
-/// One line of a chart.
+/// A line in a chart.
 struct Series {
     name: &'static str,
     points: Vec<(f64, f64)>,
 }
 
-/// Top-1, loss and learning rate of every phase.
+/// Returns charts of top-1, loss and learning rate for every phase.
 fn curves(log: &[Event]) -> String {
     let mut phases: Vec<&str> = Vec::new();
     for event in log {
@@ -243,7 +243,7 @@ fn curves(log: &[Event]) -> String {
                     if phase == name =>
                 {
                     let at = *epoch as f64 + 1.0;
-                    // A resumed run repeats what was not saved: the later line counts.
+                    // A resumed run repeats epochs that were not saved: the later event counts.
                     let values = [*train_top1, val.top1, *train_loss, val.loss];
                     for (points, value) in top1.iter_mut().chain(&mut loss).zip(values) {
                         points.retain(|(x, _)| *x < at);
@@ -339,7 +339,7 @@ fn tick(value: f64, span: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// The last network's layers, and what calibration gave their quantizers.
+/// Returns the table of the last network's layers, with the calibration of their quantizers.
 fn layer_table(summary: &Summary, log: &[Event]) -> String {
     let Some(result) = summary.phases.last() else {
         return String::new();

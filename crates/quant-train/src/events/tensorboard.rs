@@ -1,7 +1,9 @@
-//! Event files for TensorBoard: records of length, checksum, protocol buffer `Event`, checksum.
+//! Event files for TensorBoard. A record consists of a length, its checksum, a protocol buffer
+//! `Event`, and its checksum.
 //!
-//! Format: TensorFlow's `tfrecord` framing (`core/lib/io/record_writer.h`) around
-//! `core/util/event.proto` and `core/framework/summary.proto`, of which a few fields are written.
+//! The format is TensorFlow's `tfrecord` framing (`core/lib/io/record_writer.h`) around
+//! `core/util/event.proto` and `core/framework/summary.proto`. Only a few of their fields are
+//! written.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,8 +15,8 @@ use std::{
 use super::event::Event;
 use crate::error::TrainError;
 
-/// Writes scalars as they happen: `<folder>/<phase>` has what is drawn over optimizer steps,
-/// `<folder>/<phase>/epochs` what is drawn over epochs. TensorBoard shows each folder as a run.
+/// Writes scalars when they are reported. `<folder>/<phase>` has the curves over optimizer steps,
+/// and `<folder>/<phase>/epochs` the curves over epochs. TensorBoard shows each folder as a run.
 #[derive(Debug)]
 pub(super) struct TensorBoard {
     folder: PathBuf,
@@ -29,7 +31,7 @@ struct Curves {
 }
 
 impl TensorBoard {
-    /// Event files below `folder`, made when a phase starts.
+    /// Returns a writer of event files below `folder`, which are made when a phase starts.
     pub(super) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), phase: None }
     }
@@ -39,7 +41,7 @@ impl TensorBoard {
     pub(super) fn show(&mut self, event: &Event) -> Result<(), TrainError> {
         if let Event::PhaseStarted { phase, step, epoch, .. } = event {
             let folder = self.folder.join(phase);
-            // What was drawn of later steps and epochs was not kept, and is drawn again.
+            // The results of later steps and epochs were not saved, and are drawn again.
             let curves = Curves {
                 steps: EventFile::create(&folder, step + 1)?,
                 epochs: EventFile::create(&folder.join("epochs"), epoch + 1)?,
@@ -94,15 +96,15 @@ struct EventFile {
 }
 
 impl EventFile {
-    /// A new event file in `folder`, whose first step is `first`: it tells TensorBoard to forget
-    /// what earlier files of the folder say of this step and of later ones.
+    /// Makes a new event file in `folder`. It tells TensorBoard to discard what earlier files of
+    /// the folder contain for the step `first` and later steps.
     ///
     /// # Errors
     /// [`TrainError::Io`].
     fn create(folder: &Path, first: usize) -> Result<Self, TrainError> {
         fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let seconds = now();
-        // A resumed run writes another file: TensorBoard reads them all, in the order of their
+        // A resumed run writes another file. TensorBoard reads all of them in the order of their
         // names.
         let mut number = 0;
         let (path, file) = loop {
@@ -118,7 +120,7 @@ impl EventFile {
         let mut event = Message::default();
         event.double(1, seconds).bytes(3, b"brain.Event:2");
         board.write(&event)?;
-        // SessionLog with the status START.
+        // This event contains a SessionLog with the status START.
         let (mut event, mut session) = (Message::default(), Message::default());
         session.varint(1, 1);
         event.double(1, seconds).varint(2, first as u64).message(7, &session);
@@ -136,7 +138,7 @@ impl EventFile {
         self.summary(step, &summary)
     }
 
-    /// Counts of evenly spaced bins.
+    /// Writes a histogram from the counts of evenly spaced bins.
     fn histogram(
         &mut self,
         tag: &str,
@@ -187,12 +189,13 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// CRC-32C, rotated by 15 bits and shifted, so that a checksum of data with checksums stays one.
+/// Returns CRC-32C, rotated by 15 bits plus a constant, as the format requires. Checksums of
+/// data that contain checksums are then safe.
 fn masked(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// A protocol buffer message: fields of number, type and value.
+/// A message of a protocol buffer: fields with a number, a type and a value.
 #[derive(Debug, Default)]
 struct Message(Vec<u8>);
 
@@ -246,13 +249,13 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_formats() {
-        // CRC-32C of "123456789" is e3069283 (RFC 3720's polynomial).
+        // The CRC-32C of "123456789" is e3069283 (with the polynomial of RFC 3720).
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
         let expected = 0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8);
         assert_eq!(masked(b"123456789"), expected);
     }
 
-    /// The messages of an event file, whose frames are checked.
+    /// Reads the messages of an event file and checks their frames.
     fn messages(path: &Path) -> Vec<Vec<u8>> {
         let bytes = fs::read(path).unwrap();
         let mut rest = bytes.as_slice();
@@ -275,15 +278,16 @@ mod tests {
         board.scalars(300, &[("a".into(), 1.5)]).unwrap();
         let events = messages(&board.path);
         assert!(events[0].ends_with(b"brain.Event:2"));
-        // Step 300 is ac 02; field 7 is the session's log, whose field 1 is the status, 1 for
+        // Step 300 is ac 02. Field 7 is the session log, whose field 1 is the status, and 1 is
         // START.
         assert_eq!(events[1][9..], [0x10, 0xac, 2, 0x3a, 2, 0x08, 1]);
-        // The summary's value has tag "a" and 1.5 as a float.
+        // The value of the summary has the tag "a" and the float 1.5.
         let expected =
             [&[0x10, 0xac, 2, 0x2a, 10, 0x0a, 8, 0x0a, 1, b'a', 0x15][..], &1.5f32.to_le_bytes()]
                 .concat();
         assert_eq!(events[2][9..], expected);
-        // A second writer in the same second has a file of its own, which comes after the first.
+        // A second writer in the same second gets another file, whose name comes after that of the
+        // first.
         let other = EventFile::create(folder.path(), 1).unwrap();
         assert!(other.path > board.path);
     }

@@ -1,4 +1,4 @@
-//! Progress bars, and a line for whatever is worth keeping.
+//! The terminal display: progress bars, and lines for what should stay visible.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_core::CalibrationInfo;
@@ -6,7 +6,7 @@ use quant_core::CalibrationInfo;
 use super::event::Event;
 use crate::{measure::evaluate::skipped_note, output};
 
-/// The terminal display. On something that is no terminal, only the lines appear.
+/// The terminal display. If the output is not a terminal, only the lines appear.
 #[derive(Default)]
 pub(super) struct Terminal {
     bar: Option<ProgressBar>,
@@ -18,8 +18,8 @@ impl Terminal {
             Event::RunStarted { name, device, train_images, val_images, classes, resumed } => {
                 let verb = if *resumed { "resumed" } else { "started" };
                 self.line(&format!(
-                    "{name} {verb} on {device}: {train_images} training and {val_images} validation \
-                     images, {} classes",
+                    "{name} {verb} on {device}: {train_images} training and {val_images} \
+                     validation images, {} classes",
                     classes.len()
                 ));
             }
@@ -35,14 +35,14 @@ impl Terminal {
             Event::Calibrated { quantizers, kept, untouched, .. } => {
                 if !kept.is_empty() {
                     let count = kept.len();
-                    self.line(&format!("{count} quantizers keep the parameters of the weights"));
+                    self.line(&format!("{count} quantizers keep the parameters from the weights"));
                 }
                 if !quantizers.is_empty() {
                     self.line(&calibration_table(quantizers));
                 }
                 if !untouched.is_empty() {
                     let names = untouched.join(", ");
-                    self.line(&format!("left at defaults: {names}"));
+                    self.line(&format!("quantizers with default parameters: {names}"));
                 }
             }
             Event::Progress { epoch, batch, batches, loss, images_per_second, .. } => {
@@ -118,7 +118,7 @@ fn progress_bar(batches: u64) -> ProgressBar {
     bar
 }
 
-/// What calibration did, a line a quantizer.
+/// Returns the results of calibration as a table with one line for each quantizer.
 fn calibration_table(quantizers: &[CalibrationInfo]) -> String {
     let mut table = format!(
         "calibrated {} quantizers\n{:<42} {:>9} {:>9} {:>13} {:>12}",

@@ -1,5 +1,5 @@
-//! Where a run's networks come from: its recipe, files of weights, or a program that brings its
-//! own.
+//! The networks of a run: they come from its recipe, from files of weights, or from a program that
+//! makes them.
 
 mod named;
 pub(crate) mod source;

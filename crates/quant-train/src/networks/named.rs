@@ -1,4 +1,4 @@
-//! The files of weights that a recipe names: those that phases start from, and teachers.
+//! The files of weights that a recipe names: those from which phases start, and teachers.
 
 use std::path::Path;
 
@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl Phase {
-    /// The file of weights that it starts from, if it names one; paths begin at `folder`.
+    /// Returns the file of weights from which the phase starts, if it names one. Relative paths
+    /// begin at `folder`.
     pub(crate) fn init_file(&self, folder: &Path) -> Option<WeightsFile> {
         Some(WeightsFile {
             path: folder.join(self.init.as_ref()?),
@@ -23,7 +24,7 @@ impl Phase {
 }
 
 impl Recipe {
-    /// The file of a teacher that is no phase.
+    /// Returns the file of a teacher that is not a phase of the recipe.
     pub(crate) fn teacher_file(
         &self,
         distillation: &DistillationRecipe,
@@ -36,9 +37,9 @@ impl Recipe {
         }
     }
 
-    /// The network that a phase learns from, on the plain device. A file that does not say what
-    /// network it is of has the one that the recipe names for it, or else this recipe's in full
-    /// precision.
+    /// Reads the network from which a phase learns, on the plain device. If the file does not
+    /// describe its network, it is the network that the recipe names for it, or else the network of
+    /// this recipe in full precision.
     pub(crate) fn teacher(
         &self,
         distillation: &DistillationRecipe,

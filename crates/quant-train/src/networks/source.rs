@@ -1,4 +1,4 @@
-//! Where a run's networks come from: its recipe, or a program that brings its own.
+//! The sources of a run's networks: its recipe, or a program that makes them.
 
 use burn::tensor::Device;
 use quant_nn::{Classifier, Network, NetworkError, Quantization};
@@ -10,24 +10,24 @@ use crate::{
     recipe::{Recipe, loss::DistillationRecipe, phase::Phase},
 };
 
-/// What a program's own network is to be: see [`Run::execute_own`](crate::Run::execute_own).
+/// What a program needs to make its own network: see [`Run::execute_own`](crate::Run::execute_own).
 #[derive(Debug, Clone)]
 pub struct Build<'a> {
-    /// The quantizers of the phase; none of them where it trains in full precision.
+    /// The quantizers of the phase. There are none where it trains in full precision.
     pub quantization: Quantization,
-    /// Number of classes of the data.
+    /// The number of classes of the data.
     pub classes: usize,
-    /// Side of the images, in pixels.
+    /// The side of the images, in pixels.
     pub input_size: usize,
     /// The device, with or without autodiff.
     pub device: &'a Device,
 }
 
-/// Where a run's networks come from.
+/// A source of a run's networks.
 pub(crate) trait Networks {
     type Network: Classifier;
 
-    /// A network of a phase, with fresh weights.
+    /// Makes a network of a phase, with fresh weights.
     fn init(
         &self,
         phase: &Phase,
@@ -35,7 +35,7 @@ pub(crate) trait Networks {
         device: &Device,
     ) -> Result<Self::Network, TrainError>;
 
-    /// The network of a phase that a run has written.
+    /// Reads the network of a phase from a file that a run has written.
     fn read(
         &self,
         file: &WeightsFile,
@@ -44,7 +44,8 @@ pub(crate) trait Networks {
         device: &Device,
     ) -> Result<Self::Network, TrainError>;
 
-    /// The network that a phase learns from; of the phase `earlier`, if it is one's of the run.
+    /// Reads the network from which a phase learns. If it is that of an earlier phase of the run,
+    /// `earlier` is this phase.
     fn teacher(
         &self,
         distillation: &DistillationRecipe,
@@ -85,7 +86,7 @@ impl Networks for Recipe {
     }
 }
 
-/// Networks that a program makes.
+/// The networks that a program makes.
 pub(crate) struct Own<'a, F> {
     pub(crate) recipe: &'a Recipe,
     pub(crate) make: F,
@@ -108,8 +109,8 @@ where
         Ok(quant_core::name_quantizers(network))
     }
 
-    /// A network with the weights of a file and the quantizers that were in force when it was
-    /// written.
+    /// Loads the weights of a file into a network, with the quantizers that the network had when
+    /// the file was written.
     fn load(&self, file: &WeightsFile, network: M) -> Result<M, TrainError> {
         let state = file.read()?;
         let mut network = network.valid();

@@ -1,4 +1,4 @@
-//! Networks from files: those that runs have written, PyTorch's, anybody's. Evaluation, summaries,
+//! Networks from files: those of runs, of PyTorch, and of other programs. Evaluation, summaries,
 //! reports, teachers and the start of a phase all read them here.
 
 use std::{
@@ -16,24 +16,25 @@ use crate::error::TrainError;
 pub struct WeightsFile {
     /// A safetensors file or a PyTorch checkpoint.
     pub path: PathBuf,
-    /// The key that the weights are filed under, such as `state_dict_ema`; by default they are
-    /// taken from wherever they fit ([`StateDict::load_into`]).
+    /// The key under which the weights are stored, such as `state_dict_ema`. By default they are
+    /// taken from the place where they fit ([`StateDict::load_into`]).
     pub key: Option<String>,
-    /// A file of renaming rules ([`Renaming::parse`]) for names as [`StateDict::main`] gives them.
+    /// A file of renaming rules ([`Renaming::parse`]). They apply to the names that
+    /// [`StateDict::main`] gives.
     pub map: Option<PathBuf>,
 }
 
 impl WeightsFile {
-    /// The file at `path`, read as is usual.
+    /// Returns the file at `path`, without a key and without renaming rules.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), key: None, map: None }
     }
 
-    /// Its entries: those below the key, where there is one, with the names that the rules give
-    /// them.
+    /// Reads the entries of the file. With a key, these are the entries below it. With renaming
+    /// rules, they have the names that the rules give them.
     ///
     /// # Errors
-    /// Those of [`StateDict::read`], [`StateDict::under`], [`Renaming::parse`] and
+    /// The errors of [`StateDict::read`], [`StateDict::under`], [`Renaming::parse`] and
     /// [`StateDict::renamed`], with the path.
     pub fn read(&self) -> Result<StateDict, TrainError> {
         let at = |path: &Path| {
@@ -41,7 +42,8 @@ impl WeightsFile {
             move |source: NetworkError| TrainError::Weights { path, reason: source.to_string() }
         };
         if self.path.is_dir() {
-            let reason = "it is a folder; the networks of a run are its <phase>/last.safetensors";
+            let reason =
+                "it is a folder; the networks of a run are in the files <phase>/last.safetensors";
             return Err(TrainError::Weights { path: self.path.clone(), reason: reason.into() });
         }
         let mut state = StateDict::read(&self.path)?;
@@ -70,23 +72,25 @@ pub(crate) fn load<M: Classifier>(
     (network, report)
 }
 
-/// A network that was read, and how.
+/// A network that was read, and how it was read.
 #[derive(Debug)]
 pub struct Loaded {
     /// The network.
     pub network: Network,
-    /// What became of the file's entries.
+    /// What was done with the entries of the file.
     pub report: LoadReport,
-    /// Which of the candidates it is, by name; none where the file says itself what it is of.
+    /// The name of the candidate that fits the file. It is `None` where the file itself describes
+    /// its network.
     pub candidate: Option<String>,
 }
 
-/// The network that a file holds: what it says itself, or else the first of `candidates`, with
-/// their names, that it fits whole. Of a file that fits none, the nearest says what is wrong.
+/// Reads the network of a file. If the file does not describe its network, it is the first of
+/// `candidates`, each with its name, that the file fits completely. If it fits none of them, the
+/// error describes how it differs from the candidate that fits best.
 ///
 /// # Errors
-/// Those of reading; [`TrainError::Weights`] where nothing says what network it is, and where its
-/// entries are not that network's.
+/// The errors of reading; [`TrainError::Weights`] where nothing describes the network, and where
+/// the entries of the file do not fit it.
 pub fn read_network(
     file: &WeightsFile,
     candidates: &[(String, NetworkConfig)],
@@ -111,15 +115,16 @@ pub fn read_network(
             }
         }
     }
-    // The nearest one says the most.
+    // The error is the one for the candidate that fits best.
     let nearest = refusals.into_iter().min_by_key(|(faults, _)| *faults);
     Err(fail(nearest.map(|(_, refusal)| refusal).unwrap_or_else(|| {
-        "it does not say what network it is of; a recipe does (--recipe)".into()
+        "it does not describe its network; give the recipe of the network (--recipe)".into()
     })))
 }
 
-/// The parameters of the classifier, where its classes are others in the weights: those of the last
-/// layer, whose first size is the number of classes.
+/// Returns the names of the classifier's parameters, if the weights have another number of classes
+/// than the network. The classifier is the last layer, and the first size of its weight is the
+/// number of classes.
 pub(crate) fn other_classifier<M: Classifier>(network: &M, report: &LoadReport) -> Vec<String> {
     let Some(last) = network.layer_shapes().pop() else {
         return Vec::new();
@@ -135,11 +140,11 @@ pub(crate) fn other_classifier<M: Classifier>(network: &M, report: &LoadReport) 
     other.map(|(name, ..)| name.clone()).collect()
 }
 
-/// The candidates with as many classes as the classifier of the file has, where that can be told.
-/// For files that are looked at without data.
+/// Returns the candidates with the number of classes that the classifier in the file has, where
+/// that is known. It is for files that are inspected without data.
 ///
 /// # Errors
-/// Those of reading and of networks that cannot be built.
+/// The errors of reading, and of networks that cannot be built.
 pub fn with_classes_of(
     file: &WeightsFile,
     mut candidates: Vec<(String, NetworkConfig)>,
@@ -157,15 +162,15 @@ pub fn with_classes_of(
     Ok(candidates)
 }
 
-/// What would make a state fit that does not.
+/// Returns advice for loading a state that does not fit.
 fn advice(network: &Network, report: &LoadReport) -> String {
     if report.loaded.is_empty() {
-        return "; `quant inspect` lists its names, --key chooses where they lie, and --map renames \
-                them"
+        return "; `quant inspect` lists its names, --key selects the key that they are under, and \
+                --map renames them"
             .into();
     }
     if report.missing.iter().any(|name| report.is_quantizers(name)) {
-        return "; it was trained without these quantizers: --phase chooses a phase without them"
+        return "; it was trained without these quantizers: choose a phase without them by --phase"
             .into();
     }
     if report.mismatched.len() == other_classifier(network, report).len()
@@ -173,8 +178,9 @@ fn advice(network: &Network, report: &LoadReport) -> String {
     {
         let classes = network.config().classes();
         return format!(
-            "; it was trained on other classes than the {classes} of the data: evaluate it on its own, \
-             or fine-tune it to these (`init` and `fresh_classifier = true` in a phase)"
+            "; it was trained on other classes than the {classes} classes of the data: evaluate it \
+             on its own data, or fine-tune it to these classes (`init` and \
+             `fresh_classifier = true` in a phase)"
         );
     }
     match report.mismatched.is_empty() {
@@ -184,10 +190,10 @@ fn advice(network: &Network, report: &LoadReport) -> String {
     .into()
 }
 
-/// The state of a network with its configuration, as the bytes of a safetensors file.
+/// Returns the state of a network with its configuration, as the bytes of a safetensors file.
 ///
 /// # Errors
-/// Those of the format.
+/// The errors of the format.
 pub fn state_bytes<M: Classifier>(network: &M) -> Result<Vec<u8>, TrainError> {
     Ok(StateDict::of(network).to_bytes()?)
 }

@@ -1,29 +1,32 @@
-//! QTool's configuration files: shell text of assignments.
+//! QTool's configuration files, which are shell scripts of assignments.
 
 use std::collections::BTreeMap;
 
 /// The variables of a configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShellConfig {
-    /// Their values after the last line.
+    /// The values of the variables after the last line.
     pub variables: BTreeMap<String, String>,
-    /// Lines that are no assignments, and variables that are not known.
+    /// Warnings about lines that are not assignments, and about unknown variables.
     pub warnings: Vec<String>,
 }
 
-/// Bytes of a value: a variable that holds itself twice would double with every line.
+/// The largest length of a value in bytes. Without it, a variable that contains itself twice would
+/// double with every line.
 const LONGEST: usize = 1 << 20;
 
 impl ShellConfig {
-    /// Reads assignments, `name=value` with or without quotes. Blanks lead, `#` begins a comment,
-    /// `$name` and `${name}` are the values so far, or those of `outside` (`FASTDIR`); the last
-    /// assignment wins. Nothing is executed.
+    /// Reads assignments of the form `name=value`, with or without quotes. Lines may begin with
+    /// blanks, and `#` begins a comment. `$name` and `${name}` are replaced by the value of the
+    /// variable so far, or else by that in `outside` (such as `FASTDIR`). The last assignment of a
+    /// variable counts. Nothing is executed.
     pub fn parse(text: &str, outside: &BTreeMap<String, String>) -> Self {
         let mut config = Self::default();
         let mut lines = text.lines().enumerate();
         while let Some((number, line)) = lines.next() {
             let mut line = line.to_owned();
-            // A backslash at the end, or an open quote, goes on in the next line.
+            // A line with a backslash at its end, or with an open quote, continues on the next
+            // line.
             while line.ends_with('\\') || open_quote(&line) {
                 let Some((_, next)) = lines.next() else { break };
                 if line.ends_with('\\') {
@@ -43,7 +46,9 @@ impl ShellConfig {
                     let value = config.value(value, outside, number + 1);
                     config.variables.insert(name.to_owned(), value);
                 }
-                _ => config.warnings.push(format!("line {}: no assignment: {trimmed}", number + 1)),
+                _ => config
+                    .warnings
+                    .push(format!("line {}: not an assignment: {trimmed}", number + 1)),
             }
         }
         config
@@ -56,7 +61,7 @@ impl ShellConfig {
             match (c, quote) {
                 ('"' | '\'', None) => quote = Some(c),
                 (c, Some(open)) if c == open => quote = None,
-                // Outside of quotes, a value ends with a blank.
+                // Outside of quotes, a blank ends the value.
                 (c, None) if c.is_whitespace() || c == ';' => break,
                 ('\\', None | Some('"')) => value.extend(chars.next()),
                 ('$', None | Some('"')) => {
@@ -70,11 +75,13 @@ impl ShellConfig {
                     }
                     match self.variables.get(&name).or_else(|| outside.get(&name)) {
                         Some(known) if value.len() + known.len() > LONGEST => {
-                            let warning = format!("line {line}: ${name} would make it too long");
+                            let warning =
+                                format!("line {line}: ${name} would make the value too long");
                             self.warnings.push(warning);
                         }
                         Some(known) => value.push_str(known),
-                        // Shells take it for empty, and so does `options="$options ..."` at first.
+                        // In a shell an unknown variable is empty. The first `options="$options
+                        // ..."` relies on it.
                         None if name == "options" => {}
                         None => self.warnings.push(format!("line {line}: ${name} is not known")),
                     }
@@ -85,7 +92,7 @@ impl ShellConfig {
         value
     }
 
-    /// The value of a variable, unless empty.
+    /// Returns the value of a variable, or `None` if it is empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -122,7 +129,8 @@ mod tests {
     fn assignments_expand_and_the_last_one_wins() {
         let config = parse(
             "# a comment\n  dataset=cifar100 # and another\n\nroot=$FASTDIR/data/${dataset}\n\
-             model='$x'\noptions=\"--lr 0.1\"\n  options=\"$options --wd 1e-4\"\ndataset=\"cifar10\"\n",
+             model='$x'\noptions=\"--lr 0.1\"\n  options=\"$options --wd 1e-4\"\n\
+             dataset=\"cifar10\"\n",
         );
         let expected = [
             ("dataset", "cifar10"),

@@ -1,4 +1,4 @@
-//! From a configuration file of QTool to a recipe.
+//! Import of QTool's configuration files as recipes.
 
 use quant_core::{QuantizerConfig, QuantizerError, Role, qtool::QtoolOptions};
 use quant_data::LastBatch;
@@ -24,33 +24,33 @@ use crate::{
     },
 };
 
-/// A recipe, and what became of everything the configuration said.
+/// A recipe, and what every setting of the configuration became.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Import {
     /// The recipe.
     pub recipe: Recipe,
-    /// Folder of the data, for the command line.
+    /// The folder of the data, for the command line.
     pub data: Option<String>,
-    /// Whether the configuration evaluates, instead of training.
+    /// Whether the configuration evaluates instead of training.
     pub evaluates: bool,
     /// What each variable, option and keyword became, or why it has no effect.
     pub outcomes: Vec<Outcome>,
-    /// What the reference passes over, and what was not understood.
+    /// Warnings about settings that the reference ignores, and about settings that are unknown.
     pub warnings: Vec<String>,
 }
 
-/// Options that describe the network and go on as they are.
+/// The options that describe the network. They are copied without changes.
 const STRUCTURE: [&str; 6] =
     ["base", "block_alpha", "order", "se_reduction", "stem_kernel", "width_alpha"];
 
-/// Makes a recipe of a configuration. `read_policy` gives the text of the file that `--policy`
+/// Makes a recipe from a configuration. `read_policy` returns the text of the file that `--policy`
 /// names.
 ///
-/// Words, options and values that the reference passes over are left out with a warning.
+/// Keywords, options and values that the reference ignores are left out with a warning.
 ///
 /// # Errors
-/// [`TrainError::Qtool`] and [`TrainError::Field`] for values that cannot be, and those of the
-/// network.
+/// [`TrainError::Qtool`] and [`TrainError::Field`] for values that are not possible; the errors of
+/// the network.
 pub fn import(
     config: &ShellConfig,
     read_policy: impl Fn(&str) -> Result<String, TrainError>,
@@ -64,7 +64,7 @@ pub fn import(
             warnings.push(format!("policy file, {note}"));
         })?,
         Some(_) => {
-            warnings.push("policy: left out, for nothing is quantized".into());
+            warnings.push("policy: left out, because nothing is quantized".into());
             Vec::new()
         }
         None => Vec::new(),
@@ -91,7 +91,7 @@ pub fn import(
     })
 }
 
-/// The network that a configuration describes, and the options that are left.
+/// The network that a configuration describes, and the remaining options.
 struct Described {
     options: QtoolOptions,
     network: NetworkConfig,
@@ -126,21 +126,21 @@ impl Described {
     }
 
     fn quantization(&self, settings: &Settings) -> Result<Option<QuantizationRecipe>, TrainError> {
-        let told = self.network.quantization();
+        let quantization = self.network.quantization();
         let recipe_of = |quantizer: &Option<QuantizerConfig>| {
             quantizer.as_ref().map(QuantizerRecipe::from_config)
         };
         let [activation, weight, output] =
-            [&told.activation, &told.weight, &told.output].map(recipe_of);
+            [&quantization.activation, &quantization.weight, &quantization.output].map(recipe_of);
         if activation.is_none() && weight.is_none() && output.is_none() {
             return Ok(None);
         }
         let steps = settings.batches("stable", "stable_epoch")?;
         let correlate = settings.number::<f32>("fm_correlate")?.filter(|factor| *factor > 0.0);
         Ok(Some(QuantizationRecipe {
-            first_last: told.first_last,
-            real_downsample: told.real_downsample,
-            padding_after_quant: told.padding_after_quant,
+            first_last: quantization.first_last,
+            real_downsample: quantization.real_downsample,
+            padding_after_quant: quantization.padding_after_quant,
             warm_up: (steps > 0).then(|| WarmUpRecipe {
                 steps,
                 correlate: correlate.unwrap_or(1.0),
@@ -153,7 +153,8 @@ impl Described {
     }
 }
 
-/// The error, and the words that were left out: one of them may be a misspelt one that is missed.
+/// Returns the error with the notes on the keywords that were left out, because one of them may be
+/// the misspelt keyword that the error misses.
 fn with_notes(error: NetworkError, notes: &[String]) -> NetworkError {
     match error {
         NetworkError::Keyword { word, reason } if !notes.is_empty() => {
@@ -163,19 +164,19 @@ fn with_notes(error: NetworkError, notes: &[String]) -> NetworkError {
     }
 }
 
-/// How it is trained, but for the quantizers.
+/// Returns the description of the training, without quantizers.
 fn training(settings: &mut Settings, options: &QtoolOptions) -> Result<Phase, TrainError> {
     let (learning_rate, schedule) = schedule(options).map_err(quantizer)?;
     let epochs = settings.number("epochs")?.unwrap_or(40);
     if epochs == 0 {
-        settings.warnings.push("epochs = 0 trains nothing: the recipe says 1".into());
+        settings.warnings.push("epochs = 0 trains nothing: the recipe has 1 epoch".into());
     }
     Ok(Phase {
         name: "train".into(),
         epochs: epochs.max(1),
         extra_epochs: settings.number("extra_epoch")?.unwrap_or(0),
         batch_size: settings.batch_size()?,
-        // The reference's loaders keep it.
+        // The reference's loaders keep the last batch.
         last_batch: LastBatch::Keep,
         accumulate: match settings.number::<usize>("iter-size")? {
             Some(batches @ 2..) => Some(Accumulation { batches, sum: true }),
@@ -208,7 +209,7 @@ fn training(settings: &mut Settings, options: &QtoolOptions) -> Result<Phase, Tr
         init: settings.file("pretrained").map(str::to_owned),
         init_key: None,
         init_map: None,
-        // QTool passes over entries of another size, the classifier's too.
+        // QTool ignores entries of another size, including those of the classifier.
         fresh_classifier: settings.file("pretrained").is_some(),
         checkpoint_steps: None,
         keep_every: settings.number::<i64>("save_freq")?.filter(|n| *n > 0).map(|n| n as usize),
@@ -226,8 +227,9 @@ fn focal(settings: &Settings) -> Result<Option<FocalRecipe>, TrainError> {
     }))
 }
 
-/// The reference's losses of a teacher: `soft` divides by images and classes, `soft-b` is the
-/// cross-entropy with the teacher's distribution, `hard` with its best class.
+/// Returns the distillation of the reference. `soft` divides by the numbers of images and classes,
+/// `soft-b` is the cross-entropy with the teacher's distribution, and `hard` is the cross-entropy
+/// with the teacher's best class.
 fn distillation(settings: &Settings) -> Result<Option<DistillationRecipe>, TrainError> {
     let Some(teacher) = settings.file("distill_teacher") else { return Ok(None) };
     let (kind, reduction) = match settings.text("distill_loss_type") {
@@ -269,7 +271,7 @@ fn quantizer(error: QuantizerError) -> TrainError {
     TrainError::from(quant_nn::NetworkError::from(error))
 }
 
-/// Letters, digits, - and _, as a run's folder has them.
+/// Replaces the characters that the folder of a run cannot have in its name.
 fn file_name(text: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = text.chars().map(safe).collect();

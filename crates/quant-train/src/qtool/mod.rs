@@ -1,5 +1,5 @@
-//! Reads QTool's training options: optimizer, parameter groups and schedule; its configuration
-//! files and policy files.
+//! Reads QTool's training options (optimizer, parameter groups and schedule), its configuration
+//! files and its policy files.
 
 pub mod config;
 pub mod import;

@@ -1,4 +1,4 @@
-//! QTool's command line: which options there are, what each becomes here, and how Python's argparse
+//! QTool's command line: its options, what each becomes in a recipe, and how Python's argparse
 //! reads them.
 
 use quant_core::Role;
@@ -6,8 +6,8 @@ use quant_nn::keywords::{QUANTIZER_FIELDS, nearest};
 
 use crate::error::TrainError;
 
-/// What each option of the reference's becomes, but for the quantizers' own. `docs/training.md`
-/// shows it.
+/// What each option of the reference becomes in a recipe, without the options of quantizers.
+/// `docs/training.md` shows this list.
 pub const OPTIONS: &[(&str, &str)] = &[
     ("aa", "data.train: colour jitter and lighting"),
     ("addition_augment", "data.train: colour jitter and lighting"),
@@ -69,8 +69,8 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("ps", "no effect: QTool documents none"),
     ("re_init", "phase.quantization.recalibrate"),
     ("report_freq", "no effect: every tenth step is reported"),
-    ("resume", "no effect: `quant resume` goes on with a run"),
-    ("resume_file", "no effect: `quant resume` goes on with a run"),
+    ("resume", "no effect: `quant resume` continues a run"),
+    ("resume_file", "no effect: `quant resume` continues a run"),
     ("root", "the folder for --data"),
     ("save_freq", "phase.keep_every"),
     ("se_reduction", "model.options"),
@@ -94,7 +94,7 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("workers", "data.workers"),
 ];
 
-/// The options' short and other names.
+/// The short names and other names of options.
 const ALIASES: [(&str, &str); 14] = [
     ("m", "model"),
     ("b", "batch_size"),
@@ -112,7 +112,7 @@ const ALIASES: [(&str, &str); 14] = [
     ("arch", "model"),
 ];
 
-/// Options without a value.
+/// The options without a value.
 const FLAGS: [&str; 11] = [
     "aa",
     "decay_small",
@@ -127,25 +127,27 @@ const FLAGS: [&str; 11] = [
     "verbose",
 ];
 
-/// Fields of quantizers whose options have no value.
+/// The fields of quantizers whose options have no value.
 const FLAG_FIELDS: [&str; 3] = ["enable", "half_range", "independent_parameter"];
 
-/// Options with several values.
+/// The options with several values.
 const LISTS: [&str; 1] = ["device-ids"];
 
-/// What the line says: options by their full names, in order, and what was not understood.
+/// The content of a command line: the options in their order, by their full names, and warnings
+/// about what was not understood.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct CommandLine {
     pub(super) given: Vec<(String, String)>,
     pub(super) warnings: Vec<String>,
 }
 
-/// The full name of an option or of a variable that names the same, without dashes.
+/// Returns the full name of an option, or of a variable that sets the same, without dashes.
 pub(super) fn full_name(name: &str) -> &str {
     ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, full)| full)
 }
 
-/// What an option becomes, by its full name; `None` for one that the reference does not know.
+/// Returns what an option becomes, by its full name, or `None` for an option that the reference
+/// does not know.
 pub(super) fn became(name: &str) -> Option<&'static str> {
     let listed = OPTIONS.iter().find(|(option, _)| *option == name);
     match listed {
@@ -154,7 +156,7 @@ pub(super) fn became(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The role and field of a quantizer's option.
+/// Returns the role and the field that an option of a quantizer sets.
 fn field(name: &str) -> Option<(Role, &'static str)> {
     let tags = [("fm_", Role::Activation), ("wt_", Role::Weight), ("ot_", Role::Output)];
     let (field, role) =
@@ -163,7 +165,7 @@ fn field(name: &str) -> Option<(Role, &'static str)> {
     Some((role, field))
 }
 
-/// Every long name: of options and of their quantizers' fields.
+/// Returns all long names, of options and of the fields of quantizers.
 fn long_names() -> Vec<String> {
     let others = ALIASES.iter().map(|(alias, _)| *alias).filter(|alias| alias.len() > 1);
     let plain = OPTIONS.iter().map(|(option, _)| *option).chain(others).map(str::to_owned);
@@ -174,13 +176,14 @@ fn long_names() -> Vec<String> {
 }
 
 impl CommandLine {
-    /// Reads `--name value`, `--name=value`, options without a value, short options with or without
-    /// a blank before the value (`-j 4`, `-j4`), and abbreviated long options (`--lr_p fix`), as
-    /// long as a single option begins that way. What the reference's parsers ignore is a warning.
+    /// Reads options of the forms `--name value` and `--name=value`, options without a value, short
+    /// options with or without a blank before the value (`-j 4`, `-j4`), and abbreviated long
+    /// options (`--lr_p fix`) if only one option begins with the abbreviation. What the parsers of
+    /// the reference ignore gives a warning.
     ///
     /// # Errors
-    /// [`TrainError::Qtool`] for an ambiguous abbreviation and for a missing value, at which the
-    /// reference stops too.
+    /// [`TrainError::Qtool`] for an ambiguous abbreviation and for a missing value. The reference
+    /// stops at these too.
     pub(super) fn parse(line: &str) -> Result<Self, TrainError> {
         let mut words = line.split_whitespace().peekable();
         let mut read = Self::default();
@@ -201,7 +204,8 @@ impl CommandLine {
                     continue;
                 }
                 Split::Stray => {
-                    read.warnings.push(format!("{word:?} in the options belongs to none of them"));
+                    read.warnings
+                        .push(format!("{word:?} in the options does not belong to any option"));
                     continue;
                 }
             };
@@ -226,15 +230,15 @@ impl CommandLine {
     }
 }
 
-/// A word of the command line.
+/// The kinds of words of a command line.
 enum Split {
-    /// An option by its full name, with the value that is glued to it.
+    /// An option, with its full name and the value that is in the same word.
     Option { name: String, value: Option<String> },
-    /// Short flags in one word, by their full names.
+    /// Short options without a value in one word, with their full names.
     Flags(Vec<String>),
-    /// An option that is not known.
+    /// An unknown option.
     Unknown,
-    /// No option.
+    /// A word that is not an option.
     Stray,
 }
 
@@ -272,7 +276,7 @@ fn split(word: &str) -> Result<Split, TrainError> {
     Ok(Split::Flags(flags))
 }
 
-/// The full name of a long option, which may be abbreviated.
+/// Returns the full name of a long option, which may be abbreviated.
 fn long_name(name: &str) -> Result<Option<String>, TrainError> {
     let names = long_names();
     if names.iter().any(|known| known == name) {
@@ -290,7 +294,7 @@ fn long_name(name: &str) -> Result<Option<String>, TrainError> {
         [one] => Ok(Some((*one).to_owned())),
         several => {
             let several: Vec<String> = several.iter().map(|name| format!("--{name}")).collect();
-            let reason = format!("could be {}: write it in full", several.join(", "));
+            let reason = format!("it could be {}: write the full name", several.join(", "));
             Err(TrainError::Qtool { place: format!("--{name}"), reason })
         }
     }
@@ -300,7 +304,7 @@ fn is_flag(name: &str) -> bool {
     FLAGS.contains(&name) || field(name).is_some_and(|(_, field)| FLAG_FIELDS.contains(&field))
 }
 
-/// Whether a word is a value: it begins with no dash, or is a negative number.
+/// Returns whether a word is a value: it does not begin with a dash, or it is a negative number.
 fn is_value(word: &str) -> bool {
     !word.starts_with('-') || word == "-" || word.parse::<f64>().is_ok()
 }
@@ -312,7 +316,7 @@ fn unknown(word: &str, value: &[&str]) -> String {
     let near = nearest(name, names.iter().map(String::as_str));
     let near = near.map_or(String::new(), |near| format!("; did you mean --{near}?"));
     let word = [&[word], value].concat().join(" ");
-    format!("{word} is no option that QTool reads: left out{near}")
+    format!("{word} is not an option that QTool reads: left out{near}")
 }
 
 #[cfg(test)]
@@ -351,7 +355,7 @@ mod tests {
     fn an_abbreviation_is_the_only_option_that_begins_so_or_an_error() {
         let expected = pairs(&[("lr_policy", "fix"), ("nesterov", ""), ("wt_quant_group", "1")]);
         assert_eq!(given("--lr_p fix --nest --wt_q 1"), expected);
-        // A whole name is that option, whatever goes on from it.
+        // A full name is that option, even if other options begin with it.
         assert_eq!(given("--wakeup 3 --lr 1"), pairs(&[("wakeup", "3"), ("lr", "1")]));
         let error = CommandLine::parse("--lr_ 3").unwrap_err().to_string();
         for option in ["lr_custom_step", "lr_decay", "lr_fix_step", "lr_policy"] {

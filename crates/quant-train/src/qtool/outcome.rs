@@ -1,19 +1,19 @@
-//! What became of a setting of QTool's, and the error where nothing can become of it.
+//! What a setting of QTool became, and the error for a setting that cannot be imported.
 
 use crate::error::TrainError;
 
-/// What became of a setting.
+/// What a setting became.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Its name, as in the configuration.
+    /// The name of the setting, as in the configuration.
     pub setting: String,
-    /// Its value.
+    /// The value of the setting.
     pub value: String,
-    /// What it became.
+    /// The field of the recipe that it became, or the reason why it has no effect.
     pub became: String,
 }
 
-/// The error of an option whose value cannot be used.
+/// Returns the error of an option whose value cannot be used.
 pub(super) fn unusable(option: &str, value: &str, accepted: &str) -> TrainError {
     TrainError::Qtool {
         place: format!("--{option}"),

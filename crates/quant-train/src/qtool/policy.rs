@@ -7,8 +7,9 @@ use crate::{
     recipe::policy::{Change, Policy, Trigger},
 };
 
-/// Reads a policy file: sections `on <section>: <numbers>`, rules `by_index: ...` and `by_tag:
-/// ...`, fields. What has no meaning here is told to `without_effect`: line and why.
+/// Reads a policy file. It has sections `on <section>: <numbers>`, which contain rules `by_index:
+/// ...` and `by_tag: ...` with fields. `without_effect` is called with the line and the reason for
+/// everything that has no effect.
 ///
 /// # Errors
 /// [`TrainError::Qtool`] with the line.
@@ -35,7 +36,8 @@ pub fn policies(
             triggers = section_triggers(section.trim(), value).map_err(fail)?;
             if triggers.is_empty() {
                 without_effect(format!(
-                    "line {}: section {section}: norms and element-wise layers have no fields that change here",
+                    "line {}: section {section}: norms and element-wise layers have no fields that \
+                     a policy can change",
                     number + 1
                 ));
             }
@@ -59,9 +61,7 @@ pub fn policies(
             }
             field => match rule.set(field, value).map_err(fail)? {
                 true => rule.used = true,
-                false => {
-                    without_effect(format!("line {}: {field} has no meaning here", number + 1))
-                }
+                false => without_effect(format!("line {}: {field} has no effect here", number + 1)),
             },
         }
     }
@@ -69,7 +69,7 @@ pub fn policies(
     Ok(found)
 }
 
-/// A rule that is being read.
+/// A rule while it is read.
 #[derive(Default)]
 struct Rule {
     layers: Option<Vec<usize>>,
@@ -79,13 +79,13 @@ struct Rule {
 }
 
 impl Rule {
-    /// Notes the rule for each trigger of its section, and begins the next.
+    /// Adds the rule as a policy for each trigger of its section, and starts the next rule.
     fn end(&mut self, triggers: &[Trigger], found: &mut Vec<Policy>) {
         let Rule { layers, role, mut change, used } = std::mem::take(self);
         if !used {
             return;
         }
-        // The reference rescales only where `progressive` says so.
+        // The reference rescales only if `progressive` says so.
         let levels = change.levels.is_some() || change.levels_by.is_some() || change.bits.is_some();
         if levels && change.progressive.is_none() {
             change.progressive = Some(false);
@@ -101,7 +101,7 @@ impl Rule {
         }));
     }
 
-    /// Whether the field means something here.
+    /// Sets a field. Returns whether the field has an effect.
     fn set(&mut self, field: &str, value: &str) -> Result<bool, String> {
         let change = &mut self.change;
         let unusable = || format!("{field}: {value:?} is not usable");
@@ -113,7 +113,7 @@ impl Rule {
         let number = || value.parse::<f64>().map_err(|_| unusable());
         match field {
             "enable" => change.enabled = Some(flag()?),
-            // Bits are truncated.
+            // The reference truncates the number of bits.
             "bit" => change.bits = Some(number()? as u32),
             "level_num" | "num_levels" | "level" => match number()? as i64 {
                 by @ ..=0 => change.levels_by = Some(by as i32),
@@ -137,7 +137,7 @@ impl Rule {
                 let groups = number()? as i64;
                 let role = match (groups, self.role) {
                     (0, None) => {
-                        return Err("quant_group 0 depends on the tag: say by_tag first".into());
+                        return Err("quant_group 0 depends on the tag: give by_tag first".into());
                     }
                     (_, role) => role.unwrap_or(Role::Weight),
                 };
@@ -178,7 +178,8 @@ mod tests {
         let text = "on init:\n  by_index: all\n  by_tag: fm\n  enable: False # not yet\n\n\
                     on epoch: 3, 5\nby_index: 0, 2\nlevel_num: -2\nprogressive: True\n\
                     by_index: all\nby_tag: wt\nbit: 2.8\n\
-                    on norm:\nby_index: 1\nfrozen: 1\non iteration: 7\nby_index: all\nclip_val: 0.5\n";
+                    on norm:\nby_index: 1\nfrozen: 1\n\
+                    on iteration: 7\nby_index: all\nclip_val: 0.5\n";
         let mut notes = Vec::new();
         let policies = policies(text, |note| notes.push(note)).unwrap();
         let at: Vec<Trigger> = policies.iter().map(|policy| policy.at).collect();

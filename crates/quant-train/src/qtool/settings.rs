@@ -1,4 +1,4 @@
-//! The variables and options of a configuration, which name the same things.
+//! The settings of a configuration: variables, and options with the same meaning.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -15,7 +15,7 @@ use crate::{
     recipe::data::{DataKind, DataRecipe, FakeRecipe},
 };
 
-/// The variables that QTool's script hands to its program.
+/// The variables that QTool's script passes to its program.
 const VARIABLES: [&str; 11] = [
     "base",
     "case",
@@ -30,7 +30,7 @@ const VARIABLES: [&str; 11] = [
     "val_batch",
 ];
 
-/// What a configuration says, by the options' full names.
+/// The settings of a configuration, by the full names of the options.
 pub(super) struct Settings {
     values: BTreeMap<String, String>,
     pub(super) outcomes: Vec<Outcome>,
@@ -48,13 +48,13 @@ impl Settings {
                 _ if value.is_empty() => {}
                 name if VARIABLES.contains(&name) => settings.take(name, value),
                 name => {
-                    let why =
-                        "no effect by itself: QTool's script hands it on within options alone";
+                    let why = "no effect by itself: QTool's script passes it on only in `options`";
                     settings.outcome(name, value, why);
                 }
             }
         }
-        // Options stand behind the variables' own on the reference's command line, and win.
+        // On the command line of the reference, `options` comes after the variables, so its options
+        // count.
         for (name, value) in &line.given {
             settings.take(name, value);
         }
@@ -64,7 +64,7 @@ impl Settings {
     fn take(&mut self, name: &str, value: &str) {
         let full = options::full_name(name);
         if let Some(became) = options::became(full) {
-            // Options that are given twice are told once, as they are in the end.
+            // An option that is given several times is reported once, with its last value.
             self.outcomes.retain(|outcome| outcome.setting != name);
             self.outcome(name, value, became);
             self.values.insert(full.to_owned(), value.to_owned());
@@ -76,7 +76,7 @@ impl Settings {
         self.outcomes.push(Outcome { setting, value, became });
     }
 
-    /// Notes that an option changes nothing, and warns of it.
+    /// Records that an option has no effect, and warns about it.
     pub(super) fn has_no_effect(&mut self, name: &str, why: &str) {
         self.warnings.push(format!("--{name}: {why}"));
         for outcome in self.outcomes.iter_mut().filter(|outcome| outcome.setting == name) {
@@ -84,7 +84,7 @@ impl Settings {
         }
     }
 
-    /// All options by their full names.
+    /// Returns all options with their values, by their full names.
     pub(super) fn values(&self) -> BTreeMap<String, String> {
         self.values.clone()
     }
@@ -97,7 +97,7 @@ impl Settings {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The name of a file, unless it is `none` in any capitals.
+    /// Returns the name of a file, unless it is `none`, ignoring capitals.
     pub(super) fn file(&self, name: &str) -> Option<&str> {
         self.text(name).filter(|file| !file.eq_ignore_ascii_case("none"))
     }
@@ -112,7 +112,7 @@ impl Settings {
         Ok(self.number("batch_size")?.unwrap_or(256))
     }
 
-    /// A number of batches, given as such or in epochs.
+    /// Returns a number of batches, which is given as such or as a number of epochs.
     pub(super) fn batches(&self, name: &str, in_epochs: &str) -> Result<usize, TrainError> {
         let batches = self.number(name)?.unwrap_or(0);
         let epochs: usize = self.number(in_epochs)?.unwrap_or(0);
@@ -123,7 +123,7 @@ impl Settings {
                     DataKind::Fake => FakeRecipe::default().train,
                     _ => IMAGENET,
                 };
-                // The last batch of an epoch is kept.
+                // The last batch of an epoch counts too, because it is kept.
                 Ok(epochs.saturating_mul(images.div_ceil(self.batch_size()?.max(1))))
             }
             _ => Ok(batches),
@@ -152,7 +152,7 @@ impl Settings {
         let input_size = self.number("input_size")?.unwrap_or(usual);
         let color = self.has("aa") && kind == DataKind::ImageFolder;
         Ok(DataRecipe {
-            // The reference lets Pillow fill in what truncated images lack.
+            // The reference lets Pillow fill in the missing part of truncated images.
             truncated: Truncated::Accept,
             mean: self.triple("mean")?,
             std: self.triple("std")?,
@@ -171,7 +171,7 @@ impl Settings {
         triple.map(Some).ok_or_else(|| unusable(name, text, accepted))
     }
 
-    /// Keywords that are a matter of training.
+    /// Records the keywords that describe the training.
     pub(super) fn note_words(&mut self, described: &QtoolOptions) {
         let words = [
             ("label-smooth", "phase.label_smoothing"),
@@ -186,5 +186,5 @@ impl Settings {
     }
 }
 
-/// Training images of ImageNet (ILSVRC 2012).
+/// The number of training images of ImageNet (ILSVRC 2012).
 const IMAGENET: usize = 1_281_167;

@@ -1,4 +1,4 @@
-//! Optimizer, parameter groups and schedule, from the options of QTool.
+//! The optimizer, the parameter groups and the schedule from the options of QTool.
 
 use quant_core::{QuantizerError, qtool::QtoolOptions};
 
@@ -7,10 +7,10 @@ use crate::optimize::{
     schedule::Schedule,
 };
 
-/// The initial learning rate and its course.
+/// Returns the initial learning rate and the schedule.
 ///
 /// # Errors
-/// [`QuantizerError::Option`] for an unknown policy or a value that is no number.
+/// [`QuantizerError::Option`] for an unknown policy or a value that is not a number.
 pub fn schedule(qtool: &QtoolOptions) -> Result<(f64, Schedule), QuantizerError> {
     let number = |name, default| Ok::<f64, QuantizerError>(qtool.get(name)?.unwrap_or(default));
     let factor = number("lr_decay", 0.98)?;
@@ -45,10 +45,10 @@ pub fn schedule(qtool: &QtoolOptions) -> Result<(f64, Schedule), QuantizerError>
     Ok((number("lr", 0.01)?, schedule))
 }
 
-/// The optimizer.
+/// Returns the optimizer.
 ///
 /// # Errors
-/// [`QuantizerError::Option`] for another one than SGD and ADAM.
+/// [`QuantizerError::Option`] for an optimizer other than SGD and ADAM.
 pub fn optimizer(qtool: &QtoolOptions) -> Result<Optimizer, QuantizerError> {
     let kind = qtool.get::<String>("optimizer")?.unwrap_or("SGD".into());
     match kind.as_str() {
@@ -65,10 +65,10 @@ pub fn optimizer(qtool: &QtoolOptions) -> Result<Optimizer, QuantizerError> {
     }
 }
 
-/// Weight decay and its exceptions.
+/// Returns the weight decay and its exceptions.
 ///
 /// # Errors
-/// [`QuantizerError::Option`] for a value that is no number.
+/// [`QuantizerError::Option`] for a value that is not a number.
 pub fn group_rules(qtool: &QtoolOptions) -> Result<GroupRules, QuantizerError> {
     let weight_decay = match qtool.get("wd")? {
         Some(decay) => decay,

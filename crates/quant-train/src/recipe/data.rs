@@ -1,4 +1,4 @@
-//! The data of a recipe.
+//! The data of a run, as a recipe describes them.
 
 use std::{path::Path, sync::Arc};
 
@@ -21,109 +21,112 @@ use crate::{
     },
 };
 
-/// Training and validation data.
+/// The training data and the validation data.
 pub type DataPair = (Arc<dyn Dataset>, Arc<dyn Dataset>);
 
 /// The data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// Format of the data at `--data`.
+    /// The format of the data that `--data` names.
     pub kind: DataKind,
-    /// Side of the network's input, in pixels. Time and memory grow with its square; 224 is usual
-    /// for photographs, 32 for CIFAR.
+    /// The side of the network's input, in pixels. Time and memory grow with its square. 224 is
+    /// usual for photographs, and 32 for CIFAR.
     #[schemars(range(min = 1, max = 4096))]
     pub input_size: usize,
-    /// Mean of the red, green and blue channel, of bytes scaled to 0..1, which is subtracted. By
-    /// default it is the usual one of the format. Change it to that of the data which `init` was
-    /// trained on.
+    /// The mean of the red, green and blue channel, for bytes that are scaled to 0..1. It is
+    /// subtracted from the images. By default it is the usual mean for the format. Change it to the
+    /// mean of the data that the network of `init` was trained on.
     pub mean: Option<[f64; 3]>,
-    /// Deviation of every channel, which the rest is divided by. By default it is the usual one of
-    /// the format.
+    /// The standard deviation of the red, green and blue channel, by which the images are divided
+    /// after the subtraction of `mean`. By default it is the usual deviation for the format.
     #[schemars(with = "Option<[PositiveField; 3]>")]
     pub std: Option<[f64; 3]>,
-    /// Augmentation: the steps that training images go through, which end in squares of
-    /// `input_size` pixels; `docs/recipes.md` shows them. By default they are the usual
-    /// ones of the format. Add steps against overfitting.
+    /// Augmentation: the steps that training images go through, which have to end in squares of
+    /// `input_size` pixels. `docs/recipes.md` shows them. By default they are the usual steps for
+    /// the format. Add steps against overfitting.
     #[schemars(with = "Option<Steps>")]
     pub train: Option<Pipeline>,
-    /// The steps that validation images go through. By default they are the usual ones of the
+    /// The steps that validation images go through. By default they are the usual steps for the
     /// format.
     #[schemars(with = "Option<Steps>")]
     pub eval: Option<Pipeline>,
-    /// Images per batch in evaluation. Lower it where memory does not suffice; scores do not depend
-    /// on it.
+    /// The number of images per batch in evaluation. Lower it if memory does not suffice. Scores do
+    /// not depend on it.
     #[serde(default = "eval_batch_size")]
     #[schemars(range(min = 1, max = 65_536))]
     pub eval_batch_size: usize,
-    /// Threads that decode and augment images, for each device. 0 takes as many as there are cores.
-    /// Lower it on a machine that others use too. Results do not depend on it.
+    /// The number of threads that decode and augment images, for each device. 0 takes as many
+    /// threads as there are cores. Lower it on a machine that others use too. Results do not depend
+    /// on it.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1024))]
     pub workers: usize,
-    /// Batches that are loaded ahead of the one in use. Raise it where the device waits for data
-    /// from time to time; each takes the memory of a batch.
+    /// The number of batches that are loaded in advance. Raise it if the device has to wait for
+    /// data from time to time. Each of them takes the memory of a batch.
     #[serde(default = "prefetch")]
     #[schemars(range(min = 1, max = 1024))]
     pub prefetch: usize,
-    /// What becomes of image files that are cut short or damaged, of the kinds `image-folder` and
-    /// `shards`: `refuse` counts them as unusable, `accept` reads them as far as they go.
+    /// How image files that are cut short or damaged are treated, for the kinds `image-folder` and
+    /// `shards`: `refuse` counts them as unusable, and `accept` reads them as far as they go.
     #[serde(default)]
     #[schemars(with = "Choice<Truncated>")]
     pub truncated: Truncated,
-    /// Share of the images that may be unusable, 0 to 1: more end a run or an evaluation. A handful
-    /// may be in any case, unless it is 0. Raise it for a set that is known to be damaged.
+    /// The share of the images that may be unusable, from 0 to 1. A run or an evaluation ends with
+    /// an error if more are unusable. A few unusable images are always allowed, unless the share is
+    /// 0. Raise it for a data set that is known to be damaged.
     #[serde(default = "max_broken")]
     #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub max_broken: f64,
-    /// How many images there are, where `kind` is `fake`. By default there are 1024 and 256 of 10
-    /// classes.
+    /// The number of images, where `kind` is `fake`. By default there are 1024 training images and
+    /// 256 validation images in 10 classes.
     pub fake: Option<FakeRecipe>,
-    /// How many pictures there are, and of which size, where `kind` is `rendered`. By default they
-    /// are as its fields say.
+    /// The number of pictures and their size, where `kind` is `rendered`. By default each of its
+    /// fields has its own default.
     #[schemars(with = "Option<RenderedFields>")]
     pub rendered: Option<ShapesConfig>,
 }
 
-/// Format of the data.
+/// The format of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataKind {
     /// `train/<class>/*.jpg` and `val/<class>/*.jpg`, or Tiny ImageNet's `val/images/*.jpg` with
     /// `val/val_annotations.txt`.
     ImageFolder,
-    /// CIFAR-10's files, binary or of the Python version.
+    /// The files of CIFAR-10, in the binary version or the Python version.
     Cifar10,
-    /// CIFAR-100's files, binary or of the Python version.
+    /// The files of CIFAR-100, in the binary version or the Python version.
     Cifar100,
     /// MNIST's format: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`.
     Idx,
     /// Tar files in WebDataset's layout: `train/*.tar` and `val/*.tar`.
     Shards,
-    /// The rendered set, made in the cache folder on first use; no data are needed.
+    /// The rendered data set, which is made in the cache folder when it is first used. It needs no
+    /// data.
     Rendered,
-    /// Noise; no data are needed.
+    /// Random noise. It needs no data.
     Fake,
 }
 
 impl DataKind {
-    /// Its name in a recipe, such as `image-folder`.
+    /// Returns the name of the kind in a recipe, such as `image-folder`.
     pub fn name(self) -> String {
         text_of(&self)
     }
 }
 
-/// How much noise.
+/// The number of images of noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeRecipe {
-    /// Training images.
+    /// The number of training images.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub train: usize,
-    /// Validation images.
+    /// The number of validation images.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub val: usize,
-    /// Classes.
+    /// The number of classes.
     #[schemars(range(min = 1, max = 65_536))]
     pub classes: usize,
 }
@@ -145,7 +148,7 @@ fn max_broken() -> f64 {
 }
 
 impl DataRecipe {
-    /// Of a kind, with all else as usual.
+    /// Returns data of a kind, with the defaults for everything else.
     pub fn new(kind: DataKind, input_size: usize) -> Self {
         Self {
             kind,
@@ -164,7 +167,7 @@ impl DataRecipe {
         }
     }
 
-    /// Mean and deviation of every channel.
+    /// Returns the mean and the standard deviation of every channel.
     pub fn normalization(&self) -> ([f64; 3], [f64; 3]) {
         let (mean, std) = match self.kind {
             DataKind::ImageFolder | DataKind::Shards | DataKind::Rendered | DataKind::Fake => {
@@ -178,7 +181,7 @@ impl DataRecipe {
         (self.mean.unwrap_or(mean), self.std.unwrap_or(std))
     }
 
-    /// Augmentation.
+    /// Returns the steps that training images go through.
     pub fn train(&self) -> Pipeline {
         self.train.clone().unwrap_or_else(|| match self.kind {
             DataKind::ImageFolder | DataKind::Shards => Pipeline::imagenet_train(self.input_size),
@@ -187,7 +190,8 @@ impl DataRecipe {
                 Transform::HorizontalFlip,
             ]),
             DataKind::Fake => self.centre(),
-            // A shift by up to two pixels; what comes in at the edges is black.
+            // The image is shifted by up to two pixels, and the pixels that come in at the edges
+            // are black.
             DataKind::Idx => Pipeline(vec![
                 Transform::CenterCrop { size: self.input_size + 4 },
                 Transform::PaddedCrop { size: self.input_size, padding: 0 },
@@ -196,7 +200,7 @@ impl DataRecipe {
         })
     }
 
-    /// Preparation for evaluation.
+    /// Returns the steps that validation images go through.
     pub fn eval(&self) -> Pipeline {
         self.eval.clone().unwrap_or_else(|| match self.kind {
             DataKind::ImageFolder | DataKind::Shards => Pipeline::imagenet_eval(self.input_size),
@@ -214,16 +218,16 @@ impl DataRecipe {
         Pipeline(vec![Transform::CenterCrop { size: self.input_size }])
     }
 
-    /// Whether it is made, and needs no data.
+    /// Returns whether the data are made by the program, so that no data are needed.
     pub fn is_made(&self) -> bool {
         matches!(self.kind, DataKind::Rendered | DataKind::Fake)
     }
 
-    /// Opens training and validation data at `data`; `cache` is a folder for what can be made
-    /// again.
+    /// Opens the training data and the validation data at `data`. `cache` is a folder for files
+    /// that can be made again.
     ///
     /// # Errors
-    /// Those of the data sets.
+    /// The errors of the data sets.
     pub fn open(&self, data: &Path, cache: &Path) -> Result<DataPair, DataError> {
         let cifar = |kind| -> Result<DataPair, DataError> {
             let train = Cifar::open(data, kind, Split::Train)?;
@@ -274,10 +278,10 @@ impl DataRecipe {
     }
 
     /// Opens the validation data alone, for evaluation. Image folders and shards may lack the
-    /// folder `train`: classes are then those of `val`.
+    /// folder `train`. The classes are then those of `val`.
     ///
     /// # Errors
-    /// Those of the data sets.
+    /// The errors of the data sets.
     pub fn open_val(&self, data: &Path, cache: &Path) -> Result<Arc<dyn Dataset>, DataError> {
         let val = data.join("val");
         match self.kind {
@@ -292,16 +296,16 @@ impl DataRecipe {
         }
     }
 
-    /// Whether a folder of images or shards has validation data alone.
+    /// Returns whether a folder of images or shards has validation data only.
     pub fn lacks_training(&self, data: &Path) -> bool {
         let in_folders = matches!(self.kind, DataKind::ImageFolder | DataKind::Shards);
         in_folders && !data.join("train").exists() && data.join("val").is_dir()
     }
 
-    /// Checks what types and bounds leave open.
+    /// Checks everything that the types and the bounds of numbers do not ensure.
     ///
     /// # Errors
-    /// [`TrainError::Field`] with field, value and range.
+    /// [`TrainError::Field`] with the field, its value and what is accepted.
     pub fn validate(&self) -> Result<(), TrainError> {
         let check = |good: bool, field: &str, value: String, accepted| match good {
             true => Ok(()),
@@ -319,7 +323,7 @@ impl DataRecipe {
             (self.rendered.is_some(), DataKind::Rendered, "data.rendered"),
         ];
         for (given, kind, field) in extra {
-            let accepted = "none, unless data.kind is of that name";
+            let accepted = "no such table, unless data.kind has its name";
             check(!given || self.kind == kind, field, "given".into(), accepted)?;
         }
         Ok(())

@@ -1,39 +1,40 @@
-//! Scores that are known of a recipe: published ones, and those of our own runs.
+//! Known scores of a recipe: published scores, and scores of our own runs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 
-/// A reported accuracy.
+/// A published accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// Top-1 accuracy in percent.
+    /// The top-1 accuracy in percent.
     #[schemars(range(min = 0, max = 100))]
     pub top1: f64,
-    /// Where it is reported: paper and table.
+    /// The source that reports it: the paper and the table.
     pub source: String,
 }
 
 /// A measured accuracy, for `quant recipe verify`: the mean of `runs` runs with different seeds.
-/// Either `spread`, of two runs or more, or `tolerance` has to be there.
+/// Either `spread`, for two or more runs, or `tolerance` is required.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
-    /// Top-1 accuracy of the last phase's last network, in percent: the mean of the runs.
+    /// The top-1 accuracy of the last network of the last phase, in percent. It is the mean of the
+    /// runs.
     #[schemars(range(min = 0, max = 100))]
     pub top1: f64,
     /// The standard deviation of the runs, in percentage points. By default it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub spread: Option<f64>,
-    /// How many runs were measured, each with a seed of its own.
+    /// The number of runs that were measured, each with its own seed.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub runs: usize,
-    /// By how many percentage points another run may differ. By default it follows from `spread`
-    /// and `runs`: 99 of 100 further runs differ by less.
+    /// The number of percentage points by which another run may differ. By default it follows from
+    /// `spread` and `runs`: 99 of 100 further runs differ by less.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub tolerance: Option<f64>,
@@ -44,19 +45,20 @@ fn one() -> usize {
 }
 
 /// The two-sided 99 % quantile of Student's t distribution for 1 to 10 degrees of freedom. The last
-/// serves more degrees too, for which the quantile is smaller.
+/// one is also used for more degrees, whose quantiles are smaller.
 const STUDENT_99: [f64; 10] =
     [63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250, 3.169];
 
-/// The smallest tolerance that follows from a spread, in percentage points: runs that happen to
-/// agree closely are no proof that another machine's order of sums changes nothing.
+/// The smallest tolerance that follows from a spread, in percentage points. Runs that happen to
+/// agree closely do not prove that another machine, which adds in another order, gives the same
+/// scores.
 const LEAST_TOLERANCE: f64 = 0.5;
 
 impl Expected {
-    /// By how many percentage points another run may differ: `tolerance` where it is given, else
-    /// the half width of the 99 % prediction interval for one more run of a normal distribution,
-    /// t·s·sqrt(1 + 1/n), with s = `spread`, n = `runs` and t of n - 1 degrees of freedom, and at
-    /// least half a point.
+    /// Returns the number of percentage points by which another run may differ. It is `tolerance`
+    /// where that is given. Otherwise it is the half width of the 99 % prediction interval for one
+    /// more run of a normal distribution, t·s·sqrt(1 + 1/n), with s = `spread`, n = `runs` and t
+    /// for n - 1 degrees of freedom, and at least half a point.
     ///
     /// # Errors
     /// [`TrainError::Field`] where there is neither a tolerance nor a spread of at least two runs.
@@ -78,7 +80,7 @@ impl Expected {
         }
     }
 
-    /// The score and where it comes from, such as `94.31 % (mean of 5 runs, spread 0.42)`.
+    /// Returns the score and its origin as text, such as `94.31 % (mean of 5 runs, spread 0.42)`.
     pub fn text(&self) -> String {
         let Self { top1, spread, runs, .. } = self;
         match (runs, spread) {
@@ -97,7 +99,8 @@ mod tests {
         Expected { top1: 90.0, spread, runs, tolerance }
     }
 
-    /// Five runs with deviation 0.5: t(4) = 4.604, so 4.604 · 0.5 · sqrt(1.2) = 2.5217.
+    /// For five runs with deviation 0.5, t(4) = 4.604, so the tolerance is
+    /// 4.604 · 0.5 · sqrt(1.2) = 2.5217.
     #[test]
     fn the_tolerance_follows_from_the_spread() {
         let tolerance = of(Some(0.5), 5, None).tolerance().unwrap();

@@ -1,4 +1,4 @@
-//! The page of all fields, `docs/recipe-fields.md`.
+//! The page of all fields of a recipe, `docs/recipe-fields.md`.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::schema::{
     place::{Place, is_a, is_required},
 };
 
-/// A field as the page shows it.
+/// A field with the texts that the page shows.
 #[derive(PartialEq)]
 struct Row {
     name: String,
@@ -19,7 +19,7 @@ struct Row {
     about: String,
 }
 
-/// The page: a table for each table of a recipe.
+/// Returns the page, which has a table for each table of a recipe.
 pub fn guide() -> String {
     let mut page = String::from(INTRODUCTION);
     let mut shown = BTreeSet::new();
@@ -27,7 +27,8 @@ pub fn guide() -> String {
     page
 }
 
-/// Writes the section of the table at `path`, and of those below it that have not been shown.
+/// Writes the section of the table at `path`, and the sections of the tables below it that have not
+/// been shown yet.
 fn section(
     page: &mut String,
     path: &str,
@@ -57,7 +58,8 @@ fn section(
     }
 }
 
-/// Writes the fields of one of the kinds that a table can be of, where each has fields of its own.
+/// Writes the fields of one of the kinds that a table can be of, where each kind has its own
+/// fields.
 fn subsection(page: &mut String, title: &str, table: &'static Value) {
     let named = properties(table).find_map(|(name, field)| Some((name, field.get("const")?)));
     let with = match named {
@@ -86,17 +88,17 @@ fn list(page: &mut String, rows: Vec<Row>) {
     }
 }
 
-/// The kinds that a table can be of.
+/// Returns the kinds that a table can be of.
 fn kinds(table: &'static Value) -> impl Iterator<Item = &'static Value> {
     table.get("oneOf").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Whether the kinds of a table have so little in common that each has a list of its own.
+/// Returns whether the kinds of a table have so little in common that each kind gets its own list.
 fn is_told_apart(table: &Value) -> bool {
     table.get("x-each-apart").is_some()
 }
 
-/// The fields of a table, or of each kind that it can be of.
+/// Returns the rows for the fields of a table, or of each kind that the table can be of.
 fn rows(table: &'static Value) -> Vec<Row> {
     let kinds: Vec<_> = kinds(table).collect();
     let mut rows: Vec<Row> = kinds.iter().filter_map(|table| kind(table)).collect();
@@ -117,7 +119,8 @@ fn rows(table: &'static Value) -> Vec<Row> {
     rows
 }
 
-/// One of the kinds that a table can be of: what names it, and the fields that it has.
+/// Returns the row of one of the kinds that a table can be of: the value that selects it, and its
+/// fields.
 fn kind(table: &'static Value) -> Option<Row> {
     let (name, value) =
         properties(table).find_map(|(name, field)| Some((name, field.get("const")?)))?;
@@ -138,7 +141,7 @@ fn properties(table: &'static Value) -> impl Iterator<Item = (&'static str, &'st
     properties.flat_map(|properties| properties.iter().map(|(name, field)| (name.as_str(), field)))
 }
 
-/// The type that a field refers to, with its name: its own, or that of its items.
+/// Returns the type that a field refers to, with its name. For a list it is the type of the items.
 fn referred(field: &'static Value) -> Option<(&'static str, &'static Value)> {
     let kinds = field.get("anyOf").and_then(Value::as_array).into_iter().flatten();
     let places = std::iter::once(field).chain(field.get("items")).chain(kinds);
@@ -147,7 +150,7 @@ fn referred(field: &'static Value) -> Option<(&'static str, &'static Value)> {
     Some((name, schema().pointer(path.trim_start_matches('#'))?))
 }
 
-/// Whether a type is a table of fields, rather than a choice.
+/// Returns whether a type is a table with fields, not a choice.
 fn is_table(node: &Value) -> bool {
     let named = |kind: &Value| {
         let properties = kind.get("properties").and_then(Value::as_object);
@@ -187,7 +190,7 @@ fn default(table: &Value, name: &str, field: &'static Value) -> String {
     }
 }
 
-/// What a field is for; of a choice with what its possibilities are.
+/// Returns what a field is for. For a choice, the text includes its possibilities.
 fn about(field: &'static Value) -> String {
     let mut text = field.get("description").map(sentence).unwrap_or_default();
     if let Some((_, below)) = referred(field).filter(|(_, below)| !is_table(below)) {
@@ -200,13 +203,13 @@ fn about(field: &'static Value) -> String {
     escaped(&text)
 }
 
-/// Documentation as one line, without the links that are rustdoc's.
+/// Returns documentation as one line, without the links that only rustdoc understands.
 fn sentence(text: &Value) -> String {
     let words = text.as_str().unwrap_or_default().split_whitespace();
     words.collect::<Vec<_>>().join(" ").replace("[`", "`").replace("`]", "`")
 }
 
-/// Text for the cell of a table.
+/// Returns text for the cell of a table.
 fn escaped(text: &str) -> String {
     let parts = text.split('`').enumerate();
     // Every second part is code, which is shown as it is.
@@ -219,17 +222,18 @@ fn escaped(text: &str) -> String {
 
 const INTRODUCTION: &str = "# The fields of a recipe
 
-This page lists every field, what it takes, its default, and when to change it.
-[recipes.md](recipes.md) shows a recipe of ten lines and goes on from there; [training.md](training.md)
-explains phases, [quantizers.md](quantizers.md) the methods and which of them has which options.
+This page lists every field, the values that it takes, its default, and when to change it.
+[recipes.md](recipes.md) shows a recipe of ten lines and explains how it can be extended.
+[training.md](training.md) explains phases. [quantizers.md](quantizers.md) explains the methods and
+the options that each method has.
 
 `--set` changes a field of a recipe for one run: `--set data.workers=2`, `--set phase.epochs=3` for
 every phase, `--set phase.<name>.epochs=3` for the phase of that name. `quant recipe show <recipe>`
-prints a recipe with every default. Numbers outside their bounds, fields that do not exist and values
-of another kind are errors that name the field.
+prints a recipe with every default. Numbers outside their bounds, fields that do not exist and
+values of a wrong type give an error that names the field.
 
-`quant recipe fields` writes this page from the types that recipes are read into; a test holds it to
-them.
+`quant recipe fields` writes this page from the types that recipes are read into. A test compares
+the page with them.
 ";
 
 #[cfg(test)]
@@ -256,7 +260,7 @@ mod tests {
         assert!(found.is_empty(), "document {found:?}");
     }
 
-    /// A field that may be left out says what happens then: by its default, or in words.
+    /// A field without a default says in words what happens where it is left out.
     #[test]
     fn a_field_without_a_default_says_what_its_absence_means() {
         let phase = schema().pointer("/$defs/Phase").unwrap();
@@ -284,7 +288,7 @@ mod tests {
         assert!(page.contains("The first and the last layer stay in 32 bits"));
     }
 
-    /// What a choice takes is its possibilities.
+    /// The possibilities of a choice are listed with the field that takes it.
     #[test]
     fn tables_and_choices_are_told_apart() {
         let place = |path: &str| schema().pointer(&format!("/$defs/{path}")).unwrap();
@@ -292,7 +296,7 @@ mod tests {
         assert!(!is_table(place("CalibrationRecipe")) && !is_table(place("Trigger")));
     }
 
-    /// Every number below a schema, with its path.
+    /// Collects every number below a schema, with its path.
     fn numbers(place: &Place, path: &str, found: &mut Vec<(String, &'static Value)>) {
         let own =
             place.possibilities.iter().filter(|node| is_a(node, "integer") || is_a(node, "number"));

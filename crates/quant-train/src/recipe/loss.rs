@@ -1,4 +1,4 @@
-//! Focal loss and distillation: their fields in a recipe, and their formulas.
+//! The fields of a recipe for focal loss and distillation, and their formulas.
 
 use burn::tensor::{
     Int, Tensor,
@@ -9,64 +9,65 @@ use serde::{Deserialize, Serialize};
 
 use super::model::ModelRecipe;
 
-/// Focal loss: mean of -weight·(1 - p)^gamma·log p, with p the probability of the right class (Lin
-/// et al. 2017, eq. 5). With gamma 0 and weight 1 it is cross-entropy.
+/// Focal loss: the mean of -weight·(1 - p)^gamma·log p, where p is the probability of the right
+/// class (Lin et al. 2017, eq. 5). With gamma 0 and weight 1 it is cross-entropy.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FocalRecipe {
-    /// How much less easy images count. 0 is cross-entropy.
+    /// The exponent gamma. The higher it is, the less the images count that are right already. 0 is
+    /// cross-entropy.
     #[serde(default = "two")]
     #[schemars(range(min = 0))]
     pub gamma: f64,
-    /// Factor on the whole.
+    /// The factor on the whole loss.
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub weight: f64,
 }
 
-/// Learning from a trained network.
+/// Distillation: learning from a trained network, the teacher.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DistillationRecipe {
-    /// An earlier phase, whose best network it is, or a safetensors file or PyTorch checkpoint,
-    /// relative to the recipe.
+    /// The name of an earlier phase, whose best network is then the teacher, or a safetensors file
+    /// or PyTorch checkpoint, relative to the recipe.
     pub teacher: String,
-    /// The key in that file that the weights are filed under. By default they are taken from
-    /// wherever they fit.
+    /// The key under which the weights are stored in the teacher's file. By default they are taken
+    /// from the place where they fit.
     pub teacher_key: Option<String>,
-    /// A file of renaming rules for that file's names, relative to the recipe. By default names are
-    /// taken as they are.
+    /// A file of renaming rules for the names in the teacher's file, relative to the recipe. By
+    /// default the names are not changed.
     pub teacher_map: Option<String>,
-    /// The teacher's network, for files that do not say it themselves (PyTorch's). By default it is
-    /// the recipe's own, in full precision.
+    /// The network of the teacher, for files that do not describe it, such as those of PyTorch. By
+    /// default it is the recipe's own network in full precision.
     pub model: Option<ModelRecipe>,
-    /// What is learned.
+    /// What is learned from the teacher.
     #[serde(default)]
     pub kind: DistillationKind,
-    /// The weight of what is learned from the teacher: for `feature` a factor, for the others a
-    /// share of the whole, from 0 to 1. Raise it for a teacher that is much better.
+    /// The weight of the teacher. For `feature` it is a factor, and for the other kinds a share of
+    /// the whole loss, from 0 to 1. Raise it for a teacher that is much better.
     #[serde(default = "half")]
     #[schemars(range(min = 0))]
     pub weight: f64,
-    /// Temperature T of `soft` and `soft-cross-entropy`. Higher ones teach more of how classes
-    /// resemble each other.
+    /// The temperature T of `soft` and `soft-cross-entropy`. A higher temperature teaches more
+    /// about the similarity of classes.
     #[serde(default = "four")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// What the divergence of `soft` is averaged over. Choose `mean` for recipes of QTool's.
+    /// The number by which the divergence of `soft` is divided. Choose `mean` for recipes of QTool.
     #[serde(default)]
     pub reduction: Reduction,
 }
 
-/// What a sum over images and classes is divided by; PyTorch's names.
+/// The number by which a sum over images and classes is divided. The names are PyTorch's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduction {
-    /// The number of images: the divergence's definition.
+    /// The number of images, as in the definition of the divergence.
     #[default]
     BatchMean,
-    /// The number of images times that of classes, as `KLDivLoss(reduction='mean')` has it: weaker
-    /// by the number of classes. QTool's `soft`.
+    /// The number of images times the number of classes, as in `KLDivLoss(reduction='mean')`. This
+    /// makes the loss smaller by the number of classes. QTool's `soft` has this reduction.
     Mean,
 }
 
@@ -74,18 +75,21 @@ pub enum Reduction {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DistillationKind {
-    /// (1 - weight)·loss + weight·T²·KL(teacher ‖ student), of softmax(scores/T), mean over images
-    /// (Hinton, Vinyals and Dean 2015) or as `reduction` says.
+    /// (1 - weight)·loss + weight·T²·KL(teacher ‖ student), with the distributions
+    /// softmax(scores/T). It is the mean over images (Hinton, Vinyals and Dean 2015), or as
+    /// `reduction` says.
     #[default]
     Soft,
-    /// (1 - weight)·loss + weight·H(teacher, student), with the cross-entropy H = -Σ p·log q of p =
-    /// softmax(teacher's scores/T) and q = softmax(scores/T), mean over images. Its gradient is
-    /// that of `soft` divided by T². QTool's `soft-b`.
+    /// (1 - weight)·loss + weight·H(teacher, student), as the mean over images. H = -Σ p·log q
+    /// is the cross-entropy with p = softmax(teacher's scores/T) and
+    /// q = softmax(student's scores/T). Its gradient is the gradient of `soft`
+    /// divided by T². It is QTool's `soft-b`.
     SoftCrossEntropy,
-    /// (1 - weight)·loss + weight·cross-entropy with the teacher's best class.
+    /// (1 - weight)·loss + weight·cross-entropy, with the teacher's best class as the label.
     Hard,
-    /// loss + weight·mean over blocks of the mean square difference between student's and teacher's
-    /// outputs (Romero et al. 2015), of blocks with the same name and shape.
+    /// loss + weight·the mean over blocks of the mean squared difference between the student's
+    /// outputs and the teacher's (Romero et al. 2015), for the blocks that have the same name and
+    /// shape in both.
     Feature,
 }
 
@@ -106,11 +110,11 @@ fn four() -> f64 {
 }
 
 impl FocalRecipe {
-    /// The loss of `[batch, classes]` scores and `[batch]` labels.
+    /// Returns the loss, `[1]`, for scores `[batch, classes]` and labels `[batch]`.
     pub fn loss(self, scores: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
         let log_p = log_softmax(scores, 1).gather(1, labels.unsqueeze_dim(1));
         let unlikely = (-log_p.clone().exp()).add_scalar(1.0);
-        // A power of 0 has no gradient of its own: 0·x^-1 at x = 0 is no number.
+        // 0 to a power has no finite gradient here: 0·x^-1 at x = 0 is NaN.
         let factor = match self.gamma {
             0.0 => unlikely.ones_like(),
             gamma => unlikely.clamp_min(f32::MIN_POSITIVE).powf_scalar(gamma),
@@ -120,8 +124,8 @@ impl FocalRecipe {
 }
 
 impl DistillationRecipe {
-    /// What `soft` and `soft-cross-entropy` multiply by the weight: the loss of the student's
-    /// `scores` against the teacher's, both `[batch, classes]`.
+    /// Returns the part of `soft` and `soft-cross-entropy` that is multiplied by the weight: the
+    /// loss of the student's `scores` against the teacher's, both `[batch, classes]`.
     pub(crate) fn soft_loss(&self, scores: Tensor<2>, teachers: Tensor<2>) -> Tensor<1> {
         let temperature = self.temperature;
         let [images, classes] = scores.dims();
@@ -154,7 +158,7 @@ mod tests {
         loss.into_scalar()
     }
 
-    /// log softmax of the score at `right`.
+    /// The logarithm of the softmax of the score at `right`.
     fn log_p(scores: [f64; 3], right: usize) -> f64 {
         scores[right] - scores.iter().map(|s| s.exp()).sum::<f64>().ln()
     }

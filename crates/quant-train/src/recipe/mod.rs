@@ -1,4 +1,4 @@
-//! The recipe: one TOML file describes one run.
+//! The recipe: one TOML file that describes one run.
 
 pub mod data;
 mod expected;
@@ -28,29 +28,33 @@ pub use expected::{Expected, Published};
 pub use model::{KeywordModel, ModelRecipe, OwnModel};
 pub use structure::Structure;
 
-/// A run: data, network, and the phases of training, each of which starts from the one before.
+/// A run: its data, its network, and its phases of training. Each phase starts from the weights of
+/// the phase before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Name of the run: its folder is `runs/<name>-001`, or the next number that is free. Letters,
-    /// digits, `-`, `_` and `.`.
+    /// The name of the run. The folder of the run is `runs/<name>-001`, or has the next free
+    /// number. It consists of letters, digits, `-`, `_` and `.`.
     pub name: String,
-    /// Seed of weights, order and augmentation: equal seeds give equal runs. Change it to see how
-    /// much of a score is chance.
+    /// The seed of the initial weights, of the order of images and of augmentation. Equal seeds
+    /// give equal runs. Change it to see how much a score depends on chance.
     #[serde(default = "seed")]
     #[schemars(range(min = 0, max = i64::MAX))]
     pub seed: u64,
-    /// What others report of this recipe, for `quant recipe list`. By default nothing is reported.
+    /// The accuracy that others report for this recipe, for `quant recipe list`. By default nothing
+    /// is reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
-    /// What runs of ours gave, for `quant recipe verify`. By default nothing is expected.
+    /// The accuracy that our own runs have reached, for `quant recipe verify`. By default nothing
+    /// is expected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
     /// The data.
     pub data: DataRecipe,
     /// The network.
     pub model: ModelRecipe,
-    /// The phases, in order: usually full precision, then quantized.
+    /// The phases in their order. Usually the first is in full precision, and the next is
+    /// quantized.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
 }
@@ -63,13 +67,14 @@ impl Recipe {
     /// Reads a recipe file.
     ///
     /// # Errors
-    /// [`TrainError::Io`], [`TrainError::Recipe`] with line and suggestion, [`TrainError::Field`].
+    /// [`TrainError::Io`]; [`TrainError::Recipe`] with the line and a suggestion;
+    /// [`TrainError::Field`].
     pub fn read(path: &Path) -> Result<Self, TrainError> {
         let text = fs::read_to_string(path).map_err(TrainError::io(path))?;
         Self::parse(&text, path)
     }
 
-    /// Reads a recipe from text; `path` stands in messages.
+    /// Reads a recipe from text. `path` is the path that error messages show.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -78,7 +83,8 @@ impl Recipe {
             let message = format!("not a valid recipe: {}", in_words(&error.to_string()));
             TrainError::Recipe { path: path.to_owned(), message }
         };
-        // First of all: a number that no type holds has bounds that say more than the type.
+        // Numbers are checked before the types are read, because the bounds of a number say more
+        // than the error for a number that its type cannot hold.
         let table = toml::from_str(text);
         let table = table.map_err(|error| too_large(text, &error).unwrap_or(unreadable(error)))?;
         check_numbers(&table, &Place::new(schema()))?;
@@ -87,14 +93,16 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Reads a recipe from text with changes, each `field=value`: fields are joined by dots, and
-    /// values are TOML, or text. `phase.x` changes x of every phase, `phase.name.x` that of this
-    /// name.
+    /// Reads a recipe from text and applies changes to it. Each change is `field=value`, where the
+    /// field is a path with dots, and the value is TOML, or else text. `phase.x` changes the field
+    /// x of every phase, and `phase.name.x` that of the phase with this name.
     ///
     /// # Errors
-    /// Those of [`parse`](Self::parse), and [`TrainError::Change`] for changes that cannot be.
+    /// The errors of [`parse`](Self::parse), and [`TrainError::Change`] for changes that are not
+    /// possible.
     pub fn parse_with(text: &str, path: &Path, changes: &[String]) -> Result<Self, TrainError> {
-        // As it is it must be right, so that messages name its own lines.
+        // The recipe without the changes is read first, so that errors in it are shown with its own
+        // lines.
         let recipe = Self::parse(text, path)?;
         if changes.is_empty() {
             return Ok(recipe);
@@ -112,7 +120,7 @@ impl Recipe {
         change(&table, &Place::new(schema()), changes, read)
     }
 
-    /// The recipe as TOML, every default written out.
+    /// Returns the recipe as TOML, with every default written out.
     ///
     /// # Errors
     /// [`TrainError::Recipe`] where TOML cannot express it.
@@ -123,11 +131,12 @@ impl Recipe {
         })
     }
 
-    /// Checks what types leave open: bounds of numbers, names, and fields that do not go together.
+    /// Checks everything that the types do not ensure: bounds of numbers, names, and fields that do
+    /// not go together.
     ///
     /// # Errors
-    /// [`TrainError::OutOfRange`] and [`TrainError::Field`] with field, value and what would work;
-    /// the network's errors.
+    /// [`TrainError::OutOfRange`] and [`TrainError::Field`] with the field, its value and what is
+    /// accepted; the errors of the network.
     pub fn validate(&self) -> Result<(), TrainError> {
         let check = |good: bool, field: &str, value: &str, accepted| match good {
             true => Ok(()),
@@ -141,7 +150,7 @@ impl Recipe {
             message: error.to_string(),
         })?;
         check_numbers(&table, &Place::new(schema()))?;
-        let accepted = "letters, digits, -, _ and . (it names files)";
+        let accepted = "letters, digits, -, _ and . (files are named after it)";
         check(names_a_file(&self.name), "name", &self.name, accepted)?;
         self.expected.map_or(Ok(()), |expected| expected.tolerance().map(drop))?;
         check(!self.phases.is_empty(), "phase", "none", "at least one [[phase]]")?;
@@ -152,8 +161,8 @@ impl Recipe {
             check(names_a_file(name), &field, name, accepted)?;
             let is = |other: &str| other.eq_ignore_ascii_case(name);
             let unique = !self.phases[..index].iter().any(|other| is(&other.name));
-            check(unique, &field, name, "a name no other phase has, in capitals or not")?;
-            let accepted = "another name: every run has a file or folder of this one";
+            check(unique, &field, name, "a name that no other phase has, ignoring capitals")?;
+            let accepted = "another name: every run has a file or folder of this name";
             check(!RUN_FILES.iter().any(|file| is(file)), &field, name, accepted)?;
             phase.validate()?;
             self.fits(&format!("phase.{name}.batch_size"), phase.batch_size)?;
@@ -168,7 +177,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// Refuses batches of images that are too large together, though neither number is.
+    /// Refuses a batch that is too large as a whole although the number and the size of its images
+    /// are within their bounds.
     fn fits(&self, field: &str, batch_size: usize) -> Result<(), TrainError> {
         let size = self.data.input_size;
         let values = batch_size.saturating_mul(3 * size * size);
@@ -178,19 +188,20 @@ impl Recipe {
                 field: field.to_owned(),
                 value: batch_size.to_string(),
                 takes: format!(
-                    "at most {} images of {size} pixels (data.input_size): a batch of more would \
-                     take over 8 GiB",
+                    "at most {} images of {size} pixels (data.input_size): a larger batch would \
+                     take more than 8 GiB",
                     BATCH_VALUES / (3 * size * size)
                 ),
             }),
         }
     }
 
-    /// The networks that a file of weights may be of, with their phases' names: that of `phase`, or
-    /// those of all phases, the last first.
+    /// Returns the networks that a file of weights may be of, each with the name of its phase: the
+    /// network of `phase`, or where that is `None` the networks of all phases, with the last phase
+    /// first.
     ///
     /// # Errors
-    /// [`TrainError::NoPhase`], and those of [`ModelRecipe::network`].
+    /// [`TrainError::NoPhase`]; the errors of [`ModelRecipe::network`].
     pub fn candidates(
         &self,
         phase: Option<&str>,
@@ -209,10 +220,10 @@ impl Recipe {
         }
     }
 
-    /// The network of a phase.
+    /// Returns the network of a phase.
     ///
     /// # Errors
-    /// Those of [`ModelRecipe::network`].
+    /// The errors of [`ModelRecipe::network`].
     pub fn network(&self, phase: &Phase, classes: usize) -> Result<NetworkConfig, TrainError> {
         let network =
             self.model.network(phase.quantization.as_ref(), classes, self.data.input_size);
@@ -220,17 +231,17 @@ impl Recipe {
     }
 }
 
-/// The schema of recipes: their fields, with what each takes.
+/// Returns the schema of recipes: their fields, with the values that each takes.
 fn schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| schemars::schema_for!(Recipe).to_value())
 }
 
-/// Files and folders that every run has, beside those of its phases.
+/// The files and folders that every run has, in addition to the folders of its phases.
 const RUN_FILES: [&str; 7] =
     ["recipe.toml", "run.json", "log.jsonl", "tensorboard", "summary.json", "report.html", "lock"];
 
-/// Values of the images of a batch, at most: 8 GiB of 32 bits each.
+/// The largest number of values in the images of a batch: 8 GiB at 32 bits each.
 const BATCH_VALUES: usize = 1 << 31;
 
 fn names_a_file(name: &str) -> bool {
@@ -238,7 +249,8 @@ fn names_a_file(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.chars().all(safe)
 }
 
-/// The error of a whole number that TOML does not have, which names the field and its bounds.
+/// Returns the error for a whole number that is too large for TOML. The error names the field and
+/// its bounds.
 fn too_large(text: &str, error: &toml::de::Error) -> Option<TrainError> {
     let span = error.span()?;
     let given = text.get(span.clone())?;

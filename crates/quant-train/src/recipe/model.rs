@@ -15,41 +15,42 @@ use toml::Table;
 use super::{quantization::QuantizationRecipe, structure::Structure};
 use crate::error::TrainError;
 
-/// The network of a recipe, without classes, input size and quantizers.
+/// The network of a recipe, without its classes, its input size and its quantizers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ModelRecipe {
-    /// Field by field.
+    /// The network is described field by field.
     Typed(Structure),
-    /// By QTool's keywords.
+    /// The network is described by QTool's keywords.
     Keywords(KeywordModel),
-    /// A program's own network.
+    /// The network is made by the program.
     Own(OwnModel),
 }
 
-/// A model that QTool's keywords describe. `quant explain` says what keywords do.
+/// A model that QTool's keywords describe. `quant explain` prints what the keywords do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeywordModel {
-    /// The model, such as `resnet20` or `mobilenetv1`. Use it for what you have from QTool; every
-    /// structure that keywords describe can be written field by field too.
+    /// The model, such as `resnet20` or `mobilenetv1`. Use it for models that you have from QTool.
+    /// Every structure that keywords describe can also be written field by field.
     pub name: String,
-    /// The keywords of `name`, such as `cifar10,origin,cbsa,fix`. By default there are none.
+    /// The keywords of the model, such as `cifar10,origin,cbsa,fix`. By default there are none.
     pub keywords: Option<String>,
-    /// The options of `name`, such as `--base 3 --stem_kernel 1`. By default there are none.
+    /// The options of the model, such as `--base 3 --stem_kernel 1`. By default there are none.
     pub options: Option<String>,
 }
 
-/// A network that a program of your own brings.
+/// A network that your own program makes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OwnModel {
-    /// Instead of all other fields: the name of the network, for a program that makes it
-    /// (`Run::execute_own`). `quant` cannot train it.
+    /// The name of the network, for a program that makes it (`Run::execute_own`). It is given
+    /// instead of all other fields. `quant` itself cannot train such a network.
     pub own: String,
 }
 
-/// The ways in which a network can be described, where one is missing or two are mixed.
+/// The ways in which a network can be described, for errors where a part is missing or two ways are
+/// mixed.
 const WAYS: &str = "either depth, stem and the other fields of a structure, or name, keywords and \
                     options, or own";
 
@@ -74,12 +75,12 @@ impl JsonSchema for ModelRecipe {
     }
 }
 
-/// What the page of fields says of `[model]`.
-const ABOUT: &str = "The network, but for its classes, which the data tell, and its quantizers, \
-    which the phases do. It is described in one of three ways: field by field, with a `depth` \
-    and a `stem` for residual networks and with an `architecture` for others; by a `name` with \
-    QTool's `keywords` and `options`; or as a program's `own`. `quant recipe show --typed` writes \
-    the second way in the first.";
+/// The description of `[model]` on the page of fields.
+const ABOUT: &str = "The network, without its classes, which the data determine, and its \
+    quantizers, which the phases describe. It is described in one of three ways: field by field, \
+    with a `depth` and a `stem` for residual networks and with an `architecture` for others; by a \
+    `name` with QTool's `keywords` and `options`; or by `own`, for a network that a program makes. \
+    `quant recipe show --typed` converts a description by keywords to one by fields.";
 
 impl ModelRecipe {
     /// Reads the fields of `[model]`.
@@ -108,7 +109,7 @@ impl ModelRecipe {
         read.map_err(|error| error.to_string())
     }
 
-    /// The name of the network, where a program brings it.
+    /// Returns the name of the network, where a program makes it.
     pub fn own(&self) -> Option<&str> {
         match self {
             Self::Own(model) => Some(&model.own),
@@ -116,11 +117,11 @@ impl ModelRecipe {
         }
     }
 
-    /// The network, with quantizers, for images of `size` pixels a side.
+    /// Returns the network, with quantizers, for images with a side of `size` pixels.
     ///
     /// # Errors
-    /// [`TrainError::Field`] for a network that a program brings and for keywords that describe
-    /// quantizers, and the errors of keywords and quantizers.
+    /// [`TrainError::Field`] for a network that a program makes, and for keywords that describe
+    /// quantizers; the errors of keywords and quantizers.
     pub fn network(
         &self,
         quantization: Option<&QuantizationRecipe>,
@@ -143,7 +144,7 @@ impl ModelRecipe {
                 return Err(TrainError::Field {
                     field: "model.own".into(),
                     value: model.own.clone(),
-                    accepted: "the program whose network it is, in place of `quant`",
+                    accepted: "a run in the program that makes this network, instead of `quant`",
                 });
             }
         };
@@ -151,15 +152,15 @@ impl ModelRecipe {
     }
 }
 
-/// What keywords say of a network.
+/// The network that keywords describe.
 pub(super) struct Described {
     pub(super) structure: Structure,
     pub(super) layers: QuantizedLayers,
-    /// Words that change nothing of the structure, and why.
+    /// The keywords that do not change the structure, each with what it is about.
     pub(super) idle: Vec<String>,
 }
 
-/// What keywords say of which layers are quantized, and how.
+/// The quantization of layers as keywords describe it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct QuantizedLayers {
     first_last: FirstLast,
@@ -174,7 +175,7 @@ impl QuantizedLayers {
         quantization.padding_after_quant |= self.padding_after_quant;
     }
 
-    /// The same, for a phase.
+    /// Sets the same fields of a phase's quantization.
     pub(super) fn add_to_phase(self, quantization: &mut QuantizationRecipe) {
         quantization.first_last = quantization.first_last.or(self.first_last);
         quantization.real_downsample |= self.real_downsample;
@@ -183,7 +184,7 @@ impl QuantizedLayers {
 }
 
 impl KeywordModel {
-    /// Reads keywords and options.
+    /// Reads the keywords and options.
     pub(super) fn read(&self) -> Result<Described, TrainError> {
         let words = self.keywords.as_deref().unwrap_or_default();
         let options = self.options.as_deref().unwrap_or_default();
@@ -194,7 +195,7 @@ impl KeywordModel {
             return Err(TrainError::Field {
                 field: "model.options".into(),
                 value: options.to_owned(),
-                accepted: "no quantizers: they belong to a phase, in [phase.quantization]",
+                accepted: "no quantizers: they are described for a phase, in [phase.quantization]",
             });
         }
         let layers = QuantizedLayers {

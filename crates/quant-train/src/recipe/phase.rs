@@ -24,121 +24,129 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// The phase's name: its folder in the run's has it, and `--set phase.<name>.<field>` and
-    /// `teacher` refer to it. Letters, digits, `-`, `_` and `.`; no name of another phase or of a
-    /// file that every run has.
+    /// The name of the phase. The folder of the phase within the folder of the run has this name,
+    /// and `--set phase.<name>.<field>` and `teacher` refer to it. It consists of letters, digits,
+    /// `-`, `_` and `.`. It must not be the name of another phase or of a file that every run has.
     pub name: String,
-    /// Passes over the training images. The schedule spans them. Raise it while the validation
-    /// score still rises at the end.
+    /// The number of passes over the training images. The schedule spans these epochs. Raise it if
+    /// the validation score still rises at the end.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: usize,
-    /// Epochs after those, with the learning rate of the last of them. Use them with schedules that
-    /// end at a small rate which training should go on with.
+    /// The number of epochs that follow after `epochs`, with the last learning rate of the
+    /// schedule. Use them with schedules that end at a small learning rate at which training should
+    /// continue.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub extra_epochs: usize,
-    /// Images per batch, on each device and in each process. Take as many as memory allows. A
-    /// learning rate is chosen for a batch size, and usually grows with it.
+    /// The number of images per batch, on each device and in each process. Take as many as memory
+    /// allows. A learning rate is chosen for a batch size, and usually grows with it.
     #[schemars(range(min = 1, max = 65_536))]
     pub batch_size: usize,
-    /// Whether an epoch's last batch is trained on where the images do not fill it. `drop` keeps
-    /// all batches equal; `keep` uses every image, which matters where they are few.
+    /// Whether the last batch of an epoch is used for training if the images do not fill it. `drop`
+    /// keeps all batches equal; `keep` uses every image, which matters if there are few of them.
     #[serde(default)]
     #[schemars(with = "Choice<LastBatch>")]
     pub last_batch: LastBatch,
-    /// Several batches per optimizer step, for larger batches than memory holds. Where an epoch's
-    /// last step has fewer, it has what is left. By default a step has one batch.
+    /// Several batches per optimizer step, for larger batches than memory can hold. The last step
+    /// of an epoch has the batches that are left. By default a step has one batch.
     pub accumulate: Option<Accumulation>,
-    /// The initial learning rate; the schedule lowers it. The first field to tune: too high, and
-    /// the loss rises or is no number; too low, and it falls slowly. Quantized phases take a lower
-    /// one than the phase in full precision before them.
+    /// The initial learning rate, which the schedule changes during the phase. It is the first
+    /// field to tune. If it is too high, the loss rises or is no longer a number; if it is too low,
+    /// the loss falls slowly. Quantized phases take a lower learning rate than the phase in full
+    /// precision before them.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// The course of the learning rate. By default it is a cosine that falls to 0 over the phase,
+    /// The schedule of the learning rate. By default it is a cosine that falls to 0 over the phase,
     /// which suits most phases.
     #[serde(default)]
     pub schedule: Schedule,
-    /// Over this many batches i = 0, 1, ... the learning rate rises: it is multiplied by
-    /// i/`ramp_batches`. Use it with high learning rates or large batches, whose first steps do
-    /// damage.
+    /// The number of batches over which the learning rate rises at the start of the phase: for the
+    /// batches i = 0, 1, ..., it is multiplied by i/`ramp_batches`. Use it with high learning rates
+    /// or large batches, whose first steps can do damage.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub ramp_batches: usize,
-    /// For this many batches no weight changes, while batch norms and learned bases settle. Use it
-    /// in phases whose quantizers start far from what the weights were trained with.
+    /// The number of batches at the start of the phase in which no weight changes. Only the
+    /// statistics of batch norms and learned bases of quantizers adapt to the data. Use it in
+    /// phases whose quantizers differ much from those that the weights were trained with.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub frozen_batches: usize,
     /// The optimizer. By default it is SGD with a momentum of 0.9.
     #[serde(default)]
     pub optimizer: Optimizer,
-    /// Weight decay, and parameters with a decay or a learning rate of their own.
+    /// The weight decay, and parameters with their own weight decay or learning rate.
     #[serde(default)]
     pub groups: GroupRules,
-    /// The largest global L2 norm of the gradients: larger ones are scaled down to it. Set it where
-    /// the loss jumps or becomes no number. By default gradients are left as they are.
+    /// The largest global L2 norm of the gradients. Larger gradients are scaled down to it. Set it
+    /// if the loss jumps or is no longer a number. By default gradients are not scaled.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_norm: Option<f64>,
-    /// Share of the target that is spread over all classes. 0.1 is usual for ImageNet in full
+    /// The share of the target that is spread over all classes. 0.1 is usual for ImageNet in full
     /// precision.
     #[serde(default)]
     #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub label_smoothing: f64,
-    /// Focal loss instead of cross-entropy: images that are right already count less. Use it for
-    /// classes of very different sizes. By default the loss is cross-entropy.
+    /// Focal loss instead of cross-entropy. Images that are classified correctly already have less
+    /// weight in it. Use it for classes of very different sizes. By default the loss is
+    /// cross-entropy.
     pub focal: Option<FocalRecipe>,
-    /// Mixing of images, against overfitting in long phases. By default images are not mixed.
+    /// Mixing of images. Use it against overfitting in long phases. By default images are not
+    /// mixed.
     pub mixing: Option<MixingRecipe>,
-    /// Learning from a trained network, which often raises the score of low-bit networks. By
-    /// default there is no teacher.
+    /// Distillation: learning from a trained network, which often raises the score of low-bit
+    /// networks. By default there is no teacher.
     pub distillation: Option<DistillationRecipe>,
-    /// Decay of a moving average of the weights, such as 0.9999, which is then what is evaluated
-    /// and kept. Set it where scores of one epoch and the next differ much. By default the weights
-    /// themselves are kept.
+    /// The decay of a moving average of the weights, such as 0.9999. The average is then evaluated
+    /// and saved instead of the weights. Set it if the score differs much from epoch to epoch. By
+    /// default the weights themselves are evaluated and saved.
     #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub average: Option<f64>,
-    /// Products in 16 bits, for speed on GPUs that have them. By default products have 32 bits.
+    /// Products in 16 bits, for speed on GPUs that support them. By default products have 32 bits.
     pub precision: Option<PrecisionRecipe>,
-    /// Batch norms whose PyTorch name contains one of these texts keep their running statistics, as
-    /// for fine-tuning on few images or small batches.
+    /// Texts that select batch norms by their PyTorch names. Batch norms whose name contains one of
+    /// the texts keep their running statistics, which is useful for fine-tuning on few images or
+    /// with small batches.
     #[serde(default)]
     pub frozen_statistics: Vec<String>,
-    /// Whether the batch norms of several processes normalise by the statistics of all their
-    /// images, as one process with the whole batch would. Use it for small batches on each of
+    /// Whether the batch norms of several processes normalise with statistics of the images of all
+    /// processes, as a single process with the whole batch would. Use it for small batches on
     /// several devices.
     #[serde(default)]
     pub shared_statistics: bool,
     /// A safetensors file or PyTorch checkpoint with the weights to start from, relative to the
-    /// recipe. By default a phase starts from those of the phase before, and the first phase from
-    /// random ones.
+    /// recipe. By default a phase starts from the weights of the phase before it, and the first
+    /// phase from random weights.
     pub init: Option<String>,
-    /// The key in that file that the weights are filed under, such as `state_dict_ema`. By default
-    /// they are taken from wherever they fit.
+    /// The key under which the weights are stored in that file, such as `state_dict_ema`. By
+    /// default they are taken from the place where they fit.
     pub init_key: Option<String>,
-    /// A file of renaming rules for that file's names, relative to the recipe. By default names are
-    /// taken as they are, torchvision's ResNet names translated where the network has others.
+    /// A file of renaming rules for the names in that file, relative to the recipe. By default the
+    /// names are not changed, except that torchvision's ResNet names are translated for networks
+    /// with other names.
     pub init_map: Option<String>,
-    /// Whether the classifier starts with fresh values where that file's has other classes: for
-    /// fine-tuning to classes of your own.
+    /// Whether the classifier starts with fresh values if the file has other classes. Set it for
+    /// fine-tuning to your own classes.
     #[serde(default)]
     pub fresh_classifier: bool,
-    /// Optimizer steps between checkpoints; an epoch's end is always one. Set it for epochs of more
-    /// than some minutes, the last of which a run that is killed would lose. By default only
-    /// epochs' ends are checkpoints.
+    /// The number of optimizer steps between checkpoints. There is always a checkpoint at the end
+    /// of an epoch. Set it if an epoch takes more than some minutes, because a run that is killed
+    /// loses the steps after its last checkpoint. By default there are checkpoints only at the ends
+    /// of epochs.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub checkpoint_steps: Option<usize>,
-    /// Epochs between networks that are kept, as `epoch-<n>.safetensors`. By default only the last
-    /// and the best are.
+    /// The number of epochs between networks that are kept, as `epoch-<n>.safetensors`. By default
+    /// only the last network and the best one are kept.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub keep_every: Option<usize>,
-    /// Whether the networks at the schedule's `steps` are kept too, as `epoch-<n>.safetensors`:
-    /// those before the learning rate drops or restarts.
+    /// Whether the networks at the schedule's `steps` are kept too, as `epoch-<n>.safetensors`.
+    /// These are the networks before the learning rate drops or restarts.
     #[serde(default)]
     pub keep_at_steps: bool,
-    /// The quantizers. Without them the phase is in full precision.
+    /// The quantizers. Without this table the phase is in full precision.
     pub quantization: Option<QuantizationRecipe>,
-    /// Changes to the quantizers on the way, such as fewer bits from an epoch on. By default there
-    /// are none.
+    /// Changes to the quantizers during the phase, such as fewer bits from some epoch on. By
+    /// default there are none.
     #[serde(default, rename = "policy", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
 }
@@ -147,28 +155,28 @@ pub struct Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accumulation {
-    /// Batches per optimizer step.
+    /// The number of batches per optimizer step.
     #[schemars(range(min = 1, max = 65_536))]
     pub batches: usize,
-    /// Whether their gradients are added, as QTool's `iter-size` does, instead of averaged by their
-    /// numbers of images, which is what one batch of all their images would give. It is for
-    /// imported recipes.
+    /// Whether the gradients of the batches are added, as QTool's `iter-size` does. Otherwise they
+    /// are averaged with the numbers of images as weights, which gives the gradient of one batch
+    /// with all their images. It is for imported recipes.
     #[serde(default)]
     pub sum: bool,
 }
 
 impl Phase {
-    /// Epochs in all.
+    /// Returns the number of all epochs.
     pub fn all_epochs(&self) -> usize {
         self.epochs + self.extra_epochs
     }
 
-    /// Batches per optimizer step.
+    /// Returns the number of batches per optimizer step.
     pub fn batches_per_step(&self) -> usize {
         self.accumulate.map_or(1, |accumulate| accumulate.batches)
     }
 
-    /// The learning rate at a batch of an epoch, of `iterations` batches.
+    /// Returns the learning rate at a batch of an epoch, where an epoch has `iterations` batches.
     pub fn rate(&self, epoch: usize, batch: usize, iterations: usize) -> f64 {
         let length = Length { epochs: self.epochs, iterations };
         let (last, seen) = (self.epochs - 1, epoch * iterations + batch);
@@ -183,10 +191,10 @@ impl Phase {
         }
     }
 
-    /// Checks which fields go together. The bounds of numbers are the recipe's to check.
+    /// Checks which fields go together. The bounds of numbers are checked with the recipe.
     ///
     /// # Errors
-    /// [`TrainError::Field`] with field, value and what would work.
+    /// [`TrainError::Field`] with the field, its value and what is accepted.
     pub fn validate(&self) -> Result<(), TrainError> {
         let check = |good: bool, field: &str, value: &str, accepted| match good {
             true => Ok(()),
@@ -256,7 +264,7 @@ mod tests {
     fn a_phase_without_schedule_and_optimizer_has_the_usual_ones() {
         let text = "name = 'p'\nepochs = 4\nbatch_size = 8\nlearning_rate = 0.1";
         let phase: Phase = toml::from_str(text).unwrap();
-        // Half a cosine from the initial rate to 0, over all batches.
+        // The learning rate is half a cosine from the initial rate to 0 over all batches.
         let rates = [(0, 0), (2, 0)].map(|(epoch, batch)| phase.rate(epoch, batch, 10));
         assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[1] - 0.05).abs() < 1e-12, "{rates:?}");
         assert!(phase.rate(3, 9, 10) < 0.1 * 0.002);

@@ -1,4 +1,4 @@
-//! Policies: changes to quantizers before training, at an epoch, or at a batch.
+//! Policies: changes of quantizers before training, at an epoch, or at a batch.
 
 use quant_core::{
     Estimator, GradientScale, Granularity, Levels, Method, Normalization, Quantizer,
@@ -14,88 +14,89 @@ use crate::schema::{
     stand_ins::{GradientScaleFields, MethodField},
 };
 
-/// A change to some quantizers at some time.
+/// A change of some quantizers at some time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// When it applies.
+    /// The time at which the policy applies.
     pub at: Trigger,
-    /// Indices of the quantized layers, from 0, in the order of `quant summary`. By default all are
-    /// meant.
+    /// The indices of the quantized layers whose quantizers change, counted from 0 in the order of
+    /// `quant summary`. By default the policy applies to all quantized layers.
     #[schemars(inner(range(min = 0, max = 1_000_000)))]
     pub layers: Option<Vec<usize>>,
-    /// Whose quantizers change. By default all three roles' do.
+    /// The role of the quantizers that change. By default those of all three roles change.
     #[schemars(with = "Option<Choice<Role>>")]
     pub role: Option<Role>,
-    /// What changes; what is not named stays.
+    /// The change. Fields that are not given keep their values.
     pub change: Change,
 }
 
-/// When a policy applies.
+/// The time at which a policy applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
-    /// Before calibration.
+    /// The policy applies before calibration.
     Start,
-    /// Before this epoch of the phase, from 0.
+    /// The policy applies before this epoch of the phase, counted from 0.
     Epoch(#[schemars(range(min = 0, max = 1_000_000))] usize),
-    /// Before this batch of the phase, from 0.
+    /// The policy applies before this batch of the phase, counted from 0.
     Batch(#[schemars(range(min = 0, max = 1_000_000_000))] usize),
 }
 
-/// What a policy changes; what is not named stays.
+/// The fields of quantizers that a policy changes. Fields that are not given keep their values.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Change {
-    /// Whether it quantizes.
+    /// Whether the quantizer quantizes. Otherwise it passes its input through.
     pub enabled: Option<bool>,
-    /// Levels. One of `levels`, `levels_by` and `bits`.
+    /// The number of levels. At most one of `levels`, `levels_by` and `bits` can be given.
     #[schemars(range(min = 2, max = 256))]
     pub levels: Option<usize>,
-    /// Levels more, or fewer where negative; at least 2 remain.
+    /// The number of levels to add, or to remove if it is negative. At least 2 levels remain.
     #[schemars(range(min = -254, max = 254))]
     pub levels_by: Option<i32>,
-    /// Bits: 2^bits levels.
+    /// The number of bits. There are 2^bits levels.
     #[schemars(range(min = 1, max = 8))]
     pub bits: Option<u32>,
-    /// Whether clipping values are rescaled by (new - 1)/(old - 1) when levels change, so that step
-    /// sizes stay, and their momentum is reset. By default they are.
+    /// Whether clipping values are multiplied by (new - 1)/(old - 1) when the number of levels
+    /// changes, so that the step sizes stay. Their momentum is then reset. By default they are
+    /// multiplied.
     pub progressive: Option<bool>,
-    /// The formula; parameters that do not fit it start anew, and options that it does not have
-    /// end.
+    /// The quantization method. Parameters that do not fit the new method start again, and options
+    /// that it does not have are dropped.
     #[schemars(with = "Option<MethodField>")]
     pub method: Option<Method>,
-    /// Which elements share one clipping value. One clipping value is repeated for several; several
-    /// start anew for others.
+    /// Which elements share one clipping value. If there was one clipping value, it is repeated for
+    /// all groups. If there were several and the number of groups changes, they start again.
     #[schemars(with = "Option<Choice<Granularity>>")]
     pub granularity: Option<Granularity>,
-    /// What stands in for the derivative of a clamp or sign.
+    /// The gradient estimator, which replaces the derivative of a clamp or sign.
     #[schemars(with = "Option<Choice<Estimator>>")]
     pub estimator: Option<Estimator>,
-    /// Scale of the gradient of clipping values.
+    /// The scale of the gradient of clipping values.
     #[schemars(with = "Option<GradientScaleFields>")]
     pub gradient_scale: Option<GradientScale>,
-    /// The initial clipping value, or the fixed one of methods that learn none.
+    /// The initial clipping value, or the fixed one for methods that do not learn a clipping value.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub boundary: Option<f64>,
-    /// Normalisation before quantizing.
+    /// The normalisation before quantizing.
     #[schemars(with = "Option<Choice<Normalization>>")]
     pub normalization: Option<Normalization>,
-    /// Whether the deviation is restored after quantizing.
+    /// Whether the normalised weight is multiplied by its deviation again after quantizing.
     pub restore_normalization: Option<bool>,
     /// Whether a factor on the quantized value is learned.
     pub gamma: Option<bool>,
-    /// The learned clipping value, which is set to this; of methods that learn a step size, Qp of
-    /// which make one.
+    /// The value to which the learned clipping value is set. For methods that learn a step size,
+    /// the step size is set to this value divided by Qp, the number of levels above 0.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub clipping_value: Option<f32>,
-    /// A loss on the quantization error.
+    /// The loss on the quantization error.
     pub loss: Option<QuantizationLossRecipe>,
 }
 
 impl Policy {
-    /// Whether it is due before the batch of this number in the phase, of epochs of `iterations`
-    /// batches.
+    /// Returns whether the policy is due before the batch with this number in the phase, where an
+    /// epoch has `iterations` batches.
     pub fn is_due(&self, batch: usize, iterations: usize) -> bool {
         match self.at {
             Trigger::Start => true,
@@ -104,12 +105,13 @@ impl Policy {
         }
     }
 
-    /// Applies it to a network. What it did, per quantizer. Parameters that were rescaled or start
-    /// anew have a new identity: [`Optimizers::regroup`](crate::optimizer::Optimizers::regroup)
-    /// finds them.
+    /// Applies the policy to a network, and returns the change of each quantizer. Parameters that
+    /// were rescaled or that start again have a new identity, by which
+    /// [`Optimizers::regroup`](crate::optimizer::Optimizers::regroup) finds them.
     ///
-    /// # Errors Those of [`Quantizer::reconfigure`], and [`QuantizerError::Option`] for layers that
-    /// are not there or where nothing is selected; earlier quantizers have then changed.
+    /// # Errors
+    /// The errors of [`Quantizer::reconfigure`], and [`QuantizerError::Option`] for layers that do
+    /// not exist or where no quantizer is selected. Quantizers before the error have then changed.
     pub fn apply<M: QuantizedModule>(
         &self,
         network: &mut M,
@@ -146,7 +148,7 @@ impl Policy {
         Ok(changes)
     }
 
-    /// Gives the quantizers its loss again, which no checkpoint holds.
+    /// Sets the policy's loss of the quantizers again, because checkpoints do not contain it.
     pub fn rearm<M: QuantizedModule>(&self, network: &mut M) {
         let Some(loss) = self.change.loss else {
             return;
@@ -164,7 +166,7 @@ impl Policy {
             && self.role.is_none_or(|wanted| wanted == role)
     }
 
-    /// Why it cannot be, where it cannot: field, value and what would work.
+    /// Returns why the policy is invalid, if it is: the field, its value and what is accepted.
     pub fn flaw(&self) -> Option<(&'static str, &'static str, &'static str)> {
         let change = &self.change;
         let given = usize::from(change.levels.is_some())
@@ -177,7 +179,8 @@ impl Policy {
     }
 }
 
-/// The indices of layers with their names, for messages; those of many layers are left out.
+/// Returns the indices of layers with their names, for messages. For many layers it returns an
+/// empty text.
 fn layers_by_index(layers: &[String]) -> String {
     const MOST: usize = 40;
     if layers.is_empty() || layers.len() > MOST {
@@ -187,12 +190,12 @@ fn layers_by_index(layers: &[String]) -> String {
     format!(" ({})", named.collect::<Vec<_>>().join(", "))
 }
 
-/// The layers with quantizers, in execution order, as far as they have come by.
+/// The layers with quantizers in execution order, as far as they have been visited.
 #[derive(Default)]
 struct QuantizedLayers(Vec<String>);
 
 impl QuantizedLayers {
-    /// The index of a layer.
+    /// Returns the index of a layer.
     fn index(&mut self, layer: &str) -> usize {
         match self.0.iter().position(|other| other == layer) {
             Some(index) => index,
@@ -218,7 +221,7 @@ impl Change {
         };
         let mut config = QuantizerConfig { levels, ..old.clone() };
         if let Some(method) = self.method.filter(|method| !method.is(&old.method)) {
-            // Options that the new method does not have end with the old one.
+            // Options that the new method does not have are dropped.
             config = QuantizerConfig { method, ..config }.without_idle_options();
         }
         macro_rules! given {
@@ -290,7 +293,8 @@ mod tests {
         assert_eq!(due("{ batch = 7 }", [6, 7, 8]), [false, true, true]);
     }
 
-    /// Qp steps make a clipping value: 3 of unsigned two bits, 1 of signed ones.
+    /// Qp step sizes make a clipping value. Qp is 3 for unsigned values of two bits, and 1 for
+    /// signed ones.
     #[test]
     fn a_clipping_value_sets_the_step_size_of_methods_that_learn_one() {
         for (method, role, name, expected) in [
@@ -312,7 +316,7 @@ mod tests {
         }
     }
 
-    /// LSQ has a gradient scale by default, DoReFa none at all.
+    /// LSQ has a gradient scale by default, and DoReFa has none.
     #[test]
     fn options_of_the_old_method_end_with_it() {
         let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::TERNARY);

@@ -1,4 +1,4 @@
-//! The part of a recipe that describes the quantizers of a phase.
+//! The quantizers of a phase, as a recipe describes them.
 
 use quant_core::{Calibration, Percentile, Role};
 use quant_nn::{FirstLast, Quantization};
@@ -14,80 +14,82 @@ use crate::{
     },
 };
 
-/// The quantizers of a phase. The first and the last layer stay in 32 bits unless `first_last` says
-/// otherwise.
+/// The quantizers of a phase. The first and the last layer stay in 32 bits unless `first_last` is
+/// true.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizationRecipe {
-    /// The quantizer of layer inputs. By default they stay in 32 bits.
+    /// The quantizer of the inputs of layers. By default they stay in 32 bits.
     pub activation: Option<QuantizerRecipe>,
-    /// The quantizer of weights. By default they stay in 32 bits.
+    /// The quantizer of the weights. By default they stay in 32 bits.
     pub weight: Option<QuantizerRecipe>,
-    /// The quantizer of layer outputs. By default they stay in 32 bits, which is usual.
+    /// The quantizer of the outputs of layers. By default they stay in 32 bits, which is usual.
     pub output: Option<QuantizerRecipe>,
     /// Whether the first and the last layer are quantized too. By default both stay in 32 bits, as
-    /// in most papers: they are small, and lose the most. Choose `{ bits = 8 }` for a network that
-    /// is to run in integers, since a first layer in 32 bits can take longer than all binary layers
-    /// together. With `true` both have the quantizers of the other layers:
-    /// choose it for hardware that has no other layers; the score falls.
+    /// in most papers, because they are small and their quantization costs most of the accuracy.
+    /// Choose `{ bits = 8 }` for a network that is to run in integers: the pixels that the first
+    /// layer reads are bytes, and both layers then have weights of 8 bits. With `true` both have
+    /// the quantizers of the other layers: choose it for hardware that has no other layers. The
+    /// score is then lower.
     #[serde(default)]
     #[schemars(with = "FirstLastField")]
     pub first_last: FirstLast,
-    /// Whether the convolutions of skip branches stay in 32 bits. They are small, and errors in
-    /// them reach every later layer: choose `true` for binary networks, and where a paper has them
-    /// so.
+    /// Whether the convolutions of skip branches stay in 32 bits. They are small, and their errors
+    /// reach every later layer. Choose `true` for binary networks, and where the paper does so.
     #[serde(default)]
     pub real_downsample: bool,
-    /// Whether convolutions pad after quantizing instead of before: the zeros at the borders are
-    /// then exact, also where 0 is no level. Choose what the hardware does that the network is for.
+    /// Whether convolutions pad after quantizing instead of before it. The zeros at the borders are
+    /// then exact, even if 0 is not a level. Choose what the hardware does on which the network
+    /// will run.
     #[serde(default)]
     pub padding_after_quant: bool,
-    /// Images that the gradient scales `element-scale` and `scale-element` count. By default they
-    /// are those of each batch.
+    /// The number of images that the gradient scales `element-scale` and `scale-element` use. By
+    /// default it is the number of images of each batch.
     #[schemars(range(min = 1, max = 65_536))]
     pub scale_batch_size: Option<usize>,
-    /// How the first parameters are found of quantizers whose parameters do not come with the
-    /// weights.
+    /// How the initial parameters of quantizers are found if the weights do not come with
+    /// parameters for them.
     #[serde(default)]
     pub calibration: CalibrationRecipe,
-    /// Whether all quantizers are calibrated, those too whose parameters come with the weights. Set
-    /// it for weights that were trained with other settings than the file says.
+    /// Whether all quantizers are calibrated, including those whose parameters come with the
+    /// weights. Set it for weights that were trained with other settings than their file says.
     #[serde(default)]
     pub recalibrate: bool,
-    /// Training batches that activations are calibrated on. Raise it for small batches; beyond some
-    /// hundred images little changes. With 0 they keep the defaults of their method.
+    /// The number of training batches on which activations are calibrated. Raise it for small
+    /// batches. More than a few hundred images change little. With 0, activations keep the defaults
+    /// of their method.
     #[serde(default = "calibration_batches")]
     #[schemars(range(min = 0, max = 100_000))]
     pub calibration_batches: usize,
-    /// Training steps in full precision first, from whose statistics clipping values start. It
-    /// replaces calibration, as in QTool. By default there are none.
+    /// Training steps in full precision at the start, from whose statistics the clipping values
+    /// start. They replace calibration, as in QTool. By default there are none.
     pub warm_up: Option<WarmUpRecipe>,
-    /// A share of unquantized values that falls over training. Use it where training at few bits
-    /// does not start well. By default there is none.
+    /// Proximal quantization: a share of unquantized values, which falls during training. Use it if
+    /// training with few bits does not start well. By default there is none.
     pub proximal: Option<ProximalRecipe>,
 }
 
-/// How the first parameters of quantizers are found from data. Quantizers whose parameters come
-/// with the weights, trained with the same method, levels, range, granularity and normalisation,
-/// keep them.
+/// How the initial parameters of quantizers are found from data. Quantizers whose parameters come
+/// with the weights keep them if they were trained with the same method, levels, range, granularity
+/// and normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CalibrationRecipe {
     /// The clipping value with the smallest squared error.
     #[default]
     SquaredError,
-    /// From the mean magnitude, as in LSQ's paper.
+    /// The clipping value from the mean magnitude, as in LSQ's paper.
     MeanMagnitude,
-    /// The largest magnitude: nothing is clipped.
+    /// The largest magnitude as the clipping value, so that nothing is clipped.
     MinMax,
-    /// This percentile of the magnitudes.
+    /// This percentile of the magnitudes as the clipping value.
     Percentile(#[schemars(with = "PercentileField")] Percentile),
-    /// `squared-error` of every quantizer, as with `recalibrate = true`.
+    /// The calibration `squared-error` for every quantizer, as with `recalibrate = true`.
     Always,
 }
 
 impl CalibrationRecipe {
-    /// The formula.
+    /// Returns the calibration.
     pub fn method(self) -> Calibration {
         match self {
             Self::SquaredError | Self::Always => Calibration::SquaredError,
@@ -103,20 +105,20 @@ impl CalibrationRecipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WarmUpRecipe {
-    /// Training steps.
+    /// The number of training steps.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub steps: usize,
-    /// Factor on the largest magnitude. Numbers below 1 clip more.
+    /// The factor on the largest magnitude. Numbers below 1 clip more.
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub correlate: f32,
-    /// Whose quantizers.
+    /// The roles of the quantizers that warm up.
     #[serde(default = "all_roles")]
     #[schemars(with = "Vec<Choice<Role>>")]
     pub roles: Vec<Role>,
 }
 
-/// Proximal quantization: training goes on with share·x + (1 - share)·Q(x).
+/// Proximal quantization: training continues with share·x + (1 - share)·Q(x).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProximalRecipe {
@@ -124,13 +126,13 @@ pub struct ProximalRecipe {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1))]
     pub start: f32,
-    /// The epoch from which on it is 0; it falls linearly until then.
+    /// The epoch at which the share becomes 0. It falls linearly until then.
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1_000_000))]
     pub epochs: f32,
 }
 
 impl ProximalRecipe {
-    /// The share in an epoch, counted from 0: max(0, start·(1 - epoch/epochs)).
+    /// Returns the share in an epoch, counted from 0: max(0, start·(1 - epoch/epochs)).
     pub fn share(&self, epoch: usize) -> f32 {
         (self.start * (1.0 - epoch as f32 / self.epochs)).max(0.0)
     }
@@ -149,7 +151,7 @@ fn calibration_batches() -> usize {
 }
 
 impl QuantizationRecipe {
-    /// Of these quantizers, with all else as usual.
+    /// Returns a description with these quantizers, and the defaults for everything else.
     pub fn new(
         activation: Option<QuantizerRecipe>,
         weight: Option<QuantizerRecipe>,
@@ -171,12 +173,12 @@ impl QuantizationRecipe {
         }
     }
 
-    /// Whether quantizers are calibrated whose parameters came with the weights.
+    /// Returns whether quantizers whose parameters came with the weights are calibrated too.
     pub fn calibrates_always(&self) -> bool {
         self.recalibrate || self.calibration == CalibrationRecipe::Always
     }
 
-    /// The quantizer of a role.
+    /// Returns the quantizer of a role.
     pub fn of(&self, role: Role) -> Option<&QuantizerRecipe> {
         match role {
             Role::Activation => self.activation.as_ref(),
@@ -185,10 +187,10 @@ impl QuantizationRecipe {
         }
     }
 
-    /// The configurations of the quantizers.
+    /// Returns the configurations of the quantizers.
     ///
     /// # Errors
-    /// [`TrainError::Invalid`] with the field, from `quantization` on.
+    /// [`TrainError::Invalid`] with the path of the field, which begins with `quantization`.
     pub fn typed(&self) -> Result<Quantization, TrainError> {
         let typed = |recipe: &Option<QuantizerRecipe>, role| {
             let invalid = |reason| TrainError::Invalid {

@@ -1,4 +1,4 @@
-//! The part of a recipe that describes one quantizer.
+//! A single quantizer, as a recipe describes it.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -19,77 +19,80 @@ use crate::schema::{
     stand_ins::{CompatibilityFields, GradientScaleFields, MethodField},
 };
 
-/// A quantizer, with defaults by role. `docs/quantizers.md` says which methods have which
-/// of these fields.
+/// A quantizer, whose defaults depend on its role. `docs/quantizers.md` says which of these fields
+/// each method has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QuantizerRecipe {
-    /// The formula. `lsq` is the usual start.
+    /// The quantization method. `lsq` is the usual choice to start with.
     #[schemars(with = "MethodField")]
     pub method: Method,
-    /// Bits: 2^bits levels. Either `bits` or `levels`.
+    /// The number of bits. There are 2^bits levels. Give either `bits` or `levels`.
     #[schemars(range(min = 1, max = 8))]
     pub bits: Option<u32>,
-    /// Levels, instead of bits: 3 for ternary values.
+    /// The number of levels, instead of bits. 3 gives ternary values.
     #[schemars(range(min = 2, max = 256))]
     pub levels: Option<usize>,
-    /// Where the levels lie: from 0 up, or on both sides of 0. By default it is unsigned for
-    /// activations, signed for weights and, where the method can, outputs. Choose `signed` for
-    /// activations that can be negative, as behind PReLU.
+    /// Where the levels lie: from 0 up, or on both sides of 0. By default the range is unsigned for
+    /// activations, and signed for weights and, if the method supports it, for outputs. Choose
+    /// `signed` for activations that can be negative, such as those after a PReLU.
     #[schemars(with = "Option<Choice<Range>>")]
     pub range: Option<Range>,
-    /// Which elements share one clipping value. By default all of a tensor do; `per-channel` suits
-    /// weights of few bits.
+    /// Which elements share one clipping value. By default all elements of a tensor do.
+    /// `per-channel` suits weights with few bits.
     #[schemars(with = "Option<Choice<Granularity>>")]
     pub granularity: Option<Granularity>,
-    /// What stands in for the derivative of a clamp or sign. By default it is `clipped`, the
-    /// straight-through estimator; `triangle` suits binary activations.
+    /// The gradient estimator, which replaces the derivative of a clamp or sign. By default it is
+    /// `clipped`, the straight-through estimator. `triangle` suits binary activations.
     #[schemars(with = "Option<Choice<Estimator>>")]
     pub estimator: Option<Estimator>,
-    /// Scale of the gradient of clipping values. By default it is the paper's for LSQ's family, and
-    /// none for other methods.
+    /// The scale of the gradient of clipping values. By default it is the scale of the paper for
+    /// methods of LSQ's family, and none for other methods.
     #[schemars(with = "Option<GradientScaleFields>")]
     pub gradient_scale: Option<GradientScale>,
-    /// Strength of the estimator `ewgs`. By default it is 0.001.
+    /// The strength of the estimator `ewgs`. By default it is 0.001.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub ewgs_factor: Option<f64>,
-    /// The initial clipping value, or the fixed one of methods that learn none. By default it is 1.
+    /// The initial clipping value, or the fixed one for methods that do not learn a clipping value.
+    /// By default it is 1.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub boundary: Option<f64>,
-    /// Normalisation before quantizing. By default it is `var-mean` for APoT weights, and none for
-    /// others.
+    /// The normalisation before quantizing. By default it is `var-mean` for APoT weights, and none
+    /// for other quantizers.
     #[schemars(with = "Option<Choice<Normalization>>")]
     pub normalization: Option<Normalization>,
-    /// Whether the normalisation is over the whole weight, whatever the granularity. By default it
-    /// is not.
+    /// Whether the normalisation is over the whole weight, independent of the granularity. By
+    /// default it is not.
     pub independent_norm: Option<bool>,
-    /// Whether a normalised weight is multiplied by its deviation again. By default it is not.
+    /// Whether a normalised weight is multiplied by its deviation again after quantizing. By
+    /// default it is not.
     pub restore_normalization: Option<bool>,
     /// Whether a factor on the quantized value is learned. By default none is.
     pub gamma: Option<bool>,
-    /// Habits of QTool. It is for imported recipes. By default there are none.
+    /// Options to behave as QTool does where this program behaves otherwise. They are for imported
+    /// recipes. By default none of them is on.
     #[schemars(with = "Option<CompatibilityFields>")]
     pub qtool: Option<Compatibility>,
-    /// The options that belong to one method alone.
+    /// The options that belong to a single method.
     #[serde(flatten)]
     pub options: MethodOptions,
     /// A loss on the quantization error, added to the training loss. By default there is none.
     pub loss: Option<QuantizationLossRecipe>,
 }
 
-/// A loss on the error of each quantizer of a role.
+/// A loss on the quantization error of each quantizer of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizationLossRecipe {
-    /// Which, of x and its quantized value y: `l1` is mean |y - x|, `l2` mean (y - x)²,
-    /// `distribution` |Σxy/Σy² - 1|.
+    /// The loss for x and its quantized value y: `l1` is mean |y - x|, `l2` is mean (y - x)², and
+    /// `distribution` is |Σxy/Σy² - 1|.
     #[schemars(with = "Choice<QuantizationLoss>")]
     pub kind: QuantizationLoss,
-    /// What it is multiplied by. Choose it so small that the training loss stays the larger part.
+    /// The factor on this loss. Choose it so small that the training loss stays the larger part.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub factor: f32,
 }
 
-/// The options that a recipe and a configuration have in common, handed to a macro.
+/// Calls a macro with the names of the options that a recipe and a configuration have in common.
 macro_rules! each_option {
     ($then:ident) => {
         $then!(
@@ -109,7 +112,7 @@ macro_rules! each_option {
 }
 
 impl QuantizerRecipe {
-    /// The recipe of a configuration: what is as by default is left out.
+    /// Returns the recipe of a configuration. Fields that have their default value are left out.
     pub fn from_config(config: &QuantizerConfig) -> Self {
         let usual = QuantizerConfig::new(config.method, config.role, config.levels);
         macro_rules! unusual {
@@ -131,7 +134,7 @@ impl QuantizerRecipe {
         Self { levels, ..recipe }
     }
 
-    /// The configuration, or why there is none.
+    /// Returns the configuration, or the reason why there is none.
     pub(super) fn typed(&self, role: Role) -> Result<QuantizerConfig, String> {
         let levels = match (self.bits, self.levels) {
             (Some(bits), None) => Levels::from_bits(bits),
@@ -153,13 +156,13 @@ impl QuantizerRecipe {
     }
 }
 
-/// Options of a quantization method by name.
+/// The options of a quantization method by their names.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct MethodOptions(BTreeMap<String, OptionValue>);
 
 impl MethodOptions {
-    /// Those of a method that are not as by default.
+    /// Returns the options of a method that do not have their default value.
     fn of(method: &Method) -> Self {
         let options = method.own_options();
         let unusual = |info: OptionInfo| {
@@ -169,7 +172,8 @@ impl MethodOptions {
         Self(options.list().into_iter().filter_map(unusual).collect())
     }
 
-    /// Gives them to a method, or says which of them it does not have.
+    /// Sets the options of a method, or returns an error that names an option that the method does
+    /// not have.
     fn give_to(&self, method: &mut Method) -> Result<(), String> {
         method.set_options(&self.0)
     }

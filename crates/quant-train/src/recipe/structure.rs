@@ -1,4 +1,5 @@
-//! The structure of a network in a recipe: the fields of `quant_nn`'s typed configurations.
+//! The structure of a network in a recipe. It has the fields of the typed configurations in
+//! `quant_nn`.
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -18,25 +19,26 @@ use toml::Table;
 
 use crate::schema::{check::check_values, choices::names, place::Place};
 
-/// A network without what the data and the phases say of it: the number of classes, the side of the
-/// images, and the quantizers.
+/// A network without the values that come from the data and the phases: the number of classes, the
+/// side of the images, and the quantizers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Structure(Box<NetworkConfig>);
 
-/// The field that says which of the structures it is, and its value where it is left out.
+/// The field that selects the architecture, and its value where it is left out.
 const ARCHITECTURE: (&str, &str) = ("architecture", "resnet");
 
-/// The fields of configurations that structures do not have, and where a recipe says them.
+/// The fields of configurations that structures do not have, each with the place where the recipe
+/// has the value.
 const SAID_ELSEWHERE: [(&str, &str); 3] = [
-    ("classes", "the data say how many there are"),
-    ("input_size", "`data.input_size` says it"),
-    ("quantization", "`[phase.quantization]` says it for each phase"),
+    ("classes", "the data determine the number of classes"),
+    ("input_size", "`data.input_size` has this value"),
+    ("quantization", "`[phase.quantization]` describes it for each phase"),
 ];
 
 impl From<NetworkConfig> for Structure {
-    /// The structure of a network. Its classes, input size and quantizers are left out.
+    /// Returns the structure of a network, without its classes, input size and quantizers.
     fn from(mut config: NetworkConfig) -> Self {
-        // Equal structures are equal values.
+        // Classes and input size get fixed values, so that equal structures are equal values.
         config.set_data(1, 1);
         *config.quantization_mut() = Quantization::default();
         Self(Box::new(config))
@@ -44,7 +46,8 @@ impl From<NetworkConfig> for Structure {
 }
 
 impl Structure {
-    /// The network of this structure for so many classes and images of `size` pixels a side.
+    /// Returns the network with this structure for this number of classes and for images with a
+    /// side of `size` pixels.
     pub fn network(
         &self,
         quantization: Quantization,
@@ -60,7 +63,8 @@ impl Structure {
     /// Reads the fields of `[model]`.
     ///
     /// # Errors
-    /// In words, for fields that the structure does not have, and values that are none of theirs.
+    /// A message, for fields that the structure does not have and for values that its fields do not
+    /// take.
     pub(super) fn read(mut table: Table) -> Result<Self, String> {
         let (architecture, usual) = ARCHITECTURE;
         table.entry(architecture).or_insert_with(|| usual.into());
@@ -74,7 +78,7 @@ impl Structure {
         table.try_into::<NetworkConfig>().map(Self::from).map_err(|error| error.to_string())
     }
 
-    /// The names of its fields, in the order of their types.
+    /// Returns the names of the structure's fields, in the order of their types.
     fn names(&self) -> impl Iterator<Item = &'static str> {
         let own = match *self.0 {
             NetworkConfig::ResNet(_) => names::<ResNetConfig>(),
@@ -89,26 +93,26 @@ impl Structure {
     }
 }
 
-/// The schema of structures: their fields, with what each takes.
+/// Returns the schema of structures: their fields, with the values that each takes.
 fn schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| schemars::schema_for!(Structure).to_value())
 }
 
-/// Checks that a table has the fields that its architecture needs, no others than it knows, and
-/// values that they take.
+/// Checks that a table has the fields that its architecture needs, that it has no unknown fields,
+/// and that the fields take their values.
 fn check_fields(table: &Table) -> Result<(), String> {
     let structures = Place::new(schema());
     let of_this_kind = structures.narrowed(table).with_field(ARCHITECTURE.0);
     let known = of_this_kind.names();
-    // What is no architecture is told later, with those that there are.
+    // An unknown architecture is reported later, in a message that lists the known ones.
     let unknown = table.keys().find(|name| !known.contains(&name.as_str()));
     if let (Some(unknown), false) = (unknown, known.is_empty()) {
         let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
         return Err(format!("unknown field `{unknown}`, expected one of {}", known.join(", ")));
     }
     if let Some(field) = missing(&of_this_kind, table) {
-        // The fields that a structure itself needs are those of residual networks.
+        // The fields that every structure needs are those of residual networks.
         let needs = match field.contains('.') {
             true => "",
             false => {
@@ -122,7 +126,7 @@ fn check_fields(table: &Table) -> Result<(), String> {
         .map_err(|error| error.to_string().trim_start_matches("recipe: ").to_owned())
 }
 
-/// The path of a field that a table, or one below it, needs and does not have.
+/// Returns the path of a required field that is missing in the table or in a table below it.
 fn missing(place: &Place, table: &Table) -> Option<String> {
     let needed = place.required().into_iter().find(|name| !table.contains_key(*name));
     let below = || {
@@ -135,7 +139,7 @@ fn missing(place: &Place, table: &Table) -> Option<String> {
 }
 
 impl Serialize for Structure {
-    /// With every default, in the order of the fields.
+    /// Writes every field with its value or default, in the order of the fields.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut table = Table::try_from(&self.0).map_err(S::Error::custom)?;
         let mut map = serializer.serialize_map(None)?;
@@ -157,7 +161,8 @@ impl JsonSchema for Structure {
         true
     }
 
-    /// That of [`NetworkConfig`], of which one architecture need not be named.
+    /// Returns the schema of [`NetworkConfig`], in which the default architecture need not be
+    /// named.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = NetworkConfig::json_schema(generator);
         let (field, usual) = ARCHITECTURE;

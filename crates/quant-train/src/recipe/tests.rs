@@ -1,4 +1,4 @@
-//! Recipes and changes that are refused, and how they are told.
+//! Recipes and changes that are refused, and the messages of their errors.
 
 use quant_core::Granularity;
 use quant_nn::{FirstLast, FirstLastQuantizers};
@@ -36,7 +36,7 @@ fn refusal(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn what_is_written_out_reads_back() {
+fn a_recipe_that_is_written_out_reads_back() {
     let recipe = parse(RECIPE).unwrap();
     assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
 }
@@ -107,7 +107,7 @@ fn changed(changes: &[&str]) -> Result<Recipe, TrainError> {
     Recipe::parse_with(RECIPE, Path::new("test.toml"), &changes)
 }
 
-/// Nobody has seen the file that a change would make: its lines say nothing.
+/// The user has not seen the file that a change would make, so the message does not show its lines.
 #[test]
 fn a_change_that_cannot_be_is_named_as_it_was_typed() {
     for (change, part) in [
@@ -139,7 +139,7 @@ fn a_change_that_cannot_be_is_named_as_it_was_typed() {
         ),
         (
             "phase.quantization.weight.method=ttq",
-            "phase.quantized.quantization.weight: levels = 4 does not go with the method ttq",
+            "phase.quantized.quantization.weight: levels = 4 is not possible with the method ttq",
         ),
         ("phase.optimizer.kind=adam", "in `phase.optimizer`"),
     ] {
@@ -156,11 +156,11 @@ fn a_change_that_cannot_be_is_named_as_it_was_typed() {
 fn of_several_changes_the_wrong_one_is_named() {
     let text = changed(&["seed=2", "phase.epochs=0", "name=x"]).unwrap_err().to_string();
     assert!(text.starts_with("--set phase.epochs=0: "), "{text}");
-    // Each is right alone.
+    // Each of these changes is valid alone.
     let pair = ["phase.schedule.policy=fix_step", "phase.schedule.steps=[1]"];
     let text = changed(&pair).unwrap_err().to_string();
     assert!(text.contains("phase.schedule"), "{text}");
-    // Changes that are right together only.
+    // These changes are valid only together.
     let set = ["phase.schedule={ policy = 'fix_step', every = 1, factor = 0.5 }", "seed=3"];
     assert_eq!(changed(&set).unwrap().seed, 3);
     let set = ["phase.init_key=ema", "phase.init=x.pth"];
@@ -240,7 +240,7 @@ fn numbers_out_of_range_name_their_field_and_its_bounds() {
     }
 }
 
-/// TOML itself ends at 2^63.
+/// Whole numbers of TOML are below 2^63.
 #[test]
 fn a_number_that_toml_does_not_have_names_its_field_and_bounds_too() {
     for number in ["18446744073709551615", "9223372036854775808", "99999999999999999999999999"] {
@@ -283,7 +283,7 @@ fn a_phase_with_the_name_of_a_runs_file_is_refused() {
     assert!(refusal("name = \"test\"", "name = \"../up\"").contains("name = ../up"));
     let second = RECIPE.find("[[phase]]").map(|at| RECIPE[at..].replace("quantized", "Quantized"));
     let text = parse(&format!("{RECIPE}{}", second.unwrap())).unwrap_err().to_string();
-    assert!(text.contains("a name no other phase has"), "{text}");
+    assert!(text.contains("a name that no other phase has"), "{text}");
 }
 
 #[test]

@@ -1,18 +1,20 @@
-//! From keywords to typed fields.
+//! Conversion of a network's description by keywords to typed fields.
 
 use super::{ModelRecipe, Recipe, model::Described};
 use crate::error::TrainError;
 
 impl Recipe {
-    /// The recipe with every network that keywords describe written field by field, a teacher's
-    /// too, and the keywords that say nothing of a structure, each with what it is about.
+    /// Returns the recipe with the networks that keywords describe, including those of teachers,
+    /// written field by field. Also returns the keywords that do not describe a structure, each
+    /// with what it is about.
     ///
-    /// What keywords say of quantized layers (`first-last`, `real_skip`, `--padding_after_quant`)
-    /// goes to the phases that quantize. The networks of all phases stay equal.
+    /// What keywords say about quantized layers (`first-last`, `real_skip`,
+    /// `--padding_after_quant`) becomes fields of the phases that quantize. The networks of all
+    /// phases stay equal.
     ///
     /// # Errors
-    /// Those of the keywords, and [`TrainError::Invalid`] with the keywords and options where a
-    /// typed field does not take their value.
+    /// The errors of the keywords, and [`TrainError::Invalid`] with the keywords and options where
+    /// a typed field does not take their value.
     pub fn typed(&self) -> Result<(Self, Vec<String>), TrainError> {
         let mut recipe = self.clone();
         let mut idle = Vec::new();
@@ -36,7 +38,7 @@ impl Recipe {
         Ok((recipe, idle))
     }
 
-    /// The error of typed fields, told of the keywords that they come from.
+    /// Returns the error of typed fields as an error of the keywords from which they were made.
     fn untypable(&self, error: &TrainError) -> TrainError {
         let error = error.to_string();
         let error = error.trim_start_matches("recipe: ");

@@ -1,4 +1,4 @@
-//! Changes to the fields of a recipe, as `--set field=value` gives them.
+//! Changes of the fields of a recipe, as `--set field=value` gives them.
 
 use toml::{Table, Value};
 
@@ -9,9 +9,9 @@ use super::{
 };
 use crate::error::TrainError;
 
-/// What `read` makes of a table with changes; `place` says which fields the table has, and the
-/// table is right as it is. Messages name a change as it was typed: the file that would come out is
-/// nobody's.
+/// Returns what `read` makes of a table after the changes. `place` says which fields the table has,
+/// and the table is valid without the changes. Error messages name a change as it was typed,
+/// because the changed table is not in any file.
 pub(crate) fn change<T>(
     table: &Table,
     place: &Place,
@@ -20,17 +20,17 @@ pub(crate) fn change<T>(
 ) -> Result<T, TrainError> {
     let with = |changes: &[&str]| read(changed(table, place, changes)?);
     let all: Vec<&str> = changes.iter().map(String::as_str).collect();
-    let told = |reason: String| reason.trim_start_matches("recipe: ").to_owned();
+    let shown = |reason: String| reason.trim_start_matches("recipe: ").to_owned();
     with(&all).map_err(|reason| {
-        let (changes, reason) = blame(&all, reason, with);
-        TrainError::Change { changes: changes.join(" --set "), reason: told(reason) }
+        let (changes, reason) = invalid_changes(&all, reason, with);
+        TrainError::Change { changes: changes.join(" --set "), reason: shown(reason) }
     })
 }
 
-/// The changes that a recipe is wrong by, and why: the one without which it would be right, or else
-/// the first that is wrong alone, or else all of them together. `with` gives what comes out with
-/// some of the changes.
-fn blame<'a, T>(
+/// Returns the changes that make a recipe invalid, and the reason: a change without which the
+/// recipe would be valid, or else the first change that is invalid alone, or else all changes
+/// together. `with` reads the recipe with some of the changes.
+fn invalid_changes<'a, T>(
     changes: &[&'a str],
     reason: String,
     with: impl Fn(&[&str]) -> Result<T, String>,
@@ -51,7 +51,7 @@ fn blame<'a, T>(
     }
 }
 
-/// The table with changes, or why they cannot be made.
+/// Returns the table with the changes, or the reason why they are not possible.
 fn changed(table: &Table, place: &Place, changes: &[&str]) -> Result<Table, String> {
     let mut table = table.clone();
     for change in changes {
@@ -62,7 +62,7 @@ fn changed(table: &Table, place: &Place, changes: &[&str]) -> Result<Table, Stri
     Ok(table)
 }
 
-/// A value of TOML, or text.
+/// Parses a value as TOML, or else takes it as text.
 fn value(text: &str) -> Value {
     let table = toml::from_str::<Table>(&format!("v = {text}")).ok();
     let value = table.filter(|table| table.len() == 1).and_then(|mut table| table.remove("v"));
@@ -98,7 +98,7 @@ fn put(
                 };
             }
             if place.field(next).is_none() {
-                // Behind the name of a phase comes a field.
+                // The name of a phase is followed by the name of a field.
                 return Err(match rest.len() > 1 && !names.is_empty() {
                     true => no_phase(&place, &names, next),
                     false => no_field(&place, &at, next),

@@ -1,11 +1,11 @@
-//! Checks of values by the bounds and the names that their fields take.
+//! Checks that values are within the bounds and among the names that their fields take.
 
 use toml::{Table, Value};
 
 use super::{place::Place, words::nearest};
 use crate::error::TrainError;
 
-/// Checks every number of a recipe, or of what is to become one; `place` is that of recipes.
+/// Checks every number of a recipe, given as a table. `place` is the place of recipes.
 ///
 /// # Errors
 /// [`TrainError::OutOfRange`] with the field, its value and what it takes.
@@ -14,7 +14,7 @@ pub(crate) fn check_numbers(recipe: &Table, place: &Place) -> Result<(), TrainEr
     check(&recipe, place, "", &|value| value.is_integer() || value.is_float())
 }
 
-/// Checks every number, text and truth value below `place`, which is at `path` of a recipe.
+/// Checks every number, text and truth value below `place`, whose path in a recipe is `path`.
 ///
 /// # Errors
 /// [`TrainError::OutOfRange`] with the field, its value and what it takes.
@@ -22,7 +22,7 @@ pub(crate) fn check_values(table: &Table, place: &Place, path: &str) -> Result<(
     check(&Value::Table(table.clone()), place, path, &|_| true)
 }
 
-/// Checks the values below `place` that `wanted` picks.
+/// Checks those values below `place` that `wanted` selects.
 pub(super) fn check(
     value: &Value,
     place: &Place,
@@ -34,7 +34,7 @@ pub(super) fn check(
             let place = place.narrowed(table);
             table.iter().try_for_each(|(name, value)| match place.field(name) {
                 Some(field) => check(value, &field, &joined(path, name), wanted),
-                // What is no field is told with its line.
+                // Unknown fields are reported later, with their lines.
                 None => Ok(()),
             })
         }
@@ -65,7 +65,7 @@ pub(super) fn check(
     }
 }
 
-/// The path of a field of the table at `path`.
+/// Returns the path of a field of the table at `path`.
 pub(crate) fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

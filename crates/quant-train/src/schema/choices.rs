@@ -1,4 +1,4 @@
-//! The names that choices of other crates have in a recipe, as serde knows them.
+//! The names that the choices of other crates have in a recipe, as serde knows them.
 
 use std::{borrow::Cow, marker::PhantomData};
 
@@ -10,11 +10,11 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-/// The largest number that a choice may bring, such as a number of groups.
+/// The largest number that a choice can have, such as a number of groups.
 const LARGEST: u32 = 1 << 24;
 
-/// Stands for a choice `T` where fields are documented: the name of each possibility, or for one
-/// that brings a number its name and the number.
+/// Stands for a choice `T` where fields are documented. It lists the name of each possibility. A
+/// possibility with a number is a table of the name and the number.
 pub(crate) struct Choice<T>(PhantomData<T>);
 
 impl<T: DeserializeOwned> JsonSchema for Choice<T> {
@@ -40,7 +40,7 @@ impl<T: DeserializeOwned> JsonSchema for Choice<T> {
     }
 }
 
-/// Steps of augmentation: each a name, or a table of a name and its numbers.
+/// Steps of augmentation. Each is a name, or a table of a name and its numbers.
 pub(crate) struct Steps;
 
 impl JsonSchema for Steps {
@@ -53,7 +53,8 @@ impl JsonSchema for Steps {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // Sizes in pixels are the largest of these numbers: 8192 pixels a side are 200 MB.
+        // Sizes in pixels are the largest of these numbers. An image with a side of 8192 pixels
+        // takes 200 MB.
         let number = json!({ "type": "number", "minimum": 0, "maximum": 8192 });
         let numbers = json!({ "anyOf": [number, { "type": "array", "items": number }] });
         let step = json!({ "type": "object", "additionalProperties": numbers });
@@ -67,20 +68,20 @@ impl JsonSchema for Steps {
     }
 }
 
-/// The names of the fields of a struct, or of the possibilities of a choice.
+/// Returns the names of the fields of a struct, or of the possibilities of a choice.
 pub(crate) fn names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut found: &'static [&'static str] = &[];
     let _ = T::deserialize(Names(&mut found));
     found
 }
 
-/// A choice as recipes write it, such as `lq-nets`.
+/// Returns a choice as recipes write it, such as `lq-nets`.
 pub(crate) fn text_of(choice: &impl Serialize) -> String {
     let text = toml::Value::try_from(choice).ok();
     text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Whether a possibility of a choice brings a value.
+/// Returns whether a possibility of a choice has a value.
 fn brings_a_value<T: DeserializeOwned>(name: &'static str) -> bool {
     let mut brings = false;
     let _ = T::deserialize(Probe { name, brings: &mut brings });
@@ -91,7 +92,7 @@ fn done<T>() -> Result<T, Error> {
     Err(de::Error::custom("only looking"))
 }
 
-/// Remembers what names it is asked for.
+/// A deserializer that records the names that it is asked for.
 struct Names<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> de::Deserializer<'de> for Names<'_> {
@@ -127,7 +128,7 @@ impl<'de> de::Deserializer<'de> for Names<'_> {
     }
 }
 
-/// Chooses one possibility, and remembers whether a value is asked for with it.
+/// A deserializer that chooses one possibility and records whether a value is asked for with it.
 struct Probe<'a> {
     name: &'static str,
     brings: &'a mut bool,

@@ -1,7 +1,7 @@
-//! The fields of a recipe: what each takes, its bounds, its default and what it is for, made from
-//! the types and their documentation. Numbers of recipes are held to these bounds, and changes of
-//! fields (`--set`) are checked by them. These files know no recipe: they serve every type that has
-//! a schema.
+//! The fields of a recipe, each with the values that it takes, its bounds, its default and its
+//! purpose. They come from the types and their documentation. The numbers of a recipe have to be
+//! within these bounds, and changes of fields (`--set`) are checked with them. These modules do not
+//! depend on recipes: they work for every type that has a schema.
 
 pub(crate) mod change;
 pub(crate) mod check;

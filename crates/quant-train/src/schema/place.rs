@@ -1,42 +1,42 @@
-//! What may stand at a place of a recipe, as the schemas of its types say.
+//! The values that are possible at a place of a recipe, according to the schemas of its types.
 
 use serde_json::{Number, Value};
 
-/// What may stand at a place of a recipe: the schemas of all possibilities.
+/// The values that are possible at a place of a recipe: the schemas of all possibilities.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    /// The schema that references within the possibilities lead into.
+    /// The schema in which the references of the possibilities are resolved.
     schema: &'static Value,
     pub(crate) possibilities: Vec<&'static Value>,
 }
 
 impl Place {
-    /// Where a value stands that the whole of a schema describes.
+    /// Returns the place of a value that the whole schema describes.
     pub(crate) fn new(schema: &'static Value) -> Self {
         Self::at(schema, schema)
     }
 
-    /// Where a value stands that `node` describes, which is a part of `schema`.
+    /// Returns the place of a value that `node`, a part of `schema`, describes.
     pub(crate) fn at(schema: &'static Value, node: &'static Value) -> Self {
         let mut possibilities = Vec::new();
         collect(schema, node, &mut possibilities);
         Self { schema, possibilities }
     }
 
-    /// All possibilities of several parts, unless there is no part.
+    /// Returns the place with all possibilities of several parts, or `None` if there is no part.
     fn join(&self, nodes: impl Iterator<Item = &'static Value>) -> Option<Self> {
         let mut possibilities = Vec::new();
         nodes.for_each(|node| collect(self.schema, node, &mut possibilities));
         (!possibilities.is_empty()).then_some(Self { schema: self.schema, possibilities })
     }
 
-    /// The same place with some of its possibilities.
+    /// Returns the same place with only those possibilities that `wanted` selects.
     fn with(&self, wanted: impl Fn(&&'static Value) -> bool) -> Self {
         let possibilities = self.possibilities.iter().copied().filter(wanted).collect();
         Self { schema: self.schema, possibilities }
     }
 
-    /// The field of a name, of a table or of each table of a list.
+    /// Returns the place of the field with this name, in a table or in each table of a list.
     pub(crate) fn field(&self, name: &str) -> Option<Self> {
         let fields = self.tables().filter_map(|table| {
             let known = table.get("properties").and_then(|properties| properties.get(name));
@@ -45,7 +45,7 @@ impl Place {
         self.join(fields)
     }
 
-    /// The names of its fields.
+    /// Returns the names of the fields.
     pub(crate) fn names(&self) -> Vec<&'static str> {
         let properties = self.tables().filter_map(|table| table.get("properties")?.as_object());
         let mut names: Vec<_> =
@@ -55,7 +55,7 @@ impl Place {
         names
     }
 
-    /// The names of the fields that a table of a single kind has to have.
+    /// Returns the names of the required fields of a table that can be of one kind only.
     pub(crate) fn required(&self) -> Vec<&'static str> {
         let [table] = self.possibilities.as_slice() else { return Vec::new() };
         let required = table.get("required").and_then(Value::as_array).into_iter().flatten();
@@ -67,12 +67,13 @@ impl Place {
         self.possibilities.clone().into_iter().chain(items).filter(|node| is_a(node, "object"))
     }
 
-    /// The items of a list.
+    /// Returns the place of the items of a list.
     pub(crate) fn items(&self) -> Option<Self> {
         self.join(self.possibilities.iter().filter_map(|node| node.get("items")))
     }
 
-    /// Where a table can be one of several kinds, those that its texts allow.
+    /// For a table that can be of several kinds, returns the place with those kinds that the
+    /// table's texts allow.
     pub(crate) fn narrowed(&self, table: &toml::Table) -> Self {
         let allows = |node: &&'static Value| {
             let Some(properties) = node.get("properties").and_then(Value::as_object) else {
@@ -87,7 +88,8 @@ impl Place {
         self.with(allows)
     }
 
-    /// Of the kinds that a table can be of, those with a field of a name.
+    /// For a table that can be of several kinds, returns the place with those kinds that have a
+    /// field of this name.
     pub(crate) fn with_field(&self, name: &str) -> Self {
         let has = |node: &&'static Value| {
             node.get("properties").is_some_and(|properties| properties.get(name).is_some())
@@ -95,7 +97,7 @@ impl Place {
         self.with(has)
     }
 
-    /// Whether a number, text or truth value may stand here.
+    /// Returns whether a number, text or truth value is possible here.
     pub(super) fn accepts(&self, value: &toml::Value) -> bool {
         self.possibilities.iter().any(|node| match value {
             toml::Value::Integer(number) => in_bounds(node, *number as f64),
@@ -109,12 +111,12 @@ impl Place {
         })
     }
 
-    /// The texts that it takes, where not every text will do.
+    /// Returns the texts that are possible, where not every text is.
     pub(super) fn texts(&self) -> impl Iterator<Item = &'static str> {
         self.possibilities.iter().flat_map(|node| texts(node))
     }
 
-    /// What it takes, in words.
+    /// Describes in words the values that are possible.
     pub(crate) fn takes(&self) -> String {
         let mut names: Vec<String> = self.texts().map(|text| format!("\"{text}\"")).collect();
         let others = self.possibilities.iter().filter(|node| texts(node).next().is_none());
@@ -137,7 +139,7 @@ impl Place {
         }
     }
 
-    /// What one possibility takes, in words.
+    /// Describes one possibility in words.
     fn kind(&self, node: &'static Value) -> String {
         for (kind, words) in [("integer", "a whole number"), ("number", "a number")] {
             if is_a(node, kind) {
@@ -157,7 +159,7 @@ impl Place {
         match (is_a(node, "string"), is_a(node, "object")) {
             (true, _) => "text".into(),
             (_, true) => match names.into_iter().flatten().next() {
-                // A possibility with a name and the number that it brings.
+                // This possibility is a table of a name and a number.
                 Some((name, number))
                     if names.is_some_and(|names| names.len() == 1)
                         && (is_a(number, "integer") || is_a(number, "number")) =>
@@ -175,20 +177,20 @@ impl Place {
     }
 }
 
-/// The names of the fields of a type that recipes are read into.
+/// Returns the names of the fields of a type that recipes are read into.
 pub(crate) fn field_names<T: schemars::JsonSchema>() -> Vec<String> {
     let schema = schemars::schema_for!(T).to_value();
     let properties = schema.get("properties").and_then(Value::as_object);
     properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
 }
 
-/// The texts that a schema lists.
+/// Returns the texts that a schema lists.
 fn texts(node: &'static Value) -> impl Iterator<Item = &'static str> {
     let listed = node.get("enum").and_then(Value::as_array).into_iter().flatten();
     node.get("const").into_iter().chain(listed).filter_map(Value::as_str)
 }
 
-/// The possibilities of a part of a schema, references followed.
+/// Collects the possibilities of a part of a schema, and follows its references.
 fn collect(schema: &'static Value, node: &'static Value, found: &mut Vec<&'static Value>) {
     let referred = node.get("$ref").and_then(Value::as_str);
     if let Some(target) = referred.and_then(|path| schema.pointer(path.trim_start_matches('#'))) {
@@ -211,7 +213,7 @@ pub(crate) fn is_a(node: &Value, kind: &str) -> bool {
     }
 }
 
-/// Whether a table has to have the field of a name.
+/// Returns whether a table requires the field with this name.
 pub(crate) fn is_required(table: &Value, name: &str) -> bool {
     let required = table.get("required").and_then(Value::as_array);
     required.is_some_and(|names| names.iter().any(|other| other == name))
@@ -234,7 +236,7 @@ fn in_bounds(node: &Value, number: f64) -> bool {
         && bound(node, "exclusiveMaximum").is_none_or(|above| number < above)
 }
 
-/// The bounds of a number, in words that follow "a number".
+/// Describes the bounds of a number, in words that follow "a number".
 fn range(node: &Value) -> String {
     let get = |name| node.get(name).and_then(Value::as_number).map(written);
     let (from, above) = (get("minimum"), get("exclusiveMinimum"));
@@ -248,7 +250,7 @@ fn range(node: &Value) -> String {
     }
 }
 
-/// A number with its thousands set apart.
+/// Writes a number with separated thousands.
 fn written(number: &Number) -> String {
     let whole = number.as_f64().filter(|number| number.fract() == 0.0);
     let digits = number.to_string().trim_end_matches(".0").to_owned();

@@ -1,4 +1,5 @@
-//! The documentation of tables whose types are other crates'. Tests hold their fields to the types.
+//! The documentation of tables whose types belong to other crates. Tests check that both have the
+//! same fields.
 
 use std::borrow::Cow;
 
@@ -10,23 +11,24 @@ use serde::Serialize;
 use super::choices::Choice;
 
 // Stands for [`quant_data::dataset::shapes::ShapesConfig`].
-/// How many pictures are rendered, and of which size.
+/// The number of pictures that are rendered, and their size.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "Rendered")]
 #[serde(default)]
 pub(crate) struct RenderedFields {
-    /// Side of the pictures, in pixels. The network's input has `data.input_size`, to which they
-    /// are cropped and resized.
+    /// The side of the pictures, in pixels. The pictures are cropped and resized to
+    /// `data.input_size`, which is the side of the network's input.
     #[schemars(range(min = 8, max = 1024))]
     side: usize,
-    /// Training pictures of each of the ten classes.
+    /// The number of training pictures in each of the ten classes.
     #[schemars(range(min = 1, max = 100_000))]
     train_per_class: usize,
-    /// Validation pictures of each class. Raise it where scores of runs are compared: of n
-    /// pictures, a score of p has a standard error of sqrt(p·(1 - p)/n).
+    /// The number of validation pictures in each class. Raise it if the scores of runs are
+    /// compared: a score p of n pictures has a standard error of sqrt(p·(1 - p)/n).
     #[schemars(range(min = 1, max = 100_000))]
     val_per_class: usize,
-    /// Seed of the pictures. Another one renders others, into another folder of the cache.
+    /// The seed of the pictures. Another seed renders other pictures, into another folder of the
+    /// cache.
     #[schemars(range(min = 0, max = i64::MAX))]
     seed: u64,
 }
@@ -44,38 +46,41 @@ impl Default for RenderedFields {
 }
 
 // Stands for [`quant_core::GradientScale`].
-/// Scale of the gradient of a clipping value, whose value it leaves alone.
+/// The scale of the gradient of a clipping value. It does not change the clipping value itself.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "GradientScale")]
 #[serde(default)]
 pub(crate) struct GradientScaleFields {
-    /// The rule, with a = `factor`: `none` is 1, `fan-scale` sqrt(fan)·a, `scale-fan` a/sqrt(fan),
-    /// `element-scale` sqrt(M)·a, `scale-element` a/sqrt(M), `lsq` that of LSQ's paper; fan is the
-    /// number of elements of an output channel, M that of a batch.
+    /// The rule, with a = `factor`: `none` is 1, `fan-scale` is sqrt(fan)·a, `scale-fan` is
+    /// a/sqrt(fan), `element-scale` is sqrt(M)·a, `scale-element` is a/sqrt(M), and `lsq` is the
+    /// scale of LSQ's paper. Here fan is the number of elements of an output channel, and M is the
+    /// number of elements of a batch.
     #[schemars(with = "Choice<GradientScaleRule>")]
     rule: GradientScaleRule,
-    /// The factor a of the rules that have one.
+    /// The factor a of those rules that have one.
     #[schemars(extend("exclusiveMinimum" = 0))]
     factor: f64,
 }
 
 // Stands for [`quant_core::qtool::Compatibility`].
-/// Habits of QTool that imported recipes rely on.
+/// Options to behave as QTool does where this program behaves otherwise, for imported recipes.
 #[derive(JsonSchema, Serialize, Default)]
 #[schemars(rename = "Compatibility")]
 #[serde(default)]
 pub(crate) struct CompatibilityFields {
-    /// Whether groups that do not fit fall back as in QTool.
+    /// Whether groups that do not fit the tensor are replaced by one group per output channel or by
+    /// a single group.
     group_fallback: bool,
-    /// Whether gradients are left alone where the gradient scale's whole part is 1.
+    /// Whether gradients are not scaled where the integer part of the gradient scale is 1.
     skip_integer_one: bool,
-    /// Whether FATNN keeps a clipping value that nothing uses.
+    /// Whether FATNN has a clipping value that nothing uses.
     unused_clipping_value: bool,
-    /// Images that the gradient scale of an activation or output counts. By default they are those
-    /// of each batch.
+    /// The number of images that the gradient scale of an activation or output uses. By default it
+    /// is the number of images of each batch.
     #[schemars(range(min = 1, max = 65_536))]
     images: Option<usize>,
-    /// Positions (height times width) that it counts. By default they are those of each tensor.
+    /// The number of positions (height times width) that this scale uses. By default it is that of
+    /// each tensor.
     #[schemars(range(min = 1, max = 268_435_456))]
     positions: Option<usize>,
 }
@@ -123,9 +128,9 @@ impl JsonSchema for FirstLastField {
 }
 
 // Stands for [`quant_nn::FirstLastQuantizers`].
-/// LSQ quantizers of the first and the last layer, whatever the other layers have. The first layer has
-/// one of its weight alone, because its input, the pixels of images, are bytes already. The last
-/// layer has one of its weight and one of its input.
+/// LSQ quantizers of the first and the last layer, whatever the other layers have. The first layer
+/// has one of its weight alone, because its input, the pixels of images, are bytes already. The
+/// last layer has one of its weight and one of its input.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "FirstLast", extend("x-example" = "{ bits = 8 }"))]
 pub(crate) struct FirstLastFields {
@@ -165,11 +170,11 @@ macro_rules! number {
 }
 
 number! {
-    /// Stands for [`quant_core::Percentile`]: percent of the magnitudes.
+    /// Stands for [`quant_core::Percentile`]: a percentage of the magnitudes.
     PercentileField: "exclusiveMinimum" = 0, "maximum" = 100;
-    /// Numbers of a list that are above 0.
+    /// Stands for the numbers of a list that have to be above 0.
     PositiveField: "exclusiveMinimum" = 0;
-    /// Numbers of a list that are weights of the past.
+    /// Stands for the numbers of a list that are weights of earlier values.
     BelowOneField: "minimum" = 0, "exclusiveMaximum" = 1;
 }
 

@@ -1,6 +1,6 @@
 //! Messages about fields in plain words, with the nearest known name.
 
-/// serde's message without Rust's types, with the nearest known name.
+/// Returns serde's message without the names of Rust's types, and with the nearest known name.
 pub(crate) fn in_words(message: &str) -> String {
     let mut words = message.trim_end().to_owned();
     for (rust, plain) in [
@@ -28,7 +28,7 @@ pub(crate) fn in_words(message: &str) -> String {
     }
 }
 
-/// The known name nearest to the unknown one of serde's message.
+/// Returns the known name that is nearest to the unknown name in serde's message.
 fn suggestion(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("unknown ")?;
     let mut quoted = rest.split('`').skip(1).step_by(2);
@@ -36,7 +36,7 @@ fn suggestion(message: &str) -> Option<&str> {
     nearest(unknown, quoted)
 }
 
-/// The known name that is probably meant, if any is near.
+/// Returns the known name that is probably meant, if one is similar enough.
 pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (strsim::damerau_levenshtein(unknown, known), known));
     let (distance, known) = near.min()?;

@@ -1,11 +1,12 @@
-//! Checkpoints: everything a phase is, so that it can go on from any step as if it had never
-//! stopped.
+//! Checkpoints: everything that a phase needs to continue from a step with the same result as
+//! without the interruption.
 //!
-//! A checkpoint is a folder `step-<n>` with the network under PyTorch's names
-//! (`model.safetensors`), the same with parameter identities (`network.bpk`), the moving average
-//! where there is one (`average.bpk`), the optimizer's state, and `progress.json`, which has the
-//! checksums of the others and its own. It appears complete or not at all; the two newest are kept.
-//! Nothing in it is used before all of its checksums are right.
+//! A checkpoint is a folder `step-<n>`. It contains the network under PyTorch's names
+//! (`model.safetensors`), the network with the identities of its parameters (`network.bpk`), the
+//! moving average if there is one (`average.bpk`), the state of the optimizers, and
+//! `progress.json`, which has the checksums of the other files and its own. It appears complete or
+//! not at all. The two newest checkpoints are kept. All checksums are verified before anything in a
+//! checkpoint is used.
 
 use std::{
     collections::BTreeMap,
@@ -29,16 +30,16 @@ use crate::{
     training::state::TrainState,
 };
 
-/// What `progress.json` holds.
+/// The content of `progress.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     version: u32,
     progress: Progress,
     recipe: Phase,
-    /// What tells its structure from any other.
+    /// A description of the network's structure that differs from that of any other structure.
     network: serde_json::Value,
     optimizer_groups: usize,
-    /// The other files: name, and checksum as [`files::checksum`] writes it.
+    /// The other files: the name of each, and its checksum as [`files::checksum`] writes it.
     files: BTreeMap<String, String>,
 }
 
@@ -46,14 +47,14 @@ const VERSION: u32 = 3;
 
 const PROGRESS: &str = "progress.json";
 
-/// The newest and the one before.
+/// The number of checkpoints that are kept: the newest and the one before it.
 const KEPT: usize = 2;
 
 /// Saves the state of a phase below `folder`.
 ///
 /// # Errors
-/// [`TrainError::Diverged`] for a state that is not finite, and [`TrainError::Io`]; earlier
-/// checkpoints are then untouched.
+/// [`TrainError::Diverged`] for a state that is not finite, and [`TrainError::Io`]. Earlier
+/// checkpoints are then unchanged.
 pub fn save<M: Classifier>(
     folder: &Path,
     recipe: &Phase,
@@ -63,7 +64,7 @@ pub fn save<M: Classifier>(
     state.check(recipe)?;
     let path = folder.join(format!("step-{:09}", progress.step));
     let fail = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
-    // A snapshot: it brings running statistics up to date.
+    // `valid` returns a copy in which the running statistics are up to date.
     let snapshot = network.valid();
     let record = |network: &M| {
         let bytes = network.clone().into_record().into_bytes();
@@ -89,7 +90,8 @@ pub fn save<M: Classifier>(
     };
     contents.push((PROGRESS, files::sealed(&header)));
     files::write_folder(&path, &contents)?;
-    // Later ones are of a future that was given up: damaged, and passed over when this began.
+    // Checkpoints with later steps are from an abandoned continuation: they were damaged, and
+    // passed over when the phase was resumed.
     let of_past = |found: &(usize, PathBuf)| found.0 <= progress.step;
     let (past, future): (Vec<_>, Vec<_>) = list(folder)?.into_iter().partition(of_past);
     for (_, old) in past.into_iter().rev().skip(KEPT).chain(future) {
@@ -102,12 +104,12 @@ fn optimizer_file(group: usize) -> String {
     format!("optimizer-{group}.bpk")
 }
 
-/// Restores the newest usable checkpoint below `folder` into `network`. `None` where there is none;
-/// a damaged one is named to `damaged` and passed over.
+/// Restores the newest usable checkpoint below `folder` into `network`. Returns `None` if there is
+/// no checkpoint. Calls `damaged` with the error of every damaged checkpoint that it passes over.
 ///
 /// # Errors
 /// [`TrainError::Foreign`] for a checkpoint of another recipe or network, and
-/// [`TrainError::Checkpoint`] where every one is damaged.
+/// [`TrainError::Checkpoint`] if all checkpoints are damaged.
 pub fn load<M: Classifier>(
     folder: &Path,
     recipe: &Phase,
@@ -154,18 +156,20 @@ fn load_one<M: Classifier>(
     let mut network = network.clone();
     for policy in &progress.policies {
         let policy = recipe.policies.get(*policy);
-        let policy = policy.ok_or_else(|| fail("a policy that the recipe has not".into()))?;
+        let policy =
+            policy.ok_or_else(|| fail("it has a policy that the recipe does not have".into()))?;
         policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
     }
     let restore = |name: &str, network: M| {
         let bytes = Bytes::from_bytes_vec(read(name)?);
-        // The library may panic at a record whose checksum is right, and which is none of ours.
+        // Burn may panic for a record whose checksum is right but which is not a record of this
+        // network.
         let restored = catch_unwind(AssertUnwindSafe(|| {
             let record = ModuleRecord::from_bytes(bytes).map_err(|error| error.to_string())?;
             network.try_load_record(record).map_err(|error| error.to_string())
         }));
         restored
-            .unwrap_or_else(|_| Err("it is no record of this network".into()))
+            .unwrap_or_else(|_| Err("it is not a record of this network".into()))
             .map_err(|error| fail(format!("{name}: {error}")))
     };
     let average = match recipe.average {
@@ -178,15 +182,15 @@ fn load_one<M: Classifier>(
     let optimizers = Optimizers::new(recipe.optimizer, &recipe.groups, &network);
     let states = states?;
     let optimizers = catch_unwind(AssertUnwindSafe(|| optimizers.load(states)))
-        .unwrap_or_else(|_| Err("it is no state of this optimizer".into()))
+        .unwrap_or_else(|_| Err("it is not a state of this optimizer".into()))
         .map_err(|error| fail(format!("optimizer: {error}")))?;
     let state = TrainState { network, optimizers, progress, average };
     state.check(recipe)?;
     Ok(state)
 }
 
-/// The header of a checkpoint and the contents of its other files, all of which have the right
-/// checksums.
+/// Returns the header of a checkpoint and the contents of its other files, after all checksums have
+/// been verified.
 fn verified(path: &Path) -> Result<(Header, BTreeMap<String, Vec<u8>>), TrainError> {
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
     let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));
@@ -200,25 +204,26 @@ fn verified(path: &Path) -> Result<(Header, BTreeMap<String, Vec<u8>>), TrainErr
         files::unsealed(&bytes).map_err(|reason| fail(format!("{PROGRESS}: {reason}")))?;
     let mut contents = BTreeMap::new();
     for (name, sum) in &header.files {
-        // Names are ours: no other folder is read, whatever they say.
+        // The names have to be plain file names, so that nothing outside of the checkpoint is read.
         if Path::new(name).file_name() != Some(name.as_ref()) {
-            return Err(fail(format!("{name:?} is no name of a file")));
+            return Err(fail(format!("{name:?} is not the name of a file")));
         }
         let bytes = read(name)?;
         if files::checksum(&bytes) != *sum {
-            return Err(fail(format!("{name} is damaged: its checksum is another one")));
+            return Err(fail(format!("{name} is damaged: its checksum is wrong")));
         }
         contents.insert(name.clone(), bytes);
     }
     Ok((header, contents))
 }
 
-/// Whether a phase whose checkpoints are in `folder` has one, usable or not.
+/// Returns whether a phase whose checkpoints are in `folder` has one, usable or not.
 pub(crate) fn exists(folder: &Path) -> bool {
     list(folder).is_ok_and(|found| !found.is_empty())
 }
 
-/// Epochs that the newest checkpoint with an intact header in `folder` has behind it.
+/// Returns the number of completed epochs at the newest checkpoint in `folder` whose header is
+/// intact.
 pub(crate) fn epochs_done(folder: &Path) -> Option<usize> {
     let found = list(folder).ok()?.into_iter().rev();
     let mut headers = found.filter_map(|(_, path)| {
@@ -242,7 +247,7 @@ fn same<T: PartialEq + Serialize>(
     Err(TrainError::Foreign { path: path.to_owned(), field, theirs, ours })
 }
 
-/// The checkpoints below `folder` with their steps, oldest first.
+/// Returns the checkpoints below `folder` with their steps, in ascending order.
 fn list(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! The end of an epoch: its score, the health of the quantizers, and what is kept.
+//! The end of an epoch: its score, the health of the quantizers, and the files that are saved.
 
 use quant_nn::Classifier;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl<M: Classifier> Trainer<'_, M> {
-    /// The score of a network on the validation images of all processes.
+    /// Returns the score of a network on the validation images of all processes.
     pub(super) fn evaluate(&self, network: &M, events: &mut Events) -> Result<Score, TrainError> {
         let mut skipped = Vec::new();
         let plain = self.device.clone().without_autodiff();
@@ -34,7 +34,8 @@ impl<M: Classifier> Trainer<'_, M> {
         score.of_all(self.group.as_ref())
     }
 
-    /// Tells how the quantizers fare on a validation batch, and how the weights are distributed.
+    /// Emits events with the health of the quantizers on a validation batch, and with the
+    /// distribution of the weights.
     pub(super) fn monitor(
         &self,
         monitor: &mut Monitor,
@@ -63,7 +64,8 @@ impl<M: Classifier> Trainer<'_, M> {
         Ok(())
     }
 
-    /// Keeps the best network, notes the epoch and saves.
+    /// Saves the network if it is the best so far, records the end of the epoch, and writes a
+    /// checkpoint.
     pub(super) fn finish_epoch(
         &self,
         state: &mut TrainState<M>,
@@ -102,7 +104,7 @@ impl<M: Classifier> Trainer<'_, M> {
         self.save(state)
     }
 
-    /// Writes a checkpoint, in the first process.
+    /// Writes a checkpoint if this is the first process.
     pub(super) fn save(&self, state: &TrainState<M>) -> Result<(), TrainError> {
         if self.group.rank() > 0 {
             return Ok(());

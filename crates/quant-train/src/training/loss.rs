@@ -9,7 +9,7 @@ use quant_nn::{Classifier, NetworkConfig};
 pub use crate::recipe::loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction};
 use crate::{batches::mixing::Targets, error::TrainError, recipe::phase::Phase};
 
-/// The loss of a phase.
+/// The training loss of a phase.
 pub struct Objective<M> {
     cross_entropy: CrossEntropyLoss,
     focal: Option<FocalRecipe>,
@@ -18,14 +18,14 @@ pub struct Objective<M> {
 
 struct Teacher<M> {
     recipe: DistillationRecipe,
-    /// On the plain device, and so in evaluation.
+    /// The network is on the plain device, so that it computes as in evaluation.
     network: M,
-    /// Pairs of student's and teacher's blocks.
+    /// The pairs of the student's and the teacher's blocks, by their indices.
     blocks: Vec<(usize, usize)>,
 }
 
 impl<M: Classifier> Objective<M> {
-    /// The loss of `recipe`, on `device`.
+    /// Returns the loss of the phase `recipe`, on `device`.
     pub fn new(recipe: &Phase, device: &Device) -> Self {
         let smoothing = recipe.label_smoothing as f32;
         let cross_entropy = CrossEntropyLossConfig::new()
@@ -34,10 +34,11 @@ impl<M: Classifier> Objective<M> {
         Self { cross_entropy, focal: recipe.focal, teacher: None }
     }
 
-    /// The same, with a teacher for `student`: a network on the plain device.
+    /// Returns the loss with a teacher, a network on the plain device, for `student`.
     ///
     /// # Errors
-    /// [`TrainError::Field`] for another number of classes, or where no block can be compared.
+    /// [`TrainError::Field`] where the teacher has another number of classes, or where no block can
+    /// be compared.
     pub fn with_teacher(
         mut self,
         recipe: &DistillationRecipe,
@@ -51,7 +52,7 @@ impl<M: Classifier> Objective<M> {
             return Err(TrainError::Field {
                 field: "distillation.teacher".into(),
                 value: format!("a network of {theirs} classes"),
-                accepted: "one of as many classes as the data",
+                accepted: "a network with as many classes as the data",
             });
         }
         let theirs = network.blocks();
@@ -66,14 +67,15 @@ impl<M: Classifier> Objective<M> {
             return Err(TrainError::Field {
                 field: "distillation.kind".into(),
                 value: "feature".into(),
-                accepted: "a teacher with a block of the same name and output shape as the student's",
+                accepted: "a teacher that has a block with the name and output shape of a \
+                           student's block",
             });
         }
         self.teacher = Some(Teacher { recipe: recipe.clone(), network, blocks });
         Ok(self)
     }
 
-    /// Scores of `images`, `[batch, classes]`, and the loss, `[1]`.
+    /// Returns the scores of `images`, `[batch, classes]`, and the loss, `[1]`.
     pub fn forward(
         &self,
         network: &M,

@@ -1,4 +1,4 @@
-//! The training of one phase: how it starts, its steps and epochs, and its checkpoints.
+//! The training of one phase: its start, its steps and epochs, and its checkpoints.
 
 pub mod checkpoint;
 mod epoch_end;

@@ -1,4 +1,4 @@
-//! The training loop of one phase: epochs, and the steps of each.
+//! The training loop of one phase, over its epochs and their steps.
 
 use std::time::Instant;
 
@@ -18,21 +18,21 @@ use crate::{
     },
 };
 
-/// Steps between two looks at the loss: each look waits for the device.
-const LOOK: usize = 10;
+/// The number of steps between two reports. Each report has to wait for the device.
+const REPORT_INTERVAL: usize = 10;
 
 impl<M: Classifier> Trainer<'_, M> {
     /// Trains to the end of the phase.
     ///
     /// # Errors
-    /// Those of the loader and of checkpoints, [`TrainError::Diverged`], and
+    /// The errors of the loader and of checkpoints; [`TrainError::Diverged`];
     /// [`TrainError::Stopped`].
     pub fn run(
         &self,
         mut state: TrainState<M>,
         events: &mut Events,
     ) -> Result<TrainState<M>, TrainError> {
-        self.arm(&mut state);
+        self.set_warm_ups_and_losses(&mut state);
         if let Some(shared) = &self.shared {
             let sharing = state.network.with_shared_statistics(&shared.sums());
             state.network = sharing.ok_or_else(|| TrainError::Field {
@@ -44,7 +44,8 @@ impl<M: Classifier> Trainer<'_, M> {
         let mut monitor = Monitor::default();
         while state.progress.epoch < self.recipe.all_epochs() {
             state = self.epoch(state, events)?;
-            // The last update of an epoch is seen by no loss.
+            // No loss has been computed after the last update of an epoch, so the weights are
+            // checked.
             state.check(self.recipe)?;
             let served = state.served();
             let score = self.evaluate(&served, events)?;
@@ -57,9 +58,9 @@ impl<M: Classifier> Trainer<'_, M> {
         Ok(state)
     }
 
-    /// Gives the quantizers the warm-up and losses of the recipe and its policies. They are no part
-    /// of a checkpoint: where they stand follows from the step.
-    fn arm(&self, state: &mut TrainState<M>) {
+    /// Sets the warm-up and the losses of the quantizers as the recipe and its policies describe
+    /// them. Checkpoints do not contain them, because the step determines their state.
+    fn set_warm_ups_and_losses(&self, state: &mut TrainState<M>) {
         let Some(recipe) = &self.recipe.quantization else {
             return;
         };
@@ -87,12 +88,12 @@ impl<M: Classifier> Trainer<'_, M> {
             state.network.change_quantizers(|_, quantizer| quantizer.set_proximal(share));
         }
         let first = state.progress.batch;
-        let (mut pending, mut look, mut seen) = (StepOutput::default(), Instant::now(), 0);
+        let (mut pending, mut last_report, mut seen) = (StepOutput::default(), Instant::now(), 0);
         let (mut batches, mut skipped) = (Vec::new(), Vec::new());
         let plain = self.device.clone().without_autodiff();
         for batch in Uploads::new(self.train.epoch(state.progress.epoch, first), &plain) {
             let mut batch = batch?;
-            self.tell_skipped(batch.skipped.drain(..), &mut skipped, events)?;
+            self.report_skipped(batch.skipped.drain(..), &mut skipped, events)?;
             let last = batch.number + 1 >= self.train.batches();
             batches.push(batch);
             if batches.len() < self.recipe.batches_per_step() && !last {
@@ -105,22 +106,23 @@ impl<M: Classifier> Trainer<'_, M> {
             pending.append(output);
             let due = (self.recipe.checkpoint_steps)
                 .is_some_and(|steps| state.progress.step.is_multiple_of(steps));
-            if due || last || stop || state.progress.step.is_multiple_of(LOOK) {
-                seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
+            if due || last || stop || state.progress.step.is_multiple_of(REPORT_INTERVAL) {
+                seen +=
+                    self.report_steps(&mut state.progress, &mut pending, &mut last_report, events)?;
             }
             if due && !last || stop {
                 self.save(&state)?;
             }
             if stop {
-                self.tell_others_skipped(skipped, events)?;
+                self.report_others_skipped(skipped, events)?;
                 let (phase, step) = (self.recipe.name.clone(), state.progress.step);
                 return Err(TrainError::Stopped { phase, step });
             }
         }
-        self.tell_others_skipped(skipped, events)?;
-        seen += self.look(&mut state.progress, &mut pending, &mut look, events)?;
+        self.report_others_skipped(skipped, events)?;
+        seen += self.report_steps(&mut state.progress, &mut pending, &mut last_report, events)?;
         if seen == 0 && first < self.train.batches() {
-            // Every batch was empty: there is nothing to learn from.
+            // No batch had a usable image, so that nothing can be learned.
             let images = self.train.dataset().len();
             let batch_size = self.recipe.batch_size;
             return Err(quant_data::DataError::TooSmall { images, batch_size }.into());
@@ -128,7 +130,7 @@ impl<M: Classifier> Trainer<'_, M> {
         Ok(state)
     }
 
-    /// Applies the policies that are due before the last of `batches` is trained on.
+    /// Applies the policies that are due before the last of `batches`.
     fn apply_policies(
         &self,
         mut state: TrainState<M>,
@@ -155,13 +157,15 @@ impl<M: Classifier> Trainer<'_, M> {
         }
         let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
         state.optimizers = state.optimizers.regroup(optimizer, rules, &state.network);
-        // An average of quantizers of two kinds is none of either.
+        // An average over two configurations of quantizers would fit neither of them, so it starts
+        // again.
         state.average = self.recipe.average.map(|decay| Average::new(&state.network, decay));
         Ok(state)
     }
 
-    /// Reads the numbers of the steps since the last look and tells them; how many images they had.
-    fn look(
+    /// Reads the results of the steps since the last report, and emits them as an event. Returns
+    /// the number of their images.
+    fn report_steps(
         &self,
         progress: &mut Progress,
         pending: &mut StepOutput,
@@ -193,8 +197,9 @@ impl<M: Classifier> Trainer<'_, M> {
         Ok(images)
     }
 
-    /// Tells which images were skipped: the first process at once, others by way of it later.
-    fn tell_skipped(
+    /// Emits an event for each image that was skipped, in the first process. The other processes
+    /// collect their messages, which the first process emits later.
+    fn report_skipped(
         &self,
         reasons: impl Iterator<Item = String>,
         later: &mut Vec<String>,
@@ -211,8 +216,8 @@ impl<M: Classifier> Trainer<'_, M> {
         }
     }
 
-    /// Tells which images other processes than the first have skipped.
-    fn tell_others_skipped(
+    /// Emits events for the images that other processes than the first have skipped.
+    fn report_others_skipped(
         &self,
         skipped: Vec<String>,
         events: &mut Events,

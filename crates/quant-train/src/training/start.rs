@@ -1,5 +1,5 @@
-//! How a phase starts: its network, weights from a file or from the phase before, and the
-//! quantizers' first parameters.
+//! The start of a phase: its network, weights from a file or from the phase before it, and the
+//! initial parameters of the quantizers.
 
 use quant_core::{Quantizer, QuantizerConfig, calibrate_where};
 use quant_nn::{Classifier, LoadReport, StateDict};
@@ -13,11 +13,11 @@ use crate::{
     training::{state::not_finite, trainer::Trainer},
 };
 
-/// Applies the policies of the start, takes the weights of `from`, and finds what the quantizers
-/// still lack from data.
+/// Applies the policies of the start, loads the weights of `from`, and calibrates the quantizers
+/// whose parameters are still missing.
 ///
-/// Quantizers whose parameters the weights have keep them, if they were trained with the same
-/// method, levels, range, granularity and normalisation; the others are calibrated.
+/// Quantizers keep parameters that come with the weights if they were trained with the same method,
+/// levels, range, granularity and normalisation. The other quantizers are calibrated.
 pub(crate) fn start<M: Classifier>(
     phase: &Phase,
     mut network: M,
@@ -41,7 +41,7 @@ pub(crate) fn start<M: Classifier>(
     }
 }
 
-/// The network of a phase after the policies of its start.
+/// Returns the network of a phase after the policies of its start.
 pub(crate) fn fresh<M: Classifier>(phase: &Phase, mut network: M) -> Result<M, TrainError> {
     for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
         policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
@@ -49,7 +49,7 @@ pub(crate) fn fresh<M: Classifier>(phase: &Phase, mut network: M) -> Result<M, T
     Ok(network)
 }
 
-/// Refuses weights that are not the network's, or not numbers.
+/// Refuses weights that do not fit the network or that are not finite.
 pub(crate) fn fits<M: Classifier>(
     phase: &Phase,
     file: &WeightsFile,
@@ -65,12 +65,13 @@ pub(crate) fn fits<M: Classifier>(
     if let Err(error) = rest.require(true) {
         let advice = match classifier.first() {
             Some(name) if !phase.fresh_classifier => format!(
-                "; the classifier {name} is one of other classes: to train a fresh one, give the phase \
+                "; the classifier {name} has other classes: to train a fresh one, give the phase \
                  `fresh_classifier = true` (--set phase.{}.fresh_classifier=true)",
                 phase.name
             ),
-            _ if report.loaded.is_empty() => "; `quant inspect` lists its names; init_key chooses \
-                                              where they lie, and init_map renames them"
+            _ if report.loaded.is_empty() => "; `quant inspect` lists its names; init_key selects \
+                                              the key that they are under, and init_map renames \
+                                              them"
                 .into(),
             _ if !report.mismatched.iter().all(|(name, ..)| report.is_quantizers(name)) => {
                 "; it is of another network than [model] describes".into()
@@ -89,7 +90,7 @@ pub(crate) fn fits<M: Classifier>(
     }
 }
 
-/// Tells what is unusual about weights that were taken.
+/// Emits events for what is unusual about the weights that were loaded.
 fn tell<M: Classifier>(
     phase: &Phase,
     file: &WeightsFile,
@@ -103,22 +104,23 @@ fn tell<M: Classifier>(
         for (name, theirs, ours) in &report.mismatched {
             if classifier.contains(name) {
                 let message = format!(
-                    "{name} is not taken from {path} but starts fresh: it is {theirs:?} there and \
-                     {ours:?} here"
+                    "{name} is not taken from {path} but starts with fresh values: its shape is \
+                     {theirs:?} there and {ours:?} here"
                 );
                 events.emit(&Event::Warning { message })?;
             }
         }
     }
-    // What becomes of the quantizers is told when they are calibrated.
-    let mut told = report.clone();
-    told.missing.retain(|name| !report.is_quantizers(name));
-    told.other_quantizers.clear();
-    let (phase, path, report) = (phase.name.clone(), path.to_string(), told.to_string());
+    // The parameters of quantizers are reported after calibration.
+    let mut reported = report.clone();
+    reported.missing.retain(|name| !report.is_quantizers(name));
+    reported.other_quantizers.clear();
+    let (phase, path, report) = (phase.name.clone(), path.to_string(), reported.to_string());
     events.emit(&Event::WeightsLoaded { phase, path, report })
 }
 
-/// Names of the quantizers whose parameters the state has and was trained with.
+/// Returns the names of the quantizers whose parameters the state has, if they were trained with
+/// the same configuration.
 fn matching_quantizers<M: Classifier>(
     network: &M,
     state: &StateDict,
@@ -130,7 +132,8 @@ fn matching_quantizers<M: Classifier>(
         let other_shape =
             report.mismatched.iter().any(|(other, ..)| other.starts_with(&parameters));
         let complete = of_it(&report.loaded) && !of_it(&report.missing) && !other_shape;
-        // A file that does not say what its quantizers were is taken at the recipe's word.
+        // For a file that does not describe its quantizers, the configurations are taken to be
+        // those of the recipe.
         let same = !state.describes_quantizers() || {
             let theirs = state.quantizer(layer, *role);
             theirs.is_some_and(|(theirs, _)| mean_the_same(theirs, quantizer.config()))
@@ -140,7 +143,7 @@ fn matching_quantizers<M: Classifier>(
     matching.map(|(_, _, quantizer)| quantizer.name().to_owned()).collect()
 }
 
-/// Whether learned parameters mean the same to two quantizers.
+/// Returns whether learned parameters have the same meaning in two quantizers.
 fn mean_the_same(a: &QuantizerConfig, b: &QuantizerConfig) -> bool {
     (a.method, a.levels, a.range, a.granularity) == (b.method, b.levels, b.range, b.granularity)
         && a.normalization == b.normalization

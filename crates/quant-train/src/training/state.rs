@@ -1,5 +1,5 @@
-//! What training changes: the network, the optimizers' state, the average, and where a phase
-//! stands.
+//! The state of training: the network, the state of the optimizers, the average, and the progress
+//! of the phase.
 
 use quant_nn::{Classifier, Compute, StateDict};
 use serde::{Deserialize, Serialize};
@@ -15,17 +15,17 @@ use crate::{
 pub struct TrainState<M> {
     /// The network.
     pub network: M,
-    /// The optimizers' state.
+    /// The state of the optimizers.
     pub optimizers: Optimizers,
-    /// Where the phase stands.
+    /// The progress of the phase.
     pub progress: Progress,
-    /// The moving average of the weights, where there is one.
+    /// The moving average of the weights, if the phase has one.
     pub average: Option<Average<M>>,
 }
 
 impl<M: Classifier> TrainState<M> {
-    /// The network that is evaluated and kept, on the plain device and in 32 bits: the average
-    /// where there is one.
+    /// Returns the network that is evaluated and saved, on the plain device and in 32 bits. It is
+    /// the average if there is one.
     pub fn served(&self) -> M {
         let network = match &self.average {
             Some(average) => average.network.clone(),
@@ -34,10 +34,10 @@ impl<M: Classifier> TrainState<M> {
         network.with_compute(Compute::F32)
     }
 
-    /// Checks that the network, and the average where there is one, consists of finite numbers.
+    /// Checks that all numbers of the network, and of the average if there is one, are finite.
     ///
     /// # Errors
-    /// [`TrainError::Diverged`] with the first entry that does not.
+    /// [`TrainError::Diverged`] with the first entry that has another number.
     pub fn check(&self, recipe: &Phase) -> Result<(), TrainError> {
         let average = self.average.as_ref().map(|average| &average.network);
         let found = not_finite(&self.network.valid()).or_else(|| not_finite(average?));
@@ -45,7 +45,8 @@ impl<M: Classifier> TrainState<M> {
     }
 }
 
-/// The first entry of a network's state that is not all finite numbers, and what it holds.
+/// Returns a message about the first entry of a network's state that has a number that is not
+/// finite.
 pub(crate) fn not_finite<M: Classifier>(network: &M) -> Option<String> {
     let state = StateDict::of(network);
     state.entries().find_map(|(name, entry)| {
@@ -58,7 +59,7 @@ pub(crate) fn diverged(recipe: &Phase, progress: &Progress, found: String) -> Tr
     TrainError::Diverged { phase: recipe.name.clone(), step: progress.step, found }
 }
 
-/// Checks a score's loss.
+/// Checks that the loss of a score is finite.
 pub(crate) fn finite_score(
     recipe: &Phase,
     progress: &Progress,
@@ -73,38 +74,39 @@ pub(crate) fn finite_score(
     }
 }
 
-/// Where a phase stands.
+/// The progress of a phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Name of the phase.
+    /// The name of the phase.
     pub phase: String,
-    /// The current epoch.
+    /// The current epoch, counted from 0.
     pub epoch: usize,
-    /// Batches of it that are done.
+    /// The number of batches of this epoch that are done.
     pub batch: usize,
-    /// Optimizer steps of the phase.
+    /// The number of optimizer steps of the phase so far.
     pub step: usize,
-    /// Batches of the phase that were trained on.
+    /// The number of batches of the phase that were used for training so far.
     pub calls: usize,
-    /// Policies that were applied, in that order, by their index in the recipe.
+    /// The policies that were applied, in the order of their application, by their index in the
+    /// recipe.
     pub policies: Vec<usize>,
     /// The loss scale of mixed precision.
     pub loss_scale: Option<LossScale>,
-    /// Sums over the epoch so far.
+    /// The sums over the current epoch so far.
     pub sums: EpochSums,
-    /// The best score so far, and its epoch.
+    /// The epoch with the best score so far, and this score.
     pub best: Option<(usize, Score)>,
 }
 
 /// Sums over the training images of an epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochSums {
-    /// Of losses.
+    /// The sum of the losses.
     #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub loss: f64,
-    /// Of right answers.
+    /// The number of right answers.
     #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub right: f64,
-    /// Of images.
+    /// The number of images.
     pub images: usize,
 }

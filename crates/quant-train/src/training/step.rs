@@ -21,17 +21,18 @@ use crate::{
 };
 
 impl<M: Classifier> Trainer<'_, M> {
-    /// One optimizer step from the gradients of `batches`, at least one. Returns loss, right
-    /// answers and number of images, still on the device.
+    /// Performs one optimizer step with the gradients of `batches`, which is not empty. Returns the
+    /// loss, the number of right answers and the number of images, which are still on the device.
     ///
-    /// Every process of a group calls it with batches of the same numbers; a process may have fewer
-    /// images in one than the others, or none. Gradients count by images, as in one process with
-    /// all of them. A batch without an image in any process is passed over, and no step is taken
-    /// where all are.
+    /// Every process of a group calls this method with the same number of batches. In a batch, a
+    /// process may have fewer images than the others, or none. Gradients are weighted by the
+    /// numbers of images, as in a single process with all images. A batch without an image in any
+    /// process is passed over. If all batches are, no step is taken.
     ///
     /// # Errors
     /// [`TrainError::Lost`] and [`TrainError::Peer`] where another process of the group does not
-    /// answer or has failed, [`TrainError::OneValue`] before anything is learned from such a batch.
+    /// answer or has failed; [`TrainError::OneValue`] where a batch norm gets one value per
+    /// channel. In that case the weights have not changed.
     pub fn step(
         &self,
         mut state: TrainState<M>,
@@ -41,9 +42,9 @@ impl<M: Classifier> Trainer<'_, M> {
         let frozen = state.progress.calls < self.recipe.frozen_batches;
         let group = self.group.as_ref();
         let counts = batches.iter().map(|batch| batch.count as f64).collect();
-        // Of every batch, in all processes together.
+        // The number of images of every batch in all processes together.
         let totals = group.sum(counts)?;
-        // Batches without a usable image are done too.
+        // Batches without a usable image count as done too.
         state.progress.batch = batches.last().map_or(0, |batch| batch.number + 1);
         let batches = batches.into_iter().zip(totals).filter(|(_, total)| *total > 0.0);
         let batches: Vec<_> = batches.collect();
@@ -65,9 +66,9 @@ impl<M: Classifier> Trainer<'_, M> {
             let (loss, right, call) = self.loss(&state, batch);
             output.add(loss.clone().detach().inner(), right, count);
             if !frozen {
-                // Processes and batches may differ in images: the last ones of an epoch, and those
-                // with unusable images. What the group averages afterwards is the mean over all
-                // images.
+                // The processes may have different numbers of images in the last batches of an
+                // epoch and in batches with unusable images. With this factor, the average over the
+                // group is the mean over all images.
                 let share = (count * group.size()) as f64 / if mean { all } else { total };
                 let factor = share * scale;
                 let loss = if factor == 1.0 { loss } else { loss.mul_scalar(factor) };
@@ -108,8 +109,9 @@ impl<M: Classifier> Trainer<'_, M> {
         }
     }
 
-    /// Refuses a batch of one image, where a batch norm sees one position of it: such values have
-    /// no variance. `count` are this process's images, `total` those of all.
+    /// Refuses a batch of one image if a batch norm sees only one position of it, because a single
+    /// value has no variance. `count` is the number of images of this process, and `total` that of
+    /// all processes.
     fn check_variance(&self, network: &M, count: usize, total: f64) -> Result<(), TrainError> {
         let images = if self.shared.is_some() { total } else { count as f64 };
         if images != 1.0 {
@@ -121,7 +123,8 @@ impl<M: Classifier> Trainer<'_, M> {
         }
     }
 
-    /// The loss of a batch, the number of right answers, and what the quantizers saw.
+    /// Returns the loss of a batch, the number of right answers, and what the quantizers have
+    /// recorded.
     fn loss(
         &self,
         state: &TrainState<M>,
@@ -131,8 +134,8 @@ impl<M: Classifier> Trainer<'_, M> {
         let number = (batch.number * of + rank) as u64;
         let purpose = [self.train.config().seed, 2, state.progress.epoch as u64, number];
         let images = match batch.count {
-            // What this process computes counts for nothing; it has to take part in the others'
-            // sums.
+            // The results of this process have weight 0, but it has to take part in the sums of the
+            // others.
             0 => {
                 let size = self.train.image_size();
                 Tensor::zeros([1, 3, size, size], &self.device)
@@ -151,21 +154,21 @@ impl<M: Classifier> Trainer<'_, M> {
     }
 }
 
-/// What steps tell, on the device.
+/// The results of steps, on the device.
 #[derive(Debug, Default)]
 pub struct StepOutput {
-    /// Sum of the losses over images, `[1]`.
+    /// The sum of the losses of the images, `[1]`.
     pub loss: Option<Tensor<1>>,
-    /// Right answers, `[1]`.
+    /// The number of right answers, `[1]`.
     pub right: Option<Tensor<1, Int>>,
-    /// Images.
+    /// The number of images.
     pub images: usize,
-    /// Whether somebody has asked to stop, of any process.
+    /// Whether a stop has been requested in any process.
     pub stop: bool,
 }
 
 impl StepOutput {
-    /// Takes in a batch's mean loss, right answers and number of images.
+    /// Adds the mean loss, the number of right answers and the number of images of a batch.
     fn add(&mut self, loss: Tensor<1>, right: Tensor<1, Int>, images: usize) {
         let loss = Some(loss.mul_scalar(images as f64));
         self.append(Self { loss, right: Some(right), images, stop: false });
@@ -183,7 +186,7 @@ impl StepOutput {
         self.images += other.images;
     }
 
-    /// Reads the numbers back from the device, of all processes.
+    /// Reads the numbers of all processes from the device.
     pub(crate) fn read_into(
         self,
         sums: &mut EpochSums,

@@ -1,4 +1,4 @@
-//! What training a phase needs, and how it starts.
+//! The objects that the training of a phase needs, and its initial state.
 
 use std::{path::Path, sync::Arc};
 
@@ -19,32 +19,32 @@ use crate::{
     },
 };
 
-/// What training needs and does not change.
+/// The objects that training needs and does not change.
 pub struct Trainer<'a, M> {
     /// The phase.
     pub recipe: &'a Phase,
-    /// Training images.
+    /// The loader of the training images.
     pub train: &'a Loader,
-    /// Validation images.
+    /// The loader of the validation images.
     pub val: &'a Loader,
-    /// Normalises batches; on the training device.
+    /// The normalisation of batches, on the training device.
     pub normalizer: Normalizer,
     /// The device, with autodiff.
     pub device: Device,
-    /// Folder of the phase: its checkpoints and networks.
+    /// The folder of the phase, for its checkpoints and networks.
     pub place: &'a Path,
-    /// How training is asked to stop.
+    /// The request that training stops.
     pub stop: Stop,
     /// The loss.
     pub objective: Objective<M>,
-    /// The processes that train together.
+    /// The group of processes that train together.
     pub group: Arc<dyn Group>,
-    /// The statistics that they share, if so.
+    /// The statistics that these processes share, if they share them.
     pub shared: Option<SharedStatistics>,
 }
 
 impl<'a, M: Classifier> Trainer<'a, M> {
-    /// A trainer on `device`, a plain one, with its files below `place`.
+    /// Returns a trainer on the plain device `device`, which writes its files below `place`.
     pub fn new(
         recipe: &'a Phase,
         (train, val): (&'a Loader, &'a Loader),
@@ -66,8 +66,8 @@ impl<'a, M: Classifier> Trainer<'a, M> {
         }
     }
 
-    /// A fresh state that starts from `network`, to which the policies of the start have been
-    /// applied.
+    /// Returns a new state that starts from `network`. The policies of the start have to be applied
+    /// to the network before.
     pub fn start(&self, network: M) -> TrainState<M> {
         let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
         let policies = self.recipe.policies.iter().enumerate();
@@ -90,7 +90,7 @@ impl<'a, M: Classifier> Trainer<'a, M> {
         }
     }
 
-    /// The learning rate of the next step.
+    /// Returns the learning rate of the next step.
     pub(crate) fn rate(&self, progress: &Progress) -> f64 {
         self.recipe.rate(progress.epoch, progress.batch, self.train.batches())
     }

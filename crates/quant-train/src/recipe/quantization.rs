@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// The quantizers of a phase. The first and the last layer stay in 32 bits unless `first_last` is
-/// true.
+/// The quantizers of a phase. The first and the last layer stay in 32 bits unless `first_last` says
+/// otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizationRecipe {

@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for FalseTrueOrTable {
     type Value = FirstLast;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("false, true, or a table such as { bits = 8 }")
+        f.write_str("true, false or a table such as { bits = 8 }")
     }
 
     fn visit_bool<E: de::Error>(self, quantized: bool) -> Result<FirstLast, E> {

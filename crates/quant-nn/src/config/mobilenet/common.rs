@@ -5,7 +5,7 @@ use crate::{
     error::NetworkError,
 };
 
-/// The default of `width_alpha`: the papers' channels.
+/// The default of `width_alpha`: the channels of the papers.
 pub(super) fn full() -> f64 {
     1.0
 }
@@ -15,17 +15,17 @@ pub(super) fn cbas() -> Order {
     Order::Cbas
 }
 
-/// Whether images are as small as CIFAR's, so that a stride of the network is left out.
+/// Returns whether images are as small as CIFAR's, so that a stride of the network is left out.
 pub(crate) fn is_small(input_size: usize) -> bool {
     input_size <= 32
 }
 
-/// A number of channels times the factor `width_alpha`, rounded down.
+/// Returns a number of channels times the factor `width_alpha`, rounded down.
 pub(crate) fn scaled(channels: usize, alpha: f64) -> usize {
     (channels as f64 * alpha) as usize
 }
 
-/// Checks what both configurations have in common.
+/// Checks the fields that both configurations have.
 pub(super) fn check(
     [classes, input_size]: [usize; 2],
     alpha: f64,
@@ -40,7 +40,7 @@ pub(super) fn check(
     quantization.validate()
 }
 
-/// The error for an order that the network does not have.
+/// Returns the error for an order that the network does not support.
 pub(super) fn order_error(order: Order, accepted: &'static str) -> NetworkError {
     NetworkError::Field { field: "order", value: order.letters().to_owned(), accepted }
 }

@@ -10,6 +10,9 @@ use crate::{
     visit::{LayerShape, QuantizedModule},
 };
 
+/// The bits of one channel of a pixel.
+const PIXEL_BITS: u32 = 8;
+
 /// The size and the cost of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerSummary {
@@ -21,7 +24,8 @@ pub struct LayerSummary {
     /// call.
     pub output_size: usize,
     /// The bits of an input element. They are 32 if it is not quantized, or if the quantizer is a
-    /// separate module, which does not say whose input it quantizes.
+    /// separate module, which does not say whose input it quantizes. They are 8 for a layer that
+    /// reads the images and has a quantized weight, since pixels are bytes.
     pub activation_bits: u32,
     /// The bits of a weight. They are 32 if it is not quantized.
     pub weight_bits: u32,
@@ -59,7 +63,8 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
     let mut layers = Vec::new();
     let (mut quantized, mut packed) = (0, 0);
     let all_quantizers = network.quantizers();
-    for LayerShape { name, weight: shape, bias, output_size } in network.layer_shapes() {
+    for layer in network.layer_shapes() {
+        let LayerShape { name, weight: shape, bias, output_size, reads_images } = layer;
         let weights: u64 = shape.iter().map(|side| *side as u64).product();
         let bits = |wanted| {
             let mut enabled = all_quantizers.iter().filter(|(layer, role, quantizer)| {
@@ -67,7 +72,11 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             });
             enabled.next().map_or(32, |(_, _, quantizer)| quantizer.config().levels.bits())
         };
-        let (activation_bits, weight_bits) = (bits(Role::Activation), bits(Role::Weight));
+        let weight_bits = bits(Role::Weight);
+        let activation_bits = match bits(Role::Activation) {
+            32 if reads_images && weight_bits < 32 => PIXEL_BITS,
+            bits => bits,
+        };
         if weight_bits < 32 {
             quantized += weights;
             packed += (weights * u64::from(weight_bits)).div_ceil(8);

@@ -100,6 +100,9 @@ pub struct LayerShape {
     pub bias: usize,
     /// The side of the output in pixels; `None` if it is known only in a call.
     pub output_size: Option<usize>,
+    /// Whether its input are the images, whose pixels are bytes before they are normalised. `false`
+    /// too where only a call would tell.
+    pub reads_images: bool,
 }
 
 /// A module that contains quantizers: in fields of any of its modules, or on the weights of Burn's
@@ -283,6 +286,7 @@ fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
         bias: biases.get(&path).copied().unwrap_or(0),
         output_size: (weight.len() == 2).then_some(1),
         weight,
+        reads_images: false,
     });
     shapes.collect()
 }

@@ -1,5 +1,8 @@
 //! Recipes and changes that are refused, and the messages of their errors.
 
+use quant_core::Granularity;
+use quant_nn::{FirstLast, FirstLastQuantizers};
+
 use super::*;
 
 const RECIPE: &str = r#"
@@ -36,6 +39,47 @@ fn refusal(from: &str, to: &str) -> String {
 fn a_recipe_that_is_written_out_reads_back() {
     let recipe = parse(RECIPE).unwrap();
     assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
+}
+
+fn first_last(text: &str) -> FirstLast {
+    let recipe = parse(&RECIPE.replace("activation =", &format!("{text}\nactivation =")));
+    let recipe = recipe.unwrap_or_else(|error| panic!("{text}: {error}"));
+    assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe, "{text}");
+    recipe.phases[0].quantization.as_ref().unwrap().first_last
+}
+
+#[test]
+fn the_first_and_the_last_layer_are_described_by_a_truth_value_or_a_table() {
+    assert_eq!(first_last(""), FirstLast::FullPrecision);
+    assert_eq!(first_last("first_last = false"), FirstLast::FullPrecision);
+    assert_eq!(first_last("first_last = true"), FirstLast::LikeOthers);
+    let eight = FirstLastQuantizers::new(8);
+    assert_eq!(first_last("first_last = { bits = 8 }"), FirstLast::Own(eight));
+    let whole = FirstLastQuantizers { bits: 4, granularity: Granularity::PerTensor };
+    let said = "first_last = { bits = 4, granularity = 'per-tensor' }";
+    assert_eq!(first_last(said), FirstLast::Own(whole));
+    let changed = changed(&["phase.quantization.first_last.bits=5"]).unwrap();
+    let quantization = changed.phases[0].quantization.as_ref().unwrap();
+    assert_eq!(quantization.first_last, FirstLast::Own(FirstLastQuantizers::new(5)));
+}
+
+#[test]
+fn what_the_first_and_the_last_layer_cannot_be_names_the_field() {
+    for (given, part) in [
+        ("8", "first_last = 8: expected true, false or a table such as { bits = 8 }"),
+        ("'yes'", "expected true, false or a table such as { bits = 8 }"),
+        ("{ bits = 1 }", "first_last.bits = 1: expected a whole number from 2 to 8"),
+        ("{ bits = 9 }", "first_last.bits = 9: expected a whole number from 2 to 8"),
+        ("{ granularity = 'per-tensor' }", "missing field `bits`"),
+        ("{ bits = 8, granularty = 'per-tensor' }", "did you mean `granularity`?"),
+        ("{ bits = 8, granularity = 'per-chanel' }", "did you mean"),
+    ] {
+        let change = format!("phase.quantization.first_last={given}");
+        let text = changed(&[&change]).unwrap_err().to_string();
+        assert!(text.contains(part), "{given}: {text}");
+        let text = refusal("activation =", &format!("first_last = {given}\nactivation ="));
+        assert!(text.contains(part), "{given}: {text}");
+    }
 }
 
 #[test]

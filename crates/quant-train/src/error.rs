@@ -92,6 +92,14 @@ pub enum TrainError {
         /// What is accepted instead.
         accepted: &'static str,
     },
+    /// A policy does not fit the network.
+    #[error("policy for {quantizers}: {reason}")]
+    Policy {
+        /// The quantizers that the policy is for, or the one that it does not fit.
+        quantizers: String,
+        /// The reason, and what is possible.
+        reason: String,
+    },
     /// A configuration of QTool is not usable.
     #[error("{place}: {reason}")]
     Qtool {
@@ -277,6 +285,12 @@ pub enum TrainError {
         /// What the folder lacks.
         missing: String,
     },
+}
+
+impl From<QuantizerError> for TrainError {
+    fn from(error: QuantizerError) -> Self {
+        TrainError::Network(error.into())
+    }
 }
 
 impl TrainError {

@@ -194,7 +194,8 @@ impl Phase {
     /// Checks which fields go together. The bounds of numbers are checked with the recipe.
     ///
     /// # Errors
-    /// [`TrainError::Field`] with the field, its value and what is accepted.
+    /// [`TrainError::Field`] with the field, its value and what is accepted, and
+    /// [`TrainError::Invalid`] for policies.
     pub fn validate(&self) -> Result<(), TrainError> {
         let check = |good: bool, field: &str, value: &str, accepted| match good {
             true => Ok(()),
@@ -224,12 +225,8 @@ impl Phase {
         check(reads(&self.init_map), "init_map", "given", accepted)?;
         let idle = self.quantization.is_none() && !self.policies.is_empty();
         check(!idle, "policy", "given", "none in a phase without quantization")?;
-        self.policies.iter().try_for_each(|policy| {
-            let flaw = policy.flaw();
-            flaw.map_or(Ok(()), |(field, value, accepted)| {
-                check(false, &format!("policy.{field}"), value, accepted)
-            })
-        })
+        let path = format!("phase.{}.policy", self.name);
+        self.policies.iter().try_for_each(|policy| policy.validate(&path))
     }
 }
 

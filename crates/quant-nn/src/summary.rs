@@ -54,7 +54,6 @@ pub struct NetworkSummary {
 /// Describes `network`, whose state is `state`.
 pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSummary {
     let mut layers = Vec::new();
-    let (mut quantized, mut packed) = (0, 0);
     let all_quantizers = network.quantizers();
     for LayerShape { name, weight: shape, bias, output_size } in network.layer_shapes() {
         let weights: u64 = shape.iter().map(|side| *side as u64).product();
@@ -65,10 +64,6 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             enabled.next().map_or(32, |(_, _, quantizer)| quantizer.config().levels.bits())
         };
         let (activation_bits, weight_bits) = (bits(Role::Activation), bits(Role::Weight));
-        if weight_bits < 32 {
-            quantized += weights;
-            packed += (weights * u64::from(weight_bits)).div_ceil(8);
-        }
         let output_size = output_size.unwrap_or(0);
         let macs = weights * (output_size * output_size) as u64;
         let bias_elements = bias as u64;
@@ -83,6 +78,16 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             macs,
             bit_operations: macs * u64::from(activation_bits) * u64::from(weight_bits),
         });
+    }
+    // Weights of other modules than the listed layers, such as embeddings, may be quantized too.
+    let (mut quantized, mut packed) = (0, 0);
+    for (_, weight) in network.quantized_weights() {
+        let quantizer = &weight.reached.quantizer;
+        if quantizer.is_enabled() {
+            let weights: u64 = weight.shape.iter().map(|side| *side as u64).product();
+            quantized += weights;
+            packed += (weights * u64::from(quantizer.config().levels.bits())).div_ceil(8);
+        }
     }
     let elements = |keep: &dyn Fn(&str) -> bool| -> u64 {
         let kept = state.entries().filter(|(name, _)| keep(name));
@@ -141,5 +146,41 @@ impl fmt::Display for NetworkSummary {
             "{} parameters, {macs} MACs, {} bytes at 32 bits, {} bytes packed",
             self.parameters, self.size_bytes_float, self.size_bytes_packed
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{
+        module::Module,
+        nn::{Embedding, EmbeddingConfig, Linear, LinearConfig},
+        tensor::Device,
+    };
+    use quant_core::{Levels, Method, QuantizerConfig, WeightQuantization};
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Net {
+        words: Embedding,
+        fc: Linear,
+    }
+
+    impl QuantizedModule for Net {}
+
+    /// 6·4 weights of 4 bits and 4·2 of 2 bits, two biases and two clipping values.
+    #[test]
+    fn a_quantized_embedding_counts_at_its_width() {
+        let device = Device::flex();
+        let words = EmbeddingConfig::new(6, 4).init(&device);
+        let net = Net { words, fc: LinearConfig::new(4, 2).init(&device) };
+        let lsq = |bits| {
+            QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(bits).unwrap())
+        };
+        let quantization = WeightQuantization::new(lsq(2)).with("words.weight", lsq(4));
+        let (net, _) = quantization.apply(net).unwrap();
+        let summary = summarize(&net, &StateDict::of(&net));
+        assert_eq!(summary.size_bytes_packed, 24 / 2 + 8 / 4 + 4 * (2 + 2));
+        assert_eq!(summary.size_bytes_float, 4 * (24 + 8 + 2));
     }
 }

@@ -34,6 +34,22 @@ struct Custom {
 }
 
 /// The words that are known: the table's, and the caller's own.
+///
+/// ```
+/// use quant_core::qtool::QtoolOptions;
+/// use quant_nn::{NetworkConfig, keywords::Registry};
+///
+/// let half = |config: &mut NetworkConfig| {
+///     if let NetworkConfig::ResNet(resnet) = config {
+///         resnet.width_alpha = 0.5;
+///     }
+/// };
+/// let registry = Registry::default().with("half_width", "half of the channels", half);
+/// let options = QtoolOptions::parse("cifar10,half_width", "")?;
+/// let explained = registry.read("resnet20", &options)?;
+/// assert!(explained.lines.iter().any(|line| line.contains("half of the channels")));
+/// # Ok::<(), quant_nn::NetworkError>(())
+/// ```
 #[derive(Default)]
 pub struct Registry {
     custom: Vec<Custom>,

@@ -76,6 +76,32 @@ impl Recipe {
 
     /// Reads a recipe from text. `path` is the path that error messages show.
     ///
+    /// ```
+    /// use quant_train::Recipe;
+    ///
+    /// let text = r#"
+    ///     name = "small"
+    ///     [data]
+    ///     kind = "rendered"
+    ///     input_size = 32
+    ///     [model]
+    ///     depth = "resnet20"
+    ///     stem = "cifar"
+    ///     [[phase]]
+    ///     name = "quantized"
+    ///     epochs = 5
+    ///     batch_size = 32
+    ///     learning_rate = 0.02
+    ///     [phase.quantization]
+    ///     weight = { method = "lsq", bits = 2 }
+    /// "#;
+    /// let recipe = Recipe::parse(text, "small.toml".as_ref())?;
+    /// assert_eq!(recipe.phases[0].name, "quantized");
+    /// let error = Recipe::parse(&text.replace("epochs", "epocs"), "small.toml".as_ref());
+    /// assert!(error.unwrap_err().to_string().contains("did you mean `epochs`?"));
+    /// # Ok::<(), quant_train::TrainError>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(text: &str, path: &Path) -> Result<Self, TrainError> {

@@ -177,6 +177,15 @@ impl Phase {
     }
 
     /// Returns the learning rate at a batch of an epoch, where an epoch has `iterations` batches.
+    ///
+    /// ```
+    /// use quant_train::phase::Phase;
+    ///
+    /// let text = "name = 'p'\nepochs = 4\nbatch_size = 32\nlearning_rate = 0.1";
+    /// let phase: Phase = toml::from_str(text).unwrap();
+    /// // Half of a cosine: after half of the batches, half of the learning rate.
+    /// assert!((phase.rate(2, 0, 10) - 0.05).abs() < 1e-9);
+    /// ```
     pub fn rate(&self, epoch: usize, batch: usize, iterations: usize) -> f64 {
         let length = Length { epochs: self.epochs, iterations };
         let (last, seen) = (self.epochs - 1, epoch * iterations + batch);

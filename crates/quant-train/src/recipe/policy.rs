@@ -57,6 +57,33 @@ impl Policy {
     /// were rescaled or that start again have a new identity, by which
     /// [`Optimizers::regroup`](crate::optimizer::Optimizers::regroup) finds them.
     ///
+    /// ```
+    /// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+    /// use quant_core::{Levels, Method, QuantizerConfig, Role, WeightQuantization};
+    /// use quant_nn::QuantizedModule;
+    /// use quant_train::policy::Policy;
+    ///
+    /// #[derive(Module, Debug)]
+    /// struct Net {
+    ///     hidden: Linear,
+    ///     fc: Linear,
+    /// }
+    ///
+    /// impl QuantizedModule for Net {}
+    ///
+    /// let device = Device::flex();
+    /// let hidden = LinearConfig::new(8, 8).init(&device);
+    /// let net = Net { hidden, fc: LinearConfig::new(8, 4).init(&device) };
+    /// let config = QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(4)?);
+    /// let (mut net, _) = WeightQuantization::new(config).apply(net)?;
+    ///
+    /// let text = "at = { epoch = 30 }\nlayers = ['hid*']\nchange = { bits = 2 }";
+    /// let policy: Policy = toml::from_str(text).unwrap();
+    /// let changes = policy.apply(&mut net)?;
+    /// assert_eq!((changes.len(), changes[0].to), (1, 4));
+    /// # Ok::<(), quant_train::TrainError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TrainError::Policy`] where no quantizer is selected, which lists the quantized layers, and
     /// for options that a method does not have; the errors of

@@ -70,6 +70,7 @@ impl QuantizerConfig {
 pub struct Quantizer(pub(crate) Parts);
 
 /// The parts of a [`Quantizer`].
+#[doc(hidden)]
 #[derive(Module, Debug)]
 pub struct Parts {
     /// The formula and its parameters.

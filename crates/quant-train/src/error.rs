@@ -320,6 +320,19 @@ impl TrainError {
         }
     }
 
+    /// Returns [`TrainError::Field`] unless the value of a field is good.
+    pub(crate) fn check_field(
+        good: bool,
+        field: impl Into<String>,
+        value: impl Into<String>,
+        accepted: &'static str,
+    ) -> Result<(), Self> {
+        if good {
+            return Ok(());
+        }
+        Err(TrainError::Field { field: field.into(), value: value.into(), accepted })
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| TrainError::Io { path, source }

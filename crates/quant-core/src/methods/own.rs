@@ -248,6 +248,7 @@ impl MethodFacts for OwnName {
 }
 
 /// The quantizer of an [`OwnMethod`].
+#[doc(hidden)]
 #[derive(Module, Debug)]
 pub struct OwnQuantizer {
     /// The learned parameters, each `[groups]`, in the order of [`Capability::learned`].

@@ -7,6 +7,7 @@ use super::{WORDS, Word, known_words, model};
 use crate::error::NetworkError;
 
 /// A keyword list without the words that QTool does not act on.
+#[doc(hidden)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acting {
     /// The words that are left, joined by commas, each once.
@@ -30,6 +31,7 @@ const FIRST_FOUND: [(&str, &[&str]); 4] = [
 ///
 /// # Errors
 /// [`NetworkError::Keyword`] for an unknown model.
+#[doc(hidden)]
 pub fn acting(model_name: &str, keywords: &str) -> Result<Acting, NetworkError> {
     model(model_name)?;
     let mut notes = Vec::new();
@@ -70,6 +72,7 @@ fn unknown(word: &str) -> String {
 
 /// The known name that is nearest to a misspelt one, if it is near enough to be the one that was
 /// meant: apart from capitals, one letter differs, or one in every four.
+#[doc(hidden)]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let distances = known

@@ -227,12 +227,14 @@ fn known_words() -> impl Iterator<Item = &'static str> {
 
 /// What a known word that does not change the structure of a network is about: quantizers,
 /// training, or nothing.
+#[doc(hidden)]
 pub fn beside_the_structure(word: &str) -> Option<&'static str> {
     let mut others = QUANTIZERS.iter().chain(&IGNORED);
     others.find(|(known, _)| *known == word).map(|(_, what)| *what)
 }
 
 /// The fields of quantizers that QTool has an option for: `bit` of `fm_bit`, `wt_bit` and `ot_bit`.
+#[doc(hidden)]
 pub const QUANTIZER_FIELDS: &[&str] = &QUANTIZER_OPTIONS;
 
 fn known_option(name: &str) -> Result<(), NetworkError> {

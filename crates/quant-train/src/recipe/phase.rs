@@ -206,12 +206,8 @@ impl Phase {
     /// [`TrainError::Field`] with the field, its value and what is accepted, and
     /// [`TrainError::Invalid`] for policies.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let check = |good: bool, field: &str, value: &str, accepted| match good {
-            true => Ok(()),
-            false => {
-                let field = format!("phase.{}.{field}", self.name);
-                Err(TrainError::Field { field, value: value.to_owned(), accepted })
-            }
+        let check = |good, field: &str, value: &str, accepted| {
+            TrainError::check_field(good, format!("phase.{}.{field}", self.name), value, accepted)
         };
         if self.focal.is_some() {
             let value = self.label_smoothing.to_string();

@@ -1,4 +1,4 @@
-//! What the `quant` program does with data. Texts, for the program to print.
+//! The commands of the `quant` program for data. They return the text that the program prints.
 
 use std::{
     collections::BTreeSet,
@@ -31,15 +31,15 @@ use crate::machine;
 /// A format of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// One folder a class below train and below val, or Tiny ImageNet's val
+    /// Folders train and val with one folder per class, or Tiny ImageNet's val
     ImageFolder,
-    /// train/*.tar and val/*.tar
+    /// Tar files train/*.tar and val/*.tar
     Shards,
-    /// CIFAR-10's files, binary or of the Python version
+    /// Files of CIFAR-10, in the binary or the Python version
     Cifar10,
-    /// CIFAR-100's files, binary or of the Python version
+    /// Files of CIFAR-100, in the binary or the Python version
     Cifar100,
-    /// MNIST's, Fashion-MNIST's and their kin's IDX files
+    /// IDX files of MNIST, Fashion-MNIST and similar data sets
     Idx,
 }
 
@@ -55,12 +55,12 @@ impl From<Format> for DataKind {
     }
 }
 
-/// What becomes of image files that are cut short or damaged.
+/// What to do with image files that are cut short or damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum CutShort {
-    /// They are unusable
+    /// Count them as unusable
     Refuse,
-    /// They are read as far as they go
+    /// Read as much of them as there is
     Accept,
 }
 
@@ -73,18 +73,20 @@ impl From<CutShort> for Truncated {
     }
 }
 
-/// What `quant data check` has found.
+/// The result of `quant data check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// Every part, with its unusable images and what is unusual.
+    /// A description of each part, with its unusable images and anything unusual.
     pub report: String,
-    /// Images that cannot be used.
+    /// The number of images that cannot be used.
     pub unusable: usize,
 }
 
 impl Checked {
+    /// Checks that all images can be used.
+    ///
     /// # Errors
-    /// Where an image is unusable.
+    /// If an image is unusable: the number of these images.
     pub fn verdict(&self) -> Result<(), Box<dyn Error>> {
         match self.unusable {
             0 => Ok(()),
@@ -94,10 +96,11 @@ impl Checked {
     }
 }
 
-/// Decodes every image, names those that cannot be, and says what is unusual.
+/// Decodes every image of the data in `folder`. The report lists images that cannot be decoded, and
+/// anything unusual.
 ///
 /// # Errors
-/// Where the data cannot be opened.
+/// If the data cannot be opened.
 pub fn check(
     folder: &Path,
     format: Format,
@@ -123,7 +126,7 @@ pub fn check(
     Ok(Checked { report, unusable })
 }
 
-/// Why images cannot be used, in their order.
+/// Decodes every image, and returns the errors in the order of the images.
 fn undecodable(data: &dyn Dataset) -> Vec<String> {
     let (next, bad) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -147,7 +150,8 @@ fn undecodable(data: &dyn Dataset) -> Vec<String> {
     bad.into_iter().map(|(_, reason)| reason).collect()
 }
 
-/// What is no error, and may still be a mistake.
+/// Returns remarks on what is not an error but may be a mistake: classes without images, and a
+/// number of images that differs from that of the official data set.
 fn remarks(data: &dyn Dataset, format: Format, split: Split) -> Vec<String> {
     let mut remarks = Vec::new();
     let shown: BTreeSet<usize> = (0..data.len()).map(|index| data.label(index)).collect();
@@ -162,44 +166,45 @@ fn remarks(data: &dyn Dataset, format: Format, split: Split) -> Vec<String> {
     }
     let official = split.images();
     if matches!(format, Format::Cifar10 | Format::Cifar100) && data.len() != official {
-        remarks.push(format!("the official set has {official} images here"));
+        remarks.push(format!("this part of the official data set has {official} images"));
     }
     remarks
 }
 
-/// Which data set.
+/// A data set that can be downloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Downloadable {
-    /// CIFAR-10, binary
+    /// CIFAR-10, in the binary version
     Cifar10,
-    /// CIFAR-100, binary
+    /// CIFAR-100, in the binary version
     Cifar100,
-    /// Handwritten digits
+    /// MNIST: handwritten digits
     Mnist,
-    /// Photographs of clothes, in MNIST's format
+    /// Fashion-MNIST: photographs of clothes, in MNIST's format
     FashionMnist,
-    /// Cursive Japanese characters, in MNIST's format
+    /// KMNIST: cursive Japanese characters, in MNIST's format
     Kmnist,
 }
 
 /// Downloads a data set to `folder`: CIFAR's archive, which is unpacked there, or files in MNIST's
-/// format. From `url` if given: the address of the archive, or the one that the files' names
-/// follow.
+/// format. `url` replaces the official address, which is that of the archive, or the address to
+/// which the names of the files are appended. Returns a text that says where the data set is.
 ///
 /// # Errors
-/// Those of [`Archive::fetch`] and [`IdxFiles::fetch`].
+/// As [`Archive::fetch`] and [`IdxFiles::fetch`].
 pub fn download(
     which: Downloadable,
     folder: &Path,
     url: Option<String>,
 ) -> Result<String, Box<dyn Error>> {
-    let mut told = 0;
+    let mut reported = 0;
     let progress = |have: u64, total: u64| {
-        if have < told {
-            told = 0;
+        // The count starts again with each file.
+        if have < reported {
+            reported = 0;
         }
-        if have >= told + (8 << 20) || have == total {
-            told = have;
+        if have >= reported + (8 << 20) || have == total {
+            reported = have;
             output::tell(&format!("{} of {} MiB", have >> 20, total >> 20));
         }
     };
@@ -216,13 +221,14 @@ pub fn download(
         Downloadable::FashionMnist => files(IdxFiles::fashion_mnist()).fetch(folder, progress),
         Downloadable::Kmnist => files(IdxFiles::kmnist()).fetch(folder, progress),
     };
-    Ok(format!("in {}", printable(place?)))
+    Ok(format!("the data set is in {}", printable(place?)))
 }
 
-/// Packs `<from>/train` and `<from>/val` into tar files below `to`.
+/// Packs the images in `<from>/train` and `<from>/val` into tar files of about `mebibytes` MiB each
+/// below `to`. Returns a text with the number of files.
 ///
 /// # Errors
-/// Those of [`write_shards`].
+/// As [`ImageFolder::open`], [`ImageFolder::like`] and [`write_shards`].
 pub fn shard(from: &Path, to: &Path, mebibytes: u64) -> Result<String, Box<dyn Error>> {
     let train = ImageFolder::open(&from.join("train"))?;
     let val = ImageFolder::open(&from.join("val"))?.like(&train)?;

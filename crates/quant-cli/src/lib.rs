@@ -1,6 +1,9 @@
-//! Command lines: [`networks`], [`recipes`] and [`data`] are what the `quant` program tells,
-//! [`train`] a training program for those that bring a recipe and data of their own, [`machine`]
-//! the devices that both work on.
+//! The command lines of the `quant` program and of other programs that train.
+//!
+//! - [`networks`], [`recipes`] and [`data`] are the commands of the `quant` program.
+//! - [`train`] is the command line of a training program that brings its own recipe and data.
+//! - [`machine`] chooses the devices for both kinds of programs, and [`memory`] keeps the memory
+//!   that a training step frees for the next one.
 
 pub mod data;
 pub mod machine;

@@ -1,4 +1,5 @@
-//! Where and how commands work: the device, several devices or processes, after another process.
+//! The command-line options that choose where and how a command works: on which device, on several
+//! devices or in several processes, and after which other process.
 
 use std::{
     error::Error,
@@ -20,16 +21,16 @@ use quant_train::{
 /// The device that a command works on.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DeviceArguments {
-    /// flex (CPU), cuda, rocm, wgpu, vulkan or metal, as far as this build has them
+    /// Device: flex (CPU), cuda, rocm, wgpu, vulkan or metal, if the program is built with it
     #[arg(long, default_value = "flex")]
     pub device: String,
 }
 
 impl DeviceArguments {
-    /// The options of a run that is looked at.
+    /// Returns the options for opening a run or evaluating a network on this device.
     ///
     /// # Errors
-    /// Unknown devices.
+    /// If the device is unknown or not part of this build.
     pub fn options(&self) -> Result<RunOptions, Box<dyn Error>> {
         let device = device::select(&self.device)?;
         Ok(options(device, &self.device, Stop::default(), Arc::new(Alone)))
@@ -42,8 +43,8 @@ pub struct EvalArguments {
     /// The device
     #[command(flatten)]
     pub device: DeviceArguments,
-    /// Threads that load images; by default as the recipe says
-    #[arg(long, value_parser = threads())]
+    /// Number of threads that load images; by default that of the recipe
+    #[arg(long, value_parser = worker_count())]
     pub workers: Option<u16>,
     /// Wait for the process of this number to end first
     #[arg(long, value_name = "PID")]
@@ -51,10 +52,12 @@ pub struct EvalArguments {
 }
 
 impl EvalArguments {
-    /// Waits as asked, and makes the options of an evaluation.
+    /// Waits for the process that `--after` names, if any, and returns the options of an
+    /// evaluation.
     ///
     /// # Errors
-    /// Unknown devices and processes.
+    /// If the device is unknown or not part of this build, or if the state of the process cannot be
+    /// found out.
     pub fn options(&self) -> Result<RunOptions, Box<dyn Error>> {
         let options = self.device.options()?;
         if let Some(process) = self.after {
@@ -70,16 +73,16 @@ pub struct MachineArguments {
     /// The device
     #[command(flatten)]
     pub device: DeviceArguments,
-    /// Devices of this kind to train on together, each with a part of every batch
+    /// Number of devices of this kind that train together, each with a part of every batch
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub devices: u16,
-    /// Threads that load images, for each device; by default as the recipe says
-    #[arg(long, value_parser = threads())]
+    /// Number of threads that load images for each device; by default that of the recipe
+    #[arg(long, value_parser = worker_count())]
     pub workers: Option<u16>,
-    /// Train with the other processes of mpirun (builds with the feature mpi)
+    /// Train with the other processes that mpirun started (needs a build with the feature mpi)
     #[arg(long)]
     pub mpi: bool,
-    /// Show Burn's dashboard (builds with the feature tui)
+    /// Show Burn's dashboard (needs a build with the feature tui)
     #[arg(long)]
     pub dashboard: bool,
     /// Wait for the process of this number to end first
@@ -87,17 +90,17 @@ pub struct MachineArguments {
     pub after: Option<u32>,
 }
 
-/// What `data.workers` of a recipe takes.
-fn threads() -> RangedI64ValueParser<u16> {
+/// Returns a parser for the numbers that `data.workers` of a recipe may have.
+fn worker_count() -> RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(0..=1024)
 }
 
-/// Folder for what can be made again.
+/// Returns the folder for files that the program can create again.
 pub fn cache() -> PathBuf {
     dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("quant-train")
 }
 
-/// The options of a run on a device.
+/// Returns the options of a run on a device.
 fn options(device: Device, name: &str, stop: Stop, group: Arc<dyn Group>) -> RunOptions {
     RunOptions {
         device_name: name.to_owned(),
@@ -110,18 +113,23 @@ fn options(device: Device, name: &str, stop: Stop, group: Arc<dyn Group>) -> Run
 }
 
 impl MachineArguments {
-    /// Waits as asked, and does `work` with the options of a run: on several devices, in a thread
-    /// for each.
+    /// Waits for the process that `--after` names, if any, and calls `work` with the options of a
+    /// run. For several devices, each has a thread of its own that calls `work`.
     ///
     /// # Errors
-    /// Unknown devices and processes, and what the work fails with first.
+    /// If a device is unknown or not part of this build, if two options exclude each other, or if
+    /// the state of the process cannot be found out; and the error of `work`. If `work` fails on
+    /// several devices, an error that only says that another device is missing is returned only
+    /// where there is no other error.
     pub fn execute(
         &self,
         stop: Stop,
         work: impl Fn(RunOptions) -> Result<(), Box<dyn Error>> + Sync,
     ) -> Result<(), Box<dyn Error>> {
         if self.dashboard && !cfg!(feature = "tui") {
-            return Err("--dashboard: this build has none; build with --features tui".into());
+            return Err(
+                "--dashboard: this build has no dashboard; build with --features tui".into()
+            );
         }
         if self.devices == 1 {
             let device = device::select(&self.device.device)?;
@@ -131,7 +139,9 @@ impl MachineArguments {
             return work(self.on(device, stop, self.group()?));
         }
         if self.mpi {
-            return Err("--mpi has a process for each device: without --devices".into());
+            return Err(
+                "--mpi uses one process per device and cannot be combined with --devices".into()
+            );
         }
         let devices: Result<Vec<_>, _> = (0..usize::from(self.devices))
             .map(|index| device::select_number(&self.device.device, index))
@@ -140,9 +150,9 @@ impl MachineArguments {
         if let Some(process) = self.after {
             wait_for(process, &stop)?;
         }
-        // What Burn lets devices sum among themselves.
-        let together = self.device.device == "cuda";
-        let members = Devices::new(&devices, together, PATIENCE).into_iter().zip(devices);
+        // On CUDA, Burn can sum gradients directly between devices.
+        let sums_on_devices = self.device.device == "cuda";
+        let members = Devices::new(&devices, sums_on_devices, PATIENCE).into_iter().zip(devices);
         let results: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = members
                 .map(|(group, device)| {
@@ -159,7 +169,7 @@ impl MachineArguments {
                 errors.push(error);
             }
         }
-        // That another is missing says less than why it is.
+        // An error that another device is missing says less than the error of that device.
         errors.sort_by_key(|error| {
             matches!(error.downcast_ref(), Some(TrainError::Lost { .. } | TrainError::Peer { .. }))
         });
@@ -176,22 +186,20 @@ impl MachineArguments {
 
     #[cfg(feature = "mpi")]
     fn group(&self) -> Result<Arc<dyn Group>, Box<dyn Error>> {
-        match self.mpi {
-            true => Ok(Arc::new(quant_train::mpi::Mpi::start()?)),
-            false => Ok(Arc::new(Alone)),
-        }
+        if self.mpi { Ok(Arc::new(quant_train::mpi::Mpi::start()?)) } else { Ok(Arc::new(Alone)) }
     }
 
     #[cfg(not(feature = "mpi"))]
     fn group(&self) -> Result<Arc<dyn Group>, Box<dyn Error>> {
-        match self.mpi {
-            true => Err("--mpi: this build has no MPI; build with --features mpi".into()),
-            false => Ok(Arc::new(Alone)),
+        if self.mpi {
+            Err("--mpi: this build has no MPI; build with --features mpi".into())
+        } else {
+            Ok(Arc::new(Alone))
         }
     }
 }
 
-/// An error that can leave its thread.
+/// Converts an error to one that can be sent to another thread.
 fn sendable(error: Box<dyn Error>) -> Box<dyn Error + Send + Sync> {
     match error.downcast::<TrainError>() {
         Ok(error) => error,
@@ -199,9 +207,12 @@ fn sendable(error: Box<dyn Error>) -> Box<dyn Error + Send + Sync> {
     }
 }
 
-/// Returns when the process of this number has ended, or somebody has asked to stop.
+/// Waits until the process of this number has ended.
+///
+/// # Errors
+/// If the state of the process cannot be found out, or if the program is asked to stop.
 fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
-    let runs = || -> Result<bool, Box<dyn Error>> {
+    let is_running = || -> Result<bool, Box<dyn Error>> {
         let number = process.to_string();
         if Path::new("/proc/self").exists() {
             return Ok(Path::new("/proc").join(&number).exists());
@@ -210,14 +221,14 @@ fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
         ps.args(["-p", &number]).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(ps.status().map_err(|error| format!("--after needs the program ps: {error}"))?.success())
     };
-    if !runs()? {
+    if !is_running()? {
         output::tell(&format!("process {process} has ended already"));
         return Ok(());
     }
     output::tell(&format!("waiting for process {process} to end"));
-    while runs()? {
+    while is_running()? {
         if stop.is_asked() {
-            return Err("stopped while waiting".into());
+            return Err("stopped while waiting for another process".into());
         }
         thread::sleep(Duration::from_secs(1));
     }

@@ -17,10 +17,11 @@ use quant_cli::{
 };
 use quant_train::{Recipe, Run, WeightsFile, evaluate::Score, output};
 
-/// Low-bit networks: train, evaluate, describe, convert.
+/// Train, evaluate, describe and convert low-bit networks
 ///
-/// Exit codes: 0 done; 1 failed, with a message; 2 wrong usage; 75 asked to stop by Ctrl+C or SIGTERM,
-/// everything is saved and `quant resume` goes on; 130 stopped at once by a second Ctrl+C.
+/// Exit codes: 0 after success; 1 after an error, with a message; 2 after wrong usage; 75 if Ctrl+C
+/// or SIGTERM stopped a run, which is saved and can be continued with `quant resume`; 130 if a
+/// second Ctrl+C ended the program at once.
 #[derive(Parser)]
 #[command(name = "quant", version)]
 struct Arguments {
@@ -39,7 +40,7 @@ enum Command {
         #[command(flatten)]
         machine: MachineArguments,
     },
-    /// Go on with a run that was stopped
+    /// Continue a run that was stopped
     Resume {
         /// The run folder
         run: PathBuf,
@@ -52,28 +53,29 @@ enum Command {
     Eval {
         /// A run folder, a safetensors file or a PyTorch checkpoint
         network: PathBuf,
-        /// The phase of the run or recipe; by default the last, or the last that the file fits
+        /// Phase of the run or recipe whose network is evaluated; by default the last phase or,
+        /// with a file, the last phase whose network the file fits
         #[arg(long)]
         phase: Option<String>,
-        /// Of a run: the phase's best network instead of its last
+        /// With a run: evaluate the best network of the phase instead of the last
         #[arg(long)]
         best: bool,
-        /// Of a file: the recipe that says what the data are, and what network the file is of unless
-        /// it says so itself
+        /// With a file (required): recipe that describes the data, and also the network if the file
+        /// does not describe it
         #[arg(long)]
         recipe: Option<String>,
-        /// Of a file: change a field of the recipe (may be repeated)
+        /// With a file: change a field of the recipe (may be repeated)
         #[arg(long = "set", value_name = "FIELD=VALUE")]
         changes: Vec<String>,
         #[command(flatten)]
         reading: Reading,
-        /// Folder of the data; of a run, by default its own
+        /// Folder of the data; with a run, by default the folder that the run was trained on
         #[arg(long)]
         data: Option<PathBuf>,
         #[command(flatten)]
         machine: EvalArguments,
     },
-    /// Write the report of a run anew
+    /// Write the report of a run again
     Report {
         /// The run folder
         run: PathBuf,
@@ -85,7 +87,7 @@ enum Command {
         /// Recipe files or names
         #[arg(required = true)]
         recipes: Vec<String>,
-        /// How often a run that fails is tried again
+        /// Number of times that a failed run is tried again
         #[arg(long, default_value_t = 0)]
         retries: usize,
         #[command(flatten)]
@@ -93,16 +95,18 @@ enum Command {
         #[command(flatten)]
         machine: MachineArguments,
     },
-    /// Recipes: list, show, check, import from QTool, verify
+    /// List, show, check and verify recipes, and import them from QTool
     #[command(subcommand)]
     Recipe(RecipeCommand),
-    /// Data: check, download, pack into shards
+    /// Check data, download them, and pack them into shards
     #[command(subcommand)]
     Data(DataCommand),
-    /// Say what each keyword does, and draw a block
+    /// Explain each keyword of a network, and draw one of its blocks
     Explain(Description),
-    /// Say what a network costs, layer by layer: one that keywords describe, or, named in their
-    /// place, that of a run folder, a recipe, a safetensors file or a PyTorch checkpoint
+    /// Print the parameters and operations of a network, layer by layer
+    ///
+    /// The network is described by keywords. In their place, a run folder, a recipe, a safetensors
+    /// file or a PyTorch checkpoint may be named.
     Summary(Summarized),
     /// List the entries of a PyTorch checkpoint or safetensors file
     Inspect {
@@ -119,21 +123,23 @@ enum Command {
         to: PathBuf,
         #[command(flatten)]
         reading: Reading,
-        /// From torchvision's ResNet names to those of keyword networks
+        /// Rename torchvision's ResNet entries as networks described by keywords name them
         #[arg(long)]
         from_torchvision: bool,
     },
-    /// Write the quantized weights of a run folder, a safetensors file or a PyTorch checkpoint as
-    /// integers, with what each stands for
+    /// Write quantized weights as integers, with the value that each integer stands for
+    ///
+    /// The weights are those of a run folder, a safetensors file or a PyTorch checkpoint, which is
+    /// named in the place of keywords.
     Codes {
-        /// What is written
+        /// The network whose weights are written
         #[command(flatten)]
         of: Summarized,
         /// The safetensors file to write
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Print the guide to networks, docs/networks.md
+    /// Print the guide to networks (docs/networks.md)
     Guide,
     /// Print a completion script for a shell
     Completion {
@@ -146,32 +152,32 @@ enum Command {
 enum RecipeCommand {
     /// List the recipes that come with the program
     List,
-    /// Print a recipe with every default
+    /// Print a recipe with every default value
     ///
-    /// A network is described field by field (depth, stem, ..., or architecture and its fields), or
-    /// by QTool's keywords (name, keywords, options). It is printed as the recipe has it, unless
-    /// --typed asks for fields.
+    /// A recipe describes its network field by field (depth, stem, ..., or architecture and its
+    /// fields), or by QTool's keywords (name, keywords, options). The network is printed as the
+    /// recipe describes it, unless --typed asks for fields.
     Show {
-        /// File or name
+        /// Recipe file, or the name of a recipe that comes with the program
         recipe: String,
-        /// Print networks that keywords describe as the fields that they stand for
+        /// Print the fields that keywords stand for, instead of the keywords
         #[arg(long)]
         typed: bool,
         /// Change a field (may be repeated)
         #[arg(long = "set", value_name = "FIELD=VALUE")]
         changes: Vec<String>,
     },
-    /// Check a recipe and say what it would train
+    /// Check a recipe, and print what it would train
     Check {
-        /// File or name
+        /// Recipe file, or the name of a recipe that comes with the program
         recipe: String,
         /// Change a field (may be repeated)
         #[arg(long = "set", value_name = "FIELD=VALUE")]
         changes: Vec<String>,
     },
-    /// Print the page of all fields of recipes, docs/recipe-fields.md
+    /// Print the page of all fields of recipes (docs/recipe-fields.md)
     Fields,
-    /// Make a recipe of one of QTool's configuration files
+    /// Convert one of QTool's configuration files into a recipe
     Import {
         /// The configuration file
         from: PathBuf,
@@ -179,9 +185,9 @@ enum RecipeCommand {
         #[arg(long, short, default_value = "imported.toml")]
         output: PathBuf,
     },
-    /// Run a recipe and compare its score with the expected one
+    /// Run a recipe, and compare its score with the expected score
     Verify {
-        /// File or name
+        /// Recipe file, or the name of a recipe that comes with the program
         recipe: String,
         #[command(flatten)]
         start: StartArguments,
@@ -192,40 +198,41 @@ enum RecipeCommand {
 
 #[derive(Subcommand)]
 enum DataCommand {
-    /// Decode every image and name those that cannot be
+    /// Decode every image, and list the images that cannot be decoded
     Check {
-        /// The folder
+        /// Folder of the data
         folder: PathBuf,
-        /// Its format
+        /// Format of the data
         #[arg(long, value_enum, default_value = "image-folder")]
         format: Format,
-        /// What becomes of image files that are cut short, as `data.truncated` of a recipe says
+        /// What to do with image files that are cut short, like `data.truncated` of a recipe
         #[arg(long, value_enum, default_value = "refuse")]
         truncated: CutShort,
     },
     /// Download and unpack a data set
     Download {
-        /// Which
+        /// The data set
         which: Downloadable,
-        /// Where to
+        /// Folder that the data set is written to
         folder: PathBuf,
-        /// Address of the archive, or of the folder of MNIST's files, instead of the official one
+        /// Address to use instead of the official one: that of the archive or, for data sets in
+        /// MNIST's format, that of the folder with the files
         #[arg(long)]
         url: Option<String>,
     },
-    /// Pack class folders into tar files that are read fast
+    /// Pack class folders into tar files, which are read faster
     Shard {
-        /// Folder with one folder a class below train and below val
+        /// Folder whose subfolders train and val have one folder per class
         from: PathBuf,
-        /// Folder to write train/*.tar and val/*.tar in
+        /// Folder that train/*.tar and val/*.tar are written to
         to: PathBuf,
-        /// Size of a tar file, in MiB
+        /// Approximate size of a tar file in MiB
         #[arg(long, default_value_t = 256)]
         size: u64,
     },
 }
 
-/// What a command prints at the end.
+/// The text that a command prints at its end.
 type Printed = Result<String, Box<dyn Error>>;
 
 fn run(command: Command) -> Printed {
@@ -237,12 +244,12 @@ fn run(command: Command) -> Printed {
             machine.execute(train::stop_on_signals()?, run).map(nothing)
         }
         Command::Resume { run, asked, machine } => {
-            let go_on = |options| train::resume(&run, &asked, options);
-            machine.execute(train::stop_on_signals()?, go_on).map(nothing)
+            let resume = |options| train::resume(&run, &asked, options);
+            machine.execute(train::stop_on_signals()?, resume).map(nothing)
         }
         Command::Eval { network, phase, best, recipe, changes, reading, data, machine } => {
-            let asked = Asked { phase, best, recipe, changes, reading, data };
-            evaluate(&network, asked, &machine)
+            let choice = EvalChoice { phase, best, recipe, changes, reading, data };
+            evaluate(&network, choice, &machine)
         }
         Command::Report { run, device } => {
             let run = Run::resume(&run, None, device.options()?)?;
@@ -288,8 +295,8 @@ fn run(command: Command) -> Printed {
     }
 }
 
-/// What `quant eval` is asked.
-struct Asked {
+/// The arguments of `quant eval` that choose the network and the data.
+struct EvalChoice {
     phase: Option<String>,
     best: bool,
     recipe: Option<String>,
@@ -298,9 +305,9 @@ struct Asked {
     data: Option<PathBuf>,
 }
 
-fn evaluate(network: &Path, asked: Asked, machine: &EvalArguments) -> Printed {
+fn evaluate(network: &Path, choice: EvalChoice, machine: &EvalArguments) -> Printed {
     let options = machine.options()?;
-    let Asked { phase, best, recipe, changes, reading, data } = asked;
+    let EvalChoice { phase, best, recipe, changes, reading, data } = choice;
     let found = if network.is_dir() {
         let ignored = [
             ("--recipe", recipe.is_some()),
@@ -320,7 +327,7 @@ fn evaluate(network: &Path, asked: Asked, machine: &EvalArguments) -> Printed {
         run.check_classes()?;
         Run::evaluate(&file, run.recipe(), Some(&phase), run.data(), &options)?
     } else {
-        let recipe = recipe.ok_or("--recipe is needed with a file: it says what the data are")?;
+        let recipe = recipe.ok_or("a file needs --recipe, which describes the data")?;
         let (text, path) = recipes::find(&recipe)?;
         let recipe = Recipe::parse_with(&text, &path, &changes)?;
         let data = match data {
@@ -344,7 +351,7 @@ fn evaluate(network: &Path, asked: Asked, machine: &EvalArguments) -> Printed {
     if let Some((own, given)) = found.other_size {
         writeln!(
             text,
-            "warning: the network is for images of {own} pixels, the recipe gives {given}"
+            "warning: the network is for images of {own} pixels, but the recipe gives {given}"
         )?;
     }
     let Score { top1, top5, loss, images, skipped } = found.score;

@@ -1,14 +1,20 @@
-//! Memory between the steps of training.
+//! Keeps freed memory in the program from one training step to the next.
 
-/// Keeps freed memory in the program. A training step frees what the next one needs again: given back to the system in
-/// between, every page of it is cleared once more, which took a tenth of a step's time. For the start of programs
-/// that train; it does something with glibc, whose default it is to give back, and nothing elsewhere.
+/// Keeps freed memory in the program instead of returning it to the system. Programs that train
+/// call this function when they start.
+///
+/// A training step frees memory that the next step needs again. If the memory was returned in
+/// between, the system has to clear every page of it once more, which took a tenth of a step's
+/// time. The function changes settings of glibc, which returns memory by default; with other C
+/// libraries it does nothing.
 pub fn keep() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "a setting of the C library")]
-    // SAFETY: both settings take any number, before or after memory is in use.
+    // SAFETY: both settings accept any number, and may be changed whether or not memory has been
+    // allocated already.
     unsafe {
-        // The largest that glibc takes: smaller blocks come from memory that stays.
+        // This is the largest threshold that glibc accepts. Smaller blocks come from the heap,
+        // which the second setting prevents from shrinking.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }

@@ -1,4 +1,8 @@
-//! What the `quant` program tells of networks and their states. Texts, for the program to print.
+//! The commands of the `quant` program for networks and their weights. They return the text that
+//! the program prints.
+
+mod description;
+mod guide;
 
 use std::{
     error::Error,
@@ -7,67 +11,20 @@ use std::{
 };
 
 use burn::tensor::Device;
-use quant_core::qtool::QtoolOptions;
 use quant_nn::{
-    Network, NetworkConfig, QuantizedModule, Renaming, StateDict, codes_file,
-    keywords::{self, Explained, Registry},
+    Network, NetworkConfig, QuantizedModule, Renaming, StateDict, codes_file, keywords::Explained,
     summarize,
 };
 use quant_train::{Recipe, WeightsFile, weights};
 
+pub use self::{description::Description, guide::guide};
 use crate::recipes;
 
-/// The model that is described where none is named, and its keywords.
-const USUAL: (&str, &str) = ("resnet20", "cifar10,origin,cbsa,fix,lsq");
-
-/// A network as keywords describe it.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Description {
-    /// The model, such as resnet20, pytorch-resnet18 or mobilenetv1 [default: resnet20]
-    #[arg(long)]
-    pub model: Option<String>,
-    /// Its keywords, such as cifar10,origin,cbsa,fix,lsq (the default of resnet20)
-    pub keywords: Option<String>,
-    /// The same, as QTool's option
-    #[arg(long)]
-    pub keyword: Option<String>,
-    /// Its options, in one pair of quotes, such as "--width_alpha 0.5 --wt_bit 2 --wt_enable"
-    #[arg(long, allow_hyphen_values = true)]
-    pub options: Option<String>,
-}
-
-impl Description {
-    /// Whether nothing is described.
-    fn is_empty(&self) -> bool {
-        self.model.is_none() && self.keyword.is_none() && self.options.is_none()
-    }
-
-    fn model(&self) -> &str {
-        self.model.as_deref().unwrap_or(USUAL.0)
-    }
-
-    fn read(&self) -> Result<Explained, Box<dyn Error>> {
-        let keywords = match (&self.keywords, &self.keyword) {
-            (Some(_), Some(_)) => {
-                return Err("give keywords once: in their place, or with --keyword".into());
-            }
-            (Some(words), None) | (None, Some(words)) => words,
-            (None, None) if self.model() == USUAL.0 => USUAL.1,
-            (None, None) => "",
-        };
-        let qtool = QtoolOptions::parse(keywords, self.options.as_deref().unwrap_or_default())?;
-        Ok(Registry::default().read(self.model(), &qtool)?)
-    }
-
-    fn network(&self) -> Result<Network, Box<dyn Error>> {
-        Ok(self.read()?.config.init(&Device::default())?)
-    }
-}
-
-/// One line a word, then the first block that changes the resolution, or the first at all, as text.
+/// Returns a text with one line per keyword and a drawing of a block: the first block that changes
+/// the resolution, or the first block of a network without such a block.
 ///
 /// # Errors
-/// Those of [`keywords::network`], and of networks that cannot be built.
+/// As [`quant_nn::keywords::network`], and if the network cannot be built.
 pub fn explain(description: &Description) -> Result<String, Box<dyn Error>> {
     let Explained { config, lines, warnings } = description.read()?;
     let mut text = String::new();
@@ -94,40 +51,42 @@ pub fn explain(description: &Description) -> Result<String, Box<dyn Error>> {
 /// How a file of weights is read.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Reading {
-    /// Key that the weights are filed under, such as state_dict_ema; by default wherever they fit
+    /// Key in the file under which the weights are, such as state_dict_ema; by default the key
+    /// whose entries fit the network
     #[arg(long, value_name = "NAME")]
     pub key: Option<String>,
-    /// File of renaming rules, a line each: `old new`, `old -` takes a prefix off, `!old` drops entries;
-    /// lists as in conv{1,2} layer.{0,1}
+    /// File of renaming rules, one per line: `old new` renames, `old -` removes a prefix, and
+    /// `!old` drops entries; lists are written as in conv{1,2} layer.{0,1}
     #[arg(long, value_name = "FILE")]
     pub map: Option<PathBuf>,
 }
 
 impl Reading {
-    /// A file that is read so.
+    /// Returns the file at `path`, to be read with these options.
     pub fn file(&self, path: &Path) -> WeightsFile {
         WeightsFile { path: path.to_owned(), key: self.key.clone(), map: self.map.clone() }
     }
 }
 
-/// What a summary is of.
+/// The network that `quant summary` and `quant codes` are for.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Summarized {
-    /// What stands in the place of keywords may be something else.
+    /// The network: keywords, or a run folder, a recipe or a file in their place.
     #[command(flatten)]
     pub description: Description,
-    /// Of a file that does not say what network it is of: the recipe that does
+    /// With a file that does not describe its network: recipe that describes it
     #[arg(long)]
     pub recipe: Option<String>,
-    /// Of a run, a recipe or a file: the phase; by default the last, or the last that the file fits
+    /// With a run, a recipe or a file: the phase; by default the last phase or, with a file, the
+    /// last phase whose network the file fits
     #[arg(long)]
     pub phase: Option<String>,
-    /// Of a file: how it is read
+    /// With a file: how it is read.
     #[command(flatten)]
     pub reading: Reading,
 }
 
-/// What may stand in the place of keywords.
+/// What the argument in the place of keywords names.
 enum Subject {
     Keywords,
     Run(PathBuf),
@@ -136,7 +95,10 @@ enum Subject {
 }
 
 impl Subject {
-    /// What a text means.
+    /// Returns what an argument names.
+    ///
+    /// # Errors
+    /// If the argument looks like a path but nothing is there.
     fn find(text: Option<&str>) -> Result<Self, Box<dyn Error>> {
         let Some(text) = text else { return Ok(Self::Keywords) };
         let path = Path::new(text);
@@ -148,18 +110,18 @@ impl Subject {
             (_, true) => Ok(Self::Recipe(text.to_owned())),
             (true, false) => Ok(Self::File(path.to_owned())),
             _ if path.components().count() > 1 || path.extension().is_some() => {
-                Err(format!("{text}: no such file or run folder").into())
+                Err(format!("{text}: there is no such file or run folder").into())
             }
             _ => Ok(Self::Keywords),
         }
     }
 
-    /// Refuses options that say nothing about it.
+    /// Checks that no option is given that has no effect on this subject.
     fn check(&self, of: &Summarized) -> Result<(), String> {
         let (name, described, file, phase) = match self {
             Self::Keywords => ("keywords", true, false, false),
             Self::Run(_) => ("a run, which has its own recipe and networks", false, false, true),
-            Self::Recipe(_) => ("a recipe, which says what its networks are", false, false, true),
+            Self::Recipe(_) => ("a recipe, which describes its networks", false, false, true),
             Self::File(_) => ("a file", true, true, true),
         };
         let Summarized { description, recipe, phase: chosen, reading } = of;
@@ -173,15 +135,17 @@ impl Subject {
             ("--map", reading.map.is_some() && !file),
         ];
         let first = ignored.into_iter().find(|(_, given)| *given);
-        first.map_or(Ok(()), |(option, _)| Err(format!("{option} means nothing with {name}")))
+        first.map_or(Ok(()), |(option, _)| Err(format!("{option} has no effect with {name}")))
     }
 }
 
-/// Per layer: shapes, bits, parameters, multiply-accumulates; and totals. Of the network that keywords
-/// describe, of a phase of a recipe, or of the network that a run or file holds.
+/// Returns a table of the shapes, bits, parameters and multiply-accumulate operations of each
+/// layer, and their totals. The network is described by keywords or by a phase of a recipe, or read
+/// from a run or a file.
 ///
 /// # Errors
-/// Those of [`explain`], of recipes, and of reading the file; options that say nothing about it.
+/// If the network is not described correctly or cannot be built, if a file cannot be read, and for
+/// options that have no effect.
 pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
     let subject = Subject::find(of.description.keywords.as_deref())?;
     subject.check(of)?;
@@ -190,7 +154,7 @@ pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
         Subject::Recipe(name) => {
             let recipe = recipe_of(&name)?;
             let candidates = recipe.candidates(of.phase.as_deref(), recipes::classes(&recipe))?;
-            let (phase, config) = candidates.into_iter().next().ok_or("no phase")?;
+            let (phase, config) = candidates.into_iter().next().ok_or("the recipe has no phase")?;
             Ok(format!("phase {phase}\n{}", table(&config.init(&Device::default())?)))
         }
         Subject::Run(folder) => summary_of(of_run(&folder, of)?),
@@ -198,11 +162,11 @@ pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
     }
 }
 
-/// A file, and the networks that it may be of.
-type Read = (WeightsFile, Vec<(String, NetworkConfig)>);
+/// A file of weights, and the networks that the weights may be for, with their names.
+type FileAndCandidates = (WeightsFile, Vec<(String, NetworkConfig)>);
 
-/// The last network of a run's phase.
-fn of_run(folder: &Path, of: &Summarized) -> Result<Read, Box<dyn Error>> {
+/// Returns the file with the last network of a run's phase.
+fn of_run(folder: &Path, of: &Summarized) -> Result<FileAndCandidates, Box<dyn Error>> {
     let recipe = Recipe::read(&folder.join("recipe.toml"))?;
     let last = recipe.phases.last().map(|phase| phase.name.as_str());
     let phase = of.phase.as_deref().or(last).unwrap_or_default();
@@ -210,7 +174,8 @@ fn of_run(folder: &Path, of: &Summarized) -> Result<Read, Box<dyn Error>> {
     Ok((file, recipe.candidates(Some(phase), 1000)?))
 }
 
-fn of_file(path: &Path, of: &Summarized) -> Result<Read, Box<dyn Error>> {
+/// Returns a file of weights, with the networks that the recipe or the keywords describe.
+fn of_file(path: &Path, of: &Summarized) -> Result<FileAndCandidates, Box<dyn Error>> {
     let candidates = match &of.recipe {
         Some(name) => recipe_of(name)?.candidates(of.phase.as_deref(), 1000)?,
         None if of.description.is_empty() => Vec::new(),
@@ -222,12 +187,12 @@ fn of_file(path: &Path, of: &Summarized) -> Result<Read, Box<dyn Error>> {
     Ok((of.reading.file(path), candidates))
 }
 
-/// Writes the quantized weights of a run or a file as integers: a safetensors file, with what each
-/// integer stands for.
+/// Writes the quantized weights of a run or a file as integers to the safetensors file `to`, with
+/// the value that each integer stands for. Returns a text with the number of weights.
 ///
 /// # Errors
-/// Those of reading the network and of writing the file. A network without quantized weights is an
-/// error, and so are keywords and recipes, which have no trained weights.
+/// If the network cannot be read or the file cannot be written; if the network has no quantized
+/// weights; and for keywords and recipes, which have no trained weights.
 pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
     let named = of.description.keywords.as_deref();
     let subject = Subject::find(named)?;
@@ -244,7 +209,7 @@ pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
     let loaded = load(read)?;
     let weights = loaded.network.weight_codes();
     if weights.is_empty() {
-        return Err("the network has no quantized weight: choose the phase with --phase".into());
+        return Err("the network has no quantized weights; --phase chooses another phase".into());
     }
     quant_train::files::write(to, &codes_file(&weights)?)?;
     let elements: usize = weights.iter().map(|weight| weight.codes.len()).sum();
@@ -255,14 +220,15 @@ fn table(network: &Network) -> String {
     summarize(network, &StateDict::of(network)).to_string()
 }
 
-/// The network in a file, which is one of the candidates unless it says so itself.
-fn load((file, candidates): Read) -> Result<weights::Loaded, Box<dyn Error>> {
+/// Reads the network in a file. It is one of the candidates, unless the file itself describes its
+/// network.
+fn load((file, candidates): FileAndCandidates) -> Result<weights::Loaded, Box<dyn Error>> {
     let device = Device::default();
     let candidates = weights::with_classes_of(&file, candidates, &device)?;
     Ok(weights::read_network(&file, &candidates, &device)?)
 }
 
-fn summary_of(read: Read) -> Result<String, Box<dyn Error>> {
+fn summary_of(read: FileAndCandidates) -> Result<String, Box<dyn Error>> {
     let loaded = load(read)?;
     let of = loaded.candidate.map_or(String::new(), |name| format!("{name}: "));
     Ok(format!("{of}{}\n{}", loaded.report, table(&loaded.network)))
@@ -273,10 +239,11 @@ fn recipe_of(name: &str) -> Result<Recipe, Box<dyn Error>> {
     Ok(Recipe::parse(&text, &path)?)
 }
 
-/// The entries of a state file: names, shapes, types, smallest and largest value, and quantizers' parameters.
+/// Returns a table of the entries of a file of weights: their names, shapes and types, and the
+/// smallest and the largest value of each. The file's metadata come first.
 ///
 /// # Errors
-/// Those of [`WeightsFile::read`].
+/// As [`WeightsFile::read`].
 pub fn inspect(file: &Path, reading: &Reading) -> Result<String, Box<dyn Error>> {
     let state = reading.file(file).read()?;
     let mut text = String::new();
@@ -303,11 +270,12 @@ pub fn inspect(file: &Path, reading: &Reading) -> Result<String, Box<dyn Error>>
     Ok(text)
 }
 
-/// Reads a PyTorch checkpoint or safetensors file and writes a safetensors file.
+/// Reads a PyTorch checkpoint or safetensors file, and writes its entries to the safetensors file
+/// `to`. Returns a text with the number of entries.
 ///
 /// # Errors
-/// Where the name `to` is that of another format, those of reading, and of writing; then nothing is
-/// left at `to`.
+/// If the extension of `to` is that of another format, or if a file cannot be read or written.
+/// Nothing is written to `to` after an error.
 pub fn convert(
     from: &Path,
     to: &Path,
@@ -316,8 +284,8 @@ pub fn convert(
 ) -> Result<String, Box<dyn Error>> {
     if to.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("safetensors")) {
         return Err(format!(
-            "{}: a safetensors file is written, no other format: give it a name that ends in \
-             .safetensors (in Python, safetensors.torch.load_file reads it)",
+            "{}: only safetensors files can be written; choose a name that ends in .safetensors \
+             (in Python, safetensors.torch.load_file reads the file)",
             to.display()
         )
         .into());
@@ -332,122 +300,7 @@ pub fn convert(
     let count = state.entries().count();
     let rest = match all - count {
         0 => String::new(),
-        rest => format!("; {rest} entries below other keys were left out (--key chooses)"),
+        rest => format!("; {rest} entries under other keys were left out (--key chooses the key)"),
     };
     Ok(format!("{count} entries in {}{rest}", to.display()))
 }
-
-/// Structures that the guide draws: title, model, keywords, options.
-const DRAWN: [(&str, &str, &str, &str); 9] = [
-    (
-        "A plain block: `origin,cbsa,fix`",
-        "resnet20",
-        "cifar10,origin,cbsa,fix,fix_pooling,singleconv",
-        "",
-    ),
-    ("Bi-real, `cbas` without `origin`", "resnet20", "cifar10,cbas", ""),
-    ("Pre-activation: `origin,bacs,preBN,fix`", "resnet20", "cifar10,origin,bacs,preBN,fix", ""),
-    (
-        "Group-Net: `cabs,group-net` with `--base 3`",
-        "resnet20",
-        "cifar10,cabs,real_skip,group-net",
-        "--base 3",
-    ),
-    (
-        "Lossless downsampling: `ReShapeResolution` with `--order cba`",
-        "resnet20",
-        "cifar10,origin,cbsa,fix,ReShapeResolution",
-        "--order cba",
-    ),
-    ("Point-wise and reshape: `prone`", "resnet20", "cifar10,origin,cbsa,fix,prone", ""),
-    ("Fixup with biases: `fixup,bias`", "resnet20", "cifar10,origin,cbsa,fixup,bias", ""),
-    ("Double channel, halve resolution: `DCHR`", "resnet20", "cifar10,origin,cbas,DCHR", ""),
-    ("ReActNet's MobileNet: `bireal,react`", "mobilenetv1", "cifar10,bacs,bireal,react", ""),
-];
-
-/// The guide to networks, `docs/networks.md`: every structure drawn, and every keyword.
-///
-/// # Errors
-/// Those of [`explain`]; none, for the structures that are drawn.
-pub fn guide() -> Result<String, Box<dyn Error>> {
-    let mut text = String::from(GUIDE);
-    for (title, model, keyword, options) in DRAWN {
-        let description = Description {
-            model: Some(model.to_owned()),
-            keywords: Some(keyword.to_owned()),
-            keyword: None,
-            options: Some(options.to_owned()),
-        };
-        let network = description.network()?;
-        let blocks = network.blocks();
-        let strided = match model {
-            "mobilenetv1" => blocks.get(1),
-            _ => blocks.iter().find(|block| block.starts_with("layer2.0")),
-        };
-        let block = strided.copied().unwrap_or_default();
-        let drawing = network.draw(block);
-        write!(text, "\n### {title}\n\n`{block}` of {model}:\n\n```text\n{drawing}```\n")?;
-    }
-    write!(text, "\n## Models\n\n{}\n", keywords::MODELS.map(|m| format!("`{m}`")).join(", "))?;
-    write!(text, "\n## Keywords\n\n{WORDS}\n{}", keywords::table())?;
-    Ok(text)
-}
-
-const GUIDE: &str = "# Networks
-
-A network is a typed configuration: `quant_nn::ResNetConfig`, `MobileNetV1Config`, `MobileNetV2Config`,
-`VggSmallConfig` or `NinConfig`. A recipe can write every field of it; what it leaves out has the
-default of the configuration, and [recipe-fields.md](recipe-fields.md#model) says what each field
-takes. This is a ResNet-20 of half the width with a skip over each convolution (bi-real):
-
-```toml
-[model]
-depth = \"resnet20\"
-stem = \"cifar\"
-width_alpha = 0.5
-order = \"cbas\"
-skip = \"layer\"
-fix = false
-norm_before_pool = false
-downsample = \"average-pool\"
-names = \"keyword\"
-```
-
-Other networks than ResNets have an `architecture`: `mobilenet-v1`, `mobilenet-v2`, `vgg-small` or
-`nin`. The second way to describe a network is a model name with QTool's keywords, which are
-translated into a configuration. This is the same network:
-
-```toml
-[model]
-name = \"resnet20\"
-keywords = \"cifar10,cbas\"
-options = \"--width_alpha 0.5\"
-```
-
-`quant recipe show --typed` prints a recipe with its keywords written as fields. `quant explain
---model resnet20 --keyword cifar10,origin,cbsa,fix` says what each word does and draws a block, and
-`quant summary` tells what a network costs.
-
-A network is pieces with PyTorch's names (what has a state), in the order in which the reference registers them, and a graph
-that wires them. A keyword of your own is a closure on the configuration:
-
-```rust
-let registry = Registry::default().with(\"half\", \"half the width\", |network| {
-    if let NetworkConfig::ResNet(config) = network {
-        config.width_alpha /= 2.0;
-    }
-});
-let explained = registry.read(\"resnet20\", &QtoolOptions::parse(\"cifar10,cbas,half\", \"\")?)?;
-```
-
-This page is written by `quant guide`; a test holds it to that.
-
-## Structures
-
-Each line is a value: its number, what it is computed by, its channels and size, and the values it is computed from. Names
-are PyTorch's, within the block.
-";
-
-const WORDS: &str = "The order of words does not matter. Words of one kind exclude each other. Words without effect on a \
-model are warnings, unknown words errors that show the nearest.
-";

@@ -1,4 +1,5 @@
-//! What the `quant` program does with recipes. Texts, for the program to print.
+//! The commands of the `quant` program for recipes. They return the text that the program prints,
+//! or train.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ use crate::{
 
 macro_rules! recipes {
     ($($name:literal),* $(,)?) => {
-        /// The recipes that come with the program: name and text.
+        /// The names and texts of the recipes that come with the program.
         pub const RECIPES: &[(&str, &str)] =
             &[$(($name, include_str!(concat!("../recipes/", $name, ".toml")))),*];
     };
@@ -100,10 +101,12 @@ recipes!(
     "qtool-imagenet-resnet18-group-net",
 );
 
-/// Text and path of a recipe: a file, or the name of one that comes with the program.
+/// Returns the text and the path of a recipe. `name` is the path of a file, or the name of a recipe
+/// that comes with the program.
 ///
 /// # Errors
-/// Where there is neither, with the nearest name.
+/// If there is neither such a file nor such a recipe: the message suggests a similar name. If the
+/// file cannot be read as text.
 pub fn find(name: &str) -> Result<(String, PathBuf), Box<dyn Error>> {
     let path = Path::new(name);
     if path.is_file() {
@@ -117,19 +120,20 @@ pub fn find(name: &str) -> Result<(String, PathBuf), Box<dyn Error>> {
             let near = near.min().filter(|(distance, _)| *distance <= 1 + name.len() / 3);
             let near = near.map_or(String::new(), |(_, known)| format!("; did you mean {known}?"));
             Err(format!(
-                "{name}: no such file, and no recipe of that name (quant recipe list){near}"
+                "{name}: no such file, and no recipe of this name (see quant recipe list){near}"
             )
             .into())
         }
     }
 }
 
-/// Whether a recipe of this name comes with the program.
+/// Returns whether a recipe of this name comes with the program.
 pub(crate) fn is_known(name: &str) -> bool {
     RECIPES.iter().any(|(known, _)| *known == name)
 }
 
-/// The number of classes of a recipe's data, as far as it can be told without them.
+/// Returns the number of classes of a recipe's data, as far as it is known without the data. For
+/// class folders and shards it is 1000, the number of ImageNet's classes.
 pub(crate) fn classes(recipe: &Recipe) -> usize {
     match recipe.data.kind {
         DataKind::Cifar100 => 100,
@@ -139,10 +143,11 @@ pub(crate) fn classes(recipe: &Recipe) -> usize {
     }
 }
 
-/// The recipes that come with the program.
+/// Returns a table of the recipes that come with the program, with the published and the expected
+/// top-1 accuracy.
 ///
 /// # Errors
-/// None: a test reads them all.
+/// If a recipe is invalid, which a test rules out.
 pub fn list() -> Result<String, Box<dyn Error>> {
     let mut text = format!("{:<34} {:>10} {:>10}  source\n", "recipe", "published", "expected");
     for (name, recipe) in RECIPES {
@@ -156,29 +161,32 @@ pub fn list() -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// The recipe with every default written out. With `typed`, networks that keywords describe are
-/// written field by field; keywords that say nothing of the network stand above, as comments.
+/// Returns the recipe with every default value written out. With `typed`, networks that keywords
+/// describe are written field by field, and comments above the recipe list the keywords that do not
+/// change the network.
 ///
 /// # Errors
-/// Those of reading it, and of keywords that cannot be written as fields.
+/// As [`find`] and [`Recipe::parse_with`]; and for keywords that cannot be written as fields.
 pub fn show(name: &str, typed: bool, changes: &[String]) -> Result<String, Box<dyn Error>> {
     let (text, path) = find(name)?;
     let recipe = Recipe::parse_with(&text, &path, changes)?;
     if !typed {
         return Ok(recipe.to_toml()?);
     }
-    let (recipe, idle) = recipe.typed()?;
+    let (recipe, without_effect) = recipe.typed()?;
     let mut shown = String::new();
-    for keyword in idle {
-        writeln!(shown, "# left out, for it changes nothing of the network: keyword {keyword}")?;
+    for keyword in without_effect {
+        writeln!(shown, "# left out, because it does not change the network: keyword {keyword}")?;
     }
     Ok(shown + &recipe.to_toml()?)
 }
 
-/// What a recipe would do, without data: its network and its phases.
+/// Checks a recipe without its data, and returns a description of its phases and their networks.
 ///
 /// # Errors
-/// Those of reading it, and of its networks.
+/// As [`find`] and [`Recipe::parse_with`]; if a network cannot be built; and if weights that a
+/// phase starts from do not fit its network. Weights that do not exist yet are a warning in the
+/// text.
 pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
     let (text, path) = find(name)?;
     let recipe = Recipe::parse_with(&text, &path, changes)?;
@@ -194,7 +202,8 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
         let summary = quant_nn::summarize(&network, &quant_nn::StateDict::of(&network));
         writeln!(
             lines,
-            "phase {}: {} epochs, batch {}, rate {}; {} parameters, {} bytes at 32 bits, {} packed ({classes} classes)",
+            "phase {}: {} epochs, batch size {}, learning rate {}; {} parameters, {} bytes at 32 \
+             bits, {} bytes packed ({classes} classes)",
             phase.name,
             phase.all_epochs(),
             phase.batch_size * phase.batches_per_step(),
@@ -205,7 +214,7 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
         )?;
         let folder = path.parent().unwrap_or(Path::new(""));
         match recipe.check_phase(index, folder, None, &burn::tensor::Device::default()) {
-            // It may be there where the recipe is going to be run.
+            // The file may exist on the machine on which the recipe will be run.
             Err(error @ TrainError::Absent { .. }) => writeln!(lines, "warning: {error}")?,
             other => other?,
         }
@@ -213,10 +222,12 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
     Ok(lines)
 }
 
-/// Reads a configuration file of QTool and writes a recipe to `to`; what each setting became.
+/// Converts a configuration file of QTool into a recipe, which is written to `to`. Returns a text
+/// that says what each setting became, and the command to use next.
 ///
 /// # Errors
-/// Those of reading, and of settings that cannot be; then nothing is written.
+/// If a file cannot be read or written, and for settings that a recipe cannot have. No recipe is
+/// written after an error.
 pub fn import(from: &Path, to: &Path) -> Result<String, Box<dyn Error>> {
     let outside: BTreeMap<String, String> =
         std::env::var("FASTDIR").map(|value| ("FASTDIR".to_owned(), value)).into_iter().collect();
@@ -240,7 +251,7 @@ pub fn import(from: &Path, to: &Path) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// What to type next to do what the configuration does.
+/// Returns the command that does with the recipe what QTool does with the configuration.
 fn next_command(imported: &import::Import, to: &Path) -> String {
     let to = to.display();
     let data = imported.data.as_deref().unwrap_or("<folder>");
@@ -250,17 +261,18 @@ fn next_command(imported: &import::Import, to: &Path) -> String {
             format!("to evaluate: quant eval {weights} --recipe {to} --data {data}")
         }
         (true, None) => format!(
-            "to evaluate a network, which the configuration does not name: \
+            "to evaluate a network (the configuration does not name its file): \
              quant eval <file> --recipe {to} --data {data}"
         ),
         (false, _) => format!("to train: quant train {to} --data {data}"),
     }
 }
 
-/// Runs a recipe and compares its last score with the one it expects.
+/// Runs a recipe, and compares its last top-1 accuracy with the expected one.
 ///
 /// # Errors
-/// Where it expects none, where the score is out of tolerance, and those of the run.
+/// If the recipe has no expected score, if the difference is larger than the tolerance, and the
+/// errors of the run.
 pub fn verify(
     name: &str,
     start: &StartArguments,
@@ -269,11 +281,11 @@ pub fn verify(
     let (text, path) = find(name)?;
     let expected = Recipe::parse_with(&text, &path, &start.changes)?.expected;
     let expected =
-        expected.ok_or("the recipe has no [expected] score: no run of ours has measured it")?;
+        expected.ok_or("the recipe has no [expected] score, because no run has measured one")?;
     let tolerance = expected.tolerance()?;
     machine.execute(train::stop_on_signals()?, |options| {
         let run = train::create(&text, &path, start, options)?;
-        let last = run.execute()?.phases.last().ok_or("no phase")?.last;
+        let last = run.execute()?.phases.last().ok_or("the recipe has no phase")?.last;
         let difference = (last.top1 - expected.top1).abs();
         let line = format!(
             "top-1 {:.2} %, expected {}, within {tolerance:.2} points",
@@ -290,10 +302,11 @@ pub fn verify(
     })
 }
 
-/// Runs recipes one after another, each at most `retries` times more where it fails.
+/// Runs recipes one after another. A run that fails is resumed at most `retries` times.
 ///
 /// # Errors
-/// Where a run is asked to stop; and at the end, which have failed.
+/// If a recipe cannot be read, before any is run; if the user stops a run; and after the last run,
+/// the list of recipes that failed.
 pub fn queue(
     names: &[String],
     retries: usize,
@@ -301,9 +314,11 @@ pub fn queue(
     machine: &MachineArguments,
 ) -> Result<(), Box<dyn Error>> {
     if retries > 0 && machine.devices > 1 {
-        return Err("--retries: a group of devices does not find together again".into());
+        return Err(
+            "--retries needs --devices 1; quant resume continues a run of several devices".into()
+        );
     }
-    // All are read before the first is run.
+    // All recipes are read before the first is run, so that a mistake is noticed at once.
     let found: Vec<_> = names.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
     for (text, path) in &found {
         Recipe::parse_with(text, path, &start.changes)?;
@@ -327,7 +342,7 @@ fn run_all(
                 match &result {
                     Err(error) if !train::is_stop(error.as_ref()) => {
                         output::tell(&format!(
-                            "{}: {error}; trying again, {left} times more",
+                            "{}: {error}; trying again (retries left after this: {left})",
                             path.display()
                         ));
                         result = train::resume(
@@ -350,10 +365,9 @@ fn run_all(
             Ok(()) => {}
         }
     }
-    match failed.is_empty() {
-        true => Ok(()),
-        false => {
-            Err(format!("{} of {} failed: {}", failed.len(), found.len(), failed.join(", ")).into())
-        }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} of {} failed: {}", failed.len(), found.len(), failed.join(", ")).into())
     }
 }

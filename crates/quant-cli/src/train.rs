@@ -1,4 +1,4 @@
-//! Programs that train: start a run or resume one, and print its result.
+//! The command line of programs that train: it starts a run or resumes one, and prints the result.
 
 use std::{
     error::Error,
@@ -16,50 +16,51 @@ use quant_train::{
 
 use crate::machine::MachineArguments;
 
-/// Makes or finds a folder of data.
+/// A function that returns the folder of the data, which it creates if necessary.
 pub type FindData = fn() -> Result<PathBuf, Box<dyn Error>>;
 
-/// What a program brings: its name, and what it does without arguments.
+/// A program that trains: its name and its default recipe and data.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainProgram {
-    /// The program's name.
+    /// Name of the program.
     pub name: &'static str,
-    /// What it does, for `--help`.
+    /// What the program does, for `--help`.
     pub about: &'static str,
-    /// File name and text of the recipe that is run unless another is asked for.
+    /// File name and text of the recipe that is run unless `--recipe` names another.
     pub recipe: (&'static str, &'static str),
-    /// Makes or finds the data that are used unless others are asked for.
+    /// Finds or creates the data that are used unless `--data` names others. `None` if the program
+    /// has no data of its own.
     pub data: Option<FindData>,
 }
 
 #[derive(Parser)]
 struct Arguments {
-    /// Recipe file; by default the program's own
+    /// Recipe file; by default the recipe of the program
     #[arg(long)]
     recipe: Option<PathBuf>,
     #[command(flatten)]
     start: StartArguments,
-    /// Run folder to go on with, instead of a new run
+    /// Folder of a run to continue, instead of starting a new run
     #[arg(long, conflicts_with_all = ["recipe", "runs", "init"])]
     resume: Option<PathBuf>,
-    /// With --resume: go on though the images or the number of devices are not those that the run
-    /// was started with
+    /// With --resume: continue even if the images or the number of devices are not those that the
+    /// run was started with
     #[arg(long, requires = "resume")]
     accept_changes: bool,
     #[command(flatten)]
     machine: MachineArguments,
 }
 
-/// What a new run is given.
+/// The options of a new run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StartArguments {
     /// Folder of the data, in the format that the recipe names
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// Folder that the run's own folder is made in
+    /// Folder in which the folder of the run is created
     #[arg(long, default_value = "runs")]
     pub runs: PathBuf,
-    /// Weights that the first phase starts from, a safetensors file or PyTorch checkpoint
+    /// Weights that the first phase starts from: a safetensors file or a PyTorch checkpoint
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
     /// Change a field of the recipe, such as phase.quantized.learning_rate=0.01 (may be repeated)
@@ -67,29 +68,32 @@ pub struct StartArguments {
     pub changes: Vec<String>,
 }
 
-/// How a run goes on.
+/// The options of continuing a run.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ResumeArguments {
-    /// Folder of the data, if it is elsewhere now
+    /// Folder of the data, if it has moved since the run was started
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// Change a field of the run's recipe: more epochs, such as phase.quantized.epochs=40, another
-    /// schedule or learning rate (may be repeated)
+    /// Change a field of the run's recipe: the number of epochs, such as
+    /// phase.quantized.epochs=40, the schedule or the learning rate (may be repeated)
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     pub changes: Vec<String>,
-    /// Go on though the images or the number of devices are not those that the run was started with
+    /// Continue even if the images or the number of devices are not those that the run was started
+    /// with
     #[arg(long)]
     pub accept_changes: bool,
 }
 
-/// The program: reads the command line, runs, prints the result, last of all `run folder: <path>`.
-/// Asked to stop by Ctrl+C or SIGTERM, it saves and ends with exit code [`STOPPED`].
+/// Runs the program: reads the command line, trains, and prints the result, whose last line is
+/// `run folder: <path>`. Ctrl+C and SIGTERM save the run and end the program with exit code
+/// [`STOPPED`].
 pub fn main(program: &TrainProgram) -> ExitCode {
     main_of(program, &|run| run.execute())
 }
 
-/// The same for a program that brings its own network: see [`Run::execute_own`]. Its recipes have
-/// `model.own` in place of the other fields of `[model]`.
+/// Runs a program that brings its own network, which `make` builds; see [`Run::execute_own`]. The
+/// program's recipes have `model.own` in place of the other fields of `[model]`. Otherwise it is
+/// like [`main`].
 pub fn main_own<M: Classifier>(
     program: &TrainProgram,
     make: impl Fn(&Build<'_>) -> Result<M, BuildError> + Sync,
@@ -97,20 +101,20 @@ pub fn main_own<M: Classifier>(
     main_of(program, &|run| run.execute_own(&make))
 }
 
-/// How a run is executed.
+/// A function that executes a run.
 type Execute<'a> = &'a (dyn Fn(&Run) -> Result<Summary, TrainError> + Sync);
 
-fn main_of(program: &TrainProgram, how: Execute<'_>) -> ExitCode {
+fn main_of(program: &TrainProgram, execute: Execute<'_>) -> ExitCode {
     crate::memory::keep();
     let command = Arguments::command().name(program.name).about(program.about);
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    exit_code(run(program, arguments, how))
+    exit_code(run(program, arguments, execute))
 }
 
-/// Tells an error, and the exit code for it.
+/// Prints the error, if there is one, and returns the exit code of the program.
 pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,18 +129,20 @@ pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
     }
 }
 
-/// Whether a run was asked to stop.
+/// Returns whether an error says that a run was stopped at the user's request.
 pub(crate) fn is_stop(error: &(dyn Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(TrainError::Stopped { .. }))
 }
 
-/// Exit code of a run that was asked to stop and can go on: `EX_TEMPFAIL` of sysexits.h.
+/// The exit code after a run was stopped at the user's request and can be continued: `EX_TEMPFAIL`
+/// of sysexits.h.
 pub const STOPPED: u8 = 75;
 
-/// Ctrl+C and SIGTERM let the step end and be saved; a second one ends the program at once.
+/// Returns a [`Stop`] that Ctrl+C and SIGTERM ask to stop: the run then finishes its step and is
+/// saved. A second signal ends the program at once, with exit code 130.
 ///
 /// # Errors
-/// Where signals are caught already.
+/// If the program handles these signals already.
 pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
     let stop = Stop::default();
     let asked = stop.clone();
@@ -144,7 +150,7 @@ pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
         if asked.ask() {
             std::process::exit(130);
         }
-        output::tell("stopping after this step; once more to stop at once");
+        output::tell("stopping after this step; press Ctrl+C again to stop at once");
     })?;
     Ok(stop)
 }
@@ -152,7 +158,7 @@ pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
 fn run(
     program: &TrainProgram,
     arguments: Arguments,
-    how: Execute<'_>,
+    execute: Execute<'_>,
 ) -> Result<(), Box<dyn Error>> {
     let stop = stop_on_signals()?;
     if let Some(folder) = &arguments.resume {
@@ -163,7 +169,7 @@ fn run(
         };
         return arguments
             .machine
-            .execute(stop, |options| execute_how(&reopened(folder, &asked, options)?, how));
+            .execute(stop, |options| execute_with(&reopened(folder, &asked, options)?, execute));
     }
     let (text, path) = match arguments.recipe {
         Some(path) => (read(&path)?, path),
@@ -175,21 +181,22 @@ fn run(
     }
     arguments
         .machine
-        .execute(stop, |options| execute_how(&create(&text, &path, &start, options)?, how))
+        .execute(stop, |options| execute_with(&create(&text, &path, &start, options)?, execute))
 }
 
-/// Text of a file.
+/// Returns the text of a file.
 ///
 /// # Errors
-/// With the path.
+/// If the file cannot be read as text; the message has its path.
 pub fn read(path: &Path) -> Result<String, Box<dyn Error>> {
     Ok(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
 }
 
-/// A new run of a recipe, which was read from `path`.
+/// Creates a run of the recipe `text`, which was read from `path`.
 ///
 /// # Errors
-/// Those of the recipe and of [`Run::create`].
+/// As [`Recipe::parse_with`] and [`Run::create`]; if the recipe needs data and none are given; and
+/// if the path of `--init` is not UTF-8.
 pub fn create(
     text: &str,
     path: &Path,
@@ -198,10 +205,13 @@ pub fn create(
 ) -> Result<Run, Box<dyn Error>> {
     let mut recipe = Recipe::parse_with(text, path, &start.changes)?;
     if let (Some(file), Some(first)) = (&start.init, recipe.phases.first_mut()) {
-        // Given on the command line, it is relative to where that is typed.
+        // A path on the command line is relative to the current folder, and a path in a recipe is
+        // relative to the folder of the recipe.
         let file = std::path::absolute(file)?;
         let Some(file) = file.to_str() else {
-            return Err("--init: the file's path has to be UTF-8, as recipes are".into());
+            return Err(
+                "--init: the path must be UTF-8, because it is written to the recipe".into()
+            );
         };
         first.init = Some(file.to_owned());
     }
@@ -214,16 +224,16 @@ pub fn create(
     Ok(Run::create(&start.runs, recipe, folder, &data, options)?)
 }
 
-/// What is missing where no data are given.
+/// Returns the error text for a recipe that needs data if none are given.
 pub fn no_data(data: &DataRecipe) -> String {
     let kind = data.kind.name();
-    format!("--data <folder> is needed: the recipe's data are of the kind {kind}")
+    format!("--data <folder> is needed, because the recipe's data are of the kind {kind}")
 }
 
-/// Goes on with the run in `folder`.
+/// Continues the run in `folder`.
 ///
 /// # Errors
-/// Those of [`Run::resume`], [`Run::with_changes`] and [`Run::execute`].
+/// As [`Run::resume`], [`Run::with_changes`] and [`Run::execute`].
 pub fn resume(
     folder: &Path,
     asked: &ResumeArguments,
@@ -249,21 +259,21 @@ fn reopened(
 /// Executes a run and prints its result.
 ///
 /// # Errors
-/// Those of [`Run::execute`].
+/// As [`Run::execute`].
 pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
-    execute_how(run, &|run| run.execute())
+    execute_with(run, &|run| run.execute())
 }
 
-fn execute_how(run: &Run, how: Execute<'_>) -> Result<(), Box<dyn Error>> {
+fn execute_with(run: &Run, execute: Execute<'_>) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
-    let summary = how(run).inspect_err(|_| {
+    let summary = execute(run).inspect_err(|_| {
         if run.reports() && run.can_resume() {
-            // `quant` does not know the networks of other programs.
+            // `quant` cannot build the networks of other programs.
             let how = match run.recipe().model {
                 ModelRecipe::Own(_) => format!("this program with --resume {folder}"),
                 _ => format!("quant resume {folder}, or --resume {folder}"),
             };
-            output::tell(&format!("to go on from the last checkpoint: {how}"));
+            output::tell(&format!("to continue from the last checkpoint: {how}"));
         }
     })?;
     if run.reports() {
@@ -272,7 +282,7 @@ fn execute_how(run: &Run, how: Execute<'_>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a run's result is, as text.
+/// Returns the result of a run as text.
 fn result(summary: &Summary, folder: &Path) -> String {
     let mut text = String::new();
     for (name, score) in

@@ -1,4 +1,4 @@
-//! What the commands of the `quant` program say, as their users type them. Nothing is downloaded.
+//! Checks what the commands of the `quant` program print. Nothing is downloaded.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -27,7 +27,7 @@ const RECIPE: &str = r#"
     optimizer = { kind = "sgd" }
 "#;
 
-/// A pipe whose reader has gone, as behind `| head -1`.
+/// Returns a pipe whose reader has ended, as in `quant ... | head -1`.
 fn closed() -> Stdio {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
@@ -66,12 +66,12 @@ fn a_run_whose_messages_nobody_reads_goes_on_to_its_end() {
     };
     assert_eq!(status(&["train", "tiny.toml"]), Some(0));
     assert!(desk.path("runs/tiny-001/summary.json").is_file());
-    // A message that cannot be told changes no exit code.
+    // A message that cannot be printed does not change the exit code.
     assert_eq!(status(&["train", "absent.toml"]), Some(1));
     assert_eq!(status(&["train"]), Some(2));
 }
 
-/// What is lost is an error: this is no reader that has seen enough.
+/// A full device is an error, unlike a reader that has ended.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_result_that_cannot_be_written_is_an_error() {
@@ -82,7 +82,7 @@ fn a_result_that_cannot_be_written_is_an_error() {
     assert!(String::from_utf8(output.stderr).unwrap().starts_with("error: output: "));
 }
 
-/// The example after a phrase of a command's help, without its quotes.
+/// Returns the example that follows a phrase in the help of a command, without its quotes.
 fn example(help: &str, after: &str) -> String {
     let (_, rest) = help.split_once(after).unwrap_or_else(|| panic!("{after}: {help}"));
     match rest.strip_prefix('"') {
@@ -96,7 +96,7 @@ fn the_examples_of_the_help_work_together() {
     let desk = Desk::new(RECIPE);
     for command in ["explain", "summary"] {
         let help = desk.says(&[command, "--help"]);
-        let words = example(&help, "Its keywords, such as ");
+        let words = example(&help, "QTool's keywords, such as ");
         let options = example(&help, "in one pair of quotes, such as ");
         let options = options.as_str();
         assert!(options.starts_with("--width_alpha 0.5"), "{options}");
@@ -108,7 +108,7 @@ fn the_examples_of_the_help_work_together() {
             vec!["--options", options, &words],
             vec!["--keyword", &words, "--options", options],
             vec!["--model", "resnet20", &words, "--options", &equals],
-            // The default of the model is what the help shows.
+            // The help shows the default keywords of the model.
             vec!["--options", options],
         ] {
             let said = desk.says(&[&[command], &arguments[..]].concat());
@@ -122,7 +122,7 @@ fn the_examples_of_the_help_work_together() {
 #[test]
 fn a_summary_is_of_keywords_recipes_runs_and_files() {
     let desk = Desk::new(RECIPE);
-    // 3x3 kernels from 3 to 64 channels.
+    // The layer conv1 has 3x3 kernels from 3 to 64 channels.
     let usual = desk.says(&["summary"]);
     assert!(
         usual.lines().any(|row| row.starts_with("conv1 ") && row.contains(" 1728 ")),
@@ -144,7 +144,7 @@ fn a_summary_is_of_keywords_recipes_runs_and_files() {
     assert!(desk.fails(&["summary", "absent.toml"]).contains("no such file"));
 }
 
-/// An option that would change nothing is refused.
+/// An option that would have no effect is refused.
 #[test]
 fn options_that_mean_nothing_are_refused_and_not_shown() {
     let desk = Desk::new(RECIPE);
@@ -158,7 +158,7 @@ fn options_that_mean_nothing_are_refused_and_not_shown() {
         (&["runs/tiny-001", "--options", "--base 3"], "--options"),
     ] {
         let error = desk.fails(&[&["summary"], arguments].concat());
-        assert!(error.contains(&format!("{option} means nothing with")), "{error}");
+        assert!(error.contains(&format!("{option} has no effect with")), "{error}");
     }
     for (command, absent) in [
         ("eval", &["--devices", "--mpi", "--dashboard"][..]),
@@ -236,7 +236,8 @@ quantization = { activation = { method = "lsq", bits = 2 }, weight = { method = 
     assert!(fields.contains("| `first_last` |"), "{fields}");
 }
 
-/// Weights with torchvision's names start a network of keywords, whose names are others.
+/// A network described by keywords can start from weights with torchvision's names, although its
+/// own names differ.
 #[test]
 fn torchvisions_names_arrive_in_a_keyword_network() {
     let desk = Desk::new(RECIPE);

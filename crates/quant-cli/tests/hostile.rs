@@ -1,5 +1,6 @@
-//! Bytes that are damaged at random, for everything that reads a file: an error or a result, never a panic. Each
-//! reader gets valid files with bytes changed, cut out, doubled and cut off, and what fuzzing has found.
+//! Gives damaged bytes to everything that reads a file. A reader has to return an error or a
+//! result, and must not panic. Each reader gets valid files in which bytes are changed, removed,
+//! repeated or cut off, and the inputs that fuzzing has found.
 
 use std::{fs, path::Path};
 
@@ -20,7 +21,7 @@ mod readers;
 
 const ROUNDS: u64 = 400;
 
-/// A damaged version of `bytes`.
+/// Returns a damaged version of `bytes`.
 fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..=random.below(4) {
@@ -43,7 +44,7 @@ fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Hands `rounds` damaged versions of `seed` to `read`.
+/// Gives `seed`, and `rounds` damaged versions of it, to `read`.
 fn attack(seed: &[u8], rounds: u64, read: impl Fn(&[u8])) {
     read(seed);
     for round in 0..rounds {
@@ -84,11 +85,13 @@ fn changes_to_recipes() {
 
 #[test]
 fn configurations_and_policies_of_qtool() {
-    let config = "dataset=cifar10\nroot=$FASTDIR/x\nmodel=resnet20\nkeyword=\"cifar10,origin,cbsa,fix,lq\"\n\
+    let config = "dataset=cifar10\nroot=$FASTDIR/x\nmodel=resnet20\n\
+                  keyword=\"cifar10,origin,cbsa,fix,lq\"\n\
                   options=\"--fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --lr 0.1\"\n\
                   options=\"$options --lr_policy custom_step --lr_custom_step 3,5 -j 4\"\n";
     attack(config.as_bytes(), 4 * ROUNDS, readers::configuration);
-    let rules = "on epoch: 1, 2\nby_index: 0, 3\nby_tag: fm\nlevel_num: -1\nprogressive: True\nclip_val: 0.5\n";
+    let rules = "on epoch: 1, 2\nby_index: 0, 3\nby_tag: fm\nlevel_num: -1\n\
+                 progressive: True\nclip_val: 0.5\n";
     attack(rules.as_bytes(), 4 * ROUNDS, readers::policy);
 }
 
@@ -105,7 +108,7 @@ fn networks() {
         ResNetConfig { width_alpha: 0.02, ..ResNetConfig::new(Depth::ResNet18, Stem::Cifar, 3, 8) };
     let network = NetworkConfig::from(config).init(&Device::flex()).unwrap();
     let seed = weights::state_bytes(&network).unwrap();
-    // The head of the file, where everything is that can be misread.
+    // Only the head of the file is damaged, because it has everything that can be misread.
     let head = seed.len().min(6000);
     for round in 0..ROUNDS {
         let mut bytes = damaged(&seed[..head], &mut Random::new(&[round]));
@@ -189,7 +192,7 @@ fn images_shards_and_cifar() {
     attack(&seed, ROUNDS, readers::idx);
 }
 
-/// Hands damaged versions of a reader's corpus to `read`.
+/// Gives damaged versions of a reader's corpus to `read`.
 #[expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 fn attack_corpus(name: &str, rounds: u64, read: impl Fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);

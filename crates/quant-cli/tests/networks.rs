@@ -1,4 +1,4 @@
-//! What the `quant` program tells.
+//! Checks what the `quant` program prints about networks.
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn a_summary_adds_up() {
     assert!(text.contains("68786 parameters, 10314048 MACs"), "{text}");
 }
 
-/// torchvision's names, as its checkpoints have them, arrive in a keyword network.
+/// A checkpoint with torchvision's names can be loaded into a network described by keywords.
 #[test]
 fn a_converted_torchvision_state_computes_the_same() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The `quant` program as its users run it, on data that need no download.
+//! Runs the `quant` program as its users do, on data that need no download.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -57,11 +57,11 @@ fn several_devices_train_together_and_go_on() {
     let two =
         ["--devices", "2", "--set", "phase.shared_statistics=true", "--set", "phase.batch_size=4"];
     let said = desk.says(&[&["train", "tiny.toml"][..], &two[..]].concat());
-    // One result, of one run.
+    // The devices together print one result, that of one run.
     assert_eq!(said.matches("run folder: runs/tiny-001").count(), 1, "{said}");
     let run = desk.path("runs/tiny-001");
     let whole = last(&run);
-    // As if it had been stopped before its last checkpoint.
+    // The run is put into the state of one that was stopped before its last checkpoint.
     for name in ["last.safetensors", "result.json"] {
         fs::remove_file(run.join("quantized").join(name)).unwrap();
     }
@@ -88,15 +88,15 @@ fn train_eval_and_report() {
     assert!(said.contains("run folder: runs/short-001"), "{said}");
     let quantized = said.lines().find_map(|line| line.strip_prefix("quantized:")).unwrap();
     let score = desk.says(&["eval", "runs/short-001"]);
-    // The same network, the same images.
+    // The network and the images are the same, so the score is too.
     assert!(score.starts_with(quantized.trim()), "{score} is not {quantized}");
     let file = "runs/short-001/quantized/last.safetensors";
     assert_eq!(desk.says(&["eval", file, "--recipe", "tiny.toml"]), score);
     let resized =
         desk.says(&["eval", file, "--recipe", "tiny.toml", "--set", "data.input_size=64"]);
-    assert!(resized.contains("for images of 32 pixels, the recipe gives 64"), "{resized}");
+    assert!(resized.contains("for images of 32 pixels, but the recipe gives 64"), "{resized}");
     let other = ["eval", file, "--recipe", "tiny.toml", "--phase", "full_precision"];
-    assert!(desk.fails(&other).contains("not of the network of phase"));
+    assert!(desk.fails(&other).contains("another network than that of phase"));
     assert!(
         desk.fails(&["eval", "runs/short-001", "--set", "seed=2"]).contains("--set is for files")
     );
@@ -105,7 +105,7 @@ fn train_eval_and_report() {
     assert_eq!(desk.says(&["summary", file]), summary);
     assert!(desk.fails(&["summary", "absent.pth"]).contains("no such file"));
 
-    // The weights as integers: 4 levels each, of the run and of its file.
+    // The weights of the run, as integers, have 4 levels each, and those of its file are the same.
     let said = desk.says(&["codes", "runs/short-001", "-o", "codes.safetensors"]);
     let codes = fs::read(desk.path("codes.safetensors")).unwrap();
     let codes = safetensors::SafeTensors::deserialize(&codes).unwrap();
@@ -142,7 +142,7 @@ fn a_run_goes_on_as_its_user_says_and_refuses_what_is_not_its_own() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{told}");
     assert!(told.contains("phase.quantized.epochs: 1 before, 3 now"), "{told}");
-    // A fixed rate: three epochs at once are the same.
+    // The learning rate is fixed, so three epochs in one run give the same weights.
     desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
     assert!(last(&desk.path(run)) == last(&desk.path("runs/whole-001")), "the weights differ");
 
@@ -153,13 +153,13 @@ fn a_run_goes_on_as_its_user_says_and_refuses_what_is_not_its_own() {
     assert!(error.contains("--accept-changes"), "{error}");
     desk.says(&["resume", run, "--devices", "2", "--accept-changes"]);
 
-    // Its own last network is where another starts from.
+    // Another run starts from the last network of this one.
     let weights = "runs/tiny-001/full_precision/last.safetensors";
     let from = ["train", "tiny.toml", "--init", weights, "--set", "name=from"];
     let output = desk.quant(&[&from[..], &short[..]].concat());
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && told.contains(weights), "{told}");
-    // A check reads what is there, and warns of what is not.
+    // A check reads the weights that exist, and warns of those that do not.
     let fits = format!("phase.quantized.init={weights}");
     desk.says(&["recipe", "check", "tiny.toml", "--set", &fits]);
     let other = ["recipe", "check", "tiny.toml", "--set", &fits, "--set", "model.width_alpha=0.08"];
@@ -195,15 +195,15 @@ fn two_programs_do_not_write_in_one_run() {
     assert!(child.try_wait().unwrap().is_none());
     child.kill().unwrap();
     child.wait().unwrap();
-    // The lock has died with its process.
+    // The lock ended with its process.
     let error = desk.fails(&["report", "runs/tiny-001"]);
-    assert!(error.contains("no phase of it is finished"), "{error}");
+    assert!(error.contains("none of its phases is finished"), "{error}");
 }
 
 #[test]
 fn a_queue_goes_on_after_a_failure_and_names_it() {
     let desk = Desk::new(RECIPE);
-    // A rate at which the loss is soon no number.
+    // At this learning rate, the loss soon is not a number.
     let wild = RECIPE
         .replace("learning_rate = 0.005", "learning_rate = 1e30")
         .replace("\"tiny\"", "\"wild\"");
@@ -249,7 +249,8 @@ fn recipes_that_come_with_the_program_are_sound() {
 #[test]
 fn a_configuration_of_qtool_is_imported() {
     let desk = Desk::new(RECIPE);
-    let text = "dataset=cifar10\nroot=$FASTDIR/cifar\nmodel=resnet20\nkeyword=\"cifar10,origin,cbsa,fix,lq\"\n\
+    let text = "dataset=cifar10\nroot=$FASTDIR/cifar\nmodel=resnet20\n\
+                keyword=\"cifar10,origin,cbsa,fix,lq\"\n\
                 options=\"--fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --lr 0.1\"\n";
     fs::write(desk.path("config.lq"), text).unwrap();
     let output = desk
@@ -268,7 +269,8 @@ fn an_import_prints_what_became_of_everything_and_what_to_type_next() {
     let text = "dataset='imagenet'\nroot=/images\nmodel='pytorch-resnet18'\n\
                 keyword='imagenet,dorefa,lsq,save'\n\
                 options=\"$options --pretrained best.pth -e -j2\"\n\
-                options=\"$options --fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --fm_grad_type STE\"\n";
+                options=\"$options --fm_bit 2 --fm_enable --wt_bit 2 --wt_enable \
+                --fm_grad_type STE\"\n";
     fs::write(desk.path("config.lsq"), text).unwrap();
     let said = desk.says(&["recipe", "import", "config.lsq", "-o", "lsq.toml"]);
     for part in [
@@ -301,7 +303,7 @@ fn data_are_sharded_checked_and_trained_on() {
 
     let image = fs::read_dir(Path::new(folder).join("val")).unwrap().next().unwrap().unwrap();
     fs::write(image.path().join("broken.jpg"), "no image").unwrap();
-    // The report is what was asked for; the error is one line.
+    // The report is printed as the result, and the error is one line.
     let output = desk.quant(&["data", "check", folder]);
     let [report, error] = [output.stdout, output.stderr].map(|x| String::from_utf8(x).unwrap());
     assert_eq!(output.status.code(), Some(1));
@@ -354,14 +356,14 @@ fn a_run_waits_for_another_process() {
     reap.join().unwrap();
 }
 
-/// A process that is killed at any moment leaves nothing that cannot be resumed, and the bits of the end do
-/// not know of it.
+/// A run can be resumed after its process was killed at any moment, and its final weights are then
+/// the same, bit for bit, as those of a run that was never killed.
 #[cfg(unix)]
 #[test]
 fn fifty_kills_change_nothing() {
     let desk = Desk::new(RECIPE);
     desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
-    // 16 steps in all, a checkpoint at every second one and at every epoch's end.
+    // The run has 32 steps, with a checkpoint at every second step and at the end of each epoch.
     let mut command = desk.command(&["train", "tiny.toml"]);
     let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let run = desk.path("runs/tiny-001");
@@ -382,7 +384,7 @@ fn fifty_kills_change_nothing() {
         let mut command = desk.command(&resume);
         child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         if finished {
-            // Start over: what is killed must be at work.
+            // The run starts over, because a process that is killed must be training.
             child.kill().unwrap();
             child.wait().unwrap();
             assert!(last(&run) == last(&desk.path("runs/whole-001")), "the weights differ");
@@ -401,7 +403,7 @@ fn fifty_kills_change_nothing() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Files and folders that were left incomplete.
+/// Returns the files and folders that were left incomplete.
 fn partial(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -416,7 +418,7 @@ fn partial(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Files may not grow beyond a limit: what happens when a disk is full.
+/// A limit on the size of files stands for a full disk.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_an_error_and_the_checkpoints_stay() {
@@ -424,7 +426,7 @@ fn a_full_disk_is_an_error_and_the_checkpoints_stay() {
     desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
     desk.says(&["train", "tiny.toml"]);
     let run = desk.path("runs/tiny-001");
-    // Back to the middle of the second phase.
+    // The run is put back to the middle of its second phase.
     let quantized = run.join("quantized");
     fs::remove_file(quantized.join("result.json")).unwrap();
     fs::remove_file(quantized.join("last.safetensors")).unwrap();
@@ -437,7 +439,7 @@ fn a_full_disk_is_an_error_and_the_checkpoints_stay() {
     };
     assert_eq!(checkpoints(), ["step-000000022", "step-000000024"]);
     fs::remove_dir_all(quantized.join("checkpoints/step-000000024")).unwrap();
-    // Blocks of 512 bytes: less than a network.
+    // The limit is in blocks of 512 bytes, and is smaller than a network.
     let script = format!(
         "trap '' XFSZ; ulimit -f 100; exec {} resume {}",
         env!("CARGO_BIN_EXE_quant"),

@@ -1,4 +1,5 @@
-//! The networks of the recipes that come with the program, field by field.
+//! Checks the networks of the recipes that come with the program, as they are described field by
+//! field.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -20,7 +21,7 @@ fn known(name: &str) -> Recipe {
     parse(name, text)
 }
 
-/// The networks of the phases, for 1000 classes.
+/// Returns the networks of the phases, for 1000 classes.
 fn networks(recipe: &Recipe) -> Vec<NetworkConfig> {
     recipe.phases.iter().map(|phase| recipe.network(phase, 1000).unwrap()).collect()
 }
@@ -48,7 +49,7 @@ fn recipes_but_for_those_of_qtools_table_describe_networks_by_fields() {
     }
 }
 
-/// Recipes whose networks keywords describe too, with model, keywords and options.
+/// Recipes whose networks can also be described by keywords, with the model, keywords and options.
 const DESCRIBED: [(&[&str], &str, &str, &str); 6] = [
     (
         &[
@@ -107,7 +108,7 @@ fn typed_recipes_have_the_networks_of_qtools_keywords() {
     }
 }
 
-/// The examples of a page that are `[model]`s: the same network, in two ways.
+/// Each page has two examples that begin with `[model]`, which describe the same network.
 #[test]
 fn the_examples_of_the_guides_are_the_same_network_in_both_ways() {
     for page in ["networks.md", "recipes.md"] {
@@ -140,7 +141,7 @@ fn the_examples_of_the_guides_are_the_same_network_in_both_ways() {
 fn keywords_that_are_left_out_stand_above_the_recipe() {
     let shown = recipes::show("qtool-imagenet-resnet18-group-net", true, &[]).unwrap();
     let first = shown.lines().next().unwrap();
-    assert_eq!(first, "# left out, for it changes nothing of the network: keyword xnor: signs");
+    assert_eq!(first, "# left out, because it does not change the network: keyword xnor: signs");
     let untyped = recipes::show("qtool-imagenet-resnet18-group-net", false, &[]).unwrap();
     assert!(untyped.contains("keywords = \"imagenet,cabs,fix,group-net,singleconv,xnor\""));
 }

@@ -1,6 +1,6 @@
-//! docs/architecture.md names what is there.
+//! Checks that docs/architecture.md agrees with the crates, their files and their dependencies.
 
-#[allow(dead_code, reason = "each test program uses a part")]
+#[allow(dead_code, reason = "each test program uses only a part")]
 mod common;
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -11,12 +11,12 @@ fn page() -> String {
     fs::read_to_string(root().join("docs/architecture.md")).expect("docs/architecture.md")
 }
 
-/// What stands between backticks.
+/// Returns the parts of a text that are between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Whether `name.rs` or the folder `name` is below `folder`.
+/// Returns whether a file `name.rs` or a folder `name` is below `folder`.
 fn has_module(folder: &Path, name: &str) -> bool {
     let mut entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("entry"));
     entries.any(|entry| {
@@ -38,7 +38,7 @@ fn every_file_and_folder_of_the_page_exists() {
     assert!(paths.len() > 30, "only {} paths were found", paths.len());
 }
 
-/// Modules are written as `crate: module`, in the drawings too.
+/// The page writes modules as `crate: module`, also in its drawings.
 #[test]
 fn every_module_of_the_page_exists() {
     let page = page();
@@ -56,20 +56,20 @@ fn every_module_of_the_page_exists() {
 }
 
 #[test]
-fn the_crates_know_whom_the_page_says() {
+fn the_crates_have_the_dependencies_that_the_page_lists() {
     let page = page();
     let mut count = 0;
     for line in page.lines().filter(|line| line.starts_with("| `quant-") && !line.contains(": ")) {
         let cells: Vec<_> = line.split('|').collect();
         let name = quoted(cells[1]).next().expect("a crate's name");
-        let told: BTreeSet<_> = quoted(cells[2]).map(str::to_owned).collect();
-        assert_eq!(told, dependencies(name), "{name}");
+        let listed: BTreeSet<_> = quoted(cells[2]).map(str::to_owned).collect();
+        assert_eq!(listed, dependencies(name), "{name}");
         count += 1;
     }
     assert_eq!(count, 6);
 }
 
-/// The crates of the workspace that a crate's own code can use.
+/// Returns the crates of the workspace that the manifest of a crate lists under `[dependencies]`.
 fn dependencies(name: &str) -> BTreeSet<String> {
     let manifest = root().join("crates").join(name).join("Cargo.toml");
     let text = fs::read_to_string(manifest).expect("a manifest");

@@ -1,4 +1,4 @@
-//! Which crates touch the file system, read from their source.
+//! Checks, in the source of the crates, which of them use the file system.
 
 mod common;
 
@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::sources;
 
-/// What the crates below `quant-train` use of the file system. `quant-data`, which reads data sets,
-/// and the crates from `quant-train` on may use all of it.
+/// The functions of the file system that the crates below `quant-train` use. `quant-data`, which
+/// reads data sets, may use all functions; so may `quant-train` and the crates that depend on it.
 const ALLOWED: [(&str, &[&str]); 3] = [
     ("quant-kernels", &[]),
     ("quant-core", &[]),
-    // Reading the states of networks.
+    // This crate reads the states of networks.
     ("quant-nn", &["File::open", "PytorchReader::new", "fs::metadata", "fs::read"]),
 ];
 
-/// Modules and types whose functions touch the file system.
+/// Modules and types whose functions use the file system.
 const OWNERS: [&str; 6] =
     ["fs", "File", "OpenOptions", "tempfile", "NamedTempFile", "PytorchReader"];
 
-/// Methods of paths that do.
+/// Methods of paths that use the file system.
 const METHODS: [&str; 8] = [
     "canonicalize",
     "exists",
@@ -31,8 +31,8 @@ const METHODS: [&str; 8] = [
     "try_exists",
 ];
 
-/// The functions of the file system that stand in `code`, such as `fs::read`. Importing a module or
-/// a type is no use of it.
+/// Returns the functions of the file system that `code` calls, such as `fs::read`. An import of a
+/// module or a type does not count.
 fn uses(code: &str) -> BTreeSet<String> {
     let is_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.');
     let words = code.split(|c| !is_path(c)).map(|word| word.trim_matches(':'));
@@ -55,7 +55,7 @@ fn calls_imports_and_methods_are_found() {
 }
 
 #[test]
-fn below_the_trainer_only_data_sets_and_states_touch_the_file_system() {
+fn below_the_trainer_only_data_sets_and_states_use_the_file_system() {
     let mut found: BTreeMap<_, _> = ALLOWED.map(|(name, _)| (name, BTreeSet::new())).into();
     for (file, code) in sources() {
         let name = file.split('/').next().unwrap_or_default();
@@ -65,6 +65,9 @@ fn below_the_trainer_only_data_sets_and_states_touch_the_file_system() {
     }
     for (name, allowed) in ALLOWED {
         let used: Vec<_> = found[name].iter().map(String::as_str).collect();
-        assert_eq!(used, allowed, "{name} uses what is left, and may use what is right");
+        assert_eq!(
+            used, allowed,
+            "{name} uses the functions on the left, but may use those on the right"
+        );
     }
 }

@@ -237,7 +237,7 @@ pub enum TrainError {
         message: String,
     },
     /// Another process writes in the run folder.
-    #[error("{path}: the run is in use by {holder}; wait for its end, or stop it")]
+    #[error("{path}: the run is in use by {holder}; wait until it ends, or stop it")]
     InUse {
         /// The run folder.
         path: PathBuf,
@@ -311,7 +311,7 @@ impl TrainError {
             })) => TrainError::Invalid {
                 field: format!("phase.{name}.quantization.{}", text_of(&role)),
                 reason: format!(
-                    "{field} = {value} does not go with the method {}; the nearest that does: \
+                    "{field} = {value} is not possible with the method {}; the nearest that is: \
                      {nearest}",
                     text_of(&method)
                 ),

@@ -4,28 +4,28 @@
 //! The source has these folders. They are listed in the order in which a run needs them.
 //!
 //! - `recipe`: the recipe, one TOML file that describes one run. [`recipe`] has the whole, [`data`]
-//! its data, [`phase`] a phase of training, [`quantization`] the quantizers of a phase, and
-//! [`policy`] the changes of quantizers during training. [`fields`] prints the page of all fields.
-//! `schema` reads from the types which values each field takes.
+//!   its data, [`phase`] a phase of training, [`quantization`] the quantizers of a phase, and
+//!   [`policy`] the changes of quantizers during training. [`fields`] prints the page of all
+//!   fields. `schema` reads from the types which values each field takes.
 //! - `run`: the folder of a run, its phases and its report. A run can be resumed from any
-//! checkpoint. [`run`] has the run, and [`Evaluation`] is the score of a file of weights.
+//!   checkpoint. [`run`] has the run, and [`Evaluation`] is the score of a file of weights.
 //! - `networks`: the sources of a run's networks. [`weights`] reads files of weights, those of runs
-//! and those of other programs. [`networks`] has the networks that a program brings.
+//!   and those of other programs. [`networks`] has the networks that a program brings.
 //! - `batches`: what happens to images before a step. [`upload`] moves them to the device, and
-//! [`mixing`] is mixup and CutMix.
+//!   [`mixing`] is mixup and CutMix.
 //! - `training`: the training of one phase. [`trainer`] has its loop, [`step`] one optimizer step,
-//! [`loss`] cross-entropy, focal loss and distillation, and [`checkpoint`] everything that a phase
-//! needs to continue.
+//!   [`loss`] cross-entropy, focal loss and distillation, and [`checkpoint`] everything that a
+//!   phase needs to continue.
 //! - `optimize`: how weights change. [`optimizer`] is SGD, Adam and AdamW over parameter groups,
-//! with PyTorch's semantics ([`adam`] has the last two). [`schedule`] has the learning rates,
-//! [`precision`] products in 16 bits and the loss scale, and [`average`] the moving average of the
-//! weights.
+//!   with PyTorch's semantics ([`adam`] has the last two). [`schedule`] has the learning rates,
+//!   [`precision`] products in 16 bits and the loss scale, and [`average`] the moving average of
+//!   the weights.
 //! - `measure`: measurements of a network. [`evaluate`] gives loss, top-1 and top-5 accuracy, and
-//! [`monitor`] the health of the quantizers.
+//!   [`monitor`] the health of the quantizers.
 //! - `devices`: [`device`] selects a device by its name. [`group`] has several processes that train
-//! one network, in threads or through MPI.
+//!   one network, in threads or through MPI.
 //! - `events`: [`events`] has the log, the terminal display, TensorBoard and the HTML report.
-//! [`summary`] is the result of a run.
+//!   [`summary`] is the result of a run.
 //! - `qtool`: [`qtool`] makes recipes from the configuration files of QTool.
 //!
 //! Four modules have no folder: [`error`], [`files`] (files that are written completely or not at

@@ -1,7 +1,8 @@
-//! What reads bytes from outside, each as a function of bytes: it may refuse them, and must not panic.
+//! The readers of data from outside, each as a function of bytes. A reader may refuse the bytes,
+//! but must not panic.
 //!
-//! `cargo fuzz run <target>` in this folder's parent attacks one; the tests in `tests/hostile.rs` run all of them over
-//! damaged files and over `corpus/`.
+//! `cargo fuzz run <target>`, in the folder of the crate `quant-cli`, fuzzes one reader. The tests
+//! in `tests/hostile.rs` give damaged files and the inputs in `corpus/` to all readers.
 
 use std::{
     collections::BTreeMap,
@@ -24,10 +25,10 @@ use quant_train::{
     weights,
 };
 
-/// Name and reader.
+/// A name and a reader.
 pub type Reader = (&'static str, fn(&[u8]));
 
-/// All of them; a name is a fuzz target's and a folder's below `corpus/`.
+/// All readers. The name is that of the fuzz target, and of the reader's folder below `corpus/`.
 pub const READERS: [Reader; 13] = [
     ("recipe", recipe),
     ("configuration", configuration),
@@ -48,25 +49,25 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A recipe, as it is and with its keywords as fields.
+/// Reads a recipe, and converts its keywords to fields.
 pub fn recipe(bytes: &[u8]) {
     if let Ok(recipe) = Recipe::parse(&text(bytes), Path::new("recipe.toml")) {
         let _ = recipe.typed();
     }
 }
 
-/// A configuration file of QTool's.
+/// Reads and imports a configuration file of QTool.
 pub fn configuration(bytes: &[u8]) {
     let config = ShellConfig::parse(&text(bytes), &BTreeMap::new());
     let _ = import::import(&config, |_| Ok(String::new()));
 }
 
-/// A policy file of QTool's.
+/// Reads a policy file of QTool.
 pub fn policy(bytes: &[u8]) {
     let _ = rules::policies(&text(bytes), |_| {});
 }
 
-/// Options of QTool's, with keywords before the first blank.
+/// Reads keywords and options of QTool. The keywords are the bytes before the first space.
 pub fn keywords(bytes: &[u8]) {
     let text = text(bytes);
     let (words, options) = text.split_once(' ').unwrap_or((&text, ""));
@@ -75,7 +76,7 @@ pub fn keywords(bytes: &[u8]) {
     }
 }
 
-/// A checkpoint of PyTorch's or of ours.
+/// Reads a checkpoint of PyTorch or of this project.
 pub fn checkpoint(bytes: &[u8]) {
     in_file("network.safetensors", bytes, |path| {
         let _ = StateDict::read(path);
@@ -83,21 +84,21 @@ pub fn checkpoint(bytes: &[u8]) {
     });
 }
 
-/// An image of any format.
+/// Decodes an image of any format.
 pub fn image(bytes: &[u8]) {
     for truncated in [Truncated::Refuse, Truncated::Accept] {
         let _ = RgbImage::decode(bytes, truncated);
     }
 }
 
-/// A binary file of CIFAR-100.
+/// Reads a binary file of CIFAR-100.
 pub fn cifar(bytes: &[u8]) {
     in_file("train.bin", bytes, |path| {
         let _ = Cifar::open(path.parent().unwrap_or(path), CifarKind::Cifar100, Split::Train);
     });
 }
 
-/// Images in MNIST's format, and labels.
+/// Reads a file of images and a file of labels in MNIST's format.
 pub fn idx(bytes: &[u8]) {
     let open = |images: &[u8], labels: &[u8]| {
         in_file("train-images-idx3-ubyte", images, |path| {
@@ -113,14 +114,15 @@ pub fn idx(bytes: &[u8]) {
     open(&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 5, 6], bytes);
 }
 
-/// A file of the Python version of CIFAR-10.
+/// Reads a file of the Python version of CIFAR-10.
 pub fn pickle(bytes: &[u8]) {
     in_file("test_batch", bytes, |path| {
         let _ = Cifar::open(path.parent().unwrap_or(path), CifarKind::Cifar10, Split::Test);
     });
 }
 
-/// A tar file of images, without and with a list of classes, and as a part of another set.
+/// Reads a tar file of images without a list of classes, with one, and as another part of a data
+/// set.
 pub fn shard(bytes: &[u8]) {
     let read = |shards: &Shards| {
         (0..shards.len()).for_each(|index| drop(shards.image(index)));
@@ -137,11 +139,11 @@ pub fn shard(bytes: &[u8]) {
             }
         }
     });
-    // The same bytes as a list of classes.
+    // The same bytes are read as a list of classes.
     in_file("classes.txt", bytes, |path| drop(Shards::open(path.parent().unwrap_or(path))));
 }
 
-/// The description of a network in JSON, as files of ours hold it.
+/// Reads the JSON description of a network: alone, and in the metadata of a safetensors file.
 pub fn network_file(bytes: &[u8]) {
     if let Ok(config) = serde_json::from_slice::<NetworkConfig>(bytes) {
         let _ = config.validate();
@@ -157,8 +159,9 @@ pub fn network_file(bytes: &[u8]) {
     }
 }
 
-/// A checkpoint of a tiny network. The first byte chooses one of its files, whose contents are the
-/// other bytes. It is read with the checksum that the file had, and with the right one.
+/// Reads a checkpoint of a tiny network. The first byte chooses one of its files, and the other
+/// bytes replace the content of the file. The checkpoint is read with the old checksum of the file,
+/// and with the correct one.
 pub fn checkpoint_folder(bytes: &[u8]) {
     let Some((tiny, (which, bytes))) = Tiny::get().zip(bytes.split_first()) else { return };
     let Ok(folder) = tempfile::tempdir() else { return };
@@ -180,8 +183,8 @@ pub fn checkpoint_folder(bytes: &[u8]) {
     }
 }
 
-/// A run. The first byte chooses one of its files, whose contents are the other bytes. It is read
-/// with them as they are, and with the right checksum.
+/// Opens a run. The first byte chooses one of its files, and the other bytes replace the content of
+/// the file. The run is read with the bytes as they are, and with their correct checksum.
 pub fn run_folder(bytes: &[u8]) {
     let Some((tiny, (which, bytes))) = Tiny::get().zip(bytes.split_first()) else { return };
     let Ok(folder) = tempfile::tempdir() else { return };
@@ -202,14 +205,14 @@ pub fn run_folder(bytes: &[u8]) {
     }
 }
 
-/// A finished run of a tiny network, which the readers of folders damage copies of.
+/// A finished run of a tiny network. The readers of folders damage copies of it.
 pub struct Tiny {
     folder: tempfile::TempDir,
     phase: Phase,
     network: Network,
     /// Name of the newest checkpoint.
     step: String,
-    /// Its files.
+    /// Names of the checkpoint's files.
     files: Vec<String>,
 }
 
@@ -262,7 +265,7 @@ impl Tiny {
         Some(tiny)
     }
 
-    /// What [`checkpoint_folder`] and [`run_folder`] take for the files as they are.
+    /// Returns inputs with which [`checkpoint_folder`] and [`run_folder`] read the files unchanged.
     pub fn seeds() -> [Vec<Vec<u8>>; 2] {
         let of = |folder: PathBuf, names: Vec<&str>| {
             let read = |(which, name): (usize, &str)| {
@@ -290,7 +293,7 @@ fn options() -> RunOptions {
     RunOptions { workers: Some(1), ..RunOptions::new(Device::flex()) }
 }
 
-/// The names in a folder, in order.
+/// Returns the names in a folder, in order.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries: Result<Vec<_>, _> = fs::read_dir(folder)?.collect();
     let mut names: Vec<String> =
@@ -303,15 +306,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for name in names(from)? {
         let (from, to) = (from.join(&name), to.join(&name));
-        match from.is_dir() {
-            true => copy(&from, &to)?,
-            false => drop(fs::copy(from, to)?),
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(from, to)?;
         }
     }
     Ok(())
 }
 
-/// A JSON object of ours with the checksum that belongs to it.
+/// Returns a JSON object with its correct checksum, as this project's files have it.
 fn sealed_again(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(bytes).ok()?;
@@ -319,7 +323,8 @@ fn sealed_again(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(files::sealed(&fields))
 }
 
-/// The `progress.json` of a checkpoint with the right checksum of one of its files, or of its own.
+/// Returns the `progress.json` of a checkpoint with the correct checksums of the file `name` and of
+/// itself.
 fn with_checksum(step: &Path, name: &str) -> Option<Vec<u8>> {
     let progress = fs::read(step.join("progress.json")).ok()?;
     let mut fields: serde_json::Value = serde_json::from_slice(&progress).ok()?;
@@ -330,7 +335,8 @@ fn with_checksum(step: &Path, name: &str) -> Option<Vec<u8>> {
     sealed_again(&serde_json::to_vec(&fields).ok()?)
 }
 
-/// Calls `read`, which may catch a panic. A fuzzer's hook would end the process before that.
+/// Calls `read`, which may catch a panic, without the panic hook. The hook of a fuzzer would end
+/// the process before the panic is caught.
 fn without_hook(read: impl FnOnce()) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What the tests of the program share.
+//! Functions that the tests of the program share.
 
 use std::{
     fs,
@@ -6,25 +6,25 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// A folder with a recipe, in which commands are typed.
+/// A folder with a recipe, in which commands are run.
 pub(crate) struct Desk {
     pub(crate) folder: tempfile::TempDir,
 }
 
 impl Desk {
-    /// With the recipe tiny.toml.
+    /// Creates a folder with the recipe `tiny.toml`.
     pub(crate) fn new(recipe: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("tiny.toml"), recipe).unwrap();
         Self { folder }
     }
 
-    /// A path in it.
+    /// Returns a path in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A command that is about to be typed there.
+    /// Returns a command that will be run in the folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quant"));
         command.args(arguments).current_dir(self.folder.path());
@@ -33,12 +33,12 @@ impl Desk {
         command
     }
 
-    /// What became of a command.
+    /// Runs a command, and returns its output.
     pub(crate) fn quant(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    /// What a command that ends well prints.
+    /// Runs a command that has to succeed, and returns what it prints.
     pub(crate) fn says(&self, arguments: &[&str]) -> String {
         let output = self.quant(arguments);
         let error = String::from_utf8_lossy(&output.stderr);
@@ -46,7 +46,7 @@ impl Desk {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The message of a command that fails.
+    /// Runs a command that has to fail, and returns its messages.
     pub(crate) fn fails(&self, arguments: &[&str]) -> String {
         let output = self.quant(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");

@@ -1,9 +1,8 @@
-//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the binary and in the Python version of their
-//! files.
+//! CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the binary or the Python version of their files.
 //!
-//! Binary files hold, per image, one label byte (two in CIFAR-100: coarse, fine), then 32x32 red,
-//! 32x32 green, 32x32 blue bytes. Files of the Python version hold the same numbers as pickled
-//! NumPy arrays; they are read without executing anything that is in them.
+//! A binary file holds, for each image, one label byte (two in CIFAR-100: coarse and fine), then
+//! 32x32 red, 32x32 green and 32x32 blue bytes. Files of the Python version hold the same numbers
+//! as pickled NumPy arrays; they are read without executing anything.
 
 mod kind;
 mod pickle;
@@ -24,23 +23,23 @@ use crate::{error::DataError, files, image::RgbImage, names::printable};
 pub struct Cifar {
     classes: Vec<String>,
     labels: Vec<u8>,
-    /// Planar pixels, image after image.
+    /// The pixels in planar form, image after image.
     pixels: Vec<u8>,
 }
 
 impl Cifar {
-    /// Reads the files in `folder`, or in the folder that the official archive makes in it
-    /// (`cifar-10-batches-bin`, `cifar-100-binary`, `cifar-10-batches-py`, `cifar-100-python`): the
-    /// first of these places that has all files of the part, binary ones before those of the Python
-    /// version.
+    /// Reads the files in `folder`, or in a subfolder named like the one in the official archive
+    /// (`cifar-10-batches-bin`, `cifar-100-binary`, `cifar-10-batches-py`, `cifar-100-python`). The
+    /// first of these places that has all files of the part is used; binary files come before those
+    /// of the Python version.
     ///
-    /// The files may be smaller than the official ones, so that a part of the data set can be
-    /// tried. The files of a part must be of the same size: those of CIFAR-10's training set are,
-    /// and where one is shorter it was cut off.
+    /// The files may have fewer images than the official ones, so that a subset can be used for
+    /// trials. But all files of a part must have the same number of images, as those of CIFAR-10's
+    /// training set do, because a shorter file was probably cut off.
     ///
     /// # Errors
     /// [`DataError::Io`]; [`DataError::Cifar`] for missing, truncated and damaged files;
-    /// [`DataError::Label`] for a label out of range.
+    /// [`DataError::Label`] for a label that is out of range.
     pub fn open(folder: &Path, kind: CifarKind, split: Split) -> Result<Self, DataError> {
         let (folder, version) = find(folder, kind, split)?;
         let classes = class_names(&folder, version, kind)?;
@@ -59,7 +58,7 @@ impl Cifar {
         Ok(cifar)
     }
 
-    /// Appends a binary file, which has `official` images in the official set.
+    /// Appends a binary file, which has `official` images in the official data set.
     fn append(&mut self, path: &Path, kind: CifarKind, official: usize) -> Result<(), DataError> {
         let label_bytes = match kind {
             CifarKind::Cifar10 => 1,
@@ -109,14 +108,14 @@ impl Cifar {
     }
 }
 
-/// The folder and the form of the files of a part.
+/// Returns the folder and the format of the files of a part.
 fn find(folder: &Path, kind: CifarKind, split: Split) -> Result<(PathBuf, Version), DataError> {
     fs::metadata(folder).map_err(DataError::io(folder))?;
     let places = [Version::Binary, Version::Python].into_iter().flat_map(|version| {
         let inner = folder.join(version.archive(kind));
         [(inner, version), (folder.to_owned(), version)]
     });
-    // The first place that has some of the files, but not all.
+    // The first place that has some of the files but not all.
     let mut incomplete = None;
     for (place, version) in places {
         let files = version.files(kind, split);
@@ -148,25 +147,28 @@ fn find(folder: &Path, kind: CifarKind, split: Split) -> Result<(PathBuf, Versio
     Err(DataError::Cifar { path, reason: format!("{name}: {reason}") })
 }
 
-/// Whether a folder is one that the official archives make.
+/// Returns whether a folder has a name from the official archives.
 fn is_archive(folder: &Path, kind: CifarKind) -> bool {
     let names = [Version::Binary, Version::Python].map(|version| version.archive(kind));
     folder.is_dir() && names.iter().any(|name| folder.ends_with(name))
 }
 
-/// How to get whole files, where those in `folder` are not.
+/// Returns the advice for files in `folder` that are missing or incomplete.
 fn remedy(folder: &Path, kind: CifarKind) -> String {
-    let outer = match is_archive(folder, kind) {
-        true => folder.parent().filter(|outer| !outer.as_os_str().is_empty()),
-        false => Some(folder),
+    let outer = if is_archive(folder, kind) {
+        folder.parent().filter(|outer| !outer.as_os_str().is_empty())
+    } else {
+        Some(folder)
     };
     let outer = outer.unwrap_or(Path::new("."));
     let [_, name] = kind.names();
-    format!("`quant data download {name} {}` fetches whole files", printable(outer))
+    format!("`quant data download {name} {}` downloads complete files", printable(outer))
 }
 
+/// Checks that all files of a part have the same number of images.
+///
 /// # Errors
-/// [`DataError::Cifar`] where files of one part differ in their number of images.
+/// [`DataError::Cifar`] if they do not.
 fn check_counts(
     folder: &Path,
     kind: CifarKind,
@@ -179,8 +181,8 @@ fn check_counts(
         return Ok(());
     };
     let reason = format!(
-        "{} has {} images where other files have {most}: there are {} images in all and there \
-         should be {}, {} in the official set; {}",
+        "{} has {} images but other files have {most}: there are {} images in total and there \
+         should be {} ({} in the official set); {}",
         files[short],
         counts[short],
         counts.iter().sum::<usize>(),
@@ -191,7 +193,7 @@ fn check_counts(
     Err(DataError::Cifar { path: folder.to_owned(), reason })
 }
 
-/// Names from the archive's own list, or numbers where it has none.
+/// Returns the names from the archive's own list, or numbers if there is no usable list.
 fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<String>, DataError> {
     let names = match (version, kind) {
         (Version::Binary, CifarKind::Cifar10) => lines(&folder.join("batches.meta.txt")),
@@ -208,7 +210,7 @@ fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<S
     Ok(names.filter(|names| names.len() == count).unwrap_or_else(numbers))
 }
 
-/// The lines of a file that are not empty.
+/// Returns the lines of a file that are not empty.
 fn lines(path: &Path) -> Option<Vec<String>> {
     let text = files::read_text(path).ok()?;
     Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
@@ -238,7 +240,8 @@ impl Dataset for Cifar {
         }
         Ok(image)
     }
-    /// Of the labels alone, which tell one order and one part from another.
+
+    /// Hashes the labels only, which are enough to distinguish parts and orders of the images.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| hash.text(&self.labels))
     }

@@ -1,25 +1,25 @@
-//! What tells a data set from another.
+//! Fingerprints, which distinguish data sets from one another.
 
 use serde::{Deserialize, Serialize};
 
-/// What identifies a data set wherever its files lie now: a run keeps it, and sees when it is
-/// resumed whether the data are still the same.
+/// Identifies a data set wherever its files are stored. A run saves the fingerprint, and checks
+/// when it is resumed whether the data are still the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Names of the classes.
     pub classes: Vec<String>,
-    /// How many images.
+    /// Number of images.
     pub images: usize,
-    /// A hash of the list of images: their labels, in order, and what each kind of data set adds to
-    /// that, such as names relative to its folder. Pixels are not part of it. Serialised as 16
-    /// hexadecimal digits.
+    /// A hash of the list of images: their labels in order, and what each kind of data set adds to
+    /// them, such as file names relative to its folder. Pixels are not part of it. It is serialised
+    /// as 16 hexadecimal digits.
     #[serde(with = "hexadecimal")]
     pub hash: u64,
 }
 
-/// FNV-1a with 64 bits (Fowler, Noll and Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), the
-/// same on every machine and in every version. It finds what has changed by accident; it does not
-/// withstand those who look for another list with the same hash.
+/// The 64-bit hash FNV-1a (Fowler, Noll and Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>),
+/// which is the same on every machine and in every version. It detects accidental changes, but does
+/// not withstand an attacker who searches for another list with the same hash.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hash(u64);
 
@@ -36,18 +36,18 @@ impl Hash {
         }
     }
 
-    /// A number.
+    /// Adds a number.
     pub(crate) fn number(&mut self, number: u64) {
         self.bytes(&number.to_le_bytes());
     }
 
-    /// A text, after its length, so that texts one after another stay apart.
+    /// Adds a text after its length, so that consecutive texts cannot be confused.
     pub(crate) fn text(&mut self, text: &[u8]) {
         self.number(text.len() as u64);
         self.bytes(text);
     }
 
-    /// The hash of what has been handed over.
+    /// Returns the hash of everything added.
     pub(crate) fn finish(self) -> u64 {
         self.0
     }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_fnv_1a() {
-        // From the algorithm's page.
+        // The values are from the algorithm's page.
         for (text, expected) in [
             ("", 0xcbf2_9ce4_8422_2325),
             ("a", 0xaf63_dc4c_8601_ec8c),

@@ -1,4 +1,4 @@
-//! Data sets: images with labels, read one at a time from any thread.
+//! Data sets: images with labels, which can be read one at a time from any thread.
 
 pub mod cifar;
 pub mod fake;
@@ -18,7 +18,7 @@ use crate::{error::DataError, image::RgbImage};
 pub use fingerprint::Fingerprint;
 use fingerprint::Hash;
 
-/// Labelled images.
+/// A set of labelled images.
 ///
 /// Implement it for data in a format of your own. Only the four methods of this example are
 /// required:
@@ -55,46 +55,46 @@ use fingerprint::Hash;
 /// # Ok::<(), DataError>(())
 /// ```
 pub trait Dataset: Send + Sync {
-    /// How many images.
+    /// Returns the number of images.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Returns whether there are no images.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Names of the classes; a label is an index into them.
+    /// Returns the names of the classes. A label is an index into this list.
     fn classes(&self) -> &[String];
 
-    /// Label of image `index`.
+    /// Returns the label of image `index`.
     fn label(&self, index: usize) -> usize;
 
-    /// What image `index` is called in messages: where it is stored, if that is known.
+    /// Returns the name of image `index` for messages: where it is stored, if that is known.
     fn name(&self, index: usize) -> String {
         format!("image {index}")
     }
 
-    /// Image `index`.
+    /// Reads image `index`.
     ///
     /// # Errors
-    /// Where it cannot be read or decoded.
+    /// If the image cannot be read or decoded.
     fn image(&self, index: usize) -> Result<RgbImage, DataError>;
 
-    /// Ranges of images that are stored together, if reading them in order is faster: random orders
-    /// then shuffle the blocks, and the images within several neighbouring ones.
+    /// Returns ranges of images that are stored together, if reading them in order is faster. A
+    /// random order then shuffles the blocks, and the images within groups of neighbouring blocks.
     fn blocks(&self) -> &[Range<usize>] {
         &[]
     }
 
-    /// What tells the data set from another, wherever it lies: by default its classes and its
-    /// labels. It reads no image, and is quick for millions of them.
+    /// Returns what distinguishes this data set from others, wherever it is stored: by default its
+    /// classes and its labels. No image is read, so this is fast even for millions of images.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| hash.labels(self))
     }
 }
 
 impl Fingerprint {
-    /// Of a data set, whose images `list` hashes.
+    /// Creates the fingerprint of a data set; `list` hashes its list of images.
     pub(crate) fn new(dataset: &(impl Dataset + ?Sized), list: impl FnOnce(&mut Hash)) -> Self {
         let mut hash = Hash::default();
         list(&mut hash);
@@ -103,18 +103,19 @@ impl Fingerprint {
 }
 
 impl Hash {
-    /// The labels of all images of a data set.
+    /// Adds the labels of all images of a data set.
     pub(crate) fn labels(&mut self, dataset: &(impl Dataset + ?Sized)) {
         (0..dataset.len()).for_each(|index| self.number(dataset.label(index) as u64));
     }
 }
 
-/// For every class of the part of a data set at `path` its number among the classes of the
-/// training set, by name. The part may lack classes: a validation set need not show all of them.
+/// Returns, for every class of a part of a data set, the number of the class with the same name in
+/// the training set. `path` is the part's path for errors. The part may lack classes, because a
+/// validation set need not have images of all of them.
 ///
 /// # Errors
-/// [`DataError::Classes`] for classes that the training set does not have,
-/// [`DataError::SameName`] where two classes of one name are in a different order.
+/// [`DataError::Classes`] for classes that the training set does not have; [`DataError::SameName`]
+/// if two classes have the same name and the order of the classes differs.
 fn numbers_by_name(
     path: &Path,
     own: &[String],

@@ -1,23 +1,24 @@
-//! Images in tar files, WebDataset's layout: few large files that are read nearly in order, instead
-//! of a million small ones.
+//! Images in tar files, the layout of WebDataset: a few large files that are read almost in order,
+//! instead of a million small ones.
 //!
-//! `<folder>/*.tar` hold samples, and a sample is several files of one key: `<key>.jpg` (or another
-//! of [`EXTENSIONS`]), the image, and `<key>.cls`, its label. The key is the path up to the first
-//! dot of the file's name: `./d/s0.input.jpg` is the field `input.jpg` of the sample `d/s0`. The
-//! fields of a sample usually lie one after another, but need not. Hidden files and those in
-//! folders named `__<name>__` are passed over.
+//! The files `<folder>/*.tar` hold samples. A sample consists of several files with the same key:
+//! `<key>.jpg` (or another of [`EXTENSIONS`]) is the image, and `<key>.cls` is its label. The key
+//! is the path up to the first dot of the file's name: `./d/s0.input.jpg` is the field `input.jpg`
+//! of the sample `d/s0`. The fields of a sample usually follow one another, but need not. Hidden
+//! files, and files in folders named `__<name>__`, are ignored.
 //!
-//! - The image of a sample that has several is the field `jpg`, `jpeg` or `png`, the first of them
-//!   that is there: `s0.jpg` before `s0.seg.png`. Where there is none, a sample with several images
-//!   is refused.
-//! - The label is a number from 0 or, where `<folder>/classes.txt` lists the classes' names, one a
-//!   line, such a name. A number stands for the class with that place in the list, even where a
-//!   class is named by another number. Without the list the classes are 0 to the highest label.
-//! - All other fields, `.json` and `.txt` among them, are passed over: their forms differ from one
-//!   data set to the next, so that a label in them is not looked for.
+//! - If a sample has several images, its image is the field `jpg`, `jpeg` or `png`, in this order:
+//!   `s0.jpg` comes before `s0.seg.png`. A sample with several images and none of these fields is
+//!   refused.
+//! - The label is a number from 0. If `<folder>/classes.txt` lists the names of the classes, one
+//!   per line, the label may also be a name. A number stands for the class at that place in the
+//!   list, even if the name of a class is another number. Without the list, the classes are the
+//!   numbers from 0 to the highest label.
+//! - All other fields, such as `.json` and `.txt`, are ignored. Their forms differ from one data
+//!   set to another, so labels in them are not read.
 //!
 //! Random orders stay within [blocks](Dataset::blocks) of neighbouring images. Compressed tar files
-//! are refused, since images are read from the middle of them.
+//! are refused, because images are read from the middle of the files.
 
 mod labels;
 mod samples;
@@ -46,16 +47,16 @@ use crate::{
     parallel,
 };
 
-/// A folder of tar files.
+/// A data set of tar files in a folder.
 #[derive(Debug)]
 pub struct Shards {
     files: Vec<PathBuf>,
-    /// Length of each, and a hash of the keys of its samples.
+    /// Length of each tar file in bytes, and a hash of the keys of its samples.
     contents: Vec<(u64, u64)>,
-    /// Open files, one per shard, shared by the loader's threads.
+    /// Open files, one per tar file, shared by the loader's threads.
     open: Vec<Mutex<Option<File>>>,
     classes: Vec<String>,
-    /// Whether the classes come from a list of names, not from the labels alone.
+    /// Whether the classes come from a list of names. If not, they come from the labels.
     named: bool,
     images: Vec<Sample>,
     blocks: Vec<Range<usize>>,
@@ -63,11 +64,11 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Lists the entries of all tar files in `folder`, several files at a time.
+    /// Lists the samples of all tar files in `folder`, several files at the same time.
     ///
     /// # Errors
-    /// [`DataError::Io`], [`DataError::Shard`] for a damaged or compressed file, an image without a
-    /// label and a label that no class has, [`DataError::NoShards`].
+    /// [`DataError::Io`]; [`DataError::Shard`] for a damaged or compressed file, an image without a
+    /// label and a label without a class; [`DataError::NoShards`].
     pub fn open(folder: &Path) -> Result<Self, DataError> {
         let classes = labels::read_classes(folder)?;
         let labels = match &classes {
@@ -81,13 +82,14 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Lists the shards in `folder` as another part of the data set of `training`, whose classes it
-    /// takes. If the folder has its own list of classes, labels go by name: the list may have
-    /// another order, and lack classes. Without one, labels are those of `training`.
+    /// Lists the shards in `folder` as another part of the data set of `training`, with its
+    /// classes. If the folder has its own list of classes, labels are matched by name, and the list
+    /// may have another order or lack classes. Without a list, labels have the same meaning as in
+    /// `training`.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), and [`DataError::Classes`] for classes that `training` does
-    /// not have.
+    /// As [`open`](Self::open), and [`DataError::Classes`] for classes that `training` does not
+    /// have.
     pub fn open_like(folder: &Path, training: &Shards) -> Result<Self, DataError> {
         let mut shards = match labels::read_classes(folder)? {
             None => Self::list(folder, &Labels::of(&training.classes, "the training set"))?,
@@ -95,8 +97,8 @@ impl Shards {
                 let path = folder.join(CLASSES);
                 if !training.named && !training.classes.starts_with(&own) {
                     let reason = format!(
-                        "the training shards have no {CLASSES}, so that these names cannot be \
-                         matched with their labels; copy the file beside the training shards"
+                        "the training shards have no {CLASSES}, so these names cannot be \
+                         matched with the training labels; copy the file to the training shards"
                     );
                     return Err(DataError::Shard { path, reason });
                 }
@@ -112,7 +114,7 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Lists the tar files, whose classes are the numbers up to the highest label.
+    /// Lists the samples of the tar files, with the numbers up to the highest label as classes.
     fn list(folder: &Path, labels: &Labels) -> Result<Self, DataError> {
         let files = tar_files(folder)?;
         let found = parallel::map(&files, |path| samples::list(path, labels));
@@ -134,7 +136,7 @@ impl Shards {
         Ok(Self { files, contents, open, classes, named: false, images, blocks, truncated })
     }
 
-    /// The same, with what becomes of image files that are cut short.
+    /// Sets what to do with image files that are cut short.
     #[must_use]
     pub fn with_truncated(mut self, truncated: Truncated) -> Self {
         self.truncated = truncated;
@@ -162,7 +164,7 @@ impl Shards {
     }
 }
 
-/// Endings of compressed tar files, and what decompresses them.
+/// File name endings of compressed tar files, and the commands that decompress them.
 const COMPRESSED: [(&str, &str); 9] = [
     (".tar.gz", "gzip -d"),
     (".tgz", "gzip -d"),
@@ -175,11 +177,11 @@ const COMPRESSED: [(&str, &str); 9] = [
     (".tar.lz4", "lz4 -d --rm"),
 ];
 
-/// The tar files in a folder, in order of their names.
+/// Returns the tar files in a folder, in order of their names.
 ///
 /// # Errors
-/// [`DataError::Io`], [`DataError::NoShards`]; [`DataError::Shard`] for a compressed one, unless it
-/// also lies there decompressed.
+/// [`DataError::Io`]; [`DataError::NoShards`]; [`DataError::Shard`] for a compressed file, unless
+/// the decompressed one is there too.
 fn tar_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut names: Vec<OsString> = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
@@ -206,9 +208,10 @@ fn tar_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
         }
     }
     names.retain(|name| bytes(name).ends_with(b".tar"));
-    match names.is_empty() {
-        true => Err(DataError::NoShards { path: folder.to_owned() }),
-        false => Ok(names.into_iter().map(|name| folder.join(name)).collect()),
+    if names.is_empty() {
+        Err(DataError::NoShards { path: folder.to_owned() })
+    } else {
+        Ok(names.into_iter().map(|name| folder.join(name)).collect())
     }
 }
 
@@ -243,7 +246,7 @@ impl Dataset for Shards {
         &self.blocks
     }
 
-    /// Of the tar files' names and lengths, and the samples' keys and labels.
+    /// Hashes the names and lengths of the tar files, and the keys and labels of the samples.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| {
             for (path, (length, keys)) in self.files.iter().zip(&self.contents) {

@@ -1,4 +1,4 @@
-//! Decoding of image files.
+//! Reads and decodes image files.
 
 use std::path::Path;
 
@@ -11,10 +11,11 @@ use super::{
 use crate::{error::DataError, files, names::printable};
 
 impl RgbImage {
-    /// Reads an image file of a format that [`EXTENSIONS`](super::EXTENSIONS) tells of, whatever it
-    /// is called. Grey images are repeated in all channels, transparency is dropped, orientation
-    /// tags are ignored; of several pictures the first is taken, and of 16 bits the upper 8. Images
-    /// have at most 178,956,970 pixels, and their files 1 GiB.
+    /// Reads an image file of one of the formats in [`EXTENSIONS`](super::EXTENSIONS). The format
+    /// is recognised by the content, not by the file's name. Grey images are repeated in all three
+    /// channels, transparency is dropped, and orientation tags are ignored. If a file holds several
+    /// pictures, the first is read; of 16-bit samples, the upper 8 bits are kept. Images may have
+    /// at most 178,956,970 pixels, and their files at most 1 GiB.
     ///
     /// # Errors
     /// [`DataError::Io`], [`DataError::Image`], [`DataError::NotAFile`] and [`DataError::TooLong`]
@@ -25,10 +26,10 @@ impl RgbImage {
             .map_err(|reason| DataError::Image { path: printable(path), reason })
     }
 
-    /// Decodes the bytes of an image file, see [`read`](Self::read).
+    /// Decodes the bytes of an image file as [`read`](Self::read) does.
     ///
     /// # Errors
-    /// Why the bytes are no image.
+    /// If the bytes are not an image that can be read: the reason.
     pub fn decode(bytes: &[u8], truncated: Truncated) -> Result<Self, String> {
         match format::recognize(bytes)? {
             Format::Jpeg => jpeg::decode(bytes, truncated),

@@ -1,44 +1,47 @@
-//! How large an image may be, and how much memory its decoding may take.
+//! Limits of the size of images and of the memory that decoding them takes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Images of more pixels are refused before they are decoded: the limit above which Pillow gives an
-/// error, twice the one above which it warns.
+/// The largest number of pixels. Larger images are refused before they are decoded. Pillow raises
+/// an error above the same limit, which is twice the one above which it warns.
 pub(super) const MOST_PIXELS: usize = 2 * 89_478_485;
 
-/// Images of more pixels are decoded one at a time.
+/// The number of pixels above which images are decoded one at a time.
 const LARGE: usize = 1 << 24;
 
-/// Held while a large image is decoded.
+/// The lock that is held while a large image is decoded.
 static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 
-/// The permission to decode an image, to be kept until it is decoded.
+/// The permission to decode an image, which is kept until the image is decoded.
 ///
-/// A decoder takes up to 15 bytes a pixel besides the file: coefficients, samples and the picture
-/// of a JPEG file with four components. That is 2.7 GB for the most pixels, and no more than one
-/// such image at a time, whatever the number of threads. A PNM file of 16 bits that is cut short
-/// and accepted takes 19 bytes, as its missing part is filled up. Then the picture itself stays,
-/// three bytes a pixel, 537 MB, until it has been cropped or resized.
+/// A decoder needs up to 15 bytes per pixel in addition to the file: coefficients, samples and the
+/// picture of a JPEG file with four components. That is 2.7 GB for the largest number of pixels,
+/// and only one such image is decoded at a time, whatever the number of threads. A 16-bit PNM file
+/// that is cut short and accepted needs 19 bytes per pixel, because its missing part is filled.
+/// After decoding, the picture itself needs three bytes per pixel, at most 537 MB, until it has
+/// been cropped or resized.
 #[derive(Debug)]
 pub(crate) struct Permission {
-    /// None for images that are not large.
+    /// `None` for images that are not large.
     _alone: Option<MutexGuard<'static, ()>>,
 }
 
+/// Checks that an image of this size may be decoded.
+///
 /// # Errors
-/// For images without pixels, and for those of too many.
+/// If the image has no pixels or too many.
 pub(crate) fn check_size(width: usize, height: usize) -> Result<(), String> {
     match width.checked_mul(height) {
         Some(0) => Err("no pixels".into()),
         Some(..=MOST_PIXELS) => Ok(()),
-        _ => Err(format!("{width}x{height} pixels, more than the {MOST_PIXELS} that are decoded")),
+        _ => Err(format!("{width}x{height} pixels, more than the limit of {MOST_PIXELS}")),
     }
 }
 
 /// Waits until an image of this size may be decoded.
 ///
 /// # Errors
-/// Those of [`check_size`].
+/// As [`check_size`].
 pub(super) fn permit(width: usize, height: usize) -> Result<Permission, String> {
     check_size(width, height)?;
     let is_large = width * height > LARGE;
@@ -46,10 +49,10 @@ pub(super) fn permit(width: usize, height: usize) -> Result<Permission, String> 
     Ok(Permission { _alone: is_large.then(alone) })
 }
 
-/// A list of so many equal values.
+/// Returns a list of `count` equal values.
 ///
 /// # Errors
-/// Where there is not enough memory.
+/// If there is not enough memory.
 pub(crate) fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, String> {
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|error| error.to_string())?;
@@ -75,7 +78,7 @@ mod tests {
         // `2 * Image.MAX_IMAGE_PIXELS`: Pillow refuses what is above.
         assert!(check_size(178_956_970, 1).is_ok());
         let error = check_size(178_956_971, 1).unwrap_err();
-        assert!(error.contains("more than the 178956970"), "{error}");
+        assert!(error.contains("more than the limit of 178956970"), "{error}");
         assert!(check_size(usize::MAX, 2).is_err() && check_size(0, 3).is_err());
     }
 

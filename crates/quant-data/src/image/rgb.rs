@@ -5,24 +5,24 @@ use std::io::Write;
 /// An image of `width`·`height` pixels, three bytes each (red, green, blue), row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// `width`·`height`·3 bytes.
+    /// The pixels, row by row: `width`·`height`·3 bytes.
     pub pixels: Vec<u8>,
 }
 
 impl RgbImage {
-    /// A black image.
+    /// Creates a black image.
     pub fn new(width: usize, height: usize) -> Self {
         Self { width, height, pixels: vec![0; width * height * 3] }
     }
 
-    /// The image as the bytes of a JPEG file of the given quality, 1 to 100.
+    /// Encodes the image as a JPEG file of the given quality, 1 to 100.
     ///
     /// # Errors
-    /// Where the encoder refuses the size.
+    /// If the encoder refuses the size.
     pub fn to_jpeg(&self, quality: u8) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality);

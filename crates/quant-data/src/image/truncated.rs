@@ -2,21 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of an image file that is cut short or damaged so that a part of its pixels is
+/// What to do with an image file that is cut short or damaged, so that some of its pixels are
 /// missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Truncated {
-    /// It is an error.
+    /// The file is an error.
     #[default]
     Refuse,
-    /// It is read as far as it goes, and what is missing is filled as Pillow fills it where
-    /// `ImageFile.LOAD_TRUNCATED_IMAGES` is set: grey in a JPEG file, black in a PNG, BMP or PNM
-    /// file. Other formats are refused all the same.
+    /// The file is read as far as possible. Missing pixels are filled as Pillow does with
+    /// `ImageFile.LOAD_TRUNCATED_IMAGES`: with grey in a JPEG file, and with black in a PNG, BMP or
+    /// PNM file. Other formats are still refused.
     Accept,
 }
 
-/// Why a file is refused of which a part is missing, and how it would be read.
+/// Returns the error text for a file with missing pixels: why it is refused, and which setting
+/// reads it anyway.
 pub(super) fn missing_part(reason: &str) -> String {
-    format!("{reason}; truncated = \"accept\" under [data] reads it as far as it goes")
+    format!("{reason}; truncated = \"accept\" under [data] reads as much of it as there is")
 }

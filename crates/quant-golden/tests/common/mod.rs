@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
 }
 
-/// Every source file of the crates by its path below `crates`, without comments and without what
-/// follows its tests.
+/// Returns the path below `crates` and the code of every source file, without comments and without
+/// the module of tests at the end of a file.
 pub(crate) fn sources() -> Vec<(String, String)> {
     let crates = root().join("crates");
     let mut folders: Vec<PathBuf> =

@@ -5,36 +5,38 @@ use quant_data::random::Random;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How images of a batch are mixed with others of the batch. With both, each batch draws one.
+/// How the images of a batch are mixed with other images of the batch. If both ways are given, one
+/// of them is drawn for each batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MixingRecipe {
-    /// Mixup: x := s·x + (1 - s)·other, with one s ~ Beta(a, a) a batch; this is a. 0.2 is usual;
-    /// higher values mix more. By default there is none.
+    /// Mixup: x := s·x + (1 - s)·other, with one s ~ Beta(a, a) for each batch. This number is a.
+    /// 0.2 is usual, and higher values mix more. By default there is no mixup.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub mixup: Option<f64>,
-    /// CutMix: a rectangle of 1 - s of the area is the other's; s ~ Beta(a, a); this is a. 1 is
-    /// usual. By default there is none.
+    /// CutMix: a rectangle with the share 1 - s of the area comes from the other image, with s ~
+    /// Beta(a, a). This number is a. 1 is usual. By default there is no CutMix.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub cutmix: Option<f64>,
 }
 
-/// What the images of a batch show.
+/// The classes of the images of a batch.
 #[derive(Debug, Clone)]
 pub struct Targets {
-    /// The classes, `[batch]`.
+    /// The class of each image, `[batch]`.
     pub labels: Tensor<1, Int>,
-    /// The classes of what was mixed in, `[batch]`, and the share of `labels`.
+    /// The class of each image that was mixed in, `[batch]`, and the share of the classes in
+    /// `labels`.
     pub mixed: Option<(Tensor<1, Int>, f64)>,
 }
 
 impl Targets {
-    /// Of images that are not mixed.
+    /// Returns the targets of images that are not mixed.
     pub fn new(labels: Tensor<1, Int>) -> Self {
         Self { labels, mixed: None }
     }
 
-    /// share·loss(labels) + (1 - share)·loss(others).
+    /// Returns share·loss(labels) + (1 - share)·loss(others).
     pub fn weigh(&self, loss: impl Fn(Tensor<1, Int>) -> Tensor<1>) -> Tensor<1> {
         let first = loss(self.labels.clone());
         match &self.mixed {
@@ -47,7 +49,7 @@ impl Targets {
 }
 
 impl MixingRecipe {
-    /// Mixes `[batch, channels, height, width]` images with a random order of themselves.
+    /// Mixes images, `[batch, channels, height, width]`, with the same images in a random order.
     pub fn apply(
         self,
         images: Tensor<4>,
@@ -92,7 +94,8 @@ struct Window {
 }
 
 impl Window {
-    /// With sides of sqrt(1 - share) of the image's around a random centre, cut off at the borders.
+    /// Draws a window with a random centre. Its sides are sqrt(1 - share) of the image's sides, and
+    /// it is cut off at the borders.
     fn draw(width: usize, height: usize, share: f64, random: &mut Random) -> Self {
         let mut side = |side: usize| {
             let half = ((1.0 - share).sqrt() * side as f64 / 2.0) as usize;
@@ -114,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// Image i is filled with i, and shows class i.
+    /// All pixels of image i have the value i, and its class is i.
     fn numbered(recipe: MixingRecipe, seed: u64) -> (Vec<f32>, Vec<i64>, Vec<i64>, f64) {
         let device = Device::flex();
         let numbers = Tensor::<1, Int>::arange(0..4, &device);

@@ -1,4 +1,4 @@
-//! Batches on their way into a step: to the device, normalised, mixed.
+//! Batches before a step: they are moved to the device, normalised and mixed.
 
 pub mod mixing;
 pub mod upload;

@@ -1,5 +1,4 @@
-//! Batches on their way to the device: as bytes, ahead of the step that needs them, normalised
-//! there.
+//! Moves batches to the device as bytes, before the step needs them, and normalises them there.
 
 use std::{
     panic::resume_unwind,
@@ -13,29 +12,29 @@ use quant_data::{Batch, DataError, Epoch};
 /// A batch on the device.
 #[derive(Debug, Clone)]
 pub struct DeviceBatch {
-    /// Its number in the epoch, from 0.
+    /// The number of the batch in its epoch, counted from 0.
     pub number: usize,
-    /// Labels, `[batch]`.
+    /// The labels, `[batch]`.
     pub labels: Tensor<1, Int>,
-    /// Images.
+    /// The number of images.
     pub count: usize,
-    /// Images that could not be used, and why.
+    /// The images that could not be used, each with the reason.
     pub skipped: Vec<String>,
     pixels: Pixels,
 }
 
-/// `[batch, 3, size, size]` in 0..=255.
+/// Pixels, `[batch, 3, size, size]`, in 0..=255.
 #[derive(Debug, Clone)]
 enum Pixels {
     Bytes(Tensor<4, Int>),
-    /// On devices that know no bytes.
+    /// Pixels on devices that do not have bytes as a type.
     Floats(Tensor<4>),
 }
 
 impl DeviceBatch {
-    /// Brings a batch to `device`. One without images has `count` 0 and one black pixel, as not
-    /// every device has tensors without elements: it tells which images were skipped, and is not
-    /// computed with.
+    /// Moves a batch to `device`. Not every device has tensors without elements, so a batch without
+    /// images has one black pixel and `count` 0. It contains only the messages about skipped
+    /// images, and nothing is computed with it.
     pub fn new(mut batch: Batch, device: &Device) -> Self {
         let count = batch.labels.len();
         if count == 0 {
@@ -57,7 +56,7 @@ impl DeviceBatch {
     }
 }
 
-/// Normalises images on the device.
+/// The normalisation of images on the device.
 #[derive(Debug, Clone)]
 pub struct Normalizer {
     scale: Tensor<4>,
@@ -65,7 +64,7 @@ pub struct Normalizer {
 }
 
 impl Normalizer {
-    /// (byte/255 - mean)/std per channel.
+    /// Returns the normalisation (byte/255 - mean)/std for each channel.
     pub fn new((mean, std): ([f64; 3], [f64; 3]), device: &Device) -> Self {
         let per_channel = |values: [f64; 3]| {
             Tensor::<1>::from_floats(values.map(|x| x as f32), device).reshape([1, 3, 1, 1])
@@ -76,7 +75,7 @@ impl Normalizer {
         }
     }
 
-    /// Images `[batch, 3, size, size]` of a batch.
+    /// Returns the normalised images of a batch, `[batch, 3, size, size]`.
     pub fn images(&self, batch: &DeviceBatch) -> Tensor<4> {
         let pixels = match batch.pixels.clone() {
             Pixels::Bytes(pixels) => pixels.float(),
@@ -86,18 +85,19 @@ impl Normalizer {
     }
 }
 
-/// Batches that are brought to the device while the ones before are used. Dropping it ends the
-/// epoch.
+/// An iterator over batches that moves each to the device while the batch before it is used.
+/// Dropping it ends the epoch.
 pub struct Uploads {
-    /// None once the epoch is over, as the thread.
+    /// `None` after the end of the epoch, like the thread.
     batches: Option<Receiver<Result<DeviceBatch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Uploads {
-    /// Brings the batches of `epoch` to `device`.
+    /// Moves the batches of `epoch` to `device`.
     pub fn new(epoch: Epoch, device: &Device) -> Self {
-        // No room between: one batch waits on the device beside the one in use.
+        // The channel has no buffer, so that only one batch waits on the device beside the one in
+        // use.
         let (sender, batches) = sync_channel(0);
         let device = device.clone();
         let thread = thread::spawn(move || {
@@ -112,7 +112,7 @@ impl Uploads {
     }
 
     fn end(&mut self) -> thread::Result<()> {
-        // Without who takes its batches, the thread ends.
+        // The thread ends when its receiver is gone.
         self.batches = None;
         self.thread.take().map_or(Ok(()), JoinHandle::join)
     }
@@ -134,7 +134,7 @@ impl Iterator for Uploads {
 
 impl Drop for Uploads {
     fn drop(&mut self) {
-        // A thread that panicked has told so itself.
+        // A thread that panicked has already printed its message.
         let _ = self.end();
     }
 }

@@ -1,4 +1,4 @@
-//! Choosing the device by name.
+//! Selection of a device by its name.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,7 +9,7 @@ use crate::error::TrainError;
 /// Every device that a build can have.
 const KNOWN: [&str; 6] = ["flex", "cuda", "rocm", "wgpu", "vulkan", "metal"];
 
-/// The devices of this build.
+/// Returns the names of the devices of this build.
 pub fn available() -> Vec<&'static str> {
     let compiled = [
         cfg!(feature = "flex"),
@@ -22,18 +22,18 @@ pub fn available() -> Vec<&'static str> {
     KNOWN.into_iter().zip(compiled).filter(|(_, here)| *here).map(|(name, _)| name).collect()
 }
 
-/// The device called `name`: `flex` (CPU), `cuda`, `rocm`, `wgpu`, `vulkan` or `metal`. It is tried
-/// with a small computation.
+/// Returns the device with a name: `flex` (CPU), `cuda`, `rocm`, `wgpu`, `vulkan` or `metal`. It is
+/// tested with a small computation.
 ///
 /// # Errors
-/// [`TrainError::Device`] for an unknown name, one whose feature this build lacks, or a device that
-/// does not answer.
+/// [`TrainError::Device`] for an unknown name, for a device whose feature this build lacks, and for
+/// a device that does not work.
 pub fn select(name: &str) -> Result<Device, TrainError> {
     select_number(name, 0)
 }
 
-/// The same, of several devices of a kind: number `index`, from 0. The CPU is one device for all
-/// numbers.
+/// Returns one of several devices with the same name: the one with the number `index`, from 0. The
+/// CPU is a single device for all numbers.
 ///
 /// # Errors
 /// As [`select`].
@@ -51,14 +51,14 @@ pub fn select_number(name: &str, index: usize) -> Result<Device, TrainError> {
         (sum == 4.0).then_some(device)
     };
     if !KNOWN.contains(&name) {
-        return fail(format!("unknown; known are {}", KNOWN.join(", ")));
+        return fail(format!("unknown name; the known names are {}", KNOWN.join(", ")));
     }
     if !available().contains(&name) {
         return fail(format!("this build lacks it; build with --features {name}"));
     }
     match catch_unwind(AssertUnwindSafe(works)) {
         Ok(Some(device)) => Ok(device),
-        Ok(None) => fail("it computes nonsense".into()),
+        Ok(None) => fail("its result in a test is wrong".into()),
         Err(_) => fail("it does not start; is its driver installed?".into()),
     }
 }
@@ -82,7 +82,7 @@ fn construct(name: &str, index: usize) -> Option<Device> {
     }
 }
 
-/// The first is whichever the driver thinks best.
+/// Number 0 is the device that the driver prefers.
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
 fn gpu(index: usize) -> burn::tensor::DeviceKind {
     match index {

@@ -1,4 +1,4 @@
-//! The device by its name, and several devices or processes that train together.
+//! Devices by their names, and several devices or processes that train together.
 
 pub mod device;
 pub mod group;

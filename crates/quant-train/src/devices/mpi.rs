@@ -16,29 +16,29 @@ use crate::{
     error::TrainError,
 };
 
-/// The ranks of `mpirun`. A thread of its own calls MPI, so that a rank that does not answer can be
-/// given up.
+/// The ranks of `mpirun`. MPI is called in a separate thread, so that this process can stop waiting
+/// for a rank that does not answer.
 #[derive(Debug)]
 pub struct Mpi {
     rank: usize,
     size: usize,
     channel: Mutex<(Sender<Sum>, Receiver<Sum>)>,
     thread: Option<JoinHandle<()>>,
-    /// Whether the thread waits for a rank that is lost.
+    /// Whether this process has stopped waiting for a rank, so that the thread does not end.
     given_up: AtomicBool,
 }
 
-/// Values to sum, and their sums; or that a rank has failed.
+/// A request with values to sum, the answer with their sums, or the failure of a rank.
 #[derive(Debug)]
 enum Sum {
     F32(Vec<f32>),
     F64(Vec<f64>),
-    /// The rank, and its message.
+    /// The number of the rank, and its message.
     Failed(usize, String),
 }
 
 impl Mpi {
-    /// Joins the others. Once in a program.
+    /// Joins the other ranks. It can be called once in a program.
     ///
     /// # Errors
     /// [`TrainError::Mpi`] where MPI does not start.
@@ -47,7 +47,7 @@ impl Mpi {
         let (answers, from_thread) = channel();
         let (tell, told) = channel();
         let thread = thread::spawn(move || {
-            // All calls come from this thread.
+            // All calls of MPI come from this thread.
             let Some((_universe, _)) = mpi::initialize_with_threading(mpi::Threading::Funneled)
             else {
                 return;
@@ -64,7 +64,7 @@ impl Mpi {
         });
         let failed = |reason: &str| TrainError::Mpi { reason: reason.to_owned() };
         let (rank, size) =
-            told.recv().map_err(|_| failed("it was started before, or does not start"))?;
+            told.recv().map_err(|_| failed("it was already started, or it does not start"))?;
         let channel = Mutex::new((to_thread, from_thread));
         Ok(Self { rank, size, channel, thread: Some(thread), given_up: AtomicBool::new(false) })
     }
@@ -91,8 +91,8 @@ impl Mpi {
     }
 }
 
-/// The sums over all ranks. A rank that has failed joins in with its message instead of values:
-/// before every sum the ranks agree on whether there is one.
+/// Returns the sums over all ranks. A rank that has failed takes part with its message instead of
+/// values. Before every sum, the ranks exchange whether one of them has failed.
 fn together(world: &mpi::topology::SimpleCommunicator, sum: Sum) -> Sum {
     let own = if matches!(sum, Sum::Failed(..)) { world.rank() + 1 } else { 0 };
     let mut failed = 0;
@@ -152,7 +152,8 @@ impl Group for Mpi {
     }
 
     fn fail(&self, message: &str) {
-        // A rank that has given up has nobody to tell; the answer is this very message.
+        // A rank that has stopped waiting cannot reach the others. Otherwise the answer is this
+        // rank's own message.
         if !self.given_up.load(Ordering::Relaxed) {
             let _ = self.ask(Sum::Failed(self.rank, message.to_owned()));
         }
@@ -161,11 +162,11 @@ impl Group for Mpi {
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        // Without its sender the thread ends, and MPI with it.
+        // The thread ends when its sender is gone, and MPI ends with it.
         let channel = self.channel.get_mut().unwrap_or_else(PoisonError::into_inner);
         channel.0 = channel_without_receiver();
         if let (Some(thread), false) = (self.thread.take(), *self.given_up.get_mut()) {
-            // A thread that panicked has nothing left to say.
+            // A thread that panicked has already printed its message.
             let _ = thread.join();
         }
     }

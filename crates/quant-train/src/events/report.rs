@@ -43,7 +43,7 @@ impl Histogram {
         let at = |share: f64| {
             sorted.get((share * sorted.len().saturating_sub(1) as f64) as usize).copied()
         };
-        // The range follows the levels: outliers would squeeze the other values into one bin.
+        // The range omits 0.1 % at each end: outliers would squeeze the other values into one bin.
         let fold = |start: f32, pick: fn(f32, f32) -> f32| levels.iter().copied().fold(start, pick);
         let low = fold(at(0.001).unwrap_or(0.0), f32::min);
         let high = fold(at(0.999).unwrap_or(1.0), f32::max).max(low + f32::EPSILON);

@@ -1,4 +1,4 @@
-//! Evaluation: loss, top-1 and top-5.
+//! Evaluation: loss, top-1 and top-5 accuracy.
 
 use burn::{
     nn::loss::CrossEntropyLossConfig,
@@ -14,26 +14,26 @@ use crate::{
     error::TrainError,
 };
 
-/// How good a network is.
+/// The score of a network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Mean cross-entropy.
+    /// The mean cross-entropy.
     #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub loss: f64,
-    /// Share of images whose best class is right, in percent.
+    /// The share of images whose best class is right, in percent.
     #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub top1: f64,
-    /// Share of images whose class is among the five best, in percent.
+    /// The share of images whose right class is among the five best, in percent.
     #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub top5: f64,
-    /// Images that were scored.
+    /// The number of images in the score.
     pub images: usize,
-    /// Images that could not be used, and are not in the score.
+    /// The number of images that could not be used, which are not in the score.
     #[serde(default)]
     pub skipped: usize,
 }
 
-/// " on 990 images, 10 skipped", or nothing where none was skipped.
+/// Returns text such as " on 990 images, 10 skipped", or an empty text if no image was skipped.
 pub(crate) fn skipped_note(score: &Score) -> String {
     match score.skipped {
         0 => String::new(),
@@ -42,10 +42,11 @@ pub(crate) fn skipped_note(score: &Score) -> String {
 }
 
 impl Score {
-    /// The score over the images of all processes of a group, of which this is one's.
+    /// Returns the score over the images of all processes of a group, from the score of this
+    /// process.
     ///
     /// # Errors
-    /// Those of [`Group::sum`].
+    /// The errors of [`Group::sum`].
     pub fn of_all(self, group: &dyn Group) -> Result<Self, TrainError> {
         if group.size() == 1 {
             return Ok(self);
@@ -61,7 +62,8 @@ impl Score {
     }
 }
 
-/// Number of right answers: `[batch, classes]` scores against `[batch]` labels, on the device.
+/// Returns the number of images whose label is among the `best` classes with the highest scores, on
+/// the device. The scores are `[batch, classes]`, and the labels `[batch]`.
 pub(crate) fn right_answers(
     scores: Tensor<2>,
     labels: Tensor<1, Int>,
@@ -73,10 +75,11 @@ pub(crate) fn right_answers(
     indices.equal(labels.unsqueeze_dim::<2>(1).repeat_dim(1, best)).int().sum()
 }
 
-/// Evaluates on all of `loader`. Unusable images are handed to `skipped`.
+/// Evaluates a network on all images of `loader`. `skipped` is called with a message for each
+/// unusable image.
 ///
 /// # Errors
-/// Those of the loader.
+/// The errors of the loader.
 pub fn evaluate<M: Classifier>(
     network: &M,
     loader: &Loader,
@@ -85,7 +88,7 @@ pub fn evaluate<M: Classifier>(
     mut skipped: impl FnMut(String),
 ) -> Result<Score, TrainError> {
     let cross_entropy = CrossEntropyLossConfig::new().init(device);
-    // Its weights stay as they are meanwhile.
+    // The weights do not change during the evaluation, so they are quantized once.
     let network = network.folded();
     let mut score = Score::default();
     for batch in Uploads::new(loader.epoch(0, 0), device) {

@@ -1,4 +1,4 @@
-//! What is measured of a network: its score, and the health of its quantizers.
+//! Measurements of a network: its score, and the health of its quantizers.
 
 pub mod evaluate;
 pub mod monitor;

@@ -1,5 +1,5 @@
-//! The health of quantizers: how many weights change their code, how much is clipped, which levels
-//! nothing uses, which scales go astray.
+//! The health of quantizers: how many weights change their code, how many values are clipped, which
+//! levels are unused, and which scales change too much.
 
 use std::collections::HashMap;
 
@@ -8,40 +8,42 @@ use quant_core::{Quantizer, Reached, Recorded, Role, number::significant, record
 use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
-/// How a quantizer fares at the end of an epoch.
+/// The health of a quantizer at the end of an epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// Name of the quantizer, such as `layer1.0.conv1.quant_weight`.
+    /// The name of the quantizer, such as `layer1.0.conv1.quant_weight`.
     pub quantizer: String,
-    /// What it quantizes.
+    /// The role of the quantizer.
     pub role: Role,
-    /// Share of the weights whose code is another than at the end of the epoch before; none for the
-    /// first and for activations.
+    /// The share of the weights whose code differs from that at the end of the previous epoch. It
+    /// is `None` in the first epoch, and for activations and outputs.
     pub flip_rate: Option<f64>,
-    /// Share of the values with the lowest or the highest code; none of two levels, which are both.
+    /// The share of the values with the lowest or the highest code. It is `None` for two levels,
+    /// where all values have one of them.
     pub at_bounds: Option<f64>,
-    /// Levels that no value has.
+    /// The number of levels that no value has.
     pub unused_levels: usize,
-    /// Levels.
+    /// The number of levels.
     pub levels: usize,
-    /// Mean of the first learned parameter, the clipping value or step size; none where nothing is
-    /// learned.
+    /// The mean of the first learned parameter, which is the clipping value or step size. It is
+    /// `None` if nothing is learned.
     pub scale: Option<f64>,
 }
 
-/// Remembers what the quantizers did an epoch ago.
+/// Remembers the codes and scales of the quantizers at the end of the previous epoch.
 #[derive(Debug, Default)]
 pub struct Monitor {
     codes: HashMap<String, Vec<u8>>,
     scales: HashMap<String, f64>,
 }
 
-/// From this factor on, a scale's growth or fall within an epoch is a warning.
+/// The factor from which the growth or fall of a scale within an epoch gives a warning.
 const JUMP: f64 = 10.0;
 
 impl Monitor {
-    /// Looks at every quantizer of `network` that quantizes: at weights themselves, at activations
-    /// as `images` make them. The second part are warnings, with the quantizer's name and a hint.
+    /// Measures every quantizer of `network` that quantizes: those of weights on the weights, and
+    /// the others on the values that `images` give. Returns the health of each quantizer, and
+    /// warnings with the name of the quantizer and a hint.
     pub fn look<M: Classifier>(
         &mut self,
         network: &M,
@@ -80,11 +82,11 @@ impl Monitor {
         (healths, warnings)
     }
 
-    /// The mean of its first learned parameter, compared with what it was; whatever is learned is
-    /// checked.
+    /// Returns the mean of the quantizer's first learned parameter. Warns if it has changed too
+    /// much, or if a learned parameter is invalid.
     fn follow(&mut self, quantizer: &Quantizer, warnings: &mut Vec<String>) -> Option<f64> {
         if let Err(error) = quantizer.check() {
-            let how = "groups.exceptions of the phase gives it a learning rate of its own";
+            let how = "groups.exceptions of the phase can give it its own learning rate";
             warnings.push(format!("{error} ({how})"));
         }
         let name = quantizer.name();
@@ -96,8 +98,8 @@ impl Monitor {
             if ratio.is_finite() && !(1.0 / JUMP..=JUMP).contains(&ratio) {
                 let [before, now] = [before, now].map(|scale| significant(scale, 3));
                 warnings.push(format!(
-                    "{name}: its scale went from {before} to {now} within an epoch: lower its learning rate \
-                     (groups.exceptions) or clip gradients"
+                    "{name}: its scale went from {before} to {now} within an epoch: lower \
+                     its learning rate (groups.exceptions) or clip gradients"
                 ));
             }
         }
@@ -128,13 +130,13 @@ impl Monitor {
         if levels - unused <= 1 {
             let hint = match levels {
                 2 => {
-                    "where all its inputs have one sign, as behind a ReLU or a PReLU of negative slope, \
-                     another activation function or order of the block keeps both"
+                    "where all its inputs have one sign, as after a ReLU or a PReLU of negative \
+                     slope, another activation function or order of the block keeps both signs"
                 }
-                _ => "calibrate it, or start it by warm_up",
+                _ => "calibrate it, or start it with warm_up",
             };
             warnings.push(format!(
-                "{name}: all values have the same code, nothing is left to learn from: {hint}"
+                "{name}: all values have the same code, so that nothing can be learned: {hint}"
             ));
         }
         if role == Role::Weight {
@@ -152,8 +154,8 @@ impl Monitor {
     }
 }
 
-/// Lowest and highest of the finite values, and their counts in 40 evenly spaced bins between. None
-/// where there are none.
+/// Returns the lowest and the highest of the finite values, and the counts of values in 40 evenly
+/// spaced bins between them. Returns `None` if no value is finite.
 pub fn histogram(values: &[f32]) -> Option<(f64, f64, Vec<u64>)> {
     let finite = || values.iter().copied().filter(|x| x.is_finite()).map(f64::from);
     let low = finite().reduce(f64::min)?;
@@ -227,7 +229,7 @@ mod tests {
     fn signs_of_values_that_are_all_positive_are_a_warning() {
         let signs = QuantizerConfig::new(Method::XNOR, Role::Activation, Levels::new(2).unwrap());
         let quantization = Quantization { activation: Some(signs), ..Quantization::default() };
-        // Its blocks begin behind a ReLU.
+        // The blocks of this network begin after a ReLU.
         let config = ResNetConfig {
             width_alpha: 0.05,
             quantization,

@@ -1,5 +1,6 @@
-//! Adam and AdamW as PyTorch computes them. Burn's own computes bias corrections in single
-//! precision and ends a dozen steps 1.1e-3 away from PyTorch; here they are in double precision.
+//! Adam and AdamW as PyTorch computes them. Burn's own implementation computes the bias corrections
+//! in single precision, and differs from PyTorch by 1.1e-3 after a dozen steps. Here they are in
+//! double precision.
 
 use burn::{
     optim::{AdamState, AdaptiveMomentumState, LearningRate, Optimizer},
@@ -7,23 +8,23 @@ use burn::{
 };
 
 /// Adam (Kingma and Ba 2015), or with `decoupled` decay AdamW (Loshchilov and Hutter 2019). With
-/// the gradient g, to which Adam adds decay·w, at step t:
+/// the gradient g, to which Adam adds decay·w, step t is:
 ///
 /// m := m + (1 - b1)·(g - m), v := b2·v + (1 - b2)·g²,
 /// w := w - lr/(1 - b1^t)·m/(sqrt(v)/sqrt(1 - b2^t) + eps)
 ///
-/// AdamW first takes w := w·(1 - lr·decay). Its state is Burn's: t, m and v.
+/// AdamW first computes w := w·(1 - lr·decay). The state has Burn's type, with t, m and v.
 #[derive(Debug, Clone)]
 pub struct Adam {
-    /// b1, the weight of the old mean.
+    /// The number b1, the weight of the old mean.
     pub beta1: f64,
-    /// b2, the weight of the old mean of squares.
+    /// The number b2, the weight of the old mean of squares.
     pub beta2: f64,
-    /// What is added to the divisor.
+    /// The number eps, which is added to the divisor.
     pub epsilon: f64,
-    /// Weight decay.
+    /// The weight decay.
     pub weight_decay: f64,
-    /// Whether the decay is AdamW's.
+    /// Whether the decay is decoupled, as in AdamW.
     pub decoupled: bool,
 }
 
@@ -73,7 +74,8 @@ mod tests {
         Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, decoupled }
     }
 
-    /// Two steps from 1 with gradients 0.5 and -2, by the formula in double precision.
+    /// Returns the weight after two steps from 1 with the gradients 0.5 and -2, by the formula in
+    /// double precision.
     fn expected(weight_decay: f64, decoupled: bool) -> f64 {
         let (mut w, mut m, mut v, rate) = (1.0f64, 0.0f64, 0.0f64, 0.1);
         for (t, g) in [(1, 0.5f64), (2, -2.0)] {

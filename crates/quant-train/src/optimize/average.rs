@@ -1,4 +1,4 @@
-//! A moving average of a network's weights, which often scores better than its last ones (Polyak
+//! A moving average of a network's weights, which often scores better than its last weights (Polyak
 //! and Juditsky 1992).
 
 use burn::{
@@ -8,29 +8,30 @@ use burn::{
 };
 use quant_nn::Classifier;
 
-/// The average a := decay·a + (1 - decay)·w over optimizer steps, of parameters and running
+/// The average a := decay·a + (1 - decay)·w over optimizer steps, for parameters and running
 /// statistics.
 #[derive(Debug, Clone)]
 pub struct Average<M> {
-    /// The average, on the plain device.
+    /// The averaged network, on the plain device.
     pub network: M,
     decay: f64,
 }
 
 impl<M: Classifier> Average<M> {
-    /// Starts at `network`.
+    /// Returns an average that starts at `network`.
     pub fn new(network: &M, decay: f64) -> Self {
-        // `valid` makes running statistics of its own.
+        // `valid` copies the running statistics, so that training does not change those of the
+        // average.
         Self { network: network.valid(), decay }
     }
 
-    /// Goes on from a stored average.
+    /// Returns an average that continues from a stored one.
     pub fn resume(network: M, decay: f64) -> Self {
         Self { network, decay }
     }
 
-    /// Takes the weights after step `step`, from 1, in. Early steps count more, so that the start
-    /// is soon forgotten: the decay is at most (1 + step)/(10 + step).
+    /// Adds the weights after step `step`, counted from 1. The decay is at most (1 + step)/(10 +
+    /// step), so that the weights of the start soon have little influence.
     pub fn update(&mut self, network: &M, step: usize) {
         let early = (1 + step) as f64 / (10 + step) as f64;
         let mut now = Values(GradientsParams::new());
@@ -40,7 +41,8 @@ impl<M: Classifier> Average<M> {
     }
 }
 
-/// Tensors by parameter: what gradients are kept in holds others as well.
+/// Tensors by the parameter to which they belong. Burn's container of gradients can also hold other
+/// tensors.
 struct Values(GradientsParams);
 
 impl ModuleVisitor for Values {
@@ -88,7 +90,7 @@ mod tests {
         let images = Tensor::<4>::ones([2, 3, 32, 32], &Device::flex().autodiff());
         let mut average = Average::new(&trained, 0.9);
         let before = StateDict::of(&average.network);
-        // Training changes running statistics; the average's own stay.
+        // Training changes the running statistics of the network, and those of the average stay.
         trained.forward(images);
         assert_eq!(StateDict::of(&average.network), before);
         average.update(&trained, 1000);

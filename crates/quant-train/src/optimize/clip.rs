@@ -6,8 +6,8 @@ use burn::{
     tensor::{Gradients, Tensor},
 };
 
-/// The network's gradients, scaled to a global L2 norm of at most `largest` (PyTorch's
-/// `clip_grad_norm_`: by min(1, largest/(norm + 1e-6))).
+/// Returns the gradients of a network, scaled to a global L2 norm of at most `largest`. As
+/// PyTorch's `clip_grad_norm_` does, it multiplies them by min(1, largest/(norm + 1e-6)).
 pub fn clipped_gradients<M: Module>(
     gradients: Gradients,
     network: &M,
@@ -16,7 +16,7 @@ pub fn clipped_gradients<M: Module>(
     clip_gradients(GradientsParams::from_grads(gradients, network), network, largest)
 }
 
-/// The same of gradients that belong to parameters already.
+/// Clips gradients that already belong to parameters, by the same formula. `None` does not clip.
 pub fn clip_gradients<M: Module>(
     mut grads: GradientsParams,
     network: &M,

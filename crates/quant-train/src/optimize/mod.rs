@@ -1,4 +1,4 @@
-//! How weights change: the optimizers and their parameter groups, learning rates, the loss scale,
+//! Updates of weights: the optimizers and their parameter groups, learning rates, the loss scale,
 //! and the moving average.
 
 pub mod adam;

@@ -22,37 +22,38 @@ use crate::schema::stand_ins::BelowOneField;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Optimizer {
-    /// v := momentum·v + g, w := w - lr·v (with Nesterov: lr·(g + momentum·v)), no dampening. The
-    /// usual one for residual networks.
+    /// Stochastic gradient descent: v := momentum·v + g, w := w - lr·v (with Nesterov: lr·(g +
+    /// momentum·v)), without dampening. It is the usual optimizer for residual networks.
     Sgd {
-        /// Weight of the old velocity.
+        /// The weight of the old velocity v.
         #[serde(default = "nine_tenths")]
         #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
         momentum: f64,
-        /// Whether the gradient is looked up ahead. It often trains a little faster.
+        /// Whether the momentum is Nesterov's, which uses the gradient one step ahead. Training is
+        /// often a little faster with it.
         #[serde(default)]
         nesterov: bool,
     },
-    /// Adam, decay added to the gradient. It takes learning rates near 0.001, and is usual for
-    /// binary networks.
+    /// Adam, with the weight decay added to the gradient. It takes learning rates near 0.001, and
+    /// is usual for binary networks.
     Adam {
-        /// Weights of the old means of the gradient and of its square.
+        /// The weights of the old means of the gradient and of its square.
         #[serde(default = "betas")]
         #[schemars(with = "[BelowOneField; 2]")]
         betas: [f64; 2],
-        /// Added to the divisor, so that it is not 0.
+        /// The number that is added to the divisor, so that it is not 0.
         #[serde(default = "epsilon")]
         #[schemars(extend("exclusiveMinimum" = 0))]
         epsilon: f64,
     },
-    /// Adam with decoupled decay.
+    /// AdamW: Adam with decoupled weight decay.
     #[serde(rename = "adamw")]
     AdamW {
-        /// Weights of the old means of the gradient and of its square.
+        /// The weights of the old means of the gradient and of its square.
         #[serde(default = "betas")]
         #[schemars(with = "[BelowOneField; 2]")]
         betas: [f64; 2],
-        /// Added to the divisor, so that it is not 0.
+        /// The number that is added to the divisor, so that it is not 0.
         #[serde(default = "epsilon")]
         #[schemars(extend("exclusiveMinimum" = 0))]
         epsilon: f64,
@@ -78,19 +79,19 @@ fn nine_tenths() -> f64 {
     0.9
 }
 
-/// Which parameters decay, and which have a learning rate of their own.
+/// The weight decay and the learning rate of the parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroupRules {
-    /// L2 decay, added to the gradient (PyTorch's coupled decay); AdamW's is decoupled. Raise it
-    /// against overfitting; 0 switches it off.
+    /// The L2 weight decay. SGD and Adam add it to the gradient (PyTorch's coupled decay), and
+    /// AdamW applies it decoupled. Raise it against overfitting. 0 turns it off.
     #[schemars(range(min = 0))]
     pub weight_decay: f64,
-    /// Whether small parameters decay too: those of one dimension, those of four whose second is 1
-    /// (norms, biases, depthwise kernels), and the parameters of quantizers, whatever their shape.
-    /// Set it for recipes of others that decay everything.
+    /// Whether small parameters decay too. Small are parameters of one dimension, those of four
+    /// dimensions whose second size is 1 (norms, biases, depthwise kernels), and the parameters of
+    /// quantizers of any shape. Set it for recipes of others in which all parameters decay.
     pub decay_small: bool,
-    /// Exceptions by name; the first that matches counts.
+    /// Exceptions by name. If several of them match a parameter, the first one counts.
     pub exceptions: Vec<GroupException>,
 }
 
@@ -100,31 +101,32 @@ impl Default for GroupRules {
     }
 }
 
-/// What is different for parameters whose PyTorch name contains a text.
+/// The rules for parameters whose PyTorch name contains a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupException {
-    /// The text, such as `clip_val` or `layer1.`. `quant inspect` lists the names.
+    /// The text, such as `clip_val` or `layer1.`. `quant inspect` lists the names of parameters.
     pub name_contains: String,
-    /// Their decay. By default it is the general one.
+    /// The weight decay of these parameters. By default it is the general one.
     #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
-    /// Their constant learning rate. By default the schedule's rate holds.
+    /// The constant learning rate of these parameters. By default they have the rate of the
+    /// schedule.
     #[schemars(range(min = 0))]
     pub learning_rate: Option<f64>,
 }
 
-/// How one parameter is optimized.
+/// The rule by which one parameter is optimized.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParameterRule {
-    /// L2 decay.
+    /// The L2 weight decay.
     pub weight_decay: f64,
-    /// Constant learning rate; the schedule's where there is none.
+    /// The constant learning rate, or `None` for the rate of the schedule.
     pub learning_rate: Option<f64>,
 }
 
 impl GroupRules {
-    /// The rule for a parameter.
+    /// Returns the rule for a parameter.
     pub fn rule(&self, parameter: &NamedParameter) -> ParameterRule {
         let NamedParameter { name, shape, of_quantizer, .. } = parameter;
         let small = *of_quantizer || shape.len() == 1 || shape.len() == 4 && shape[1] == 1;
@@ -141,7 +143,7 @@ impl GroupRules {
     }
 }
 
-/// The optimizer's state for a whole network: one optimizer per group of parameters with one rule.
+/// The optimizers of a whole network: one for each group of parameters that have the same rule.
 pub struct Optimizers {
     groups: Vec<Group>,
 }
@@ -155,7 +157,7 @@ struct Group {
 impl Optimizers {
     /// Groups the network's parameters by `rules`.
     pub fn new<M: QuantizedModule>(optimizer: Optimizer, rules: &GroupRules, network: &M) -> Self {
-        // In a fixed order, so that a checkpoint's groups are this one's.
+        // The order is fixed, so that the groups in a checkpoint are in the same order.
         let mut by_rule: BTreeMap<(u64, Option<u64>), Vec<ParamId>> = BTreeMap::new();
         for parameter in parameters(network) {
             let rule = rules.rule(&parameter);
@@ -172,7 +174,7 @@ impl Optimizers {
         Self { groups: groups.collect() }
     }
 
-    /// Goes on with a network some of whose parameters are new: those start without momentum.
+    /// Continues with a network in which some parameters are new. These start without momentum.
     #[must_use]
     pub fn regroup<M: QuantizedModule>(
         self,
@@ -191,7 +193,7 @@ impl Optimizers {
         Self { groups: groups.collect() }
     }
 
-    /// One step: every group with its own rate, or `rate`.
+    /// Performs one step, in which every group has its own learning rate, or else `rate`.
     pub fn step<M: Module>(&mut self, rate: f64, mut network: M, mut grads: GradientsParams) -> M {
         for group in &mut self.groups {
             let mut taken = GradientsParams::new();
@@ -203,10 +205,10 @@ impl Optimizers {
         network
     }
 
-    /// The state of every group, for a checkpoint.
+    /// Returns the state of every group, for a checkpoint.
     ///
     /// # Errors
-    /// Why it cannot be written.
+    /// The reason why the state cannot be written.
     pub fn to_bytes(&self) -> Result<Vec<Vec<u8>>, String> {
         let groups = self.groups.iter().map(|group| {
             let bytes = group.optimizer.into_bytes().map_err(|error| error.to_string())?;
@@ -218,7 +220,7 @@ impl Optimizers {
     /// Restores the state of every group.
     ///
     /// # Errors
-    /// Where the groups or their contents are not those of this network.
+    /// A message, where the groups or their states do not belong to this network.
     pub fn load(self, states: Vec<Vec<u8>>) -> Result<Self, String> {
         if states.len() != self.groups.len() {
             return Err(format!("{} groups, expected {}", states.len(), self.groups.len()));
@@ -238,7 +240,7 @@ impl Optimizer {
             (weight_decay != 0.0).then_some(WeightDecayConfig { penalty: weight_decay as f32 });
         match self {
             Optimizer::Sgd { momentum, nesterov } => {
-                // Burn dampens by default, PyTorch does not.
+                // By default Burn dampens, and PyTorch does not.
                 let momentum = (momentum != 0.0).then_some(MomentumConfig {
                     momentum,
                     dampening: 0.0,
@@ -256,20 +258,21 @@ impl Optimizer {
     }
 }
 
-/// A trainable parameter.
+/// A trainable parameter of a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedParameter {
-    /// Its identity.
+    /// The identity of the parameter.
     pub id: ParamId,
-    /// PyTorch name.
+    /// The parameter's name in PyTorch.
     pub name: String,
-    /// Shape under PyTorch.
+    /// The parameter's shape in PyTorch.
     pub shape: Vec<usize>,
-    /// Whether a quantizer learns it.
+    /// Whether it is a learned parameter of a quantizer.
     pub of_quantizer: bool,
 }
 
-/// The network's trainable parameters; running statistics and what is frozen are none.
+/// Returns the network's trainable parameters. Running statistics and frozen parameters are not
+/// among them.
 pub fn parameters<M: QuantizedModule>(network: &M) -> Vec<NamedParameter> {
     struct Shapes(Vec<(ParamId, Vec<usize>)>);
     impl ModuleVisitor for Shapes {
@@ -295,7 +298,7 @@ pub fn parameters<M: QuantizedModule>(network: &M) -> Vec<NamedParameter> {
     named.collect()
 }
 
-/// Moves the gradients of a group.
+/// Moves the gradients of a group out of those of the network.
 struct TakeGroup<'a> {
     ids: &'a [ParamId],
     from: &'a mut GradientsParams,
@@ -340,8 +343,8 @@ mod tests {
         assert_eq!(rule(&rules, "fc.bias", &[10]), (0.1, None));
     }
 
-    /// Grouped clipping values of activations are `[1, channels, 1, 1]`, N2UQ's intervals
-    /// `[n, groups]`: both look like weights.
+    /// Clipping values of activations with several groups are `[1, channels, 1, 1]`, and the
+    /// intervals of N2UQ are `[n, groups]`. Both have the shapes of weights.
     #[test]
     fn parameters_of_quantizers_are_small_in_any_shape() {
         let methods = [Method::Lsq, Method::N2uq, Method::LsqPlus, Method::FATNN];

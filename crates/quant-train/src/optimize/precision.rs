@@ -1,5 +1,5 @@
-//! Mixed precision: products in 16 bits, all else in 32, and a loss scale that keeps small
-//! gradients from vanishing (Micikevicius et al., ICLR 2018).
+//! Mixed precision: products in 16 bits, everything else in 32 bits, and a loss scale that prevents
+//! small gradients from becoming 0 (Micikevicius et al., ICLR 2018).
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -12,29 +12,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema::choices::Choice;
 
-/// The type of convolutions and linear layers in training. Weights, quantizers, normalisation,
-/// activations between layers, the loss and the optimizer stay in 32 bits; evaluation is in 32 bits
-/// altogether.
+/// The type in which convolutions and linear layers compute in training. Weights, quantizers,
+/// normalisation, activations between layers, the loss and the optimizer stay in 32 bits.
+/// Evaluation is entirely in 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrecisionRecipe {
-    /// The type of products. Choose `bf16` where the device has it; `f16` is more exact, and needs
-    /// a loss scale.
+    /// The type of the products. Choose `bf16` if the device supports it. `f16` is more exact and
+    /// needs a loss scale.
     #[schemars(with = "Choice<Compute>")]
     pub compute: Compute,
-    /// Loss scale at the start. By default it is 65536 for f16, and stays 1 for bf16, which has the
-    /// range of 32 bits.
+    /// The loss scale at the start. By default it is 65536 for f16. For bf16, which has the range
+    /// of 32 bits, it is always 1.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub loss_scale: Option<f64>,
-    /// Steps without an infinite gradient after which the scale doubles. Raise it where many steps
-    /// are skipped.
+    /// The number of steps without an infinite gradient after which the loss scale doubles. Raise
+    /// it if many steps are skipped.
     #[serde(default = "growth")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub growth_steps: usize,
 }
 
 impl PrecisionRecipe {
-    /// f16 as usual.
+    /// f16 with the defaults.
     pub const F16: Self = Self { compute: Compute::F16, loss_scale: None, growth_steps: 2000 };
 }
 
@@ -42,20 +42,20 @@ fn growth() -> usize {
     2000
 }
 
-/// The loss scale, and how it has fared: doubled after `growth_steps` good steps, halved by a step
-/// whose gradients are not finite, which is skipped.
+/// The loss scale and its history. It doubles after `growth_steps` good steps. A step whose
+/// gradients are not finite is skipped and halves it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     /// The factor on the loss.
     pub scale: f64,
-    /// Good steps since it last changed.
+    /// The number of good steps since the scale last changed.
     pub good_steps: usize,
-    /// Steps that were skipped.
+    /// The number of steps that were skipped.
     pub skipped: usize,
 }
 
 impl LossScale {
-    /// At the start of a phase; none in 32 bits.
+    /// Returns the loss scale at the start of a phase, or `None` in 32 bits.
     pub fn new(recipe: Option<PrecisionRecipe>) -> Option<Self> {
         let recipe = recipe.filter(|recipe| recipe.compute != Compute::F32)?;
         let usual = if recipe.compute == Compute::F16 { 65536.0 } else { 1.0 };
@@ -63,8 +63,8 @@ impl LossScale {
         Some(Self { scale, good_steps: 0, skipped: 0 })
     }
 
-    /// Divides the gradients by the scale. None where one is not finite: the step is to be skipped,
-    /// and the scale is halved.
+    /// Divides the gradients by the scale. If one of them is not finite, it halves the scale and
+    /// returns `None`, and the step has to be skipped.
     pub fn unscale<M: Module>(
         &mut self,
         recipe: PrecisionRecipe,
@@ -93,7 +93,7 @@ impl LossScale {
 struct Unscale<'a> {
     grads: &'a mut GradientsParams,
     factor: f64,
-    /// Elements that are not finite so far, `[1]`.
+    /// The number of elements so far that are not finite, `[1]`.
     broken: Option<Tensor<1>>,
 }
 

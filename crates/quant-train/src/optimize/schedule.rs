@@ -5,10 +5,10 @@ use std::f64::consts::PI;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The learning rate as a function of epoch e and iteration i, both from 0.
+/// The learning rate as a function of the epoch e and the iteration i, both counted from 0.
 ///
 /// `steps` are epochs that divide the run into intervals [a, b), the last of which ends with the
-/// run; k counts those passed, lr is the initial rate, d = `factor`.
+/// run. k is the number of steps that are passed, lr is the initial rate, and d is `factor`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
@@ -18,11 +18,11 @@ pub enum Schedule {
         #[schemars(extend("exclusiveMinimum" = 0))]
         factor: f64,
     },
-    /// lr, for all of the phase.
+    /// lr, for the whole phase.
     Fix,
     /// lr·d^(e div `every`).
     FixStep {
-        /// Epochs between the steps of `fix_step`.
+        /// The number of epochs between the steps of `fix_step`.
         #[schemars(range(min = 1, max = 1_000_000))]
         every: usize,
         /// The factor d of `decay` and `fix_step`.
@@ -31,7 +31,7 @@ pub enum Schedule {
     },
     /// lr·d^k.
     CustomStep {
-        /// Epochs at which the rate of `custom_step` drops.
+        /// The epochs at which the learning rate of `custom_step` drops.
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
         /// The factor d of `custom_step` and `sgdr_step`.
@@ -39,40 +39,41 @@ pub enum Schedule {
         #[schemars(extend("exclusiveMinimum" = 0))]
         factor: f64,
     },
-    /// eta_min + (lr - eta_min)·(1 - t/T)^power, with t epochs of the interval's T gone.
+    /// eta_min + (lr - eta_min)·(1 - t/T)^power, where t of the T epochs of the interval have
+    /// passed.
     Poly {
-        /// Epochs at which the rate restarts, of all but `custom_step`.
+        /// The epochs at which the learning rate restarts, for all policies except `custom_step`.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
-        /// The power of `poly`. 1 is a straight line.
+        /// The power of `poly`. 1 gives a straight line.
         #[serde(default = "one")]
         #[schemars(extend("exclusiveMinimum" = 0))]
         power: f64,
-        /// The rate at the end of an interval. Set it above 0 where `extra_epochs` follow.
+        /// The learning rate at the end of an interval. Set it above 0 if `extra_epochs` follow.
         #[serde(default)]
         #[schemars(range(min = 0))]
         eta_min: f64,
     },
-    /// Cosine from lr to eta_min within each interval, iteration by iteration (Loshchilov and
-    /// Hutter 2017).
+    /// A cosine from lr to eta_min within each interval, which falls with every iteration
+    /// (Loshchilov and Hutter 2017).
     Sgdr {
-        /// Epochs at which the rate restarts, of all but `custom_step`.
+        /// The epochs at which the learning rate restarts, for all policies except `custom_step`.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
-        /// The rate at the end of an interval. Set it above 0 where `extra_epochs` follow.
+        /// The learning rate at the end of an interval. Set it above 0 if `extra_epochs` follow.
         #[serde(default)]
         #[schemars(range(min = 0))]
         eta_min: f64,
-        /// Whether an interval starts anew; QTool's `sgdr` and `sgdr_step` go
-        /// on from the rate of the one before, which is eta_min.
+        /// Whether an interval starts again at its initial rate. QTool's `sgdr` and `sgdr_step`
+        /// continue at the rate of the interval before it, which is eta_min.
         #[serde(default = "yes")]
         restarts: bool,
     },
-    /// The same, restarting from lr·d^k.
+    /// A cosine as for `sgdr`, which restarts from lr·d^k.
     SgdrStep {
-        /// Epochs at which the rate restarts, of all but `custom_step`.
+        /// The epochs at which the learning rate restarts, for all policies except `custom_step`.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
@@ -80,27 +81,27 @@ pub enum Schedule {
         #[serde(default = "tenth")]
         #[schemars(extend("exclusiveMinimum" = 0))]
         factor: f64,
-        /// The rate at the end of an interval. Set it above 0 where `extra_epochs` follow.
+        /// The learning rate at the end of an interval. Set it above 0 if `extra_epochs` follow.
         #[serde(default)]
         #[schemars(range(min = 0))]
         eta_min: f64,
-        /// Whether an interval starts anew; QTool's `sgdr` and `sgdr_step` go
-        /// on from the rate of the one before, which is eta_min.
+        /// Whether an interval starts again at its initial rate. QTool's `sgdr` and `sgdr_step`
+        /// continue at the rate of the interval before it, which is eta_min.
         #[serde(default = "yes")]
         restarts: bool,
     },
-    /// Cosine from lr to eta_min within each interval, epoch by epoch.
+    /// A cosine from lr to eta_min within each interval, which falls with every epoch.
     Cos {
-        /// Epochs at which the rate restarts, of all but `custom_step`.
+        /// The epochs at which the learning rate restarts, for all policies except `custom_step`.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
-        /// The rate at the end of an interval. Set it above 0 where `extra_epochs` follow.
+        /// The learning rate at the end of an interval. Set it above 0 if `extra_epochs` follow.
         #[serde(default)]
         #[schemars(range(min = 0))]
         eta_min: f64,
-        /// Whether an interval starts anew; QTool's `cos` goes on from
-        /// the rate of the epoch before.
+        /// Whether an interval starts again at its initial rate. QTool's `cos` continues at the
+        /// rate of the epoch before it.
         #[serde(default = "yes")]
         restarts: bool,
     },
@@ -125,17 +126,17 @@ fn one() -> f64 {
     1.0
 }
 
-/// How long a run is.
+/// The length of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Length {
-    /// Epochs.
+    /// The number of epochs.
     pub epochs: usize,
-    /// Iterations per epoch.
+    /// The number of iterations per epoch.
     pub iterations: usize,
 }
 
 impl Schedule {
-    /// The epochs that it names; none where it has no steps.
+    /// Returns the schedule's `steps`, which are empty for policies without them.
     pub fn steps(&self) -> &[usize] {
         match self {
             Schedule::Decay { .. } | Schedule::Fix | Schedule::FixStep { .. } => &[],
@@ -147,7 +148,7 @@ impl Schedule {
         }
     }
 
-    /// The learning rate at an iteration of an epoch.
+    /// Returns the learning rate at an iteration of an epoch.
     pub fn rate(&self, initial: f64, epoch: usize, iteration: usize, length: Length) -> f64 {
         let power = |factor: f64, count: usize| initial * factor.powi(count as i32);
         match self {
@@ -189,7 +190,7 @@ fn passed(steps: &[usize], epoch: usize) -> usize {
     steps.iter().filter(|step| **step <= epoch).count()
 }
 
-/// The interval that an epoch lies in.
+/// Returns the interval that contains an epoch, as its first epoch and the epoch after its last.
 fn interval(steps: &[usize], epoch: usize, epochs: usize) -> (usize, usize) {
     let start = steps.iter().copied().filter(|step| *step <= epoch).max();
     let end = steps.iter().copied().filter(|step| *step > epoch).min();

@@ -95,7 +95,7 @@ fn a_change_that_cannot_be_is_named_as_it_was_typed() {
         ),
         (
             "phase.quantization.weight.method=ttq",
-            "phase.quantized.quantization.weight: levels = 4 does not go with the method ttq",
+            "phase.quantized.quantization.weight: levels = 4 is not possible with the method ttq",
         ),
         ("phase.optimizer.kind=adam", "in `phase.optimizer`"),
     ] {

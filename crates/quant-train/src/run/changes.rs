@@ -1,4 +1,5 @@
-//! Changes to the recipe of a run that has begun: which fields differ, and which of them may.
+//! Changes of the recipe of a run that has begun: the fields that differ, and which of them may
+//! differ.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -9,8 +10,8 @@ use crate::{
     training::checkpoint,
 };
 
-/// The fields of a phase that may change while it is going on, or when it has ended: what a
-/// checkpoint holds means the same with other values.
+/// The fields of a phase that may change after the phase has begun, because the content of a
+/// checkpoint does not depend on their values.
 const OF_PHASE: [&str; 9] = [
     "epochs",
     "extra_epochs",
@@ -23,7 +24,7 @@ const OF_PHASE: [&str; 9] = [
     "keep_at_steps",
 ];
 
-/// Other fields that may change at any time: no weight depends on them.
+/// Other fields that may change at any time, because no weight depends on them.
 const ANYWHERE: [&str; 6] = [
     "expected",
     "published",
@@ -33,14 +34,14 @@ const ANYWHERE: [&str; 6] = [
     "data.eval_batch_size",
 ];
 
-/// A field that differs.
+/// A field that differs between two recipes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Difference {
-    /// Its path, such as `phase.quantized.epochs`.
+    /// The path of the field, such as `phase.quantized.epochs`.
     pub(crate) field: String,
-    /// Its value before, as TOML; none where it had none.
+    /// The value before, as TOML, or `None` if the field had no value.
     pub(crate) before: Option<String>,
-    /// Its value now.
+    /// The value now, as TOML, or `None` if the field has no value.
     pub(crate) now: Option<String>,
 }
 
@@ -51,7 +52,7 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// The fields in which two recipes differ, in order.
+/// Returns the fields in which two recipes differ, in the order of their paths.
 pub(crate) fn differences(before: &Recipe, now: &Recipe) -> Result<Vec<Difference>, TrainError> {
     let (before, now) = (fields(before)?, fields(now)?);
     let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
@@ -66,7 +67,8 @@ pub(crate) fn differences(before: &Recipe, now: &Recipe) -> Result<Vec<Differenc
     Ok(differing.collect())
 }
 
-/// Every value of a recipe, by its path; those of phases by the phase's name.
+/// Returns every value of a recipe by its path. The paths of phases contain the names of the
+/// phases.
 fn fields(recipe: &Recipe) -> Result<BTreeMap<String, String>, TrainError> {
     let table: toml::Value = toml::from_str(&recipe.to_toml()?).map_err(|error| {
         TrainError::Recipe { path: "<memory>".into(), message: error.to_string() }
@@ -82,7 +84,7 @@ fn gather(path: &str, value: &toml::Value, found: &mut BTreeMap<String, String>)
         path => format!("{path}.{name}"),
     };
     match value {
-        // A schedule is one value: the fields of another kind are others.
+        // A schedule is compared as a whole, because each kind of schedule has other fields.
         toml::Value::Table(table) if !path.ends_with(".schedule") => {
             table.iter().for_each(|(name, value)| gather(&below(name), value, found));
         }
@@ -98,7 +100,8 @@ fn gather(path: &str, value: &toml::Value, found: &mut BTreeMap<String, String>)
     }
 }
 
-/// Checks that the run in `folder`, which has the recipe `before`, can go on with the recipe `now`.
+/// Checks that the run in `folder`, which has the recipe `before`, can continue with the recipe
+/// `now`.
 ///
 /// # Errors
 /// [`TrainError::Unchangeable`] with every field that cannot change, and why.
@@ -122,7 +125,7 @@ pub(crate) fn possible(
         let epochs = phase.all_epochs();
         match PhaseResult::read(&place).ok().flatten() {
             Some(result) if changed && result.epochs >= epochs => refused.push(format!(
-                "phase.{}: it has ended after {} epochs; only with more of them does it go on",
+                "phase.{}: it has ended after {} epochs, and continues only with more epochs",
                 phase.name, result.epochs
             )),
             Some(_) => {}
@@ -130,7 +133,7 @@ pub(crate) fn possible(
                 let done = checkpoint::epochs_done(&place.join("checkpoints")).unwrap_or(0);
                 if done > epochs {
                     refused.push(format!(
-                        "phase.{}.epochs: {epochs} is less than the {done} that are done",
+                        "phase.{}.epochs: {epochs} is less than the {done} epochs that are done",
                         phase.name
                     ));
                 }
@@ -143,7 +146,7 @@ pub(crate) fn possible(
     }
 }
 
-/// Why a field cannot change; none where it can.
+/// Returns why a field cannot change, or `None` if it can.
 fn refusal(folder: &Path, recipe: &Recipe, field: &str) -> Option<String> {
     let is = |known: &str| field == known || field.starts_with(&format!("{known}."));
     if ANYWHERE.into_iter().any(is) {
@@ -161,10 +164,10 @@ fn refusal(folder: &Path, recipe: &Recipe, field: &str) -> Option<String> {
         return Some("what has been trained depends on it".into());
     };
     if let Some(later) = recipe.phases[index + 1..].iter().find(|later| begun(later)) {
-        return Some(format!("phase {} has begun from what this phase gave", later.name));
+        return Some(format!("phase {} has begun with the weights of this phase", later.name));
     }
     if !begun(phase) {
-        return (rest == "name").then(|| "the run's files have this name".into());
+        return (rest == "name").then(|| "the files of the run have this name".into());
     }
     let name = rest.split('.').next().unwrap_or_default();
     let known = OF_PHASE.contains(&name);
@@ -174,7 +177,7 @@ fn refusal(folder: &Path, recipe: &Recipe, field: &str) -> Option<String> {
 }
 
 impl Phase {
-    /// The phase without what may change while it is going on.
+    /// Returns the phase with fixed values for the fields that may change after it has begun.
     pub(crate) fn lasting(&self) -> Self {
         Self {
             epochs: 0,

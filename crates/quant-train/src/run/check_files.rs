@@ -1,5 +1,5 @@
-//! What a recipe names is looked at before anything is trained: a phase that cannot start is found
-//! when the run starts, not after the phases before it.
+//! Checks of the files that a recipe names, before any training. A phase that cannot start is
+//! reported when the run starts, not after the phases before it.
 
 use std::path::Path;
 
@@ -14,15 +14,15 @@ use crate::{
 };
 
 impl Recipe {
-    /// Checks what every phase needs beside data: weights to start from, teachers, and their
-    /// renaming rules are read, and have to fit the networks, as policies have to. Paths begin at
-    /// `folder`. `classes` are those of the data; where they are not known, a file may have any
-    /// number of them.
+    /// Checks everything that the phases need in addition to data. Weights to start from, teachers
+    /// and renaming rules are read, and have to fit the networks. Policies have to fit them too.
+    /// Relative paths begin at `folder`. `classes` is the number of classes of the data. If it is
+    /// `None`, a file may have any number of classes.
     ///
     /// # Errors
-    /// [`TrainError::Absent`] for files that do not exist, [`TrainError::Field`] for teachers that
-    /// are no earlier phase, [`TrainError::Weights`] and [`TrainError::Network`] for those that do
-    /// not fit.
+    /// [`TrainError::Absent`] for files that do not exist; [`TrainError::Field`] for teachers that
+    /// are not an earlier phase; [`TrainError::Weights`] and [`TrainError::Network`] for files and
+    /// policies that do not fit.
     pub fn check_files(
         &self,
         folder: &Path,
@@ -33,7 +33,7 @@ impl Recipe {
             .try_for_each(|index| self.check_phase(index, folder, classes, device))
     }
 
-    /// The same for one phase, by its index.
+    /// Checks one phase, by its index, as [`check_files`](Self::check_files) does.
     ///
     /// # Errors
     /// As [`check_files`](Self::check_files).
@@ -58,8 +58,7 @@ impl Recipe {
         self.check_init(phase, folder, classes, device)
     }
 
-    /// Checks what can be checked of a phase whose network a program makes: that its files are
-    /// there.
+    /// Checks what is possible for a phase whose network a program makes: that its files exist.
     fn check_own(&self, index: usize, folder: &Path) -> Result<(), TrainError> {
         let phase = &self.phases[index];
         if let Some(file) = phase.init_file(folder) {
@@ -74,7 +73,8 @@ impl Recipe {
         }
     }
 
-    /// The phase that another one learns from; none where its teacher is a file.
+    /// Returns the earlier phase from which another phase learns, or `None` if its teacher is a
+    /// file.
     fn earlier(
         &self,
         index: usize,
@@ -108,7 +108,7 @@ impl Recipe {
         start::fits(phase, &file, &network, &report)
     }
 
-    /// Applies all policies of a phase, one after another as the recipe has them.
+    /// Applies all policies of a phase in the order in which the recipe has them.
     fn check_policies(
         &self,
         phase: &Phase,
@@ -125,8 +125,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// The network of a phase, with the classes of the data, or those of a file where the data are
-    /// not known.
+    /// Returns the network of a phase, with the number of classes of the data, or with that of a
+    /// file if the data are not known.
     fn config_for(
         &self,
         phase: &Phase,
@@ -168,10 +168,10 @@ impl Recipe {
     }
 }
 
-const INIT_FILE: &str = "a file; other paths than absolute ones begin at the recipe's folder";
+const INIT_FILE: &str = "a file; relative paths begin at the recipe's folder";
 
 const TEACHER_FILE: &str =
-    "an earlier phase, or a file; other paths than absolute ones begin at the recipe's folder";
+    "an earlier phase, or a file; relative paths begin at the recipe's folder";
 
 fn exists(
     file: &WeightsFile,

@@ -1,4 +1,4 @@
-//! Evaluation of a file of weights: a run's, PyTorch's, anybody's.
+//! Evaluation of a file of weights, which a run, PyTorch or another program has written.
 
 use std::path::Path;
 
@@ -17,30 +17,31 @@ use crate::{
     },
 };
 
-/// What an evaluation found.
+/// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// How good the network is.
+    /// The score of the network.
     pub score: Score,
-    /// The phase of the recipe whose network it is; none where the file says itself what it is of.
+    /// The phase of the recipe whose network the file has, or `None` if the file itself describes
+    /// its network.
     pub phase: Option<String>,
-    /// Sides of the images that the network is configured for and that it was given, where they
-    /// differ.
+    /// The side of the images for which the network is configured, and the side of the images that
+    /// it got, if these differ.
     pub other_size: Option<(usize, usize)>,
-    /// What became of the file's entries.
+    /// What was done with the entries of the file.
     pub report: LoadReport,
-    /// Images that could not be used, and why.
+    /// The images that could not be used, each with the reason.
     pub skipped: Vec<String>,
 }
 
 impl Run {
-    /// Evaluates the weights of a file on the validation data of `recipe` at `data`. A file that
-    /// does not say what network it is of has that of a phase of the recipe: `phase`, or the last
-    /// one whose network it fits.
+    /// Evaluates the weights of a file on the validation data of `recipe` at `data`. If the file
+    /// does not describe its network, it is the network of a phase of the recipe: that of `phase`,
+    /// or else that of the last phase whose network fits the file.
     ///
     /// # Errors
-    /// Those of data and of the network's file; [`TrainError::NoPhase`]; [`TrainError::Classes`]
-    /// where the data have classes that the network does not know.
+    /// The errors of the data and of the network's file; [`TrainError::NoPhase`];
+    /// [`TrainError::Classes`] where the data have classes that the network does not know.
     pub fn evaluate(
         file: &WeightsFile,
         recipe: &Recipe,
@@ -60,13 +61,12 @@ impl Run {
             if wanted != *own {
                 return Err(TrainError::Weights {
                     path: file.path.clone(),
-                    reason: format!(
-                        "it says itself that it is not of the network of phase {phase:?}"
-                    ),
+                    reason: format!("it describes another network than that of phase {phase:?}"),
                 });
             }
         }
-        // Without training data nothing says which of more classes the labels stand for.
+        // If the network has more classes and there are no training data, the meaning of the labels
+        // is unknown.
         if known < classes || known > classes && recipe.data.lacks_training(data) {
             let path = file.path.clone();
             return Err(TrainError::Classes { path, network: known, data: classes });

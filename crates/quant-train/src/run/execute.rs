@@ -1,4 +1,4 @@
-//! A run from its first phase to its last.
+//! The execution of a run, from its first phase to its last.
 
 use std::{cell::Cell, fs, thread::panicking};
 
@@ -21,21 +21,22 @@ use crate::{
 };
 
 impl Run {
-    /// Runs every phase that is not done, and writes summary and report.
+    /// Runs every phase that is not finished, and writes the summary and the report.
     ///
     /// # Errors
-    /// Those of data, networks, files and training; [`TrainError::InUse`] where another process
-    /// writes in the folder; [`TrainError::OtherRecipe`], [`TrainError::Unchangeable`] and
-    /// [`TrainError::OtherData`] where a run that is resumed is not what it was. What was saved
-    /// stays and can be resumed; a new run that fails before it trains leaves no folder.
+    /// The errors of data, networks, files and training; [`TrainError::InUse`] where another
+    /// process writes in the folder; [`TrainError::OtherRecipe`], [`TrainError::Unchangeable`] and
+    /// [`TrainError::OtherData`] where a resumed run differs from the run that was started. The
+    /// saved state stays and can be resumed. A new run that fails before it trains leaves no
+    /// folder.
     pub fn execute(&self) -> Result<Summary, TrainError> {
         self.check_model(false)?;
         self.execute_from(&self.recipe)
     }
 
-    /// The same with networks that a program makes, for recipes with `model.own`. `make` is called
-    /// for each phase, with the quantizers that its recipe asks for; parameters that two phases
-    /// have in common by name go over from one to the next.
+    /// Executes the run with networks that a program makes, for recipes with `model.own`. `make` is
+    /// called for each phase, with the quantizers that its recipe describes. Parameters that have
+    /// the same name in two successive phases are passed on from one phase to the next.
     ///
     /// ```no_run
     /// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
@@ -58,7 +59,7 @@ impl Run {
     /// ```
     ///
     /// # Errors
-    /// As [`execute`](Self::execute), and [`TrainError::OwnNetwork`] with what `make` fails with.
+    /// As [`execute`](Self::execute), and [`TrainError::OwnNetwork`] with the error of `make`.
     pub fn execute_own<M: Classifier>(
         &self,
         make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
@@ -69,14 +70,15 @@ impl Run {
 
     fn execute_from<N: Networks>(&self, networks: &N) -> Result<Summary, TrainError> {
         let group = self.options.group.as_ref();
-        let _told = TellsPanic(group);
+        let _report = ReportsPanic(group);
         let began = Cell::new(false);
         let result = self.locked().and_then(|lock| {
             let result = self.phases(networks, &began);
-            // Only its own folder, whose lock it holds, and in which nothing has been trained yet.
+            // Only this run's own folder is removed. This process holds its lock, and nothing has
+            // been trained in it yet.
             let unused = lock.is_some() && !self.resumed && !began.get() && !self.can_resume();
             if result.is_err() && unused {
-                // What cannot be removed is no reason to hide the error.
+                // An error of removing must not hide the error of the run.
                 let _ = fs::remove_dir_all(&self.folder);
             }
             result
@@ -87,7 +89,7 @@ impl Run {
     fn phases<N: Networks>(&self, networks: &N, began: &Cell<bool>) -> Result<Summary, TrainError> {
         let reports = self.options.group.rank() == 0;
         let data = self.recipe.data.open(&self.header.data, &self.options.cache)?;
-        // All have read the header before it is written again.
+        // All processes have to read the header before it is written again.
         self.options.group.sum(vec![0.0])?;
         let changes = match self.resumed {
             true => self.check_resumed(&data)?,
@@ -143,12 +145,12 @@ impl Run {
         Ok(summary)
     }
 
-    /// Checks that a run that goes on is the one that was started, and writes down what is changed
-    /// on purpose; a line for each change.
+    /// Checks that a resumed run is the one that was started, and saves the intended changes.
+    /// Returns a line for each change.
     fn check_resumed(&self, (train, val): &DataPair) -> Result<Vec<String>, TrainError> {
         let edited = changes::differences(&self.header.recipe, &self.written)?;
-        // A process may have been killed between writing the recipe and the header: what is asked
-        // for again is then written already.
+        // A process may have been killed after it wrote the recipe and before it wrote the header.
+        // The recipe in the folder then already has the changes that are requested again.
         if !edited.is_empty() && self.written != self.recipe {
             return Err(TrainError::OtherRecipe {
                 path: self.folder.join(folder::RECIPE),
@@ -157,13 +159,13 @@ impl Run {
         }
         let changed = changes::differences(&self.header.recipe, &self.recipe)?;
         changes::possible(&self.folder, &self.header.recipe, &self.recipe, &changed)?;
-        let mut told: Vec<String> = changed.iter().map(ToString::to_string).collect();
+        let mut lines: Vec<String> = changed.iter().map(ToString::to_string).collect();
         let mut header = Header { recipe: self.recipe.clone(), ..self.header.clone() };
         let seen = Seen::new(train.as_ref(), val.as_ref(), self.options.group.size());
         match seen.check(&header.seen) {
             Ok(()) => {}
             Err(TrainError::OtherData { changes }) if self.accepts_changes => {
-                told.extend(changes);
+                lines.extend(changes);
                 header.seen = seen;
             }
             Err(error) => return Err(error),
@@ -171,11 +173,11 @@ impl Run {
         if self.options.group.rank() == 0 {
             header.write(&self.folder)?;
         }
-        Ok(told)
+        Ok(lines)
     }
 
-    /// The network and the result of a phase that is done. What is damaged is trained again, from
-    /// the last checkpoint.
+    /// Returns the network and the result of a finished phase. If one of them is damaged, it
+    /// returns `None`, and the phase is trained again from its last checkpoint.
     fn finished<N: Networks>(
         &self,
         networks: &N,
@@ -185,7 +187,7 @@ impl Run {
     ) -> Result<Option<(N::Network, PhaseResult)>, TrainError> {
         let place = self.folder.join(&phase.name);
         let result = match PhaseResult::read(&place) {
-            // More epochs may have been asked for since.
+            // The run may have been resumed with more epochs.
             Ok(Some(result)) if result.epochs > 0 && result.epochs < phase.all_epochs() => None,
             Ok(result) => result.map(Ok),
             Err(error @ TrainError::Checkpoint { .. }) => Some(Err(error)),
@@ -196,7 +198,7 @@ impl Run {
         match result.and_then(network) {
             Ok(finished) => Ok(Some(finished)),
             Err(error) if checkpoint::exists(&place.join("checkpoints")) => {
-                let message = format!("{error}; it is made again from the last checkpoint");
+                let message = format!("{error}; the phase continues from the last checkpoint");
                 events.emit(&Event::Warning { message })?;
                 Ok(None)
             }
@@ -205,13 +207,13 @@ impl Run {
     }
 }
 
-/// Tells the group when its process panics.
-struct TellsPanic<'a>(&'a dyn Group);
+/// Reports a panic of this process to the group.
+struct ReportsPanic<'a>(&'a dyn Group);
 
-impl Drop for TellsPanic<'_> {
+impl Drop for ReportsPanic<'_> {
     fn drop(&mut self) {
         if panicking() {
-            self.0.fail("it panicked; its message stands above");
+            self.0.fail("it panicked; its message is printed above");
         }
     }
 }

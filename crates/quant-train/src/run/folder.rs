@@ -1,4 +1,4 @@
-//! A run's folder: how it is made and found, and what `run.json` says.
+//! The folder of a run: how it is made and found, and the content of `run.json`.
 
 use std::{
     fs,
@@ -22,26 +22,26 @@ use crate::{
 pub(crate) const RECIPE: &str = "recipe.toml";
 pub(crate) const HEADER: &str = "run.json";
 
-/// `run.json`: what a run was started with.
+/// The content of `run.json`, which describes how a run was started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Header {
-    /// Folder of its data.
+    /// The folder of the data.
     pub(crate) data: PathBuf,
-    /// The folder that paths in its recipe begin at.
+    /// The folder at which relative paths in the recipe begin.
     pub(crate) recipe_folder: PathBuf,
-    /// Version of the program.
+    /// The version of the program.
     pub(crate) version: String,
-    /// The recipe, which `recipe.toml` has too, where it is read and might be edited.
+    /// The recipe. It is also in `recipe.toml`, where users read it and may edit it.
     pub(crate) recipe: Recipe,
-    /// What its data and devices were.
+    /// The data and the devices of the run.
     pub(crate) seen: Seen,
 }
 
 impl Header {
-    /// Reads that of the run in `folder`.
+    /// Reads the header of the run in `folder`.
     ///
     /// # Errors
-    /// [`TrainError::NoRun`], with what is missing.
+    /// [`TrainError::NoRun`] with what is missing.
     pub(crate) fn read(folder: &Path) -> Result<Self, TrainError> {
         let missing = |missing: String| TrainError::NoRun { path: folder.to_owned(), missing };
         if !folder.join(RECIPE).is_file() {
@@ -52,33 +52,33 @@ impl Header {
         files::unsealed(&bytes).map_err(|reason| missing(format!("{HEADER}: {reason}")))
     }
 
-    /// Writes it, and the recipe beside it.
+    /// Writes the header, and the recipe in a file beside it.
     ///
     /// # Errors
     /// [`TrainError::Io`].
     pub(crate) fn write(&self, folder: &Path) -> Result<(), TrainError> {
-        // The header counts, and comes last: a recipe that does not go with it is an error that
-        // says so.
+        // The header is written last. If the process is killed between the two files, the recipe
+        // differs from the header, which is reported as an error.
         files::write(&folder.join(RECIPE), self.recipe.to_toml()?.as_bytes())?;
         files::write(&folder.join(HEADER), &files::sealed(self))
     }
 }
 
-/// Makes `<runs>/<name>-<first free number>` with its header, at once.
+/// Makes the folder `<runs>/<name>-<first free number>` with its header. It appears complete.
 ///
 /// # Errors
-/// [`TrainError::Io`]; nothing is left then.
+/// [`TrainError::Io`]. No folder is then left.
 pub(crate) fn create(runs: &Path, name: &str, header: &Header) -> Result<PathBuf, TrainError> {
     fs::create_dir_all(runs).map_err(TrainError::io(runs))?;
     remove_abandoned(runs);
     let partial = partial_folder(runs).map_err(TrainError::io(runs))?;
-    // As long as this is held, nobody takes the folder for abandoned.
+    // While this process holds the lock, other processes do not take the folder for abandoned.
     let _lock = Lock::take(partial.path())?;
     header.write(partial.path())?;
     let mut number = 1;
     loop {
         let folder = runs.join(format!("{name}-{number:03}"));
-        // A folder that has appeared in the meantime is not empty, and is not replaced.
+        // A folder that has appeared in the meantime is not empty, so it is not replaced.
         match folder.exists() {
             true => number += 1,
             false => match fs::rename(partial.path(), &folder) {
@@ -94,12 +94,12 @@ pub(crate) fn create(runs: &Path, name: &str, header: &Header) -> Result<PathBuf
     }
 }
 
-/// Removes the folders of runs whose processes were killed before they had a name.
+/// Removes incomplete folders of runs whose processes were killed while they made the folder.
 fn remove_abandoned(runs: &Path) {
     let entries = fs::read_dir(runs).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_partial(&entry.file_name())) {
         let path = entry.path();
-        // Who makes a folder has its lock, but for a moment at the beginning.
+        // A process that makes a folder locks it, except for a moment at the beginning.
         let old = || {
             let made = entry.metadata().and_then(|metadata| metadata.modified()).ok()?;
             let age = SystemTime::now().duration_since(made).ok()?;
@@ -110,13 +110,14 @@ fn remove_abandoned(runs: &Path) {
             false => old().unwrap_or(false),
         };
         if abandoned {
-            // What cannot be removed harms nobody.
+            // An error is ignored, because a folder that remains does no harm.
             let _ = fs::remove_dir_all(&path);
         }
     }
 }
 
-/// Whether something in a run's folder can be gone on with.
+/// Returns whether the folder of a run has a checkpoint or a result from which the run can
+/// continue.
 pub(crate) fn has_progress(folder: &Path, recipe: &Recipe) -> bool {
     recipe.phases.iter().map(|phase| folder.join(&phase.name)).any(|place| {
         place.join("result.json").exists() || checkpoint::exists(&place.join("checkpoints"))

@@ -1,4 +1,4 @@
-//! One writer per run folder.
+//! The lock that allows one process to write in a run's folder.
 
 use std::{
     env,
@@ -9,21 +9,21 @@ use std::{
 
 use crate::error::TrainError;
 
-/// The file in a run folder that its writer holds locked.
+/// The file in a run's folder that the writing process holds locked.
 pub(crate) const FILE: &str = "lock";
 
-/// The right to write in a run folder. The operating system takes it back when its process ends,
-/// however it ends; the file stays.
+/// The right to write in a run's folder. The operating system releases the lock when the process
+/// ends, for whatever reason. The file stays.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _held: File,
 }
 
 impl Lock {
-    /// Takes the lock of a folder, and writes into it who has it.
+    /// Takes the lock of a folder, and writes into it which process holds it.
     ///
     /// # Errors
-    /// [`TrainError::InUse`] where another has it, and [`TrainError::Io`].
+    /// [`TrainError::InUse`] where another process holds the lock; [`TrainError::Io`].
     pub(crate) fn take(folder: &Path) -> Result<Self, TrainError> {
         let path = folder.join(FILE);
         let mut options = OpenOptions::new();
@@ -33,7 +33,8 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Where a locked file cannot be read, it stays unsaid who has it.
+                // On some systems a locked file cannot be read. The message then does not name its
+                // holder.
                 let _ = file.take(1000).read_to_string(&mut holder);
                 let holder = match holder.trim() {
                     "" => "another process".to_owned(),
@@ -50,7 +51,7 @@ impl Lock {
     }
 }
 
-/// How the program was called, as far as it fits in a line.
+/// Returns the command line of this program, cut to 200 characters.
 fn command() -> String {
     let words: Vec<String> =
         env::args_os().map(|word| word.to_string_lossy().escape_debug().to_string()).collect();

@@ -1,11 +1,11 @@
-//! A whole run: data, phases, results, in one folder.
+//! A complete run in one folder: its data, its phases and its results.
 //!
 //! ```text
 //! <runs>/<name>-001/
-//!   recipe.toml  run.json       what was asked for, and of which data
-//!   log.jsonl  tensorboard/     every event
-//!   summary.json  report.html   the result
-//!   <phase>/checkpoints/        to resume from
+//!   recipe.toml  run.json       the recipe, and what the run was started with
+//!   log.jsonl  tensorboard/     the events
+//!   summary.json  report.html   the results
+//!   <phase>/checkpoints/        the checkpoints, from which the run can be resumed
 //!   <phase>/best.safetensors  last.safetensors  result.json  epoch-<n>.safetensors
 //! ```
 
@@ -38,7 +38,7 @@ use crate::{
     recipe::{Recipe, phase::Phase},
 };
 
-/// A run's folder, recipe and data.
+/// A run, with its folder, its recipe and its data.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -77,20 +77,20 @@ pub struct Run {
     header: Header,
     options: RunOptions,
     resumed: bool,
-    /// The recipe in its folder, which somebody may have edited.
+    /// The recipe in the run's folder, which a user may have edited.
     written: Recipe,
-    /// Whether it goes on with other data or devices.
+    /// Whether the run may continue with other data or devices.
     accepts_changes: bool,
 }
 
 impl Run {
-    /// A new run in a new folder below `runs`, on the data at `data`. Paths in the recipe are
+    /// Creates a run in a new folder below `runs`, on the data at `data`. Paths in the recipe are
     /// relative to `recipe_folder`. Everything that the recipe names is read before anything is
     /// written.
     ///
     /// # Errors
-    /// [`TrainError::Io`] where the folder cannot be made, the recipe's errors, and those of the
-    /// data and files that it names. No folder is left then.
+    /// [`TrainError::Io`] where the folder cannot be made; the errors of the recipe, and of the
+    /// data and files that it names. No folder is then left.
     pub fn create(
         runs: &Path,
         recipe: Recipe,
@@ -111,7 +111,7 @@ impl Run {
         options: RunOptions,
     ) -> Result<Self, TrainError> {
         recipe.validate()?;
-        // Absolute: a run may be resumed from elsewhere.
+        // The paths are absolute, because a run may be resumed in another working directory.
         let here = Path::new(".");
         let recipe_folder = if recipe_folder == Path::new("") { here } else { recipe_folder };
         let recipe_folder =
@@ -140,10 +140,12 @@ impl Run {
         })
     }
 
-    /// The run in `folder`, which goes on where it stopped; with its data elsewhere, if given.
+    /// Opens the run in `folder`, which continues where it stopped. `data` is given if its data are
+    /// in another folder now.
     ///
     /// # Errors
-    /// [`TrainError::NoRun`] for a folder that is none, and the errors of its recipe.
+    /// [`TrainError::NoRun`] for a folder that is not the folder of a run; the errors of its
+    /// recipe.
     pub fn resume(
         folder: &Path,
         data: Option<&Path>,
@@ -165,52 +167,53 @@ impl Run {
         })
     }
 
-    /// The same run with changes to its recipe, as [`Recipe::parse_with`] takes them: more epochs,
-    /// or a schedule from now on. Whether they are possible is found out when it is executed.
+    /// Returns the run with changes of its recipe, as [`Recipe::parse_with`] takes them, such as
+    /// more epochs or another schedule. Whether they are possible is checked when the run is
+    /// executed.
     ///
     /// # Errors
-    /// Those of the recipe.
+    /// The errors of the recipe.
     pub fn with_changes(mut self, changes: &[String]) -> Result<Self, TrainError> {
         let text = self.header.recipe.to_toml()?;
         self.recipe = Recipe::parse_with(&text, &self.folder.join(folder::RECIPE), changes)?;
         Ok(self)
     }
 
-    /// The same run, which goes on with other data or another number of devices than it was started
-    /// with.
+    /// Returns the run with the permission to continue with other data or another number of devices
+    /// than it was started with.
     #[must_use]
     pub fn accepting_changes(mut self) -> Self {
         self.accepts_changes = true;
         self
     }
 
-    /// Its folder.
+    /// Returns the folder of the run.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Whether it has a checkpoint or a finished phase to go on from.
+    /// Returns whether there is a checkpoint or a finished phase from which the run can continue.
     pub fn can_resume(&self) -> bool {
         folder::has_progress(&self.folder, &self.recipe)
     }
 
-    /// The file of a phase's last network, or of its best.
+    /// Returns the path of a phase's last network, or with `best` of its best network.
     pub fn network_file(&self, phase: &str, best: bool) -> PathBuf {
         let file = if best { "best.safetensors" } else { "last.safetensors" };
         self.folder.join(phase).join(file)
     }
 
-    /// Whether this process writes and reports: the first of its group.
+    /// Returns whether this process, as the first of its group, writes files and reports.
     pub fn reports(&self) -> bool {
         self.options.group.rank() == 0
     }
 
-    /// Its recipe.
+    /// Returns the recipe of the run.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
-    /// Folder of its data.
+    /// Returns the folder of the run's data.
     pub fn data(&self) -> &Path {
         &self.header.data
     }
@@ -219,7 +222,7 @@ impl Run {
     /// order.
     ///
     /// # Errors
-    /// [`TrainError::OtherClasses`], and those of the data.
+    /// [`TrainError::OtherClasses`]; the errors of the data.
     pub fn check_classes(&self) -> Result<(), TrainError> {
         let val = self.recipe.data.open_val(&self.header.data, &self.options.cache)?;
         match seen::classes(self.header.seen.classes(), val.classes()).into_iter().next() {
@@ -230,7 +233,8 @@ impl Run {
         }
     }
 
-    /// Checks that the recipe leaves the network to the program, or does not.
+    /// Checks that the recipe leaves the network to a program if `own` is true, and that it
+    /// describes the network otherwise.
     fn check_model(&self, own: bool) -> Result<(), TrainError> {
         let field = |value: &str, accepted| TrainError::Field {
             field: "model.own".into(),
@@ -239,17 +243,17 @@ impl Run {
         };
         match (self.recipe.model.own(), own) {
             (Some(name), false) => {
-                Err(field(name, "a recipe without it, or the program whose network it is"))
+                Err(field(name, "a recipe without it, or the program that makes this network"))
             }
             (None, true) => {
-                Err(field("none", "the name of the program's network, in place of other fields"))
+                Err(field("none", "the name of the program's network, instead of other fields"))
             }
             _ => Ok(()),
         }
     }
 
-    /// The right to write in the folder, and a folder without what killed processes have left in
-    /// it.
+    /// Takes the lock of the folder, and removes incomplete files that killed processes have left
+    /// in it.
     fn locked(&self) -> Result<Option<Lock>, TrainError> {
         if self.options.group.rank() > 0 {
             return Ok(None);
@@ -259,7 +263,7 @@ impl Run {
         Ok(Some(lock))
     }
 
-    /// The last network of a phase that is done.
+    /// Returns the last network of a finished phase.
     fn trained_network<N: Networks>(
         &self,
         networks: &N,
@@ -270,7 +274,7 @@ impl Run {
         networks.read(&file, phase, classes, &self.options.device)
     }
 
-    /// The loaders of the training and the validation images of a phase.
+    /// Returns the loaders of a phase's training images and validation images.
     fn loaders(
         &self,
         phase: &Phase,

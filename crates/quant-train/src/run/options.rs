@@ -1,4 +1,4 @@
-//! How a run goes, whatever its recipe.
+//! The options of a run that do not belong to its recipe.
 
 use std::{path::PathBuf, sync::Arc, thread::available_parallelism};
 
@@ -9,7 +9,7 @@ use crate::{
     stop::Stop,
 };
 
-/// How a run goes, whatever its recipe.
+/// The options of a run that do not belong to its recipe.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -20,27 +20,27 @@ use crate::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// The device, a plain one.
+    /// The device, without autodiff.
     pub device: Device,
-    /// Its name, for the log.
+    /// The name of the device, for the log.
     pub device_name: String,
-    /// Threads that load data, instead of the recipe's number.
+    /// The number of threads that load data, which replaces the number in the recipe.
     pub workers: Option<usize>,
     /// Whether progress is shown on the terminal.
     pub terminal: bool,
-    /// Whether it is Burn's dashboard, in builds with the feature `tui`.
+    /// Whether the terminal shows Burn's dashboard, in builds with the feature `tui`.
     pub dashboard: bool,
-    /// Folder for what can be made again: lists of images, rendered pictures.
+    /// The folder for files that can be made again: lists of images, and rendered pictures.
     pub cache: PathBuf,
-    /// How it is asked to stop.
+    /// The request that the run stops.
     pub stop: Stop,
-    /// The processes that train together; each executes the same run.
+    /// The processes that train together. Each of them executes the same run.
     pub group: Arc<dyn Group>,
 }
 
 impl RunOptions {
-    /// A run of this process alone on `device`, which prints nothing, cannot be stopped from
-    /// outside, and keeps what can be made again in the system's folder for temporary files.
+    /// Returns options for a run of this process alone on `device`. It prints nothing, cannot be
+    /// stopped from outside, and uses the system's folder for temporary files as its cache.
     pub fn new(device: Device) -> Self {
         Self {
             device_name: format!("{device:?}"),
@@ -55,7 +55,7 @@ impl RunOptions {
     }
 }
 
-/// As many as asked for; 0 for as many as there are cores.
+/// Returns the number of threads that is asked for, where 0 means the number of cores.
 pub(crate) fn workers(asked: usize) -> usize {
     match asked {
         0 => available_parallelism().map_or(1, usize::from),

@@ -1,4 +1,4 @@
-//! The report of a run that was stopped or is finished.
+//! The report of a run that has stopped or is finished.
 
 use std::path::PathBuf;
 
@@ -21,18 +21,18 @@ use crate::{
 };
 
 impl Run {
-    /// Writes the report of what is done so far, and returns its path: of a run that was stopped or
-    /// is finished.
+    /// Writes the report of everything that is done so far, and returns its path. The run has to be
+    /// stopped or finished.
     ///
     /// # Errors
-    /// [`TrainError::NoRun`] where no phase is done, [`TrainError::InUse`] while it is being
-    /// trained, and those of data and files.
+    /// [`TrainError::NoRun`] where no phase is finished; [`TrainError::InUse`] while the run is
+    /// being trained; the errors of data and files.
     pub fn report(&self) -> Result<PathBuf, TrainError> {
         self.check_model(false)?;
         self.report_from(&self.recipe)
     }
 
-    /// The same of a run of a program's own networks, made as for
+    /// Writes the report of a run whose networks a program makes, as in
     /// [`execute_own`](Self::execute_own).
     ///
     /// # Errors
@@ -45,12 +45,12 @@ impl Run {
         self.report_from(&Own { recipe: &self.recipe, make })
     }
 
-    /// Evaluates a trained network of a program's own, made as for
-    /// [`execute_own`](Self::execute_own), on the run's validation data: the last of a phase (by
-    /// default the run's last phase), or its `best`.
+    /// Evaluates a network that a program makes, as in [`execute_own`](Self::execute_own), on the
+    /// run's validation data. The weights are the last of a phase (by default of the last phase),
+    /// or with `best` its best.
     ///
     /// # Errors
-    /// [`TrainError::NoPhase`] for a phase that the recipe does not have, and those of data and
+    /// [`TrainError::NoPhase`] for a phase that the recipe does not have; the errors of data and
     /// files.
     pub fn evaluate_own<M: Classifier>(
         &self,
@@ -86,7 +86,7 @@ impl Run {
         }
         let missing = || TrainError::NoRun {
             path: self.folder.clone(),
-            missing: "no phase of it is finished".into(),
+            missing: "none of its phases is finished".into(),
         };
         let last = results.last().ok_or_else(missing)?;
         let phase = self.recipe.phases.iter().find(|phase| phase.name == last.phase);

@@ -1,5 +1,5 @@
-//! What a run was started on: its data and its devices. A run that is resumed on others does not
-//! end with the same bits.
+//! The data and the devices with which a run was started. A run that is resumed with others does
+//! not end with the same bits.
 
 use quant_data::{Dataset, Fingerprint};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,8 @@ use crate::error::TrainError;
 pub(crate) struct Seen {
     train: Fingerprint,
     val: Fingerprint,
-    /// Processes or devices that train together: each has its share of every batch.
+    /// The number of processes or devices that train together. Each of them has its share of every
+    /// batch.
     processes: usize,
 }
 
@@ -20,15 +21,15 @@ impl Seen {
         Self { train: train.fingerprint(), val: val.fingerprint(), processes }
     }
 
-    /// Names of the classes.
+    /// Returns the names of the classes.
     pub(crate) fn classes(&self) -> &[String] {
         &self.train.classes
     }
 
-    /// Checks that these are the data and devices that a run was started with.
+    /// Checks that these are the data and the devices with which a run was started.
     ///
     /// # Errors
-    /// [`TrainError::OtherData`] with all that differs.
+    /// [`TrainError::OtherData`] with everything that differs.
     pub(crate) fn check(&self, started: &Self) -> Result<(), TrainError> {
         let mut changes = classes(&started.train.classes, &self.train.classes);
         for (part, started, now) in
@@ -37,12 +38,14 @@ impl Seen {
             if started.images != now.images {
                 changes.push(format!("{part} images: {}, expected {}", now.images, started.images));
             } else if started.hash != now.hash {
-                changes.push(format!("{part} images: as many, but other files or other labels"));
+                changes.push(format!(
+                    "{part} images: the same number, but other files or other labels"
+                ));
             }
         }
         if started.processes != self.processes {
             changes.push(format!(
-                "devices or processes: {}, expected {}: each batch would be of other images",
+                "devices or processes: {}, expected {}: each batch would have other images",
                 self.processes, started.processes
             ));
         }
@@ -53,7 +56,7 @@ impl Seen {
     }
 }
 
-/// What differs between two lists of classes.
+/// Returns the differences between two lists of classes.
 pub(crate) fn classes(expected: &[String], found: &[String]) -> Vec<String> {
     if expected == found {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! One phase of a run: its network, its teacher, its training and its result.
+//! The execution of one phase: its network, its teacher, its training and its result.
 
 use std::{cell::Cell, path::Path, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl Run {
-    /// Trains the phase of this index and with this folder.
+    /// Trains the phase with this index, whose folder is `place`.
     pub(super) fn train_phase<N: Networks>(
         &self,
         networks: &N,
@@ -49,7 +49,7 @@ impl Run {
         }
         let mut damaged = Vec::new();
         let found = checkpoint::load(&place.join("checkpoints"), phase, &fresh, |error| {
-            damaged.push(format!("{error}; the checkpoint before it is taken"));
+            damaged.push(format!("{error}; the checkpoint before it is used"));
         });
         if found.is_ok() {
             for message in damaged {
@@ -61,7 +61,7 @@ impl Run {
             None => {
                 let from = self.init_weights(index);
                 let network = start(phase, fresh, from.as_ref(), &trainer, events)?;
-                // Each process has calibrated on images of its own.
+                // Each process has calibrated on its own images.
                 let network = group::same_network(self.options.group.as_ref(), network)?;
                 let state = trainer.start(network);
                 state.check(phase)?;
@@ -95,20 +95,21 @@ impl Run {
             last,
             best_epoch,
             best,
-            // Policies may have changed it.
+            // Policies may have changed the network, so it is described again.
             network: summarize(&served, &StateDict::of(&served)),
         };
         if group.rank() == 0 {
             files::write(&place.join("last.safetensors"), &weights::state_bytes(&served)?)?;
             result.write(place)?;
         }
-        // The next phase reads what this one has written.
+        // The next phase reads the files of this phase, so that all processes wait for them.
         group.sum(vec![0.0])?;
         events.emit(&Event::PhaseFinished { phase: phase.name.clone(), last, best_epoch, best })?;
         Ok((served, result))
     }
 
-    /// The network that a phase learns from: an earlier phase's best, or that of a file.
+    /// Returns the network from which a phase learns: the best of an earlier phase, or that of a
+    /// file.
     fn teacher<N: Networks>(
         &self,
         networks: &N,
@@ -124,7 +125,7 @@ impl Run {
         networks.teacher(distillation, &file, earlier, classes, &self.options.device)
     }
 
-    /// The network of the phase of this index, with fresh weights.
+    /// Returns the network of the phase with this index, with fresh weights.
     pub(super) fn fresh_network<N: Networks>(
         &self,
         networks: &N,
@@ -148,7 +149,8 @@ impl Run {
         })
     }
 
-    /// The weights that a phase starts from: a file's, or those of the phase before.
+    /// Returns the file of weights from which a phase starts: its own file, or that of the phase
+    /// before it.
     fn init_weights(&self, index: usize) -> Option<WeightsFile> {
         let phase = &self.recipe.phases[index];
         phase.init_file(&self.header.recipe_folder).or_else(|| {

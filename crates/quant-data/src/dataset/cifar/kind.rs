@@ -3,20 +3,21 @@
 /// Side of the images, in pixels.
 pub const SIDE: usize = 32;
 
-/// Bytes of an image.
+/// Number of bytes of an image.
 pub(super) const IMAGE: usize = 3 * SIDE * SIDE;
 
-/// Which of the two sets.
+/// One of the two data sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CifarKind {
-    /// Ten classes; `data_batch_1.bin` to `data_batch_5.bin`, `test_batch.bin`.
+    /// CIFAR-10, with ten classes, in `data_batch_1.bin` to `data_batch_5.bin` and
+    /// `test_batch.bin`.
     Cifar10,
-    /// A hundred fine classes; `train.bin`, `test.bin`.
+    /// CIFAR-100, with a hundred fine classes, in `train.bin` and `test.bin`.
     Cifar100,
 }
 
 impl CifarKind {
-    /// How many classes.
+    /// Returns the number of classes.
     pub(super) fn classes(self) -> usize {
         match self {
             Self::Cifar10 => 10,
@@ -24,7 +25,7 @@ impl CifarKind {
         }
     }
 
-    /// Its name, and its argument to `quant data download`.
+    /// Returns the name of the data set, and its name as an argument of `quant data download`.
     pub(super) fn names(self) -> [&'static str; 2] {
         match self {
             Self::Cifar10 => ["CIFAR-10", "cifar10"],
@@ -33,17 +34,17 @@ impl CifarKind {
     }
 }
 
-/// Which part.
+/// A part of the data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// 50,000 images.
+    /// The training part: 50,000 images in the official data set.
     Train,
-    /// 10,000 images.
+    /// The test part: 10,000 images in the official data set.
     Test,
 }
 
 impl Split {
-    /// Images of the official set.
+    /// Returns the number of images in the official data set.
     pub fn images(self) -> usize {
         match self {
             Self::Train => 50_000,
@@ -52,7 +53,7 @@ impl Split {
     }
 }
 
-/// In which form the files are.
+/// The format of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     Binary,
@@ -60,7 +61,7 @@ pub(super) enum Version {
 }
 
 impl Version {
-    /// The folder that the official archive makes.
+    /// Returns the name of the folder in the official archive.
     pub(super) fn archive(self, kind: CifarKind) -> &'static str {
         match (self, kind) {
             (Self::Binary, CifarKind::Cifar10) => "cifar-10-batches-bin",
@@ -70,7 +71,7 @@ impl Version {
         }
     }
 
-    /// Names of the files of a part.
+    /// Returns the names of the files of a part.
     pub(super) fn files(self, kind: CifarKind, split: Split) -> Vec<String> {
         let names: &[&str] = match (kind, split) {
             (CifarKind::Cifar10, Split::Train) => {

@@ -1,21 +1,22 @@
-//! The classes of shards, and what a sample's label may be.
+//! The classes of shards, and the labels that samples may have.
 
 use std::{collections::HashMap, io::ErrorKind, path::Path};
 
 use crate::{error::DataError, files};
 
-/// The list of classes beside the tar files.
+/// Name of the file beside the tar files that lists the classes.
 pub(super) const CLASSES: &str = "classes.txt";
 
-/// The highest label. A larger number is more likely to be something else, and each number up to it
-/// would become a class.
+/// The largest label. A larger number is probably not a label, and every number up to it would
+/// become a class.
 const HIGHEST: u32 = 999_999;
 
-/// The names in a folder's list of classes, if it has one. Empty lines at the end are left out.
+/// Returns the names in a folder's list of classes, if there is one. Empty lines at the end are
+/// ignored.
 ///
 /// # Errors
 /// [`DataError::Io`]; [`DataError::Shard`] for an empty line between others, which would shift the
-/// numbers of those after it.
+/// numbers of the classes after it.
 pub(super) fn read_classes(folder: &Path) -> Result<Option<Vec<String>>, DataError> {
     let path = folder.join(CLASSES);
     let text = match files::read_text(&path) {
@@ -26,7 +27,7 @@ pub(super) fn read_classes(folder: &Path) -> Result<Option<Vec<String>>, DataErr
     };
     let lines = text.lines().count();
     if lines > HIGHEST as usize + 1 {
-        let reason = format!("it has {lines} lines: expected {} classes at most", HIGHEST + 1);
+        let reason = format!("it has {lines} lines: expected at most {} classes", HIGHEST + 1);
         return Err(DataError::Shard { path, reason });
     }
     let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
@@ -39,21 +40,22 @@ pub(super) fn read_classes(folder: &Path) -> Result<Option<Vec<String>>, DataErr
     }
 }
 
-/// What labels there are.
+/// The labels that samples may have.
 pub(super) struct Labels<'a> {
-    /// Who says so, and how many classes there are; none where every number is a label.
+    /// The source of the classes for messages, and the number of classes; `None` if every number is
+    /// a label.
     classes: Option<(&'a str, u32)>,
-    /// None for a name that several classes have.
+    /// Number of each class by its name; `None` for a name that several classes have.
     numbers: HashMap<&'a str, Option<u32>>,
 }
 
 impl<'a> Labels<'a> {
-    /// Every number, as far as it is sensible.
+    /// Accepts every number up to [`HIGHEST`].
     pub(super) fn any() -> Self {
         Self { classes: None, numbers: HashMap::new() }
     }
 
-    /// The numbers and the names of the classes that `source` lists.
+    /// Accepts the numbers and the names of the classes that `source` lists.
     pub(super) fn of(names: &'a [String], source: &'a str) -> Self {
         let mut numbers = HashMap::new();
         for (number, name) in (0..).zip(names) {
@@ -63,32 +65,32 @@ impl<'a> Labels<'a> {
         Self { classes: Some((source, names.len() as u32)), numbers }
     }
 
-    /// The number that a sample's label, as text, stands for.
+    /// Returns the number of the class for the text of a sample's label.
     ///
     /// # Errors
-    /// What the label is, and what it may be.
+    /// If the label is not accepted: the label, and what is accepted.
     pub(super) fn number(&self, text: &str) -> Result<u32, String> {
         let text = text.trim();
         match (text.parse::<u32>(), self.classes) {
             (Ok(label), None) if label <= HIGHEST => Ok(label),
-            (Ok(label), None) => Err(format!(
-                "has label {label}: without {CLASSES} labels are 0 to {HIGHEST} at most"
-            )),
+            (Ok(label), None) => {
+                Err(format!("has label {label}: without {CLASSES}, labels are 0 to {HIGHEST}"))
+            }
             (Ok(label), Some((_, count))) if label < count => Ok(label),
             (Ok(label), Some((source, 0))) => {
                 Err(format!("has label {label}, but {source} has no classes"))
             }
             (Ok(label), Some((source, count))) => Err(format!(
-                "has label {label}: expected 0 to {}, as {source} has {count} classes",
+                "has label {label}: expected 0 to {}, because {source} has {count} classes",
                 count - 1
             )),
             (Err(_), None) => Err(format!(
-                "has label {text:?}: expected a number; a name needs {CLASSES} beside the shards"
+                "has label {text:?}: expected a number, because there is no {CLASSES} with names"
             )),
             (Err(_), Some((source, count))) => match self.numbers.get(text) {
                 Some(Some(number)) => Ok(*number),
                 Some(None) => {
-                    Err(format!("has label {text:?}, and several classes of {source} have it"))
+                    Err(format!("has label {text:?}, which is several classes of {source}"))
                 }
                 None => Err(format!(
                     "has label {text:?}: expected the number or the name of one of the {count} \

@@ -1,4 +1,4 @@
-//! The samples of a tar file.
+//! Lists the samples of a tar file.
 
 use std::{
     cell::Cell,
@@ -15,20 +15,22 @@ use crate::{
     names::printable_bytes,
 };
 
-/// A label's text is short, whatever a damaged header says.
+/// The largest length of a label's text in bytes, whatever a damaged header says.
 const LONGEST_LABEL: u64 = 256;
 
-/// Bytes that are read of an entry that is no image at most: its header, its name and what else
-/// stands before it, and its text. The headers of a damaged file may promise names of any length.
+/// The largest number of bytes that are read of an entry, without the content of an image: its
+/// headers, its name and the text of a label. The headers of a damaged file may announce names of
+/// any length.
 const MOST_HEADER_BYTES: u64 = 1 << 20;
 
-/// Images of one sample at most: each is compared with the others.
+/// The largest number of images of one sample. The number is bounded because each image is compared
+/// with the others.
 const MOST_IMAGES: usize = 64;
 
-/// Fields that are a sample's image before others are.
+/// The fields that are preferred as the image of a sample, in this order.
 const PREFERRED: [&[u8]; 3] = [b"jpg", b"jpeg", b"png"];
 
-/// Where an image's bytes are, and its class.
+/// The class of an image, and where its bytes are.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sample {
     pub(super) shard: u32,
@@ -37,25 +39,25 @@ pub(super) struct Sample {
     pub(super) length: u64,
 }
 
-/// What a sample's files tell of it.
+/// The fields of a sample that are used.
 #[derive(Default)]
 struct Fields {
     label: Option<u32>,
-    /// Name, offset and length of each.
+    /// Field name, offset and length of each image.
     images: Vec<(Vec<u8>, u64, u64)>,
 }
 
-/// What is in a tar file.
+/// The content of a tar file.
 pub(super) struct Listed {
-    /// Its samples, in the order of their first entries.
+    /// The samples, in the order of their first entries.
     pub(super) samples: Vec<Sample>,
-    /// Its length.
+    /// Length of the file in bytes.
     pub(super) bytes: u64,
     /// A hash of the samples' keys.
     pub(super) keys: u64,
 }
 
-/// What is in a tar file.
+/// Lists the content of a tar file.
 pub(super) fn list(path: &Path, labels: &Labels) -> Result<Listed, DataError> {
     let fail = |reason: String| DataError::Shard { path: path.to_owned(), reason };
     let (file, end) = open(path)?;
@@ -95,8 +97,8 @@ pub(super) fn list(path: &Path, labels: &Labels) -> Result<Listed, DataError> {
             let group = groups.with(key, free);
             let group = group.ok_or_else(|| fail(format!("{} is there twice", shown())))?;
             if group.images.len() == MOST_IMAGES {
-                let reason = format!("{} is its sample's image {}", shown(), MOST_IMAGES + 1);
-                return Err(fail(format!("{reason}: {MOST_IMAGES} are read at most")));
+                let reason = format!("{} is image {} of its sample", shown(), MOST_IMAGES + 1);
+                return Err(fail(format!("{reason}; at most {MOST_IMAGES} are read")));
             }
             group.images.push((field, offset, length));
         }
@@ -106,10 +108,10 @@ pub(super) fn list(path: &Path, labels: &Labels) -> Result<Listed, DataError> {
     Ok(Listed { samples, bytes: end, keys })
 }
 
-/// A reader that gives up once more has been read than is allowed. Seeking costs nothing.
+/// A reader that fails once more bytes have been read than are allowed. Seeking does not count.
 struct Rationed<R> {
     reader: R,
-    /// Bytes that may still be read.
+    /// Number of bytes that may still be read.
     left: Rc<Cell<u64>>,
 }
 
@@ -131,7 +133,8 @@ impl<R: Seek> Seek for Rationed<R> {
     }
 }
 
-/// The file, and its length, unless it is compressed or cut off.
+/// Opens the file and returns it with its length in bytes. Compressed and truncated files are
+/// errors.
 fn open(path: &Path) -> Result<(File, u64), DataError> {
     let fail = |reason: &str| DataError::Shard { path: path.to_owned(), reason: reason.into() };
     let (mut file, end) = files::open(path)?;
@@ -139,7 +142,7 @@ fn open(path: &Path) -> Result<(File, u64), DataError> {
     if file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b] {
         return Err(fail("it is compressed by gzip; decompress it with gzip -d"));
     }
-    // Every writer of tar files ends them with two empty blocks.
+    // A complete tar file ends with two empty blocks.
     let mut tail = [1; 1024];
     let at_tail = file.seek(SeekFrom::End(-1024)).and_then(|_| file.read_exact(&mut tail));
     if at_tail.is_err() || tail.iter().any(|byte| *byte != 0) {
@@ -149,8 +152,8 @@ fn open(path: &Path) -> Result<(File, u64), DataError> {
     Ok((file, end))
 }
 
-/// The key of the sample that an entry of a tar file belongs to, and which of its fields it is, in
-/// lower case. None for entries that belong to no sample.
+/// Returns the key of the sample that an entry belongs to, and the name of the field in lower case.
+/// `None` if the entry does not belong to a sample.
 fn key_and_field(name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let parts = name.split(|byte| *byte == b'/');
     let mut folders: Vec<&[u8]> = parts.filter(|part| !part.is_empty() && *part != b".").collect();
@@ -166,18 +169,19 @@ fn key_and_field(name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((folders.join(&b'/'), field.to_ascii_lowercase()))
 }
 
-/// Samples in the order of their first entries.
+/// The samples of a tar file, in the order of their first entries.
 #[derive(Default)]
 struct Groups {
     groups: Vec<(Vec<u8>, Fields)>,
-    /// The latest group of each key.
+    /// Index of the latest sample with each key.
     latest: HashMap<Vec<u8>, usize>,
 }
 
 impl Groups {
-    /// The sample that another entry of this key belongs to: the latest one of the key that has
-    /// room, or a new one, as an entry that is there again after other samples starts a new sample.
-    /// None where it directly follows a sample of its key that has no room for it.
+    /// Returns the sample that the next entry with this key belongs to. This is the latest sample
+    /// with the key if it has room for the entry. If it has not, and entries of other samples came
+    /// between, a new sample starts. `None` if the latest sample of the whole file has this key but
+    /// no room.
     fn with(&mut self, key: Vec<u8>, has_room: impl Fn(&Fields) -> bool) -> Option<&mut Fields> {
         let last = self.groups.len().checked_sub(1);
         let latest = self.latest.get(&key).copied();
@@ -193,14 +197,14 @@ impl Groups {
         Some(&mut self.groups[index].1)
     }
 
-    /// A hash of the keys.
+    /// Returns a hash of the keys.
     fn hash(&self) -> u64 {
         let mut hash = Hash::default();
         self.groups.iter().for_each(|(key, _)| hash.text(key));
         hash.finish()
     }
 
-    /// Those that have an image.
+    /// Returns the samples that have an image.
     fn samples(self) -> Result<Vec<Sample>, String> {
         let with_image = self.groups.into_iter().filter(|(_, fields)| !fields.images.is_empty());
         let samples = with_image.map(|(key, fields)| {
@@ -219,7 +223,7 @@ impl Groups {
     }
 }
 
-/// Offset and length of the image of a sample.
+/// Returns the offset and the length of the image of a sample.
 fn image(key: &str, images: &[(Vec<u8>, u64, u64)]) -> Result<(u64, u64), String> {
     let preferred =
         PREFERRED.iter().find_map(|name| images.iter().find(|(field, ..)| field == name));

@@ -1,4 +1,4 @@
-//! Writing shards.
+//! Writes shards.
 
 use std::{
     fs,
@@ -9,14 +9,16 @@ use std::{
 use super::labels::CLASSES;
 use crate::{error::DataError, files};
 
-/// Writes the images that `files` names (path and class) into tar files of about `bytes` each in
-/// `folder`, which must not hold any yet: `shard-00000.tar`, ..., and `classes.txt`. In random
-/// order, a function of `seed`, so that each shard is a sample of the whole. The number of shards.
+/// Writes the images in `files`, given by path and label, into tar files of about `bytes` bytes
+/// each, and returns the number of tar files. `folder` must not hold tar files of these names yet:
+/// `shard-00000.tar` and so on. The names of the classes are written to `classes.txt`. The images
+/// are in a random order that depends on `seed` alone, so that each shard is a random sample of all
+/// images.
 ///
 /// # Errors
-/// [`DataError::Shard`] where shards are there already, and for a class whose name cannot be a line
-/// of a text; [`DataError::Io`], [`DataError::NotAFile`] and [`DataError::TooLong`] for a file that
-/// cannot be read or written. Shards that are complete stay.
+/// [`DataError::Shard`] if a shard already exists, or if the name of a class cannot be a line of a
+/// text file; [`DataError::Io`], [`DataError::NotAFile`] and [`DataError::TooLong`] for a file that
+/// cannot be read or written. After an error, complete shards are kept.
 pub fn write_shards(
     files: &[(PathBuf, usize)],
     classes: &[String],
@@ -37,7 +39,7 @@ pub fn write_shards(
     while order.peek().is_some() {
         let path = folder.join(format!("shard-{shards:05}.tar"));
         if path.exists() {
-            let reason = "it is there already; choose an empty folder".to_owned();
+            let reason = "it exists already; choose an empty folder".to_owned();
             return Err(DataError::Shard { path, reason });
         }
         let partial = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder))?;

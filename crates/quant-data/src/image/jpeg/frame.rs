@@ -142,13 +142,13 @@ impl Frame {
         })
     }
 
-    /// Number of MCUs per row. An MCU consists of the blocks of all components that cover the same
-    /// part of the picture.
+    /// Returns the number of MCUs per row. An MCU consists of the blocks of all components that
+    /// cover the same part of the picture.
     pub(super) fn mcus_wide(&self) -> usize {
         self.width.div_ceil(8 * self.horizontal)
     }
 
-    /// Number of rows of MCUs.
+    /// Returns the number of rows of MCUs.
     pub(super) fn mcus_high(&self) -> usize {
         self.height.div_ceil(8 * self.vertical)
     }

@@ -1,12 +1,12 @@
-//! Texts and bytes that processes hand to one another, as sums.
+//! Texts and bytes that processes exchange by sums.
 
 use super::Group;
 use crate::error::TrainError;
 
-/// The texts of all processes, in order of the processes.
+/// Returns the texts of all processes, in the order of the processes.
 ///
 /// # Errors
-/// Those of [`Group::sum`].
+/// The errors of [`Group::sum`].
 pub fn gather_texts(group: &dyn Group, texts: Vec<String>) -> Result<Vec<String>, TrainError> {
     if group.size() == 1 {
         return Ok(texts);
@@ -28,10 +28,10 @@ pub fn gather_texts(group: &dyn Group, texts: Vec<String>) -> Result<Vec<String>
     Ok(texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect())
 }
 
-/// The bytes that process 0 gives, for all.
+/// Returns in all processes the bytes that process 0 gives.
 ///
 /// # Errors
-/// Those of [`Group::sum`].
+/// The errors of [`Group::sum`].
 pub fn broadcast(group: &dyn Group, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
     let first = group.rank() == 0;
     let length = group.sum(vec![if first { bytes.len() as f64 } else { 0.0 }])?[0] as usize;

@@ -1,8 +1,9 @@
-//! Processes that train one network together: each sees its own part of every batch, and gradients
-//! are averaged.
+//! Processes that train one network together. Each of them has its own part of every batch, and the
+//! gradients are averaged.
 //!
-//! [`Alone`] is one process, [`Threads`] are several in one program, [`Devices`] the same with a
-//! device each, and `Mpi` (feature `mpi`) are the ranks of `mpirun`, on one machine or on many.
+//! [`Alone`] is a single process. [`Threads`] are several threads of one program. [`Devices`] are
+//! threads with one device each. `Mpi` (feature `mpi`) are the ranks of `mpirun`, on one machine or
+//! on several.
 
 mod bytes;
 mod network;
@@ -23,27 +24,29 @@ pub use self::{
 };
 use crate::error::TrainError;
 
-/// The processes, as one of them sees them. All of them call the same methods in the same order.
+/// The group of processes, as one of them uses it. All processes have to call the same methods in
+/// the same order.
 pub trait Group: Debug + Send + Sync {
-    /// Number of this process, from 0. Number 0 writes and reports.
+    /// Returns the number of this process, from 0. Number 0 writes files and reports.
     fn rank(&self) -> usize;
 
-    /// Number of processes.
+    /// Returns the number of processes.
     fn size(&self) -> usize;
 
-    /// The sums of `values` over all processes, which have as many each.
+    /// Returns the sums of `values` over all processes, which have the same number of values.
     ///
     /// # Errors
-    /// [`TrainError::Lost`] where a process does not answer for a minute.
+    /// [`TrainError::Lost`] where a process does not answer for a minute; [`TrainError::Peer`]
+    /// where a process has failed.
     fn sum(&self, values: Vec<f64>) -> Result<Vec<f64>, TrainError>;
 
-    /// The same in 32 bits.
+    /// Returns the sums of values in 32 bits.
     ///
     /// # Errors
     /// As [`sum`](Self::sum).
     fn sum_f32(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError>;
 
-    /// The same of a tensor, where the devices can do it among themselves.
+    /// Returns the sums of a tensor. The devices may compute them without the host.
     ///
     /// # Errors
     /// As [`sum`](Self::sum).
@@ -53,15 +56,15 @@ pub trait Group: Debug + Send + Sync {
         Ok(Tensor::from_data(TensorData::new(sums, shape), &device))
     }
 
-    /// Tells the others that this process cannot go on, and why: their sums end with
-    /// [`TrainError::Peer`] instead of waiting for it.
+    /// Tells the other processes that this process cannot continue, and why. Their sums then end
+    /// with [`TrainError::Peer`] instead of waiting for this process.
     fn fail(&self, message: &str);
 }
 
-/// How long a process is waited for.
+/// The time that a process is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One process.
+/// A group of a single process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Alone;
 
@@ -85,10 +88,10 @@ impl Group for Alone {
     fn fail(&self, _: &str) {}
 }
 
-/// Tells the group what a process fails with, unless the others know it already.
+/// Tells the group the error of a process, unless the other processes already know it.
 ///
 /// # Errors
-/// The error that came in.
+/// The error of `result`.
 pub fn tell<T>(group: &dyn Group, result: Result<T, TrainError>) -> Result<T, TrainError> {
     result.inspect_err(|error| {
         use TrainError::{Lost, Peer, Stopped};

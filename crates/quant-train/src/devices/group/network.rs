@@ -1,5 +1,5 @@
-//! What keeps the networks of several processes the same: their first values, their gradients and
-//! their running statistics.
+//! Keeps the networks of several processes equal: their initial values, their gradients and their
+//! running statistics.
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -11,10 +11,10 @@ use quant_nn::{Classifier, StateDict};
 use super::Group;
 use crate::error::TrainError;
 
-/// The network of process 0, for all: its parameters and running values.
+/// Returns in all processes the network of process 0, with its parameters and running statistics.
 ///
 /// # Errors
-/// Those of [`Group::sum`].
+/// The errors of [`Group::sum`].
 pub fn same_network<M: Classifier>(group: &dyn Group, network: M) -> Result<M, TrainError> {
     if group.size() == 1 {
         return Ok(network);
@@ -31,10 +31,10 @@ pub fn same_network<M: Classifier>(group: &dyn Group, network: M) -> Result<M, T
     Ok(StateDict::from_entries(entries).load_into(network).0)
 }
 
-/// The mean of all processes' gradients, and whether one of them says `flag`.
+/// Returns the mean of the gradients of all processes, and whether `flag` is true in any of them.
 ///
 /// # Errors
-/// Those of [`Group::sum_f32`].
+/// The errors of [`Group::sum_f32`].
 pub fn mean_gradients<M: Module>(
     group: &dyn Group,
     network: &M,
@@ -58,7 +58,7 @@ pub fn mean_gradients<M: Module>(
     Ok((scatter.grads, flag))
 }
 
-/// All gradients, one after another.
+/// Collects all gradients, one after another.
 struct Gather<'a> {
     grads: &'a GradientsParams,
     values: Vec<Tensor<1>>,
@@ -91,12 +91,13 @@ impl ModuleVisitor for Scatter {
     }
 }
 
-/// Makes what follows the data the same in all processes, the mean over their images: running
-/// statistics of norms and of quantizers; with `learned`, the quantizers' parameters too, which a
-/// warm-up sets from the data. `share` is this process's share of the images.
+/// Makes the values that follow the data equal in all processes, as the means over the images of
+/// all processes. These are the running statistics of norms and quantizers, and with `learned` also
+/// the parameters of quantizers, which a warm-up sets from the data. `share` is this process's
+/// share of the images.
 ///
 /// # Errors
-/// Those of [`Group::sum_f32`].
+/// The errors of [`Group::sum_f32`].
 pub fn same_running<M: Classifier>(
     group: &dyn Group,
     network: &mut M,
@@ -116,7 +117,7 @@ pub fn same_running<M: Classifier>(
             values.extend(quantizer.learned_values(parameter.name).unwrap_or_default());
         }
     }
-    // A process without images has followed none, whatever its values are.
+    // A process without images has weight 0, even if its values are not finite.
     let weigh = |value: f32| if share == 0.0 { 0.0 } else { (f64::from(value) * share) as f32 };
     let means = group.sum_f32(values.into_iter().map(weigh).collect())?;
     let (statistics, rest) = means.split_at(statistics);

@@ -10,29 +10,29 @@ use quant_nn::SumOverProcesses;
 use super::Group;
 use crate::error::TrainError;
 
-/// Batch statistics over a group. Layers cannot fail: what fails is kept, and told by
-/// [`check`](Self::check).
+/// The batch statistics over a group. Layers cannot return errors, so an error is stored, and
+/// [`check`](Self::check) returns it.
 #[derive(Debug, Clone)]
 pub struct SharedStatistics {
     group: Arc<dyn Group>,
     failure: Arc<Mutex<Option<TrainError>>>,
-    /// Whether this process has no images, and adds nothing.
+    /// Whether this process has no images and adds nothing to the sums.
     absent: Arc<AtomicBool>,
 }
 
 impl SharedStatistics {
-    /// Statistics over `group`.
+    /// Returns the statistics over `group`.
     pub fn new(group: Arc<dyn Group>) -> Self {
         Self { group, failure: Arc::default(), absent: Arc::default() }
     }
 
-    /// Whether what this process computes next is of no images: it then takes part in the sums, and
-    /// adds nothing to them.
+    /// Sets whether the next computations of this process are without images. The process then
+    /// takes part in the sums and adds nothing to them.
     pub fn set_absent(&self, absent: bool) {
         self.absent.store(absent, Ordering::Relaxed);
     }
 
-    /// What the layers sum by.
+    /// Returns the function with which the layers compute sums.
     pub fn sums(&self) -> SumOverProcesses {
         let shared = self.clone();
         SumOverProcesses::new(move |mut values| {
@@ -40,7 +40,7 @@ impl SharedStatistics {
                 values.fill(0.0);
             }
             let mut failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            // Once one is lost, nobody is waited for again.
+            // After a failure, no process is waited for again.
             if failure.is_some() {
                 return values;
             }
@@ -51,6 +51,8 @@ impl SharedStatistics {
         })
     }
 
+    /// Checks that no sum has failed since the last check.
+    ///
     /// # Errors
     /// The first failure, if there was one.
     pub fn check(&self) -> Result<(), TrainError> {

@@ -1,4 +1,4 @@
-//! Threads of one program that train together, with or without a device each.
+//! Threads of one program that train together, with or without a device for each.
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -13,7 +13,7 @@ use burn::tensor::{
 use super::Group;
 use crate::error::TrainError;
 
-/// Threads of one program.
+/// One of several threads of a program that train together.
 #[derive(Debug)]
 pub struct Threads {
     rank: usize,
@@ -22,15 +22,15 @@ pub struct Threads {
     meeting: Arc<(Mutex<Meeting>, Condvar)>,
 }
 
-/// A sum in progress.
+/// A sum that the threads compute together.
 #[derive(Debug, Default)]
 struct Meeting {
-    /// What has come so far, by rank.
+    /// The values that the threads have given so far, by rank.
     brought: Vec<Option<Vec<f64>>>,
     sums: Vec<f64>,
-    /// Sums that are complete.
+    /// The number of completed sums.
     round: usize,
-    /// The first that cannot go on, and why.
+    /// The first thread that cannot continue, and the reason.
     failed: Option<(usize, String)>,
 }
 
@@ -44,7 +44,7 @@ impl Meeting {
 }
 
 impl Threads {
-    /// A group of `size` threads: one for each.
+    /// Returns the members of a group of `size` threads, one for each thread.
     pub fn new(size: usize, patience: Duration) -> Vec<Self> {
         let meeting = Meeting { brought: vec![None; size], ..Meeting::default() };
         let meeting = Arc::new((Mutex::new(meeting), Condvar::new()));
@@ -70,7 +70,8 @@ impl Group for Threads {
         let length = values.len();
         meeting.brought[self.rank] = Some(values);
         if meeting.brought.iter().all(Option::is_some) {
-            // In order of the ranks: the same bits whoever comes last.
+            // The values are added in the order of the ranks, so that the bits do not depend on
+            // which thread comes last.
             let mut sums = vec![0.0; length];
             for brought in meeting.brought.iter_mut().filter_map(Option::take) {
                 sums.iter_mut().zip(brought).for_each(|(sum, value)| *sum += value);
@@ -109,21 +110,23 @@ impl Group for Threads {
     }
 }
 
-/// Threads of one program with a device each. Gradients are summed by the devices themselves where
-/// Burn can have them do so, which is CUDA with NCCL; through the host elsewhere.
+/// One of several threads of a program that train together with one device each. The devices sum
+/// the gradients themselves where Burn supports it, which is on CUDA with NCCL. Otherwise the host
+/// sums them.
 #[derive(Debug)]
 pub struct Devices {
     threads: Threads,
     devices: Vec<Device>,
-    /// Lets the devices talk to each other, while one of the group lives.
+    /// The context in which the devices communicate, as long as a member of the group exists.
     context: Option<Arc<DistributedContext>>,
 }
 
 impl Devices {
-    /// A group of as many threads as `devices`, plain ones: one for each. `together`: the devices
-    /// sum.
+    /// Returns the members of a group of threads, one for each of the plain `devices`. With
+    /// `together`, the devices sum tensors themselves.
     pub fn new(devices: &[Device], together: bool, patience: Duration) -> Vec<Self> {
-        // Sums, as every group gives: what is a mean is divided once, by the group's size.
+        // The devices compute sums, as every group does. Means are divided by the size of the group
+        // afterwards.
         let config = DistributedConfig { all_reduce_op: ReduceOperation::Sum };
         let context =
             together.then(|| Arc::new(DistributedContext::init(devices.to_vec(), config)));
@@ -154,7 +157,7 @@ impl Group for Devices {
         if self.context.is_none() {
             return self.threads.sum_tensor(x);
         }
-        // Who does not come is found out here: the devices would wait for ever.
+        // This sum reports a process that is missing. The devices would wait for it without an end.
         self.threads.sum(vec![0.0])?;
         Ok(all_reduce(x, ReduceOperation::Sum, self.devices.clone()).resolve())
     }

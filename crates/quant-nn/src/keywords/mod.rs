@@ -45,7 +45,7 @@ struct Custom {
 ///     }
 /// };
 /// let registry = Registry::default().with("half_width", "half of the channels", half);
-/// let options = QtoolOptions::parse("cifar10,half_width", "")?;
+/// let options = QtoolOptions::parse("cifar10,cbas,half_width", "")?;
 /// let explained = registry.read("resnet20", &options)?;
 /// assert!(explained.lines.iter().any(|line| line.contains("half of the channels")));
 /// # Ok::<(), quant_nn::NetworkError>(())

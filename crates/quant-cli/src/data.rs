@@ -60,7 +60,7 @@ impl From<Format> for DataKind {
 pub enum CutShort {
     /// Count them as unusable
     Refuse,
-    /// Read as much of them as there is
+    /// Use the part that can be decoded
     Accept,
 }
 
@@ -187,8 +187,8 @@ pub enum Downloadable {
 }
 
 /// Downloads a data set to `folder`: CIFAR's archive, which is unpacked there, or files in MNIST's
-/// format. `url` replaces the official address, which is that of the archive, or the address to
-/// which the names of the files are appended. Returns a text that says where the data set is.
+/// format. `url` replaces the official address: the archive's own for CIFAR, the folder of the
+/// files for the others. Returns a text that says where the data set is.
 ///
 /// # Errors
 /// As [`Archive::fetch`] and [`IdxFiles::fetch`].

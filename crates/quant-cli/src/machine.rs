@@ -1,5 +1,5 @@
 //! The command-line options that choose where and how a command works: on which device, on several
-//! devices or in several processes, and after which other process.
+//! devices or in several processes, and which process it waits for first.
 
 use std::{
     error::Error,

@@ -71,7 +71,7 @@ impl Reading {
 /// The network that `quant summary` and `quant codes` are for.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Summarized {
-    /// The network: keywords, or a run folder, a recipe or a file in their place.
+    /// The network: keywords, a run folder, a recipe, or a file of weights.
     #[command(flatten)]
     pub description: Description,
     /// With a file that does not describe its network: recipe that describes it
@@ -86,7 +86,7 @@ pub struct Summarized {
     pub reading: Reading,
 }
 
-/// What the argument in the place of keywords names.
+/// What the first argument is.
 enum Subject {
     Keywords,
     Run(PathBuf),
@@ -95,7 +95,7 @@ enum Subject {
 }
 
 impl Subject {
-    /// Returns what an argument names.
+    /// Returns what an argument is.
     ///
     /// # Errors
     /// If the argument looks like a path but nothing is there.

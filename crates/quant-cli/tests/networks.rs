@@ -31,7 +31,8 @@ fn the_guide_is_what_the_program_prints() {
 fn explaining_tells_each_word_and_draws_a_block() {
     let text =
         networks::explain(&description("resnet20", "cifar10,cbas,real_skip,preBN", "")).unwrap();
-    assert!(text.contains("real_skip: skip branches stay in full precision"), "{text}");
+    let expected = "real_skip: skip branches and lossless downsampling stay in full precision";
+    assert!(text.contains(expected), "{text}");
     assert!(text.contains("layer2.0\n") && text.contains("skip.1: convolution 1x1"), "{text}");
     let error = networks::explain(&description("resnet20", "cbas,magic", "")).unwrap_err();
     assert!(error.to_string().contains("nearest"), "{error}");

@@ -9,15 +9,15 @@ use crate::{error::QuantizerError, host::values, site::Grouping, staircase::Stai
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Calibration {
-    /// The value with the least squared error, out of 100 evenly spaced values up to the one that
-    /// holds all samples.
+    /// The value with the least squared error, of 100 evenly spaced candidates; the largest is the
+    /// smallest value that clips no sample.
     #[default]
     SquaredError,
     /// LSQ's step 2·mean|x|/sqrt(Qp) (Esser et al. 2020, section 2.1), as the clipping value
-    /// 2·mean|x|·sqrt(Qp). Qp is the number of levels above 0 (n/2 where the levels are symmetric
-    /// and even in number).
+    /// 2·mean|x|·sqrt(Qp). Qp is the number of levels above 0 (n/2 if the levels are symmetric and
+    /// their number is even).
     MeanMagnitude,
-    /// The smallest range that holds all samples, as far as its signs allow.
+    /// The smallest range that holds all samples. An unsigned range cannot hold negative samples.
     MinMax,
     /// The smallest range that holds this percentage of the samples.
     Percentile(Percentile),

@@ -53,8 +53,8 @@ impl std::fmt::Display for LevelSet {
     }
 }
 
-/// What a method offers in a role and range. In each list, the first choice is the nearest to any
-/// choice that the list does not contain.
+/// What a method offers in a role and range. The first entry of each list is suggested when a
+/// configuration asks for something that is not in the list.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Capability {
     /// The numbers of levels.
@@ -69,7 +69,8 @@ pub struct Capability {
     pub options: &'static [&'static str],
     /// The parameters that learn by gradient.
     pub learned: &'static [Parameter],
-    /// The names of the values that follow the data.
+    /// The names of the values that are updated from the data instead of by gradient (running
+    /// values).
     pub running: &'static [&'static str],
 }
 

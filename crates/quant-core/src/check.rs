@@ -103,8 +103,9 @@ impl Tape {
         self.constants[self.at - 1]
     }
 
-    /// Returns `value` at the point that is checked, and beside it a value that changes as `like`
-    /// does. It stands for a value whose derivative the estimator takes from another function.
+    /// At the point that is checked this returns `value`. At points near it, it returns `value`
+    /// plus the change of `like`. It stands for a value whose derivative the estimator takes from
+    /// another function.
     pub fn like(&mut self, value: f64, like: f64) -> f64 {
         self.constant(value - like) + like
     }

@@ -99,12 +99,12 @@ pub enum Granularity {
     /// The elements of one output channel of a weight, or of one channel of an activation or
     /// output.
     PerChannel,
-    /// The elements of one group, with this many groups of consecutive channels. The number has to
-    /// divide the number of channels or, for a weight, the product of its output and input
-    /// channels.
+    /// The channels are divided into this many groups of consecutive channels; the elements of a
+    /// group share a value. The number has to divide the number of channels or, for a weight, the
+    /// product of its output and input channels.
     Groups(usize),
-    /// The elements of one group, with this many kernels (input-output channel pairs) of a weight,
-    /// or channels of an activation, in each group.
+    /// Groups of this size: a group has this many kernels (input-output channel pairs) of a weight,
+    /// or channels of an activation.
     GroupsOf(usize),
 }
 
@@ -118,11 +118,11 @@ pub enum Normalization {
     /// (w - mean)/std per group, with mean and std as constants. It is not undone after quantizing,
     /// except that [`QuantizerConfig::restore_normalization`] multiplies by std again.
     VarMean,
-    /// For weights w - mean per group; for activations division by the mean of their image. It is
-    /// undone after quantizing (LQ-Nets).
+    /// Weights: the mean of the group is subtracted. Activations: they are divided by the mean of
+    /// their image. It is undone after quantizing (LQ-Nets).
     Mean,
-    /// Division by the standard deviation: of the group for weights, of the image for activations.
-    /// It is undone after quantizing (LQ-Nets).
+    /// Weights are divided by the standard deviation of their group, activations by that of their
+    /// image. It is undone after quantizing (LQ-Nets).
     Var,
     /// For weights, both `Mean` and `Var` per group. It is undone after quantizing (LQ-Nets).
     MeanVar,

@@ -15,8 +15,8 @@ pub enum Estimator {
     /// tensor. It keeps the norm of the gradient when many elements are clipped. The factor is 1 if
     /// no element is inside. It is for clamps only.
     ///
-    /// The reference implementation counts in the clamped tensor, where every element is inside.
-    /// Its factor is always 1, so imported configurations become [`Clipped`](Self::Clipped).
+    /// The reference implementation counts the elements after clamping, when all are inside, so its
+    /// factor is always 1. Imported configurations therefore become [`Clipped`](Self::Clipped).
     SteScale,
     /// The straight-through estimator: 1 everywhere. It is for signs only.
     Identity,
@@ -48,8 +48,8 @@ pub enum Estimator {
 ///
 /// `lsq` is the scale 1/sqrt(N·Qp) of the paper (Esser et al. 2020, section 2.2). Methods that
 /// learn the step size (`lsq-step`, `lsq-plus`) use it unchanged. For methods that learn a clipping
-/// value, the clipping value is c = Qp steps (n unsigned, n/2 signed). Its gradient is then 1/c of
-/// the step size's gradient, and it has to move c times as far, which together give the factor c².
+/// value, the clipping value is c = Qp steps (n unsigned, n/2 signed). The gradient of c is 1/c of
+/// the step size's gradient, and c has to move c times as far. Each gives a factor c, together c².
 ///
 /// Images and their elements are counted in the tensor that the quantizer is given, whose first
 /// dimension is the batch, unless [`Compatibility`](crate::qtool::Compatibility) says how many

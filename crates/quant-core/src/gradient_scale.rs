@@ -21,13 +21,13 @@ pub(crate) fn positive_steps(n: f32, range: Range) -> f32 {
 pub(crate) struct ScaleByTensor {
     scale: GradientScale,
     skip_integer_one: bool,
-    /// The numerator and Qp of the rule `lsq`.
+    /// For the rule `lsq`: the numerator (c², or 1 for step sizes) and Qp.
     lsq: (f64, f64),
     fan: f64,
     /// The number of elements of a weight; `None` for activations and outputs.
     elements: Option<f64>,
-    /// The number of channels of an activation, used with the number of positions in the
-    /// configuration.
+    /// The number of channels of an activation. It is used only if the configuration gives the
+    /// number of positions.
     channels: f64,
     positions: Option<usize>,
     images: Option<usize>,

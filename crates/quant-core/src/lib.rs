@@ -8,7 +8,7 @@
 //! | term | type |
 //! |---|---|
 //! | activation, weight and output quantizer | [`Role`] |
-//! | levels: 2^bits, or 3 | [`Levels`] |
+//! | levels: 2 to 256, such as 2^bits or 3 | [`Levels`] |
 //! | signed and unsigned range | [`Range`] |
 //! | granularity: elements that share a clipping value | [`Granularity`] |
 //! | gradient estimator at the clamp | [`Estimator`] |

@@ -1,7 +1,7 @@
 //! The methods by name, each with the options that no other method has, and the roles that a
 //! quantizer can have.
 //!
-//! The formula of a method, and the facts about it, are in its file in [`crate::methods`].
+//! The formula of a method, and what else is known of it, are in its file in [`crate::methods`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -25,8 +25,7 @@ pub(crate) enum Restore {
 }
 
 impl Restore {
-    /// Returns the operation that first multiplies each group by its unit, a constant, and then
-    /// does what `self` does.
+    /// Returns a restoration that first multiplies each group by `unit` and then does `self`.
     pub(crate) fn after(self, unit: Tensor<1>, grouping: Grouping) -> Self {
         let deviation = match self {
             Restore::PerGroup { deviation: Some(deviation), .. } => unit * deviation,

@@ -240,7 +240,7 @@ impl Quantizer {
 
     /// Returns the code of every element of `x`, and how to decode the codes.
     /// `quantizer.codes(x).decode() == quantizer.forward(x)` for every element that is not NaN. For
-    /// an empty tensor the codes are empty, with the decoding of signs.
+    /// an empty tensor, `codes` is empty and `decoding` is [`Decoding::Signs`].
     ///
     /// # Panics
     /// Panics where [`forward`](Self::forward) does.
@@ -252,8 +252,8 @@ impl Quantizer {
         each_method!(&self.method, method => method.codes(x))
     }
 
-    /// Returns the values that the quantizer can take, in ascending order: those of the first
-    /// group, and for an input of ones where they depend on the input.
+    /// Returns the values that the quantizer can take, in ascending order. They are those of the
+    /// first group. If they depend on the input, they are those for an input of ones.
     pub fn level_values(&self) -> Vec<f32> {
         let device = match self.learned().first() {
             Some(learned) => learned.value.val().device(),
@@ -327,8 +327,8 @@ impl Quantizer {
         learned.collect()
     }
 
-    /// Returns, by name, the values that follow the data instead of a gradient: LQ-Nets' basis,
-    /// `[bits, groups]` row-major, and the factor of FATNN's closed form.
+    /// Returns, by name, the values that are updated from the data instead of by gradient: LQ-Nets'
+    /// basis, `[bits, groups]` row-major, and the factor of FATNN's closed form.
     pub fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
         each_method!(&self.method, method => method.running())
     }

@@ -3,7 +3,7 @@
 //!
 //! `forward` borrows a quantizer immutably, and models are cloned freely, so quantizers cannot hold
 //! this state themselves. Instead, a scope belongs to the thread that opened it and ends with the
-//! call that it was opened for. It does not see quantizers that run on other threads.
+//! call that it was opened for. A scope does not see quantizers that run on other threads.
 
 use std::{
     cell::RefCell,

@@ -70,8 +70,9 @@ impl Staircase {
         Self { values, thresholds: self.thresholds.clone(), even: None }
     }
 
-    /// Returns the number, 0 or more, that x must be divided by to lie between the lowest and the
-    /// highest value, or 0 where no such number exists.
+    /// Returns the smallest divisor d > 0 for which x/d lies between the lowest and the highest
+    /// value, or 0 if x is 0 or no such divisor exists. The lowest value has to be 0 or less, and
+    /// the highest 0 or more.
     pub(crate) fn needs(&self, x: f32) -> f32 {
         let part = |end: Option<&f32>| match end {
             Some(end) if *end != 0.0 && x / end > 0.0 => x / end,

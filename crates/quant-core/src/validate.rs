@@ -69,9 +69,9 @@ impl QuantizerConfig {
     }
 
     /// Returns the same configuration with every option that would have no effect at its default.
-    /// These are the options that the method does not have, and those that belong to another
-    /// choice, such as the factor of `ewgs`. It serves configurations that come from elsewhere;
-    /// [`validate`](Self::validate) refuses such options.
+    /// These are the options that the method does not have, and those that only act with another
+    /// choice, such as `ewgs_factor` with another estimator. It serves configurations that come
+    /// from elsewhere; [`validate`](Self::validate) refuses such options.
     #[must_use]
     pub fn without_idle_options(&self) -> QuantizerConfig {
         let Some(offer) = capability(self.method, self.role, self.range) else {

@@ -2,7 +2,13 @@
 //! where rounding in the last place decides between two levels; the same gradients; the same
 //! running values. Without a GPU feature there is no test.
 
-#![cfg(any(feature = "wgpu", feature = "cuda"))]
+#![cfg(any(
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+))]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 mod common;
@@ -13,12 +19,13 @@ use proptest::prelude::*;
 use quant_core::QuantizerConfig;
 
 fn gpu() -> Device {
-    #[cfg(feature = "cuda")]
-    return Device::cuda(0);
-    #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
-    return Device::vulkan(Default::default());
-    #[cfg(all(feature = "wgpu", not(any(feature = "vulkan", feature = "cuda"))))]
-    Device::wgpu(Default::default())
+    cfg_select! {
+        feature = "cuda" => Device::cuda(0),
+        feature = "rocm" => Device::rocm(0),
+        feature = "metal" => Device::metal(Default::default()),
+        feature = "vulkan" => Device::vulkan(Default::default()),
+        _ => Device::wgpu(Default::default()),
+    }
 }
 
 /// The results of a training call.

@@ -256,7 +256,8 @@ fn rounding_is_half_to_even() {
     }
 }
 
-/// The two forms of LSQ are the same function where levels are unsigned or odd in number.
+/// The two forms of LSQ are the same function if the range is unsigned, or if the number of levels
+/// is odd.
 #[test]
 fn step_size_and_clipping_value_describe_the_same_function() {
     let device = Device::flex();
@@ -289,8 +290,8 @@ fn step_size_and_clipping_value_describe_the_same_function() {
     }
 }
 
-/// Where levels are signed and even in number, those of the paper include 0 and those of the
-/// clipping-value form do not.
+/// If the range is signed and the number of levels is even, the levels of the paper include 0, and
+/// those of the clipping-value form do not.
 #[test]
 fn the_papers_signed_levels_lie_about_zero() {
     let device = Device::flex();

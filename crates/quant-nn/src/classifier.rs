@@ -1,5 +1,5 @@
-//! What the trainer asks of a network: [`Network`]s have it, and a user's own networks get it with
-//! their `forward`.
+//! What the trainer needs from a network. [`Network`] implements it; for other networks, `forward`
+//! is the only method that has to be written.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,18 +15,18 @@ use crate::{
     visit::QuantizedModule,
 };
 
-/// A block of a network, whose output a teacher's can be compared with.
+/// A block of a network, whose output can be compared with that of a teacher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockOutput {
-    /// Its name, such as `layer2.0`.
+    /// The name of the block, such as `layer2.0`.
     pub name: String,
-    /// Channels of its output.
+    /// The number of channels of its output.
     pub channels: usize,
-    /// Side of its output, in pixels.
+    /// The side of its output, in pixels.
     pub size: usize,
 }
 
-/// A network that classifies images, and can be trained.
+/// A network that classifies images and can be trained.
 ///
 /// ```
 /// use burn::{module::Module, nn::Linear, tensor::Tensor};
@@ -48,28 +48,28 @@ pub struct BlockOutput {
 /// }
 /// ```
 pub trait Classifier: QuantizedModule + 'static {
-    /// Class scores.
+    /// Returns the class scores.
     ///
     /// # Shapes
     /// - `images`: `[batch, channels, height, width]`, normalised
     /// - output: `[batch, classes]`
     fn forward(&self, images: Tensor<4>) -> Tensor<2>;
 
-    /// The outputs that [`forward_blocks`](Self::forward_blocks) returns. By default there are
-    /// none, and distillation of the kind `feature` is not possible.
+    /// Returns the outputs that [`forward_blocks`](Self::forward_blocks) gives. By default there
+    /// are none, and distillation of the kind `feature` is not possible.
     fn blocks(&self) -> Vec<BlockOutput> {
         Vec::new()
     }
 
-    /// Class scores as of [`forward`](Self::forward), and the output of each block in the order of
-    /// [`blocks`](Self::blocks), `[batch, channels, height, width]`.
+    /// Returns the class scores, as [`forward`](Self::forward) does, and the output of each block
+    /// in the order of [`blocks`](Self::blocks), `[batch, channels, height, width]`.
     fn forward_blocks(&self, images: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
         (self.forward(images), Vec::new())
     }
 
-    /// What tells the network's structure from any other: a checkpoint is loaded only where it is
-    /// the same. By default the names and shapes of its parameters, without those of quantizers,
-    /// which policies change.
+    /// Returns a description of the network's structure. A checkpoint is loaded only into a network
+    /// with the same description. By default it consists of the names and shapes of the parameters,
+    /// without those of quantizers, because policies change these.
     fn structure(&self) -> serde_json::Value {
         struct Shapes<'a> {
             names: &'a HashMap<ParamId, String>,
@@ -92,33 +92,34 @@ pub trait Classifier: QuantizedModule + 'static {
         shapes.shapes.into_iter().collect()
     }
 
-    /// The name of a batch norm that sees a single position of each image, as behind a global
-    /// pooling, and therefore cannot be trained on one image. By default it is not known; batch
-    /// norms then panic.
+    /// Returns the name of a batch norm that sees a single position of each image, such as one
+    /// after a global pooling. It cannot be trained with one image. By default this is not known,
+    /// and such a batch norm panics.
     fn norm_of_one_position(&self) -> Option<String> {
         None
     }
 
-    /// The same network, whose batch norms normalise the batches of several processes as one;
-    /// `None` where it cannot, as by default.
+    /// Returns the same network with batch norms that normalise the batches of several processes
+    /// together. Returns `None` if the network does not support it, which is the default.
     fn with_shared_statistics(self, _sums: &SumOverProcesses) -> Option<Self> {
         None
     }
 
-    /// The same network, whose batch norms with any of these texts in their names keep their
-    /// running statistics; `None` where it cannot, as by default.
+    /// Returns the same network with batch norms that keep their running statistics if their name
+    /// contains one of these texts. Returns `None` if the network does not support it, which is the
+    /// default.
     fn with_frozen_statistics(self, _names: &[String]) -> Option<Self> {
         None
     }
 
-    /// The same network, which computes convolutions and linear layers in another type. By default
-    /// it does not change.
+    /// Returns the same network, which computes convolutions and linear layers in another type. By
+    /// default the network does not change.
     #[must_use]
     fn with_compute(self, _compute: Compute) -> Self {
         self
     }
 
-    /// Running means and variances of the norms, one after another: for processes that exchange
+    /// Returns the running means and variances of the norms, one after another. Processes exchange
     /// them.
     fn running_statistics(&self) -> Vec<f32> {
         struct Read<'a>(&'a HashSet<ParamId>, Vec<f32>);
@@ -135,7 +136,7 @@ pub trait Classifier: QuantizedModule + 'static {
         read.1
     }
 
-    /// Sets them.
+    /// Sets the running statistics, in the order in which `running_statistics` returns them.
     fn set_running_statistics(&mut self, values: &[f32]) {
         struct Write<'a>(&'a HashSet<ParamId>, &'a [f32]);
         impl ModuleMapper for Write<'_> {
@@ -157,7 +158,7 @@ pub trait Classifier: QuantizedModule + 'static {
     }
 }
 
-/// The running statistics of norms.
+/// Returns the identities of the running statistics of norms.
 fn running_ids(network: &impl QuantizedModule) -> HashSet<ParamId> {
     let quantizers = network.quantizer_prefixes();
     let of_quantizer = |name: &str| quantizers.iter().any(|start| name.starts_with(start));

@@ -1,4 +1,4 @@
-//! What can go wrong when a network is configured, built or loaded.
+//! The errors of configuring, building and loading networks.
 
 use std::path::PathBuf;
 
@@ -14,19 +14,19 @@ pub enum NetworkError {
     /// A field of the network's configuration is out of range.
     #[error("network: {field} = {value}: expected {accepted}")]
     Field {
-        /// The field.
+        /// Name of the field.
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         value: String,
-        /// What would work.
+        /// The values that would work.
         accepted: &'static str,
     },
     /// Parts of a structure do not fit together.
     #[error("{at}: {reason}")]
     Structure {
-        /// Where: a layer or block.
+        /// The layer or block.
         at: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// A keyword or option of another program has no counterpart.
@@ -34,7 +34,7 @@ pub enum NetworkError {
     Keyword {
         /// The word.
         word: String,
-        /// Why it cannot be used.
+        /// The reason why it cannot be used.
         reason: String,
     },
     /// A file cannot be read or written.
@@ -61,59 +61,61 @@ pub enum NetworkError {
         /// The error that caused it.
         source: pytorch_reader::PytorchError,
     },
-    /// A line of a renaming file is no rule, or its rules do not fit the entries.
+    /// A line of a renaming file is not a rule, or the rules do not fit the entries.
     #[error("{}{text:?}: {reason}", line.map_or(String::new(), |line| format!("line {line}: ")))]
     Renaming {
-        /// Number of the line, from 1, where it is about one.
+        /// The line number, from 1, if the error is about a single line.
         line: Option<usize>,
-        /// The line, or the name.
+        /// The text of the line, or the name of the entry.
         text: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// An entry of a state file has a type that networks do not use.
     #[error(
-        "{path}: entry {name} has type {dtype}; expected floats of 16, 32 or 64 bits, integers or truth values"
+        "{path}: entry {name} has type {dtype}; expected floats of 16, 32 or 64 bits, integers or \
+         truth values"
     )]
     Type {
         /// The file.
         path: PathBuf,
-        /// The entry.
+        /// The name of the entry.
         name: String,
-        /// Its type.
+        /// The type of the entry.
         dtype: String,
     },
-    /// No entries lie below a key.
+    /// No entry has a name that begins with a key.
     #[error("no entries below the key {key:?}; the keys are {}", .keys.join(", "))]
     Key {
         /// The key that was asked for.
         key: String,
-        /// The first parts of the entries' names.
+        /// The first parts of the names of the entries.
         keys: Vec<String>,
     },
-    /// What a state file says of its network cannot be read.
-    #[error("{path}: what it says of its network cannot be read: {source}")]
+    /// A state file describes its network in a way that cannot be read.
+    #[error("{path}: its description of the network cannot be read: {source}")]
     Description {
         /// The file.
         path: PathBuf,
         /// The error that caused it.
         source: serde_json::Error,
     },
-    /// A file claims more numbers than it can hold.
+    /// The header of a file announces more numbers than the file can hold.
     #[error(
-        "{path}: its tensors claim {claimed} numbers; {bound} are accepted of a file of {length} bytes"
+        "{path}: its header announces {claimed} numbers, but a file of {length} bytes may have at \
+         most {bound}"
     )]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// What its tensors come to.
+        /// The number of elements of all tensors together, as the header gives it.
         claimed: u128,
-        /// What is accepted.
+        /// The largest number that is accepted.
         bound: u64,
         /// The length of the file.
         length: u64,
     },
-    /// A file's contents are not what was written.
+    /// The contents of a file do not match its checksum.
     #[error(
         "{path}: its checksum is {found}, but its contents have {computed}: the file is damaged, or \
          another program has changed it without removing {key:?} from its metadata"
@@ -121,9 +123,9 @@ pub enum NetworkError {
     Checksum {
         /// The file.
         path: PathBuf,
-        /// The checksum that it carries.
+        /// The checksum in the file.
         found: String,
-        /// That of its contents.
+        /// The checksum of the contents.
         computed: String,
         /// Name of the checksum in the metadata.
         key: &'static str,
@@ -131,7 +133,7 @@ pub enum NetworkError {
     /// A state does not fit the network.
     #[error("the state is not one of this network: {report}")]
     State {
-        /// What was missing, unused, or of another shape.
+        /// The entries that are missing, unused, or of another shape.
         report: String,
     },
 }

@@ -1,5 +1,5 @@
-//! How a network's submodules are wired: nodes in execution order, each of which computes one value
-//! from the values of nodes before it.
+//! How the submodules of a network are connected. The nodes are in execution order, and each
+//! computes one value from the values of nodes before it.
 
 use burn::tensor::{
     Tensor,
@@ -9,74 +9,75 @@ use burn::tensor::{
 
 use crate::layers::{activation::ActivationKind, norm::normalize_groups};
 
-/// What a node computes.
+/// The operation of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// The images.
     Input,
-    /// A submodule with a state, by its index: convolution, norm, activation, linear layer.
+    /// A submodule with a state, by its index: a convolution, a norm, an activation function or a
+    /// linear layer.
     Submodule(usize),
     /// An activation without a state.
     Activation(ActivationKind),
     /// Normalisation over each channel of each image.
     InstanceNorm,
-    /// Means of squares of this side, which is the stride too.
+    /// The mean of each square with this side, which is also the stride.
     AveragePool(usize),
-    /// Maxima.
+    /// Maximum pooling.
     MaxPool {
-        /// Side of the squares.
+        /// The side of the squares.
         kernel_size: usize,
-        /// Stride.
+        /// The stride.
         stride: usize,
-        /// Padding with minus infinity on every side.
+        /// The padding with minus infinity on every side.
         padding: usize,
         /// Whether a last square may overlap the edge.
         ceil_mode: bool,
     },
-    /// Mean over all positions.
+    /// The mean over all positions.
     GlobalPool,
     /// r x r positions become channels: channel c of position (dy, dx) becomes c·r² + dy·r + dx.
     SpaceToDepth(usize),
-    /// The inverse.
+    /// The inverse of `SpaceToDepth`.
     DepthToSpace(usize),
     /// Zeros on every side.
     Pad(usize),
-    /// The channels, this many times over.
+    /// The channels are repeated this many times.
     Repeat(usize),
-    /// All inputs' channels, one after another.
+    /// The channels of all inputs, one input after another.
     Concatenate,
     /// The sum of all inputs.
     Add,
-    /// Plus a learned number, by its index.
+    /// The input plus a learned number, which is given by its index.
     AddScalar(usize),
-    /// Times a learned number, by its index.
+    /// The input times a learned number, which is given by its index.
     MulScalar(usize),
 }
 
-/// A value.
+/// A node of the graph, which has one value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// What it is computed by.
+    /// The operation that computes the value.
     pub op: Op,
-    /// Indices of the nodes it is computed from.
+    /// The indices of the nodes whose values are the inputs of the operation.
     pub inputs: Vec<usize>,
-    /// Channels.
+    /// The number of channels.
     pub channels: usize,
-    /// Side in pixels, for the input size of the network's configuration.
+    /// The side in pixels, for the input size of the network's configuration.
     pub size: usize,
-    /// Name of the block it belongs to; empty outside of blocks.
+    /// The name of the block to which the node belongs. It is empty outside blocks.
     pub block: String,
 }
 
-/// The nodes of a network; the last one holds the class scores.
+/// The nodes of a network. The last node holds the class scores.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Graph {
     /// The nodes in execution order.
     pub nodes: Vec<Node>,
 }
 
-/// The value of a node, or a normalisation that waits for what comes after it, so that both are
-/// done in one pass.
+/// The value of a node, or a normalisation that is not computed yet, so that it can be fused with
+/// the operation that follows it.
 #[expect(
     clippy::large_enum_variant,
     reason = "a few at a time, beside tensors that are far larger"
@@ -86,30 +87,32 @@ enum NodeValue {
     Deferred(FusedNorm),
 }
 
-/// A normalisation, fused with what is done to its result.
+/// A normalisation, fused with the operations on its result.
 pub(crate) struct FusedNorm {
-    /// The node's operation.
+    /// The operation of the node.
     pub(crate) op: Op,
-    /// What is normalised.
+    /// The input of the normalisation.
     pub(crate) x: Tensor<4>,
-    /// What is added to the result.
+    /// The tensor that is added to the result.
     pub(crate) add: Option<Tensor<4>>,
-    /// Whether a ReLU comes last.
+    /// Whether a ReLU is applied at the end.
     pub(crate) relu: bool,
 }
 
 /// The modules that compute the nodes of a graph.
 pub(crate) trait NodeModules {
-    /// Whether the operation is a normalisation that can be fused with what comes after it.
+    /// Returns whether the operation is a normalisation that can be fused with the operations that
+    /// follow it.
     fn is_fusible(&self, op: &Op) -> bool;
     /// Computes a node that has a submodule.
     fn forward_node(&self, op: &Op, x: Tensor<4>) -> Tensor<4>;
-    /// Computes a normalisation and what comes after it.
+    /// Computes a normalisation together with the operations that follow it.
     fn forward_fused(&self, fused: FusedNorm) -> Tensor<4>;
 }
 
 impl Graph {
-    /// Computes the last node; `seen` is shown the values of the nodes `watched`, in their order.
+    /// Computes the value of the last node. `seen` is called with the values of the nodes
+    /// `watched`, in their order.
     pub(crate) fn run(
         &self,
         x: Tensor<4>,
@@ -121,8 +124,8 @@ impl Graph {
         for (index, node) in self.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|input| uses[*input].push(index));
         }
-        // Whether a value may wait for its only use, which is to be a ReLU or, for a normalisation
-        // itself, a sum of two.
+        // Whether the computation of a value can be deferred to its only use. That use is a ReLU
+        // or, if the value is itself a normalisation, a sum of two values.
         let waits = |index: usize, sums: bool| match *uses[index] {
             [next] if !watched.contains(&index) => match &self.nodes[next].op {
                 Op::Activation(ActivationKind::ReLU) => true,
@@ -141,7 +144,7 @@ impl Graph {
                 .inputs
                 .iter()
                 .filter_map(|input| match (uses[*input].last() == Some(&index), &values[*input]) {
-                    // Whoever reads a value last owns it, and may reuse its memory.
+                    // The last user of a value owns it, and may reuse its memory.
                     (true, _) => values[*input].take(),
                     (false, Some(NodeValue::Computed(value))) => {
                         Some(NodeValue::Computed(value.clone()))
@@ -179,7 +182,7 @@ impl Graph {
                     }
                 }
             };
-            // A sum may go on waiting for its ReLU, which ends it.
+            // A sum can be deferred further, until the ReLU that follows it.
             let value = value.map(|value| match value {
                 NodeValue::Deferred(n) if n.relu || (n.add.is_some() && !waits(index, false)) => {
                     NodeValue::Computed(modules.forward_fused(n))
@@ -248,7 +251,7 @@ impl Op {
         })
     }
 
-    /// Channels and side of what it makes of an input. Those of submodules are not known here.
+    /// Returns the channels and the side of the output. For submodules they are not known here.
     pub(crate) fn output(&self, channels: usize, size: usize) -> (usize, usize) {
         match self {
             Op::AveragePool(side) => (channels, size / side),
@@ -267,8 +270,8 @@ impl Op {
     }
 }
 
-/// Channel c of position (dy, dx) in each r x r square becomes channel c·r² + dy·r + dx, as in
-/// PyTorch's `pixel_unshuffle`.
+/// Moves channel c of position (dy, dx) in each r x r square to channel c·r² + dy·r + dx, as
+/// PyTorch's `pixel_unshuffle` does.
 pub(crate) fn space_to_depth(x: Tensor<4>, r: usize) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let (rows, columns) = (height / r, width / r);
@@ -276,7 +279,7 @@ pub(crate) fn space_to_depth(x: Tensor<4>, r: usize) -> Tensor<4> {
     squares.permute([0, 1, 3, 5, 2, 4]).reshape([batch, channels * r * r, rows, columns])
 }
 
-/// The inverse of [`space_to_depth`], PyTorch's `pixel_shuffle`.
+/// Does the inverse of [`space_to_depth`], as PyTorch's `pixel_shuffle` does.
 pub(crate) fn depth_to_space(x: Tensor<4>, r: usize) -> Tensor<4> {
     let [batch, channels, rows, columns] = x.dims();
     let channels = channels / (r * r);
@@ -296,7 +299,7 @@ mod tests {
         let y = space_to_depth(x.clone(), 2);
         assert_eq!(y.dims(), [1, 4, 2, 2]);
         let values: Vec<f32> = y.clone().into_data().iter().collect();
-        // Channels: top left, top right, bottom left, bottom right of each square.
+        // The channels are the top left, top right, bottom left and bottom right of each square.
         let expected = [0., 2., 8., 10., 1., 3., 9., 11., 4., 6., 12., 14., 5., 7., 13., 15.];
         assert_eq!(values, expected);
         assert!(depth_to_space(y, 2).equal(x).all().into_scalar::<bool>());

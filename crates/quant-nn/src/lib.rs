@@ -1,28 +1,28 @@
 //! Quantized layers and networks for [Burn](https://burn.dev), with PyTorch's parameter names.
 //!
-//! - [`layers`] holds quantized convolution and linear layers, and batch normalisation with
-//!   PyTorch's statistics.
-//! - [`resnet`], [`mobilenet`], [`vgg_small`] and [`nin`] hold typed configurations of networks.
+//! - [`layers`] has quantized convolution and linear layers, and batch normalisation with PyTorch's
+//!   statistics.
+//! - [`resnet`], [`mobilenet`], [`vgg_small`] and [`nin`] have typed configurations of networks.
 //!   [`NetworkConfig`] is any of them; its method `init` makes a network.
-//! - [`network`] holds the network itself: submodules that a [`graph`] wires.
-//! - [`ops`] holds convolution, batch normalisation and ReLU on tensors, with loops of our own on
-//!   the CPU.
+//! - [`network`] has the network itself: submodules that are connected by a [`graph`].
+//! - [`ops`] has convolution, batch normalisation and ReLU on tensors, which use the loops of
+//!   `quant-kernels` on the CPU.
 //! - [`keywords`] translates QTool's keywords: a table of words that change typed configurations.
-//! - [`visit`] holds [`QuantizedModule`], the trait of modules with quantizers, and the layers of a
-//!   network in the reference's order.
-//! - [`summary`] counts parameters and multiply-accumulates, and gives the size at the true bit
+//! - [`visit`] has [`QuantizedModule`], the trait of modules with quantizers, and the layers of a
+//!   network in the order of the reference.
+//! - [`summary`] counts parameters and multiply-accumulates, and computes the size at the true bit
 //!   width.
-//! - [`state`] holds state dictionaries from PyTorch's checkpoints and safetensors files, and to
-//!   the latter; [`rename`] gives their entries other names.
+//! - [`state`] reads state dictionaries from PyTorch checkpoints and safetensors files, and writes
+//!   safetensors files; [`rename`] gives their entries other names.
 //!
-//! A file knows only files that come before its own in this order:
+//! A module of this crate uses only modules that come before it in this order:
 //!
 //! 1. [`ops`], [`layers`] and [`graph`];
-//! 2. the configurations, which are data and know no network, and [`keywords`], which change them;
+//! 2. the configurations, which are data, and [`keywords`], which change them;
 //! 3. entries and files of state dictionaries (in [`state`]);
 //! 4. [`visit`], with the trait of modules with quantizers;
-//! 5. what takes the state of such a module and loads it again (in [`state`] too), and [`summary`];
-//! 6. [`network`], which has that trait;
+//! 5. taking and loading the state of such a module (also in [`state`]), and [`summary`];
+//! 6. [`network`], which implements that trait;
 //! 7. the private module `build`, which makes networks from configurations, and [`classifier`].
 
 mod build;

@@ -1,46 +1,47 @@
-//! Other names for a state's entries: from torchvision's networks to keyword networks, or by a
-//! file.
+//! Gives the entries of a state other names: from torchvision's networks to keyword networks, or by
+//! the rules in a file.
 
 use crate::error::NetworkError;
 
 /// Rules that give entries other names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Renaming {
-    /// Prefixes and what becomes of them, the longest first.
+    /// The prefixes, the longest first, and what each becomes.
     rules: Vec<(String, Becomes)>,
     torchvision: bool,
 }
 
-/// What becomes of a prefix.
+/// What a prefix becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Becomes {
-    /// Another one.
+    /// Another prefix.
     Named(String),
-    /// Nothing: it comes off, with its dot.
+    /// Nothing: the prefix and its dot are removed.
     Removed,
     /// The whole entry is dropped.
     Dropped,
 }
 
 impl Renaming {
-    /// From torchvision's ResNet names to those of keyword networks: `layer1.0.conv1.weight`
-    /// becomes `layer1.0.conv1.0.weight`, `layer2.0.downsample.0.weight` `layer2.0.skip.1.weight`,
-    /// `bn1.weight` `bn1.0.weight`.
+    /// Returns the rules from torchvision's ResNet names to those of keyword networks:
+    /// `layer1.0.conv1.weight` becomes `layer1.0.conv1.0.weight`, `layer2.0.downsample.0.weight`
+    /// becomes `layer2.0.skip.1.weight`, and `bn1.weight` becomes `bn1.0.weight`.
     pub fn torchvision_to_keywords() -> Self {
         Self { rules: Vec::new(), torchvision: true }
     }
 
-    /// From text with a rule a line, of which the one with the longest `from` applies to a name:
+    /// Reads rules from text, one rule per line. If several rules fit a name, the one with the
+    /// longest `from` applies:
     ///
-    /// - `from to`: names that are `from`, or start with it and a dot, have `to` there instead.
-    ///   `{a,b}` stands for each of a and b, in step in both: `conv{1,2} layer.{0,1}`.
-    /// - `from -`: names that start with `from` and a dot lose both.
+    /// - `from to`: in names that are `from`, or start with it and a dot, `to` replaces it. `{a,b}`
+    ///   stands for each of a and b, in step in both: `conv{1,2} layer.{0,1}`.
+    /// - `from -`: from names that start with `from` and a dot, both are removed.
     /// - `!from`: entries whose name is `from`, or starts with it and a dot, are dropped.
     ///
-    /// Empty lines and lines that start with # are passed over.
+    /// Empty lines and lines that start with # are skipped.
     ///
     /// # Errors
-    /// [`NetworkError::Renaming`] with the line, for lines that are no such rule or whose lists
+    /// [`NetworkError::Renaming`] with the line, for a line that is not such a rule, or whose lists
     /// differ in length.
     pub fn parse(text: &str) -> Result<Self, NetworkError> {
         let mut rules = Vec::new();
@@ -82,7 +83,7 @@ impl Renaming {
         Ok(Self { rules, torchvision: false })
     }
 
-    /// The name that an entry gets; none for one that is dropped.
+    /// Returns the new name of an entry, or `None` if the entry is dropped.
     pub fn apply(&self, name: &str) -> Option<String> {
         if self.torchvision {
             return Some(keyword_name(name));
@@ -101,7 +102,7 @@ impl Renaming {
     }
 }
 
-/// All texts that a pattern with lists in braces stands for.
+/// Returns all texts that a pattern with lists in braces stands for.
 fn expanded(pattern: &str) -> Vec<String> {
     let Some((before, rest)) = pattern.split_once('{') else {
         return vec![pattern.to_owned()];

@@ -1,4 +1,4 @@
-//! What a network costs, layer by layer.
+//! The size and the cost of a network, layer by layer.
 
 use std::fmt;
 
@@ -10,48 +10,51 @@ use crate::{
     visit::{LayerShape, QuantizedModule},
 };
 
-/// One layer.
+/// The size and the cost of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerSummary {
-    /// PyTorch name.
+    /// The PyTorch name.
     pub name: String,
-    /// Shape of the weight.
+    /// The shape of the weight.
     pub weight_shape: Vec<usize>,
-    /// Side of its output, in pixels; 0 of layers of which only a call would tell it.
+    /// The side of the output, in pixels. It is 0 for layers whose output size is known only in a
+    /// call.
     pub output_size: usize,
-    /// Bits of an input element: 32 where it is not quantized, or where the quantizer is a module of
-    /// its own, which does not say whose input it quantizes.
+    /// The bits of an input element. They are 32 if it is not quantized, or if the quantizer is a
+    /// separate module, which does not say whose input it quantizes.
     pub activation_bits: u32,
-    /// Bits of a weight: 32 where it is not quantized.
+    /// The bits of a weight. They are 32 if it is not quantized.
     pub weight_bits: u32,
-    /// Elements of weight and bias.
+    /// The number of elements of weight and bias.
     pub parameters: u64,
-    /// Multiply-accumulates for one image; 0 where the side of the output is not known.
+    /// The multiply-accumulates for one image. The number is 0 if the side of the output is not
+    /// known.
     pub macs: u64,
-    /// Bit operations for one image: MACs times activation bits times weight bits.
+    /// The bit operations for one image: multiply-accumulates times activation bits times weight
+    /// bits.
     pub bit_operations: u64,
-    /// Bytes of weight, bit-packed at its width, and bias.
+    /// The bytes of the weight, bit-packed at its width, and of the bias.
     pub bytes: u64,
 }
 
-/// A whole network.
+/// The size and the cost of a whole network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetworkSummary {
     /// The layers in execution order.
     pub layers: Vec<LayerSummary>,
-    /// Trainable elements, those of quantizers and norms included.
+    /// The number of trainable elements, including those of quantizers and norms.
     pub parameters: u64,
-    /// Multiply-accumulates for one image, of the layers whose output's side is known.
+    /// The multiply-accumulates for one image, of the layers whose output size is known.
     pub macs: u64,
-    /// Bytes of the whole state, running statistics included, at 32 bits an element, without the
-    /// quantizers' parameters.
+    /// The bytes of the whole state at 32 bits per element, including running statistics, without
+    /// the parameters of the quantizers.
     pub size_bytes_float: u64,
-    /// Bytes of the whole state with quantized weights at their true width, bit-packed per layer,
-    /// and all else, the quantizers' parameters included, at 32 bits.
+    /// The bytes of the whole state, including the parameters of the quantizers. Quantized weights
+    /// have their true width, bit-packed per layer; everything else has 32 bits.
     pub size_bytes_packed: u64,
 }
 
-/// Describes `network`, whose state is `state`.
+/// Returns the summary of `network`, whose state is `state`.
 pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSummary {
     let mut layers = Vec::new();
     let all_quantizers = network.quantizers();

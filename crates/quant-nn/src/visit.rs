@@ -1,5 +1,5 @@
-//! What summaries, calibration, monitors and the trainer ask of a module with quantizers, and a
-//! network's layers in execution order.
+//! What summaries, calibration, monitors and the trainer need from a module with quantizers, and
+//! the layers of a network in execution order.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ pub enum Layer<'a> {
     Linear(&'a QuantLinear),
 }
 
-/// The same, to change.
+/// A layer that may be quantized, to change it.
 #[derive(Debug)]
 pub enum LayerMut<'a> {
     /// A convolution.
@@ -36,21 +36,21 @@ pub enum LayerMut<'a> {
     Linear(&'a mut QuantLinear),
 }
 
-/// A layer of a network, and where it stands.
+/// A layer of a network, with its position.
 #[derive(Debug, Clone)]
 pub struct NetworkLayer<'a> {
-    /// Position in execution order, from 0.
+    /// The position in execution order, from 0.
     pub index: usize,
-    /// PyTorch name, such as `layer1.0.conv1`.
+    /// The PyTorch name, such as `layer1.0.conv1`.
     pub name: String,
     /// The layer.
     pub layer: Layer<'a>,
-    /// Side of its input in pixels, for the input size of the network's configuration.
+    /// The side of the input in pixels, for the input size of the network's configuration.
     pub input_size: usize,
 }
 
 impl<'a> Layer<'a> {
-    /// Its quantizers that exist.
+    /// Returns the quantizers that the layer has.
     pub fn quantizers(self) -> Vec<(Role, &'a Quantizer)> {
         let (activation, weight, output) = match self {
             Layer::Conv(l) => (&l.quant_activation, &l.quant_weight, &l.quant_output),
@@ -62,7 +62,7 @@ impl<'a> Layer<'a> {
             .collect()
     }
 
-    /// Its weight's shape.
+    /// Returns the shape of the weight.
     pub fn weight_shape(self) -> Vec<usize> {
         match self {
             Layer::Conv(layer) => layer.weight.lazy_shape().to_vec(),
@@ -72,7 +72,7 @@ impl<'a> Layer<'a> {
 }
 
 impl<'a> LayerMut<'a> {
-    /// Its quantizers that exist.
+    /// Returns the quantizers that the layer has, to change them.
     pub fn quantizers(self) -> Vec<(Role, &'a mut Quantizer)> {
         let (activation, weight, output) = match self {
             LayerMut::Conv(l) => {
@@ -89,23 +89,23 @@ impl<'a> LayerMut<'a> {
     }
 }
 
-/// A layer as [summaries](crate::summarize) see it.
+/// The shape of a layer, from which [summaries](crate::summarize) are computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerShape {
-    /// PyTorch name of the layer, such as `layer1.0.conv1`.
+    /// The PyTorch name of the layer, such as `layer1.0.conv1`.
     pub name: String,
-    /// Shape of the weight, `[out, in, ...]`.
+    /// The shape of the weight, `[out, in, ...]`.
     pub weight: Vec<usize>,
-    /// Elements of its bias; 0 where it has none.
+    /// The number of elements of the bias; 0 if there is none.
     pub bias: usize,
-    /// Side of its output in pixels; `None` where only a call would tell.
+    /// The side of the output in pixels; `None` if it is known only in a call.
     pub output_size: Option<usize>,
 }
 
-/// A module with quantizers in it, anywhere: as fields of any of its modules, and on the weights of
-/// stock layers.
+/// A module that contains quantizers: in fields of any of its modules, or on the weights of Burn's
+/// own layers.
 ///
-/// An implementation without a line is right for any module whose parameters keep their names:
+/// An empty implementation is right for any module whose parameters keep their names:
 ///
 /// ```
 /// use burn::{module::Module, nn::Linear};
@@ -119,25 +119,28 @@ pub struct LayerShape {
 /// impl QuantizedModule for Net {}
 /// ```
 pub trait QuantizedModule: Module {
-    /// The PyTorch name of the parameter or quantizer at a path of the module tree, such as
-    /// `layers.0.blocks.1.conv1.weight`, given without the names of enum variants. By default it is
-    /// the path.
+    /// Returns the PyTorch name of the parameter or quantizer at a path of the module tree, such as
+    /// `layers.0.blocks.1.conv1.weight`. The path does not contain the names of enum variants. By
+    /// default the name is the path.
     fn pytorch_name(&self, path: &str) -> String {
         path.to_owned()
     }
 
-    /// The configuration that it was made from, if there is one: it travels with its state.
+    /// Returns the configuration from which the module was made, if there is one. It is stored with
+    /// the state.
     fn network_config(&self) -> Option<&NetworkConfig> {
         None
     }
 
-    /// Whether the parameter of this PyTorch name is trained: no running statistic, and not frozen.
+    /// Returns whether the parameter with this PyTorch name is trained, which running statistics
+    /// and frozen parameters are not.
     fn is_trained(&self, name: &str) -> bool {
         !is_running(name)
     }
 
-    /// Its convolutional and linear layers, for summaries. By default they are Burn's, as
-    /// [`stock_layers`] finds them. Override it to give the sizes that only your program knows:
+    /// Returns the shapes of the convolutional and linear layers, for summaries. By default they are
+    /// Burn's layers, as [`stock_layers`] finds them. Override it to give the sizes that only your
+    /// program knows:
     ///
     /// ```
     /// use burn::{module::Module, nn::conv::{Conv2d, Conv2dConfig}, tensor::Device};
@@ -165,8 +168,8 @@ pub trait QuantizedModule: Module {
         stock_layers(self)
     }
 
-    /// Every quantizer, its role and its layer's name, in the order of the fields. They are clones,
-    /// with the same parameters, records, probes and losses.
+    /// Returns every quantizer with its role and the name of its layer, in the order of the fields.
+    /// They are clones that share parameters, records, probes and losses with the originals.
     fn quantizers(&self) -> Vec<(String, Role, Quantizer)> {
         let found = quantizers(self).into_iter();
         let named = found.map(|Reached { path, quantizer }| {
@@ -176,13 +179,14 @@ pub trait QuantizedModule: Module {
         named.collect()
     }
 
-    /// What the names of its quantizers' parameters begin with, such as `conv1.quant_weight.`.
+    /// Returns the prefixes of the names of the quantizers' parameters, such as
+    /// `conv1.quant_weight.`.
     fn quantizer_prefixes(&self) -> Vec<String> {
         let found = quantizers(self).into_iter();
         found.map(|reached| format!("{}.", self.pytorch_name(&reached.path))).collect()
     }
 
-    /// Every weight that has a quantizer, and its layer's name.
+    /// Returns every weight that has a quantizer, with the name of its layer.
     fn quantized_weights(&self) -> Vec<(String, QuantizedWeight)> {
         let found = quantized_weights(self).into_iter();
         let named = found.map(|found| {
@@ -192,14 +196,14 @@ pub trait QuantizedModule: Module {
         named.collect()
     }
 
-    /// Every weight that is quantized, as integers, with its layer's name.
+    /// Returns every quantized weight as integers, with the name of its layer.
     fn weight_codes(&self) -> Vec<WeightCodes> {
         let weights = self.quantized_weights().into_iter();
         let enabled = weights.filter(|(_, weight)| weight.reached.quantizer.is_enabled());
         enabled.map(|(layer, weight)| WeightCodes { layer, ..weight.to_codes() }).collect()
     }
 
-    /// Calls `change` with every quantizer and its layer's name.
+    /// Calls `change` with every quantizer and the name of its layer.
     fn change_quantizers(&mut self, mut change: impl FnMut(&str, &mut Quantizer)) {
         let changed = change_quantizers(self.clone(), |path, quantizer| {
             change(layer_of(&self.pytorch_name(path)), quantizer);
@@ -207,10 +211,10 @@ pub trait QuantizedModule: Module {
         *self = changed;
     }
 
-    /// Input, output and parameters of the quantizers that `select` wants, given layer and role, in
-    /// their last evaluation call while `run` calls the model: as
-    /// `<layer>.quant_activation/before-quant` and so on. [`StateDict::to_bytes`] makes a
-    /// safetensors file of it.
+    /// Returns the input, the output and the parameters of quantizers in their last evaluation call
+    /// while `run` calls the model. `select` chooses the quantizers by layer and role. The entries
+    /// are named `<layer>.quant_activation/before-quant` and so on. [`StateDict::to_bytes`] makes a
+    /// safetensors file of them.
     fn probe(&self, select: impl Fn(&str, Role) -> bool, run: impl FnOnce(&Self)) -> StateDict {
         let wanted = |reached: &Reached| {
             let layer = self.pytorch_name(&reached.path);
@@ -226,23 +230,24 @@ pub trait QuantizedModule: Module {
         }))
     }
 
-    /// The same for evaluation, with weights as their quantizers make them: each is quantized now,
-    /// and not in every call.
+    /// Returns the same module for evaluation. The weights have the values that their quantizers
+    /// give, so that they are quantized once, and not in every call.
     #[must_use]
     fn folded(&self) -> Self {
         self.clone().materialize()
     }
 
-    /// Checks every quantizer's clipping values.
+    /// Checks the clipping values of every quantizer.
     ///
     /// # Errors
-    /// [`QuantizerError::Degenerate`] for the first that is zero, negative or not a number.
+    /// [`QuantizerError::Degenerate`] for the first clipping value that is zero, negative or not a
+    /// number.
     fn check_quantizers(&self) -> Result<(), QuantizerError> {
         self.quantizers().iter().try_for_each(|(_, _, quantizer)| quantizer.check())
     }
 }
 
-/// Returns Burn's convolutional and linear layers in a module, in the order of its fields.
+/// Returns the shapes of Burn's convolutional and linear layers in a module, in the order of its fields.
 ///
 /// Burn's layers do not tell where their inputs come from, and no module sees the call of another.
 /// Therefore the size of a convolution's output is not known (`output_size` is `None`), also not

@@ -1,7 +1,13 @@
-//! A quantized network on the GPU backend of this build against the CPU. Without a GPU feature
-//! there is nothing to run.
+//! Compares a quantized network on the GPU backend of this build with the CPU. Without a GPU
+//! feature there is no test.
 
-#![cfg(any(feature = "wgpu", feature = "cuda"))]
+#![cfg(any(
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+))]
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -15,12 +21,13 @@ use quant_nn::{
 };
 
 fn gpu() -> Device {
-    #[cfg(feature = "cuda")]
-    return Device::cuda(0);
-    #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
-    return Device::vulkan(Default::default());
-    #[cfg(all(feature = "wgpu", not(any(feature = "vulkan", feature = "cuda"))))]
-    Device::wgpu(Default::default())
+    cfg_select! {
+        feature = "cuda" => Device::cuda(0),
+        feature = "rocm" => Device::rocm(0),
+        feature = "metal" => Device::metal(Default::default()),
+        feature = "vulkan" => Device::vulkan(Default::default()),
+        _ => Device::wgpu(Default::default()),
+    }
 }
 
 /// Numbers in -1..1 that all devices are given.

@@ -44,13 +44,13 @@ pub enum TrainError {
         message: String,
     },
     /// A field of a recipe has a value that is not accepted.
-    #[error("recipe: {field} = {value}: {accepted}")]
+    #[error("recipe: {field} = {value}: expected {accepted}")]
     Field {
         /// The field.
         field: String,
         /// The value of the field.
         value: String,
-        /// The values that are accepted.
+        /// The values that are accepted, as a text that can follow "expected".
         accepted: &'static str,
     },
     /// A number of a recipe is out of its bounds, or a value has a type that its field does not
@@ -173,7 +173,7 @@ pub enum TrainError {
     /// The data and the network have different classes.
     #[error(
         "{path}: a network of {network} classes cannot be evaluated on data of {data} classes: \
-         their labels stand for other classes"
+         the labels do not mean the same classes"
     )]
     Classes {
         /// The file of the network.
@@ -184,7 +184,9 @@ pub enum TrainError {
         data: usize,
     },
     /// The data have other classes than those that the run was trained on.
-    #[error("{path}: {change}: the network's scores stand for other classes than these labels")]
+    #[error(
+        "{path}: {change}: the classes of the data are not those that the network was trained on"
+    )]
     OtherClasses {
         /// The folder of the data.
         path: PathBuf,
@@ -294,8 +296,9 @@ impl From<QuantizerError> for TrainError {
 }
 
 impl TrainError {
-    /// Names the phase in the error. The field gets the name of the phase before it. A combination
-    /// that a quantizer's method does not support is described with the fields of the recipe.
+    /// Names the phase in the error: puts the name of the phase in front of the field. A
+    /// combination that a quantizer's method does not support is described with the fields of the
+    /// recipe.
     pub(crate) fn of_phase(self, name: &str) -> Self {
         match self {
             TrainError::Invalid { field, reason } if field.starts_with("quantization") => {
@@ -311,8 +314,8 @@ impl TrainError {
             })) => TrainError::Invalid {
                 field: format!("phase.{name}.quantization.{}", text_of(&role)),
                 reason: format!(
-                    "{field} = {value} is not possible with the method {}; the nearest that is: \
-                     {nearest}",
+                    "{field} = {value} is not possible with the method {}; the nearest possible \
+                     configuration has {nearest}",
                     text_of(&method)
                 ),
             },
@@ -345,6 +348,8 @@ fn subject(missing: &[usize]) -> String {
     match names.as_slice() {
         [] => "another process of the group has".to_owned(),
         [one] => format!("process {one} of the group has"),
-        several => format!("processes {} of the group have", several.join(" and ")),
+        [others @ .., last] => {
+            format!("processes {} and {last} of the group have", others.join(", "))
+        }
     }
 }

@@ -13,7 +13,8 @@
 //!   and those of other programs. [`networks`] has the networks that a program brings.
 //! - `batches`: what happens to images before a step. [`upload`] moves them to the device, and
 //!   [`mixing`] is mixup and CutMix.
-//! - `training`: the training of one phase. [`trainer`] has its loop, [`step`] one optimizer step,
+//! - `training`: the training of one phase. [`trainer`] has the objects that it needs, the private
+//!   module `phase_loop` its loop and the application of policies, [`step`] one optimizer step,
 //!   [`loss`] cross-entropy, focal loss and distillation, and [`checkpoint`] everything that a
 //!   phase needs to continue.
 //! - `optimize`: how weights change. [`optimizer`] is SGD, Adam and AdamW over parameter groups,

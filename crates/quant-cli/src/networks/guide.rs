@@ -124,5 +124,5 @@ PyTorch's names, relative to the block.
 const WORDS: &str = "\
 The order of words does not matter. A word excludes the words in the last column. A word that has
 no effect on a model gives a warning, and an unknown word is an error that shows the most similar
-words.
+words. `quant recipe show --typed` prints the fields that the words of a recipe set.
 ";

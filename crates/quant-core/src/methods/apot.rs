@@ -27,6 +27,9 @@
 //! **Initial value.** The boundary, until calibration sets another.
 //!
 //! **The reference implementation** does not have this method.
+//!
+//! **Computed by** `Rule::Table`, which this file calls: on the CPU in
+//! `quantize/arithmetic/table.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
 
 use burn::{
     module::{Module, Param},
@@ -48,7 +51,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The facts about the method.
+/// What the rest of the crate needs to know about the method: see `MethodFacts`.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {

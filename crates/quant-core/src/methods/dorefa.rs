@@ -14,6 +14,11 @@
 //!
 //! **Where the reference differs from the paper.** It has the boundary, and a normalisation of the
 //! weight before tanh (`var-mean`).
+//!
+//! **Computed by** `ops/clip.rs` for activations and outputs, as `Rule::Clip`: on the CPU in
+//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`. Weights are
+//! quantized by tensor operations of this file, which Burn's autodiff differentiates; the rounding
+//! with its gradient is `rounded` in `ops/mod.rs`.
 
 use burn::{
     module::{Module, Param},
@@ -37,7 +42,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The facts about the method.
+/// What the rest of the crate needs to know about the method: see `MethodFacts`.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {

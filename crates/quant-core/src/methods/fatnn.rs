@@ -25,6 +25,10 @@
 //! **Where the reference differs from the paper.** It calls the slopes `alpha0`, `alpha1`,
 //! `alpha2`, and it keeps a clipping value beside them that it never uses
 //! ([`crate::qtool::Compatibility`]).
+//!
+//! **Computed by** `Rule::Slopes`, which this file calls: on the CPU in
+//! `quantize/arithmetic/slopes.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`. The basis
+//! is computed by tensor operations of this file.
 
 use burn::{
     module::{Module, Param, RunningState},

@@ -8,7 +8,8 @@
 //!
 //! The paper learns the step size, which is s/n (unsigned) or 2s/n (signed), and has the signed
 //! levels -2^(b-1)..2^(b-1) - 1. Here the signed levels are symmetric about 0. [`super::lsq_step`]
-//! has the paper's form. Both are the same function where levels are unsigned or odd in number.
+//! has the paper's form. The two forms are the same function if the range is unsigned, or if the
+//! number of levels is odd.
 //!
 //! **Gradients.** Let g be the incoming gradient. Strictly inside the range of the clamp ∂x = g and
 //! ∂s = g·(y/s - v); outside ∂x = 0 and ∂s = g·y/s (equation 3 of the paper in units of s).
@@ -24,9 +25,12 @@
 //! `gamma` is 1.
 //!
 //! **Where the reference differs from the paper.** It learns a clipping value instead of a step
-//! size; signed levels are symmetric; it has no gradient scale by default (here the default is the
-//! paper's), and leaves out one whose integer part is 1 (`skip_integer_one`); the initial value is
-//! a constant.
+//! size. Signed levels are symmetric. By default it has no gradient scale (here the default is the
+//! paper's). It skips a gradient scale whose integer part is 1 (`skip_integer_one`). The initial
+//! value is a constant.
+//!
+//! **Computed by** `ops/clip.rs`, as `Rule::Clip`: on the CPU in `quantize/arithmetic/clip.rs` of
+//! `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
 
 use burn::{
     module::{Module, Param},
@@ -52,7 +56,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The facts about the method.
+/// What the rest of the crate needs to know about the method: see `MethodFacts`.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {

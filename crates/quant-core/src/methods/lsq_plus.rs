@@ -19,6 +19,9 @@
 //! `squared-error` finds the lowest and the highest level with the least squared error. `min-max`
 //! takes the extremes, `percentile` p takes the (100 - p)th and the pth percentile, and
 //! `mean-magnitude` takes LSQ's step above the minimum.
+//!
+//! **Computed by** `Rule::Step`, which `lsq_step.rs` calls for this method too: on the CPU in
+//! `quantize/arithmetic/step.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
 
 use burn::{
     module::{Module, Param},
@@ -41,7 +44,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The facts about the method.
+/// What the rest of the crate needs to know about the method: see `MethodFacts`.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {

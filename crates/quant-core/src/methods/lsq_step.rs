@@ -20,10 +20,13 @@
 //! (`mean-magnitude`) or with the least squared error.
 //!
 //! **The clipping-value form** ([`super::lsq`]) with the clipping value s·Qp is the same function
-//! where levels are unsigned or odd in number. Where they are signed and even in number, its levels
-//! lie half a step beside those of this form.
+//! if the range is unsigned, or if the number of levels is odd. If the range is signed and the
+//! number of levels is even, its levels lie half a step beside those of this form.
 //!
 //! **Where the reference differs from the paper.** It has the clipping-value form only.
+//!
+//! **Computed by** `Rule::Step`, which this file calls: on the CPU in `quantize/arithmetic/step.rs`
+//! of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
 
 use burn::{
     module::{Module, Param},
@@ -46,7 +49,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The facts about the method.
+/// What the rest of the crate needs to know about the method: see `MethodFacts`.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {

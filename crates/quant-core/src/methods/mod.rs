@@ -3,7 +3,8 @@
 //!
 //! In all files n = levels - 1, R rounds half to even with the gradient 1, and the elements of a
 //! tensor fall into groups that share a clipping value ([`crate::Granularity`]). The gradient of
-//! the loss by a quantized value is g, and ∂x stands for the gradient by x.
+//! the loss by a quantized value is g, and ∂x stands for the gradient by x. The paths under
+//! "Computed by" start at the folder `src` of this crate or, where it says so, of `quant-kernels`.
 
 use burn::{
     module::{Module, Param},
@@ -40,9 +41,9 @@ pub mod xnor;
 
 pub use own::{OwnMethod, OwnQuantizer, register};
 
-/// The second line of each method: the file with its facts and formula, and its modules. The type
-/// of the method's options gives the facts where the method has any, and otherwise the `Facts` type
-/// of the file.
+/// One line for each method: its file and its modules. (Its other line, the name, is in
+/// `method.rs`.) If the method has options, their type implements `MethodFacts`; otherwise the type
+/// `Facts` of the file does.
 macro_rules! methods {
     ($($variant:ident $(($options:ident))? => $file:ident: $($module:ident),+;)*) => {
         /// The modules of all methods, which hold their parameters.
@@ -50,14 +51,14 @@ macro_rules! methods {
         #[derive(Module, Debug)]
         pub enum MethodModule {
             $($(
-                /// A quantizer that the page of its method documents.
+                /// The quantizer; see the documentation of its method's module.
                 $module($file::$module),
             )+)*
             /// The quantizer of a method that the program registered.
             Own(OwnQuantizer),
         }
 
-        /// Returns what is known of a method in addition to its formula.
+        /// Returns what the rest of the crate needs to know about a method, apart from its formula.
         pub(crate) fn facts(method: &Method) -> &dyn MethodFacts {
             match method {
                 $(methods!(@pattern facts $variant $($options)?) =>
@@ -97,8 +98,7 @@ methods! {
     N2uq => n2uq: N2uqActivation, N2uqWeight;
 }
 
-/// The facts about a method that are not computed. Everything that depends on the method, except
-/// for its formula, is read from here.
+/// What the rest of the crate needs to know about a method, apart from its formula.
 pub(crate) trait MethodFacts {
     /// Returns what the method offers in this role and range, or `None` where it does not support
     /// them.

@@ -33,6 +33,10 @@
 //! **Where this differs from the paper.** The paper's implementation also scales the input, which
 //! `start` and `intervals` do already, and learns its clipping value from the clipped elements
 //! only. The reference implementation does not have this method.
+//!
+//! **Computed by** `Rule::Intervals` for activations and outputs, which this file calls, and by
+//! `ops/clip.rs` for weights, as `Rule::Clip`: on the CPU in `quantize/arithmetic/intervals.rs` and
+//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
 
 use burn::{
     module::{Module, Param},
@@ -64,7 +68,7 @@ const START: Parameter = Parameter::new("start", ParameterKind::Free);
 /// The widths of the intervals.
 const INTERVALS: Parameter = Parameter::new("intervals", ParameterKind::Scale);
 
-/// The facts about the method.
+/// What the rest of the crate needs to know about the method: see `MethodFacts`.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {

@@ -1,6 +1,7 @@
 //! Methods that a program defines itself: a formula composed of tensor operations, with the facts
-//! about it, registered under a name. Such a method then works wherever a method of this crate
-//! does: in layers, recipes, policies, calibration, checkpoints, summaries and the export of codes.
+//! about it, registered under a name. No kernel is needed: Burn computes and differentiates the
+//! formula on every backend. Such a method then works wherever a method of this crate does: in
+//! layers, recipes, policies, calibration, checkpoints, summaries and the export of codes.
 
 use std::{
     collections::BTreeMap,

@@ -20,6 +20,9 @@
 //! on c.
 //!
 //! **Where the reference differs from the paper.** There is no difference.
+//!
+//! **Computed by** `ops/clip.rs`, as `Rule::Clip` with `learned_bound`: on the CPU in
+//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
 
 use burn::{
     module::{Module, Param},
@@ -41,7 +44,7 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The facts about the method.
+/// What the rest of the crate needs to know about the method: see `MethodFacts`.
 pub(crate) struct Facts;
 
 impl MethodFacts for Facts {

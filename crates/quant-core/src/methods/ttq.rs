@@ -21,6 +21,9 @@
 //! Equation 7 gives ∂N without the minus sign, as for a parameter -N.
 //!
 //! **The reference implementation** does not have this method.
+//!
+//! **Computed by** `Rule::Ternary`, which this file calls: on the CPU in
+//! `quantize/arithmetic/ternary.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
 
 use burn::{
     module::{Module, Param},

@@ -69,8 +69,8 @@ pub trait QuantOps: Backend {
         reference::fake_quantize_backward::<Self>(x, parameters, grad, operation)
     }
 
-    /// [`fake_quantize`](Self::fake_quantize) as a differentiable operation. The autodiff backend
-    /// overrides it; all other backends compute only the value.
+    /// Does the same as [`fake_quantize`](Self::fake_quantize), as a differentiable operation. The
+    /// autodiff backend overrides it; all other backends compute only the value.
     #[fusion(dtype = x, shape = x)]
     fn fake_quantize_tracked(
         x: FloatTensor<Self>,
@@ -119,9 +119,9 @@ pub trait QuantOps: Backend {
         reference::fit_basis::<Self>(x, values, basis, view)
     }
 
-    /// Returns `value`, with another gradient for x in place of its derivative: g·slope, or g·(1 +
-    /// sign(g)·slope) where `scaled`. The autodiff backend overrides it; all other backends return
-    /// `value`.
+    /// Returns `value`. In the backward pass x gets this gradient instead of the derivative of
+    /// `value`: g·slope, or g·(1 + sign(g)·slope) if `scaled`. The autodiff backend overrides it;
+    /// all other backends return `value`.
     #[fusion(dtype = value, shape = value)]
     fn estimated_tracked(
         value: FloatTensor<Self>,

@@ -80,8 +80,9 @@ pub trait Dataset: Send + Sync {
     /// If the image cannot be read or decoded.
     fn image(&self, index: usize) -> Result<RgbImage, DataError>;
 
-    /// Returns ranges of images that are stored together, if reading them in order is faster. A
-    /// random order then shuffles the blocks, and the images within groups of neighbouring blocks.
+    /// Returns ranges of images that are stored together, if reading them in order is faster.
+    /// Training then shuffles the order of the blocks, and then the images among a few neighbouring
+    /// blocks.
     fn blocks(&self) -> &[Range<usize>] {
         &[]
     }

@@ -12,10 +12,11 @@ use super::{Quantizer, Terms};
 ///
 /// # In integers
 ///
-/// If the weight is [`Weight::Codes`] with terms, and the quantizer has terms, then for each term t
-/// of the quantizer (outer loop), each group g of its channels that has an element below the kernel
-/// in ascending order, and each term u of the weight (inner loop), let acc\[t, g, u\] be the sum of
-/// the products of integers over the elements c of group g. The sum is exact. Then
+/// This applies if the weight is [`Weight::Codes`] with terms, and the quantizer has terms. The
+/// outer loop is over the terms t of the quantizer. Within it, a loop goes over the groups g of its
+/// channels that have an element below the kernel, in ascending order. The inner loop is over the
+/// terms u of the weight. Let acc\[t, g, u\] be the sum, over the elements c of group g, of the
+/// products of the two integers. This sum is exact. Then
 ///
 /// y = Σ float(acc\[t, g, u\])·m\[t, g, u\], where m is scale\[t\]\[g\]·scale\[u\]\[o\]
 ///

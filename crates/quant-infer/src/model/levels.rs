@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 /// term whose integers are all 1; a basis of floats, as that of LQ-Nets, has a term for each
 /// element of the basis.
 ///
-/// The number of groups is that of the quantizer or of the weight, or 1 where all its groups have
-/// the same scales and integers. All terms have the same number of groups.
+/// There are as many groups as in the quantizer or weight, or 1 if all its groups are the same. All
+/// terms have the same number of groups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Terms(pub Vec<Term>);
 

@@ -1,10 +1,10 @@
-//! What nodes compute.
+//! The operations of nodes.
 
 use alloc::{boxed::Box, vec::Vec};
 
 use super::{Conv, Quantizer};
 
-/// What a node computes from its inputs.
+/// The operation by which a node is computed from its inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// The image, as floats.
@@ -32,36 +32,36 @@ pub enum Op {
     LeakyRelu(f32),
     /// With d = x - before: d where d > 0, else d·slope; then plus after. Per channel.
     RPRelu {
-        /// Subtracted before, of each channel.
+        /// The number that is subtracted before, of each channel.
         before: Vec<f32>,
         /// The slope below 0, of each channel.
         slope: Vec<f32>,
-        /// Added after, of each channel.
+        /// The number that is added after, of each channel.
         after: Vec<f32>,
     },
     /// (x - mean)/sqrt(variance + 1e-5) over each of this many groups of channels of an image. The
     /// sum of the elements, and that of (x - mean)², are sums of 64-bit floats in the order
-    /// channel, row, column; each is divided by the number of elements. The mean in the squares is
-    /// the 64-bit one. Then both are rounded to 32 bits.
+    /// channel, row, column; each is divided by the number of elements. (x - mean)² uses the mean
+    /// before it is rounded to 32 bits. Then both are rounded to 32 bits.
     GroupNorm(usize),
     /// The mean over squares of this side, which is also the stride; what is left at the edge is
     /// ignored. The sum runs by row and column, beginning with the first element, and is divided
     /// by the number of elements.
     AveragePool(usize),
-    /// Maxima over squares.
+    /// The maximum over each square.
     MaxPool(Pool),
     /// The mean over all positions, summed as in `AveragePool`.
     GlobalPool,
     /// r x r positions become channels: channel c of position (dy, dx) in its square becomes
     /// channel c·r² + dy·r + dx.
     SpaceToDepth(usize),
-    /// The inverse.
+    /// The inverse of `SpaceToDepth`.
     DepthToSpace(usize),
     /// Zeros on every side.
     Pad(usize),
-    /// The channels, this many times over.
+    /// The channels are repeated this many times.
     Repeat(usize),
-    /// All inputs' channels, one after another.
+    /// The channels of all inputs, one input after another.
     Concatenate,
     /// The sum of all inputs, from the first to the last.
     Add,
@@ -72,11 +72,11 @@ pub enum Op {
 /// Squares over which maxima are taken. Elements beyond the edge are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
-    /// Side of the squares.
+    /// The side of the squares.
     pub kernel: usize,
-    /// Stride.
+    /// The stride.
     pub stride: usize,
-    /// Padding on every side, at most half of the side.
+    /// The padding on every side, at most half of the side.
     pub padding: usize,
     /// Whether the number of positions is rounded up: then a last square may overlap the edge.
     pub ceil: bool,

@@ -40,9 +40,9 @@ pub enum Dynamic {
     /// Let f be the mean of x over the image, plus 1e-5. Codes are those of x/f, and the value is
     /// multiplied by f (LQ-Nets with normalised activations).
     Mean,
-    /// As `Mean`, where f is the standard deviation of x over the image, plus 1e-5: the square
-    /// root (of the 32-bit float) of the sum of (x - mean)², divided by one less than the number
-    /// of elements. The mean and the squares are 64-bit floats. The deviation of a single element
-    /// is 0.
+    /// As `Mean`, with f = deviation + 1e-5, where the deviation is the standard deviation of x
+    /// over the image. The variance is the sum of (x - mean)² divided by one less than the number
+    /// of elements. It is computed in 64 bits, with the mean in 64 bits, and rounded to 32 bits,
+    /// and its root is taken in 32 bits. The deviation of a single element is 0.
     Deviation,
 }

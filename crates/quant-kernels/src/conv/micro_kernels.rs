@@ -12,8 +12,7 @@ use crate::simd::{InstructionSet, Job, Simd};
 
 /// The correlation y\[m\]\[p\] = Σₜ w\[m\]\[t\]·x\[offsets\[t\] + p\] for the pixels of a grid.
 pub(crate) struct Correlation<'a> {
-    /// The planes, followed by [`READ_PAST_END`] floats after the last one that a tap of the output
-    /// reads.
+    /// The planes and, after the last float that a tap reads, [`READ_PAST_END`] more floats.
     pub(crate) planes: &'a [f32],
     /// The index that each tap reads for pixel 0.
     pub(crate) offsets: &'a [usize],

@@ -6,7 +6,6 @@
 /// result. The terms of a parameter's gradient are summed over its group.
 ///
 /// NaN stays NaN. Infinities count as the ends of the range to which they are clamped.
-/// are clamped to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
     /// Clamping and rounding to a uniform grid. Parameter s. v = clamp(x/s, lo, 1); unsigned: lo =

@@ -21,13 +21,14 @@ use crate::{
     network::{Network, Scalar, Submodule},
 };
 
-/// Most elements that all weights of a network may have: 4 GiB at 32 bits.
+/// The largest number of elements that all weights of a network may have together: 4 GiB at 32
+/// bits.
 const MOST_WEIGHTS: usize = 1 << 30;
 
 /// The index of a node of the graph that is being built; it stands for the value of the node.
 pub(crate) type NodeId = usize;
 
-/// What a convolution is to be: sizes are those of both sides, in pixels.
+/// The description of a convolution. Sizes are those of both sides, in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConvSpec {
     pub(crate) outputs: usize,
@@ -39,30 +40,30 @@ pub(crate) struct ConvSpec {
 }
 
 impl ConvSpec {
-    /// Quantized, padded so that stride 1 keeps the size.
+    /// Returns a quantized convolution, padded so that stride 1 keeps the size.
     pub(crate) fn new(outputs: usize, kernel_size: usize, stride: usize) -> Self {
         Self { outputs, kernel_size, stride, padding: kernel_size / 2, groups: 1, quantized: true }
     }
 
-    /// The same in full precision.
+    /// Returns the same convolution in full precision.
     pub(crate) fn real(self) -> Self {
         Self { quantized: false, ..self }
     }
 }
 
-/// A network as far as it is built.
+/// A network that is being built.
 pub(crate) struct Builder<'a> {
     device: &'a Device,
     quantization: &'a Quantization,
     norm: NormKind,
     activation: ActivationKind,
     submodules: Vec<Submodule>,
-    /// Their PyTorch names.
+    /// The PyTorch names of the submodules.
     names: Vec<String>,
     graph: Graph,
-    /// The block that nodes belong to from now on.
+    /// The block that new nodes belong to.
     block: String,
-    /// Elements of all weights so far.
+    /// The number of elements of all weights so far.
     weights: usize,
 }
 
@@ -88,17 +89,18 @@ impl<'a> Builder<'a> {
         builder
     }
 
-    /// The network, of this configuration; the node that was added last holds the class scores.
+    /// Returns the network of this configuration. The node that was added last holds the class
+    /// scores.
     pub(crate) fn finish(self, config: NetworkConfig) -> Network {
         Network::new(self.submodules, self.names, self.graph, config)
     }
 
-    /// The images.
+    /// Returns the node of the images.
     pub(crate) fn input(&self) -> NodeId {
         0
     }
 
-    /// What follows belongs to the block of this name.
+    /// Begins a block: nodes that are added from now on belong to it.
     pub(crate) fn enter(&mut self, block: &str) {
         block.clone_into(&mut self.block);
     }
@@ -122,7 +124,8 @@ impl<'a> Builder<'a> {
         self.submodules.len() - 1
     }
 
-    /// Counts a weight among those so far, before anything of its size is made.
+    /// Adds the elements of a weight to the count of all weights. It is called before anything of
+    /// the size of the weight is made.
     fn count(&mut self, name: &str, shape: [usize; 4]) -> Result<(), NetworkError> {
         let elements = shape.into_iter().fold(1, usize::saturating_mul);
         self.weights = self.weights.saturating_add(elements);
@@ -171,7 +174,7 @@ impl<'a> Builder<'a> {
         }
         let wrong = |reason: String| NetworkError::Structure { at: name.to_owned(), reason };
         if inputs == 0 || conv.outputs == 0 {
-            return Err(wrong("its channels come to 0: take a larger width".into()));
+            return Err(wrong("it would have 0 channels: take a larger width".into()));
         }
         if !inputs.is_multiple_of(conv.groups) || !conv.outputs.is_multiple_of(conv.groups) {
             let (groups, outputs) = (conv.groups, conv.outputs);
@@ -192,9 +195,9 @@ impl<'a> Builder<'a> {
         Ok(self.push(Op::Submodule(index), vec![x], conv.outputs, size))
     }
 
-    /// Takes the place of `conv`: space-to-depth of twice its stride, a 1x1 convolution to four
-    /// times its channels, and depth-to-space of 2. The input is padded where its size does not
-    /// divide.
+    /// Builds what replaces `conv`: space-to-depth of twice its stride, a 1x1 convolution to four
+    /// times its channels, and depth-to-space of 2. The input is padded if its size is not a
+    /// multiple of that stride.
     pub(crate) fn point_reshape(
         &mut self,
         x: NodeId,
@@ -218,7 +221,7 @@ impl<'a> Builder<'a> {
         Ok(self.op(y, Op::DepthToSpace(2)))
     }
 
-    /// Flattens, then a linear layer with a bias.
+    /// Flattens x and applies a linear layer with a bias.
     pub(crate) fn linear(
         &mut self,
         x: NodeId,
@@ -241,7 +244,7 @@ impl<'a> Builder<'a> {
         self.norm_of(x, name, self.norm)
     }
 
-    /// A batch norm, whatever the network's.
+    /// Applies a batch norm, whatever norm the network uses.
     pub(crate) fn batch_norm(&mut self, x: NodeId, name: &str) -> Result<NodeId, NetworkError> {
         self.norm_of(x, name, NormKind::Batch)
     }
@@ -261,7 +264,7 @@ impl<'a> Builder<'a> {
         Ok(self.push(op, vec![x], channels, size))
     }
 
-    /// Sets the scales of the norms made last, this many, to 0.
+    /// Sets the scales of the last `count` norms to 0.
     pub(crate) fn zero_last_norms(&mut self, count: usize) {
         let norms = self.submodules.iter_mut().rev().filter_map(|submodule| match submodule {
             Submodule::Norm(norm) => Some(norm),
@@ -275,8 +278,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Draws the weights of the convolution or linear layer made last anew, from a normal
-    /// distribution of this deviation; with a deviation of 0 they are 0. Its bias becomes 0.
+    /// Draws the weights of the last convolution or linear layer again, from a normal distribution
+    /// with this standard deviation; with a deviation of 0 they are 0. The bias becomes 0.
     pub(crate) fn redraw_last(&mut self, deviation: f64) {
         let last = self.submodules.iter_mut().rev();
         let mut layers =
@@ -305,7 +308,7 @@ impl<'a> Builder<'a> {
         self.activation_of(x, name, self.activation)
     }
 
-    /// A ReLU, whatever the network's activation.
+    /// Applies a ReLU, whatever activation function the network uses.
     pub(crate) fn relu(&mut self, x: NodeId) -> NodeId {
         self.activation_of(x, "", ActivationKind::ReLU)
     }
@@ -322,7 +325,7 @@ impl<'a> Builder<'a> {
         self.push(op, vec![x], channels, size)
     }
 
-    /// An operation without a state.
+    /// Adds an operation without a state.
     pub(crate) fn op(&mut self, x: NodeId, op: Op) -> NodeId {
         let (channels, size) = op.output(self.channels(x), self.size(x));
         self.push(op, vec![x], channels, size)
@@ -348,7 +351,7 @@ impl<'a> Builder<'a> {
         let [first, rest @ ..] = terms else {
             return Err(NetworkError::Structure {
                 at: at.to_owned(),
-                reason: "nothing to add".into(),
+                reason: "there is nothing to add".into(),
             });
         };
         let shape = |value: NodeId| (self.channels(value), self.size(value));
@@ -356,7 +359,7 @@ impl<'a> Builder<'a> {
         if let Some(other) = rest.iter().find(|other| shape(**other) != (channels, size)) {
             let (c, s) = shape(*other);
             let reason =
-                format!("{channels} channels of {size}x{size} and {c} of {s}x{s} do not add");
+                format!("{channels} channels of {size}x{size} cannot be added to {c} of {s}x{s}");
             return Err(NetworkError::Structure { at: at.to_owned(), reason });
         }
         if rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Makes a network of any structure, with weights that a seed decides where that is wanted.
+//! Makes a network of any structure. Its weights are determined by a seed if one is given.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -25,8 +25,8 @@ impl NetworkConfig {
     /// ```
     ///
     /// # Errors
-    /// [`NetworkError::Field`] and [`NetworkError::Structure`] for what does not fit together, and
-    /// the quantizers' errors.
+    /// [`NetworkError::Field`] and [`NetworkError::Structure`] if parts do not fit together, and
+    /// the errors of the quantizers.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
         match self {
             NetworkConfig::ResNet(config) => config.init(device),
@@ -37,26 +37,27 @@ impl NetworkConfig {
         }
     }
 
-    /// Makes the network with weights that are a function of `seed`, of the configuration and of
-    /// the device's kind.
+    /// Makes the network with weights that depend only on `seed`, on the configuration and on the
+    /// kind of the device.
     ///
-    /// A device's random generator belongs to the whole process. Networks that are made so wait for
-    /// each other; whoever else draws from it meanwhile changes the weights.
+    /// A device has one random generator for the whole process. Networks that are made by this
+    /// function therefore wait for each other. If anything else draws from the generator meanwhile,
+    /// the weights change.
     ///
     /// # Errors
-    /// Those of [`init`](Self::init).
+    /// The errors of [`init`](Self::init).
     pub fn init_seeded(&self, seed: u64, device: &Device) -> Result<Network, NetworkError> {
         init_seeded(seed, device, || self.init(device))
     }
 }
 
 impl StateDict {
-    /// The network that the state says it is of, with fresh weights, and with the quantizers that
-    /// were in force when it was taken, whatever policies had changed. `None` where it does not
-    /// say.
+    /// Makes the network that the state describes, with new weights, and with the quantizers that
+    /// it had when the state was taken, including the changes of policies. Returns `None` if the
+    /// state does not describe its network.
     ///
     /// # Errors
-    /// Those of [`NetworkConfig::init`], for a network that cannot be.
+    /// The errors of [`NetworkConfig::init`].
     pub fn network(&self, device: &Device) -> Result<Option<Network>, NetworkError> {
         let Some(config) = self.network_config() else { return Ok(None) };
         let mut network = config.init(device)?;
@@ -65,14 +66,15 @@ impl StateDict {
     }
 }
 
-/// What `make` makes, with weights that are a function of `seed`, of what is made and of the
-/// device's kind.
+/// Calls `make` and returns its network, with weights that depend only on `seed`, on what `make`
+/// makes and on the kind of the device.
 ///
-/// A device's random generator belongs to the whole process. Networks that are made so wait for
-/// each other; whoever else draws from it meanwhile changes the weights.
+/// A device has one random generator for the whole process. Networks that are made by this function
+/// therefore wait for each other. If anything else draws from the generator meanwhile, the weights
+/// change.
 ///
 /// # Errors
-/// Those of `make`.
+/// The errors of `make`.
 pub fn init_seeded<M: QuantizedModule, E>(
     seed: u64,
     device: &Device,
@@ -82,7 +84,8 @@ pub fn init_seeded<M: QuantizedModule, E>(
     let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     device.seed(seed);
     let network = make()?;
-    // Parameters are drawn on first use: now, right behind the seed.
+    // Parameters are drawn when they are first used, so this draws them directly after the seed is
+    // set.
     StateDict::of(&network);
     Ok(network)
 }

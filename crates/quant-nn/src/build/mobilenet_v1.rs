@@ -13,7 +13,7 @@ use crate::{
     network::Network,
 };
 
-/// Output channels and stride of the blocks.
+/// The number of output channels and the stride of each block.
 const V1: [(usize, usize); 13] = [
     (64, 1),
     (128, 2),
@@ -34,7 +34,7 @@ impl MobileNetV1Config {
     /// Makes the network with freshly drawn weights.
     ///
     /// # Errors
-    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the quantizers' errors.
+    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the errors of the quantizers.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
         self.validate()?;
         let layers = (self.norm, self.activation);
@@ -126,7 +126,8 @@ impl MobileNetV1Config {
         Ok(b.activation(y, &format!("{name}.skip.3")))
     }
 
-    /// A convolution with its norm, activation and skip: the first or second half of a block.
+    /// Builds a convolution with its norm, activation and skip, which is the first or second half
+    /// of a block.
     fn half(
         &self,
         b: &mut Builder<'_>,

@@ -14,7 +14,7 @@ use crate::{
     network::Network,
 };
 
-/// Expansion, channels, blocks, stride of the stages.
+/// The expansion, the channels, the number of blocks and the stride of each stage.
 const V2: [(usize, usize, usize, usize); 7] = [
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -29,7 +29,7 @@ impl MobileNetV2Config {
     /// Makes the network with freshly drawn weights.
     ///
     /// # Errors
-    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the quantizers' errors.
+    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the errors of the quantizers.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
         self.validate()?;
         let alpha = self.width_alpha;

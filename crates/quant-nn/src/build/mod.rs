@@ -1,4 +1,4 @@
-//! Builds networks: for each structure a file that turns its configuration into modules and a
+//! Builds networks. Each structure has a file that turns its configuration into modules and a
 //! graph, with the builder that all of them use.
 
 mod builder;

@@ -10,7 +10,8 @@ use crate::{
     network::Network,
 };
 
-/// Channels and kernel of the convolutions between the first and the last, and what follows them.
+/// The channels and the kernel of the convolutions between the first and the last, and the
+/// operation after each.
 const LAYERS: [(usize, usize, Option<Op>); 7] = [
     (160, 1, None),
     (96, 1, Some(Op::MaxPool { kernel_size: 3, stride: 2, padding: 1, ceil_mode: false })),
@@ -25,7 +26,7 @@ impl NinConfig {
     /// Makes the network with freshly drawn weights.
     ///
     /// # Errors
-    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the quantizers' errors.
+    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the errors of the quantizers.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
         self.validate()?;
         let layers = (self.norm, self.activation);

@@ -17,7 +17,7 @@ impl VggSmallConfig {
     /// Makes the network with freshly drawn weights.
     ///
     /// # Errors
-    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the quantizers' errors.
+    /// [`NetworkError::Field`], [`NetworkError::Structure`], and the errors of the quantizers.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
         self.validate()?;
         let layers = (self.norm, self.activation);
@@ -28,7 +28,8 @@ impl VggSmallConfig {
         for (index, channels) in [128, 128, 256, 256, 512, 512].into_iter().enumerate() {
             let number = index + 1;
             for letter in self.order.letters().chars() {
-                // Where the norm stands first, the images pass as they are.
+                // With the orders that begin with a norm or an activation, both are left out in
+                // front of the first convolution.
                 let first = number == 1 && self.order != PlainOrder::Cba;
                 x = match letter {
                     'c' => {

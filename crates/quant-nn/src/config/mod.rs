@@ -1,7 +1,7 @@
 //! Typed configurations of networks.
 //!
-//! A configuration is data: it can be read, checked and written, and knows no network. The methods
-//! `init`, which make a network from one, stand in `build`.
+//! A configuration is data: it can be read, checked and written without building a network. The
+//! methods `init`, which make a network from a configuration, are in `build`.
 
 pub mod mobilenet;
 mod network;

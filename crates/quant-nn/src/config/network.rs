@@ -29,7 +29,7 @@ pub enum NetworkConfig {
     Nin(NinConfig),
 }
 
-/// `body` for the structure's own configuration, whichever it is.
+/// Evaluates `body` for the configuration of the structure.
 macro_rules! each_config {
     ($self:expr, $config:ident => $body:expr) => {
         match $self {
@@ -49,35 +49,36 @@ impl From<ResNetConfig> for NetworkConfig {
 }
 
 impl NetworkConfig {
-    /// Checks the fields that types leave open. [`init`](Self::init) calls it.
+    /// Checks the values that the types of the fields do not exclude. [`init`](Self::init) calls
+    /// it.
     ///
     /// # Errors
-    /// Those of the configurations' own `validate`.
+    /// The errors of `validate` of the configuration of the structure.
     pub fn validate(&self) -> Result<(), NetworkError> {
         each_config!(self, config => config.validate())
     }
 
-    /// Side of its input images, in pixels.
+    /// Returns the side of the input images, in pixels.
     pub fn input_size(&self) -> usize {
         each_config!(self, config => config.input_size)
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         each_config!(self, config => config.classes)
     }
 
-    /// Changes the number of classes and the side of input images.
+    /// Changes the number of classes and the side of the input images.
     pub fn set_data(&mut self, classes: usize, input_size: usize) {
         each_config!(self, config => (config.classes, config.input_size) = (classes, input_size));
     }
 
-    /// The quantizers of its layers.
+    /// Returns the quantizers of the layers.
     pub fn quantization(&self) -> &Quantization {
         each_config!(self, config => &config.quantization)
     }
 
-    /// The same, to change.
+    /// Returns the quantizers of the layers, to change them.
     pub fn quantization_mut(&mut self) -> &mut Quantization {
         each_config!(self, config => &mut config.quantization)
     }
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
     use crate::config::resnet::{Depth, Kernel, LosslessDownsample, Stem};
 
-    /// A configuration of which only the fields without a default are said.
+    /// Returns a configuration that is read from only the fields that have no default.
     fn least(architecture: &str, said: serde_json::Value) -> NetworkConfig {
         let mut fields = said;
         fields["architecture"] = architecture.into();

@@ -13,10 +13,10 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NinConfig {
-    /// Number of classes.
+    /// The number of classes.
     #[schemars(skip)]
     pub classes: usize,
-    /// Side of the input images, in pixels.
+    /// The side of the input images, in pixels.
     #[schemars(skip)]
     pub input_size: usize,
     /// The normalisation. Choose `group` for batches of a few images.
@@ -26,15 +26,15 @@ pub struct NinConfig {
     /// paper says.
     #[serde(default)]
     pub activation: ActivationKind,
-    /// The quantizers; the first and the last convolution stay in full precision unless
-    /// `first_last`.
+    /// The quantizers. The first and the last convolution stay in full precision unless
+    /// `first_last` is set.
     #[serde(default)]
     #[schemars(skip)]
     pub quantization: Quantization,
 }
 
 impl NinConfig {
-    /// In full precision.
+    /// Returns the configuration in full precision.
     pub fn new(classes: usize, input_size: usize) -> Self {
         Self {
             classes,
@@ -45,10 +45,11 @@ impl NinConfig {
         }
     }
 
-    /// Checks the fields that types leave open. [`init`](Self::init) calls it.
+    /// Checks the values that the types of the fields do not exclude. [`init`](Self::init) calls
+    /// it.
     ///
     /// # Errors
-    /// [`NetworkError::Field`] naming the field, and the quantizers' own errors.
+    /// [`NetworkError::Field`], which names the field, and the errors of the quantizers.
     pub fn validate(&self) -> Result<(), NetworkError> {
         check_data(self.classes, self.input_size)?;
         self.quantization.validate()

@@ -10,24 +10,26 @@ use crate::error::NetworkError;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantization {
-    /// Quantizer of layer inputs.
+    /// The quantizer of layer inputs.
     pub activation: Option<QuantizerConfig>,
-    /// Quantizer of weights.
+    /// The quantizer of weights.
     pub weight: Option<QuantizerConfig>,
-    /// Quantizer of layer outputs.
+    /// The quantizer of layer outputs.
     pub output: Option<QuantizerConfig>,
     /// Whether the stem's convolution and the final linear layer are quantized too.
     pub first_last: bool,
-    /// Whether the convolutions of skip branches stay in full precision.
+    /// Whether these convolutions stay in full precision: those of skip branches, and those of
+    /// lossless downsampling in front of a block.
     pub real_downsample: bool,
-    /// Whether convolutions pad after quantizing their input; before it is the default.
+    /// Whether convolutions add padding after quantizing the input. By default it is added before.
     pub padding_after_quant: bool,
-    /// Images that gradient scales of a batch count; by default those of each batch.
+    /// The number of images per batch from which gradient scales are computed. By default it is
+    /// that of the actual batch.
     pub batch_size: Option<usize>,
 }
 
 impl Quantization {
-    /// Checks the quantizers' configurations.
+    /// Checks the configurations of the quantizers.
     pub(crate) fn validate(&self) -> Result<(), NetworkError> {
         let configs = [&self.activation, &self.weight, &self.output];
         for config in configs.into_iter().flatten() {

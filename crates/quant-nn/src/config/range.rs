@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::error::NetworkError;
 
-/// Checks that a number of a configuration lies in its range, which `accepted` says in words.
+/// Checks that a number of a configuration lies in its range, which `accepted` describes.
 pub(crate) fn check_range(
     field: &'static str,
     value: usize,

@@ -9,7 +9,7 @@ use crate::{
     layers::{activation::ActivationKind, norm::NormKind},
 };
 
-/// In which order convolution (c), norm (b) and activation (a) stand.
+/// The order of convolution (c), norm (b) and activation (a).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PlainOrder {
@@ -23,7 +23,7 @@ pub enum PlainOrder {
 }
 
 impl PlainOrder {
-    /// The letters.
+    /// Returns the letters of the order.
     pub(crate) fn letters(self) -> &'static str {
         match self {
             PlainOrder::Cba => "cba",
@@ -37,14 +37,14 @@ impl PlainOrder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VggSmallConfig {
-    /// Number of classes.
+    /// The number of classes.
     #[schemars(skip)]
     pub classes: usize,
-    /// Side of the input images, in pixels.
+    /// The side of the input images, in pixels.
     #[schemars(skip)]
     pub input_size: usize,
-    /// In which order convolution (c), norm (b) and activation (a) of a layer stand. Choose what
-    /// the paper says for binary networks.
+    /// The order of a layer's convolution (c), norm (b) and activation (a). Choose the order of the
+    /// paper for binary networks.
     #[serde(default)]
     pub order: PlainOrder,
     /// The normalisation. Choose `group` for batches of a few images.
@@ -54,15 +54,15 @@ pub struct VggSmallConfig {
     /// paper says.
     #[serde(default)]
     pub activation: ActivationKind,
-    /// The quantizers; the first convolution and the linear layer stay in full precision unless
-    /// `first_last`.
+    /// The quantizers. The first convolution and the linear layer stay in full precision unless
+    /// `first_last` is set.
     #[serde(default)]
     #[schemars(skip)]
     pub quantization: Quantization,
 }
 
 impl VggSmallConfig {
-    /// In full precision.
+    /// Returns the configuration in full precision.
     pub fn new(classes: usize, input_size: usize) -> Self {
         Self {
             classes,
@@ -74,10 +74,11 @@ impl VggSmallConfig {
         }
     }
 
-    /// Checks the fields that types leave open. [`init`](Self::init) calls it.
+    /// Checks the values that the types of the fields do not exclude. [`init`](Self::init) calls
+    /// it.
     ///
     /// # Errors
-    /// [`NetworkError::Field`] naming the field, and the quantizers' own errors.
+    /// [`NetworkError::Field`], which names the field, and the errors of the quantizers.
     pub fn validate(&self) -> Result<(), NetworkError> {
         check_data(self.classes, self.input_size)?;
         self.quantization.validate()

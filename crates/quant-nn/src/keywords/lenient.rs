@@ -10,14 +10,14 @@ use crate::error::NetworkError;
 #[doc(hidden)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acting {
-    /// The words that are left, joined by commas, each once.
+    /// The remaining words, joined by commas, each once.
     pub keywords: String,
-    /// Why each of the others was left out.
+    /// For each of the other words, the reason why it was left out.
     pub notes: Vec<String>,
 }
 
-/// Kinds of words that exclude each other. QTool tests for them in this order and takes the first
-/// that the list has.
+/// Kinds of words that exclude each other. QTool tests for them in this order and uses the first
+/// that the list contains.
 const FIRST_FOUND: [(&str, &[&str]); 4] = [
     ("data", &["cifar10", "cifar100", "imagenet"]),
     ("order", &["cbas", "cbsa", "cabs", "bacs", "bcas", "bac", "cba", "abc"]),
@@ -26,8 +26,8 @@ const FIRST_FOUND: [(&str, &[&str]); 4] = [
 ];
 
 /// Finds the words of a comma-separated list that QTool acts on when it builds a model. Unknown
-/// words are left out, and of several words that exclude each other only the one that QTool tests
-/// for first is kept.
+/// words are left out. Of several words that exclude each other, only the one that QTool tests for
+/// first is kept.
 ///
 /// # Errors
 /// [`NetworkError::Keyword`] for an unknown model.
@@ -58,7 +58,7 @@ pub fn acting(model_name: &str, keywords: &str) -> Result<Acting, NetworkError> 
     Ok(Acting { keywords: left.join(","), notes })
 }
 
-/// Whether the word alone changes the model.
+/// Returns whether the word alone changes the model.
 fn acts_on(entry: &Word, model_name: &str) -> bool {
     let options = QtoolOptions::default();
     model(model_name).is_ok_and(|mut config| (entry.apply)(&mut config, &options).unwrap_or(false))
@@ -70,8 +70,8 @@ fn unknown(word: &str) -> String {
     format!("keyword {word:?} is not one that QTool acts on{near}")
 }
 
-/// The known name that is nearest to a misspelt one, if it is near enough to be the one that was
-/// meant: apart from capitals, one letter differs, or one in every four.
+/// Returns the known name that is most similar to a misspelt one, if it is similar enough: apart
+/// from capitals, one letter differs, or one letter in four.
 #[doc(hidden)]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();

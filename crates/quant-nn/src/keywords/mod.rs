@@ -1,10 +1,10 @@
-//! QTool's keywords: one table of words, what each does to a typed configuration, and an
-//! explanation.
+//! QTool's keywords: one table of words, with the effect of each word on a typed configuration and
+//! an explanation.
 //!
 //! A network is described by a model name (`resnet20`, `pytorch-resnet18`, `mobilenetv1`, ...),
-//! keywords and a few options. Words are applied in the table's order, so their order in the text
-//! does not matter. To add a word, add it to [`WORDS`]: it is then parsed, tested, explained and
-//! documented. Words of your own are closures ([`Registry::with`]).
+//! keywords and a few options. Words are applied in the order of the table, so their order in the
+//! text does not matter. To add a word, add it to [`WORDS`]; it is then parsed, tested, explained
+//! and documented. A program adds words of its own as closures ([`Registry::with`]).
 
 use quant_core::{Role, qtool::QtoolOptions};
 
@@ -26,14 +26,14 @@ pub use lenient::{Acting, acting, nearest};
 use table::{IGNORED, OPTIONS, QUANTIZER_OPTIONS, QUANTIZERS};
 pub use table::{WORDS, Word, table};
 
-/// A word that a caller has registered.
+/// A word that a program has registered.
 struct Custom {
     word: String,
     what: String,
     apply: Box<dyn Fn(&mut NetworkConfig)>,
 }
 
-/// The words that are known: the table's, and the caller's own.
+/// The known words: those of the table, and those of the program.
 ///
 /// ```
 /// use quant_core::qtool::QtoolOptions;
@@ -55,18 +55,18 @@ pub struct Registry {
     custom: Vec<Custom>,
 }
 
-/// What a description came to.
+/// The network that a description gives, with an explanation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explained {
     /// The network.
     pub config: NetworkConfig,
-    /// One line a word: what it did.
+    /// One line for each word, which says what the word did.
     pub lines: Vec<String>,
-    /// What was odd and did no harm: words given twice, words without effect on this model.
+    /// Harmless oddities: words that are given twice, and words without effect on this model.
     pub warnings: Vec<String>,
 }
 
-/// The models: name, and the network before any keyword.
+/// Returns the network of a model name, before any keyword is applied.
 fn model(name: &str) -> Result<NetworkConfig, NetworkError> {
     let keyword = |depth| {
         NetworkConfig::ResNet(ResNetConfig {
@@ -121,7 +121,7 @@ fn model(name: &str) -> Result<NetworkConfig, NetworkError> {
     })
 }
 
-/// The models' names.
+/// The names of the models.
 pub const MODELS: [&str; 21] = [
     "resnet18",
     "resnet20",
@@ -146,17 +146,17 @@ pub const MODELS: [&str; 21] = [
     "nin",
 ];
 
-/// The network that QTool builds from `model_name`, its keywords and its options.
+/// Returns the network that QTool builds from `model_name`, its keywords and its options.
 ///
 /// # Errors
 /// [`NetworkError::Keyword`] for an unknown model or word, and for words that contradict each
-/// other; the quantizers' errors.
+/// other, and the errors of the quantizers.
 pub fn network(model_name: &str, qtool: &QtoolOptions) -> Result<NetworkConfig, NetworkError> {
     Ok(Registry::default().read(model_name, qtool)?.config)
 }
 
 impl Registry {
-    /// Registers a word of the caller's own, which is applied after the table's.
+    /// Registers a word of the program, which is applied after those of the table.
     #[must_use]
     pub fn with(
         mut self,
@@ -169,10 +169,10 @@ impl Registry {
         self
     }
 
-    /// Reads a description, and says what each word did.
+    /// Reads a description, and explains what each word did.
     ///
     /// # Errors
-    /// Those of [`network`].
+    /// The errors of [`network`].
     pub fn read(&self, model_name: &str, qtool: &QtoolOptions) -> Result<Explained, NetworkError> {
         let mut config = model(model_name)?;
         let words: Vec<&str> = qtool.keywords().collect();
@@ -219,21 +219,22 @@ impl Registry {
     }
 }
 
-/// Every word that QTool acts on, or accepts.
+/// Returns every word that QTool acts on or accepts.
 fn known_words() -> impl Iterator<Item = &'static str> {
     let others = QUANTIZERS.iter().chain(&IGNORED).map(|(word, _)| *word);
     WORDS.iter().map(|entry| entry.word).chain(others)
 }
 
-/// What a known word that does not change the structure of a network is about: quantizers,
-/// training, or nothing.
+/// Returns the subject of a known word that does not change the structure of a network: quantizers,
+/// training, or none.
 #[doc(hidden)]
 pub fn beside_the_structure(word: &str) -> Option<&'static str> {
     let mut others = QUANTIZERS.iter().chain(&IGNORED);
     others.find(|(known, _)| *known == word).map(|(_, what)| *what)
 }
 
-/// The fields of quantizers that QTool has an option for: `bit` of `fm_bit`, `wt_bit` and `ot_bit`.
+/// The fields of quantizers for which QTool has an option, such as `bit` for `fm_bit`, `wt_bit` and
+/// `ot_bit`.
 #[doc(hidden)]
 pub const QUANTIZER_FIELDS: &[&str] = &QUANTIZER_OPTIONS;
 
@@ -249,7 +250,7 @@ fn known_option(name: &str) -> Result<(), NetworkError> {
     Err(unknown(name, "option", &all.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
-/// The error for a word that is not among the known ones, with the nearest of them.
+/// Returns the error for a word that is not known, with the known word that is most similar.
 fn unknown(word: &str, what: &str, known: &[&str]) -> NetworkError {
     let mut near: Vec<(usize, &str)> =
         known.iter().map(|known| (strsim::levenshtein(word, known), *known)).collect();
@@ -263,7 +264,7 @@ fn kind(word: &str) -> Option<&'static str> {
     WORDS.iter().find(|entry| entry.word == word).map(|entry| entry.kind)
 }
 
-/// Words of one kind, and methods that cannot both be.
+/// Checks that no two words exclude each other, and that no two methods are given for one role.
 fn contradictions(words: &[&str]) -> Result<(), NetworkError> {
     let clash = |a: &str, b: &str, why: &str| {
         let reason = format!("contradicts {b:?}: {why}");
@@ -286,7 +287,7 @@ fn contradictions(words: &[&str]) -> Result<(), NetworkError> {
     Ok(())
 }
 
-/// What options say beside the words.
+/// Applies the options that are given beside the words.
 fn options(net: &mut NetworkConfig, qtool: &QtoolOptions) -> Result<(), NetworkError> {
     let classes: Option<usize> = qtool.get("num_classes")?;
     let size: Option<usize> = qtool.get("input_size")?;
@@ -294,7 +295,7 @@ fn options(net: &mut NetworkConfig, qtool: &QtoolOptions) -> Result<(), NetworkE
     let branches: Option<usize> = qtool.get("base")?;
     let blocks: Option<f64> = qtool.get("block_alpha")?;
     if blocks.is_some_and(|alpha| alpha != 1.0) {
-        let reason = "only 1: what another value does is described nowhere".to_owned();
+        let reason = "only the value 1 is supported, because QTool documents no other".to_owned();
         return Err(NetworkError::Keyword { word: "block_alpha".to_owned(), reason });
     }
     let set = |field: &mut usize, value: Option<usize>| *field = value.unwrap_or(*field);
@@ -353,7 +354,8 @@ mod tests {
         read(model, words, "").unwrap_err().to_string()
     }
 
-    /// Each word means something for some model, with the words it needs, and is explained.
+    /// Each word has an effect on some model, together with the words that it needs, and has an
+    /// explanation.
     #[test]
     fn every_word_of_the_table_does_something() {
         let needs = |word: &str| match word {

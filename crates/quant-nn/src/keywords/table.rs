@@ -1,4 +1,4 @@
-//! The words: what each does to a typed configuration.
+//! The words, with the effect of each on a typed configuration.
 
 use quant_core::qtool::QtoolOptions;
 
@@ -16,7 +16,7 @@ use crate::{
     layers::{activation::ActivationKind, norm::NormKind},
 };
 
-/// Changes the configuration; whether the word means something for it.
+/// Changes the configuration. Returns whether the word has an effect on it.
 pub(super) type Apply = fn(&mut NetworkConfig, &QtoolOptions) -> Result<bool, NetworkError>;
 
 /// A word of the table.
@@ -25,12 +25,12 @@ pub struct Word {
     pub word: &'static str,
     /// Words of one kind exclude each other; empty for words that go with all.
     pub kind: &'static str,
-    /// What it does, in a line.
+    /// A one-line description of the effect.
     pub what: &'static str,
     pub(super) apply: Apply,
 }
 
-/// Words that describe quantizers, which `quant_core::qtool` reads.
+/// The words that describe quantizers, which `quant_core::qtool` reads.
 pub(super) const QUANTIZERS: [(&str, &str); 26] = [
     ("dorefa", "DoReFa quantizers"),
     ("pact", "PACT activations with DoReFa weights"),
@@ -60,8 +60,8 @@ pub(super) const QUANTIZERS: [(&str, &str); 26] = [
     ("less_bn", "frozen norms stay in evaluation, a matter of training"),
 ];
 
-/// QTool's options beside those of quantizers: of the network, and of training, which reads them
-/// elsewhere.
+/// QTool's options that do not describe quantizers: those of the network, and those of training,
+/// which are read elsewhere.
 pub(super) const OPTIONS: [&str; 80] = [
     "aa",
     "addition_augment",
@@ -145,7 +145,7 @@ pub(super) const OPTIONS: [&str; 80] = [
     "workers",
 ];
 
-/// Its options of quantizers, without the tags `fm_`, `wt_` and `ot_`.
+/// QTool's options of quantizers, without the prefixes `fm_`, `wt_` and `ot_`.
 pub(super) const QUANTIZER_OPTIONS: [&str; 17] = [
     "enable",
     "bit",
@@ -166,7 +166,7 @@ pub(super) const QUANTIZER_OPTIONS: [&str; 17] = [
     "stable_epoch",
 ];
 
-/// Words that the reference accepts and that change nothing here.
+/// Words that the reference accepts and that have no effect here.
 pub(super) const IGNORED: [(&str, &str); 3] = [
     ("keepdim", "accepted and ignored: point-wise-and-reshape keeps the resolution anyway"),
     ("wt_pass", "accepted and ignored: the default of XNOR weights"),
@@ -231,7 +231,7 @@ fn plain_order(net: &mut NetworkConfig, order: PlainOrder) -> bool {
     true
 }
 
-/// Classes, size of images, and the stem that goes with them.
+/// Sets the number of classes, the size of the images, and the stem for this size.
 fn data(net: &mut NetworkConfig, classes: usize, size: usize) -> bool {
     match net {
         // torchvision's networks keep their 1000 classes and their stem.
@@ -313,10 +313,15 @@ pub const WORDS: &[Word] = &[
     word!("identify_norm", "", "skips without convolution get a norm", |n, _| {
         Ok(resnet(n, |c| c.identity_norm = true))
     }),
-    word!("real_skip", "", "skip branches stay in full precision", |n, _| {
-        n.quantization_mut().real_downsample = true;
-        Ok(matches!(n, NetworkConfig::ResNet(_)))
-    }),
+    word!(
+        "real_skip",
+        "",
+        "skip branches and lossless downsampling stay in full precision",
+        |n, _| {
+            n.quantization_mut().real_downsample = true;
+            Ok(matches!(n, NetworkConfig::ResNet(_)))
+        }
+    ),
     word!("first-last", "", "first and last layer are quantized too", |n, _| {
         n.quantization_mut().first_last = true;
         Ok(true)
@@ -485,7 +490,7 @@ fn reshape(net: &mut NetworkConfig, f: impl FnOnce(&mut PointReshape)) -> bool {
     }
 }
 
-/// Every word as a Markdown table: what it does, and what it excludes.
+/// Returns every word as a Markdown table, with its effect and the words that it excludes.
 pub fn table() -> String {
     use std::fmt::Write;
     let mut table = String::from("| word | what it does | excludes |\n|---|---|---|\n");

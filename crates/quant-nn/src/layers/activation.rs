@@ -11,7 +11,7 @@ use burn::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which activation function a network uses.
+/// The activation function of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationKind {
@@ -40,7 +40,8 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// One for inputs of `channels` channels; `None` for a kind without a state.
+    /// Makes the activation function for inputs of `channels` channels. Returns `None` for a kind
+    /// without a state.
     pub(crate) fn new(kind: ActivationKind, channels: usize, device: &Device) -> Option<Self> {
         match kind {
             ActivationKind::PReLU => Some(Activation::PReLU(PReLU::new(device))),
@@ -49,7 +50,7 @@ impl Activation {
         }
     }
 
-    /// Applies it to `[batch, channels, height, width]`.
+    /// Returns the activation of x, `[batch, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
             Activation::PReLU(layer) => prelu(x, layer.weight.val()),
@@ -59,7 +60,8 @@ impl Activation {
 }
 
 impl ActivationKind {
-    /// Applies a kind without a state; kinds with one leave x as it is.
+    /// Returns the activation of x for a kind without a state. Kinds with a state return x
+    /// unchanged.
     pub(crate) fn forward(self, x: Tensor<4>) -> Tensor<4> {
         match self {
             ActivationKind::ReLU => relu(x),
@@ -78,7 +80,7 @@ pub struct PReLU {
 }
 
 impl PReLU {
-    /// With PyTorch's initial slope.
+    /// Makes the activation function with PyTorch's initial slope.
     pub fn new(device: &Device) -> Self {
         Self { weight: Param::from_tensor(Tensor::full([1], 0.25, device)) }
     }
@@ -93,29 +95,28 @@ impl PReLU {
 /// Its counterpart for signs, RSign, is the option `shift` of XNOR activations
 /// ([`quant_core::XnorOptions::shift`]).
 ///
-/// **Gradients.** with d the incoming gradient, ∂x = d where x > g and b·d elsewhere,
-/// ∂g = -Σ∂x, ∂z = Σd, ∂b = the sum of d·(x - g) where x <= g; sums over
-/// each channel.
+/// **Gradients.** Let d be the incoming gradient. ∂x = d where x > g, else b·d. ∂g = -Σ∂x, ∂z = Σd,
+/// and ∂b = Σd·(x - g) over the elements with x <= g. The sums are over each channel.
 ///
-/// **Initial values.** Shifts 0, slope 0.25 (PyTorch's PReLU).
+/// **Initial values.** The shifts are 0 and the slope is 0.25, as in PyTorch's PReLU.
 #[derive(Module, Debug)]
 pub struct RPReLU {
-    /// g, subtracted before, `[channels]`.
+    /// The shift g, which is subtracted before the PReLU, `[channels]`.
     pub shift_in: Param<Tensor<1>>,
-    /// b, `[channels]`.
+    /// The slope b, `[channels]`.
     pub slope: Param<Tensor<1>>,
-    /// z, added after, `[channels]`.
+    /// The shift z, which is added after the PReLU, `[channels]`.
     pub shift_out: Param<Tensor<1>>,
 }
 
 impl RPReLU {
-    /// One for inputs of `channels` channels.
+    /// Makes the layer for inputs of `channels` channels.
     pub fn new(channels: usize, device: &Device) -> Self {
         let filled = |value| Param::from_tensor(Tensor::full([channels], value, device));
         Self { shift_in: filled(0.0), slope: filled(0.25), shift_out: filled(0.0) }
     }
 
-    /// Applies it.
+    /// Returns the activation of x.
     ///
     /// # Shapes
     /// - `x` and output: `[batch, channels, ...]`

@@ -10,32 +10,32 @@ use quant_core::{Quantizer, QuantizerError, Site, ops::padded};
 
 use super::{Compute, LayerQuantizers, init_quantizer};
 
-/// Configuration of a [`QuantConv2d`].
+/// The configuration of a [`QuantConv2d`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantConv2dConfig {
-    /// Input and output channels.
+    /// The numbers of input and output channels.
     pub channels: [usize; 2],
-    /// Side of the square kernel.
+    /// The side of the square kernel.
     pub kernel: usize,
-    /// Stride in both directions.
+    /// The stride in both directions.
     pub stride: usize,
-    /// Zeros added on every side.
+    /// The number of zeros that are added on every side.
     pub padding: usize,
-    /// Distance between two elements of the kernel.
+    /// The distance between two elements of the kernel.
     pub dilation: usize,
-    /// Groups of channels that are convolved among themselves.
+    /// The number of groups of channels; each group is convolved on its own.
     pub groups: usize,
     /// Whether a bias is added.
     pub bias: bool,
-    /// Whether zeros are added after quantizing the input; before it is the default.
+    /// Whether zeros are added after quantizing the input. By default they are added before.
     pub padding_after_quant: bool,
     /// The quantizers.
     pub quantizers: LayerQuantizers,
 }
 
 impl QuantConv2dConfig {
-    /// A convolution without bias, padded so that stride 1 keeps the size of odd kernels, in full
-    /// precision.
+    /// Returns a convolution in full precision without bias, padded so that stride 1 keeps the size
+    /// if the kernel is odd.
     pub fn new(channels: [usize; 2], kernel: usize, stride: usize) -> Self {
         Self {
             channels,
@@ -50,10 +50,11 @@ impl QuantConv2dConfig {
         }
     }
 
-    /// Makes the layer. Weights are drawn from He's normal distribution (fan-out), biases are 0.
+    /// Makes the layer. Weights are drawn from He's normal distribution (fan-out), and biases are
+    /// 0.
     ///
     /// # Errors
-    /// Those of [`quant_core::QuantizerConfig::init`], with `name` in them.
+    /// The errors of [`quant_core::QuantizerConfig::init`], which name the layer `name`.
     pub fn init(&self, name: &str, device: &Device) -> Result<QuantConv2d, QuantizerError> {
         let [inputs, outputs] = self.channels;
         let shape = [outputs, inputs / self.groups, self.kernel, self.kernel];
@@ -104,33 +105,33 @@ impl QuantConv2dConfig {
 /// ```
 #[derive(Module, Debug)]
 pub struct QuantConv2d {
-    /// `[out, in / groups, kernel, kernel]`.
+    /// The weight, `[out, in / groups, kernel, kernel]`.
     pub weight: Param<Tensor<4>>,
-    /// `[out]`.
+    /// The bias, `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// Quantizer of the input.
+    /// The quantizer of the input.
     pub quant_activation: Option<Quantizer>,
-    /// Quantizer of the weight.
+    /// The quantizer of the weight.
     pub quant_weight: Option<Quantizer>,
-    /// Quantizer of the output.
+    /// The quantizer of the output.
     pub quant_output: Option<Quantizer>,
-    /// Stride in both directions.
+    /// The stride in both directions.
     pub stride: usize,
-    /// Zeros added on every side.
+    /// The number of zeros that are added on every side.
     pub padding: usize,
-    /// Distance between two elements of the kernel.
+    /// The distance between two elements of the kernel.
     pub dilation: usize,
-    /// Groups of channels.
+    /// The number of groups of channels.
     pub groups: usize,
-    /// Whether zeros are added after quantizing.
+    /// Whether zeros are added after quantizing the input.
     pub padding_after_quant: bool,
-    /// The type that the convolution is computed in.
+    /// The type in which the convolution is computed.
     #[module(skip)]
     pub compute: Compute,
 }
 
 impl QuantConv2d {
-    /// Applies the layer.
+    /// Returns the output of the layer.
     ///
     /// # Shapes
     /// - `x`: `[batch, in, height, width]`
@@ -139,7 +140,7 @@ impl QuantConv2d {
         self.forward_with(x, self.quantized_weight())
     }
 
-    /// The weight as [`forward`](Self::forward) convolves with it.
+    /// Returns the weight with which [`forward`](Self::forward) convolves.
     pub fn quantized_weight(&self) -> Tensor<4> {
         match &self.quant_weight {
             Some(quantizer) => quantizer.forward(self.weight.val()),
@@ -147,9 +148,9 @@ impl QuantConv2d {
         }
     }
 
-    /// [`forward`](Self::forward) with a weight that is quantized already: where a layer is applied
-    /// several times in a step, [`quantized_weight`](Self::quantized_weight) need be called only
-    /// once.
+    /// Does the same as [`forward`](Self::forward) with a weight that is quantized already. If a
+    /// layer is applied several times in a step, [`quantized_weight`](Self::quantized_weight) needs
+    /// to be called only once.
     pub fn forward_with(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
         let (x, padding, padding_value) = self.quantized_input(x);
         let bias = self.bias.as_ref().map(|bias| self.compute.input(bias.val()));
@@ -168,7 +169,8 @@ impl QuantConv2d {
         }
     }
 
-    /// The quantized input, and the padding that is left to the convolution, with its value.
+    /// Returns the quantized input, and the padding that remains for the convolution, with its
+    /// value.
     fn quantized_input(&self, x: Tensor<4>) -> (Tensor<4>, usize, f32) {
         let Some(quantizer) = &self.quant_activation else {
             return (x, self.padding, 0.0);

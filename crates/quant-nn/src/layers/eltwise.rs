@@ -6,19 +6,19 @@ use burn::{
 };
 use quant_core::{Quantizer, QuantizerConfig, QuantizerError, Site};
 
-/// y = Qo(a) + Qo(b): an addition whose summands pass through one output quantizer, so that both
-/// have the same scale and integers can be added.
+/// y = Qo(a) + Qo(b): an addition. Both summands pass through the same output quantizer, so that
+/// they have the same scale and integers can be added.
 #[derive(Module, Debug)]
 pub struct QuantAdd {
-    /// The quantizer of both summands; without one they are added as they are.
+    /// The quantizer of both summands. Without a quantizer they are added unchanged.
     pub quant_output: Option<Quantizer>,
 }
 
 impl QuantAdd {
-    /// One for summands of `channels` channels.
+    /// Makes the layer for summands of `channels` channels.
     ///
     /// # Errors
-    /// Those of [`QuantizerConfig::init`], with `name` in them.
+    /// The errors of [`QuantizerConfig::init`], which name the layer `name`.
     pub fn new(
         quantizer: Option<&QuantizerConfig>,
         name: &str,
@@ -30,7 +30,7 @@ impl QuantAdd {
         Ok(Self { quant_output })
     }
 
-    /// Adds two tensors of the same shape, `[batch, channels, ...]`.
+    /// Returns the sum of two tensors of the same shape, `[batch, channels, ...]`.
     pub fn forward<const D: usize>(&self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
         match &self.quant_output {
             None => a + b,

@@ -9,10 +9,10 @@ use quant_core::{Quantizer, QuantizerError, Site};
 
 use super::{Compute, LayerQuantizers, init_quantizer};
 
-/// Configuration of a [`QuantLinear`].
+/// The configuration of a [`QuantLinear`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantLinearConfig {
-    /// Input and output features.
+    /// The numbers of input and output features.
     pub features: [usize; 2],
     /// Whether a bias is added.
     pub bias: bool,
@@ -21,15 +21,15 @@ pub struct QuantLinearConfig {
 }
 
 impl QuantLinearConfig {
-    /// A linear layer with bias, in full precision.
+    /// Returns a linear layer with bias, in full precision.
     pub fn new(features: [usize; 2]) -> Self {
         Self { features, bias: true, quantizers: LayerQuantizers::default() }
     }
 
-    /// Makes the layer. Weight and bias are uniform within 1/sqrt(in), PyTorch's default.
+    /// Makes the layer. Weight and bias are uniform within ±1/sqrt(in), which is PyTorch's default.
     ///
     /// # Errors
-    /// Those of [`quant_core::QuantizerConfig::init`], with `name` in them.
+    /// The errors of [`quant_core::QuantizerConfig::init`], which name the layer `name`.
     pub fn init(&self, name: &str, device: &Device) -> Result<QuantLinear, QuantizerError> {
         let [inputs, outputs] = self.features;
         let bound = 1.0 / (inputs.max(1) as f64).sqrt();
@@ -66,23 +66,23 @@ impl QuantLinearConfig {
 /// ```
 #[derive(Module, Debug)]
 pub struct QuantLinear {
-    /// `[out, in]`, PyTorch's layout.
+    /// The weight, `[out, in]`, as in PyTorch.
     pub weight: Param<Tensor<2>>,
-    /// `[out]`.
+    /// The bias, `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// Quantizer of the input.
+    /// The quantizer of the input.
     pub quant_activation: Option<Quantizer>,
-    /// Quantizer of the weight.
+    /// The quantizer of the weight.
     pub quant_weight: Option<Quantizer>,
-    /// Quantizer of the output.
+    /// The quantizer of the output.
     pub quant_output: Option<Quantizer>,
-    /// The type that the product is computed in.
+    /// The type in which the product is computed.
     #[module(skip)]
     pub compute: Compute,
 }
 
 impl QuantLinear {
-    /// Applies the layer.
+    /// Returns the output of the layer.
     ///
     /// # Shapes
     /// - `x`: `[batch, in]`

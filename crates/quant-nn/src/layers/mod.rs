@@ -1,5 +1,5 @@
-//! Layers: quantized convolution, linear and addition, batch normalisation with PyTorch's
-//! statistics, learned activation functions.
+//! Layers: quantized convolution, linear layer and addition, batch normalisation with PyTorch's
+//! statistics, and learned activation functions.
 
 pub mod activation;
 pub mod conv;
@@ -12,14 +12,14 @@ use quant_core::{Quantizer, QuantizerConfig, QuantizerError, Site};
 use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The quantizers of one layer; a role without one stays in full precision.
+/// The quantizers of one layer. A role without a quantizer stays in full precision.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LayerQuantizers {
-    /// Of the layer's input.
+    /// The quantizer of the layer's input.
     pub activation: Option<QuantizerConfig>,
-    /// Of its weight.
+    /// The quantizer of the layer's weight.
     pub weight: Option<QuantizerConfig>,
-    /// Of its output.
+    /// The quantizer of the layer's output.
     pub output: Option<QuantizerConfig>,
 }
 
@@ -31,8 +31,8 @@ fn init_quantizer(
     config.as_ref().map(|config| config.init(&site, device)).transpose()
 }
 
-/// The type that a layer's products are computed in. Its weights, quantizers and outputs are in 32
-/// bits.
+/// The type in which the products of a layer are computed. Its weights, quantizers and outputs have
+/// 32 bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compute {
@@ -46,7 +46,7 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// What a product takes.
+    /// Converts a factor of a product to this type.
     fn input<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Compute::F32 => x,
@@ -55,7 +55,7 @@ impl Compute {
         }
     }
 
-    /// What a product gives.
+    /// Converts the result of a product to 32 bits.
     fn output<const D: usize>(self, y: Tensor<D>) -> Tensor<D> {
         match self {
             Compute::F32 => y,

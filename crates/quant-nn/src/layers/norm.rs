@@ -1,7 +1,7 @@
 //! Normalisation layers with PyTorch's statistics and parameter names.
 //!
-//! Burn's own batch norm keeps the biased variance of the batch; PyTorch the unbiased one, larger
-//! by m/(m - 1) for m elements per channel.
+//! Burn's own batch norm keeps the biased variance of the batch. PyTorch keeps the unbiased
+//! variance, which is larger by the factor m/(m - 1) for m elements per channel.
 
 use std::{fmt, sync::Arc};
 
@@ -14,22 +14,23 @@ use quant_core::ops::mapped_on_host;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which normalisation a network uses.
+/// The normalisation of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormKind {
     /// Batch normalisation.
     #[default]
     Batch,
-    /// Batch normalisation whose scale and shift are applied before it.
+    /// Batch normalisation whose scale and shift are applied before the normalisation.
     Reverse,
-    /// Statistics that stay as they are, learned scale and shift.
+    /// Normalisation with statistics that do not change, and a learned scale and shift.
     Static,
-    /// Statistics, scale and shift that stay as they are.
+    /// Normalisation with statistics, scale and shift that do not change.
     Frozen,
-    /// Over groups of channels of each image (Wu and He 2018); this many groups.
+    /// Normalisation over groups of channels of each image, with this number of groups (Wu and He
+    /// 2018).
     Group(#[schemars(range(min = 1, max = 65_536))] usize),
-    /// Over each channel of each image, without scale and shift.
+    /// Normalisation over each channel of each image, without scale and shift.
     Instance,
 }
 
@@ -45,7 +46,7 @@ pub enum Normalization {
 }
 
 impl Normalization {
-    /// One for `channels` channels; `None` for a kind without a state.
+    /// Makes the normalisation for `channels` channels. Returns `None` for a kind without a state.
     pub(crate) fn new(kind: NormKind, channels: usize, device: &Device) -> Option<Self> {
         Some(match kind {
             NormKind::Batch => Normalization::Batch(BatchNorm2d::new(channels, device)),
@@ -62,7 +63,7 @@ impl Normalization {
         })
     }
 
-    /// The learned scale.
+    /// Returns the learned scale.
     pub(crate) fn weight_mut(&mut self) -> &mut Param<Tensor<1>> {
         match self {
             Normalization::Batch(norm) => &mut norm.weight,
@@ -71,12 +72,12 @@ impl Normalization {
         }
     }
 
-    /// Whether scale and shift are learned.
+    /// Returns whether scale and shift are learned.
     pub(crate) fn is_trained(&self) -> bool {
         !matches!(self, Normalization::Static(StaticNorm2d { trained: false, .. }))
     }
 
-    /// Applies it to `[batch, channels, height, width]`.
+    /// Returns the normalised x, `[batch, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
             Normalization::Batch(norm) => norm.forward(x),
@@ -86,24 +87,24 @@ impl Normalization {
     }
 }
 
-/// (x - mean)/sqrt(var + eps)·weight + bias with a mean and variance that stay as they are: 0 and 1
-/// - eps unless loaded.
+/// (x - mean)/sqrt(var + eps)·weight + bias, with a mean and a variance that do not change. They
+/// are 0 and 1 - eps unless others are loaded.
 #[derive(Module, Debug)]
 pub struct StaticNorm2d {
-    /// Scale, `[channels]`.
+    /// The scale, `[channels]`.
     pub weight: Param<Tensor<1>>,
-    /// Shift, `[channels]`.
+    /// The shift, `[channels]`.
     pub bias: Param<Tensor<1>>,
-    /// Mean, `[channels]`.
+    /// The mean, `[channels]`.
     pub running_mean: RunningState<Tensor<1>>,
-    /// Variance, `[channels]`.
+    /// The variance, `[channels]`.
     pub running_var: RunningState<Tensor<1>>,
     #[module(skip)]
     trained: bool,
 }
 
 impl StaticNorm2d {
-    /// With scale and shift `trained`, or staying too.
+    /// Makes the layer. Scale and shift are learned if `trained`.
     pub fn new(channels: usize, trained: bool, device: &Device) -> Self {
         let filled = |value: f64| Tensor::<1>::full([channels], value, device);
         let param = |value| {
@@ -119,7 +120,7 @@ impl StaticNorm2d {
         }
     }
 
-    /// Applies it to `[batch, channels, height, width]`.
+    /// Returns the normalised x, `[batch, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (mean, variance) = (&self.running_mean, &self.running_var);
         let (weight, bias) = (self.weight.val(), self.bias.val());
@@ -127,26 +128,26 @@ impl StaticNorm2d {
     }
 }
 
-/// Group normalisation (Wu and He, "Group Normalization", 2018): mean and biased variance of each
-/// image's groups of channels.
+/// Group normalisation (Wu and He, "Group Normalization", 2018), with the mean and the biased
+/// variance of each group of channels of each image.
 #[derive(Module, Debug)]
 pub struct GroupNorm2d {
-    /// Scale, `[channels]`.
+    /// The scale, `[channels]`.
     pub weight: Param<Tensor<1>>,
-    /// Shift, `[channels]`.
+    /// The shift, `[channels]`.
     pub bias: Param<Tensor<1>>,
     #[module(skip)]
     groups: usize,
 }
 
 impl GroupNorm2d {
-    /// `groups` groups, which divide the channels.
+    /// Makes the layer. `groups` has to divide the number of channels.
     pub fn new(groups: usize, channels: usize, device: &Device) -> Self {
         let filled = |value: f64| Param::from_tensor(Tensor::full([channels], value, device));
         Self { weight: filled(1.0), bias: filled(0.0), groups }
     }
 
-    /// Applies it to `[batch, channels, height, width]`.
+    /// Returns the normalised x, `[batch, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let channels = x.dims()[1];
         let x = normalize_groups(x, self.groups);
@@ -155,7 +156,7 @@ impl GroupNorm2d {
     }
 }
 
-/// Each image's groups of channels at mean 0 and variance 1.
+/// Returns x with mean 0 and variance 1 in each group of channels of each image.
 pub(crate) fn normalize_groups(x: Tensor<4>, groups: usize) -> Tensor<4> {
     let shape = x.dims();
     let [batch, channels, height, width] = shape;
@@ -164,8 +165,8 @@ pub(crate) fn normalize_groups(x: Tensor<4>, groups: usize) -> Tensor<4> {
     ((flat - mean) / (variance + EPSILON).sqrt()).reshape(shape)
 }
 
-/// y = (x - mean)/sqrt(variance + eps)·weight + bias: one multiplication and one addition an
-/// element.
+/// Returns (x - mean)/sqrt(variance + eps)·weight + bias, with one multiplication and one addition
+/// per element.
 fn by_statistics(
     x: Tensor<4>,
     (mean, variance): (Tensor<1>, Tensor<1>),
@@ -179,40 +180,41 @@ fn by_statistics(
     x * scale.reshape(per_channel) + shift.reshape(per_channel)
 }
 
-/// y = (x - mean)/sqrt(var + eps)·weight + bias per channel (Ioffe and Szegedy 2015): statistics of
-/// the batch in training, running ones in evaluation.
+/// y = (x - mean)/sqrt(var + eps)·weight + bias per channel (Ioffe and Szegedy 2015), with the
+/// statistics of the batch in training and the running statistics in evaluation.
 #[derive(Module, Debug)]
 pub struct BatchNorm2d {
-    /// Scale, `[channels]`.
+    /// The scale, `[channels]`.
     pub weight: Param<Tensor<1>>,
-    /// Shift, `[channels]`.
+    /// The shift, `[channels]`.
     pub bias: Param<Tensor<1>>,
-    /// Running mean, `[channels]`.
+    /// The running mean, `[channels]`.
     pub running_mean: RunningState<Tensor<1>>,
-    /// Running unbiased variance, `[channels]`.
+    /// The running unbiased variance, `[channels]`.
     pub running_var: RunningState<Tensor<1>>,
-    /// Whether training uses and updates batch statistics. `freeze` clears it.
+    /// Whether training uses and updates the statistics of the batch. `freeze` turns it off.
     pub training: Param<Flag>,
     /// Whether scale and shift come before the normalisation.
     #[module(skip)]
     pub reverse: bool,
-    /// Sums over the processes whose batches are normalised as one.
+    /// The sum over processes, if the batches of several processes are normalised together.
     #[module(skip)]
     pub sums: Option<SumOverProcesses>,
 }
 
-/// The sum of values over processes that train one network together: each brings as many and gets
-/// the sums.
+/// The sum of values over processes that train one network together. Each process gives the same
+/// number of values and receives the sums.
 #[derive(Clone)]
 pub struct SumOverProcesses(Arc<dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync>);
 
 impl SumOverProcesses {
-    /// By a function that all processes call equally often, in the same order.
+    /// Makes the sum from a function that all processes call equally often and in the same order.
     pub fn new(sum: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static) -> Self {
         Self(Arc::new(sum))
     }
 
-    /// Differentiable: what comes back is summed too, every process's loss counting.
+    /// Returns the sum over processes, differentiable. The gradients are summed over processes too,
+    /// because the loss of every process counts.
     fn of(&self, x: Tensor<1>) -> Tensor<1> {
         let sum = Arc::clone(&self.0);
         mapped_on_host(x, move |values| sum(values))
@@ -225,12 +227,12 @@ impl fmt::Debug for SumOverProcesses {
     }
 }
 
-/// Weight of the batch in the running statistics.
+/// The weight of the batch in the running statistics.
 const MOMENTUM: f64 = 0.1;
 const EPSILON: f64 = 1e-5;
 
 impl BatchNorm2d {
-    /// Scale 1, shift 0, running mean 0 and variance 1.
+    /// Makes the layer with scale 1, shift 0, running mean 0 and running variance 1.
     pub fn new(channels: usize, device: &Device) -> Self {
         let filled = |value: f64| Tensor::<1>::full([channels], value, device);
         Self {
@@ -244,20 +246,21 @@ impl BatchNorm2d {
         }
     }
 
-    /// Applies the layer.
+    /// Returns the output of the layer.
     ///
     /// # Shapes
     /// - `x` and output: `[batch, channels, height, width]`
     ///
     /// # Panics
-    /// In training, where a channel has a single value, of one image at one position: it has no
-    /// variance. The trainer finds that before it is learned from, and names the layer.
+    /// In training, if a channel has a single value, from one image at one position, because a
+    /// single value has no variance. The trainer finds such a layer before training starts, and
+    /// names it.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_add_relu(x, None, false)
     }
 
-    /// Applies the layer, adds `residual`, of the same shape, and if `with_relu` applies a ReLU: in
-    /// training in one pass.
+    /// Applies the layer, adds `residual`, which has the same shape, and applies a ReLU if
+    /// `with_relu`. In training this is one pass over memory.
     pub fn forward_add_relu(
         &self,
         x: Tensor<4>,
@@ -301,7 +304,8 @@ impl BatchNorm2d {
         batch.output
     }
 
-    /// By the mean and variance over the batches of all processes, each counting by its images.
+    /// Normalises with the mean and the variance over the batches of all processes, weighted by
+    /// their numbers of images.
     fn normalize_together(
         &self,
         x: Tensor<4>,
@@ -338,7 +342,7 @@ mod tests {
     fn the_running_variance_is_unbiased() {
         let device = Device::flex().autodiff();
         let norm = BatchNorm2d::new(1, &device);
-        // Mean 2, biased variance 5/4, unbiased 5/3.
+        // The mean is 2, the biased variance 5/4 and the unbiased variance 5/3.
         let x = Tensor::<1>::from_floats([0.5, 1.5, 2.5, 3.5], &device).reshape([2, 1, 1, 2]);
         norm.forward(x);
         let variance: f32 = norm.valid().running_var.value().into_scalar();
@@ -361,8 +365,8 @@ mod tests {
             let mut norm = BatchNorm2d::new(2, &device);
             let x = Tensor::<1>::from_floats(x, &device).reshape([1, 2, 2, 2]).require_grad();
             let input = match doubled {
-                // The same images once more, here or in another process, which is in step with this
-                // one.
+                // The same images a second time, here or in another process that runs in step with
+                // this one.
                 true => Tensor::cat(vec![x.clone(), x.clone()], 0),
                 false => x.clone(),
             };
@@ -372,7 +376,8 @@ mod tests {
             }
             let y = norm.forward(input);
             let grads = (y.clone() * y.powi_scalar(2)).sum().backward();
-            // One process's loss is half of both's; its own images get both shares.
+            // The loss of one process is half of the total loss. Its images get both halves of the
+            // gradient.
             let share = if doubled { 0.5 } else { 1.0 };
             let grad = x.grad(&grads).unwrap().mul_scalar(share).into_data();
             let weight = norm.weight.grad(&grads).unwrap().mul_scalar(share).into_data();

@@ -6,8 +6,8 @@ use super::{Network, Submodule};
 use crate::graph::Op;
 
 impl Network {
-    /// The nodes of a block, such as `layer2.0`, as text: what each computes, from which, and its
-    /// shape. Of what stands outside of blocks for an empty name.
+    /// Returns the nodes of a block, such as `layer2.0`, as text: the operation of each node, its
+    /// inputs and its shape. With an empty name these are the nodes outside blocks.
     pub fn draw(&self, block: &str) -> String {
         let mut text = String::new();
         let prefix = format!("{block}.");

@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Network {
-    /// Its convolutional and linear layers.
+    /// Returns the convolutional and linear layers.
     pub fn layers(&self) -> Vec<NetworkLayer<'_>> {
         let layers =
             self.pieces.iter().enumerate().filter_map(|(index, submodule)| match submodule {
@@ -32,7 +32,7 @@ impl Network {
             .collect()
     }
 
-    /// The same layers, to change.
+    /// Returns the convolutional and linear layers, to change them.
     pub fn layers_mut(&mut self) -> Vec<LayerMut<'_>> {
         let layers = self.pieces.iter_mut().filter_map(|submodule| match submodule {
             Submodule::Conv(conv) => Some(LayerMut::Conv(conv)),
@@ -42,12 +42,12 @@ impl Network {
         layers.collect()
     }
 
-    /// Its quantizers, to change.
+    /// Returns the quantizers, to change them.
     pub fn quantizers_mut(&mut self) -> Vec<(Role, &mut Quantizer)> {
         self.layers_mut().into_iter().flat_map(LayerMut::quantizers).collect()
     }
 
-    /// Computes convolutions and linear layers in another type.
+    /// Returns the network with convolutions and linear layers that are computed in another type.
     #[must_use]
     pub fn with_compute(mut self, compute: Compute) -> Self {
         for layer in self.layers_mut() {
@@ -59,7 +59,7 @@ impl Network {
         self
     }
 
-    /// Side of a submodule's input, in pixels.
+    /// Returns the side of a submodule's input, in pixels.
     fn input_size(&self, submodule: usize) -> usize {
         let node = self.graph.nodes.iter().find(|node| node.op == Op::Submodule(submodule));
         let input = node.and_then(|node| node.inputs.first());
@@ -73,7 +73,7 @@ impl QuantizedModule for Network {
         let (_, index, rest) = (parts.next(), parts.next(), parts.next());
         let name = index.and_then(|index| self.names.get(index.parse::<usize>().ok()?));
         match (name, rest) {
-            // A learned number has no name beside its submodule's.
+            // A learned number has the name of its submodule.
             (Some(name), Some("value")) => name.clone(),
             (Some(name), Some(rest)) => format!("{name}.{rest}"),
             _ => path.to_owned(),
@@ -123,7 +123,7 @@ impl QuantizedModule for Network {
             matches!(submodule, Submodule::Norm(norm) if !norm.is_trained())
                 && within(owner).is_some()
         });
-        // A quantizer's values are trained where it says that they are learned.
+        // The parameters of a quantizer are trained if the quantizer says that they are learned.
         let layers = self.layers();
         let mut quantizers = layers.iter().flat_map(|found| found.layer.quantizers());
         let kept = quantizers.any(|(_, quantizer)| {

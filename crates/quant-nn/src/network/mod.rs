@@ -1,5 +1,5 @@
-//! [`Network`]: any of the structures, as submodules with PyTorch's names and a graph that wires
-//! them.
+//! [`Network`]: a network of any structure, which has submodules with PyTorch's names and a graph
+//! that connects them.
 
 mod draw;
 mod layers;
@@ -16,7 +16,7 @@ use crate::{
     layers::{activation::Activation, conv::QuantConv2d, linear::QuantLinear, norm::Normalization},
 };
 
-/// A network: submodules in the order in which the reference registers them, wired by a graph.
+/// A network: submodules in the order in which the reference registers them, connected by a graph.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -38,9 +38,10 @@ use crate::{
 /// ```
 #[derive(Module, Debug)]
 pub struct Network {
-    /// What has a state. The field's name is part of the records in checkpoints.
+    /// The submodules, which have a state. The name of the field is part of the records in
+    /// checkpoints.
     pub pieces: Vec<Submodule>,
-    /// PyTorch names of the submodules.
+    /// The PyTorch names of the submodules.
     #[module(skip)]
     names: Vec<String>,
     #[module(skip)]
@@ -60,7 +61,7 @@ pub enum Submodule {
     Norm(Normalization),
     /// An activation function.
     Activation(Activation),
-    /// A learned number: a branch's scale, a Fixup scale or bias.
+    /// A learned number: the scale of a branch, or a scale or bias of Fixup.
     Scalar(Scalar),
 }
 
@@ -72,7 +73,7 @@ pub struct Scalar {
 }
 
 impl Network {
-    /// Puts together a network from submodules, their PyTorch names and the graph that wires them.
+    /// Makes a network from submodules, their PyTorch names and the graph that connects them.
     pub(crate) fn new(
         submodules: Vec<Submodule>,
         names: Vec<String>,
@@ -82,22 +83,22 @@ impl Network {
         Self { pieces: submodules, names, graph, config }
     }
 
-    /// The configuration it was made from.
+    /// Returns the configuration from which the network was made.
     pub fn config(&self) -> &NetworkConfig {
         &self.config
     }
 
-    /// How the submodules are wired.
+    /// Returns the graph that connects the submodules.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The PyTorch name of a submodule, by its index.
+    /// Returns the PyTorch name of a submodule, which is given by its index.
     pub fn submodule_name(&self, index: usize) -> &str {
         &self.names[index]
     }
 
-    /// The blocks' names, in execution order.
+    /// Returns the names of the blocks, in execution order.
     pub fn blocks(&self) -> Vec<&str> {
         let mut blocks: Vec<&str> = Vec::new();
         for node in self.graph.nodes.iter().filter(|node| !node.block.is_empty()) {
@@ -108,7 +109,7 @@ impl Network {
         blocks
     }
 
-    /// Class scores.
+    /// Returns the class scores.
     ///
     /// # Shapes
     /// - `x`: `[batch, 3, height, width]`, normalised
@@ -117,8 +118,8 @@ impl Network {
         self.graph.run(x, self, &[], |_| {}).flatten(1, 3)
     }
 
-    /// Class scores as of [`forward`](Self::forward), and the last value of each block in the order
-    /// of [`blocks`](Self::blocks), `[batch, channels, height, width]`.
+    /// Returns the class scores, as [`forward`](Self::forward) does, and the last value of each
+    /// block in the order of [`blocks`](Self::blocks), `[batch, channels, height, width]`.
     pub fn forward_blocks(&self, x: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
         let ends = self.block_ends();
         let mut outputs = Vec::with_capacity(ends.len());
@@ -126,7 +127,7 @@ impl Network {
         (scores.flatten(1, 3), outputs)
     }
 
-    /// Indices of the nodes that end blocks.
+    /// Returns the indices of the nodes that end blocks.
     pub(crate) fn block_ends(&self) -> Vec<usize> {
         let nodes = &self.graph.nodes;
         let ends = (0..nodes.len()).filter(|index| {
@@ -136,13 +137,13 @@ impl Network {
         ends.collect()
     }
 
-    /// Channels and side of the last value of each block.
+    /// Returns the channels and the side of the last value of each block.
     pub fn block_shapes(&self) -> Vec<(usize, usize)> {
         let nodes = self.block_ends().into_iter().map(|index| &self.graph.nodes[index]);
         nodes.map(|node| (node.channels, node.size)).collect()
     }
 
-    /// The name of a batch norm in training that sees a single position of each image.
+    /// Returns the name of a batch norm in training that sees a single position of each image.
     pub fn norm_of_one_position(&self) -> Option<String> {
         let small = self.graph.nodes.iter().filter(|node| node.size == 1);
         let mut trained = small.filter_map(|node| match node.op {

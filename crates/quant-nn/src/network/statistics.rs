@@ -1,4 +1,4 @@
-//! The statistics that norms keep: freezing, sharing between processes, and exchanging them.
+//! The statistics of norms: freezing them, sharing them between processes, and exchanging them.
 
 use burn::{
     module::{Param, RunningState},
@@ -9,8 +9,8 @@ use super::{Network, Submodule};
 use crate::layers::norm::{Normalization, SumOverProcesses};
 
 impl Network {
-    /// Keeps the batch norms that `select` names in evaluation: their statistics stay, scale and
-    /// shift go on learning.
+    /// Returns the network in which the batch norms that `select` chooses stay in evaluation: their
+    /// statistics do not change, but scale and shift are still learned.
     #[must_use]
     pub fn with_frozen_statistics(mut self, select: impl Fn(&str) -> bool) -> Self {
         for (submodule, name) in self.pieces.iter_mut().zip(&self.names) {
@@ -23,7 +23,8 @@ impl Network {
         self
     }
 
-    /// Normalises the batches of several processes as one.
+    /// Returns the network in which batch norms normalise the batches of several processes
+    /// together.
     #[must_use]
     pub fn with_shared_statistics(mut self, sums: &SumOverProcesses) -> Self {
         for submodule in &mut self.pieces {
@@ -34,7 +35,7 @@ impl Network {
         self
     }
 
-    /// Running means and variances of the norms, one norm after another: for processes that
+    /// Returns the running means and variances of the norms, one norm after another. Processes
     /// exchange them.
     pub fn running_statistics(&self) -> Vec<f32> {
         let states = self.running_states().into_iter();
@@ -43,7 +44,7 @@ impl Network {
             .collect()
     }
 
-    /// Sets them.
+    /// Sets the running means and variances.
     ///
     /// # Panics
     /// If there are fewer values than [`running_statistics`](Self::running_statistics) gives.

@@ -1,4 +1,4 @@
-//! The hand-written backward of the operations.
+//! The hand-written backward passes of the operations.
 
 use burn::backend::{
     AutodiffBackend, Backend,
@@ -40,7 +40,7 @@ impl<B: Backend + TrainingOps> Backward<B, 1> for ReluBackward {
 struct BatchNormBackward;
 
 impl<B: Backend + TrainingOps> Backward<B, 4> for BatchNormBackward {
-    /// x, weight, mean, variance and output, which stands for anything where it is not needed.
+    /// x, weight, mean, variance and output. The output is any tensor if it is not needed.
     type State = ([FloatTensor<B>; 5], BatchNormOptions);
 
     fn backward(
@@ -70,8 +70,8 @@ impl<B: Backend + TrainingOps> Backward<B, 4> for BatchNormBackward {
 struct Conv2dBackward;
 
 impl<B: Backend + TrainingOps> Backward<B, 2> for Conv2dBackward {
-    /// x and weight, where a gradient needs them: as they were kept, or as they are computed once
-    /// more.
+    /// The nodes of x and weight, if a gradient needs them. Their values are kept, or computed
+    /// again.
     type State = ([Option<NodeId>; 2], Geometry);
 
     fn backward(

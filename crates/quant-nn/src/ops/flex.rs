@@ -1,4 +1,4 @@
-//! The operations on Burn's CPU backend, by the passes of `quant-kernels`.
+//! The operations on Burn's CPU backend, which use the passes of `quant-kernels`.
 
 use burn::{
     backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension, tensor::FloatTensor},
@@ -13,52 +13,52 @@ use quant_kernels::{
 
 use super::BatchNormOutput;
 
-/// A batch norm, and what follows it in the same pass.
+/// The options of a batch norm, with the operations that follow it in the same pass.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchNormOptions {
-    /// Added to the variance.
+    /// The number that is added to the variance.
     pub(super) epsilon: f32,
     /// Whether a residual is added.
     pub(super) has_residual: bool,
-    /// Whether a ReLU comes last.
+    /// Whether a ReLU is applied at the end.
     pub(super) relu: bool,
 }
 
-/// The operations, on the backend that has them. Burn has operations of the same names: hence the
-/// prefix.
+/// The operations, on the backend that has them. The prefix distinguishes them from operations of
+/// Burn with the same names.
 #[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
 pub(super) trait TrainingOps: Backend {
-    /// The convolution of x with a weight.
+    /// Returns the convolution of x with a weight.
     fn training_conv2d(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of [`training_conv2d`](Self::training_conv2d) by x.
+    /// Returns the gradient of [`training_conv2d`](Self::training_conv2d) by x.
     fn training_conv2d_input_gradient(
         weight: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of [`training_conv2d`](Self::training_conv2d) by the weight.
+    /// Returns the gradient of [`training_conv2d`](Self::training_conv2d) by the weight.
     fn training_conv2d_weight_gradient(
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self>;
 
-    /// max(x, 0).
+    /// Returns max(x, 0).
     fn training_relu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient of [`training_relu`](Self::training_relu), by its result.
+    /// Returns the gradient of [`training_relu`](Self::training_relu), computed from its result.
     fn training_relu_backward(
         y: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
-    /// Output, mean and variance. `residual` is any tensor where none is added.
+    /// Returns output, mean and variance. `residual` is any tensor if none is added.
     fn training_batch_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -67,8 +67,9 @@ pub(super) trait TrainingOps: Backend {
         options: BatchNormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Gradients by x, weight, bias and residual. `y` is the output, or any tensor where no ReLU
-    /// came last. The last gradient is that by x again where no residual was added.
+    /// Returns the gradients by x, weight, bias and residual. `y` is the output, or any tensor if
+    /// there was no ReLU. If no residual was added, the last gradient is a second copy of the
+    /// gradient by x.
     fn training_batch_norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -80,12 +81,12 @@ pub(super) trait TrainingOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// Whether x is on the CPU backend, in 32-bit floats.
+/// Returns whether x is on the CPU backend, in 32-bit floats.
 pub(super) fn is_flex_f32<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device().without_autodiff() == Device::flex()
 }
 
-/// Whether our batch norm takes these tensors.
+/// Returns whether the batch norm of this crate supports these tensors.
 pub(super) fn takes_batch_norm(
     x: &Tensor<4>,
     weight: &Tensor<1>,
@@ -128,14 +129,14 @@ pub(super) fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as TrainingOps>::training_relu(x.into_dispatch()))
 }
 
-/// Whether our passes are faster than Burn's, as measured: not where weights outweigh pixels by
-/// far.
+/// Returns whether the passes of `quant-kernels` are faster than Burn's, according to measurements.
+/// They are not if there are far more weights than pixels.
 fn is_faster(geometry: &Geometry) -> bool {
     let [height, width] = geometry.output_size();
     height * width > 64 || geometry.group_in_channels() * geometry.group_out_channels() < 512 * 512
 }
 
-/// The convolution, if our passes are for it.
+/// Returns the geometry of the convolution, if the passes of `quant-kernels` support it.
 pub(super) fn geometry(
     x: &Tensor<4>,
     weight: &Tensor<4>,
@@ -203,7 +204,8 @@ impl TrainingOps for Flex {
 
     fn training_relu(x: FlexTensor) -> FlexTensor {
         let mut y = x.to_contiguous();
-        // The other handle, which would keep the input's memory from being reused.
+        // This drops the other handle, because of which the memory of the input could not be
+        // reused.
         drop(x);
         relu_in_place(y.storage_mut::<f32>());
         y
@@ -248,7 +250,7 @@ impl TrainingOps for Flex {
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
         let y = options.relu.then(|| y.to_contiguous());
         let mut gradient_in_place = gradient.to_contiguous();
-        // The other handle, for which the gradient would have to be copied.
+        // This drops the other handle, because of which the gradient would have to be copied.
         drop(gradient);
         let forward = Forward {
             x: x.storage(),

@@ -1,4 +1,4 @@
-//! The operations on Burn's tensors.
+//! Operations on Burn's tensors.
 
 use burn::tensor::{
     Tensor,
@@ -12,20 +12,20 @@ mod autodiff;
 #[cfg(feature = "flex")]
 mod flex;
 
-/// The convolution of x, `[batch, inputs, height, width]`, with `weight`,
-/// `[outputs, inputs / groups, kernel height, kernel width]`, as
-/// [`forward`](quant_kernels::conv::forward) has it. Differentiable in both.
+/// Returns the convolution of x, `[batch, inputs, height, width]`, with `weight`, `[outputs, inputs
+/// / groups, kernel height, kernel width]`, as defined by
+/// [`forward`](quant_kernels::conv::forward). It is differentiable in both.
 ///
-/// On the CPU backend, for 32-bit floats and equal strides, padding and dilation in both
-/// directions, the passes are those of `quant-kernels`; otherwise Burn's own.
+/// The passes of `quant-kernels` compute it on the CPU backend, for 32-bit floats, if stride,
+/// padding and dilation are equal in both directions. Otherwise Burn computes it.
 ///
 /// # Panics
-/// Where Burn's own does: for sizes that do not fit together.
+/// If sizes do not fit together, as Burn's convolution does.
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, options: ConvOptions<2>) -> Tensor<4> {
     conv2d_padded_with(x, weight, options, 0.0)
 }
 
-/// [`conv2d`], padded with `padding_value` instead of zeros.
+/// Does the same as [`conv2d`], padded with `padding_value` instead of zeros.
 ///
 /// # Panics
 /// As [`conv2d`].
@@ -48,10 +48,11 @@ pub fn conv2d_padded_with(
     burn_conv2d(x, weight, None, ConvOptions { padding: [(0, 0); 2], ..options })
 }
 
-/// max(x, 0); its gradient passes where the result is above 0.
+/// Returns max(x, 0). The gradient passes where the result is above 0. NaN stays NaN.
 ///
-/// On the CPU backend, for 32-bit floats, on all threads, and backward keeps the result, which
-/// whatever follows often keeps too; otherwise Burn's own. There what is not a number stays that.
+/// On the CPU backend, for 32-bit floats, `quant-kernels` computes it on all threads, and the
+/// backward pass keeps the result, which the operation that follows often keeps too. Otherwise Burn
+/// computes it.
 pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if flex::is_flex_f32(&x) {
@@ -60,26 +61,26 @@ pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     burn_relu(x)
 }
 
-/// Result of [`batch_norm`].
+/// The result of [`batch_norm`].
 #[derive(Debug, Clone)]
 pub struct BatchNormOutput {
-    /// Normalised, scaled and shifted: `[batch, channels, height, width]`.
+    /// x normalised, scaled and shifted: `[batch, channels, height, width]`.
     pub output: Tensor<4>,
-    /// Mean of the batch, `[channels]`, without a gradient.
+    /// The mean of the batch, `[channels]`, without a gradient.
     pub mean: Tensor<1>,
-    /// Biased variance of the batch, `[channels]`, without a gradient.
+    /// The biased variance of the batch, `[channels]`, without a gradient.
     pub variance: Tensor<1>,
 }
 
-/// γ·(x - mean)/√(variance + ε) + β by the mean and biased variance of each channel of x,
-/// `[batch, channels, height, width]`; γ = `weight` and β = `bias` are `[channels]`. Differentiable
-/// in all three.
+/// Returns γ·(x - mean)/√(variance + ε) + β with the mean and the biased variance of each channel
+/// of x, `[batch, channels, height, width]`. γ = `weight` and β = `bias` are `[channels]`. The
+/// result is differentiable in all three.
 ///
-/// On the CPU backend, for 32-bit floats, in the passes of
-/// [`quant_kernels::batch_norm`]; otherwise Burn's own.
+/// On the CPU backend, for 32-bit floats, the passes of [`quant_kernels::batch_norm`] compute it.
+/// Otherwise Burn computes it.
 ///
 /// # Panics
-/// For γ and β of other lengths.
+/// If γ or β has another length.
 pub fn batch_norm(
     x: Tensor<4>,
     weight: Tensor<1>,
@@ -89,8 +90,8 @@ pub fn batch_norm(
     batch_norm_add_relu(x, (weight, bias), epsilon, None, false)
 }
 
-/// [`batch_norm`], to whose output `residual` is added and, if `with_relu`, a [`relu`] applied, in
-/// the same pass.
+/// Does the same as [`batch_norm`], adds `residual` to the output and, if `with_relu`, applies a
+/// [`relu`], in the same pass.
 ///
 /// # Panics
 /// As [`batch_norm`].

@@ -25,8 +25,8 @@ pub struct MixingRecipe {
 pub struct Targets {
     /// The class of each image, `[batch]`.
     pub labels: Tensor<1, Int>,
-    /// The class of each image that was mixed in, `[batch]`, and the share of the classes in
-    /// `labels`.
+    /// The class of each image that was mixed in, `[batch]`, and the weight of `labels` in the
+    /// loss, 0 to 1.
     pub mixed: Option<(Tensor<1, Int>, f64)>,
 }
 
@@ -49,7 +49,8 @@ impl Targets {
 }
 
 impl MixingRecipe {
-    /// Mixes images, `[batch, channels, height, width]`, with the same images in a random order.
+    /// Mixes each image of `[batch, channels, height, width]` with another image of the batch, by a
+    /// random permutation.
     pub fn apply(
         self,
         images: Tensor<4>,

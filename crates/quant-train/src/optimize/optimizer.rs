@@ -37,7 +37,7 @@ pub enum Optimizer {
     /// Adam, with the weight decay added to the gradient. It takes learning rates near 0.001, and
     /// is usual for binary networks.
     Adam {
-        /// The weights of the old means of the gradient and of its square.
+        /// The decay rates β1 and β2 of the running means of the gradient and of its square.
         #[serde(default = "betas")]
         #[schemars(with = "[BelowOneField; 2]")]
         betas: [f64; 2],
@@ -49,7 +49,7 @@ pub enum Optimizer {
     /// AdamW: Adam with decoupled weight decay.
     #[serde(rename = "adamw")]
     AdamW {
-        /// The weights of the old means of the gradient and of its square.
+        /// The decay rates β1 and β2 of the running means of the gradient and of its square.
         #[serde(default = "betas")]
         #[schemars(with = "[BelowOneField; 2]")]
         betas: [f64; 2],
@@ -89,7 +89,8 @@ pub struct GroupRules {
     pub weight_decay: f64,
     /// Whether small parameters decay too. Small are parameters of one dimension, those of four
     /// dimensions whose second size is 1 (norms, biases, depthwise kernels), and the parameters of
-    /// quantizers of any shape. Set it for recipes of others in which all parameters decay.
+    /// quantizers of any shape. Set it to reproduce a published recipe in which all parameters
+    /// decay.
     pub decay_small: bool,
     /// Exceptions by name. If several of them match a parameter, the first one counts.
     pub exceptions: Vec<GroupException>,

@@ -42,7 +42,7 @@ pub enum Schedule {
     /// eta_min + (lr - eta_min)·(1 - t/T)^power, where t of the T epochs of the interval have
     /// passed.
     Poly {
-        /// The epochs at which the learning rate restarts, for all policies except `custom_step`.
+        /// The epochs at which the learning rate restarts.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
@@ -58,7 +58,7 @@ pub enum Schedule {
     /// A cosine from lr to eta_min within each interval, which falls with every iteration
     /// (Loshchilov and Hutter 2017).
     Sgdr {
-        /// The epochs at which the learning rate restarts, for all policies except `custom_step`.
+        /// The epochs at which the learning rate restarts.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
@@ -71,9 +71,9 @@ pub enum Schedule {
         #[serde(default = "yes")]
         restarts: bool,
     },
-    /// A cosine as for `sgdr`, which restarts from lr·d^k.
+    /// As `sgdr`, but interval k starts from lr·d^k.
     SgdrStep {
-        /// The epochs at which the learning rate restarts, for all policies except `custom_step`.
+        /// The epochs at which the learning rate restarts.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,
@@ -92,7 +92,7 @@ pub enum Schedule {
     },
     /// A cosine from lr to eta_min within each interval, which falls with every epoch.
     Cos {
-        /// The epochs at which the learning rate restarts, for all policies except `custom_step`.
+        /// The epochs at which the learning rate restarts.
         #[serde(default)]
         #[schemars(inner(range(min = 0, max = 1_000_000)))]
         steps: Vec<usize>,

@@ -30,8 +30,9 @@ pub struct QuantizationRecipe {
     /// Choose `true` for hardware that has only quantized layers. The score is then lower.
     #[serde(default)]
     pub first_last: bool,
-    /// Whether the convolutions of skip branches stay in 32 bits. They are small, and their errors
-    /// reach every later layer. Choose `true` for binary networks, and where the paper does so.
+    /// Whether these convolutions stay in 32 bits: those of skip branches, and those of lossless
+    /// downsampling in front of a block. They are small, and their errors reach every later layer.
+    /// Choose `true` for binary networks, and where the paper does so.
     #[serde(default)]
     pub real_downsample: bool,
     /// Whether convolutions pad after quantizing instead of before it. The zeros at the borders are

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::error::TrainError;
 
-/// Returns what `read` makes of a table after the changes. `place` says which fields the table has,
-/// and the table is valid without the changes. Error messages name a change as it was typed,
-/// because the changed table is not in any file.
+/// Applies the changes to the table and returns `read` of the result. `place` says which fields the
+/// table has, and the table is valid without the changes. Error messages name a change as it was
+/// typed, because the changed table is not in any file.
 pub(crate) fn change<T>(
     table: &Table,
     place: &Place,

@@ -90,8 +90,8 @@ pub fn save<M: Classifier>(
     };
     contents.push((PROGRESS, files::sealed(&header)));
     files::write_folder(&path, &contents)?;
-    // Checkpoints with later steps are from an abandoned continuation: they were damaged, and
-    // passed over when the phase was resumed.
+    // Checkpoints with later steps were damaged and passed over when the phase was resumed. They
+    // are removed.
     let of_past = |found: &(usize, PathBuf)| found.0 <= progress.step;
     let (past, future): (Vec<_>, Vec<_>) = list(folder)?.into_iter().partition(of_past);
     for (_, old) in past.into_iter().rev().skip(KEPT).chain(future) {

@@ -48,8 +48,8 @@ fn terms(rule: Rule) -> usize {
     }
 }
 
-/// Returns the steps, the lowest and the highest integer, and the factor d of element-wise gradient
-/// scaling.
+/// Returns the number of steps, the lower and the upper bound of the clamp, and the factor d of
+/// element-wise gradient scaling.
 fn numbers(rule: Rule) -> [f32; 4] {
     match rule {
         Rule::Clip { steps, signed, ewgs, .. } => {

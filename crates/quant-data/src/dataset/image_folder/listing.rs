@@ -24,8 +24,8 @@ pub(super) struct Tree(BTreeMap<Name, Folder>);
 /// The images and subfolders that are directly in a folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Folder {
-    /// When the folder last changed; `None` if that was so recently that a further change might not
-    /// change the date.
+    /// When the folder last changed; `None` if the date is too recent to trust: another change may
+    /// still get the same date.
     changed: Option<SystemTime>,
     images: Vec<Name>,
     folders: Vec<Name>,

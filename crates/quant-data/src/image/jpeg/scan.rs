@@ -74,8 +74,8 @@ pub(super) struct Codes<'c> {
     pub(super) ac: &'c dyn Fn(u8) -> Result<Code, String>,
 }
 
-/// Maps zigzag order to rows of ascending horizontal frequency (figure A.6). In damaged data a run
-/// may go past the last coefficient; the additional entries keep it inside the block.
+/// Maps an index in zigzag order (figure A.6) to an index in an 8x8 block, row by row. In damaged
+/// data a run may go past the last coefficient; the additional entries keep it inside the block.
 #[rustfmt::skip]
 pub(super) const ZIGZAG: [usize; 64 + 16] = [
      0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,

@@ -13,17 +13,17 @@ use crate::{
 
 /// A convolution of a block with its norm, activation and addition.
 struct ConvUnit<'a> {
-    /// `conv1`, `bn1`, ... of this number.
+    /// The number in the names: 1 for `conv1` and `bn1`.
     number: usize,
     conv: ConvSpec,
     /// Point-wise-and-reshape that takes the place of the convolution.
     reshape: Option<PointReshape>,
-    /// What is added where the order has an s.
+    /// The value that is added at the letter s of the order.
     skip: Option<NodeId>,
-    /// The name of a learned bias that is added there instead.
+    /// The name of a learned bias that is added there instead of a skip.
     bias: Option<&'a str>,
     activated: bool,
-    /// Standard deviation of the initial weights; that of He et al. if there is none.
+    /// The standard deviation of the initial weights. By default it is that of He et al.
     deviation: Option<f64>,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn basic(
         }
         shape.stride = 1;
     }
-    // The kernels of the configuration are those of these blocks only.
+    // The kernels of the configuration apply to these blocks only.
     let (first, second) = if lossless.is_some() || config.point_reshape.is_some() {
         (config.first_kernel, config.second_kernel)
     } else {
@@ -104,8 +104,8 @@ pub(super) fn basic(
     join(b, block, y, (input, early), &shape)
 }
 
-/// Builds a bottleneck: convolutions of 1x1, of 3x3 with the stride, and of 1x1 to four times the
-/// channels.
+/// Builds a bottleneck: a 1x1 convolution, a 3x3 convolution with the stride, and a 1x1 convolution
+/// to four times the channels.
 pub(super) fn bottleneck(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -190,7 +190,7 @@ fn conv_unit(
     Ok(y)
 }
 
-/// Adds the branches, each times a learned scale where there are several.
+/// Adds the branches. If there are several, each is multiplied by a learned scale.
 fn sum_branches(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -208,7 +208,7 @@ fn sum_branches(
     b.add(&scaled, &block.name)
 }
 
-/// Builds what stands behind the convolutions: Fixup's scale and bias, and the final norm.
+/// Builds what follows the convolutions: Fixup's scale and bias, and the final norm.
 fn tail(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,

@@ -8,8 +8,8 @@ use crate::{
     graph::Op,
 };
 
-/// Builds the skip where that is made before the convolutions. Gives the input of the convolutions,
-/// and the skip.
+/// Builds the skip, if it comes before the convolutions in the order of layers. Returns the input
+/// of the convolutions, and the skip.
 pub(super) fn skip_first(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -50,7 +50,7 @@ pub(super) fn shrink(
     Ok(x)
 }
 
-/// Builds the skip. Gives the input of the convolutions, and what the skip adds.
+/// Builds the skip. Returns the input of the convolutions, and the value that the skip adds.
 fn residual(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,
@@ -73,8 +73,8 @@ fn residual(
         return Ok((x, b.op(pooled, Op::Repeat(shape.outputs / inputs))));
     }
     let torchvision = config.names == NameStyle::Torchvision;
-    // torchvision's branch has the convolution first; the keyword networks keep a place for the
-    // pool.
+    // torchvision's branch begins with the convolution. In the keyword networks, index 0 is the
+    // pooling.
     let mut index = usize::from(!torchvision);
     let mut next = || {
         index += 1;
@@ -118,7 +118,7 @@ fn residual(
     Ok((x, y))
 }
 
-/// Adds the skip, and builds the activation behind it where there is one.
+/// Adds the skip, and builds the activation after the addition if there is one.
 pub(super) fn join(
     b: &mut Builder<'_>,
     block: &BlockSpec<'_>,

@@ -18,7 +18,7 @@ impl ResNetConfig {
     /// Makes the network with freshly drawn weights.
     ///
     /// # Errors
-    /// Those of [`validate`](Self::validate), and of quantizers that do not fit a layer.
+    /// The errors of [`validate`](Self::validate), and of quantizers that do not fit a layer.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
         self.validate()?;
         let layers = (self.norm, self.activation);

@@ -9,7 +9,7 @@ use crate::{
     error::NetworkError,
 };
 
-/// The default of `width_alpha`: the papers' channels.
+/// The default of `width_alpha`: the channels of the papers.
 pub(super) fn full() -> f64 {
     1.0
 }
@@ -19,17 +19,17 @@ pub(super) fn cbas() -> Order {
     Order::Cbas
 }
 
-/// Whether images are as small as CIFAR's, so that a stride of the network is left out.
+/// Returns whether images are as small as CIFAR's, so that a stride of the network is left out.
 pub(crate) fn is_small(input_size: usize) -> bool {
     input_size <= 32
 }
 
-/// A number of channels times the factor `width_alpha`, rounded down.
+/// Returns a number of channels times the factor `width_alpha`, rounded down.
 pub(crate) fn scaled(channels: usize, alpha: f64) -> usize {
     (channels as f64 * alpha) as usize
 }
 
-/// Checks what both configurations have in common.
+/// Checks the fields that both configurations have.
 pub(super) fn check(
     [classes, input_size]: [usize; 2],
     alpha: f64,

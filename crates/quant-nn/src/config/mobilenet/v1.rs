@@ -14,14 +14,15 @@ use crate::{
     layers::{activation::ActivationKind, norm::NormKind},
 };
 
-/// What skips of a MobileNet v1 lead over.
+/// What each skip connection spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MobileSkip {
-    /// There are none.
+    /// No skips.
     #[default]
     None,
-    /// Each convolution: average-pooled, where channels double twice over.
+    /// Each convolution. The skip is average-pooled if the convolution has a stride. Where channels
+    /// double, the channels of the skip are repeated.
     Layer,
     /// Each block, with a branch as in residual networks.
     Block,
@@ -29,54 +30,57 @@ pub enum MobileSkip {
 
 /// MobileNet v1: a convolution and 13 blocks of a depthwise and a point-wise convolution.
 ///
-/// What a description leaves out has the defaults of [`new`](Self::new). The documentation of the
-/// fields is that of `[model]` in a recipe too, which has all of them but classes, input size and
-/// quantizers.
+/// Fields that a description leaves out have the defaults of [`new`](Self::new). Recipes have the
+/// same fields in `[model]`, except classes, input size and quantizers; their page is printed from
+/// these comments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MobileNetV1Config {
-    /// Number of classes.
+    /// The number of classes.
     #[schemars(skip)]
     pub classes: usize,
-    /// Side of the input images, in pixels.
+    /// The side of the input images, in pixels.
     #[schemars(skip)]
     pub input_size: usize,
-    /// Factor on all numbers of channels. Numbers below 1 are for quick trials and small devices.
+    /// The factor on all numbers of channels. Use numbers below 1 for quick trials and small
+    /// devices.
     #[serde(default = "full")]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 16))]
     pub width_alpha: f64,
-    /// Whether the first convolution has stride 2. By default it has for images of more than 32
-    /// pixels, and stride 1 for smaller ones.
+    /// Whether the first convolution has stride 2. By default it has stride 2 for images of more
+    /// than 32 pixels, and stride 1 for smaller ones.
     pub strided_stem: Option<bool>,
-    /// In which order a block's convolutions (c), norms (b), activations (a) and skips (s) stand:
-    /// `cbas`, `cbsa` or `bacs`. Choose `bacs` for binary networks.
+    /// The order of a block's convolutions (c), norms (b), activations (a) and skips (s): `cbas`,
+    /// `cbsa` or `bacs`. Choose `bacs` for binary networks.
     #[serde(default = "cbas")]
     pub order: Order,
-    /// What skips lead over. Choose `layer` for binary networks.
+    /// What each skip connection spans. Choose `layer` for binary networks.
     #[serde(default)]
     pub skip: MobileSkip,
     /// With the skip `layer`: whether channels double by two point-wise convolutions side by side,
-    /// each with a skip of its own, instead of one. Set it for ReActNet.
+    /// each with its own skip, instead of one. Set it for ReActNet.
     #[serde(default)]
     pub double_by_concatenation: bool,
-    /// Whether depthwise convolutions are ordinary 3x3 ones, which cost far more.
+    /// Whether depthwise convolutions are replaced by ordinary 3x3 convolutions, which cost far
+    /// more.
     #[serde(default)]
     pub normal_3x3: bool,
-    /// Whether depthwise convolutions stay in full precision. They have few weights: set it where
-    /// the score falls too much.
+    /// Whether depthwise convolutions stay in full precision. They have few weights. Set it if the
+    /// score falls too much.
     #[serde(default)]
     pub real_depthwise: bool,
-    /// Whether point-wise convolutions stay in full precision. They have most of the weights: set
-    /// it to see what quantizing the others costs.
+    /// Whether point-wise convolutions stay in full precision. They have most of the weights. Set
+    /// it to measure what quantizing the others costs.
     #[serde(default)]
     pub real_pointwise: bool,
-    /// Whether the stem has no norm and activation, which then stand before the last pooling. Set
+    /// Whether the norm and the activation of the stem are moved in front of the last pooling. Set
     /// it with the order `bacs`, whose blocks begin with a norm.
     #[serde(default)]
     pub pre_norm: bool,
-    /// Point-wise-and-reshape in place of the depthwise convolutions. By default these stay.
+    /// Point-wise-and-reshape blocks that replace the depthwise convolutions. By default the
+    /// depthwise convolutions stay.
     pub point_reshape: Option<PointReshape>,
-    /// The normalisation inside of blocks. Choose `group` for batches of a few images.
+    /// The normalisation inside blocks. Choose `group` for batches of a few images.
     #[serde(default)]
     pub norm: NormKind,
     /// The activation function. Choose `prelu`, `rprelu` or `nrelu` for binary networks, as the
@@ -90,7 +94,7 @@ pub struct MobileNetV1Config {
 }
 
 impl MobileNetV1Config {
-    /// Full precision and full width, without skips.
+    /// Returns the configuration with full precision and full width, without skips.
     pub fn new(classes: usize, input_size: usize) -> Self {
         Self {
             classes,
@@ -111,10 +115,11 @@ impl MobileNetV1Config {
         }
     }
 
-    /// Checks the fields that types leave open. [`init`](Self::init) calls it.
+    /// Checks the values that the types of the fields do not exclude. [`init`](Self::init) calls
+    /// it.
     ///
     /// # Errors
-    /// [`NetworkError::Field`] naming the field, and the quantizers' own errors.
+    /// [`NetworkError::Field`], which names the field, and the errors of the quantizers.
     pub fn validate(&self) -> Result<(), NetworkError> {
         let has = matches!(self.order, Order::Cbas | Order::Cbsa | Order::Bacs);
         check_field(has, "order", self.order.letters(), "cbas, cbsa or bacs")?;

@@ -12,35 +12,34 @@ use crate::{
 
 /// MobileNet v2: inverted residuals.
 ///
-/// What a description leaves out has the defaults of [`new`](Self::new). The documentation of the
-/// fields is that of `[model]` in a recipe too, which has all of them but classes, input size and
-/// quantizers.
+/// Fields that a description leaves out have the defaults of [`new`](Self::new). Recipes have the
+/// same fields in `[model]`, except classes, input size and quantizers; their page is printed from
+/// these comments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MobileNetV2Config {
-    /// Number of classes.
+    /// The number of classes.
     #[schemars(skip)]
     pub classes: usize,
-    /// Side of the input images, in pixels.
+    /// The side of the input images, in pixels.
     #[schemars(skip)]
     pub input_size: usize,
-    /// Factor on all numbers of channels, on the last ones only if it is above 1. Numbers below 1
-    /// are for quick trials and small devices.
+    /// The factor on all numbers of channels. It acts on the channels of the last convolution only
+    /// if it is above 1. Use numbers below 1 for quick trials and small devices.
     #[serde(default = "full")]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 16))]
     pub width_alpha: f64,
-    /// Whether images are as small as CIFAR's: the second stage then has stride 1. By default those
-    /// of up to 32 pixels are.
+    /// Whether images are as small as CIFAR's, so that the second stage has stride 1. By default
+    /// images of up to 32 pixels are.
     pub small_images: Option<bool>,
-    /// In which order a block's convolutions (c), norms (b), activations (a) and skips (s) stand:
-    /// `cbas` or `bacs`. Choose `bacs` for pre-activation.
+    /// The order of a block's convolutions (c), norms (b), activations (a) and skips (s): `cbas` or
+    /// `bacs`. Choose `bacs` for pre-activation.
     #[serde(default = "cbas")]
     pub order: Order,
-    /// The normalisation inside of blocks. Choose `group` for batches of a few images.
+    /// The normalisation inside blocks. Choose `group` for batches of a few images.
     #[serde(default)]
     pub norm: NormKind,
-    /// The activation function inside of blocks. Choose `relu6` for weights that were trained with
-    /// it.
+    /// The activation function inside blocks. Choose `relu6` for weights that were trained with it.
     #[serde(default)]
     pub activation: ActivationKind,
     /// The quantizers.
@@ -50,7 +49,7 @@ pub struct MobileNetV2Config {
 }
 
 impl MobileNetV2Config {
-    /// Full precision and full width.
+    /// Returns the configuration with full precision and full width.
     pub fn new(classes: usize, input_size: usize) -> Self {
         Self {
             classes,
@@ -64,10 +63,11 @@ impl MobileNetV2Config {
         }
     }
 
-    /// Checks the fields that types leave open. [`init`](Self::init) calls it.
+    /// Checks the values that the types of the fields do not exclude. [`init`](Self::init) calls
+    /// it.
     ///
     /// # Errors
-    /// [`NetworkError::Field`] naming the field, and the quantizers' own errors.
+    /// [`NetworkError::Field`], which names the field, and the errors of the quantizers.
     pub fn validate(&self) -> Result<(), NetworkError> {
         let has = matches!(self.order, Order::Cbas | Order::Bacs);
         check_field(has, "order", self.order.letters(), "cbas or bacs")?;

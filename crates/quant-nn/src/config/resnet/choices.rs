@@ -1,9 +1,9 @@
-//! The choices of a residual network's configuration, and what each of them is.
+//! The choices of a residual network's configuration.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How many blocks of which kind.
+/// The kind of the residual blocks, and their number in each stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
@@ -22,7 +22,7 @@ pub enum Depth {
     ResNet18,
     /// Basic blocks 3, 4, 6, 3.
     ResNet34,
-    /// Basic blocks 2 in each of eight stages behind an empty one.
+    /// Basic blocks: 2 in each of eight stages, after an empty first stage.
     #[serde(rename = "resnet34_")]
     ResNet34Deep,
     /// Bottlenecks 3, 4, 6, 3.
@@ -39,12 +39,12 @@ pub enum Depth {
 pub enum BlockKind {
     /// Two 3x3 convolutions.
     Basic,
-    /// 1x1, 3x3 with the stride, 1x1 to four times the channels.
+    /// Convolutions of 1x1, of 3x3 with the stride, and of 1x1 to four times the channels.
     Bottleneck,
 }
 
 impl BlockKind {
-    /// Output channels over the block's width.
+    /// Returns the ratio of output channels to the block's width.
     pub fn expansion(self) -> usize {
         match self {
             BlockKind::Basic => 1,
@@ -54,7 +54,7 @@ impl BlockKind {
 }
 
 impl Depth {
-    /// Blocks per stage.
+    /// Returns the number of blocks in each stage.
     pub fn stages(self) -> &'static [usize] {
         match self {
             Depth::ResNet20 => &[3, 3, 3],
@@ -70,7 +70,7 @@ impl Depth {
         }
     }
 
-    /// Kind of its blocks.
+    /// Returns the kind of the blocks.
     pub fn block(self) -> BlockKind {
         match self {
             Depth::ResNet50 | Depth::ResNet101 | Depth::ResNet152 => BlockKind::Bottleneck,
@@ -79,26 +79,25 @@ impl Depth {
     }
 }
 
-/// What stands before the first stage.
+/// The layers before the first stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stem {
-    /// 3x3 convolution.
+    /// A 3x3 convolution.
     Cifar,
-    /// 7x7 convolution of stride 2, and 3x3 maximum pooling of stride 2.
+    /// A 7x7 convolution of stride 2, and 3x3 maximum pooling of stride 2.
     ImageNet,
-    /// 4x4 squares become channels, then a convolution with this kernel, 1 or 3 (TResNet; Ridnik et
-    /// al. 2021).
+    /// Space-to-depth of 4x4 squares, then a convolution with this kernel, 1 or 3 (TResNet; Ridnik
+    /// et al. 2021).
     #[serde(rename = "space-to-depth")]
     SpaceToDepth(#[schemars(range(min = 1, max = 3))] usize),
-    /// 2x2 squares become channels, then a convolution with this kernel, 1 or 3, and 3x3 maximum
+    /// Space-to-depth of 2x2 squares, then a convolution with this kernel, 1 or 3, and 3x3 maximum
     /// pooling of stride 2.
     #[serde(rename = "space-to-depth-max-pool")]
     SpaceToDepthMaxPool(#[schemars(range(min = 1, max = 3))] usize),
 }
 
-/// In which order a block's convolution (c), norm (b), activation (a) and addition of the skip (s)
-/// stand.
+/// The order of a block's convolution (c), norm (b), activation (a) and addition of the skip (s).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
@@ -116,7 +115,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// The letters.
+    /// Returns the letters of the order.
     pub fn letters(self) -> &'static str {
         match self {
             Order::Cbas => "cbas",
@@ -127,62 +126,63 @@ impl Order {
         }
     }
 
-    /// Whether the norm stands before the convolution.
+    /// Returns whether the norm comes before the convolution.
     pub fn norm_first(self) -> bool {
         matches!(self, Order::Bacs | Order::Bcas)
     }
 }
 
-/// Over how much of a block a skip leads.
+/// What each skip connection spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SkipSpan {
     /// The whole block.
     #[default]
     Block,
-    /// Each convolution: bi-real (Liu et al., "Bi-Real Net", 2018).
+    /// Each convolution, as in Bi-Real Net (Liu et al. 2018).
     Layer,
 }
 
-/// Lossless downsampling: space-to-depth and a convolution in front of a block take its stride, so
-/// that no pixel is skipped.
+/// Lossless downsampling: space-to-depth and a convolution in front of a block do the downsampling
+/// instead of a stride, so that no pixel is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LosslessDownsample {
-    /// What stands there, one letter each: `c` space-to-depth and a convolution, `b` a norm, `a` an
-    /// activation: `c`, `ca`, `cb` or `cba`.
+    /// The layers, one letter each: `c` for space-to-depth and a convolution, `b` for a norm, `a`
+    /// for an activation. Possible are `c`, `ca`, `cb` and `cba`.
     pub order: String,
-    /// Whether its convolution is 3x3 and takes the place of the whole block. By default it is 1x1
-    /// and the block follows.
+    /// Whether the convolution is 3x3 and replaces the whole block. By default it is 1x1, and the
+    /// block follows.
     #[serde(default)]
     pub whole_block: bool,
 }
 
-/// Point-wise-and-reshape blocks: space-to-depth, a 1x1 convolution and depth-to-space take the
-/// place of 3x3 convolutions.
+/// Point-wise-and-reshape blocks: space-to-depth, a 1x1 convolution and depth-to-space replace 3x3
+/// convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PointReshape {
-    /// Whether strided convolutions stay as they are. Choose it where the score falls without them.
+    /// Whether strided convolutions are not replaced. Choose it if replacing them lowers the score.
     pub keep_downsample: bool,
-    /// Whether the norm stands before depth-to-space, where it has four times the channels.
+    /// Whether the norm comes before depth-to-space, where there are four times as many channels.
     pub norm_before_restore: bool,
 }
 
-/// Fixup (Zhang et al., "Fixup Initialization: Residual Learning Without Normalization", 2019): no
-/// norms, a learned scale in each block, weights that start small.
+/// Fixup (Zhang et al., "Fixup Initialization: Residual Learning Without Normalization", 2019):
+/// there are no norms; each block has a learned scale, and its weights start small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fixup {
-    /// Whether learned biases stand around convolutions and activations, as in the paper.
+    /// Whether there are learned biases before and after convolutions and activations, as in the
+    /// paper.
     pub bias: bool,
 }
 
-/// A 3x3 convolution's kernel in a block.
+/// The kernel that replaces that of a 3x3 convolution in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kernel {
-    /// As the structure has it: 1x1 in point-wise-and-reshape blocks, 3x3 elsewhere.
+    /// The kernel that the structure has: 1x1 in point-wise-and-reshape blocks, 3x3 elsewhere.
     #[default]
     Usual,
     /// 1x1.
@@ -193,26 +193,26 @@ pub enum Kernel {
     None,
 }
 
-/// How the skip branch meets a smaller, wider block output.
+/// How the skip branch gets the shape of a block's output where that is smaller and wider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DownsampleKind {
-    /// 1x1 convolution with the stride.
+    /// A 1x1 convolution with the stride.
     #[default]
     StridedConv,
-    /// Average pooling of the stride, then 1x1 convolution.
+    /// Average pooling with the stride, then a 1x1 convolution.
     AveragePool,
-    /// Average pooling of the stride, then the channels several times over.
+    /// Average pooling with the stride, then repetition of the channels.
     Repeat,
 }
 
-/// Under which PyTorch names the network's state is read and written.
+/// The PyTorch names under which the network's state is read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NameStyle {
-    /// torchvision's: `layer1.0.conv1.weight`, `layer2.0.downsample.0.weight`.
+    /// The names of torchvision: `layer1.0.conv1.weight`, `layer2.0.downsample.0.weight`.
     #[default]
     Torchvision,
-    /// QTool's keyword networks: `layer1.0.conv1.0.weight`, `layer2.0.skip.1.weight`.
+    /// The names of QTool's keyword networks: `layer1.0.conv1.0.weight`, `layer2.0.skip.1.weight`.
     Keyword,
 }

@@ -1,4 +1,4 @@
-//! The typed description of a residual network.
+//! The typed configuration of a residual network.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,117 +40,121 @@ use crate::{
 /// # Ok::<(), quant_nn::NetworkError>(())
 /// ```
 ///
-/// What a description leaves out has the defaults of [`new`](Self::new). The documentation of the
-/// fields is that of `[model]` in a recipe too, which has all of them but classes, input size and
-/// quantizers.
+/// Fields that a description leaves out have the defaults of [`new`](Self::new). Recipes have the
+/// same fields in `[model]`, except classes, input size and quantizers; their page is printed from
+/// these comments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// How many blocks of which kind. `resnet18` is the usual start; `resnet20` is for images of 32
-    /// pixels.
+    /// The kind of the residual blocks, and their number in each stage. `resnet18` is the usual
+    /// choice; `resnet20` is for images of 32 pixels.
     pub depth: Depth,
-    /// What stands before the blocks: `imagenet` for images of 64 pixels and more, `cifar` for
+    /// The layers before the blocks: `imagenet` for images of 64 pixels and more, `cifar` for
     /// smaller ones.
     pub stem: Stem,
-    /// Number of classes.
+    /// The number of classes.
     #[schemars(skip)]
     pub classes: usize,
-    /// Side of the input images, in pixels.
+    /// The side of the input images, in pixels.
     #[schemars(skip)]
     pub input_size: usize,
-    /// Factor on the numbers of channels: the first stage has int(64·`width_alpha`), each following
-    /// stage twice as many. Numbers below 1 are for quick trials and small devices.
+    /// The factor on the numbers of channels. The first stage has int(64·`width_alpha`) channels,
+    /// and each following stage twice as many. Use numbers below 1 for quick trials and small
+    /// devices.
     #[serde(default = "full")]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 16))]
     pub width_alpha: f64,
-    /// How the skip branch meets a smaller block output. Bi-Real Net and other binary networks have
-    /// `average-pool`; `repeat` has no weights.
+    /// How the skip branch gets the shape of a block's output where that is smaller. Bi-Real Net
+    /// and other binary networks use `average-pool`; `repeat` has no weights.
     #[serde(default)]
     pub downsample: DownsampleKind,
     /// Whether blocks start as identities: the weight of their last batch norm starts at 0. It
     /// helps deep networks in long runs.
     #[serde(default)]
     pub zero_init_residual: bool,
-    /// In which order a block's convolution (c), norm (b), activation (a) and addition of the skip
-    /// (s) stand. Choose `bacs` for pre-activation, and what the paper says for binary networks.
+    /// The order of a block's convolution (c), norm (b), activation (a) and addition of the skip
+    /// (s). Choose `bacs` for pre-activation, and the order of the paper for binary networks.
     #[serde(default)]
     pub order: Order,
-    /// Over how much of a block a skip leads. Choose `layer` for binary networks; bottlenecks have
+    /// What each skip connection spans. Choose `layer` for binary networks. Bottlenecks support
     /// `block` only.
     #[serde(default)]
     pub skip: SkipSpan,
-    /// With the orders `cbas` and `cbsa`: whether a block's last activation stands behind its final
-    /// addition. With `bacs` and `bcas`: whether a norm stands before that addition. Skip branches
-    /// then end with a norm. Choose `false` for networks of QTool's whose keywords lack `fix`.
+    /// With the orders `cbas` and `cbsa`: whether a block's last activation comes after its final
+    /// addition. With `bacs` and `bcas`: whether a norm comes before that addition. Skip branches
+    /// then end with a norm. Choose `false` for networks of QTool whose keywords lack `fix`.
     #[serde(default = "yes")]
     pub fix: bool,
-    /// Whether the norm of the stem stands before its pooling. Choose `false` for networks of
-    /// QTool's whose keywords lack `fix_pooling`.
+    /// Whether the norm of the stem comes before its pooling. Choose `false` for networks of QTool
+    /// whose keywords lack `fix_pooling`.
     #[serde(default = "yes")]
     pub norm_before_pool: bool,
-    /// Whether the stem ends without norm and activation, and a norm stands before the last
-    /// pooling. Set it with the order `bacs`, whose blocks begin with a norm.
+    /// Whether the stem ends without norm and activation, and a norm comes before the last pooling.
+    /// Set it with the order `bacs`, whose blocks begin with a norm.
     #[serde(default)]
     pub pre_norm: bool,
-    /// With `pre_norm`: whether an activation follows that norm, and norm and activation the stem's
-    /// convolution, if they stand before its pooling. It is for networks that come from QTool.
+    /// With `pre_norm`: whether an activation follows that norm, and whether the stem's convolution
+    /// is followed by a norm and an activation if `norm_before_pool` is set. It is for networks
+    /// that come from QTool.
     #[serde(default)]
     pub pre_norm_stem: bool,
     /// Whether the stem has no activation. Set it for Group-Net.
     #[serde(default)]
     pub linear_stem: bool,
-    /// Whether skips without convolution have a norm too. It is for networks that come from QTool.
+    /// Whether skips without a convolution have a norm too. It is for networks that come from
+    /// QTool.
     #[serde(default)]
     pub identity_norm: bool,
-    /// Parallel branches of each block, summed with learned scales (Group-Net; Zhuang et al. 2019).
-    /// Take 3 to 5 for binary networks that may cost as many times more.
+    /// The number of parallel branches of each block, which are added with learned scales
+    /// (Group-Net; Zhuang et al. 2019). Choose 3 to 5 for binary networks that may cost that many
+    /// times more.
     #[serde(default = "single")]
     #[schemars(range(min = 1, max = 256))]
     pub branches: usize,
-    /// Lossless downsampling in front of basic blocks with a stride; bottlenecks stay as they are.
-    /// By default the first convolution of such a block has the stride, which skips pixels.
+    /// Lossless downsampling in front of basic blocks with a stride. Bottlenecks do not change. By
+    /// default the first convolution of such a block has the stride, which skips pixels.
     pub lossless_downsample: Option<LosslessDownsample>,
-    /// Point-wise-and-reshape in place of 3x3 convolutions, which turns them into 1x1 convolutions
-    /// of many channels. By default 3x3 convolutions stay.
+    /// Point-wise-and-reshape blocks that replace 3x3 convolutions by 1x1 convolutions of many
+    /// channels. By default 3x3 convolutions stay.
     pub point_reshape: Option<PointReshape>,
-    /// The kernel of the first convolution of basic blocks: of those with a stride where
-    /// downsampling is lossless, of all where `point_reshape` is set. With `three`, lossless
-    /// downsampling leaves the stride to that convolution.
+    /// The kernel of the first convolution of some basic blocks: with lossless downsampling, of the
+    /// blocks that have a stride; with `point_reshape`, of all blocks. With `three`, that
+    /// convolution keeps the stride, and there is no lossless downsampling in front of it.
     #[serde(default)]
     pub first_kernel: Kernel,
     /// The kernel of the second convolution of the same blocks: `usual`, `one` or `three`.
     #[serde(default)]
     pub second_kernel: Kernel,
-    /// Whether strided convolutions of 14x14 inputs are padded by one more. It is for networks that
-    /// come from QTool.
+    /// Whether strided convolutions of 14x14 inputs have one more pixel of padding. It is for
+    /// networks that come from QTool.
     #[serde(default)]
     pub extra_padding: bool,
     /// Fixup instead of norms. By default there are norms.
     pub fixup: Option<Fixup>,
     /// Whether the maximum pooling of the stem has no padding and rounds sizes up, as in Caffe. Set
-    /// it for weights that come from there.
+    /// it for weights that come from Caffe.
     #[serde(default)]
     pub caffe_pooling: bool,
-    /// Groups of the 3x3 convolutions of bottlenecks: 32, with a `width_per_group` of 4, make
-    /// ResNeXt-50 32x4d of `resnet50`.
+    /// The number of groups of the 3x3 convolutions of bottlenecks. With 32 and a `width_per_group`
+    /// of 4, `resnet50` becomes ResNeXt-50 32x4d.
     #[serde(default = "single")]
     #[schemars(range(min = 1, max = 65_536))]
     pub groups: usize,
-    /// Channels of each of those groups, in 64ths of a stage's width: 64 makes a plain bottleneck
-    /// of one group, 128 a wide ResNet.
+    /// The number of channels of each of those groups, in 64ths of a stage's width. With one group,
+    /// 64 is a plain bottleneck and 128 a wide ResNet.
     #[serde(default = "whole_width")]
     #[schemars(range(min = 1, max = 65_536))]
     pub width_per_group: usize,
-    /// The normalisation. Choose `group` for batches of a few images, `static` or `frozen` to keep
-    /// the statistics of weights that are loaded.
+    /// The normalisation. Choose `group` for batches of a few images, and `static` or `frozen` to
+    /// keep the statistics of loaded weights.
     #[serde(default)]
     pub norm: NormKind,
     /// The activation function. Choose `prelu`, `rprelu` or `nrelu` for binary networks, as the
     /// paper says.
     #[serde(default)]
     pub activation: ActivationKind,
-    /// Under which names files of weights have the network's state. Choose `keyword` for files that
-    /// QTool's keyword networks have written.
+    /// The names that files of weights use for the network's state. Choose `keyword` for files that
+    /// were written by QTool's keyword networks.
     #[serde(default)]
     pub names: NameStyle,
     /// The quantizers.
@@ -164,7 +168,7 @@ fn full() -> f64 {
     1.0
 }
 
-/// The default of `fix` and `norm_before_pool`: torchvision's network.
+/// The default of `fix` and `norm_before_pool`: as in torchvision's network.
 fn yes() -> bool {
     true
 }
@@ -174,13 +178,14 @@ fn single() -> usize {
     1
 }
 
-/// The default of `width_per_group`: all of a stage's width, in 64ths.
+/// The default of `width_per_group`: the full width of a stage, in 64ths.
 fn whole_width() -> usize {
     64
 }
 
 impl ResNetConfig {
-    /// A full-precision network of full width under torchvision's names.
+    /// Returns the configuration of a full-precision network of full width with torchvision's
+    /// names.
     pub fn new(depth: Depth, stem: Stem, classes: usize, input_size: usize) -> Self {
         Self {
             depth,
@@ -215,20 +220,21 @@ impl ResNetConfig {
         }
     }
 
-    /// Channels of the first stage.
+    /// Returns the number of channels of the first stage.
     pub fn width(&self) -> usize {
         (64.0 * self.width_alpha) as usize
     }
 
-    /// The same network in full precision.
+    /// Returns the same network in full precision.
     pub fn full_precision(&self) -> Self {
         Self { quantization: Quantization::default(), ..self.clone() }
     }
 
-    /// Checks the fields that types leave open. [`init`](Self::init) calls it.
+    /// Checks the values that the types of the fields do not exclude. [`init`](Self::init) calls
+    /// it.
     ///
     /// # Errors
-    /// [`NetworkError::Field`] naming the field, and the quantizers' own errors.
+    /// [`NetworkError::Field`], which names the field, and the errors of the quantizers.
     pub fn validate(&self) -> Result<(), NetworkError> {
         check_data(self.classes, self.input_size)?;
         let smallest = self.smallest_input();
@@ -239,7 +245,7 @@ impl ResNetConfig {
             return Err(NetworkError::Structure { at, reason });
         }
         let fits = self.width_alpha.is_finite() && (1..=1 << 16).contains(&self.width());
-        let accepted = "1/64 to 1024: int(64·width_alpha) channels stand first";
+        let accepted = "1/64 to 1024, so that int(64·width_alpha) is 1 to 65536 channels";
         check_field(fits, "width_alpha", self.width_alpha, accepted)?;
         let conflict = |at: &str, reason: &str| {
             Err(NetworkError::Structure { at: at.to_owned(), reason: reason.to_owned() })
@@ -248,7 +254,7 @@ impl ResNetConfig {
             return conflict("skip", "bottlenecks have block-wise skips only");
         }
         if self.point_reshape.is_some() && self.pre_norm {
-            return conflict("point_reshape", "does not go with pre_norm");
+            return conflict("point_reshape", "it cannot be combined with pre_norm");
         }
         if let Stem::SpaceToDepth(kernel) | Stem::SpaceToDepthMaxPool(kernel) = self.stem {
             check_field([1, 3].contains(&kernel), "kernel of the stem", kernel, "1 or 3")?;

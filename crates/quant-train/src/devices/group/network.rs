@@ -91,10 +91,10 @@ impl ModuleVisitor for Scatter {
     }
 }
 
-/// Makes the values that follow the data equal in all processes, as the means over the images of
-/// all processes. These are the running statistics of norms and quantizers, and with `learned` also
-/// the parameters of quantizers, which a warm-up sets from the data. `share` is this process's
-/// share of the images.
+/// Makes the values that are updated from the data equal in all processes: each becomes the mean
+/// over the images of all processes. These are the running statistics of norms and quantizers, and
+/// with `learned` also the parameters of quantizers, which a warm-up sets from the data. `share` is
+/// this process's share of the images.
 ///
 /// # Errors
 /// The errors of [`Group::sum_f32`].

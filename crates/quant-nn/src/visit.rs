@@ -138,9 +138,9 @@ pub trait QuantizedModule: Module {
         !is_running(name)
     }
 
-    /// Returns the shapes of the convolutional and linear layers, for summaries. By default they are
-    /// Burn's layers, as [`stock_layers`] finds them. Override it to give the sizes that only your
-    /// program knows:
+    /// Returns the shapes of the convolutional and linear layers, for summaries. By default they
+    /// are Burn's layers, as [`stock_layers`] finds them. Override it to give the sizes that only
+    /// your program knows:
     ///
     /// ```
     /// use burn::{module::Module, nn::conv::{Conv2d, Conv2dConfig}, tensor::Device};
@@ -247,13 +247,13 @@ pub trait QuantizedModule: Module {
     }
 }
 
-/// Returns the shapes of Burn's convolutional and linear layers in a module, in the order of its fields.
+/// Returns the shapes of Burn's convolutional and linear layers in a module, in the order of its
+/// fields.
 ///
-/// Burn's layers do not tell where their inputs come from, and no module sees the call of another.
-/// Therefore the size of a convolution's output is not known (`output_size` is `None`), also not
-/// after a forward pass. A linear layer is assumed to be called with one vector for each image; one
-/// that is called with a sequence computes more. Embeddings are left out, because a lookup multiplies
-/// nothing.
+/// Burn's layers do not report their calls, so that not even a forward pass tells the size of a
+/// convolution's output: `output_size` is `None`. A linear layer is assumed to be called with one
+/// vector for each image; a layer that is called with a sequence computes more. Embeddings are left
+/// out, because a lookup multiplies nothing.
 pub fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
     struct Layers {
         path: Vec<String>,

@@ -45,9 +45,9 @@ use crate::{
 /// descriptions, and the gradients with finite differences.
 ///
 /// Choose the [kinds](crate::ParameterKind) of the learned parameters with care. The rescaling at a
-/// change of levels acts on parameters of the kind `ClippingValue`. A warm-up and the clipping value
-/// that a policy sets act on the parameter that [`clipping`](Self::clipping) returns. The default
-/// calibration finds the first parameter that is not `Free`.
+/// change of levels acts on parameters of the kind `ClippingValue`. A warm-up and the clipping
+/// value that a policy sets act on the parameter that [`clipping`](Self::clipping) returns. The
+/// default calibration finds the first parameter that is not `Free`.
 ///
 /// `examples/own_method` is a method with a gradient of its own, and checks it. This is a small
 /// one, with the values -s, 0 and s:
@@ -154,9 +154,9 @@ pub trait OwnMethod: Debug + Send + Sync + 'static {
 
     /// Returns the parameter that the clipping value is proportional to, and the factor: factor
     /// times parameter is the clipping value. A warm-up and the clipping value that a policy sets
-    /// change this parameter; they leave the quantizer alone where there is none. By default it is
-    /// the first parameter of the kind `ClippingValue`, with the factor 1. Methods that learn a step
-    /// size return it with Qp, the number of levels above 0.
+    /// change this parameter. Without one, a warm-up changes nothing and such a policy is an error.
+    /// By default it is the first parameter of the kind `ClippingValue`, with the factor 1. Methods
+    /// that learn a step size return it with Qp, the number of levels above 0.
     fn clipping(&self, config: &QuantizerConfig) -> Option<(Parameter, f32)> {
         let learned = self.capability(config.role, config.range)?.learned;
         let clipping = learned.iter().find(|p| p.kind == ParameterKind::ClippingValue);

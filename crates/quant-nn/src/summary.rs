@@ -82,7 +82,7 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             bit_operations: macs * u64::from(activation_bits) * u64::from(weight_bits),
         });
     }
-    // Weights of other modules than the listed layers, such as embeddings, may be quantized too.
+    // Weights of other modules than the listed layers may be quantized too.
     let (mut quantized, mut packed) = (0, 0);
     for (_, weight) in network.quantized_weights() {
         let quantizer = &weight.reached.quantizer;
@@ -155,17 +155,22 @@ impl fmt::Display for NetworkSummary {
 #[cfg(test)]
 mod tests {
     use burn::{
-        module::Module,
-        nn::{Embedding, EmbeddingConfig, Linear, LinearConfig},
-        tensor::Device,
+        module::{Module, Param},
+        nn::{Linear, LinearConfig},
+        tensor::{Device, Tensor},
     };
     use quant_core::{Levels, Method, QuantizerConfig, WeightQuantization};
 
     use super::*;
 
     #[derive(Module, Debug)]
+    struct Mixer {
+        weight: Param<Tensor<2>>,
+    }
+
+    #[derive(Module, Debug)]
     struct Net {
-        words: Embedding,
+        mixer: Mixer,
         fc: Linear,
     }
 
@@ -173,14 +178,14 @@ mod tests {
 
     /// 6·4 weights of 4 bits and 4·2 of 2 bits, two biases and two clipping values.
     #[test]
-    fn a_quantized_embedding_counts_at_its_width() {
+    fn a_quantized_weight_of_another_module_counts_at_its_width() {
         let device = Device::flex();
-        let words = EmbeddingConfig::new(6, 4).init(&device);
-        let net = Net { words, fc: LinearConfig::new(4, 2).init(&device) };
+        let mixer = Mixer { weight: Param::from_tensor(Tensor::ones([6, 4], &device)) };
+        let net = Net { mixer, fc: LinearConfig::new(4, 2).init(&device) };
         let lsq = |bits| {
             QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(bits).unwrap())
         };
-        let quantization = WeightQuantization::new(lsq(2)).with("words.weight", lsq(4));
+        let quantization = WeightQuantization::new(lsq(2)).with("mixer.weight", lsq(4));
         let (net, _) = quantization.apply(net).unwrap();
         let summary = summarize(&net, &StateDict::of(&net));
         assert_eq!(summary.size_bytes_packed, 24 / 2 + 8 / 4 + 4 * (2 + 2));

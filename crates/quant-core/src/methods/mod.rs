@@ -48,6 +48,7 @@ pub use own::{OwnMethod, OwnQuantizer, register};
 macro_rules! methods {
     ($($variant:ident $(($options:ident))? => $file:ident: $($module:ident),+;)*) => {
         /// The modules of all methods, which hold their parameters.
+        #[doc(hidden)]
         #[derive(Module, Debug)]
         pub enum MethodModule {
             $($(

@@ -1,7 +1,7 @@
 //! The terminal display: progress bars, and lines for what should stay visible.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use quant_core::CalibrationInfo;
+use quant_core::{CalibrationInfo, number::significant};
 
 use super::event::Event;
 use crate::{measure::evaluate::skipped_note, output};
@@ -145,14 +145,17 @@ fn calibration_table(quantizers: &[CalibrationInfo]) -> String {
         "after"
     );
     for info in quantizers {
-        let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
+        let mean = |values: &[f32]| {
+            let sum: f64 = values.iter().copied().map(f64::from).sum();
+            sum / values.len().max(1) as f64
+        };
         table.push_str(&format!(
-            "\n{:<42} {:>9.4} {:>9.4} {:>13.4} {:>12.4}",
+            "\n{:<42} {:>9} {:>9} {:>13} {:>12}",
             info.layer,
-            mean(&info.before),
-            mean(&info.after),
-            info.error_before,
-            info.error_after
+            significant(mean(&info.before), 3),
+            significant(mean(&info.after), 3),
+            significant(info.error_before, 2),
+            significant(info.error_after, 2)
         ));
     }
     table

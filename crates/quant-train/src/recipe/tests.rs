@@ -294,3 +294,41 @@ fn a_quantizer_with_bits_and_levels_or_neither_is_refused_in_words() {
     let text = refusal("\"lsq\", bits = 2 }", "\"lsq\" }");
     assert_eq!(text, format!("{field}set either bits or levels"));
 }
+
+fn with_policy(policy: &str) -> Result<Recipe, TrainError> {
+    parse(&format!("{RECIPE}\n[[phase.policy]]\nat = {{ epoch = 1 }}\n{policy}"))
+}
+
+#[test]
+fn a_policy_with_names_and_options_reads_back() {
+    let policy = "layers = [0, 'layer*.conv1']\nrole = 'weight'\n\
+                  change = { method = 'ttq', levels = 3, ternary_threshold = 0.1 }";
+    let recipe = with_policy(policy).unwrap();
+    assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
+    let layers = recipe.phases[0].policies[0].layers.as_ref().map(Vec::len);
+    assert_eq!(layers, Some(2));
+}
+
+#[test]
+fn a_policy_that_cannot_be_is_refused_with_its_field() {
+    for (policy, parts) in [
+        ("change = { ternary_threshold = 1.5 }", &["ternary_threshold = 1.5", "below 1"][..]),
+        ("change = { closed_from = true }", &["closed_from", "did you mean `closed_form`?"]),
+        (
+            "change = { method = 'ttq', closed_form = true }",
+            &["policy.change", "of the method fatnn"],
+        ),
+        ("change = {}", &["phase.quantized.policy.change: it is empty"]),
+        (
+            "layers = []\nchange = { bits = 2 }",
+            &["phase.quantized.policy.layers: the list is empty"],
+        ),
+        ("layers = [true]\nchange = { bits = 2 }", &["the index or the name of a layer"]),
+        ("layers = [-1]\nchange = { bits = 2 }", &["policy.layers = -1", "from 0"]),
+    ] {
+        let error = with_policy(policy).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+}

@@ -41,6 +41,38 @@ use crate::{
 };
 
 /// A run, with its folder, its recipe and its data.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use quant_train::{Recipe, Run, RunOptions};
+///
+/// // One epoch on noise. The README has a recipe that learns.
+/// let text = r#"
+///     name = "trial"
+///     [data]
+///     kind = "fake"
+///     input_size = 16
+///     fake = { train = 8, val = 4, classes = 2 }
+///     [model]
+///     depth = "resnet20"
+///     stem = "cifar"
+///     width_alpha = 0.05
+///     [[phase]]
+///     name = "only"
+///     epochs = 1
+///     batch_size = 4
+///     learning_rate = 0.1
+/// "#;
+/// let recipe = Recipe::parse(text, "trial.toml".as_ref())?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let runs = folder.path();
+/// # let (here, data) = (runs, runs);
+/// let run = Run::create(runs, recipe, here, data, RunOptions::new(Device::flex()))?;
+/// let summary = run.execute()?;
+/// assert_eq!(summary.phases.len(), 1);
+/// assert!(run.network_file("only", true).is_file());
+/// # Ok::<(), quant_train::TrainError>(())
+/// ```
 pub struct Run {
     folder: PathBuf,
     recipe: Recipe,

@@ -13,7 +13,7 @@ use crate::{
     config::QuantizerConfig,
     error::QuantizerError,
     method::Role,
-    methods::{MethodModule, Parameters, Quantize, each_method, facts, host},
+    methods::{MethodModule, Parameters, Quantize, Setup, each_method, facts, host},
     parameter::{Parameter, ParameterKind},
     scope,
     signature::Signature,
@@ -133,7 +133,7 @@ impl Quantizer {
     ) -> Result<Self, QuantizerError> {
         let (groups, fallback) = site.groups(config)?;
         let grouping = Grouping { groups, channel_axis: site.channel_axis };
-        let method = facts(&config.method).module(config, site, grouping, device);
+        let method = facts(&config.method).module(&Setup { config, site, grouping, device });
         Ok(Self(Parts {
             method,
             training: Param::from_bool(true),

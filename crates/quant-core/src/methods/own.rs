@@ -14,7 +14,7 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 
-use super::{Found, MethodFacts, MethodModule, Named, NamedMut, Parameters, Quantize, host};
+use super::{Found, MethodFacts, MethodModule, Named, NamedMut, Parameters, Quantize, Setup, host};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::Capability,
@@ -27,7 +27,7 @@ use crate::{
     normalize::{Normalizer, Restore},
     ops::{count_below, estimated},
     parameter::{Parameter, ParameterKind},
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -221,14 +221,8 @@ impl MethodFacts for OwnName {
         of(*self).capability(role, range)
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        MethodModule::Own(OwnQuantizer::new(of(*self), config, site, grouping, device))
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::Own(OwnQuantizer::new(of(*self), setup))
     }
 
     fn output_range(&self, levels: Levels) -> Range {
@@ -270,21 +264,15 @@ pub struct OwnQuantizer {
 struct Formula(&'static dyn OwnMethod);
 
 impl OwnQuantizer {
-    fn new(
-        method: &'static dyn OwnMethod,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> Self {
-        let param = |value: f32| Param::from_tensor(Tensor::full([grouping.groups], value, device));
+    fn new(method: &'static dyn OwnMethod, setup: &Setup<'_>) -> Self {
+        let param = |value: f32| setup.parameter(f64::from(value));
         Self {
-            parameters: method.initial(config).into_iter().map(param).collect(),
+            parameters: method.initial(setup.config).into_iter().map(param).collect(),
             method: Formula(method),
-            config: config.clone(),
-            gradient_scale: ScaleByTensor::new(config, site, grouping.groups),
-            grouping,
-            normalizer: Normalizer::new(config, grouping),
+            config: setup.config.clone(),
+            gradient_scale: setup.gradient_scale(),
+            grouping: setup.grouping,
+            normalizer: setup.normalizer(),
         }
     }
 

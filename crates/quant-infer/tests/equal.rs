@@ -4,7 +4,11 @@ mod common;
 
 use common::{Random, bits, lowest_code};
 use proptest::prelude::*;
-use quant_infer::{Image, Network, model::Model, reference};
+use quant_infer::{
+    Image, Network,
+    model::{Input, Model, Node, Op, Pool},
+    reference,
+};
 use quant_kernels::simd::InstructionSet;
 
 /// Compares scores and all codes for one image.
@@ -35,7 +39,7 @@ fn compare(model: &Model, image: &Image<'_>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn scores_and_codes_are_those_of_the_reference(seed: u64) {
@@ -59,4 +63,42 @@ proptest! {
 fn most_random_models_are_valid() {
     let valid = (0..500).filter(|seed| Random(*seed).model().check().is_ok()).count();
     assert!(valid > 450, "{valid} of 500");
+}
+
+#[test]
+fn maxima_of_zeros_and_nan_are_those_of_the_reference() {
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+    let pool = Pool { kernel: 2, stride: 2, padding: 0, ceil: false };
+    let model = Model {
+        name: "maxima".into(),
+        producer: "test".into(),
+        classes: Vec::new(),
+        input: Input { size: [2, 2], scale: vec![1.0; 16], shift: vec![0.0; 16] },
+        nodes: vec![node("input", Op::Input, Vec::new()), node("pool", Op::MaxPool(pool), vec![0])],
+    };
+    let numbers = [0.0, -0.0, f32::NAN, -1.0];
+    for case in 0..256 {
+        let square: Vec<f32> = (0..4).map(|at| numbers[case >> (2 * at) & 3]).collect();
+        compare(&model, &Image::floats(&square.repeat(16), [2, 2])).unwrap();
+    }
+}
+
+#[test]
+fn a_batch_has_the_scores_of_its_images() {
+    let mut random = Random(7);
+    let model = random.model();
+    let network = Network::new(&model).unwrap();
+    let size @ [height, width] = model.input.size;
+    let length = height * width * model.input.scale.len();
+    let pixels: Vec<Vec<u8>> = (0..7).map(|_| random.bytes(length)).collect();
+    let mut images: Vec<Image<'_>> =
+        pixels.iter().map(|pixels| Image::interleaved(pixels, size)).collect();
+    let expected: Vec<_> = images.iter().map(|image| network.run(image).unwrap()).collect();
+    for threads in [0, 1, 3, 9] {
+        assert_eq!(network.run_batch(&images, threads).unwrap(), expected);
+    }
+    assert_eq!(network.run_batch(&[], 2), Ok(Vec::new()));
+    images[3] = Image::planar(&pixels[0][1..], size);
+    let error = network.run_batch(&images, 2).unwrap_err().to_string();
+    assert!(error.starts_with("the image has"), "{error}");
 }

@@ -200,6 +200,7 @@ pub(super) struct Integers {
     /// What each threshold adds.
     steps: PerThreshold<i32>,
     term: Term,
+    constant: Option<i16>,
 }
 
 impl Integers {
@@ -214,7 +215,15 @@ impl Integers {
             integer(channel, k + 1) - integer(channel, k)
         });
         let lowest = PerThreshold::new(1, width, |_, channel| integer(channel, 0));
-        Self { lowest, steps, term: term.clone() }
+        let first = term.integers.first().copied();
+        let constant = first.filter(|first| term.integers.iter().all(|other| other == first));
+        Self { lowest, steps, term: term.clone(), constant }
+    }
+
+    /// Returns the integer of all codes of all channels, if they have the same. It is not stored for
+    /// each image.
+    pub(super) fn constant(&self) -> Option<i16> {
+        self.constant
     }
 
     /// Returns the integer of a code.

@@ -3,7 +3,7 @@
 use alloc::{format, vec, vec::Vec};
 
 use super::{
-    conv::{OperandSize, Places},
+    conv::{Constants, OperandSize, Places},
     network::{Network, Producer},
     plan::Form,
 };
@@ -70,7 +70,12 @@ impl Layout {
                 let [_, height, width] = shapes[step.shape];
                 match &step.producer {
                     Producer::Integer { conv, operand } => {
-                        conv.places(&sizes[*operand], [height, width])
+                        let (size, output) = (&sizes[*operand], [height, width]);
+                        let mut places = conv.places(size, output);
+                        let constant = |term| network.constant_operand(*operand, term, size);
+                        let all = (size, output);
+                        places.constants = Constants::new(conv, all, &places, constant);
+                        places
                     }
                     Producer::Float { conv, operand } => {
                         conv.places(&sizes[*operand], [height, width])

@@ -7,6 +7,7 @@ mod layout;
 mod links;
 mod network;
 mod plan;
+mod prepare;
 mod produce;
 mod session;
 mod store;

@@ -201,10 +201,12 @@ impl Run<'_> {
                     let to = &mut self.memory.floats[buffer][..size.elements()];
                     store::fill_padding(size, to, padding);
                 }
-                Content::Integers { padding, .. } => {
-                    let terms = self.memory.pairs[buffer].chunks_exact_mut(size.elements());
-                    for (to, padding) in terms.zip(padding) {
-                        store::fill_padding(size, to, padding.as_chunks().0);
+                Content::Integers { terms, padding, .. } => {
+                    let to = self.memory.pairs[buffer].chunks_exact_mut(size.elements());
+                    for ((to, term), padding) in to.zip(terms).zip(padding) {
+                        if term.constant().is_none() {
+                            store::fill_padding(size, to, padding.as_chunks().0);
+                        }
                     }
                 }
             }
@@ -228,11 +230,15 @@ impl Run<'_> {
         let Producer::Integer { conv, operand } = &step.producer else { return };
         let places = &layout.places[index];
         let size = &layout.sizes[*operand];
-        for group in &conv.groups {
+        for (at, group) in conv.groups.iter().enumerate() {
             let memory = &mut *self.memory;
             let pass = &group.passes[0];
-            let from = &memory.pairs[layout.buffers[*operand]][..size.elements()];
-            let stride = conv.run(pass, from, places, positions.clone(), &mut memory.sums);
+            let stride = if let Some(constant) = places.constants.of(at, 0) {
+                constant.write(positions.clone(), &mut memory.sums)
+            } else {
+                let from = &memory.pairs[layout.buffers[*operand]][..size.elements()];
+                conv.run(pass, from, places, positions.clone(), &mut memory.sums)
+            };
             let channels = group.first..group.first + group.outputs;
             for sink in &step.sinks {
                 let Content::Integers { terms, folded: Some(thresholds), .. } = &sink.content
@@ -243,6 +249,9 @@ impl Run<'_> {
                 let to =
                     memory.pairs[layout.buffers[sink.storage]].chunks_exact_mut(size.elements());
                 for (to, term) in to.zip(terms) {
+                    if term.constant().is_some() {
+                        continue;
+                    }
                     let sums = (&memory.sums[..], stride);
                     let place = (size, positions.clone());
                     let how = (term, thresholds);
@@ -257,7 +266,7 @@ impl Run<'_> {
         let (network, layout) = (self.network, self.layout);
         let shape = layout.shapes[step.shape];
         let channels = shape[0];
-        let count = positions.len() * channels;
+        let (first, count) = (positions.start, positions.len() * channels);
         let places = &layout.places[index];
         let Memory { floats, pairs, strip, sums, float_sums, statistics, bytes } =
             &mut *self.memory;
@@ -267,12 +276,17 @@ impl Run<'_> {
             Producer::Input => image.write(bytes, positions, strip),
             Producer::Integer { conv, operand } => {
                 let size = &layout.sizes[*operand];
-                for group in &conv.groups {
+                for (at, group) in conv.groups.iter().enumerate() {
                     for (index, pass) in group.passes.iter().enumerate() {
+                        if let Some(constant) = places.constants.of(at, index) {
+                            let sums = |position: usize| constant.sums(first + position);
+                            group.combine(network.set, index, sums, strip, channels);
+                            continue;
+                        }
                         let all = &pairs[layout.buffers[*operand]];
                         let from = &all[pass.term * size.elements()..][..size.elements()];
                         let stride = conv.run(pass, from, places, positions.clone(), sums);
-                        let sums = (&sums[..positions.len() * stride], stride);
+                        let sums = |position: usize| &sums[position * stride..][..stride];
                         group.combine(network.set, index, sums, strip, channels);
                     }
                 }
@@ -333,6 +347,9 @@ impl Run<'_> {
             Content::Integers { coder, terms, .. } => {
                 let to = self.memory.pairs[buffer].chunks_exact_mut(size.elements());
                 for (to, term) in to.zip(terms) {
+                    if term.constant().is_some() {
+                        continue;
+                    }
                     let place = (size, positions.clone());
                     let numbers = (strip, channels);
                     store::integers_of_floats(set, (coder, term), numbers, place, to);

@@ -67,7 +67,8 @@ impl Run<'_> {
                         };
                         let fits = |code: &u8| {
                             terms.iter().enumerate().all(|(index, term)| {
-                                term.of_code(coder, channel, *code) == integer(index)
+                                term.constant().is_some()
+                                    || term.of_code(coder, channel, *code) == integer(index)
                             })
                         };
                         (0..=255).take(coder.quantizer().levels).find(fits).unwrap_or(u8::MAX)

@@ -14,10 +14,11 @@
 
 use core::fmt;
 
+mod choice;
 #[expect(unsafe_code, reason = "vectors of an instruction set")]
 mod sets;
 
-use sets::Set;
+use choice::Set;
 pub(crate) use sets::Simd;
 
 /// An instruction set that the processor has. A value proves this, because only detection creates

@@ -14,7 +14,7 @@ use crate::model::{Conv, Terms, WeightCodes};
 /// A convolution whose operand and weight are integers.
 #[derive(Debug, Clone)]
 pub(crate) struct IntegerConv {
-    geometry: Geometry,
+    pub(super) geometry: Geometry,
     set: InstructionSet,
     weights: Vec<Kernel>,
     /// The groups of output channels, which are computed one after another.
@@ -274,25 +274,24 @@ impl IntegerConv {
 }
 
 impl Group {
-    /// Adds the sums of a pass, times its scales, to the numbers `[positions, channels]`.
-    pub(crate) fn combine(
+    /// Adds the sums of a pass, times its scales, to the numbers `[positions, channels]`. `sums`
+    /// returns those of a position.
+    pub(crate) fn combine<'a>(
         &self,
         set: InstructionSet,
         pass: usize,
-        (sums, stride): (&[i32], usize),
+        sums: impl Fn(usize) -> &'a [i32],
         numbers: &mut [f32],
         channels: usize,
     ) {
         let scales = &self.passes[pass].scales[..];
-        let outputs = self.first..self.first + self.outputs;
         set.vectorize(
             #[inline(always)]
             || {
-                for (sums, numbers) in
-                    sums.chunks_exact(stride).zip(numbers.chunks_exact_mut(channels))
-                {
-                    let summands = sums.iter().zip(scales).map(|(sum, scale)| *sum as f32 * scale);
-                    let numbers = &mut numbers[outputs.clone()];
+                for (position, numbers) in numbers.chunks_exact_mut(channels).enumerate() {
+                    let sums = sums(position).iter().zip(scales);
+                    let summands = sums.map(|(sum, scale)| *sum as f32 * scale);
+                    let numbers = &mut numbers[self.first..][..self.outputs];
                     if pass == 0 {
                         numbers.iter_mut().zip(summands).for_each(|(y, summand)| *y = summand);
                     } else {

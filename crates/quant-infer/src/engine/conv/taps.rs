@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use quant_kernels::channels_last::Run;
 
+use super::constant::Constants;
 use crate::model::Conv;
 
 /// The size of a stored operand, `[height, width, channels]` with its padding.
@@ -26,6 +27,8 @@ pub(crate) struct Places {
     pub(crate) runs: Vec<Vec<Run>>,
     /// The distances of the kernel's positions, for depthwise convolutions.
     pub(crate) taps: Vec<u32>,
+    /// The sums that do not depend on the image.
+    pub(crate) constants: Constants,
 }
 
 impl OperandSize {

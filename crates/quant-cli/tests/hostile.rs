@@ -231,3 +231,8 @@ fn shards_of_every_form() {
 fn idx_files_of_every_form() {
     attack_corpus("idx", ROUNDS, readers::idx);
 }
+
+#[test]
+fn packed_networks() {
+    attack_corpus("qnet", ROUNDS, readers::qnet);
+}

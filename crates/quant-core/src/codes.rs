@@ -1,6 +1,6 @@
 //! The code of each value, and how codes decode: the interface that deployment builds on.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::{
     config::Levels,
@@ -51,6 +51,34 @@ impl<const D: usize> Codes<D> {
                 table.restore.apply(values)
             }
         }
+    }
+}
+
+impl Decoding<4> {
+    /// Returns the number of codes.
+    pub(crate) fn count(&self, levels: Levels) -> usize {
+        match self {
+            // Signed APoT has one value fewer than codes, because two codes would stand for 0.
+            Decoding::Table(table) => table.values.dims()[1],
+            Decoding::Affine(_) | Decoding::Signs(_) => levels.count(),
+        }
+    }
+
+    /// Returns the value of each of `count` codes for each group, where dimension `axis` is divided
+    /// into groups.
+    pub(crate) fn all_values(
+        self,
+        (groups, count): (usize, usize),
+        axis: usize,
+        device: &Device,
+    ) -> Vec<Vec<f32>> {
+        // A tensor with one element for each group and code decodes to the table.
+        let mut shape = [1; 4];
+        (shape[axis], shape[axis + 1]) = (groups, count);
+        let every: Vec<i32> = (0..groups * count).map(|index| (index % count) as i32).collect();
+        let codes: Tensor<4, Int> = Tensor::from_data(TensorData::new(every, shape), device);
+        let table = values(Codes { codes, decoding: self }.decode());
+        table.chunks(count).map(<[f32]>::to_vec).collect()
     }
 }
 

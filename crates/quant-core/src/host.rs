@@ -28,6 +28,12 @@ pub(crate) fn codes<const D: usize>(codes: Tensor<D, Int>) -> Vec<u8> {
     codes.into_data().iter::<i64>().map(|code| code as u8).collect()
 }
 
+/// Returns the highest code.
+pub(crate) fn highest<const D: usize>(codes: Tensor<D, Int>) -> usize {
+    READS.set(READS.get() + 1);
+    codes.into_data().iter::<i64>().max().map_or(0, |code| code as usize)
+}
+
 /// Returns the values, row-major.
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     data(tensor).convert::<f32>().iter().collect()

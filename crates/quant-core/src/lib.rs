@@ -70,11 +70,14 @@ pub mod config;
 pub mod error;
 pub mod gradient;
 mod gradient_scale;
+#[doc(hidden)]
 pub mod host;
 pub mod method;
 pub mod methods;
 mod normalize;
+#[doc(hidden)]
 pub mod number;
+#[doc(hidden)]
 pub mod ops;
 pub mod options;
 pub mod parameter;
@@ -84,6 +87,7 @@ pub mod quantizer;
 pub mod reach;
 pub mod reparameterize;
 mod scope;
+mod serving;
 mod settings;
 mod signature;
 pub mod site;
@@ -113,6 +117,7 @@ pub use reach::{
 };
 pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quantize_weights};
 pub use scope::{TrainingCall, training_call};
+pub use serving::ImageScale;
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;

@@ -1,12 +1,9 @@
 //! Quantized weights as integers, for deployment.
 
-use burn::{
-    module::Module,
-    tensor::{Int, Tensor, TensorData},
-};
+use burn::module::Module;
 
 use crate::{
-    codes::{Codes, Decoding},
+    codes::Codes,
     host,
     reach::{QuantizedWeight, quantized_weights},
 };
@@ -42,31 +39,29 @@ impl WeightCodes {
 }
 
 impl QuantizedWeight {
-    /// Returns the weight as integers.
+    /// Returns the number of levels that the weight needs: those of its quantizer, or more for
+    /// DoReFa's weights with a boundary below 1, whose grid is finer.
+    pub fn levels(&self) -> usize {
+        let quantizer = &self.reached.quantizer;
+        let Codes { codes, decoding } = quantizer.codes(self.weight.clone());
+        decoding.count(quantizer.config().levels).max(host::highest(codes) + 1)
+    }
+
+    /// Returns the weight as integers. It must not need more than 256 [levels](Self::levels).
     pub fn to_codes(&self) -> WeightCodes {
         let quantizer = &self.reached.quantizer;
         let Codes { codes, decoding } = quantizer.codes(self.weight.clone());
         let groups = quantizer.groups();
-        let levels = match &decoding {
-            // Signed APoT has one value fewer than codes, because two codes would stand for 0.
-            Decoding::Table(table) => table.values.dims()[1],
-            Decoding::Affine(_) | Decoding::Signs(_) => quantizer.config().levels.count(),
-        };
-        // A weight with one element for each group and code decodes to the table.
+        let levels = self.levels();
         let axis = quantizer.channel_axis();
-        let mut shape = [1; 4];
-        (shape[axis], shape[axis + 1]) = (groups, levels);
-        let every: Vec<i32> = (0..groups * levels).map(|index| (index % levels) as i32).collect();
-        let every: Tensor<4, Int> =
-            Tensor::from_data(TensorData::new(every, shape), &codes.device());
-        let table = host::values(Codes { codes: every, decoding }.decode());
+        let values = decoding.all_values((groups, levels), axis, &codes.device());
         let outer: usize = self.shape[..axis].iter().product();
         let elements: usize = self.shape.iter().product();
         WeightCodes {
             layer: self.reached.layer().to_owned(),
             shape: self.shape.clone(),
             codes: host::codes(codes),
-            values: table.chunks(levels).map(<[f32]>::to_vec).collect(),
+            values,
             run: match groups {
                 1 => elements.max(1),
                 _ => (elements / (outer * groups)).max(1),
@@ -97,4 +92,29 @@ pub fn weight_codes<M: Module>(module: &M) -> Vec<WeightCodes> {
     let weights = quantized_weights(module).into_iter();
     let enabled = weights.filter(|weight| weight.reached.quantizer.is_enabled());
     enabled.map(|weight| weight.to_codes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::{Levels, Method, QuantizerConfig, Reached, Role, Site};
+
+    #[test]
+    fn a_finer_grid_has_more_levels_and_all_of_their_values() {
+        let config = QuantizerConfig {
+            boundary: 0.3,
+            ..QuantizerConfig::new(Method::Dorefa, Role::Weight, Levels::TERNARY)
+        };
+        let device = Device::flex();
+        let quantizer = config.init(&Site::weight("w", [2, 2, 1, 1]), &device).unwrap();
+        let weight = Tensor::<4>::from_data([[[[-1.0f32]], [[0.1]]], [[[0.5]], [[1.0]]]], &device);
+        let expected: Vec<f32> = quantizer.forward(weight.clone()).into_data().iter().collect();
+        let reached = Reached { path: "w".into(), quantizer };
+        let found = QuantizedWeight { reached, weight, shape: vec![2, 2, 1, 1] };
+        // The largest position is 2/0.3, which rounds to 7.
+        assert_eq!(found.levels(), 8);
+        assert_eq!(found.to_codes().decode(), expected);
+    }
 }

@@ -2,6 +2,7 @@
 //! quantizers for training on the CPU, with their gradients.
 //!
 //! - [`conv`]: two-dimensional convolution.
+//! - [`channels_last`]: sums of floats and integers for serving, over images with their channels last.
 //! - [`batch_norm`]: batch normalisation, with the addition and the ReLU that may follow it.
 //! - [`relu`]: the rectified linear unit.
 //! - [`quantize`]: the formulas that quantizers apply to each number, and their gradients.
@@ -20,7 +21,7 @@
 //! vectors of four floats, without fused multiplication and addition. So frequently executed code
 //! is compiled several times, and the program chooses one version when it runs: AVX-512 (with the
 //! extensions BW, DQ and VL), AVX2 with FMA, NEON, or portable code, which WebAssembly uses with
-//! and without `simd128`.
+//! and without `simd128`. Dot products of integers have versions for VNNI too.
 //!
 //! There is one way to do this. An [`InstructionSet`](simd::InstructionSet) is a value that is only
 //! created by detection, so it proves that the processor can execute its instructions. It runs a
@@ -48,10 +49,10 @@
 //!
 //! `simd/sets.rs` calls intrinsics and functions with target features. Its tokens are private
 //! values that are only created by detection, which proves that the processor has the instructions.
-//! Reading and writing vectors through pointers remains `unsafe`, which `conv/micro_kernels.rs`
-//! does. Before its loops run, every offset, size and length that they rely on is checked. Their
-//! only caller, `conv/passes.rs`, checks where results are written. All other code is safe code
-//! over slices.
+//! Reading and writing vectors through pointers remains `unsafe`, which `conv/micro_kernels.rs` and
+//! `channels_last/micro_kernel.rs` do. Before their loops run, every offset, size and length that
+//! they rely on is checked. The first is only called by `conv/passes.rs`, which checks where results
+//! are written. All other code is safe code over slices.
 
 #![no_std]
 
@@ -60,11 +61,18 @@ extern crate alloc;
 extern crate std;
 
 pub mod batch_norm;
+pub mod channels_last;
 pub mod conv;
 mod parallel;
 pub mod quantize;
 pub mod relu;
 pub mod simd;
+
+/// Returns the square root of a number, rounded to the nearest float.
+#[inline]
+pub fn square_root(x: f32) -> f32 {
+    libm::sqrtf(x)
+}
 
 /// Tests the example of the README.
 #[cfg(doctest)]

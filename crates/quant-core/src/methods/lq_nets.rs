@@ -54,6 +54,7 @@ use crate::{
     method::{LqNetsOptions, Role},
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
+    serving::ImageScale,
     site::Grouping,
     staircase::Staircase,
 };
@@ -237,6 +238,16 @@ impl Parameters for LqNets {
         let count = self.rule.levels;
         let groups = levels.chunks(count).zip(thresholds.chunks(count - 1));
         groups.map(|(l, t)| Staircase::new(l.to_vec(), t.to_vec())).collect()
+    }
+
+    fn take_image_scale(&mut self) -> Option<ImageScale> {
+        let scale = match (self.role, self.normalization) {
+            (Role::Activation | Role::Output, Normalization::Mean) => ImageScale::Mean,
+            (Role::Activation | Role::Output, Normalization::Var) => ImageScale::Deviation,
+            _ => return None,
+        };
+        self.normalization = Normalization::None;
+        Some(scale)
     }
 
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {

@@ -22,6 +22,7 @@ use crate::{
     ops::estimated,
     parameter::Parameter,
     per_group::multiply_per_group,
+    serving::ImageScale,
     site::Grouping,
     staircase::Staircase,
 };
@@ -49,6 +50,7 @@ pub(crate) use setup::Setup;
 macro_rules! methods {
     ($($variant:ident $(($options:ident))? => $file:ident: $($module:ident),+;)*) => {
         /// The modules of all methods, which hold their parameters.
+        #[doc(hidden)]
         #[derive(Module, Debug)]
         pub enum MethodModule {
             $($(
@@ -222,6 +224,10 @@ pub(crate) trait Parameters {
     /// Returns the parameter that sets the clipping value, and how many times its value the
     /// clipping value is.
     fn clipping(&self) -> Option<(Parameter, f32)> {
+        None
+    }
+    /// Removes the part that depends on the image from an activation's quantizer, and returns it.
+    fn take_image_scale(&mut self) -> Option<ImageScale> {
         None
     }
 }

@@ -49,6 +49,7 @@ use crate::{
     ops::{Elementwise, Rule, columns, estimated, quantize, straight_through},
     parameter::{Parameter, ParameterKind},
     per_group::add_per_group,
+    serving::ImageScale,
     site::Grouping,
     staircase::Staircase,
 };
@@ -228,6 +229,16 @@ impl Parameters for SignActivation {
             (None, SignScale::None) => vec![at(0.0); self.grouping.groups],
             (Some(shift), SignScale::None) => host(shift).into_iter().map(at).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    fn take_image_scale(&mut self) -> Option<ImageScale> {
+        let scale = std::mem::take(&mut self.scale);
+        let mut shift = || self.shift.take().as_ref().map(host);
+        match scale {
+            SignScale::None => None,
+            SignScale::OverChannels => Some(ImageScale::MeanOverChannels { shift: shift() }),
+            SignScale::OverResolution => Some(ImageScale::MeanOverPositions { shift: shift() }),
         }
     }
 }

@@ -93,3 +93,28 @@ pub struct WeightCodes {
     /// several, or all of them, so that each output channel o has one scale per term.
     pub terms: Option<Terms>,
 }
+
+impl WeightCodes {
+    /// Returns the group of an element.
+    pub fn group_of(&self, element: usize) -> usize {
+        element / self.run % self.groups
+    }
+
+    /// Returns the value of an element.
+    pub fn value_of(&self, element: usize) -> f32 {
+        self.values[self.group_of(element) * self.levels + usize::from(self.codes[element])]
+    }
+}
+
+impl Conv {
+    /// Returns the terms of the quantizer and of the weight if both have terms: then the sum runs
+    /// over integers.
+    pub fn integer_terms(&self) -> Option<(&Terms, &Terms)> {
+        match (&self.quantizer, &self.weight) {
+            (Some(Quantizer { terms: Some(input), .. }), Weight::Codes(codes)) => {
+                codes.terms.as_ref().map(|weight| (input, weight))
+            }
+            _ => None,
+        }
+    }
+}

@@ -22,3 +22,16 @@ pub struct Term {
     /// The integers, `[groups, levels]` row-major, or `[1, levels]` where all groups have the same.
     pub integers: Vec<i16>,
 }
+
+impl Term {
+    /// Returns the scale of a group.
+    pub fn scale_of(&self, group: usize) -> f32 {
+        self.scales[if self.scales.len() == 1 { 0 } else { group }]
+    }
+
+    /// Returns the integers of a group's codes.
+    pub fn integers_of(&self, group: usize, levels: usize) -> &[i16] {
+        let row = if self.integers.len() == levels { 0 } else { group };
+        &self.integers[row * levels..][..levels]
+    }
+}

@@ -69,7 +69,9 @@ pub enum Op {
     Flatten,
 }
 
-/// Squares over which maxima are taken. Elements beyond the edge are ignored.
+/// Squares over which maxima are taken. Elements beyond the edge are ignored. The maximum begins
+/// with the first element by row and column, and is replaced by a later one that is greater; so
+/// 0 and -0 count as equal, and NaN is never greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
     /// The side of the squares.
@@ -78,6 +80,7 @@ pub struct Pool {
     pub stride: usize,
     /// The padding on every side, at most half of the side.
     pub padding: usize,
-    /// Whether the number of positions is rounded up: then a last square may overlap the edge.
+    /// Whether the number of positions, (size + 2·padding - kernel)/stride + 1, is rounded up: then
+    /// a last square may overlap the edge. One that would begin beyond the image is left out.
     pub ceil: bool,
 }

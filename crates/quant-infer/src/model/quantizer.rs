@@ -46,3 +46,21 @@ pub enum Dynamic {
     /// and its root is taken in 32 bits. The deviation of a single element is 0.
     Deviation,
 }
+
+impl Quantizer {
+    /// Returns the group of a channel.
+    pub fn group_of(&self, channel: usize, channels: usize) -> usize {
+        channel * self.groups / channels
+    }
+
+    /// Returns the code of a number, before any part that depends on the image.
+    pub fn code_of(&self, group: usize, x: f32) -> u8 {
+        let thresholds = &self.thresholds[group * (self.levels - 1)..][..self.levels - 1];
+        thresholds.partition_point(|threshold| x >= *threshold) as u8
+    }
+
+    /// Returns the value of a code.
+    pub fn value_of(&self, group: usize, code: u8) -> f32 {
+        self.values[group * self.levels + usize::from(code)]
+    }
+}

@@ -14,10 +14,11 @@
 
 use core::fmt;
 
+mod choice;
 #[expect(unsafe_code, reason = "vectors of an instruction set")]
 mod sets;
 
-use sets::Set;
+use choice::Set;
 pub(crate) use sets::Simd;
 
 /// An instruction set that the processor has. A value proves this, because only detection creates
@@ -41,9 +42,9 @@ impl InstructionSet {
         Self(Set::detect())
     }
 
-    /// Returns the name: `avx512`, `avx2`, `neon` or `portable`.
+    /// Returns the name: `avx512`, `avx2`, each also with `vnni`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
-        self.run(Name)
+        self.0.name()
     }
 
     /// Returns the number of floats in a vector.
@@ -60,6 +61,12 @@ impl InstructionSet {
     #[inline(always)]
     pub(crate) fn run<J: Job>(self, job: J) -> J::Output {
         self.0.run(job)
+    }
+
+    /// Runs `job` with the instructions for dot products of integers, if the set has any.
+    #[inline(always)]
+    pub(crate) fn run_dot_products<J: Job>(self, job: J) -> J::Output {
+        self.0.run_dot_products(job)
     }
 
     /// Calls `f` as it was compiled for the instruction set, with the loops that the compiler
@@ -135,17 +142,6 @@ impl Job for Sizes {
     #[inline(always)]
     fn run<S: Simd>(self, _simd: S) -> (usize, usize) {
         (S::LANES, S::REGISTERS)
-    }
-}
-
-struct Name;
-
-impl Job for Name {
-    type Output = &'static str;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) -> &'static str {
-        S::NAME
     }
 }
 

@@ -147,6 +147,11 @@ impl GroupNorm2d {
         Self { weight: filled(1.0), bias: filled(0.0), groups }
     }
 
+    /// Returns the number of groups.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
     /// Returns the normalised x, `[batch, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let channels = x.dims()[1];

@@ -1,0 +1,138 @@
+//! The usual evaluation of a network and that of its lowered form, side by side.
+
+use std::fmt;
+
+use burn::{
+    module::Module,
+    tensor::{Int, Tensor, TensorData},
+};
+use quant_core::{Quantizer, Role, probe};
+use quant_nn::Network;
+
+use crate::served::Served;
+
+/// How the codes of one layer's input differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerComparison {
+    /// The name of the layer.
+    pub layer: String,
+    /// The codes that were compared.
+    pub codes: u64,
+    /// Those that differ.
+    pub differ: u64,
+}
+
+/// How the usual and the served evaluation differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Images.
+    pub images: usize,
+    /// Images for which both have the same best class.
+    pub same_top1: usize,
+    /// The layers whose input is quantized, in execution order.
+    pub layers: Vec<LayerComparison>,
+}
+
+/// A comparison, with the scores of both.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    /// What differs.
+    pub comparison: Comparison,
+    /// Scores of the usual evaluation, `[batch, classes]`.
+    pub usual: Tensor<2>,
+    /// Scores of the served evaluation, `[batch, classes]`.
+    pub served: Tensor<2>,
+}
+
+impl Comparison {
+    /// Adds what was found for other images.
+    pub fn add(&mut self, other: &Comparison) {
+        self.images += other.images;
+        self.same_top1 += other.same_top1;
+        for layer in &other.layers {
+            match self.layers.iter_mut().find(|own| own.layer == layer.layer) {
+                Some(own) => {
+                    own.codes += layer.codes;
+                    own.differ += layer.differ;
+                }
+                None => self.layers.push(layer.clone()),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<26} {:>14} {:>10}", "layer", "codes", "differ")?;
+        for LayerComparison { layer, codes, differ } in &self.layers {
+            writeln!(f, "{layer:<26} {codes:>14} {differ:>10}")?;
+        }
+        let Self { images, same_top1, .. } = self;
+        write!(f, "the best class is the same for {same_top1} of {images} images")
+    }
+}
+
+/// Evaluates images, `[batch, channels, height, width]` and normalised, in the usual way and as
+/// served. The codes of a layer's input are compared where it has a quantizer of its own; an
+/// element that differs changes those that are computed from it, which count too.
+///
+/// The inputs of all quantizers are in memory at once: give it batches of some tens of images.
+pub fn compare(network: &Network, served: &Served, images: Tensor<4>) -> Compared {
+    let network = network.valid();
+    let images = if images.device().is_autodiff() { images.inner() } else { images };
+    let mut scores = None;
+    let wanted = |quantizer: &Quantizer| {
+        quantizer.is_enabled() && quantizer.config().role == Role::Activation
+    };
+    let probes = probe(
+        &network,
+        |reached| wanted(&reached.quantizer),
+        |network| scores = Some(network.forward(images.clone())),
+    );
+    let usual = scores.unwrap_or_else(|| Tensor::zeros([0, 0], &images.device()));
+    let (served_scores, codes) = served.forward_codes(images);
+    let mut layers = Vec::new();
+    for found in network.layers() {
+        let quantizers = found.layer.quantizers().into_iter();
+        let Some((_, quantizer)) = { quantizers }.find(|(_, quantizer)| wanted(quantizer)) else {
+            continue;
+        };
+        let probe = probes.iter().find(|probe| probe.layer == quantizer.name());
+        let before = probe.and_then(|probe| {
+            let (_, data) = probe.tensors.iter().find(|(name, _)| name == "before-quant")?;
+            Some(data.clone())
+        });
+        let of_served = codes.iter().find(|codes| codes.layer == found.name);
+        let (Some(before), Some(of_served)) = (before, of_served) else { continue };
+        let usual = usual_codes(quantizer, before, of_served.shape, &usual);
+        let differ = usual.iter().zip(&of_served.codes).filter(|(a, b)| a != b).count() as u64;
+        layers.push(LayerComparison { layer: found.name, codes: usual.len() as u64, differ });
+    }
+    let top1 = |scores: &Tensor<2>| -> Vec<i64> {
+        let best: Tensor<2, Int> = scores.clone().argmax(1);
+        best.into_data().iter().collect()
+    };
+    let served_top1 = top1(&served_scores);
+    let same = top1(&usual).iter().zip(&served_top1).filter(|(a, b)| a == b).count();
+    let comparison = Comparison { images: served_top1.len(), same_top1: same, layers };
+    Compared { comparison, usual, served: served_scores }
+}
+
+/// The codes that a quantizer gives its input in the usual evaluation, without those of padding
+/// that was added before quantizing.
+fn usual_codes(
+    quantizer: &Quantizer,
+    before: TensorData,
+    [images, channels, height, width]: [usize; 4],
+    on: &Tensor<2>,
+) -> Vec<u8> {
+    let shape: Vec<usize> = before.shape().iter().copied().chain([1, 1]).take(4).collect();
+    let shape = [shape[0], shape[1], shape[2], shape[3]];
+    let values: Vec<f32> = before.iter().collect();
+    let x = Tensor::<4>::from_data(TensorData::new(values, shape), &on.device());
+    let [rows, columns] = [(shape[2] - height) / 2, (shape[3] - width) / 2];
+    let codes = quantizer.codes(x).codes;
+    let inside = codes.narrow(2, rows, height).narrow(3, columns, width);
+    debug_assert_eq!(inside.dims(), [images, channels, height, width]);
+    inside.into_data().iter::<i64>().map(|code| code as u8).collect()
+}

@@ -1,0 +1,144 @@
+//! What each layer became, and why.
+
+use std::fmt;
+
+use quant_infer::{
+    Error,
+    model::{Conv, Model, Op, Weight},
+};
+
+/// How a layer is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Became {
+    /// In sums of products of integers.
+    Integers {
+        /// The number of sums of each output element: of pairs of terms, times the groups of
+        /// channels whose scales differ.
+        sums: usize,
+    },
+    /// In floats.
+    Floats,
+}
+
+impl fmt::Display for Became {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Became::Integers { sums: 1 } => f.pad("integers"),
+            Became::Integers { sums } => f.pad(&format!("integers x {sums}")),
+            Became::Floats => f.pad("floats"),
+        }
+    }
+}
+
+/// A convolution or linear layer that was lowered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explained {
+    /// PyTorch name.
+    pub name: String,
+    /// How it is computed.
+    pub became: Became,
+    /// Why it is computed in floats.
+    pub reason: Option<String>,
+    /// Bits of an input element: 32 where it is not quantized.
+    pub activation_bits: u32,
+    /// Bits of a weight: 32 where it is not quantized.
+    pub weight_bits: u32,
+    /// Bytes of the weight at its true width, of its values, and of the bias.
+    pub bytes: u64,
+    /// Multiply-accumulates of an image of the network's size, each counted once.
+    pub macs: u64,
+}
+
+/// Describes the convolutions of a valid model; `reasons` are those for floats, by node.
+pub(crate) fn explain(model: &Model, reasons: &[(usize, String)]) -> Result<Vec<Explained>, Error> {
+    let shapes = model.shapes(model.input.size)?;
+    let mut explained = Vec::new();
+    for (index, node) in model.nodes.iter().enumerate() {
+        let Op::Conv(conv) = &node.op else { continue };
+        let reason = reasons.iter().find(|(at, _)| *at == index);
+        let [_, height, width] = shapes[index];
+        explained.push(Explained {
+            name: node.name.clone(),
+            became: became(conv),
+            reason: reason.map(|(_, reason)| reason.clone()),
+            activation_bits: conv.quantizer.as_ref().map_or(32, |q| bits(q.levels)),
+            weight_bits: match &conv.weight {
+                Weight::Codes(codes) => bits(codes.levels),
+                Weight::Float(_) => 32,
+            },
+            bytes: bytes(conv),
+            macs: (weights(conv) * height * width) as u64,
+        });
+    }
+    Ok(explained)
+}
+
+/// Returns the bits of a code.
+fn bits(levels: usize) -> u32 {
+    usize::BITS - (levels - 1).leading_zeros()
+}
+
+fn weights(conv: &Conv) -> usize {
+    conv.out_channels * conv.in_channels / conv.groups * conv.kernel[0] * conv.kernel[1]
+}
+
+fn bytes(conv: &Conv) -> u64 {
+    let bias = conv.bias.as_ref().map_or(0, Vec::len);
+    let weight = match &conv.weight {
+        Weight::Float(weights) => 4 * weights.len(),
+        Weight::Codes(codes) => {
+            (codes.codes.len() * bits(codes.levels) as usize).div_ceil(8) + 4 * codes.values.len()
+        }
+    };
+    (weight + 4 * bias) as u64
+}
+
+fn became(conv: &Conv) -> Became {
+    let of_input = conv.quantizer.as_ref().and_then(|quantizer| quantizer.terms.as_ref());
+    match (of_input, &conv.weight) {
+        (Some(input), Weight::Codes(codes)) => {
+            let weight = codes.terms.as_ref().map_or(0, |terms| terms.0.len());
+            let groups =
+                groups_of_an_output(conv.in_channels, conv.groups, input.0[0].scales.len());
+            Became::Integers { sums: input.0.len() * groups * weight }
+        }
+        _ => Became::Floats,
+    }
+}
+
+/// Returns how many of the groups into which `in_channels` channels are divided an output channel
+/// reads at most, in a convolution of `conv_groups` groups.
+pub(crate) fn groups_of_an_output(in_channels: usize, conv_groups: usize, groups: usize) -> usize {
+    let channels = in_channels / conv_groups;
+    let group_of = |channel: usize| channel * groups / in_channels;
+    let read = |group: usize| group_of((group + 1) * channels - 1) - group_of(group * channels) + 1;
+    (0..conv_groups).map(read).max().unwrap_or(1)
+}
+
+/// Writes one line for each layer.
+pub(crate) fn table(layers: &[Explained], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let columns = |f: &mut fmt::Formatter<'_>, cells: [&str; 6]| {
+        let [name, became, bits, bytes, macs, reason] = cells;
+        let line = format!("{name:<26} {became:<13} {bits:>8} {bytes:>10} {macs:>13}  {reason}");
+        writeln!(f, "{}", line.trim_end())
+    };
+    columns(f, ["layer", "computed in", "bits a/w", "bytes", "MACs", "why in floats"])?;
+    for layer in layers {
+        let Explained { activation_bits, weight_bits, bytes, macs, .. } = layer;
+        let cells = [
+            &layer.name,
+            &layer.became.to_string(),
+            &format!("{activation_bits}/{weight_bits}"),
+            &bytes.to_string(),
+            &macs.to_string(),
+            layer.reason.as_deref().unwrap_or(""),
+        ];
+        columns(f, cells)?;
+    }
+    let integers = layers.iter().filter(|layer| layer.became != Became::Floats);
+    let in_integers: u64 = integers.map(|layer| layer.macs).sum();
+    let macs: u64 = layers.iter().map(|layer| layer.macs).sum();
+    let bytes: u64 = layers.iter().map(|layer| layer.bytes).sum();
+    let share = 100.0 * in_integers as f64 / macs.max(1) as f64;
+    write!(f, "{bytes} bytes of weights and biases, {macs} MACs, {share:.1} % of them in integers")
+}

@@ -1,0 +1,31 @@
+//! Lowers networks that were trained with `quant-nn` to the form in which `quant-infer` serves
+//! them, and evaluates what was lowered.
+//!
+//! - [`lower`](lower()) makes a [`Model`](quant_infer::model::Model) of a network: each quantizer
+//!   of activations becomes thresholds, each quantized weight becomes codes, and the values of both
+//!   become integers times scales where they are that. [`Lowering`] does the same layer by layer,
+//!   for structures that a program describes itself.
+//! - [`Lowered::explanation`] says what each layer became, and why a layer stayed in floats.
+//! - [`Served`] evaluates a lowered network with Burn's tensors, step by step as the documentation
+//!   of [`quant_infer::model`] says. It is slower than the engine of `quant-infer`, shares no code
+//!   with it, and must give the same bits.
+//! - [`compare`](compare()) compares it with the usual evaluation of the network.
+//!
+//! The crate does not touch the file system.
+
+mod compare;
+mod error;
+mod explain;
+mod lower;
+mod served;
+
+pub use compare::{Compared, Comparison, LayerComparison, compare};
+pub use error::LowerError;
+pub use explain::{Became, Explained};
+pub use lower::{Lowered, Lowering, Options, input, lower};
+pub use served::{InputCodes, Served};
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

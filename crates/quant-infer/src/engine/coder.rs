@@ -1,0 +1,291 @@
+//! Quantizers, prepared for vectors over channels.
+
+use alloc::vec::Vec;
+
+use quant_kernels::simd::InstructionSet;
+
+use super::guess::Guess;
+use crate::model::{Quantizer, Term};
+
+/// Number of numbers that are processed together.
+const LANES: usize = 16;
+
+/// The largest number of levels whose thresholds are all compared with each number.
+pub(super) const MOST_COMPARED: usize = 16;
+
+/// Numbers that belong to thresholds: one for each threshold, or one for each threshold and
+/// channel.
+#[derive(Debug, Clone)]
+pub(super) struct PerThreshold<T> {
+    /// `[thresholds, channels]` or, if all channels have the same numbers, `[thresholds, 1]`.
+    numbers: Vec<T>,
+    /// Number of channels, or 1.
+    channels: usize,
+}
+
+impl<T: Copy + Default> PerThreshold<T> {
+    /// Returns the numbers f(threshold, channel).
+    pub(super) fn new(thresholds: usize, channels: usize, f: impl Fn(usize, usize) -> T) -> Self {
+        let f = &f;
+        let numbers = (0..thresholds)
+            .flat_map(|threshold| (0..channels).map(move |channel| f(threshold, channel)))
+            .collect();
+        Self { numbers, channels }
+    }
+
+    /// Returns the number of a threshold and a channel.
+    #[cfg(test)]
+    pub(super) fn of(&self, threshold: usize, channel: usize) -> T {
+        self.numbers[threshold * self.channels + channel % self.channels]
+    }
+
+    /// Returns the numbers of a threshold for the channels from `first` on.
+    #[inline(always)]
+    fn lanes(&self, threshold: usize, first: usize) -> [T; LANES] {
+        if self.channels == 1 {
+            return [self.numbers[threshold]; LANES];
+        }
+        let row = &self.numbers[threshold * self.channels..][..self.channels];
+        padded(&row[first..])
+    }
+}
+
+/// Returns the first numbers of a slice; those that it lacks are 0.
+#[inline(always)]
+fn padded<T: Copy + Default>(numbers: &[T]) -> [T; LANES] {
+    if let Some(lanes) = numbers.first_chunk() {
+        return *lanes;
+    }
+    let mut lanes = [T::default(); LANES];
+    lanes[..numbers.len()].copy_from_slice(numbers);
+    lanes
+}
+
+/// A quantizer for a number of channels.
+#[derive(Debug, Clone)]
+pub(super) struct Coder {
+    quantizer: Quantizer,
+    channels: usize,
+    /// Present if there are few levels.
+    few: Option<Few>,
+    /// A line for each group, if there are many levels and each group has one.
+    guesses: Option<PerThreshold<Guess>>,
+}
+
+/// The thresholds of a quantizer with few levels.
+#[derive(Debug, Clone)]
+struct Few {
+    thresholds: PerThreshold<f32>,
+    /// The value of the lowest code.
+    lowest: PerThreshold<f32>,
+    /// The value above each threshold.
+    values: PerThreshold<f32>,
+}
+
+impl Coder {
+    pub(super) fn new(quantizer: &Quantizer, channels: usize) -> Self {
+        let levels = quantizer.levels;
+        let width = if quantizer.groups == 1 { 1 } else { channels };
+        let group = |channel: usize| quantizer.group_of(channel, width);
+        let few = (levels <= MOST_COMPARED).then(|| {
+            let thresholds = PerThreshold::new(levels - 1, width, |k, channel| {
+                quantizer.thresholds[group(channel) * (levels - 1) + k]
+            });
+            let value = |code: usize, channel| quantizer.values[group(channel) * levels + code];
+            let lowest = PerThreshold::new(1, width, value);
+            let values = PerThreshold::new(levels - 1, width, |k, channel| value(k + 1, channel));
+            Few { thresholds, lowest, values }
+        });
+        let lines = || (0..quantizer.groups).map(|group| Guess::new(quantizer, group)).collect();
+        let lines: Option<Vec<Guess>> = if few.is_none() { lines() } else { None };
+        let guesses =
+            lines.map(|lines| PerThreshold::new(1, width, |_, channel| lines[group(channel)]));
+        Self { quantizer: quantizer.clone(), channels, few, guesses }
+    }
+
+    pub(super) fn quantizer(&self) -> &Quantizer {
+        &self.quantizer
+    }
+
+    /// Returns the group of a channel.
+    pub(super) fn group(&self, channel: usize) -> usize {
+        self.quantizer.group_of(channel, self.channels)
+    }
+
+    /// Returns the value of a number's code.
+    pub(super) fn value(&self, channel: usize, x: f32) -> f32 {
+        let group = self.group(channel);
+        self.quantizer.value_of(group, self.quantizer.code_of(group, x))
+    }
+
+    /// Returns the codes of numbers of one position, whose first channel is `first`.
+    #[inline(always)]
+    fn codes(&self, numbers: &[f32; LANES], first: usize, count: usize) -> [u8; LANES] {
+        let mut codes = [0; LANES];
+        let of_group = self.quantizer.levels - 1;
+        let group = |lane: usize| {
+            if self.quantizer.groups == 1 { 0 } else { self.group(first + lane) }
+        };
+        let Some(guesses) = &self.guesses else {
+            for (lane, code) in codes.iter_mut().enumerate().take(count) {
+                *code = self.quantizer.code_of(group(lane), numbers[lane]);
+            }
+            return codes;
+        };
+        let guesses = guesses.lanes(0, first);
+        let places: [usize; LANES] =
+            core::array::from_fn(|lane| guesses[lane].threshold(numbers[lane], of_group));
+        for (lane, code) in codes.iter_mut().enumerate().take(count) {
+            let threshold = self.quantizer.thresholds[group(lane) * of_group + places[lane]];
+            *code = places[lane] as u8 + u8::from(numbers[lane] >= threshold);
+        }
+        codes
+    }
+
+    /// Returns the lowest code that has a value.
+    pub(super) fn code_of_value(&self, channel: usize, value: f32) -> u8 {
+        let group = self.group(channel);
+        let levels = self.quantizer.levels;
+        let values = &self.quantizer.values[group * levels..][..levels];
+        values.iter().position(|other| *other == value).map_or(u8::MAX, |code| code as u8)
+    }
+
+    /// Replaces numbers `[positions, channels]` by the values of their codes.
+    pub(super) fn values(&self, set: InstructionSet, x: &mut [f32]) {
+        let Some(Few { thresholds, lowest, values }) = &self.few else {
+            return set.vectorize(
+                #[inline(always)]
+                || {
+                    for x in x.chunks_exact_mut(self.channels) {
+                        for (index, x) in x.chunks_mut(LANES).enumerate() {
+                            let first = index * LANES;
+                            let codes = self.codes(&padded(x), first, x.len());
+                            for (lane, (x, code)) in x.iter_mut().zip(codes).enumerate() {
+                                *x = self.quantizer.value_of(self.group(first + lane), code);
+                            }
+                        }
+                    }
+                },
+            );
+        };
+        set.vectorize(
+            #[inline(always)]
+            || {
+                for x in x.chunks_exact_mut(self.channels) {
+                    for (index, x) in x.chunks_mut(LANES).enumerate() {
+                        let numbers = padded(x);
+                        let mut result = lowest.lanes(0, index * LANES);
+                        for k in 0..self.quantizer.levels - 1 {
+                            let thresholds = thresholds.lanes(k, index * LANES);
+                            let values = values.lanes(k, index * LANES);
+                            for lane in 0..LANES {
+                                if numbers[lane] >= thresholds[lane] {
+                                    result[lane] = values[lane];
+                                }
+                            }
+                        }
+                        x.copy_from_slice(&result[..x.len()]);
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// The integers of one term of a quantizer, as the sum of steps at its thresholds.
+#[derive(Debug, Clone)]
+pub(super) struct Integers {
+    /// The integer of the lowest code.
+    lowest: PerThreshold<i32>,
+    /// What each threshold adds.
+    steps: PerThreshold<i32>,
+    term: Term,
+    constant: Option<i16>,
+}
+
+impl Integers {
+    pub(super) fn new(coder: &Coder, term: &Term) -> Self {
+        let levels = coder.quantizer.levels;
+        let width = if term.integers.len() == levels { 1 } else { coder.channels };
+        let integer = |channel: usize, code: usize| {
+            let group = if width == 1 { 0 } else { coder.group(channel) };
+            i32::from(term.integers_of(group, levels)[code])
+        };
+        let steps = PerThreshold::new(levels - 1, width, |k, channel| {
+            integer(channel, k + 1) - integer(channel, k)
+        });
+        let lowest = PerThreshold::new(1, width, |_, channel| integer(channel, 0));
+        let first = term.integers.first().copied();
+        let constant = first.filter(|first| term.integers.iter().all(|other| other == first));
+        Self { lowest, steps, term: term.clone(), constant }
+    }
+
+    /// Returns the integer of all codes of all channels, if they have the same. It is not stored for
+    /// each image.
+    pub(super) fn constant(&self) -> Option<i16> {
+        self.constant
+    }
+
+    /// Returns the integer of a code.
+    pub(super) fn of_code(&self, coder: &Coder, channel: usize, code: u8) -> i16 {
+        let group = if self.term.scales.len() == 1 { 0 } else { coder.group(channel) };
+        self.term.integers_of(group, coder.quantizer.levels)[usize::from(code)]
+    }
+
+    /// Writes the integers of numbers of one position, whose first channel is `first`.
+    #[inline(always)]
+    fn write<T: Copy + Default + PartialOrd>(
+        &self,
+        x: &[T],
+        first: usize,
+        out: &mut [i16],
+        thresholds: &PerThreshold<T>,
+        passes: impl Fn(T, T) -> bool,
+    ) {
+        for (index, (x, out)) in x.chunks(LANES).zip(out.chunks_mut(LANES)).enumerate() {
+            let first = first + index * LANES;
+            let numbers = padded(x);
+            let mut result = self.lowest.lanes(0, first);
+            for k in 0..thresholds.numbers.len() / thresholds.channels {
+                let thresholds = thresholds.lanes(k, first);
+                let steps = self.steps.lanes(k, first);
+                for lane in 0..LANES {
+                    result[lane] +=
+                        if passes(numbers[lane], thresholds[lane]) { steps[lane] } else { 0 };
+                }
+            }
+            let result = result.map(|integer| integer as i16);
+            out.copy_from_slice(&result[..out.len()]);
+        }
+    }
+
+    /// Writes the integers of numbers of one position.
+    #[inline(always)]
+    pub(super) fn of_floats(&self, coder: &Coder, x: &[f32], out: &mut [i16]) {
+        match &coder.few {
+            Some(few) => self.write(x, 0, out, &few.thresholds, |x, t| x >= t),
+            None => {
+                for (index, (x, out)) in x.chunks(LANES).zip(out.chunks_mut(LANES)).enumerate() {
+                    let first = index * LANES;
+                    let codes = coder.codes(&padded(x), first, x.len());
+                    for (lane, (out, code)) in out.iter_mut().zip(codes).enumerate() {
+                        *out = self.of_code(coder, first + lane, code);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the integers of sums of one position, whose first channel is `first`. A threshold
+    /// counts for sums above it.
+    #[inline(always)]
+    pub(super) fn of_sums(
+        &self,
+        sums: &[i32],
+        first: usize,
+        out: &mut [i16],
+        thresholds: &PerThreshold<i32>,
+    ) {
+        self.write(sums, first, out, thresholds, |sum, t| sum > t);
+    }
+}

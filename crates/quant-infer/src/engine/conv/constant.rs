@@ -1,0 +1,112 @@
+//! Sums of terms whose integers are all equal, such as the offset of a quantizer. They do not depend
+//! on the image, but only on which taps lie beyond its edges.
+
+use alloc::{vec, vec::Vec};
+use core::ops::Range;
+
+use super::{
+    integer::{IntegerConv, Pass},
+    taps::{Geometry, OperandSize, Places},
+};
+
+/// The sums of the passes whose term is constant, by group and pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Constants(Vec<Vec<Option<ConstantSums>>>);
+
+/// The sums of a pass.
+#[derive(Debug, Clone)]
+pub(crate) struct ConstantSums {
+    /// The sums of each class of positions, whose taps lie beyond the same edges.
+    sums: Vec<i32>,
+    stride: usize,
+    /// The class of each row, times the number of classes of columns.
+    rows: Vec<usize>,
+    /// The class of each column.
+    columns: Vec<usize>,
+}
+
+impl Constants {
+    /// Returns the sums of a pass of a group, if they are constant.
+    pub(crate) fn of(&self, group: usize, pass: usize) -> Option<&ConstantSums> {
+        self.0.get(group)?.get(pass)?.as_ref()
+    }
+
+    /// Computes the sums. `operand` returns the operand of a term that is constant, with its
+    /// padding.
+    pub(crate) fn new(
+        conv: &IntegerConv,
+        (size, output): (&OperandSize, [usize; 2]),
+        places: &Places,
+        operand: impl Fn(usize) -> Option<Vec<[i16; 2]>>,
+    ) -> Self {
+        let classes = [0, 1].map(|axis| classes(&conv.geometry, size, output, axis));
+        let [(rows, first_rows), (columns, first_columns)] = classes;
+        let starts = first_rows.iter().flat_map(|row| {
+            let row = &places.starts[row * output[1]..][..output[1]];
+            first_columns.iter().map(|column| row[*column])
+        });
+        let positions = Places {
+            starts: starts.collect(),
+            runs: places.runs.clone(),
+            taps: places.taps.clone(),
+            constants: Self::default(),
+        };
+        let count = positions.starts.len();
+        let of_pass = |pass: &Pass| {
+            let operand = operand(pass.term)?;
+            let mut sums = vec![0; count * conv.most_sums()];
+            let stride = conv.run(pass, &operand, &positions, 0..count, &mut sums);
+            sums.truncate(count * stride);
+            let rows = rows.iter().map(|class| class * first_columns.len()).collect();
+            Some(ConstantSums { sums, stride, rows, columns: columns.clone() })
+        };
+        Self((conv.groups.iter()).map(|group| group.passes.iter().map(of_pass).collect()).collect())
+    }
+}
+
+impl ConstantSums {
+    /// Writes the sums of positions, and returns their distance.
+    pub(crate) fn write(&self, positions: Range<usize>, sums: &mut [i32]) -> usize {
+        for (position, sums) in positions.zip(sums.chunks_exact_mut(self.stride)) {
+            sums.copy_from_slice(self.sums(position));
+        }
+        self.stride
+    }
+
+    /// Returns the sums of a position.
+    #[inline(always)]
+    pub(crate) fn sums(&self, position: usize) -> &[i32] {
+        let width = self.columns.len();
+        let class = self.rows[position / width] + self.columns[position % width];
+        &self.sums[class * self.stride..][..self.stride]
+    }
+}
+
+/// Returns the class of each position along an axis, and the first position of each class.
+fn classes(
+    conv: &Geometry,
+    size: &OperandSize,
+    output: [usize; 2],
+    axis: usize,
+) -> (Vec<usize>, Vec<usize>) {
+    let inside = [size.height, size.width][axis] - 2 * size.padding[axis];
+    // The number of taps before the image, and the number of those before its end.
+    let class = |position: usize| {
+        let start = position * conv.stride[axis];
+        let taps_before = |edge: usize| {
+            edge.saturating_sub(start).div_ceil(conv.dilation[axis]).min(conv.kernel[axis])
+        };
+        [taps_before(conv.padding[axis]), taps_before(conv.padding[axis] + inside)]
+    };
+    let mut firsts: Vec<usize> = Vec::new();
+    let all = (0..output[axis])
+        .map(|position| {
+            let found = firsts.iter().position(|first| class(*first) == class(position));
+            found.unwrap_or_else(|| {
+                firsts.push(position);
+                firsts.len() - 1
+            })
+        })
+        .collect();
+    (all, firsts)
+}

@@ -1,0 +1,98 @@
+//! Where the taps of a kernel lie in a stored operand.
+
+use alloc::vec::Vec;
+
+use quant_kernels::channels_last::Run;
+
+use super::constant::Constants;
+use crate::model::Conv;
+
+/// The size of a stored operand, `[height, width, channels]` with its padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OperandSize {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    /// Elements of a position.
+    pub(crate) channels: usize,
+    /// Rows and columns of padding on each side.
+    pub(crate) padding: [usize; 2],
+}
+
+/// The places that a convolution reads for images of one size.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    /// The index of the first element of each output position.
+    pub(crate) starts: Vec<u32>,
+    /// The taps of each set of weights, from the start of a position.
+    pub(crate) runs: Vec<Vec<Run>>,
+    /// The distances of the kernel's positions, for depthwise convolutions.
+    pub(crate) taps: Vec<u32>,
+    /// The sums that do not depend on the image.
+    pub(crate) constants: Constants,
+}
+
+impl OperandSize {
+    /// Returns the number of elements.
+    pub(crate) fn elements(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Returns the distance of a kernel's position from its first.
+    pub(super) fn tap(&self, conv: &Geometry, row: usize, column: usize) -> usize {
+        (row * conv.dilation[0] * self.width + column * conv.dilation[1]) * self.channels
+    }
+
+    /// Returns the first element of each output position.
+    pub(super) fn starts(&self, conv: &Geometry, [height, width]: [usize; 2]) -> Vec<u32> {
+        // The operand may have more padding than this convolution.
+        let skipped = [0, 1].map(|axis| self.padding[axis] - conv.padding[axis]);
+        let mut starts = Vec::with_capacity(height * width);
+        for y in 0..height {
+            let row = (y * conv.stride[0] + skipped[0]) * self.width;
+            starts.extend((0..width).map(|x| {
+                let at = (row + x * conv.stride[1] + skipped[1]) * self.channels;
+                at as u32
+            }));
+        }
+        starts
+    }
+}
+
+/// The sizes of a convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) padding: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+}
+
+impl From<&Conv> for Geometry {
+    fn from(conv: &Conv) -> Self {
+        Self {
+            kernel: conv.kernel,
+            stride: conv.stride,
+            padding: conv.padding,
+            dilation: conv.dilation,
+        }
+    }
+}
+
+/// Returns the distances of taps as runs.
+pub(super) fn runs(taps: impl Iterator<Item = usize>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for tap in taps {
+        let tap = tap as u32;
+        if let Some(run) = runs.last_mut() {
+            if run.length == 1 && tap > run.start {
+                run.step = tap - run.start;
+            }
+            if run.step > 0 && tap == run.start + run.length * run.step {
+                run.length += 1;
+                continue;
+            }
+        }
+        runs.push(Run { start: tap, length: 1, step: 0 });
+    }
+    runs
+}

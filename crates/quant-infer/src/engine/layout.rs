@@ -1,0 +1,139 @@
+//! Where everything is stored for images of one size.
+
+use alloc::{format, vec, vec::Vec};
+
+use super::{
+    conv::{Constants, OperandSize, Places},
+    network::{Network, Producer},
+    plan::Form,
+};
+use crate::{Error, model::MAX_ELEMENTS};
+
+/// The places and sizes for images of one size.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// Height and width of the images.
+    pub(super) size: [usize; 2],
+    /// The sizes of the nodes' values.
+    pub(super) shapes: Vec<[usize; 3]>,
+    /// The size of each storage. Those of integers count pairs.
+    pub(super) sizes: Vec<OperandSize>,
+    /// The buffer of each storage, among those of its kind.
+    pub(super) buffers: Vec<usize>,
+    /// The lengths of the buffers for floats, and of those for pairs of integers.
+    pub(super) lengths: [Vec<usize>; 2],
+    /// What each step's convolution reads.
+    pub(super) places: Vec<Places>,
+}
+
+/// The number of numbers that a step computes before it goes on with its links, about.
+const STRIP: usize = 16 * 1024;
+
+/// Returns the number of positions that a step computes before it goes on with its links: so few
+/// that their numbers stay in the cache, but enough that weights are read from the cache for many
+/// positions.
+pub(super) fn strip(channels: usize, positions: usize) -> usize {
+    let most = (STRIP / channels).clamp(48, 288);
+    // All strips have about the same length, since a short one reads the weights again for little.
+    let strips = (positions * 3).div_ceil(most * 4);
+    positions.div_ceil(strips.max(1)).next_multiple_of(6).min(positions)
+}
+
+impl Layout {
+    pub(super) fn new(network: &Network, size: [usize; 2]) -> Result<Self, Error> {
+        let shapes = network.model.shapes(size)?;
+        let sizes: Vec<OperandSize> = (network.storages.iter())
+            .map(|storage| {
+                let [channels, height, width] = shapes[storage.shape];
+                let channels = match storage.form {
+                    Form::Floats(_) => channels,
+                    Form::Integers(_) => channels.div_ceil(2),
+                };
+                let [rows, columns] = storage.padding;
+                let (height, width) = (height + 2 * rows, width + 2 * columns);
+                OperandSize { height, width, channels, padding: storage.padding }
+            })
+            .collect();
+        let (buffers, lengths) = assign_buffers(network, &sizes);
+        let total: usize = lengths.iter().flatten().sum();
+        if total > 2 * MAX_ELEMENTS {
+            return Err(Error::Image(format!(
+                "has {} x {} pixels, for which the network needs {total} numbers at the same \
+                 time; at most {} are allowed",
+                size[0],
+                size[1],
+                2 * MAX_ELEMENTS
+            )));
+        }
+        let places = (network.steps.iter())
+            .map(|step| {
+                let [_, height, width] = shapes[step.shape];
+                match &step.producer {
+                    Producer::Integer { conv, operand } => {
+                        let (size, output) = (&sizes[*operand], [height, width]);
+                        let mut places = conv.places(size, output);
+                        let constant = |term| network.constant_operand(*operand, term, size);
+                        let all = (size, output);
+                        places.constants = Constants::new(conv, all, &places, constant);
+                        places
+                    }
+                    Producer::Float { conv, operand } => {
+                        conv.places(&sizes[*operand], [height, width])
+                    }
+                    _ => Places::default(),
+                }
+            })
+            .collect();
+        Ok(Self { size, shapes, sizes, buffers, lengths, places })
+    }
+}
+
+/// Gives each storage a buffer. A buffer is used again after the last step that reads it.
+fn assign_buffers(network: &Network, sizes: &[OperandSize]) -> (Vec<usize>, [Vec<usize>; 2]) {
+    let mut buffers = vec![0; sizes.len()];
+    let mut lengths = [Vec::new(), Vec::new()];
+    let mut free: [Vec<usize>; 2] = [Vec::new(), Vec::new()];
+    let mut born = vec![Vec::new(); network.steps.len() + 1];
+    let mut dying = born.clone();
+    for (index, storage) in network.storages.iter().enumerate() {
+        born[storage.life[0]].push(index);
+        dying[storage.life[1]].push(index);
+    }
+    for (born, dying) in born.into_iter().zip(dying) {
+        for index in born {
+            let form = &network.storages[index].form;
+            let (kind, length) = (kind(form), sizes[index].elements() * terms(form));
+            // The smallest free buffer that is large enough, else the largest.
+            let best = (0..free[kind].len()).min_by_key(|at| {
+                let has: usize = lengths[kind][free[kind][*at]];
+                (has < length, has.abs_diff(length))
+            });
+            let buffer = match best {
+                Some(at) => free[kind].swap_remove(at),
+                None => {
+                    lengths[kind].push(0);
+                    lengths[kind].len() - 1
+                }
+            };
+            lengths[kind][buffer] = lengths[kind][buffer].max(length);
+            buffers[index] = buffer;
+        }
+        for index in dying {
+            free[kind(&network.storages[index].form)].push(buffers[index]);
+        }
+    }
+    (buffers, lengths)
+}
+
+/// Returns 0 for floats and 1 for integers.
+fn kind(form: &Form) -> usize {
+    usize::from(matches!(form, Form::Integers(_)))
+}
+
+/// Returns how many times the elements are stored.
+pub(super) fn terms(form: &Form) -> usize {
+    match form {
+        Form::Floats(_) => 1,
+        Form::Integers(quantizer) => quantizer.terms.as_ref().map_or(1, |terms| terms.0.len()),
+    }
+}

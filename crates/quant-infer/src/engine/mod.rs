@@ -1,0 +1,17 @@
+//! The executor.
+
+mod coder;
+mod conv;
+mod guess;
+mod layout;
+mod links;
+mod network;
+mod plan;
+mod prepare;
+mod produce;
+mod session;
+mod store;
+mod watch;
+
+pub use network::Network;
+pub use session::Session;

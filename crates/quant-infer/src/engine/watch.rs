@@ -1,0 +1,106 @@
+//! The codes of watched layers, found from what the layers read.
+
+use core::ops::Range;
+
+use super::{
+    network::{CodesOf, Content, Producer, Step},
+    produce,
+    session::{Run, stored},
+    store,
+};
+
+impl Run<'_> {
+    /// Finds the codes that a step reads, or that it produces for a whole image.
+    pub(super) fn watch_step(&mut self, index: usize, step: &Step) {
+        let network = self.network;
+        for watched in 0..self.watched.len() {
+            match network.codes.get(self.watched[watched].0) {
+                Some(Some(CodesOf::Operand { step, storage })) if *step == index => {
+                    self.watch_operand(watched, *storage);
+                }
+                Some(Some(CodesOf::Dynamic { step: of })) if *of == index => {
+                    self.watch_dynamic(watched, step);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn watch_dynamic(&mut self, watched: usize, step: &Step) {
+        let Producer::Dynamic { coder, value } = &step.producer else { return };
+        let value = stored(self.network, self.layout, &self.memory.floats, *value);
+        let [channels, height, width] = value.shape;
+        let (pixels, codes) = (height * width, &mut self.watched[watched].1);
+        codes.clear();
+        codes.resize(channels * pixels, 0);
+        let statistics = &self.memory.statistics;
+        produce::dynamic_codes(coder, statistics, value, 0..pixels, |position, channel, code| {
+            codes[channel * pixels + position] = code;
+        });
+    }
+
+    /// Finds the codes of an operand.
+    fn watch_operand(&mut self, watched: usize, storage: usize) {
+        let (network, layout) = (self.network, self.layout);
+        let [channels, height, width] = layout.shapes[network.storages[storage].shape];
+        let pixels = height * width;
+        let codes = &mut self.watched[watched].1;
+        codes.clear();
+        codes.resize(channels * pixels, 0);
+        let sinks = network.steps.iter().flat_map(|step| &step.sinks);
+        let Some(sink) = sinks.clone().find(|sink| sink.storage == storage) else { return };
+        let (size, buffer) = (&layout.sizes[storage], layout.buffers[storage]);
+        store::rows(size, 0..pixels, |position, count, at| {
+            for index in 0..count * channels {
+                let (position, channel) = (position + index / channels, index % channels);
+                let at = at + index / channels * size.channels;
+                codes[channel * pixels + position] = match &sink.content {
+                    Content::Floats { coder: Some(coder), .. } => {
+                        let number = self.memory.floats[buffer][at + channel];
+                        coder.code_of_value(channel, number)
+                    }
+                    Content::Floats { .. } => 0,
+                    Content::Integers { coder, terms, .. } => {
+                        let integer = |term: usize| {
+                            let pairs = &self.memory.pairs[buffer][term * size.elements()..];
+                            pairs[at + channel / 2][channel % 2]
+                        };
+                        let fits = |code: &u8| {
+                            terms.iter().enumerate().all(|(index, term)| {
+                                term.constant().is_some()
+                                    || term.of_code(coder, channel, *code) == integer(index)
+                            })
+                        };
+                        (0..=255).take(coder.quantizer().levels).find(fits).unwrap_or(u8::MAX)
+                    }
+                };
+            }
+        });
+    }
+
+    /// Finds the codes of a quantizer that stands alone, from its values in the strip.
+    pub(super) fn watch_link(
+        &mut self,
+        index: usize,
+        after: usize,
+        step: &Step,
+        positions: Range<usize>,
+    ) {
+        let [channels, height, width] = self.layout.shapes[step.shape];
+        let pixels = height * width;
+        for (node, codes) in &mut *self.watched {
+            match self.network.codes.get(*node) {
+                Some(Some(CodesOf::Link { step, link })) if [*step, *link] == [index, after] => {}
+                _ => continue,
+            }
+            let super::links::Link::Quantize(coder) = &step.links[after] else { continue };
+            codes.resize(channels * pixels, 0);
+            let strip = self.memory.strip.chunks_exact(channels);
+            for (position, numbers) in positions.clone().zip(strip) {
+                for (channel, number) in numbers.iter().enumerate() {
+                    codes[channel * pixels + position] = coder.code_of_value(channel, *number);
+                }
+            }
+        }
+    }
+}

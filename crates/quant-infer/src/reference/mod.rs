@@ -1,0 +1,92 @@
+//! A plain executor: loops that follow the documentation of [`crate::model`] word by word. It is
+//! slow, and tests compare everything that is faster with it.
+
+mod conv;
+mod layers;
+mod quantize;
+
+use alloc::vec::Vec;
+
+use crate::{
+    Error, Image,
+    model::{Model, Op},
+};
+
+/// The values `[channels, height, width]` of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// Channels, height and width.
+    pub shape: [usize; 3],
+    /// The numbers, row-major.
+    pub numbers: Vec<f32>,
+}
+
+impl Value {
+    fn at(&self, channel: usize, y: usize, x: usize) -> f32 {
+        self.numbers[(channel * self.shape[1] + y) * self.shape[2] + x]
+    }
+
+    /// Returns a value whose numbers are f of channel, row and column.
+    fn from_fn(shape: [usize; 3], f: impl Fn(usize, usize, usize) -> f32) -> Self {
+        let [channels, height, width] = shape;
+        let mut numbers = Vec::with_capacity(channels * height * width);
+        for channel in 0..channels {
+            for y in 0..height {
+                numbers.extend((0..width).map(|x| f(channel, y, x)));
+            }
+        }
+        Self { shape, numbers }
+    }
+
+    /// Returns f of the channel and the number of each element.
+    fn map(&self, f: impl Fn(usize, f32) -> f32) -> Self {
+        Self::from_fn(self.shape, |c, y, x| f(c, self.at(c, y, x)))
+    }
+}
+
+/// What a network computed for an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// The value of each node. The last has the scores.
+    pub values: Vec<Value>,
+    /// The codes `[channels, height, width]` of the quantizer of each node that has one: of the
+    /// input of a convolution, or of an [`Op::Quantize`].
+    pub codes: Vec<Option<Vec<u8>>>,
+}
+
+impl Trace {
+    /// Returns the class scores.
+    pub fn scores(&self) -> &[f32] {
+        self.values.last().map(|value| &value.numbers[..]).unwrap_or_default()
+    }
+}
+
+/// Runs a network on an image.
+///
+/// # Errors
+/// Those of [`Model::check`], and [`Error::Image`] for an image that does not fit.
+pub fn run(model: &Model, image: &Image<'_>) -> Result<Trace, Error> {
+    model.check()?;
+    image.check(&model.input)?;
+    let shapes = model.shapes(image.size())?;
+    let mut values: Vec<Value> = Vec::with_capacity(shapes.len());
+    let mut codes = Vec::with_capacity(shapes.len());
+    for (node, shape) in model.nodes.iter().zip(shapes) {
+        let inputs: Vec<&Value> = node.inputs.iter().map(|input| &values[*input]).collect();
+        let quantizer = match &node.op {
+            Op::Conv(conv) => conv.quantizer.as_ref(),
+            Op::Quantize(quantizer) => Some(&**quantizer),
+            _ => None,
+        };
+        codes.push(quantizer.map(|quantizer| quantize::codes(quantizer, inputs[0])));
+        let value = match &node.op {
+            Op::Input => {
+                Value::from_fn(shape, |c, y, x| image.number(&model.input, c, y * shape[2] + x))
+            }
+            Op::Conv(conv) => conv::value(conv, inputs[0], shape),
+            op => layers::value(op, &inputs, shape),
+        };
+        values.push(value);
+    }
+    Ok(Trace { values, codes })
+}

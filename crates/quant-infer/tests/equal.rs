@@ -1,0 +1,109 @@
+//! The engine computes the bits of the reference, for random models, with every instruction set.
+
+mod common;
+
+use common::{Random, bits, lowest_code};
+use proptest::prelude::*;
+use quant_infer::{
+    Image, Network,
+    model::{Input, Model, Node, Op, Pool},
+    reference,
+};
+use quant_kernels::simd::InstructionSet;
+
+/// Compares scores and all codes for one image.
+fn compare(model: &Model, image: &Image<'_>) -> Result<(), TestCaseError> {
+    let expected = reference::run(model, image).expect("the model is valid");
+    for set in InstructionSet::available() {
+        let network = Network::with_instruction_set(model, set).expect("the model is valid");
+        let mut session = network.session();
+        for layer in 0..model.nodes.len() {
+            session.watch(layer);
+        }
+        // The second run finds the memory as the first one left it.
+        for _ in 0..2 {
+            let scores = session.run(image).expect("the image fits").to_vec();
+            prop_assert_eq!(bits(&scores), bits(expected.scores()), "{:?}", set);
+            for (layer, codes) in expected.codes.iter().enumerate() {
+                let (Some(codes), Some(found)) = (codes, session.codes(layer)) else { continue };
+                let node = &model.nodes[layer];
+                let [channels, height, width] = expected.values[node.inputs[0]].shape;
+                let lowest: Vec<u8> = (codes.iter().enumerate())
+                    .map(|(at, code)| lowest_code(&node.op, channels, at / (height * width), *code))
+                    .collect();
+                prop_assert_eq!(found, &lowest[..], "layer {} with {:?}", layer, set);
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn scores_and_codes_are_those_of_the_reference(seed: u64) {
+        let mut random = Random(seed);
+        let model = random.model();
+        if model.check().is_ok() {
+            let [height, width] = model.input.size;
+            let size = [height + random.below(3), width + random.below(3)];
+            let size = if model.shapes(size).is_ok() { size } else { model.input.size };
+            let channels = model.input.scale.len();
+            let bytes = random.bytes(channels * size[0] * size[1]);
+            compare(&model, &Image::interleaved(&bytes, size))?;
+            compare(&model, &Image::planar(&bytes, size))?;
+            let floats = random.numbers(bytes.len());
+            compare(&model, &Image::floats(&floats, size))?;
+        }
+    }
+}
+
+#[test]
+fn most_random_models_are_valid() {
+    let valid = (0..500).filter(|seed| Random(*seed).model().check().is_ok()).count();
+    assert!(valid > 450, "{valid} of 500");
+}
+
+#[test]
+fn maxima_of_zeros_and_nan_are_those_of_the_reference() {
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+    let pool = Pool { kernel: 2, stride: 2, padding: 0, ceil: false };
+    let model = Model {
+        name: "maxima".into(),
+        producer: "test".into(),
+        classes: Vec::new(),
+        input: Input {
+            size: [2, 2],
+            shorter_side: None,
+            scale: vec![1.0; 16],
+            shift: vec![0.0; 16],
+        },
+        nodes: vec![node("input", Op::Input, Vec::new()), node("pool", Op::MaxPool(pool), vec![0])],
+    };
+    let numbers = [0.0, -0.0, f32::NAN, -1.0];
+    for case in 0..256 {
+        let square: Vec<f32> = (0..4).map(|at| numbers[case >> (2 * at) & 3]).collect();
+        compare(&model, &Image::floats(&square.repeat(16), [2, 2])).unwrap();
+    }
+}
+
+#[test]
+fn a_batch_has_the_scores_of_its_images() {
+    let mut random = Random(7);
+    let model = random.model();
+    let network = Network::new(&model).unwrap();
+    let size @ [height, width] = model.input.size;
+    let length = height * width * model.input.scale.len();
+    let pixels: Vec<Vec<u8>> = (0..7).map(|_| random.bytes(length)).collect();
+    let mut images: Vec<Image<'_>> =
+        pixels.iter().map(|pixels| Image::interleaved(pixels, size)).collect();
+    let expected: Vec<_> = images.iter().map(|image| network.run(image).unwrap()).collect();
+    for threads in [0, 1, 3, 9] {
+        assert_eq!(network.run_batch(&images, threads).unwrap(), expected);
+    }
+    assert_eq!(network.run_batch(&[], 2), Ok(Vec::new()));
+    images[3] = Image::planar(&pixels[0][1..], size);
+    let error = network.run_batch(&images, 2).unwrap_err().to_string();
+    assert!(error.starts_with("the image has"), "{error}");
+}

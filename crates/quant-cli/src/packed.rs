@@ -125,6 +125,7 @@ data.input_size = 32
 name = 'evaluation'
 epochs = 1
 batch_size = 1
+learning_rate = 0.1
 ";
 
 /// Evaluates a packed network on validation data. Returns its score, and the images that could not

@@ -22,6 +22,7 @@ pub struct Summary {
     pub size_bytes_packed: u64,
     /// The packed network `packed.qnet`, and its score by the engine that serves it. `None` if the
     /// last phase has no quantizers, if the network is a program's own, or if it cannot be packed.
+    /// Of several processes, only the first has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed: Option<Packed>,
     /// The score of the packed network's arithmetic in the trainer, which equals that of `packed`.

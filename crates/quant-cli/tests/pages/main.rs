@@ -51,6 +51,20 @@ for found in quantizers(&model) { println!("{}", found.path); }         // all q
 }
 
 #[rustfmt::skip]
+mod a_packed_network {
+use quant_infer::Image;
+
+fn page(rgb: Vec<u8>) -> Result<(), super::Failure> {
+let network = quant_infer::Network::load("packed.qnet")?;
+let image = Image::interleaved(&rgb, [224, 224]);       // bytes, as image decoders give them
+for (class, score) in network.top_k(&network.run(&image)?, 5) {
+    println!("{class} {score:.3}");
+}
+    Ok(())
+}
+}
+
+#[rustfmt::skip]
 mod weights_of_pytorch {
 use burn::tensor::Device;
 use quant_core::QuantizerConfig;

@@ -5,13 +5,14 @@ use alloc::{boxed::Box, format, vec::Vec};
 use super::{
     integers,
     reader::Reader,
-    rows, tag, terms,
+    rows, tag,
     view::{Elements, NodeBytes},
 };
 use crate::{
     Error,
     model::{
         Conv, Dynamic, Input, Model, Node, Op, Pool, Quantizer, Term, Terms, Weight, WeightCodes,
+        levels as sums,
     },
 };
 
@@ -241,7 +242,7 @@ fn values(reader: &mut Reader<'_>, levels: usize) -> Result<(Option<Terms>, Vec<
     })?;
     let values = match rows::read(reader, levels)? {
         Some(values) => values,
-        None => terms::values(&terms, levels)
+        None => sums::values(&terms, levels)
             .ok_or_else(|| reader.error("the lengths of terms do not fit each other"))?,
     };
     Ok((Some(terms).filter(|terms| !terms.is_empty()).map(Terms), values))

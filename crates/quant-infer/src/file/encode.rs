@@ -2,8 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::{integers, pack::Packing, rows, tag, terms, writer::Writer};
-use crate::model::{Conv, Dynamic, Input, Model, Op, Quantizer, Terms, Weight, WeightCodes};
+use super::{integers, pack::Packing, rows, tag, writer::Writer};
+use crate::model::{
+    Conv, Dynamic, Input, Model, Op, Quantizer, Terms, Weight, WeightCodes, levels,
+};
 
 /// Writes a model.
 pub(super) fn model(model: &Model) -> Writer {
@@ -153,16 +155,16 @@ fn quantizer(writer: &mut Writer, quantizer: &Quantizer) {
 }
 
 /// Terms, and the values of codes, which are not repeated if they are the sums of the terms.
-fn values(writer: &mut Writer, values: &[f32], levels: usize, terms: Option<&Terms>) {
+fn values(writer: &mut Writer, values: &[f32], count: usize, terms: Option<&Terms>) {
     let list = terms.map_or(&[][..], |terms| &terms.0);
     writer.number(list.len());
     for term in list {
         writer.floats(&term.scales);
-        integers::write(writer, &term.integers, levels);
+        integers::write(writer, &term.integers, count);
     }
     let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
-    match terms::values(list, levels) {
+    match levels::values(list, count) {
         Some(sums) if bits(&sums) == bits(values) => writer.byte(rows::TERMS),
-        _ => rows::write(writer, values, levels),
+        _ => rows::write(writer, values, count),
     }
 }

@@ -16,7 +16,6 @@ mod pack;
 mod reader;
 mod rows;
 mod tag;
-mod terms;
 mod view;
 mod writer;
 

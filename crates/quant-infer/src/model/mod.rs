@@ -11,7 +11,7 @@
 
 mod check;
 mod conv;
-mod levels;
+pub(crate) mod levels;
 mod op;
 mod quantizer;
 

@@ -117,8 +117,7 @@ fn recipe_of(network: &Network, name: Option<&str>) -> Result<Recipe, Box<dyn Er
 /// A recipe whose data are replaced.
 const EVALUATION: &str = "
 name = 'evaluation'
-model.name = 'resnet20'
-model.keywords = 'cifar10'
+model = { depth = 'resnet18', stem = 'imagenet' }
 data.kind = 'fake'
 data.input_size = 32
 [[phase]]

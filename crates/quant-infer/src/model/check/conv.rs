@@ -1,6 +1,6 @@
 //! Checks of convolutions.
 
-use alloc::{format, vec, vec::Vec};
+use alloc::{format, vec::Vec};
 
 use super::{
     super::{Conv, Dynamic, Terms, Weight, WeightCodes},

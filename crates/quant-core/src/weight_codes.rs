@@ -110,7 +110,7 @@ mod tests {
         let device = Device::flex();
         let quantizer = config.init(&Site::weight("w", [2, 2, 1, 1]), &device).unwrap();
         let weight = Tensor::<4>::from_data([[[[-1.0f32]], [[0.1]]], [[[0.5]], [[1.0]]]], &device);
-        let expected: Vec<f32> = quantizer.forward(weight.clone()).into_data().iter().collect();
+        let expected = host::values(quantizer.forward(weight.clone()));
         let reached = Reached { path: "w".into(), quantizer };
         let found = QuantizedWeight { reached, weight, shape: vec![2, 2, 1, 1] };
         // The largest position is 2/0.3, which rounds to 7.

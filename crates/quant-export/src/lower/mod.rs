@@ -112,7 +112,7 @@ pub fn lower(network: &Network, options: Options) -> Result<Lowered, LowerError>
 /// autodiff ([`valid`](burn::module::Module::valid)).
 ///
 /// ```
-/// use burn::{module::Module, tensor::Device};
+/// use burn::tensor::Device;
 /// use quant_core::{Levels, Method, QuantizerConfig, Role};
 /// use quant_export::{Lowering, Options, input};
 /// use quant_infer::model::Op;

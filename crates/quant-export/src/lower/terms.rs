@@ -14,6 +14,9 @@ const MOST_EVEN: f64 = 1023.0;
 /// The most levels of which each gets a term of its own.
 const MOST_SINGLE: usize = 8;
 
+/// A way of writing the values of a group.
+type Way = fn(&[f64]) -> Option<Vec<Column>>;
+
 /// One term of one group.
 #[derive(Debug, Clone, PartialEq)]
 struct Column {
@@ -48,7 +51,7 @@ pub(crate) fn terms(values: &[f32], levels: usize) -> Option<Terms> {
     let groups: Vec<Vec<f64>> = (values.chunks(levels))
         .map(|values| values.iter().copied().map(f64::from).collect())
         .collect();
-    let ways: [fn(&[f64]) -> Option<Vec<Column>>; 7] = [
+    let ways: [Way; 7] = [
         half_steps,
         |values| multiples(values, 255),
         two_sides,

@@ -48,8 +48,12 @@ impl Array {
     }
 
     /// Another array of this shape, whose images `f` makes of the images of this one.
-    pub(super) fn with(&self, shape: [usize; 3], f: impl Fn(&[f32]) -> Vec<f32> + Sync) -> Self {
-        let values: Vec<Vec<f32>> = self.each().map(|image| f(image)).collect();
+    pub(super) fn with(
+        &self,
+        shape: [usize; 3],
+        f: impl Fn(&[f32]) -> Vec<f32> + Sync + Send,
+    ) -> Self {
+        let values: Vec<Vec<f32>> = self.each().map(f).collect();
         Self { images: self.images, shape, values: values.concat() }
     }
 }

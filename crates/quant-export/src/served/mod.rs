@@ -19,6 +19,9 @@ use conv::IntegerConv;
 /// Images that are evaluated at once, in pixels.
 const PIXELS: usize = 1 << 16;
 
+/// Is shown the codes of the input of a node's convolution, and their shape.
+type Seen<'a> = &'a mut dyn FnMut(usize, &[u8], [usize; 4]);
+
 /// A lowered network that is evaluated step by step, as the documentation of
 /// [`quant_infer::model`] says.
 ///
@@ -101,7 +104,7 @@ impl Served {
         (scores, all.into_iter().map(|(_, codes)| codes).collect())
     }
 
-    fn run(&self, images: Tensor<4>, seen: &mut dyn FnMut(usize, &[u8], [usize; 4])) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>, seen: Seen<'_>) -> Tensor<2> {
         let images = Array::of(images);
         let [_, height, width] = images.shape;
         let shapes = match self.model.shapes([height, width]) {
@@ -120,12 +123,7 @@ impl Served {
         Tensor::from_data(TensorData::new(scores, [count, classes]), &self.device)
     }
 
-    fn chunk(
-        &self,
-        images: Array,
-        shapes: &[[usize; 3]],
-        seen: &mut dyn FnMut(usize, &[u8], [usize; 4]),
-    ) -> Array {
+    fn chunk(&self, images: Array, shapes: &[[usize; 3]], seen: Seen<'_>) -> Array {
         let nodes = &self.model.nodes;
         let mut last_use = vec![nodes.len(); nodes.len()];
         for (index, node) in nodes.iter().enumerate() {

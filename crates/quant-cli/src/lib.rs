@@ -6,9 +6,11 @@
 //!   that a training step frees for the next one.
 
 pub mod data;
+pub mod evaluation;
 pub mod machine;
 pub mod memory;
 pub mod networks;
+pub mod packed;
 pub mod recipes;
 pub mod train;
 

@@ -1,21 +1,17 @@
 //! The `quant` program.
 
-use std::{
-    error::Error,
-    fmt::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use quant_cli::{
     data::{self, CutShort, Downloadable, Format},
+    evaluation::{self, EvalChoice},
     machine::{DeviceArguments, EvalArguments, MachineArguments},
     networks::{self, Description, Reading, Summarized},
-    recipes,
+    packed, recipes,
     train::{self, ResumeArguments, StartArguments},
 };
-use quant_train::{Recipe, Run, WeightsFile, evaluate::Score, output};
+use quant_train::{Run, output};
 
 /// Train, evaluate, describe and convert low-bit networks
 ///
@@ -51,27 +47,10 @@ enum Command {
     },
     /// Evaluate a network on validation data
     Eval {
-        /// A run folder, a safetensors file or a PyTorch checkpoint
+        /// A run folder, a packed network (.qnet), a safetensors file or a PyTorch checkpoint
         network: PathBuf,
-        /// Phase of the run or recipe whose network is evaluated; by default the last phase or,
-        /// with a file, the last phase whose network the file fits
-        #[arg(long)]
-        phase: Option<String>,
-        /// With a run: evaluate the best network of the phase instead of the last
-        #[arg(long)]
-        best: bool,
-        /// With a file (required): recipe that describes the data, and also the network if the file
-        /// does not describe it
-        #[arg(long)]
-        recipe: Option<String>,
-        /// With a file: change a field of the recipe (may be repeated)
-        #[arg(long = "set", value_name = "FIELD=VALUE")]
-        changes: Vec<String>,
         #[command(flatten)]
-        reading: Reading,
-        /// Folder of the data; with a run, by default the folder that the run was trained on
-        #[arg(long)]
-        data: Option<PathBuf>,
+        choice: EvalChoice,
         #[command(flatten)]
         machine: EvalArguments,
     },
@@ -108,7 +87,35 @@ enum Command {
     /// The network is described by keywords. In their place, a run folder, a recipe, a safetensors
     /// file or a PyTorch checkpoint may be named.
     Summary(Summarized),
-    /// List the entries of a PyTorch checkpoint or safetensors file
+    /// Pack a trained network into a small file that programs run without a training framework
+    Pack {
+        /// What is packed
+        #[command(flatten)]
+        of: Summarized,
+        /// With a run: pack the best network of the phase instead of the last
+        #[arg(long)]
+        best: bool,
+        /// The packed file to write
+        #[arg(long, short, value_name = "FILE.qnet")]
+        output: PathBuf,
+        /// Print for each layer what it became, its bytes and operations, and the reason where it
+        /// is computed in floats
+        #[arg(long)]
+        explain: bool,
+    },
+    /// Classify pictures with a packed network
+    Run {
+        /// The packed network (.qnet)
+        network: PathBuf,
+        /// The pictures
+        #[arg(required = true)]
+        pictures: Vec<PathBuf>,
+        /// Number of classes that are printed for each picture, the best first
+        #[arg(long, default_value_t = 5, value_name = "N")]
+        top: usize,
+    },
+    /// List the entries of a PyTorch checkpoint or safetensors file, or the layers of a packed
+    /// network
     Inspect {
         /// The file
         file: PathBuf,
@@ -247,9 +254,8 @@ fn run(command: Command) -> Printed {
             let resume = |options| train::resume(&run, &asked, options);
             machine.execute(train::stop_on_signals()?, resume).map(nothing)
         }
-        Command::Eval { network, phase, best, recipe, changes, reading, data, machine } => {
-            let choice = EvalChoice { phase, best, recipe, changes, reading, data };
-            evaluate(&network, choice, &machine)
+        Command::Eval { network, choice, machine } => {
+            evaluation::evaluate(&network, &choice, &machine)
         }
         Command::Report { run, device } => {
             let run = Run::resume(&run, None, device.options()?)?;
@@ -282,6 +288,8 @@ fn run(command: Command) -> Printed {
         Command::Explain(description) => networks::explain(&description),
         Command::Summary(description) => networks::summary(&description),
         Command::Codes { of, output } => networks::codes(&of, &output),
+        Command::Pack { of, best, output, explain } => packed::pack(&of, best, &output, explain),
+        Command::Run { network, pictures, top } => packed::run(&network, &pictures, top),
         Command::Inspect { file, reading } => networks::inspect(&file, &reading),
         Command::Convert { from, to, reading, from_torchvision } => {
             networks::convert(&from, &to, &reading, from_torchvision)
@@ -293,73 +301,6 @@ fn run(command: Command) -> Printed {
             Ok(String::from_utf8(script)?)
         }
     }
-}
-
-/// The arguments of `quant eval` that choose the network and the data.
-struct EvalChoice {
-    phase: Option<String>,
-    best: bool,
-    recipe: Option<String>,
-    changes: Vec<String>,
-    reading: Reading,
-    data: Option<PathBuf>,
-}
-
-fn evaluate(network: &Path, choice: EvalChoice, machine: &EvalArguments) -> Printed {
-    let options = machine.options()?;
-    let EvalChoice { phase, best, recipe, changes, reading, data } = choice;
-    let found = if network.is_dir() {
-        let ignored = [
-            ("--recipe", recipe.is_some()),
-            ("--set", !changes.is_empty()),
-            ("--key", reading.key.is_some()),
-            ("--map", reading.map.is_some()),
-        ];
-        if let Some((option, _)) = ignored.into_iter().find(|(_, given)| *given) {
-            return Err(
-                format!("{option} is for files: a run has its own recipe and networks").into()
-            );
-        }
-        let run = Run::resume(network, data.as_deref(), options.clone())?;
-        let last = run.recipe().phases.last().map(|phase| phase.name.clone());
-        let phase = phase.or(last).unwrap_or_default();
-        let file = WeightsFile::new(run.network_file(&phase, best));
-        run.check_classes()?;
-        Run::evaluate(&file, run.recipe(), Some(&phase), run.data(), &options)?
-    } else {
-        let recipe = recipe.ok_or("a file needs --recipe, which describes the data")?;
-        let (text, path) = recipes::find(&recipe)?;
-        let recipe = Recipe::parse_with(&text, &path, &changes)?;
-        let data = match data {
-            Some(data) => data,
-            None if recipe.data.is_made() => PathBuf::from("."),
-            None => return Err(train::no_data(&recipe.data).into()),
-        };
-        if best {
-            return Err("--best is for run folders: a file has one network".into());
-        }
-        let file = reading.file(network);
-        Run::evaluate(&file, &recipe, phase.as_deref(), &data, &options)?
-    };
-    let mut text = String::new();
-    for reason in &found.skipped {
-        writeln!(text, "skipped: {reason}")?;
-    }
-    if let Some(phase) = &found.phase {
-        writeln!(text, "network: phase {phase} of the recipe; {}", found.report)?;
-    }
-    if let Some((own, given)) = found.other_size {
-        writeln!(
-            text,
-            "warning: the network is for images of {own} pixels, but the recipe gives {given}"
-        )?;
-    }
-    let Score { top1, top5, loss, images, skipped } = found.score;
-    write!(text, "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on {images} images")?;
-    if skipped > 0 {
-        write!(text, ", {skipped} skipped")?;
-    }
-    Ok(text)
 }
 
 fn main() -> ExitCode {

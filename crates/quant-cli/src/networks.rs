@@ -15,10 +15,10 @@ use quant_nn::{
     Network, NetworkConfig, QuantizedModule, Renaming, StateDict, codes_file, keywords::Explained,
     summarize,
 };
-use quant_train::{Recipe, WeightsFile, weights};
+use quant_train::{Recipe, Run, RunOptions, WeightsFile, weights};
 
 pub use self::{description::Description, guide::guide};
-use crate::recipes;
+use crate::{packed, recipes};
 
 /// Returns a text with one line per keyword and a drawing of a block: the first block that changes
 /// the resolution, or the first block of a network without such a block.
@@ -216,6 +216,46 @@ pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
     Ok(format!("{} weights, {elements} integers in {}", weights.len(), to.display()))
 }
 
+/// Returns the trained network of a run folder or of a file of weights, the recipe with the images
+/// that it was trained with, and the names of the classes if they are known. With `best` it is the
+/// best network of a run's phase, instead of the last.
+///
+/// # Errors
+/// If the network or the recipe cannot be read; for a file without `--recipe`, because a file of
+/// weights does not say how images are normalised; and for keywords and recipes, which have no
+/// trained weights.
+pub fn trained(
+    of: &Summarized,
+    best: bool,
+) -> Result<(Network, Recipe, Vec<String>), Box<dyn Error>> {
+    let named = of.description.keywords.as_deref();
+    let subject = Subject::find(named)?;
+    subject.check(of)?;
+    match subject {
+        Subject::Run(folder) => {
+            let run = Run::resume(&folder, None, RunOptions::new(Device::default()))?;
+            let (mut file, candidates) = of_run(&folder, of)?;
+            if best {
+                file.path.set_file_name("best.safetensors");
+            }
+            let network = load((file, candidates))?.network;
+            Ok((network, run.recipe().clone(), run.classes().to_vec()))
+        }
+        Subject::File(_) if best => Err("--best is for run folders: a file has one network".into()),
+        Subject::File(path) => {
+            let name = of.recipe.as_deref().ok_or(
+                "--recipe is needed with a file: it says how images are resized and normalised",
+            )?;
+            Ok((load(of_file(&path, of)?)?.network, recipe_of(name)?, Vec::new()))
+        }
+        Subject::Keywords | Subject::Recipe(_) => {
+            let named = named.unwrap_or("no file");
+            let what = "expected a run folder, a safetensors file or a PyTorch checkpoint";
+            Err(format!("{named}: {what}").into())
+        }
+    }
+}
+
 fn table(network: &Network) -> String {
     summarize(network, &StateDict::of(network)).to_string()
 }
@@ -245,6 +285,15 @@ fn recipe_of(name: &str) -> Result<Recipe, Box<dyn Error>> {
 /// # Errors
 /// As [`WeightsFile::read`].
 pub fn inspect(file: &Path, reading: &Reading) -> Result<String, Box<dyn Error>> {
+    if packed::is_packed(file) {
+        let given = [("--key", reading.key.is_some()), ("--map", reading.map.is_some())];
+        return match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                Err(format!("{option} has no effect with a packed network").into())
+            }
+            None => packed::inspect(file),
+        };
+    }
     let state = reading.file(file).read()?;
     let mut text = String::new();
     for (key, value) in state.metadata() {

@@ -30,8 +30,10 @@ macro_rules! recipes {
 
 recipes!(
     "shapes-lsq-w2a2",
+    "shapes-lsq-w2a2-8bit",
     "shapes-lq-nets-w2a2",
     "shapes-xnor-bireal",
+    "shapes-xnor-bireal-8bit",
     "fashion-resnet20-lsq-w2a2",
     "fashion-resnet20-xnor-bireal",
     "fine-tune-resnet18-lsq-w2a2",
@@ -46,6 +48,7 @@ recipes!(
     "cifar100-resnet20-fatnn-ternary",
     "cifar100-resnet20-xnor-bireal",
     "imagenet-resnet18-lsq-w2a2",
+    "imagenet-resnet18-lsq-w2a2-8bit",
     "imagenet-resnet18-lsq-w3a3",
     "imagenet-resnet18-lsq-w4a4",
     "imagenet-resnet18-lq-nets-w2a2",
@@ -63,6 +66,7 @@ recipes!(
     "imagenet-resnet18-dorefa-w2a2",
     "imagenet-resnet18-fatnn-ternary",
     "imagenet-resnet18-xnor-bireal",
+    "imagenet-resnet18-xnor-bireal-8bit",
     "imagenet-mobilenet-react",
     "qtool-cifar100-resnet20-baseline-w2a2",
     "qtool-cifar100-resnet20-baseline-w2a2-shortcut",

@@ -133,6 +133,9 @@ fn a_summary_is_of_keywords_recipes_runs_and_files() {
     let built_in = desk.says(&["summary", "shapes-lsq-w2a2", "--phase", "full_precision"]);
     assert!(built_in.starts_with("phase full_precision\n"), "{built_in}");
     assert!(desk.says(&["summary", "shapes-lsq-w2a2"]).contains("2/2"));
+    let eight = desk.says(&["summary", "shapes-lsq-w2a2-8bit"]);
+    let of_layer = |name: &str| eight.lines().find(|row| row.starts_with(name)).unwrap();
+    assert!(of_layer("conv1 ").contains(" 8/8 ") && of_layer("fc ").contains(" 8/8 "), "{eight}");
     let absent = ["summary", "shapes-lsq-w2a2", "--phase", "absent"];
     assert!(desk.fails(&absent).contains("its phases are full_precision, quantized"));
 

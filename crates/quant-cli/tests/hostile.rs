@@ -64,6 +64,22 @@ fn what_fuzzing_has_found() {
     }
 }
 
+/// The targets are not compiled here, because they need a fuzzer. `.ci/check-fuzz` compiles them.
+#[test]
+fn every_reader_has_a_fuzz_target() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    let files = fs::read_dir(folder.join("fuzz_targets")).unwrap().count();
+    assert_eq!(files, readers::READERS.len());
+    for (name, _) in readers::READERS {
+        let target = format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n");
+        assert!(manifest.contains(&target), "fuzz/Cargo.toml has no target {name}");
+        let code = fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        let call = format!("fuzz_target!(|bytes: &[u8]| quant_fuzz::{name}(bytes));");
+        assert!(code.contains(&call), "{name}.rs does not call the reader");
+    }
+}
+
 #[test]
 fn recipes() {
     for (_, recipe) in quant_cli::recipes::RECIPES {
@@ -214,4 +230,9 @@ fn shards_of_every_form() {
 #[test]
 fn idx_files_of_every_form() {
     attack_corpus("idx", ROUNDS, readers::idx);
+}
+
+#[test]
+fn packed_networks() {
+    attack_corpus("qnet", ROUNDS, readers::qnet);
 }

@@ -97,9 +97,8 @@ fn train_eval_and_report() {
     assert!(resized.contains("for images of 32 pixels, but the recipe gives 64"), "{resized}");
     let other = ["eval", file, "--recipe", "tiny.toml", "--phase", "full_precision"];
     assert!(desk.fails(&other).contains("another network than that of phase"));
-    assert!(
-        desk.fails(&["eval", "runs/short-001", "--set", "seed=2"]).contains("--set is for files")
-    );
+    let with_run = ["eval", "runs/short-001", "--set", "seed=2"];
+    assert!(desk.fails(&with_run).contains("--set has no effect with a run"));
     let summary = desk.says(&["summary", "runs/short-001"]);
     assert!(summary.contains("layer1.0.conv1") && summary.contains("2/2"), "{summary}");
     assert_eq!(desk.says(&["summary", file]), summary);

@@ -50,7 +50,7 @@ fn recipes_but_for_those_of_qtools_table_describe_networks_by_fields() {
 }
 
 /// Recipes whose networks can also be described by keywords, with the model, keywords and options.
-const DESCRIBED: [(&[&str], &str, &str, &str); 6] = [
+const DESCRIBED: [(&[&str], &str, &str, &str); 7] = [
     (
         &[
             "cifar10-resnet20-lsq-w2a2",
@@ -80,6 +80,12 @@ const DESCRIBED: [(&[&str], &str, &str, &str); 6] = [
         "--width_alpha 0.25",
     ),
     (&["imagenet-resnet18-xnor-bireal"], "resnet18", "imagenet,cbas,NReLU,real_skip,xnor", ""),
+    (
+        &["imagenet-resnet18-xnor-bireal-8bit"],
+        "resnet18",
+        "imagenet,cbas,NReLU,real_skip,xnor,first-last-8bit",
+        "",
+    ),
     (
         &["shapes-xnor-bireal"],
         "resnet18",

@@ -8,7 +8,7 @@ use burn::{
 use crate::{
     config::{Levels, QuantizerConfig},
     error::QuantizerError,
-    methods::{Parameters, each_method, facts, host},
+    methods::{Parameters, Setup, each_method, facts, host},
     parameter::ParameterKind,
     quantizer::Quantizer,
     signature::Signature,
@@ -91,7 +91,8 @@ impl Quantizer {
         let device = kept.first().map_or_else(Device::default, |(_, param)| param.val().device());
         let (from, to) = (self.config.levels.count(), config.levels.count());
         self.changed = true;
-        self.method = facts(&config.method).module(&config, &self.site, grouping, &device);
+        let setup = Setup { config: &config, site: &self.site, grouping, device: &device };
+        self.method = facts(&config.method).module(&setup);
         self.signature = Signature::new(&config, groups, &device);
         (self.config, self.grouping, self.fallback) = (config, grouping, fallback);
         let (mut rescaled, mut fresh, mut repeated) = (Vec::new(), Vec::new(), Vec::new());

@@ -37,26 +37,16 @@ pub enum QuantizerError {
         /// The fields to change, with their new values, for the nearest configuration that works.
         nearest: String,
     },
-    /// A numeric field is not a positive finite number.
-    #[error("{layer}: {field} = {value}: expected a finite number above 0")]
-    NotPositive {
-        /// Name of the layer.
-        layer: String,
-        /// Name of the field.
-        field: &'static str,
-        /// Value of the field.
-        value: f64,
-    },
-    /// An option of the method has a value that the option does not take.
+    /// A number or an option has a value that it does not take.
     #[error("{layer}: {field} = {value}: expected {accepted}")]
     OutOfBounds {
         /// Name of the layer.
         layer: String,
-        /// Name of the option.
+        /// Name of the field or option.
         field: &'static str,
-        /// Value of the option.
+        /// Its value.
         value: String,
-        /// The values that the option takes.
+        /// The values that it takes.
         accepted: Accepted,
     },
     /// The number or size of groups does not divide the channels that are grouped.

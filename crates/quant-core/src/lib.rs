@@ -70,11 +70,14 @@ pub mod config;
 pub mod error;
 pub mod gradient;
 mod gradient_scale;
+#[doc(hidden)]
 pub mod host;
 pub mod method;
 pub mod methods;
 mod normalize;
+#[doc(hidden)]
 pub mod number;
+#[doc(hidden)]
 pub mod ops;
 pub mod options;
 pub mod parameter;

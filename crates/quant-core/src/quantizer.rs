@@ -13,7 +13,7 @@ use crate::{
     config::QuantizerConfig,
     error::QuantizerError,
     method::Role,
-    methods::{MethodModule, Parameters, Quantize, each_method, facts, host},
+    methods::{MethodModule, Parameters, Quantize, Setup, each_method, facts, host},
     parameter::{Parameter, ParameterKind},
     scope,
     signature::Signature,
@@ -38,10 +38,39 @@ impl QuantizerConfig {
 /// like those of any other module.
 ///
 /// [`QuantizerConfig::init`] makes one. [`quantizers`](crate::quantizers) finds those of a module.
+///
+/// ```
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+/// use quant_core::{Levels, Method, Quantizer, QuantizerConfig, Role, Site};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     quant: Quantizer,
+///     fc: Linear,
+/// }
+///
+/// impl Net {
+///     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+///         self.fc.forward(self.quant.forward(x))
+///     }
+/// }
+///
+/// let device = Device::flex();
+/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
+/// let quant = config.init(&Site::activation("quant", 8), &device)?;
+/// let net = Net { quant, fc: LinearConfig::new(8, 4).init(&device) };
+/// assert_eq!(net.forward(Tensor::ones([3, 8], &device)).dims(), [3, 4]);
+/// // The levels are 0, 1/3, 2/3 and 1, with the codes 0 to 3.
+/// let codes = net.quant.codes(Tensor::<1>::from_floats([0.3, 0.9], &device));
+/// let decoded: Vec<f32> = codes.decode().into_data().iter().collect();
+/// assert_eq!(decoded, [1.0 / 3.0, 1.0]);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Quantizer(pub(crate) Parts);
 
 /// The parts of a [`Quantizer`].
+#[doc(hidden)]
 #[derive(Module, Debug)]
 pub struct Parts {
     /// The formula and its parameters.
@@ -104,7 +133,7 @@ impl Quantizer {
     ) -> Result<Self, QuantizerError> {
         let (groups, fallback) = site.groups(config)?;
         let grouping = Grouping { groups, channel_axis: site.channel_axis };
-        let method = facts(&config.method).module(config, site, grouping, device);
+        let method = facts(&config.method).module(&Setup { config, site, grouping, device });
         Ok(Self(Parts {
             method,
             training: Param::from_bool(true),

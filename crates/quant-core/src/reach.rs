@@ -93,7 +93,7 @@ pub fn layer_of(path: &str) -> &str {
 /// # Ok::<(), quant_core::QuantizerError>(())
 /// ```
 pub fn quantizers<M: Module>(module: &M) -> Vec<Reached> {
-    let mut reader = Reader { path: Vec::new(), weights: None, found: Vec::new() };
+    let mut reader = Reader { path: ModulePath::default(), weights: None, found: Vec::new() };
     let _walk = Walk::begin();
     module.visit(&mut reader);
     reader.found
@@ -103,7 +103,8 @@ pub fn quantizers<M: Module>(module: &M) -> Vec<Reached> {
 /// [`quantize_weights`](crate::quantize_weights) gave a quantizer, and the weights that are named
 /// `weight` and have a weight quantizer named `quant_weight` beside them.
 pub fn quantized_weights<M: Module>(module: &M) -> Vec<QuantizedWeight> {
-    let mut reader = Reader { path: Vec::new(), weights: Some(HashMap::new()), found: Vec::new() };
+    let mut reader =
+        Reader { path: ModulePath::default(), weights: Some(HashMap::new()), found: Vec::new() };
     let walk = Walk::begin();
     module.visit(&mut reader);
     drop(walk);
@@ -122,7 +123,7 @@ pub fn quantized_weights<M: Module>(module: &M) -> Vec<QuantizedWeight> {
 /// changed module.
 pub fn change_quantizers<M: Module>(module: M, change: impl FnMut(&str, &mut Quantizer)) -> M {
     let _walk = Walk::begin();
-    module.map(&mut Changer { path: Vec::new(), change })
+    module.map(&mut Changer { path: ModulePath::default(), change })
 }
 
 /// Names each quantizer of `module` by its path. Messages use the names.
@@ -237,13 +238,36 @@ pub(crate) fn lend<M: ModuleMapper>(quantizer: Quantizer, mapper: &mut M) -> Qua
     }
 }
 
-/// Returns whether a container contributes to the path: enum variants do not.
-fn is_named(container: &str) -> bool {
-    !container.starts_with("Enum:")
+/// The path of the module that is visited.
+#[derive(Default)]
+struct ModulePath(Vec<String>);
+
+impl ModulePath {
+    /// Returns whether a container contributes to the path: enum variants do not.
+    fn has(container_type: &str) -> bool {
+        !container_type.starts_with("Enum:")
+    }
+
+    fn enter(&mut self, name: &str, container_type: &str) {
+        if Self::has(container_type) {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    fn exit(&mut self, container_type: &str) {
+        if Self::has(container_type) {
+            self.0.pop();
+        }
+    }
+
+    /// Returns the path with dots between the names.
+    fn dotted(&self) -> String {
+        self.0.join(".")
+    }
 }
 
 struct Reader {
-    path: Vec<String>,
+    path: ModulePath,
     /// The parameters of two or more dimensions, by path, where they are collected.
     weights: Option<HashMap<String, (Tensor<4>, Vec<usize>)>>,
     found: Vec<Reached>,
@@ -252,20 +276,16 @@ struct Reader {
 impl ModuleVisitor for Reader {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         if name != HERE {
-            if is_named(container_type) {
-                self.path.push(name.to_owned());
-            }
+            self.path.enter(name, container_type);
             return;
         }
         if let State::At(quantizer) = swap(State::None) {
-            self.found.push(Reached { path: self.path.join("."), quantizer: *quantizer });
+            self.found.push(Reached { path: self.path.dotted(), quantizer: *quantizer });
         }
     }
 
     fn exit_module(&mut self, _name: &str, container_type: &str) {
-        if is_named(container_type) {
-            self.path.pop();
-        }
+        self.path.exit(container_type);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -276,33 +296,29 @@ impl ModuleVisitor for Reader {
             shape[index.min(3)] *= side;
         }
         let sides = weight.dims().to_vec();
-        weights.insert(self.path.join("."), (weight.reshape(shape), sides));
+        weights.insert(self.path.dotted(), (weight.reshape(shape), sides));
     }
 }
 
 struct Changer<F> {
-    path: Vec<String>,
+    path: ModulePath,
     change: F,
 }
 
 impl<F: FnMut(&str, &mut Quantizer)> ModuleMapper for Changer<F> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         if name != HERE {
-            if is_named(container_type) {
-                self.path.push(name.to_owned());
-            }
+            self.path.enter(name, container_type);
             return;
         }
         // No traversal is running while a quantizer is changed, so that `change` may visit modules.
         if let State::At(mut quantizer) = swap(State::None) {
-            (self.change)(&self.path.join("."), &mut quantizer);
+            (self.change)(&self.path.dotted(), &mut quantizer);
             swap(State::At(quantizer));
         }
     }
 
     fn exit_module(&mut self, _name: &str, container_type: &str) {
-        if is_named(container_type) {
-            self.path.pop();
-        }
+        self.path.exit(container_type);
     }
 }

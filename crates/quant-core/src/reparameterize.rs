@@ -12,6 +12,7 @@ use crate::{
     config::QuantizerConfig,
     error::QuantizerError,
     method::Role,
+    number::significant,
     quantizer::Quantizer,
     reach::{change_quantizers, quantized_weights},
     site::Site,
@@ -133,7 +134,7 @@ impl Display for WeightReport {
             let (method, levels) = (config.method, config.levels.count());
             write!(f, "{path} {shape:?}: {method}, {levels} levels, {groups} groups")?;
             if let Some(info) = calibration {
-                write!(f, ", relative squared error {:.4}", info.error_after)?;
+                write!(f, ", relative squared error {}", significant(info.error_after, 2))?;
             }
             writeln!(f)?;
         }

@@ -8,7 +8,7 @@ use crate::{
     gradient::{Estimator, GradientScaleRule},
     method::Role,
     methods::facts,
-    options::OptionInfo,
+    options::{Accepted, OptionInfo, OptionValue},
     table::capability,
     text::name,
 };
@@ -111,15 +111,15 @@ impl QuantizerConfig {
     ///
     /// # Errors
     /// [`QuantizerError::Unsupported`], which shows the [`nearest`](Self::nearest) configuration,
-    /// [`QuantizerError::NotPositive`] and [`QuantizerError::OutOfBounds`], each with `layer` in
-    /// the message.
+    /// and [`QuantizerError::OutOfBounds`], each with `layer` in the message.
     pub fn validate(&self, layer: &str) -> Result<(), QuantizerError> {
         for (field, value) in
             [("boundary", self.boundary), ("gradient_scale.factor", self.gradient_scale.factor)]
         {
-            if !(value.is_finite() && value > 0.0) {
-                let layer = layer.to_owned();
-                return Err(QuantizerError::NotPositive { layer, field, value });
+            let (accepted, number) = (Accepted::Above(0.0), OptionValue::Number(value));
+            if !accepted.contains(&number) {
+                let (layer, value) = (layer.to_owned(), number.to_string());
+                return Err(QuantizerError::OutOfBounds { layer, field, value, accepted });
             }
         }
         if let Some(option) = self.options_out_of_bounds().first() {

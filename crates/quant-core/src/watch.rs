@@ -76,6 +76,21 @@ fn chosen<M: Module>(model: &M, select: impl Fn(&Reached) -> bool) -> Vec<Reache
 
 /// Records the inputs of those quantizers of `model` that `select` chooses, while `run` calls the
 /// model. The quantizers continue to quantize. The result leaves out quantizers that had no input.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{Levels, Method, QuantizerConfig, Role, Site, record};
+///
+/// let device = Device::flex();
+/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
+/// let model = config.init(&Site::activation("quant", 3), &device)?;
+/// let x = Tensor::<2>::from_floats([[0.1, 0.5, 2.0]], &device);
+/// let recorded = record(&model, |_| true, |model| {
+///     model.forward(x);
+/// });
+/// assert_eq!(recorded[0].clone().values(), [0.1, 0.5, 2.0]);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 pub fn record<M: Module>(
     model: &M,
     select: impl Fn(&Reached) -> bool,
@@ -102,6 +117,23 @@ pub struct Probe {
 
 /// Returns the last evaluation call of each quantizer of `model` that `select` chooses, while `run`
 /// calls the model. The result leaves out quantizers that were not called.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{Levels, Method, QuantizerConfig, Role, Site, probe};
+///
+/// let device = Device::flex();
+/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::BINARY);
+/// let model = config.init(&Site::activation("quant", 3), &device)?;
+/// let x = Tensor::<2>::from_floats([[0.1, 0.7, 2.0]], &device);
+/// let probes = probe(&model, |_| true, |model| {
+///     model.forward(x);
+/// });
+/// let (name, after) = &probes[0].tensors[1];
+/// assert_eq!(name, "after-quant");
+/// assert_eq!(after.iter::<f32>().collect::<Vec<_>>(), [0.0, 1.0, 1.0]);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 pub fn probe<M: Module>(
     model: &M,
     select: impl Fn(&Reached) -> bool,

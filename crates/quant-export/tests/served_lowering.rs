@@ -20,7 +20,8 @@ use quant_nn::layers::{
 };
 
 fn options(channels: usize, size: [usize; 2]) -> Options {
-    let input = Input { size, scale: vec![1.0; channels], shift: vec![0.0; channels] };
+    let input =
+        Input { size, shorter_side: None, scale: vec![1.0; channels], shift: vec![0.0; channels] };
     Options::new("test", input)
 }
 

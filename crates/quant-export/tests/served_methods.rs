@@ -24,7 +24,12 @@ const CHANNELS: usize = 4;
 const SIZE: [usize; 2] = [5, 4];
 
 fn options() -> Options {
-    let input = Input { size: SIZE, scale: vec![0.01; CHANNELS], shift: vec![-1.2; CHANNELS] };
+    let input = Input {
+        size: SIZE,
+        shorter_side: None,
+        scale: vec![0.01; CHANNELS],
+        shift: vec![-1.2; CHANNELS],
+    };
     Options::new("test", input)
 }
 

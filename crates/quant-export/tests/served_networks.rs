@@ -73,7 +73,7 @@ fn signs_with_every_activation_function() {
 #[test]
 fn first_and_last_layers_of_eight_bits() {
     let quantization = Quantization {
-        first_last: true,
+        first_last: true.into(),
         weight: Some(QuantizerConfig {
             granularity: Granularity::PerChannel,
             ..quantizer(Method::Lsq, Role::Weight, 256).unwrap()
@@ -198,7 +198,7 @@ fn structures() -> impl Strategy<Value = ResNetConfig> {
                 identity_norm,
                 caffe_pooling: caffe,
                 quantization: Quantization {
-                    first_last,
+                    first_last: first_last.into(),
                     padding_after_quant: after,
                     output: output.then(|| quantizer(method, Role::Output, levels)).flatten(),
                     ..both(method, levels)

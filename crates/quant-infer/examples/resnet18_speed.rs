@@ -124,8 +124,12 @@ fn resnet18(levels: usize, side: usize) -> Model {
     }
     let x = builder.push("pool", Op::GlobalPool, vec![x]);
     builder.conv(x, [512, 1000, 1, 1], false);
-    let input =
-        Input { size: [side; 2], scale: vec![1.0 / 58.0; 3], shift: vec![-2.1, -2.0, -1.8] };
+    let input = Input {
+        size: [side; 2],
+        shorter_side: None,
+        scale: vec![1.0 / 58.0; 3],
+        shift: vec![-2.1, -2.0, -1.8],
+    };
     let (name, producer) = ("resnet18".into(), "resnet18_speed".into());
     Model { name, producer, classes: Vec::new(), input, nodes: builder.nodes }
 }

@@ -16,7 +16,7 @@
 //!     name: "average".into(),
 //!     producer: "example".into(),
 //!     classes: vec!["red".into(), "green".into()],
-//!     input: Input { size: [1, 2], scale: vec![0.5; 2], shift: vec![0.0; 2] },
+//!     input: Input { size: [1, 2], shorter_side: None, scale: vec![0.5; 2], shift: vec![0.0; 2] },
 //!     nodes: vec![
 //!         node("input", Op::Input, vec![]),
 //!         node("pool", Op::GlobalPool, vec![0]),
@@ -53,7 +53,9 @@ extern crate std;
 
 mod engine;
 mod error;
+pub mod file;
 mod image;
+pub mod inspect;
 pub mod model;
 #[doc(hidden)]
 pub mod reference;

@@ -73,7 +73,12 @@ fn maxima_of_zeros_and_nan_are_those_of_the_reference() {
         name: "maxima".into(),
         producer: "test".into(),
         classes: Vec::new(),
-        input: Input { size: [2, 2], scale: vec![1.0; 16], shift: vec![0.0; 16] },
+        input: Input {
+            size: [2, 2],
+            shorter_side: None,
+            scale: vec![1.0; 16],
+            shift: vec![0.0; 16],
+        },
         nodes: vec![node("input", Op::Input, Vec::new()), node("pool", Op::MaxPool(pool), vec![0])],
     };
     let numbers = [0.0, -0.0, f32::NAN, -1.0];

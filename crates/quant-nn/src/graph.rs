@@ -201,6 +201,46 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// Whether the value of a node has no element below 0, whatever the images and parameters are.
+    pub(crate) fn is_never_negative(&self, node: usize) -> bool {
+        let mut never: Vec<bool> = Vec::with_capacity(node + 1);
+        for Node { op, inputs, .. } in &self.nodes[..=node] {
+            never.push(match op {
+                Op::Activation(ActivationKind::ReLU | ActivationKind::ReLU6) => true,
+                Op::AveragePool(_)
+                | Op::MaxPool { .. }
+                | Op::GlobalPool
+                | Op::SpaceToDepth(_)
+                | Op::DepthToSpace(_)
+                | Op::Pad(_)
+                | Op::Repeat(_)
+                | Op::Concatenate
+                | Op::Add => inputs.iter().all(|input| never[*input]),
+                Op::Input
+                | Op::Submodule(_)
+                | Op::Activation(_)
+                | Op::InstanceNorm
+                | Op::AddScalar(_)
+                | Op::MulScalar(_) => false,
+            });
+        }
+        never[node]
+    }
+
+    /// Whether the elements of a node are those of the images, in this order or another, and zeros.
+    pub(crate) fn is_of_images(&self, node: usize) -> bool {
+        let Node { op, inputs, .. } = &self.nodes[node];
+        match op {
+            Op::Input => true,
+            Op::SpaceToDepth(_) | Op::DepthToSpace(_) | Op::Pad(_) | Op::Repeat(_) => {
+                inputs.iter().all(|input| self.is_of_images(*input))
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Op {
     fn apply(
         &self,

@@ -41,7 +41,9 @@ pub mod visit;
 
 pub use build::init_seeded;
 pub use classifier::{BlockOutput, Classifier};
-pub use config::{NetworkConfig, mobilenet, nin, resnet, vgg_small};
+pub use config::{
+    FirstLast, FirstLastQuantizers, NetworkConfig, mobilenet, nin, resnet, vgg_small,
+};
 pub use error::NetworkError;
 pub use layers::{Compute, norm::SumOverProcesses};
 pub use network::Network;

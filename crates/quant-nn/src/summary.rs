@@ -10,6 +10,9 @@ use crate::{
     visit::{LayerShape, QuantizedModule},
 };
 
+/// The bits of one channel of a pixel.
+const PIXEL_BITS: u32 = 8;
+
 /// The size and the cost of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerSummary {
@@ -21,7 +24,8 @@ pub struct LayerSummary {
     /// call.
     pub output_size: usize,
     /// The bits of an input element. They are 32 if it is not quantized, or if the quantizer is a
-    /// separate module, which does not say whose input it quantizes.
+    /// separate module, which does not say whose input it quantizes. They are 8 for a layer that
+    /// reads the images and has a quantized weight, since pixels are bytes.
     pub activation_bits: u32,
     /// The bits of a weight. They are 32 if it is not quantized.
     pub weight_bits: u32,
@@ -57,9 +61,9 @@ pub struct NetworkSummary {
 /// Returns the summary of `network`, whose state is `state`.
 pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSummary {
     let mut layers = Vec::new();
-    let (mut quantized, mut packed) = (0, 0);
     let all_quantizers = network.quantizers();
-    for LayerShape { name, weight: shape, bias, output_size } in network.layer_shapes() {
+    for layer in network.layer_shapes() {
+        let LayerShape { name, weight: shape, bias, output_size, reads_images } = layer;
         let weights: u64 = shape.iter().map(|side| *side as u64).product();
         let bits = |wanted| {
             let mut enabled = all_quantizers.iter().filter(|(layer, role, quantizer)| {
@@ -67,11 +71,11 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             });
             enabled.next().map_or(32, |(_, _, quantizer)| quantizer.config().levels.bits())
         };
-        let (activation_bits, weight_bits) = (bits(Role::Activation), bits(Role::Weight));
-        if weight_bits < 32 {
-            quantized += weights;
-            packed += (weights * u64::from(weight_bits)).div_ceil(8);
-        }
+        let weight_bits = bits(Role::Weight);
+        let activation_bits = match bits(Role::Activation) {
+            32 if reads_images && weight_bits < 32 => PIXEL_BITS,
+            bits => bits,
+        };
         let output_size = output_size.unwrap_or(0);
         let macs = weights * (output_size * output_size) as u64;
         let bias_elements = bias as u64;
@@ -86,6 +90,16 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             macs,
             bit_operations: macs * u64::from(activation_bits) * u64::from(weight_bits),
         });
+    }
+    // Weights of other modules than the listed layers may be quantized too.
+    let (mut quantized, mut packed) = (0, 0);
+    for (_, weight) in network.quantized_weights() {
+        let quantizer = &weight.reached.quantizer;
+        if quantizer.is_enabled() {
+            let weights: u64 = weight.shape.iter().map(|side| *side as u64).product();
+            quantized += weights;
+            packed += (weights * u64::from(quantizer.config().levels.bits())).div_ceil(8);
+        }
     }
     let elements = |keep: &dyn Fn(&str) -> bool| -> u64 {
         let kept = state.entries().filter(|(name, _)| keep(name));
@@ -144,5 +158,46 @@ impl fmt::Display for NetworkSummary {
             "{} parameters, {macs} MACs, {} bytes at 32 bits, {} bytes packed",
             self.parameters, self.size_bytes_float, self.size_bytes_packed
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{
+        module::{Module, Param},
+        nn::{Linear, LinearConfig},
+        tensor::{Device, Tensor},
+    };
+    use quant_core::{Levels, Method, QuantizerConfig, WeightQuantization};
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Mixer {
+        weight: Param<Tensor<2>>,
+    }
+
+    #[derive(Module, Debug)]
+    struct Net {
+        mixer: Mixer,
+        fc: Linear,
+    }
+
+    impl QuantizedModule for Net {}
+
+    /// 6·4 weights of 4 bits and 4·2 of 2 bits, two biases and two clipping values.
+    #[test]
+    fn a_quantized_weight_of_another_module_counts_at_its_width() {
+        let device = Device::flex();
+        let mixer = Mixer { weight: Param::from_tensor(Tensor::ones([6, 4], &device)) };
+        let net = Net { mixer, fc: LinearConfig::new(4, 2).init(&device) };
+        let lsq = |bits| {
+            QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(bits).unwrap())
+        };
+        let quantization = WeightQuantization::new(lsq(2)).with("mixer.weight", lsq(4));
+        let (net, _) = quantization.apply(net).unwrap();
+        let summary = summarize(&net, &StateDict::of(&net));
+        assert_eq!(summary.size_bytes_packed, 24 / 2 + 8 / 4 + 4 * (2 + 2));
+        assert_eq!(summary.size_bytes_float, 4 * (24 + 8 + 2));
     }
 }

@@ -100,6 +100,9 @@ pub struct LayerShape {
     pub bias: usize,
     /// The side of the output in pixels; `None` if it is known only in a call.
     pub output_size: Option<usize>,
+    /// Whether its input are the images, whose pixels are bytes before they are normalised. `false`
+    /// too where only a call would tell.
+    pub reads_images: bool,
 }
 
 /// A module that contains quantizers: in fields of any of its modules, or on the weights of Burn's
@@ -138,8 +141,32 @@ pub trait QuantizedModule: Module {
         !is_running(name)
     }
 
-    /// Returns the shapes of the convolutional and linear layers. By default they are Burn's
-    /// layers, in the order of the fields.
+    /// Returns the shapes of the convolutional and linear layers, for summaries. By default they
+    /// are Burn's layers, as [`stock_layers`] finds them. Override it to give the sizes that only
+    /// your program knows:
+    ///
+    /// ```
+    /// use burn::{module::Module, nn::conv::{Conv2d, Conv2dConfig}, tensor::Device};
+    /// use quant_nn::{QuantizedModule, StateDict, summarize, visit::{LayerShape, stock_layers}};
+    ///
+    /// #[derive(Module, Debug)]
+    /// struct Net {
+    ///     conv: Conv2d,
+    /// }
+    ///
+    /// impl QuantizedModule for Net {
+    ///     fn layer_shapes(&self) -> Vec<LayerShape> {
+    ///         let mut layers = stock_layers(self);
+    ///         // Images of 32 by 32 pixels and a kernel of 3 by 3 without padding.
+    ///         layers[0].output_size = Some(30);
+    ///         layers
+    ///     }
+    /// }
+    ///
+    /// let net = Net { conv: Conv2dConfig::new([3, 8], [3, 3]).init(&Device::flex()) };
+    /// let summary = summarize(&net, &StateDict::of(&net));
+    /// assert_eq!(summary.macs, 30 * 30 * 8 * 3 * 3 * 3);
+    /// ```
     fn layer_shapes(&self) -> Vec<LayerShape> {
         stock_layers(self)
     }
@@ -223,8 +250,14 @@ pub trait QuantizedModule: Module {
     }
 }
 
-/// Returns the shapes of Burn's convolutional and linear layers in a module.
-fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
+/// Returns the shapes of Burn's convolutional and linear layers in a module, in the order of its
+/// fields.
+///
+/// Burn's layers do not report their calls, so that not even a forward pass tells the size of a
+/// convolution's output: `output_size` is `None`. A linear layer is assumed to be called with one
+/// vector for each image; a layer that is called with a sequence computes more. Embeddings are left
+/// out, because a lookup multiplies nothing.
+pub fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
     struct Layers {
         path: Vec<String>,
         containers: Vec<String>,
@@ -283,6 +316,7 @@ fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
         bias: biases.get(&path).copied().unwrap_or(0),
         output_size: (weight.len() == 2).then_some(1),
         weight,
+        reads_images: false,
     });
     shapes.collect()
 }

@@ -5,7 +5,7 @@ mod common {
     use proptest::prelude::*;
     use quant_core::{Levels, Method, QuantizerConfig, Role};
     use quant_nn::{
-        Quantization, ResNetConfig,
+        FirstLast, FirstLastQuantizers, Quantization, ResNetConfig,
         layers::{activation::ActivationKind, norm::NormKind},
         resnet::{
             Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
@@ -28,7 +28,13 @@ mod common {
             Some(Method::LQ_NETS),
             Some(Method::FATNN),
         ]);
-        (methods, prop::array::uniform3(any::<bool>())).prop_map(|(method, [first, real, pad])| {
+        let first_last = pick(&[
+            FirstLast::FullPrecision,
+            FirstLast::LikeOthers,
+            FirstLast::Own(FirstLastQuantizers::new(8)),
+        ]);
+        let flags = prop::array::uniform2(any::<bool>());
+        (methods, first_last, flags).prop_map(|(method, first_last, [real, pad])| {
             let of = |role| {
                 let method = method?;
                 Some(QuantizerConfig::new(method, role, Levels::from_bits(2).ok()?).nearest())
@@ -36,7 +42,7 @@ mod common {
             Quantization {
                 activation: of(Role::Activation),
                 weight: of(Role::Weight),
-                first_last: first,
+                first_last,
                 real_downsample: real,
                 padding_after_quant: pad,
                 ..Quantization::default()

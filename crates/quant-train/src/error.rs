@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use quant_core::QuantizerError;
 use quant_data::DataError;
+use quant_export::LowerError;
 use quant_nn::NetworkError;
 
 use crate::schema::choices::text_of;
@@ -27,6 +28,12 @@ pub enum TrainError {
     /// Data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A network cannot be packed.
+    #[error("the network cannot be packed: {0}")]
+    Pack(#[from] LowerError),
+    /// A packed network cannot be read or run.
+    #[error(transparent)]
+    Packed(#[from] quant_infer::Error),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -91,6 +98,14 @@ pub enum TrainError {
         path: PathBuf,
         /// What is accepted instead.
         accepted: &'static str,
+    },
+    /// A policy does not fit the network.
+    #[error("policy for {quantizers}: {reason}")]
+    Policy {
+        /// The quantizers that the policy is for, or the one that it does not fit.
+        quantizers: String,
+        /// The reason, and what is possible.
+        reason: String,
     },
     /// A configuration of QTool is not usable.
     #[error("{place}: {reason}")]
@@ -281,6 +296,12 @@ pub enum TrainError {
     },
 }
 
+impl From<QuantizerError> for TrainError {
+    fn from(error: QuantizerError) -> Self {
+        TrainError::Network(error.into())
+    }
+}
+
 impl TrainError {
     /// Names the phase in the error: puts the name of the phase in front of the field. A
     /// combination that a quantizer's method does not support is described with the fields of the
@@ -307,6 +328,19 @@ impl TrainError {
             },
             other => other,
         }
+    }
+
+    /// Returns [`TrainError::Field`] unless the value of a field is good.
+    pub(crate) fn check_field(
+        good: bool,
+        field: impl Into<String>,
+        value: impl Into<String>,
+        accepted: &'static str,
+    ) -> Result<(), Self> {
+        if good {
+            return Ok(());
+        }
+        Err(TrainError::Field { field: field.into(), value: value.into(), accepted })
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

@@ -23,6 +23,7 @@
 //!   the weights.
 //! - `measure`: measurements of a network. [`evaluate`] gives loss, top-1 and top-5 accuracy, and
 //!   [`monitor`] the health of the quantizers.
+//! - `deploy`: [`deploy`] lowers and packs a trained network, and evaluates it as it is served.
 //! - `devices`: [`device`] selects a device by its name. [`group`] has several processes that train
 //!   one network, in threads or through MPI.
 //! - `events`: [`events`] has the log, the terminal display, TensorBoard and the HTML report.
@@ -33,6 +34,7 @@
 //! all), [`output`] (printing) and [`stop`] (how a run is asked to stop).
 
 mod batches;
+pub mod deploy;
 mod devices;
 pub mod error;
 pub mod events;
@@ -63,7 +65,10 @@ pub use measure::{evaluate, monitor};
 pub use networks::{Build, BuildError, weights, weights::WeightsFile};
 pub use optimize::{adam, average, optimizer, precision, schedule};
 pub use recipe::{Recipe, data, phase, policy, quantization};
-pub use run::{Run, RunOptions, evaluation::Evaluation};
+pub use run::{
+    Run, RunOptions,
+    evaluation::{Evaluation, ServedOutcome},
+};
 pub use stop::Stop;
 pub use summary::Summary;
 pub use training::{checkpoint, loss, step, trainer};

@@ -20,8 +20,26 @@ pub struct Summary {
     pub size_bytes_float: u64,
     /// The size of the last network in bytes, with its quantized weights at their number of bits.
     pub size_bytes_packed: u64,
+    /// The packed network `packed.qnet`, and its score by the engine that serves it. `None` if the
+    /// last phase has no quantizers, if the network is a program's own, or if it cannot be packed.
+    /// Of several processes, only the first has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<Packed>,
+    /// The score of the packed network's arithmetic in the trainer, which equals that of `packed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Score>,
     /// The results of the phases.
     pub phases: Vec<PhaseResult>,
+}
+
+/// A packed network, and its score by the engine that serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Packed {
+    /// The score.
+    #[serde(flatten)]
+    pub score: Score,
+    /// The size of the file in bytes.
+    pub bytes: u64,
 }
 
 /// The result of a phase, as in `<phase>/result.json`.
@@ -59,8 +77,16 @@ impl Summary {
             quantized,
             size_bytes_float: network.map_or(0, |network| network.size_bytes_float),
             size_bytes_packed: network.map_or(0, |network| network.size_bytes_packed),
+            packed: None,
+            served: None,
             phases: results,
         }
+    }
+
+    /// Reads `summary.json` of the run in `folder`. Returns `None` where there is none that can be
+    /// read.
+    pub(crate) fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(folder.join("summary.json")).ok()?).ok()
     }
 }
 

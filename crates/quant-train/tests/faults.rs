@@ -14,86 +14,29 @@ use std::{
     time::Duration,
 };
 
-use common::data;
+use common::{Desk, TWO_PHASES, alone};
 use quant_data::random::Random;
 use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, RunOptions, Summary, TrainError,
+    Recipe, Run, Summary, TrainError,
     events::{Event, read_log},
-    group::{Alone, Threads},
+    group::Threads,
 };
-
-const RECIPE: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "image-folder"
-    input_size = 32
-    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
-    [model]
-    depth = "resnet18"
-    stem = "imagenet"
-    width_alpha = 0.04
-    [[phase]]
-    name = "full"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.05
-    schedule = { policy = "cos" }
-    optimizer = { kind = "sgd" }
-    [[phase]]
-    name = "quantized"
-    epochs = 2
-    batch_size = 8
-    learning_rate = 0.01
-    schedule = { policy = "sgdr" }
-    optimizer = { kind = "sgd" }
-    clip_norm = 1.0
-    checkpoint_steps = 3
-    [phase.quantization]
-    activation = { method = "lsq", bits = 2 }
-    weight = { method = "lsq", bits = 2 }
-"#;
 
 fn recipe(changes: &[&str]) -> Recipe {
     let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
-    Recipe::parse_with(RECIPE, Path::new("tiny.toml"), &changes).unwrap()
+    Recipe::parse_with(TWO_PHASES, Path::new("tiny.toml"), &changes).unwrap()
 }
 
-fn options() -> RunOptions {
-    common::options(Arc::new(Alone))
-}
-
-/// A folder with data and runs.
-struct Desk {
-    folder: tempfile::TempDir,
-    data: PathBuf,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = data(folder.path());
-        Self { folder, data }
-    }
-
-    fn runs(&self) -> PathBuf {
-        self.folder.path().join("runs")
-    }
-
-    fn create(&self, recipe: Recipe) -> Result<Run, TrainError> {
-        Run::create(&self.runs(), recipe, self.folder.path(), &self.data, options())
-    }
-
-    /// A run that is done.
-    fn done(&self, changes: &[&str]) -> Run {
-        let run = self.create(recipe(changes)).unwrap();
-        run.execute().unwrap();
-        run
-    }
+/// A run that is done.
+fn done(desk: &Desk, changes: &[&str]) -> Run {
+    let run = desk.create(recipe(changes)).unwrap();
+    run.execute().unwrap();
+    run
 }
 
 fn resume(folder: &Path) -> Run {
-    Run::resume(folder, None, options()).unwrap()
+    Run::resume(folder, None, alone()).unwrap()
 }
 
 fn last(run: &Path) -> Vec<u8> {
@@ -141,22 +84,22 @@ fn divergence_in_the_very_last_step_is_an_error_and_the_last_finite_checkpoint_s
     let desk = Desk::new();
     // One step an epoch; the second and last has a rate at which every weight overflows, and a finite loss.
     let wild = [
-        "phase.full.epochs=2",
-        "phase.full.batch_size=40",
-        "phase.full.schedule={ policy = 'custom_step', steps = [1], factor = 1e38 }",
+        "phase.full_precision.epochs=2",
+        "phase.full_precision.batch_size=40",
+        "phase.full_precision.schedule={ policy = 'custom_step', steps = [1], factor = 1e38 }",
     ];
     let run = desk.create(recipe(&wild)).unwrap();
     let error = run.execute().unwrap_err();
     assert!(matches!(&error, TrainError::Diverged { step: 2, .. }), "{error}");
-    assert!(error.to_string().contains("phase full"), "{error}");
-    let place = run.folder().join("full");
+    assert!(error.to_string().contains("phase full_precision"), "{error}");
+    let place = run.folder().join("full_precision");
     assert_eq!(steps(&place), ["step-000000001"]);
     assert!(!place.join("result.json").exists() && !place.join("last.safetensors").exists());
     let best = StateDict::read(&place.join("best.safetensors")).unwrap();
     assert!(best.entries().all(|(_, entry)| entry.values.iter().all(|value| value.is_finite())));
     // It goes on from there, again into the same end, or to a better one at another rate.
     assert!(matches!(resume(run.folder()).execute(), Err(TrainError::Diverged { step: 2, .. })));
-    let tamed = ["phase.full.schedule={ policy = 'fix' }".to_owned()];
+    let tamed = ["phase.full_precision.schedule={ policy = 'fix' }".to_owned()];
     resume(run.folder()).with_changes(&tamed).unwrap().execute().unwrap();
 }
 
@@ -173,7 +116,7 @@ fn weights_that_are_no_numbers_start_nothing() {
     entry.values[3] = f32::NAN;
     let bytes = StateDict::from_entries(entries).to_bytes().unwrap();
     fs::write(desk.folder.path().join("nan.safetensors"), bytes).unwrap();
-    let error = desk.create(recipe(&["phase.full.init=nan.safetensors"])).err().unwrap();
+    let error = desk.create(recipe(&["phase.full_precision.init=nan.safetensors"])).err().unwrap();
     let error = error.to_string();
     assert!(
         error.contains("nan.safetensors") && error.contains("conv1.weight holds NaN"),
@@ -185,21 +128,22 @@ fn weights_that_are_no_numbers_start_nothing() {
 fn a_batch_norm_over_one_value_is_an_error_that_names_it() {
     let desk = Desk::new();
     // Five strides of two leave one position of 32 pixels.
-    let run = desk.create(recipe(&["phase.full.batch_size=1"])).unwrap();
+    let run = desk.create(recipe(&["phase.full_precision.batch_size=1"])).unwrap();
     let error = run.execute().unwrap_err();
     assert!(
         matches!(&error, TrainError::OneValue { layer, .. } if layer.contains("layer4")),
         "{error}"
     );
-    assert!(!run.folder().join("full/checkpoints").exists());
+    assert!(!run.folder().join("full_precision/checkpoints").exists());
     let frozen = recipe(&[
-        "phase.full.batch_size=1",
-        "phase.full.learning_rate=0.0001",
-        "phase.full.frozen_statistics=['bn', 'downsample']",
+        "phase.full_precision.batch_size=1",
+        "phase.full_precision.learning_rate=0.0001",
+        "phase.full_precision.frozen_statistics=['bn', 'downsample']",
     ]);
     desk.create(frozen).unwrap().execute().unwrap();
     // One image is left of 40 for a fourth batch of 13.
-    let kept = recipe(&["phase.full.batch_size=13", "phase.full.last_batch=keep"]);
+    let kept =
+        recipe(&["phase.full_precision.batch_size=13", "phase.full_precision.last_batch=keep"]);
     assert!(matches!(desk.create(kept).unwrap().execute(), Err(TrainError::OneValue { .. })));
 }
 
@@ -207,8 +151,8 @@ fn a_batch_norm_over_one_value_is_an_error_that_names_it() {
 fn more_epochs_go_on_from_the_end_of_a_finished_run() {
     let desk = Desk::new();
     let fixed = "phase.quantized.schedule={ policy = 'fix' }";
-    let whole = desk.done(&[fixed, "phase.quantized.epochs=3"]);
-    let short = desk.done(&[fixed]);
+    let whole = done(&desk, &[fixed, "phase.quantized.epochs=3"]);
+    let short = done(&desk, &[fixed]);
     let more = ["phase.quantized.epochs=3".to_owned()];
     resume(short.folder()).with_changes(&more).unwrap().execute().unwrap();
     assert!(last(whole.folder()) == last(short.folder()), "the weights differ");
@@ -228,7 +172,7 @@ fn more_epochs_go_on_from_the_end_of_a_finished_run() {
     resume(short.folder()).with_changes(&again).unwrap().execute().unwrap();
     for (change, reason) in [
         ("phase.quantized.epochs=3", "only with more"),
-        ("phase.full.epochs=4", "phase quantized has begun"),
+        ("phase.full_precision.epochs=4", "phase quantized has begun"),
         ("phase.quantized.batch_size=4", "can still change"),
         ("seed=7", "depends on it"),
     ] {
@@ -242,13 +186,13 @@ fn more_epochs_go_on_from_the_end_of_a_finished_run() {
 #[test]
 fn a_recipe_that_was_edited_under_a_run_names_every_field_that_differs() {
     let desk = Desk::new();
-    let run = desk.done(&[]);
+    let run = done(&desk, &[]);
     reopen(run.folder());
     let path = run.folder().join("recipe.toml");
     let text = fs::read_to_string(&path).unwrap();
     let edited = text.replace("learning_rate = 0.01", "learning_rate = 0.02");
     fs::write(&path, edited.replace("seed = 1", "seed = 2")).unwrap();
-    let run = Run::resume(run.folder(), None, options());
+    let run = Run::resume(run.folder(), None, alone());
     let error = run.and_then(|run| run.execute()).unwrap_err();
     let text = error.to_string();
     for line in [
@@ -264,7 +208,7 @@ fn a_recipe_that_was_edited_under_a_run_names_every_field_that_differs() {
 #[test]
 fn other_data_or_devices_are_an_error_until_they_are_accepted() {
     let desk = Desk::new();
-    let run = desk.done(&[]);
+    let run = done(&desk, &[]);
     reopen(run.folder());
     let whole = steps(&run.folder().join("quantized"));
     // A class less.
@@ -275,7 +219,7 @@ fn other_data_or_devices_are_an_error_until_they_are_accepted() {
             fs::read_dir(other.join(part)).unwrap().map(|entry| entry.unwrap().path()).min();
         fs::remove_dir_all(first.unwrap()).unwrap();
     }
-    let at = |data: &Path| Run::resume(run.folder(), Some(data), options()).unwrap();
+    let at = |data: &Path| Run::resume(run.folder(), Some(data), alone()).unwrap();
     let error = at(&other).execute().unwrap_err().to_string();
     assert!(error.contains("classes: 9, expected 10"), "{error}");
     // The same images elsewhere are the same data.
@@ -306,13 +250,13 @@ fn other_data_or_devices_are_an_error_until_they_are_accepted() {
     reopen(run.folder());
     at(&less).accepting_changes().execute().unwrap();
     // They are the run's data from now on.
-    Run::resume(run.folder(), None, options()).unwrap().execute().unwrap();
+    Run::resume(run.folder(), None, alone()).unwrap().execute().unwrap();
 }
 
 #[test]
 fn a_second_writer_is_refused_with_who_holds_the_run() {
     let desk = Desk::new();
-    let run = desk.done(&[]);
+    let run = done(&desk, &[]);
     reopen(run.folder());
     let held = File::create(run.folder().join("lock")).unwrap();
     held.lock().unwrap();
@@ -337,10 +281,10 @@ fn a_second_writer_is_refused_with_who_holds_the_run() {
 fn a_start_that_fails_leaves_no_folder() {
     let desk = Desk::new();
     for (change, part) in [
-        ("phase.full.init=absent.pth", "absent.pth"),
+        ("phase.full_precision.init=absent.pth", "absent.pth"),
         ("phase.quantized.distillation={ teacher = 'absent.pth' }", "absent.pth"),
         ("phase.quantized.distillation={ teacher = 'quantized' }", "the phase itself"),
-        ("phase.full.distillation={ teacher = 'quantized' }", "a later phase"),
+        ("phase.full_precision.distillation={ teacher = 'quantized' }", "a later phase"),
     ] {
         let error = desk.create(recipe(&[change])).err().unwrap().to_string();
         assert!(error.contains(part), "{change}: {error}");
@@ -353,7 +297,7 @@ fn a_start_that_fails_leaves_no_folder() {
     assert!(!run.can_resume() && !run.folder().exists());
     // What was trained stays, whatever a second execution fails with.
     fs::rename(desk.folder.path().join("gone"), &desk.data).unwrap();
-    let done = desk.done(&[]);
+    let done = done(&desk, &[]);
     fs::rename(&desk.data, desk.folder.path().join("gone")).unwrap();
     done.execute().unwrap_err();
     assert!(done.can_resume());
@@ -385,7 +329,7 @@ fn damage(path: &Path, random: &mut Random) -> bool {
 #[test]
 fn a_damaged_checkpoint_is_never_used() {
     let desk = Desk::new();
-    let run = desk.done(&["phase.quantized.average=0.9"]);
+    let run = done(&desk, &["phase.quantized.average=0.9"]);
     reopen(run.folder());
     let whole = {
         let copied = desk.folder.path().join("whole");
@@ -428,7 +372,7 @@ fn a_damaged_checkpoint_is_never_used() {
 #[test]
 fn a_damaged_result_is_made_again_from_the_last_checkpoint() {
     let desk = Desk::new();
-    let run = desk.done(&[]);
+    let run = done(&desk, &[]);
     let (whole, place) = (last(run.folder()), run.folder().join("quantized"));
     let result = fs::read(place.join("result.json")).unwrap();
     let mut random = Random::new(&[17]);
@@ -440,9 +384,9 @@ fn a_damaged_result_is_made_again_from_the_last_checkpoint() {
             assert!(fs::read(place.join("result.json")).unwrap() == result, "{name}");
         }
     }
-    assert!(warnings(run.folder()).iter().any(|text| text.contains("made again")));
+    assert!(warnings(run.folder()).iter().any(|text| text.contains("continues from the last")));
     fs::write(run.folder().join("run.json"), "{}").unwrap();
-    let error = Run::resume(run.folder(), None, options()).err().unwrap();
+    let error = Run::resume(run.folder(), None, alone()).err().unwrap();
     assert!(error.to_string().contains("run.json"), "{error}");
 }
 
@@ -479,7 +423,7 @@ fn the_error_of_one_process_ends_the_others_with_its_message() {
                 let options = common::options(Arc::new(group));
                 let run = Run::create(&runs, recipe(&[]), &runs, data, options).unwrap();
                 if run.reports() {
-                    let taken = run.folder().join("full/last.safetensors/taken");
+                    let taken = run.folder().join("full_precision/last.safetensors/taken");
                     fs::create_dir_all(taken).unwrap();
                 }
                 run.execute().unwrap_err()
@@ -523,7 +467,7 @@ fn unusable_images_do_not_part_processes() {
     for (changes, whole) in [(&kept[..], true), (&own_statistics[..], false)] {
         let results = together(&desk, 3, &recipe(changes));
         let results: Vec<_> = results.into_iter().map(Result::unwrap).collect();
-        assert!(results.iter().all(|result| result.1 == results[0].1));
+        assert!(results.iter().all(|result| result.1.phases == results[0].1.phases));
         let score = results[0].1.quantized.unwrap();
         assert_eq!((score.images, score.skipped), (18, 2));
         let log = read_log(&results[0].0.join("log.jsonl")).unwrap();

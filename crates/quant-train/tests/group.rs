@@ -108,6 +108,11 @@ fn with_shared_statistics_batch_norms_too_work_as_in_one_process() {
     two_train_as_one(true);
 }
 
+/// Returns a summary without the packed network, which only the first process makes.
+fn trained(summary: &Summary) -> Summary {
+    Summary { packed: None, served: None, ..summary.clone() }
+}
+
 /// With batch norms that share their statistics, or frozen ones.
 fn two_train_as_one(shared: bool) {
     let folder = tempfile::tempdir().unwrap();
@@ -133,7 +138,7 @@ fn two_train_as_one(shared: bool) {
     let one = run(folder.path(), &data, 1, &calibrated(20));
     let two = run(folder.path(), &data, 2, &calibrated(10));
     assert_eq!(two[0].0, two[1].0);
-    assert!(two[0].1 == two[1].1, "the processes disagree");
+    assert!(trained(&two[0].1) == trained(&two[1].1), "the processes disagree");
     let apart = distance(&one[0].0, &two[0].0);
     assert!(apart > 0.0 && apart < 1e-5, "{apart}");
     let (mine, theirs) = (one[0].1.quantized.unwrap(), two[0].1.quantized.unwrap());
@@ -152,9 +157,9 @@ fn three_processes_agree_on_what_follows_the_data() {
     let quantization = recipe.phases[1].quantization.as_mut().unwrap();
     quantization.weight.as_mut().unwrap().method = Method::LQ_NETS;
     let results = run(folder.path(), &data, 3, &recipe);
-    assert!(
-        results.iter().all(|(path, summary)| *path == results[0].0 && *summary == results[0].1)
-    );
+    let first = &results[0];
+    assert!(results.iter().all(|(path, _)| *path == first.0));
+    assert!(results.iter().all(|(_, summary)| trained(summary) == trained(&first.1)));
     assert!(results[0].1.quantized.unwrap().loss.is_finite());
     // One folder, one log, one of everything.
     let runs = fs::read_dir(folder.path()).unwrap().filter(|entry| {

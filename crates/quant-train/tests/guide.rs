@@ -68,7 +68,7 @@ fn a_recipe_of_ten_lines_is_enough() {
         assert!(shown.contains(default), "{default}: {shown}");
     }
     let quantization = recipe.phases[0].quantization.as_ref().unwrap();
-    assert!(!quantization.first_last && recipe.data.workers == 0);
+    assert!(quantization.first_last.is_full_precision() && recipe.data.workers == 0);
     assert!(
         recipe.network(&recipe.phases[0], 2).unwrap().init(&burn::tensor::Device::flex()).is_ok()
     );

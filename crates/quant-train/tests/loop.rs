@@ -2,35 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
 mod common;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, path::Path};
 
 use burn::tensor::Device;
+use common::{Desk, alone};
 use quant_nn::{QuantizedModule, StateDict};
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError, WeightsFile,
+    Recipe, Run, TrainError, WeightsFile,
     events::{Event, read_log},
-    group::Alone,
     weights,
 };
 
-const DATA: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "image-folder"
-    input_size = 32
-    train = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
-    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
-    [model]
-    depth = "resnet18"
-    stem = "imagenet"
-    width_alpha = 0.04
-"#;
+const DATA: &str = tiny!("train = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]");
 
 const FULL: &str = r#"
     [[phase]]
@@ -58,36 +44,17 @@ const LSQ: &str = r#"
     weight = { method = "lsq", bits = 4 }
 "#;
 
-struct Bench {
-    folder: tempfile::TempDir,
-    data: PathBuf,
+fn create(desk: &Desk, text: &str) -> Result<Run, TrainError> {
+    desk.create(Recipe::parse(text, Path::new("tiny.toml")).unwrap())
 }
 
-impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = common::data(folder.path());
-        Self { folder, data }
-    }
+fn run(desk: &Desk, text: &str) -> Run {
+    create(desk, text).unwrap()
+}
 
-    fn options() -> RunOptions {
-        common::options(Arc::new(Alone))
-    }
-
-    fn run(&self, text: &str) -> Run {
-        self.create(text).unwrap()
-    }
-
-    fn create(&self, text: &str) -> Result<Run, TrainError> {
-        let recipe = Recipe::parse(text, Path::new("tiny.toml")).unwrap();
-        let runs = self.folder.path().join("runs");
-        Run::create(&runs, recipe, self.folder.path(), &self.data, Self::options())
-    }
-
-    /// The message with which a run is refused before anything is trained.
-    fn refusal(&self, text: &str) -> String {
-        self.create(text).err().unwrap().to_string()
-    }
+/// The message with which a run is refused before anything is trained.
+fn refusal(desk: &Desk, text: &str) -> String {
+    create(desk, text).err().unwrap().to_string()
 }
 
 fn state(run: &Run, file: &str) -> StateDict {
@@ -106,7 +73,7 @@ fn learning_rates(run: &Run) -> Vec<f64> {
 
 #[test]
 fn everything_together_resumes_after_every_step_with_the_same_bits() {
-    let bench = Bench::new();
+    let desk = Desk::new();
     let text = [
         DATA,
         FULL,
@@ -123,7 +90,7 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
         [[phase.policy]]\nat = { batch = 1 }\nrole = 'activation'\nchange = { loss = { kind = 'l2', factor = 0.1 } }",
     ]
     .join("\n");
-    let whole = bench.run(&text);
+    let whole = run(&desk, &text);
     let summary = whole.execute().unwrap();
     let log = read_log(&whole.folder().join("log.jsonl")).unwrap();
     let applied: Vec<_> = log
@@ -145,13 +112,13 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
     }
 
     let asked = || {
-        let options = Bench::options();
+        let options = alone();
         options.stop.ask();
         options
     };
     let recipe = Recipe::parse(&text, Path::new("tiny.toml")).unwrap();
-    let runs = bench.folder.path().join("runs");
-    let run = Run::create(&runs, recipe, bench.folder.path(), &bench.data, asked()).unwrap();
+    let runs = desk.folder.path().join("runs");
+    let run = Run::create(&runs, recipe, desk.folder.path(), &desk.data, asked()).unwrap();
     let mut stops = 0;
     let resumed = loop {
         match Run::resume(run.folder(), None, asked()).unwrap().execute() {
@@ -172,10 +139,10 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
 /// 40 images are three batches of 12 and one of 4.
 #[test]
 fn a_kept_last_batch_is_trained_on_and_resumes_with_the_same_bits() {
-    let bench = Bench::new();
+    let desk = Desk::new();
     let kept = FULL.replace("batch_size = 8", "batch_size = 12\nlast_batch = 'keep'");
     let text = [DATA, &kept.replace("epochs = 1", "epochs = 2"), "checkpoint_steps = 1"].join("\n");
-    let whole = bench.run(&text);
+    let whole = run(&desk, &text);
     whole.execute().unwrap();
     let (mut steps, mut right) = (Vec::new(), Vec::new());
     for event in read_log(&whole.folder().join("log.jsonl")).unwrap() {
@@ -191,13 +158,13 @@ fn a_kept_last_batch_is_trained_on_and_resumes_with_the_same_bits() {
     assert!(right.iter().all(|right| (right - right.round()).abs() < 1e-9), "{right:?}");
 
     let recipe = Recipe::parse(&text, Path::new("tiny.toml")).unwrap();
-    let runs = bench.folder.path().join("runs");
+    let runs = desk.folder.path().join("runs");
     let asked = || {
-        let options = Bench::options();
+        let options = alone();
         options.stop.ask();
         options
     };
-    let run = Run::create(&runs, recipe, bench.folder.path(), &bench.data, asked()).unwrap();
+    let run = Run::create(&runs, recipe, desk.folder.path(), &desk.data, asked()).unwrap();
     let mut stops = 0;
     loop {
         match Run::resume(run.folder(), None, asked()).unwrap().execute() {
@@ -213,12 +180,12 @@ fn a_kept_last_batch_is_trained_on_and_resumes_with_the_same_bits() {
 /// Batches of 24 and 16 images, accumulated, are one of 40.
 #[test]
 fn accumulated_batches_count_by_their_images() {
-    let bench = Bench::new();
+    let desk = Desk::new();
     let train = |batch_size: usize, more: &str| {
         let size = format!("batch_size = {batch_size}\nlast_batch = 'keep'");
         let full = FULL.replace("batch_size = 8", &size);
         let fixed = "frozen_statistics = ['bn', 'downsample']\nclip_norm = 1.0\n";
-        let run = bench.run(&[DATA, &full, fixed, more].join("\n"));
+        let run = run(&desk, &[DATA, &full, fixed, more].join("\n"));
         run.execute().unwrap();
         state(&run, "full_precision/last.safetensors")
     };
@@ -232,13 +199,13 @@ fn accumulated_batches_count_by_their_images() {
 
 #[test]
 fn gradients_of_two_batches_are_those_of_one_of_both() {
-    let bench = Bench::new();
+    let desk = Desk::new();
     // Batch norms in evaluation: else each batch is normalised by itself.
     let train = |batch_size: usize, more: &str| {
         let size = format!("batch_size = {batch_size}");
         let full = FULL.replace("batch_size = 8", &size);
         let fixed = "frozen_statistics = ['bn', 'downsample']\nclip_norm = 1.0\n";
-        let run = bench.run(&[DATA, &full, fixed, more].join("\n"));
+        let run = run(&desk, &[DATA, &full, fixed, more].join("\n"));
         run.execute().unwrap();
         state(&run, "full_precision/last.safetensors")
     };
@@ -259,8 +226,8 @@ fn gradients_of_two_batches_are_those_of_one_of_both() {
 
 #[test]
 fn frozen_batches_move_statistics_but_no_weight() {
-    let bench = Bench::new();
-    let run = bench.run(&[DATA, FULL, "frozen_batches = 5"].join("\n"));
+    let desk = Desk::new();
+    let run = run(&desk, &[DATA, FULL, "frozen_batches = 5"].join("\n"));
     run.execute().unwrap();
     let state = state(&run, "full_precision/last.safetensors");
     let of = |name: &str| state.get(name).unwrap().values.clone();
@@ -270,8 +237,8 @@ fn frozen_batches_move_statistics_but_no_weight() {
 
 #[test]
 fn frozen_statistics_stay() {
-    let bench = Bench::new();
-    let run = bench.run(&[DATA, FULL, "frozen_statistics = ['layer1']"].join("\n"));
+    let desk = Desk::new();
+    let run = run(&desk, &[DATA, FULL, "frozen_statistics = ['layer1']"].join("\n"));
     run.execute().unwrap();
     let state = state(&run, "full_precision/last.safetensors");
     let moved = |name: &str| state.get(name).unwrap().values.iter().any(|x| *x != 0.0);
@@ -280,8 +247,8 @@ fn frozen_statistics_stay() {
 
 #[test]
 fn the_ramp_shows_in_the_log() {
-    let bench = Bench::new();
-    let run = bench.run(&[DATA, FULL, "ramp_batches = 10\ncheckpoint_steps = 1"].join("\n"));
+    let desk = Desk::new();
+    let run = run(&desk, &[DATA, FULL, "ramp_batches = 10\ncheckpoint_steps = 1"].join("\n"));
     run.execute().unwrap();
     let rates = learning_rates(&run);
     assert!(rates.iter().zip(1..).all(|(rate, i)| (rate - 0.005 * f64::from(i)).abs() < 1e-12));
@@ -290,8 +257,8 @@ fn the_ramp_shows_in_the_log() {
 
 #[test]
 fn a_teacher_is_a_phase_a_file_or_an_error() {
-    let bench = Bench::new();
-    let teacher = bench.run(&[DATA, FULL].join("\n"));
+    let desk = Desk::new();
+    let teacher = run(&desk, &[DATA, FULL].join("\n"));
     teacher.execute().unwrap();
     let file = teacher.folder().join("full_precision/last.safetensors");
     for kind in ["soft", "soft-cross-entropy", "hard", "feature"] {
@@ -299,27 +266,27 @@ fn a_teacher_is_a_phase_a_file_or_an_error() {
             "distillation = {{ teacher = '{}', kind = '{kind}', weight = 1.0 }}",
             file.display()
         );
-        let run = bench.run(&[DATA, FULL, &distillation].join("\n"));
+        let run = run(&desk, &[DATA, FULL, &distillation].join("\n"));
         run.execute().unwrap();
         let [taught, alone] =
             [&run, &teacher].map(|run| state(run, "full_precision/last.safetensors"));
         assert_ne!(taught, alone, "{kind}");
     }
-    let error = bench.refusal(&[DATA, FULL, "distillation = { teacher = 'nobody' }"].join("\n"));
+    let error = refusal(&desk, &[DATA, FULL, "distillation = { teacher = 'nobody' }"].join("\n"));
     assert!(error.contains("nobody"), "{error}");
 }
 
 #[test]
 fn a_policy_that_does_not_fit_is_an_error_with_the_layer() {
-    let bench = Bench::new();
+    let desk = Desk::new();
     let policy =
         "[[phase.policy]]\nat = { batch = 2 }\nchange = { granularity = { groups = 999 } }";
-    let error = bench.refusal(&[DATA, FULL, QUANTIZED, LSQ, policy].join("\n"));
+    let error = refusal(&desk, &[DATA, FULL, QUANTIZED, LSQ, policy].join("\n"));
     assert!(error.contains("layer1.0.conv1") && error.contains("999"), "{error}");
     // Layers that are not there, and a role without quantizers.
     for select in ["layers = [99]", "role = 'output'"] {
         let policy = format!("[[phase.policy]]\nat = 'start'\n{select}\nchange = {{ bits = 2 }}");
-        let error = bench.refusal(&[DATA, FULL, QUANTIZED, LSQ, &policy].join("\n"));
+        let error = refusal(&desk, &[DATA, FULL, QUANTIZED, LSQ, &policy].join("\n"));
         assert!(
             error.contains("policy for the") && error.contains("19 quantized layers"),
             "{error}"
@@ -329,11 +296,11 @@ fn a_policy_that_does_not_fit_is_an_error_with_the_layer() {
 
 #[test]
 fn sixteen_bits_train_nearly_as_thirty_two_and_overflows_are_skipped() {
-    let bench = Bench::new();
+    let desk = Desk::new();
     let train = |more: &str| {
         // Small steps: larger ones part two networks by their own rounding.
         let full = FULL.replace("0.05", "0.005");
-        let run = bench.run(&[DATA, &full, "clip_norm = 1.0", more].join("\n"));
+        let run = run(&desk, &[DATA, &full, "clip_norm = 1.0", more].join("\n"));
         run.execute().unwrap();
         state(&run, "full_precision/last.safetensors")
     };
@@ -351,7 +318,7 @@ fn sixteen_bits_train_nearly_as_thirty_two_and_overflows_are_skipped() {
     }
     // A scale at which every gradient overflows is halved, step by step, and no weight changes.
     let scale = "precision = { compute = 'f16', loss_scale = 1e30 }";
-    let run = bench.run(&[DATA, FULL, scale].join("\n"));
+    let run = run(&desk, &[DATA, FULL, scale].join("\n"));
     run.execute().unwrap();
     let log = read_log(&run.folder().join("log.jsonl")).unwrap();
     let last = log.iter().find_map(|event| match event {

@@ -4,58 +4,22 @@
 
 mod common;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
 use burn::{module::Module, tensor::Device};
-use common::data;
+use common::{TWO_PHASES, alone, data};
 use quant_data::dataset::shapes::ShapesConfig;
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError,
+    Recipe, Run, TrainError,
     events::{Event, read_log},
-    group::Alone,
 };
 
-const RECIPE: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "image-folder"
-    input_size = 32
-    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
-    [model]
-    depth = "resnet18"
-    stem = "imagenet"
-    width_alpha = 0.04
-    [[phase]]
-    name = "full_precision"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.05
-    schedule = { policy = "cos" }
-    optimizer = { kind = "sgd", nesterov = true }
-    [[phase]]
-    name = "quantized"
-    epochs = 2
-    batch_size = 8
-    learning_rate = 0.01
-    schedule = { policy = "sgdr" }
-    optimizer = { kind = "sgd" }
-    clip_norm = 1.0
-    checkpoint_steps = 3
-    [phase.quantization]
-    activation = { method = "lsq", bits = 2 }
-    weight = { method = "lsq", bits = 2 }
-"#;
-
 fn recipe() -> Recipe {
-    Recipe::parse(RECIPE, Path::new("tiny.toml")).unwrap()
-}
-
-fn options() -> RunOptions {
-    common::options(Arc::new(Alone))
+    Recipe::parse(TWO_PHASES, Path::new("tiny.toml")).unwrap()
 }
 
 fn create(folder: &Path, data: &Path) -> Run {
-    Run::create(&folder.join("runs"), recipe(), folder, data, options()).unwrap()
+    Run::create(&folder.join("runs"), recipe(), folder, data, alone()).unwrap()
 }
 
 #[test]
@@ -123,20 +87,20 @@ fn resuming_in_the_middle_of_an_epoch_gives_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
     for (index, quantizers) in quantizers.into_iter().enumerate() {
-        let mut text = RECIPE.split("activation =").next().unwrap().to_owned() + quantizers;
+        let mut text = TWO_PHASES.split("activation =").next().unwrap().to_owned() + quantizers;
         if index == 2 {
             let adam = "optimizer = { kind = \"adamw\" }";
             text = text.replace("optimizer = { kind = \"sgd\" }", adam);
         }
         let recipe = Recipe::parse(&text, Path::new("tiny.toml")).unwrap();
         let runs = folder.path().join(format!("runs-{index}"));
-        let run = Run::create(&runs, recipe, folder.path(), &data, options()).unwrap();
+        let run = Run::create(&runs, recipe, folder.path(), &data, alone()).unwrap();
         let summary = run.execute().unwrap();
         let whole = last_network(&run);
         // 5 steps an epoch: the two newest checkpoints are those of steps 9 and 10; 9 is inside the
         // second epoch.
         cut_back(&run, 9);
-        let resumed = Run::resume(run.folder(), None, options()).unwrap();
+        let resumed = Run::resume(run.folder(), None, alone()).unwrap();
         assert_eq!(resumed.execute().unwrap(), summary);
         assert!(last_network(&run) == whole, "{index}: the weights differ");
     }
@@ -151,7 +115,7 @@ fn a_run_that_is_asked_to_stop_saves_first_and_loses_nothing() {
     let summary = whole.execute().unwrap();
 
     let asked = || {
-        let options = options();
+        let options = alone();
         options.stop.ask();
         options
     };
@@ -180,7 +144,8 @@ fn training_aids_that_cannot_be_are_named() {
         ("proximal = { start = 1.5, epochs = 3.0 }", "proximal.start"),
         ("warm_up = { steps = 5, correlate = -1.0 }", "warm_up.correlate"),
     ] {
-        let error = Recipe::parse(&format!("{RECIPE}\n{aid}"), Path::new("tiny.toml")).unwrap_err();
+        let error =
+            Recipe::parse(&format!("{TWO_PHASES}\n{aid}"), Path::new("tiny.toml")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains(field) && text.contains("quantized"), "{text}");
     }
@@ -197,7 +162,7 @@ fn a_damaged_checkpoint_falls_back_to_the_one_before() {
     let newest = phase.join("checkpoints/step-000000010/network.bpk");
     let bytes = fs::read(&newest).unwrap();
     fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
-    Run::resume(run.folder(), None, options()).unwrap().execute().unwrap();
+    Run::resume(run.folder(), None, alone()).unwrap().execute().unwrap();
     assert!(last_network(&run) == whole, "the weights differ");
     let log = read_log(&run.folder().join("log.jsonl")).unwrap();
     let warned = log.iter().any(
@@ -215,7 +180,7 @@ fn a_checkpoint_of_another_recipe_is_refused() {
     let path = run.folder().join("recipe.toml");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("learning_rate = 0.01", "learning_rate = 0.02")).unwrap();
-    let error = Run::resume(run.folder(), None, options()).unwrap().execute().unwrap_err();
+    let error = Run::resume(run.folder(), None, alone()).unwrap().execute().unwrap_err();
     assert!(matches!(&error, TrainError::OtherRecipe { .. }), "{error}");
 }
 
@@ -225,13 +190,13 @@ fn weights_of_another_network_are_refused() {
     let data = data(folder.path());
     let run = create(folder.path(), &data);
     run.execute().unwrap();
-    let wider = RECIPE.replace("width_alpha = 0.04", "width_alpha = 0.08");
+    let wider = TWO_PHASES.replace("width_alpha = 0.04", "width_alpha = 0.08");
     let mut other = Recipe::parse(&wider, Path::new("wider.toml")).unwrap();
     other.phases.truncate(1);
     let weights = run.folder().join("full_precision/last.safetensors");
     other.phases[0].init = Some(weights.display().to_string());
     let runs = folder.path().join("runs");
-    let error = Run::create(&runs, other, folder.path(), &data, options()).err().unwrap();
+    let error = Run::create(&runs, other, folder.path(), &data, alone()).err().unwrap();
     let text = error.to_string();
     assert!(text.contains("another shape") && text.contains("conv1.weight"), "{text}");
 }
@@ -245,7 +210,7 @@ fn broken_images_are_named_in_the_log_and_too_many_stop_the_run() {
     recipe.phases.truncate(1);
     let run = |recipe: Recipe| {
         let runs = folder.path().join("runs");
-        Run::create(&runs, recipe, folder.path(), &data, options()).unwrap()
+        Run::create(&runs, recipe, folder.path(), &data, alone()).unwrap()
     };
     let damage = |names: &[&str]| {
         names.iter().for_each(|name| fs::write(data.join("train").join(name), b"not one").unwrap());
@@ -277,7 +242,7 @@ fn broken_images_are_named_in_the_log_and_too_many_stop_the_run() {
 #[test]
 fn a_folder_that_is_no_run_says_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Run::resume(folder.path(), None, options()).err().unwrap();
+    let error = Run::resume(folder.path(), None, alone()).err().unwrap();
     assert!(error.to_string().contains("recipe.toml"), "{error}");
 }
 
@@ -285,8 +250,7 @@ fn a_folder_that_is_no_run_says_what_it_lacks() {
 fn data_is_looked_at_before_a_run_folder_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path().join("runs");
-    let error =
-        Run::create(&runs, recipe(), folder.path(), folder.path(), options()).err().unwrap();
+    let error = Run::create(&runs, recipe(), folder.path(), folder.path(), alone()).err().unwrap();
     assert!(error.to_string().contains("train"), "{error}");
     assert!(!runs.exists());
 }
@@ -300,11 +264,11 @@ fn a_write_that_fails_leaves_the_checkpoint_before_untouched() {
     // A file where the next phase's folder is to be: as unwritable as a full disk, for root too.
     let best = run.folder().join("quantized/last.safetensors");
     fs::create_dir(&best).unwrap();
-    let error = Run::resume(run.folder(), None, options()).unwrap().execute().unwrap_err();
+    let error = Run::resume(run.folder(), None, alone()).unwrap().execute().unwrap_err();
     assert!(error.to_string().contains("last.safetensors"), "{error}");
     assert!(run.folder().join("quantized/checkpoints/step-000000010/network.bpk").is_file());
     fs::remove_dir(&best).unwrap();
-    Run::resume(run.folder(), None, options()).unwrap().execute().unwrap();
+    Run::resume(run.folder(), None, alone()).unwrap().execute().unwrap();
 }
 
 #[test]

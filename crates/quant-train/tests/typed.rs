@@ -6,7 +6,7 @@ use std::path::Path;
 
 use quant_core::{Method, Role};
 use quant_nn::{
-    NetworkConfig, ResNetConfig,
+    FirstLast, FirstLastQuantizers, NetworkConfig, ResNetConfig,
     keywords::WORDS,
     layers::norm::NormKind,
     mobilenet::{MobileNetV1Config, MobileNetV2Config},
@@ -342,9 +342,29 @@ fn what_keywords_say_of_quantized_layers_goes_to_the_phases_that_quantize() {
     assert!(idle.is_empty(), "{idle:?}");
     assert_eq!(typed.phases[0].quantization, None);
     let quantization = typed.phases[1].quantization.as_ref().unwrap();
-    assert!(quantization.real_downsample && quantization.first_last);
+    assert!(quantization.real_downsample);
+    assert_eq!(quantization.first_last, FirstLast::LikeOthers);
     assert!(quantization.padding_after_quant);
     assert_eq!(quantization.of(Role::Weight).unwrap().method, Method::Lsq);
+}
+
+#[test]
+fn a_keyword_gives_the_first_and_the_last_layer_eight_bits() {
+    let said = "name = \"resnet20\"\nkeywords = \"cifar10,cbas,first-last-8bit\"";
+    let eight = FirstLast::Own(FirstLastQuantizers::new(8));
+    let recipe = parse(said).unwrap();
+    assert_eq!(networks(&recipe)[1].quantization().first_last, eight);
+    let (typed, _) = recipe.typed().unwrap();
+    assert_eq!(typed.phases[1].quantization.as_ref().unwrap().first_last, eight);
+    assert_eq!(networks(&typed), networks(&recipe));
+    assert_eq!(written(&typed), typed);
+    // What the phase says goes before what the keyword says.
+    let four = FirstLast::Own(FirstLastQuantizers::new(4));
+    let mut other = recipe;
+    other.phases[1].quantization.as_mut().unwrap().first_last = four;
+    assert_eq!(networks(&other)[1].quantization().first_last, four);
+    let said = said.replace("8bit", "8bit,first-last");
+    assert!(refusal(&said).contains("one treatment of first and last layer at most"));
 }
 
 #[test]

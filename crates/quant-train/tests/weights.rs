@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
 mod common;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use burn::tensor::Device;
@@ -15,23 +15,15 @@ use common::data;
 use quant_data::dataset::shapes::ShapesConfig;
 use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError, WeightsFile,
+    Recipe, Run, TrainError, WeightsFile,
     events::{Event, read_log},
-    group::Alone,
     weights,
 };
 
 /// Two phases, to which tests add others.
-const RECIPE: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "image-folder"
-    input_size = 32
-    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
-    [model]
-    depth = "resnet18"
-    stem = "imagenet"
-    width_alpha = 0.04
+const RECIPE: &str = concat!(
+    tiny!(""),
+    r#"
     [[phase]]
     name = "full_precision"
     epochs = 1
@@ -48,10 +40,9 @@ const RECIPE: &str = r#"
     clip_norm = 1.0
     schedule = { policy = "fix" }
     optimizer = { kind = "sgd" }
-    [phase.quantization]
-    activation = { method = "lsq", bits = 2 }
-    weight = { method = "lsq", bits = 2 }
-"#;
+"#,
+    two_bits!()
+);
 
 /// A phase that changes no weights and no statistics, with these quantizers.
 fn still(name: &str, fields: &str, quantization: &str) -> String {
@@ -62,16 +53,12 @@ fn still(name: &str, fields: &str, quantization: &str) -> String {
     )
 }
 
-fn options() -> RunOptions {
-    common::options(Arc::new(Alone))
-}
-
 fn recipe(text: &str) -> Recipe {
     Recipe::parse(text, Path::new("tiny.toml")).unwrap()
 }
 
 fn run(folder: &Path, data: &Path, text: &str) -> Run {
-    Run::create(&folder.join("runs"), recipe(text), folder, data, options()).unwrap()
+    Run::create(&folder.join("runs"), recipe(text), folder, data, common::alone()).unwrap()
 }
 
 fn entries(run: &Run, phase: &str) -> StateDict {
@@ -140,7 +127,7 @@ fn without_description(run: &Run, folder: &Path, data: &Path) {
     };
     let recipe = recipe(RECIPE);
     let evaluate =
-        |file: &WeightsFile, phase| Run::evaluate(file, &recipe, phase, data, &options());
+        |file: &WeightsFile, phase| Run::evaluate(file, &recipe, phase, data, &common::alone());
     let summary = run.execute().unwrap();
     for (index, phase) in ["full_precision", "quantized"].into_iter().enumerate() {
         let found = evaluate(&strip(phase), None).unwrap();
@@ -154,10 +141,10 @@ fn without_description(run: &Run, folder: &Path, data: &Path) {
     fs::create_dir(&alone).unwrap();
     fs::rename(data.join("val"), alone.join("val")).unwrap();
     let described = WeightsFile::new(run.network_file("quantized", false));
-    let found = Run::evaluate(&described, &recipe, None, &alone, &options()).unwrap();
+    let found = Run::evaluate(&described, &recipe, None, &alone, &common::alone()).unwrap();
     assert_eq!(found.score, summary.phases[1].last);
     fs::remove_dir_all(alone.join("val/disc")).unwrap();
-    let error = Run::evaluate(&described, &recipe, None, &alone, &options()).unwrap_err();
+    let error = Run::evaluate(&described, &recipe, None, &alone, &common::alone()).unwrap_err();
     assert!(matches!(error, TrainError::Classes { network: 10, data: 9, .. }), "{error}");
     fs::rename(alone.join("val"), data.join("val")).unwrap();
     let full_precision = strip("full_precision");
@@ -188,7 +175,7 @@ fn a_classifier_of_other_classes_starts_fresh_where_the_recipe_says_so() {
     let start = |fields: &str| {
         let fields = format!("init = '{}'\n{fields}", path.display());
         let recipe = recipe(&(head.to_owned() + &still("tuned", &fields, "")));
-        Run::create(&folder.path().join("runs"), recipe, folder.path(), &data, options())
+        Run::create(&folder.path().join("runs"), recipe, folder.path(), &data, common::alone())
     };
     let error = start("").err().unwrap();
     assert!(matches!(error, TrainError::Weights { .. }), "{error}");
@@ -220,7 +207,8 @@ fn a_missing_file_of_weights_is_named_before_a_run_folder_is_made() {
     let head = RECIPE.split("[[phase]]").next().unwrap();
     let text = head.to_owned() + &still("tuned", "init = 'absent.pth'", "");
     let runs = folder.path().join("runs");
-    let error = Run::create(&runs, recipe(&text), folder.path(), &data, options()).err().unwrap();
+    let error =
+        Run::create(&runs, recipe(&text), folder.path(), &data, common::alone()).err().unwrap();
     let text = error.to_string();
     assert!(text.contains("phase \"tuned\": init") && text.contains("absent.pth"), "{text}");
     assert!(!runs.exists());
@@ -261,7 +249,7 @@ fn a_score_over_fewer_images_says_so_everywhere() {
     assert!(file("report.html").contains("on 109 images, 1 skipped"));
     assert!(file("log.jsonl").contains(&broken));
     let weights = WeightsFile::new(run.network_file("full_precision", false));
-    let found = Run::evaluate(&weights, run.recipe(), None, &data, &options()).unwrap();
+    let found = Run::evaluate(&weights, run.recipe(), None, &data, &common::alone()).unwrap();
     assert_eq!(found.score, score);
     assert!(found.skipped[0].contains(&broken), "{:?}", found.skipped);
 }

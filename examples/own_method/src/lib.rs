@@ -84,6 +84,10 @@ impl OwnMethod for PowerOfTwo {
         Staircase::even(lowest * step, step, (highest - lowest) as usize + 1)
     }
 
+    fn clipping(&self, config: &QuantizerConfig) -> Option<(Parameter, f32)> {
+        Some((Parameter::STEP_SIZE, ends(config).1))
+    }
+
     fn initial(&self, config: &QuantizerConfig) -> Vec<f32> {
         vec![config.boundary as f32 / ends(config).1]
     }

@@ -13,6 +13,7 @@ use own_method::register_power_of_two;
 use quant_core::{
     Calibration, Granularity, Levels, Method, Quantizer, QuantizerConfig, Range, Role, Site,
     check::{self, Tape},
+    training_call,
 };
 use quant_train::{Recipe, Run, RunOptions, Summary};
 
@@ -119,6 +120,24 @@ fn calibration_finds_the_power_of_least_error() {
     let info = activation.calibrate_on::<4>(x, Calibration::SquaredError).unwrap();
     assert!(info.error_after < 1e-12, "{info:?}");
     assert_eq!(activation.level_values(), levels);
+}
+
+/// Three steps make the clipping value of four unsigned levels.
+#[test]
+fn a_clipping_value_and_a_warm_up_set_the_step_size() {
+    let mut activation = quantizer(Role::Activation, 4, &[0.3, 0.45]);
+    assert_eq!(activation.set_clipping_value(1.5), Some("step_size"));
+    assert_eq!(activation.learned_values("step_size"), Some(vec![0.5, 0.5]));
+
+    // After two calls, the clipping value is the mean of the largest magnitudes 6 and 3.
+    activation.set_warm_up(2, 1.0, 0);
+    for largest in [6.0, 3.0] {
+        let x = Tensor::<4>::full([1, 2, 1, 1], largest, &Device::flex().autodiff());
+        let (_, call) = training_call(|| activation.forward(x));
+        activation = call.settle(activation);
+    }
+    assert_eq!(activation.learned_values("step_size"), Some(vec![1.5, 1.5]));
+    assert_eq!(activation.warm_up_left(), 0);
 }
 
 const RECIPE: &str = r#"

@@ -17,6 +17,7 @@ use quant_data::{
     Cifar, Dataset, Idx, RgbImage, Shards, Truncated,
     dataset::cifar::{CifarKind, Split},
 };
+use quant_infer::{inspect::Overview, model::Model};
 use quant_nn::{Network, NetworkConfig, StateDict, keywords};
 use quant_train::{
     Recipe, Run, RunOptions, WeightsFile, checkpoint as checkpoints, files,
@@ -29,7 +30,7 @@ use quant_train::{
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All readers. The name is that of the fuzz target, and of the reader's folder below `corpus/`.
-pub const READERS: [Reader; 13] = [
+pub const READERS: [Reader; 14] = [
     ("recipe", recipe),
     ("configuration", configuration),
     ("policy", policy),
@@ -43,6 +44,7 @@ pub const READERS: [Reader; 13] = [
     ("checkpoint_folder", checkpoint_folder),
     ("run_folder", run_folder),
     ("network_file", network_file),
+    ("qnet", qnet),
 ];
 
 fn text(bytes: &[u8]) -> String {
@@ -354,4 +356,33 @@ fn in_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
     if fs::write(&path, bytes).is_ok() {
         read(&path);
     }
+}
+
+/// A packed network, as it is and with the length and the checksum that it should have. A network
+/// that is accepted comes back when it is written.
+pub fn qnet(bytes: &[u8]) {
+    for bytes in [bytes.to_vec(), sealed(bytes.to_vec())] {
+        if let Ok(model) = Model::from_bytes(&bytes) {
+            assert_eq!(Model::from_bytes(&model.to_bytes()), Ok(model));
+            assert!(
+                Overview::of_file(&bytes).is_ok_and(|overview| !overview.to_string().is_empty())
+            );
+        }
+    }
+}
+
+/// Writes length and checksum into the header of a packed network.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.len() >= 64 {
+        let length = bytes.len() as u64;
+        bytes[16..24].copy_from_slice(&length.to_le_bytes());
+        let checked = bytes[..12].iter().chain(&bytes[16..]);
+        let checksum = checked.fold(u32::MAX, |sum, &byte| {
+            (0..8).fold(sum ^ u32::from(byte), |sum, _| {
+                if sum & 1 == 1 { sum >> 1 ^ 0xedb8_8320 } else { sum >> 1 }
+            })
+        });
+        bytes[12..16].copy_from_slice(&(!checksum).to_le_bytes());
+    }
+    bytes
 }

@@ -36,18 +36,20 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned, magnitude};
+use super::{
+    Found, MethodFacts, MethodModule, Parameters, Quantize, Setup, host, learned, magnitude,
+};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
-    config::{Levels, Normalization, QuantizerConfig, Range},
+    config::{Levels, Normalization, Range},
     gradient_scale::ScaleByTensor,
     method::Role,
     normalize::Normalizer,
     ops::{Elementwise, Rule, count_below, quantize},
     parameter::Parameter,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -65,15 +67,8 @@ impl MethodFacts for Facts {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let scale = ScaleByTensor::new(config, site, grouping.groups);
-        MethodModule::Apot(Apot::new(config, grouping, scale, device))
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::Apot(Apot::new(setup))
     }
 
     fn output_range(&self, _levels: Levels) -> Range {
@@ -145,20 +140,15 @@ fn levels(bits: u32, range: Range) -> Vec<f32> {
 }
 
 impl Apot {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
-        let clip_val = Tensor::full([grouping.groups], config.boundary, device);
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
+        let config = setup.config;
         Self {
-            clip_val: Param::from_tensor(clip_val),
+            clip_val: setup.clipping_value(),
             unit: Staircase::midway(levels(config.levels.bits(), config.range)),
             lowest: if config.range == Range::Signed { -1.0 } else { 0.0 },
-            gradient_scale,
-            grouping,
-            normalizer: Normalizer::new(config, grouping),
+            gradient_scale: setup.gradient_scale(),
+            grouping: setup.grouping,
+            normalizer: setup.normalizer(),
         }
     }
 

@@ -26,7 +26,7 @@ use burn::{
 };
 
 use super::{
-    MethodFacts, MethodModule, Parameters, Quantize, gamma, host, keeps_zeros, learned, times_gamma,
+    MethodFacts, MethodModule, Parameters, Quantize, Setup, host, keeps_zeros, learned, times_gamma,
 };
 use crate::{
     calibrate::GroupSamples,
@@ -38,7 +38,7 @@ use crate::{
     normalize::{Normalizer, Restore},
     ops::{ClipQuantize, rounded},
     parameter::Parameter,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -63,17 +63,11 @@ impl MethodFacts for Facts {
         }
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        _site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        match config.role {
-            Role::Weight => MethodModule::DorefaWeight(DorefaWeight::new(config, grouping, device)),
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        match setup.config.role {
+            Role::Weight => MethodModule::DorefaWeight(DorefaWeight::new(setup)),
             Role::Activation | Role::Output => {
-                MethodModule::DorefaActivation(DorefaActivation::new(config, grouping, device))
+                MethodModule::DorefaActivation(DorefaActivation::new(setup))
             }
         }
     }
@@ -110,12 +104,13 @@ pub struct DorefaActivation {
 }
 
 impl DorefaActivation {
-    pub(crate) fn new(config: &QuantizerConfig, grouping: Grouping, device: &Device) -> Self {
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
+        let config = setup.config;
         Self {
-            gamma: gamma(config, grouping, device),
+            gamma: setup.gamma(),
             boundary: config.boundary as f32,
             operation: ClipQuantize::without_gradient_scale(config),
-            grouping,
+            grouping: setup.grouping,
         }
     }
 
@@ -176,14 +171,15 @@ pub struct DorefaWeight {
 }
 
 impl DorefaWeight {
-    pub(crate) fn new(config: &QuantizerConfig, grouping: Grouping, device: &Device) -> Self {
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
+        let config = setup.config;
         Self {
-            gamma: gamma(config, grouping, device),
+            gamma: setup.gamma(),
             boundary: config.boundary as f32,
             steps: config.levels.steps(),
-            normalizer: Normalizer::new(config, grouping),
+            normalizer: setup.normalizer(),
             ewgs: (config.estimator == Estimator::Ewgs).then_some(config.ewgs_factor as f32),
-            grouping,
+            grouping: setup.grouping,
         }
     }
 

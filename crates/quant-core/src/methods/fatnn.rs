@@ -35,7 +35,9 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::{BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, host, learned, magnitude};
+use super::{
+    BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, Setup, host, learned, magnitude,
+};
 use crate::{
     calibrate::GroupSamples,
     capability::{Capability, LevelSet},
@@ -47,7 +49,7 @@ use crate::{
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, quantize},
     parameter::{Parameter, ParameterKind},
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -79,16 +81,8 @@ impl MethodFacts for FatnnOptions {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let scale = ScaleByTensor::new(config, site, grouping.groups);
-        let fatnn = Fatnn::new(config, *self, grouping, scale, device);
-        MethodModule::Fatnn(fatnn)
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::Fatnn(Fatnn::new(setup, *self))
     }
 
     fn output_range(&self, levels: Levels) -> Range {
@@ -132,32 +126,28 @@ pub struct Fatnn {
 }
 
 impl Fatnn {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        options: FatnnOptions,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
+    pub(crate) fn new(setup: &Setup<'_>, options: FatnnOptions) -> Self {
+        let config = setup.config;
         let initial = match config.role {
             Role::Weight => options.initial_slope,
             Role::Activation | Role::Output => options.initial_slope / config.boundary,
         };
-        let alpha = || Param::from_tensor(Tensor::<1>::full([grouping.groups], initial, device));
+        let alpha = || setup.parameter(initial);
         let pieces = config.levels.count() - 1;
-        let basis = || RunningState::new(Tensor::<1>::ones([1], device));
+        let basis = || RunningState::new(Tensor::<1>::ones([1], setup.device));
         Self {
             alpha0: alpha(),
             alpha1: (pieces > 1).then(alpha),
             alpha2: (pieces > 2).then(alpha),
-            clip_val: config.qtool.unused_clipping_value.then(|| {
-                RunningState::new(Tensor::full([grouping.groups], config.boundary, device))
-            }),
+            clip_val: config
+                .qtool
+                .unused_clipping_value
+                .then(|| RunningState::new(setup.per_group(config.boundary))),
             basis: options.closed_form.then(basis),
             signed: config.range == Range::Signed,
-            gradient_scale,
-            normalizer: Normalizer::new(config, grouping),
-            grouping,
+            gradient_scale: setup.gradient_scale(),
+            normalizer: setup.normalizer(),
+            grouping: setup.grouping,
         }
     }
 

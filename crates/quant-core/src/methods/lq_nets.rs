@@ -41,10 +41,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::{
     module::{Module, RunningState},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 
-use super::{BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, keeps_zeros};
+use super::{BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, Setup, keeps_zeros};
 use crate::{
     calibrate::GroupSamples,
     capability::{Capability, LevelSet},
@@ -55,7 +55,7 @@ use crate::{
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
     serving::ImageScale,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -74,15 +74,8 @@ impl MethodFacts for LqNetsOptions {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let lq_nets = LqNets::new(config, *self, site, grouping, device);
-        MethodModule::LqNets(lq_nets)
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::LqNets(LqNets::new(setup, *self))
     }
 
     fn output_range(&self, _levels: Levels) -> Range {
@@ -126,13 +119,8 @@ pub struct LqNets {
 }
 
 impl LqNets {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        options: LqNetsOptions,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> Self {
+    pub(crate) fn new(setup: &Setup<'_>, options: LqNetsOptions) -> Self {
+        let Setup { config, site, grouping, device } = *setup;
         let levels = config.levels.count();
         let bits = if levels == 3 { 1 } else { config.levels.bits() as usize };
         let spread = match config.role {

@@ -34,25 +34,24 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 
 use super::{
-    Found, MethodFacts, MethodModule, Parameters, Quantize, gamma, host, keeps_zeros, learned,
-    magnitude, times_gamma,
+    MethodFacts, MethodModule, Parameters, Quantize, Setup, calibrated_by, host, keeps_zeros,
+    learned, magnitude, times_gamma,
 };
 use crate::{
-    calibrate::{Calibration, GroupSamples},
+    calibrate::GroupSamples,
     capability::Capability,
     codes::{Affine, Codes, Decoding},
     config::{Levels, QuantizerConfig, Range},
     gradient::{Estimator, GradientScaleRule},
-    gradient_scale::ScaleByTensor,
     method::Role,
     normalize::Normalizer,
     ops::ClipQuantize,
     parameter::Parameter,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -72,15 +71,8 @@ impl MethodFacts for Facts {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let scale = ScaleByTensor::new(config, site, grouping.groups);
-        MethodModule::Lsq(Lsq::new(config, grouping, scale, device))
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::Lsq(Lsq::new(setup))
     }
 
     fn output_range(&self, _levels: Levels) -> Range {
@@ -112,19 +104,13 @@ pub struct Lsq {
 }
 
 impl Lsq {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
-        let clip_val = Tensor::<1>::full([grouping.groups], config.boundary, device);
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
         Self {
-            clip_val: Param::from_tensor(clip_val),
-            gamma: gamma(config, grouping, device),
-            operation: ClipQuantize::new(config, gradient_scale),
-            grouping,
-            normalizer: Normalizer::new(config, grouping),
+            clip_val: setup.clipping_value(),
+            gamma: setup.gamma(),
+            operation: ClipQuantize::new(setup.config, setup.gradient_scale()),
+            grouping: setup.grouping,
+            normalizer: setup.normalizer(),
         }
     }
 
@@ -175,13 +161,7 @@ impl Parameters for Lsq {
         }
     }
 
-    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
-        self.operation.calibrated(samples, calibration)
-    }
-
-    fn calibrates(&self) -> bool {
-        true
-    }
+    calibrated_by!(operation);
 
     fn clipping(&self) -> Option<(Parameter, f32)> {
         Some((Parameter::CLIPPING_VALUE, 1.0))

@@ -25,22 +25,22 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 
 use super::{
-    Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned, lsq_step::StepGrid,
+    Found, MethodFacts, MethodModule, Parameters, Quantize, Setup, host, learned,
+    lsq_step::StepGrid,
 };
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::Capability,
     codes::{Affine, Codes, Decoding},
-    config::{QuantizerConfig, Range},
+    config::Range,
     gradient::{Estimator, GradientScaleRule},
-    gradient_scale::ScaleByTensor,
     method::Role,
     parameter::Parameter,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -60,15 +60,8 @@ impl MethodFacts for Facts {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let scale = ScaleByTensor::of_step_size(config, site, grouping.groups);
-        MethodModule::LsqPlus(LsqPlus::new(config, grouping, scale, device))
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::LsqPlus(LsqPlus::new(setup))
     }
 
     fn gradient_scale(&self) -> GradientScaleRule {
@@ -90,19 +83,14 @@ pub struct LsqPlus {
 }
 
 impl LsqPlus {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
-        let grid = StepGrid::new(config, gradient_scale);
-        let step = config.boundary / f64::from(grid.positive);
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
+        let grid = StepGrid::new(setup);
+        let step = setup.config.boundary / f64::from(grid.positive);
         Self {
-            step_size: Param::from_tensor(Tensor::full([grouping.groups], step, device)),
-            offset: Param::from_tensor(Tensor::zeros([grouping.groups], device)),
+            step_size: setup.parameter(step),
+            offset: setup.parameter(0.0),
             grid,
-            grouping,
+            grouping: setup.grouping,
         }
     }
 

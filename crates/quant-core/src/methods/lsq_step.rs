@@ -30,22 +30,24 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 
-use super::{Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned, magnitude};
+use super::{
+    Found, MethodFacts, MethodModule, Parameters, Quantize, Setup, host, learned, magnitude,
+};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
-    config::{Levels, QuantizerConfig, Range},
+    config::{Levels, Range},
     gradient::{Estimator, GradientScaleRule},
     gradient_scale::{ScaleByTensor, positive_steps},
     method::Role,
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, quantize},
     parameter::Parameter,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -64,15 +66,8 @@ impl MethodFacts for Facts {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let scale = ScaleByTensor::of_step_size(config, site, grouping.groups);
-        MethodModule::LsqStep(LsqStep::new(config, grouping, scale, device))
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::LsqStep(LsqStep::new(setup))
     }
 
     fn output_range(&self, _levels: Levels) -> Range {
@@ -107,13 +102,14 @@ pub(super) struct StepGrid {
 }
 
 impl StepGrid {
-    pub(super) fn new(config: &QuantizerConfig, gradient_scale: ScaleByTensor) -> Self {
+    pub(super) fn new(setup: &Setup<'_>) -> Self {
+        let config = setup.config;
         let n = config.levels.steps();
         let positive = positive_steps(n, config.range);
         Self {
             negative: if config.range == Range::Signed { n - positive } else { 0.0 },
             positive,
-            gradient_scale,
+            gradient_scale: setup.step_gradient_scale(),
             ewgs: match config.estimator {
                 Estimator::Ewgs => config.ewgs_factor as f32,
                 _ => 0.0,
@@ -178,19 +174,14 @@ impl StepGrid {
 }
 
 impl LsqStep {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
-        let grid = StepGrid::new(config, gradient_scale);
-        let initial = config.boundary / f64::from(grid.positive);
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
+        let grid = StepGrid::new(setup);
+        let initial = setup.config.boundary / f64::from(grid.positive);
         Self {
-            step_size: Param::from_tensor(Tensor::full([grouping.groups], initial, device)),
+            step_size: setup.parameter(initial),
             grid,
-            grouping,
-            normalizer: Normalizer::new(config, grouping),
+            grouping: setup.grouping,
+            normalizer: setup.normalizer(),
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     parameter::Parameter,
     per_group::multiply_per_group,
     serving::ImageScale,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -37,10 +37,12 @@ pub mod lsq_step;
 pub mod n2uq;
 pub mod own;
 pub mod pact;
+mod setup;
 pub mod ttq;
 pub mod xnor;
 
 pub use own::{OwnMethod, OwnQuantizer, register};
+pub(crate) use setup::Setup;
 
 /// One line for each method: its file and its modules. (Its other line, the name, is in
 /// `method.rs`.) If the method has options, their type implements `MethodFacts`; otherwise the type
@@ -48,6 +50,7 @@ pub use own::{OwnMethod, OwnQuantizer, register};
 macro_rules! methods {
     ($($variant:ident $(($options:ident))? => $file:ident: $($module:ident),+;)*) => {
         /// The modules of all methods, which hold their parameters.
+        #[doc(hidden)]
         #[derive(Module, Debug)]
         pub enum MethodModule {
             $($(
@@ -105,13 +108,7 @@ pub(crate) trait MethodFacts {
     fn capability(&self, role: Role, range: Range) -> Option<Capability>;
 
     /// Makes the module of a quantizer whose configuration is valid.
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule;
+    fn module(&self, setup: &Setup<'_>) -> MethodModule;
 
     /// Returns the default range of output quantizers.
     fn output_range(&self, _levels: Levels) -> Range {
@@ -279,6 +276,24 @@ macro_rules! learned {
 }
 pub(crate) use learned;
 
+/// Implements [`Parameters::calibrated`] for a field that is a [`crate::ops::ClipQuantize`].
+macro_rules! calibrated_by {
+    ($operation:ident) => {
+        fn calibrated(
+            &self,
+            samples: &$crate::calibrate::GroupSamples,
+            calibration: $crate::calibrate::Calibration,
+        ) -> $crate::methods::Found {
+            self.$operation.calibrated(samples, calibration)
+        }
+
+        fn calibrates(&self) -> bool {
+            true
+        }
+    };
+}
+pub(crate) use calibrated_by;
+
 /// Returns the values of a parameter, read back from the device.
 pub(crate) fn host(param: &Param<Tensor<1>>) -> Vec<f32> {
     values(param.val())
@@ -294,15 +309,6 @@ fn magnitude(scale: Tensor<1>) -> Tensor<1> {
     let negative = fixed.clone().lower_elem(0.0);
     let sign = fixed.ones_like().mask_fill(negative, -1.0);
     estimated(fixed.abs().clamp_min(f32::MIN_POSITIVE), scale, sign)
-}
-
-/// Returns a learned factor per group, initially 1, where the configuration asks for it.
-fn gamma(
-    config: &QuantizerConfig,
-    grouping: Grouping,
-    device: &Device,
-) -> Option<Param<Tensor<1>>> {
-    (config.gamma).then(|| Param::from_tensor(Tensor::ones([grouping.groups], device)))
 }
 
 /// Multiplies by the learned factor, where there is one.

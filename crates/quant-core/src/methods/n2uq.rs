@@ -40,24 +40,25 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 
 use super::{
-    BY_LEVELS, Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned, magnitude,
+    BY_LEVELS, Found, MethodFacts, MethodModule, Parameters, Quantize, Setup, calibrated_by, host,
+    learned, magnitude,
 };
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::{Capability, LevelSet},
     codes::{Affine, Codes, Decoding},
-    config::{QuantizerConfig, Range},
+    config::Range,
     gradient::Estimator,
     gradient_scale::ScaleByTensor,
     method::Role,
     normalize::{Normalizer, Restore},
     ops::{ClipQuantize, Elementwise, Rule, quantize},
     parameter::{Parameter, ParameterKind},
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -90,20 +91,11 @@ impl MethodFacts for Facts {
         }
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let scale = ScaleByTensor::new(config, site, grouping.groups);
-        match config.role {
-            Role::Weight => {
-                MethodModule::N2uqWeight(N2uqWeight::new(config, grouping, scale, device))
-            }
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        match setup.config.role {
+            Role::Weight => MethodModule::N2uqWeight(N2uqWeight::new(setup)),
             Role::Activation | Role::Output => {
-                MethodModule::N2uqActivation(N2uqActivation::new(config, grouping, scale, device))
+                MethodModule::N2uqActivation(N2uqActivation::new(setup))
             }
         }
     }
@@ -144,20 +136,16 @@ pub struct N2uqWeight {
 }
 
 impl N2uqActivation {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
+        let Setup { config, grouping, device, .. } = *setup;
         let (groups, steps) = (grouping.groups, config.levels.count() - 1);
         let step = config.boundary / steps as f64;
         Self {
-            start: Param::from_tensor(Tensor::zeros([groups], device)),
+            start: setup.parameter(0.0),
             intervals: Param::from_tensor(Tensor::full([steps * groups], step, device)),
-            scale: Param::from_tensor(Tensor::full([groups], step, device)),
+            scale: setup.parameter(step),
             steps,
-            gradient_scale,
+            gradient_scale: setup.gradient_scale(),
             grouping,
         }
     }
@@ -237,18 +225,12 @@ impl Parameters for N2uqActivation {
 }
 
 impl N2uqWeight {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
-        let clip_val = Tensor::full([grouping.groups], config.boundary, device);
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
         Self {
-            clip_val: Param::from_tensor(clip_val),
-            operation: ClipQuantize::new(config, gradient_scale),
-            grouping,
-            normalizer: Normalizer::new(config, grouping),
+            clip_val: setup.clipping_value(),
+            operation: ClipQuantize::new(setup.config, setup.gradient_scale()),
+            grouping: setup.grouping,
+            normalizer: setup.normalizer(),
         }
     }
 
@@ -310,11 +292,5 @@ impl Parameters for N2uqWeight {
         host(&self.clip_val).into_iter().map(|clip| unit.scaled(clip.abs())).collect()
     }
 
-    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
-        self.operation.calibrated(samples, calibration)
-    }
-
-    fn calibrates(&self) -> bool {
-        true
-    }
+    calibrated_by!(operation);
 }

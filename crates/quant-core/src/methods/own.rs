@@ -14,7 +14,7 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 
-use super::{Found, MethodFacts, MethodModule, Named, NamedMut, Parameters, Quantize, host};
+use super::{Found, MethodFacts, MethodModule, Named, NamedMut, Parameters, Quantize, Setup, host};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::Capability,
@@ -27,7 +27,7 @@ use crate::{
     normalize::{Normalizer, Restore},
     ops::{count_below, estimated},
     parameter::{Parameter, ParameterKind},
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -44,12 +44,58 @@ use crate::{
 /// also where the two descriptions round differently. [`check`](crate::check) compares the two
 /// descriptions, and the gradients with finite differences.
 ///
-/// Choose the [kinds](crate::ParameterKind) of the learned parameters with care. A warm-up, the
-/// clipping value that a policy sets, and the rescaling at a change of levels act on a parameter of
-/// the kind `ClippingValue`, and on no other. The default calibration finds the first parameter
-/// that is not `Free`.
+/// Choose the [kinds](crate::ParameterKind) of the learned parameters with care. The rescaling at a
+/// change of levels acts on parameters of the kind `ClippingValue`. A warm-up and the clipping
+/// value that a policy sets act on the parameter that [`clipping`](Self::clipping) returns. The
+/// default calibration finds the first parameter that is not `Free`.
 ///
-/// `examples/own_method` shows a complete method.
+/// `examples/own_method` is a method with a gradient of its own, and checks it. This is a small
+/// one, with the values -s, 0 and s:
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{
+///     Capability, LevelSet, Levels, OwnMethod, Parameter, QuantizerConfig, Range, Role, Site,
+///     Staircase, register,
+/// };
+///
+/// #[derive(Debug)]
+/// struct Ternary;
+///
+/// impl OwnMethod for Ternary {
+///     fn name(&self) -> &'static str {
+///         "ternary-example"
+///     }
+///
+///     fn capability(&self, role: Role, range: Range) -> Option<Capability> {
+///         let offer = Capability {
+///             levels: LevelSet::Between(3, 3),
+///             learned: &[Parameter::CLIPPING_VALUE],
+///             ..Capability::base(role)
+///         };
+///         (range == Range::Signed).then_some(offer)
+///     }
+///
+///     fn forward(&self, x: Tensor<3>, s: &[Tensor<3>], _: &QuantizerConfig) -> Tensor<3> {
+///         let v = (x / s[0].clone()).clamp(-1.0, 1.0);
+///         // Rounds, with the derivative of the clamp.
+///         ((v.clone().round() - v.clone()).detach() + v) * s[0].clone()
+///     }
+///
+///     fn staircase(&self, s: &[f32], _: &QuantizerConfig) -> Staircase {
+///         Staircase::even(-s[0], s[0], 3)
+///     }
+/// }
+///
+/// let method = register(Ternary)?;
+/// let config = QuantizerConfig::new(method, Role::Weight, Levels::TERNARY);
+/// let device = Device::flex();
+/// let quantizer = config.init(&Site::weight("fc", [1, 4]), &device)?;
+/// let weight = Tensor::<2>::from_floats([[-2.0, 0.25, 0.75, 1.0]], &device);
+/// let values: Vec<f32> = quantizer.forward(weight).into_data().iter().collect();
+/// assert_eq!(values, [-1.0, 0.0, 1.0, 1.0]);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 pub trait OwnMethod: Debug + Send + Sync + 'static {
     /// Returns the name of the method in recipes, such as `power-of-two`.
     fn name(&self) -> &'static str;
@@ -106,6 +152,17 @@ pub trait OwnMethod: Debug + Send + Sync + 'static {
         Some(at(value))
     }
 
+    /// Returns the parameter that the clipping value is proportional to, and the factor: factor
+    /// times parameter is the clipping value. A warm-up and the clipping value that a policy sets
+    /// change this parameter. Without one, a warm-up changes nothing and such a policy is an error.
+    /// By default it is the first parameter of the kind `ClippingValue`, with the factor 1. Methods
+    /// that learn a step size return it with Qp, the number of levels above 0.
+    fn clipping(&self, config: &QuantizerConfig) -> Option<(Parameter, f32)> {
+        let learned = self.capability(config.role, config.range)?.learned;
+        let clipping = learned.iter().find(|p| p.kind == ParameterKind::ClippingValue);
+        clipping.map(|parameter| (*parameter, 1.0))
+    }
+
     /// Returns the default range of output quantizers.
     fn output_range(&self, _levels: Levels) -> Range {
         Range::Unsigned
@@ -126,7 +183,7 @@ fn registry() -> std::sync::MutexGuard<'static, Registry> {
 }
 
 /// Registers a method under its name, for the whole program and until it ends. Call it at the
-/// start, before recipes and checkpoints are read.
+/// start, before recipes and checkpoints are read. [`OwnMethod`] has an example.
 ///
 /// # Errors
 /// [`QuantizerError::Option`] where the name is empty, contains other characters than a to z, 0 to
@@ -164,14 +221,8 @@ impl MethodFacts for OwnName {
         of(*self).capability(role, range)
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        MethodModule::Own(OwnQuantizer::new(of(*self), config, site, grouping, device))
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::Own(OwnQuantizer::new(of(*self), setup))
     }
 
     fn output_range(&self, levels: Levels) -> Range {
@@ -192,6 +243,7 @@ impl MethodFacts for OwnName {
 }
 
 /// The quantizer of an [`OwnMethod`].
+#[doc(hidden)]
 #[derive(Module, Debug)]
 pub struct OwnQuantizer {
     /// The learned parameters, each `[groups]`, in the order of [`Capability::learned`].
@@ -212,21 +264,15 @@ pub struct OwnQuantizer {
 struct Formula(&'static dyn OwnMethod);
 
 impl OwnQuantizer {
-    fn new(
-        method: &'static dyn OwnMethod,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> Self {
-        let param = |value: f32| Param::from_tensor(Tensor::full([grouping.groups], value, device));
+    fn new(method: &'static dyn OwnMethod, setup: &Setup<'_>) -> Self {
+        let param = |value: f32| setup.parameter(f64::from(value));
         Self {
-            parameters: method.initial(config).into_iter().map(param).collect(),
+            parameters: method.initial(setup.config).into_iter().map(param).collect(),
             method: Formula(method),
-            config: config.clone(),
-            gradient_scale: ScaleByTensor::new(config, site, grouping.groups),
-            grouping,
-            normalizer: Normalizer::new(config, grouping),
+            config: setup.config.clone(),
+            gradient_scale: setup.gradient_scale(),
+            grouping: setup.grouping,
+            normalizer: setup.normalizer(),
         }
     }
 
@@ -324,8 +370,6 @@ impl Parameters for OwnQuantizer {
     }
 
     fn clipping(&self) -> Option<(Parameter, f32)> {
-        let mut learned = self.learned().iter().copied();
-        let clipping = learned.find(|parameter| parameter.kind == ParameterKind::ClippingValue);
-        clipping.map(|parameter| (parameter, 1.0))
+        self.method.0.clipping(&self.config)
     }
 }

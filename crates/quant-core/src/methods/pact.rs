@@ -26,21 +26,23 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 
-use super::{Found, MethodFacts, MethodModule, Parameters, Quantize, host, keeps_zeros, learned};
+use super::{
+    MethodFacts, MethodModule, Parameters, Quantize, Setup, calibrated_by, host, keeps_zeros,
+    learned,
+};
 use crate::{
-    calibrate::{Calibration, GroupSamples},
+    calibrate::GroupSamples,
     capability::Capability,
     codes::{Codes, Decoding},
     config::{QuantizerConfig, Range},
     gradient::Estimator,
-    gradient_scale::ScaleByTensor,
     method::{Method, Role},
     ops::ClipQuantize,
     parameter::Parameter,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -61,15 +63,8 @@ impl MethodFacts for Facts {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let scale = ScaleByTensor::new(config, site, grouping.groups);
-        MethodModule::Pact(Pact::new(config, grouping, scale, device))
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::Pact(Pact::new(setup))
     }
 
     fn zero(&self, config: &QuantizerConfig) -> Option<f32> {
@@ -93,20 +88,14 @@ pub struct Pact {
 }
 
 impl Pact {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
-        let clip_val = Tensor::<1>::full([grouping.groups], config.boundary, device);
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
         Self {
-            clip_val: Param::from_tensor(clip_val),
+            clip_val: setup.clipping_value(),
             operation: ClipQuantize {
                 learned_bound: true,
-                ..ClipQuantize::new(config, gradient_scale)
+                ..ClipQuantize::new(setup.config, setup.gradient_scale())
             },
-            grouping,
+            grouping: setup.grouping,
         }
     }
 }
@@ -137,13 +126,7 @@ impl Parameters for Pact {
             .collect()
     }
 
-    fn calibrated(&self, samples: &GroupSamples, calibration: Calibration) -> Found {
-        self.operation.calibrated(samples, calibration)
-    }
-
-    fn calibrates(&self) -> bool {
-        true
-    }
+    calibrated_by!(operation);
 
     fn clipping(&self) -> Option<(Parameter, f32)> {
         Some((Parameter::CLIPPING_VALUE, 1.0))

@@ -27,21 +27,23 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Int, Tensor},
+    tensor::{Int, Tensor},
 };
 
-use super::{BY_LEVELS, Found, MethodFacts, MethodModule, Parameters, Quantize, host, learned};
+use super::{
+    BY_LEVELS, Found, MethodFacts, MethodModule, Parameters, Quantize, Setup, host, learned,
+};
 use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
-    config::{QuantizerConfig, Range},
+    config::Range,
     gradient_scale::ScaleByTensor,
     method::{Method, Role, TtqOptions},
     normalize::Normalizer,
     ops::{Elementwise, Rule, columns, quantize},
     parameter::{Parameter, ParameterKind},
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -60,15 +62,8 @@ impl MethodFacts for TtqOptions {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        let scale = ScaleByTensor::new(config, site, grouping.groups);
-        MethodModule::Ttq(Ttq::new(config, *self, grouping, scale, device))
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        MethodModule::Ttq(Ttq::new(setup, *self))
     }
 
     fn fixed_levels(&self, _role: Role) -> Option<&'static str> {
@@ -98,21 +93,14 @@ pub struct Ttq {
 }
 
 impl Ttq {
-    pub(crate) fn new(
-        config: &QuantizerConfig,
-        options: TtqOptions,
-        grouping: Grouping,
-        gradient_scale: ScaleByTensor,
-        device: &Device,
-    ) -> Self {
-        let scale = || Param::from_tensor(Tensor::full([grouping.groups], config.boundary, device));
+    pub(crate) fn new(setup: &Setup<'_>, options: TtqOptions) -> Self {
         Self {
-            positive: scale(),
-            negative: scale(),
+            positive: setup.clipping_value(),
+            negative: setup.clipping_value(),
             threshold: options.ternary_threshold as f32,
-            gradient_scale,
-            grouping,
-            normalizer: Normalizer::new(config, grouping),
+            gradient_scale: setup.gradient_scale(),
+            grouping: setup.grouping,
+            normalizer: setup.normalizer(),
         }
     }
 

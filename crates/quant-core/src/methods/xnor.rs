@@ -32,11 +32,11 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 
 use super::{
-    BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, gamma, host, learned, times_gamma,
+    BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, Setup, host, learned, times_gamma,
 };
 use crate::{
     calibrate::GroupSamples,
@@ -50,7 +50,7 @@ use crate::{
     parameter::{Parameter, ParameterKind},
     per_group::add_per_group,
     serving::ImageScale,
-    site::{Grouping, Site},
+    site::Grouping,
     staircase::Staircase,
 };
 
@@ -72,18 +72,11 @@ impl MethodFacts for XnorOptions {
         })
     }
 
-    fn module(
-        &self,
-        config: &QuantizerConfig,
-        _site: &Site,
-        grouping: Grouping,
-        device: &Device,
-    ) -> MethodModule {
-        match config.role {
-            Role::Weight => MethodModule::SignWeight(SignWeight::new(config, grouping, device)),
+    fn module(&self, setup: &Setup<'_>) -> MethodModule {
+        match setup.config.role {
+            Role::Weight => MethodModule::SignWeight(SignWeight::new(setup)),
             Role::Activation | Role::Output => {
-                let module = SignActivation::new(config.estimator, *self, grouping, device);
-                MethodModule::SignActivation(module)
+                MethodModule::SignActivation(SignActivation::new(setup, *self))
             }
         }
     }
@@ -171,14 +164,13 @@ fn by_estimator<const D: usize>(value: Tensor<D>, x: Tensor<D>, estimator: Estim
 }
 
 impl SignActivation {
-    pub(crate) fn new(
-        estimator: Estimator,
-        options: XnorOptions,
-        grouping: Grouping,
-        device: &Device,
-    ) -> Self {
-        let zeros = || Param::from_tensor(Tensor::zeros([grouping.groups], device));
-        Self { shift: options.shift.then(zeros), grouping, estimator, scale: options.sign_scale }
+    pub(crate) fn new(setup: &Setup<'_>, options: XnorOptions) -> Self {
+        Self {
+            shift: options.shift.then(|| setup.parameter(0.0)),
+            grouping: setup.grouping,
+            estimator: setup.config.estimator,
+            scale: options.sign_scale,
+        }
     }
 
     /// Returns x minus the shift.
@@ -252,12 +244,12 @@ impl Parameters for SignActivation {
 }
 
 impl SignWeight {
-    pub(crate) fn new(config: &QuantizerConfig, grouping: Grouping, device: &Device) -> Self {
+    pub(crate) fn new(setup: &Setup<'_>) -> Self {
         Self {
-            gamma: gamma(config, grouping, device),
-            estimator: config.estimator,
-            normalizer: Normalizer::new(config, grouping),
-            grouping,
+            gamma: setup.gamma(),
+            estimator: setup.config.estimator,
+            normalizer: setup.normalizer(),
+            grouping: setup.grouping,
         }
     }
 

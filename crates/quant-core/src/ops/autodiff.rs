@@ -1,25 +1,22 @@
 //! The hand-written backward pass, for every backend and checkpointing strategy.
 
-use burn::{
-    backend::{
-        AutodiffBackend, Backend, TensorMetadata,
-        autodiff::{
-            Autodiff, NodeId,
-            checkpoint::{
-                base::Checkpointer,
-                retro_forward::RetroForward,
-                state::BackwardStates,
-                strategy::{BalancedCheckpointing, CheckpointStrategy},
-            },
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
+use burn::backend::{
+    AutodiffBackend, Backend,
+    autodiff::{
+        Autodiff, NodeId,
+        checkpoint::{
+            base::Checkpointer,
+            retro_forward::RetroForward,
+            state::BackwardStates,
+            strategy::{BalancedCheckpointing, CheckpointStrategy},
         },
-        tensor::FloatTensor,
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
     },
-    tensor::{TensorData, try_read_sync},
+    tensor::FloatTensor,
 };
 
-use super::{Elementwise, GradientMap, QuantOps, reference::inside_padding};
+use super::{Elementwise, QuantOps};
 
 #[derive(Debug)]
 struct QuantizeBackward;
@@ -72,7 +69,7 @@ struct RecomputeQuantized<B: Backend> {
 
 /// The source of an input in the backward pass.
 #[derive(Debug)]
-enum Source<B: Backend> {
+pub(super) enum Source<B: Backend> {
     /// The input is a node of the graph.
     Node(NodeId),
     /// The input is a constant.
@@ -80,7 +77,7 @@ enum Source<B: Backend> {
 }
 
 impl<B: Backend> Source<B> {
-    fn of<C: CheckpointStrategy>(tensor: &FloatTensor<Autodiff<B, C>>) -> Self {
+    pub(super) fn of<C: CheckpointStrategy>(tensor: &FloatTensor<Autodiff<B, C>>) -> Self {
         if tensor.is_tracked() {
             Source::Node(tensor.id())
         } else {
@@ -88,7 +85,7 @@ impl<B: Backend> Source<B> {
         }
     }
 
-    fn value(&self, states: &mut BackwardStates) -> FloatTensor<B> {
+    pub(super) fn value(&self, states: &mut BackwardStates) -> FloatTensor<B> {
         match self {
             Source::Node(id) => states.get_state::<FloatTensor<B>>(id),
             Source::Constant(tensor) => tensor.clone(),
@@ -100,43 +97,6 @@ impl<B: Backend + QuantOps> RetroForward for RecomputeQuantized<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let (x, parameters) = (self.x.value(states), self.parameters.value(states));
         states.save(out_node, B::fake_quantize(x, parameters, self.operation));
-    }
-}
-
-#[derive(Debug)]
-struct PadBackward;
-
-impl<B: Backend + QuantOps> Backward<B, 1> for PadBackward {
-    /// The number of zeros on every side.
-    type State = usize;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let [node] = ops.parents;
-        let grad = grads.consume::<B>(&ops.node);
-        if let Some(node) = node {
-            let [_, _, height, width] = grad.shape().dims();
-            let size = [height, width].map(|size| size - 2 * ops.state);
-            let inner = B::float_slice(grad, &inside_padding(size, ops.state));
-            grads.register::<B>(node.id, inner);
-        }
-    }
-}
-
-#[derive(Debug)]
-struct RecomputePadding<B: Backend> {
-    x: Source<B>,
-    zeros: usize,
-}
-
-impl<B: Backend + QuantOps> RetroForward for RecomputePadding<B> {
-    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
-        let x = self.x.value(states);
-        states.save(out_node, B::pad(x, self.zeros));
     }
 }
 
@@ -169,46 +129,7 @@ impl<B: Backend + QuantOps> Backward<B, 1> for EstimatedBackward {
     }
 }
 
-#[derive(Debug)]
-struct MappedBackward;
-
-impl<B: Backend + QuantOps> Backward<B, 1> for MappedBackward {
-    type State = GradientMap;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let [node] = ops.parents;
-        let grad = grads.consume::<B>(&ops.node);
-        let Some(node) = node else {
-            return;
-        };
-        let (shape, device, dtype) = (grad.shape(), grad.device(), grad.dtype());
-        let read = try_read_sync(B::float_into_data(grad));
-        let values =
-            read.and_then(Result::ok).expect("gradients can be read where threads can wait");
-        let mapped = (ops.state.0)(values.iter::<f32>().collect());
-        let mapped = TensorData::new(mapped, shape).convert_dtype(dtype);
-        grads.register::<B>(node.id, B::float_from_data(mapped, &device));
-    }
-}
-
 impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
-    fn mapped_tracked(
-        value: FloatTensor<Self>,
-        x: FloatTensor<Self>,
-        map: GradientMap,
-    ) -> FloatTensor<Self> {
-        let value = value.into_primitive();
-        match MappedBackward.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(map, value),
-            OpsKind::UnTracked(prepared) => prepared.finish(value),
-        }
-    }
-
     fn estimated_tracked(
         value: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -219,22 +140,6 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         match EstimatedBackward.prepare::<C>([x.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish((slope.into_primitive(), scaled), value),
             OpsKind::UnTracked(prepared) => prepared.finish(value),
-        }
-    }
-
-    fn pad(x: FloatTensor<Self>, zeros: usize) -> FloatTensor<Self> {
-        if !x.is_tracked() {
-            return Self::from_inner(B::pad(x.into_primitive(), zeros));
-        }
-        let recompute = RecomputePadding { x: Source::of::<C>(&x), zeros };
-        let prepared = PadBackward
-            .prepare::<BalancedCheckpointing>([x.node()])
-            .memory_bound()
-            .retro_forward(recompute)
-            .parents([&x]);
-        match prepared.stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(zeros, B::pad(x.into_primitive(), zeros)),
-            OpsKind::UnTracked(prepared) => prepared.finish(B::pad(x.into_primitive(), zeros)),
         }
     }
 

@@ -1,5 +1,6 @@
-//! The operations of this crate on tensors: one backend extension trait with a fallback composed of
-//! tensor operations, a hand-written backward pass, and kernels where a backend has them.
+//! The operations of this crate on tensors. Those of quantizers are one backend extension trait with
+//! a fallback composed of tensor operations, a hand-written backward pass, and kernels where a
+//! backend has them. The other operations are in `tensor_ops`.
 //!
 //! Backends are named in this module only.
 
@@ -8,11 +9,9 @@
     expect(unused_variables, reason = "without a backend, no call takes the arguments")
 )]
 
-use std::{fmt, sync::Arc};
-
 use burn::{
     backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
-    tensor::{Tensor, TensorData},
+    tensor::Tensor,
 };
 
 mod autodiff;
@@ -22,11 +21,13 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub(crate) mod reference;
+mod tensor_ops;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
 pub(crate) use clip::ClipQuantize;
 pub use quant_kernels::quantize::{Basis, Elementwise, MAX_INTERVALS, Rule, SignSlope};
+pub use tensor_ops::{GradientMap, TensorOps, mapped_on_host, padded};
 
 use crate::gradient::Estimator;
 
@@ -82,16 +83,6 @@ pub trait QuantOps: Backend {
         Self::fake_quantize(x, parameters, operation)
     }
 
-    /// Returns x, `[batch, channels, height, width]`, with `zeros` zeros on every side. The
-    /// autodiff backend computes the result again when the backward pass asks for it.
-    #[fusion(
-        dtype = x,
-        shape = burn::tensor::Shape::from([x[0], x[1], x[2] + 2 * zeros, x[3] + 2 * zeros])
-    )]
-    fn pad(x: FloatTensor<Self>, zeros: usize) -> FloatTensor<Self> {
-        reference::pad::<Self>(x, zeros)
-    }
-
     /// Returns the number of thresholds that each x is above, as a float, and 0 where x is NaN.
     /// `thresholds` is `[1, groups, count]`, ascending in each group.
     #[fusion(dtype = x, shape = x)]
@@ -132,49 +123,6 @@ pub trait QuantOps: Backend {
         let _only_backward = (x, slope, scaled);
         value
     }
-
-    /// Returns `value`, whose gradient is passed to x through `map`. The autodiff backend overrides
-    /// it; all other backends return `value`.
-    #[fusion(dtype = value, shape = value)]
-    fn mapped_tracked(
-        value: FloatTensor<Self>,
-        x: FloatTensor<Self>,
-        map: GradientMap,
-    ) -> FloatTensor<Self> {
-        let _only_backward = (x, map);
-        value
-    }
-}
-
-/// The function that is applied to the values of a gradient in the backward pass.
-#[derive(Clone)]
-pub struct GradientMap(Arc<dyn Fn(Vec<f32>) -> Vec<f32> + Send + Sync>);
-
-impl fmt::Debug for GradientMap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GradientMap")
-    }
-}
-
-/// Applies `map` to the values of x, and to the values of the gradient in the backward pass. This
-/// is right for linear maps that are their own transpose. It serves maps that the device does not
-/// compute, such as a sum over processes. `map` has to keep the number of values.
-pub fn mapped_on_host<const D: usize>(
-    x: Tensor<D>,
-    map: impl Fn(Vec<f32>) -> Vec<f32> + Send + Sync + 'static,
-) -> Tensor<D> {
-    let fixed = x.clone().inner();
-    let (shape, device, dtype) = (fixed.shape(), fixed.device(), fixed.dtype());
-    let values = map(fixed.into_data().iter::<f32>().collect());
-    let value = Tensor::<D>::from_data(TensorData::new(values, shape), &device).cast(dtype);
-    if !x.device().is_autodiff() {
-        return value;
-    }
-    Tensor::from_dispatch(<Dispatch as QuantOps>::mapped_tracked(
-        Tensor::from_inner(value).into_dispatch(),
-        x.into_dispatch(),
-        GradientMap(Arc::new(map)),
-    ))
 }
 
 /// Returns `value` with the gradient `g·slope` for x, which has the same shape. The slope may
@@ -225,12 +173,6 @@ pub(crate) fn quantize<const D: usize>(
         operation,
         parameter_gradient_scale,
     ))
-}
-
-/// Returns x with `zeros` zeros on every side. The result is not kept for the backward pass but
-/// computed again.
-pub fn padded(x: Tensor<4>, zeros: usize) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as QuantOps>::pad(x.into_dispatch(), zeros))
 }
 
 /// Returns parameters with one value per group as `[groups, parameters]`.

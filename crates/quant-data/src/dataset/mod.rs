@@ -19,6 +19,41 @@ pub use fingerprint::Fingerprint;
 use fingerprint::Hash;
 
 /// A set of labelled images.
+///
+/// Implement it for data in a format of your own. Only the four methods of this example are
+/// required:
+///
+/// ```
+/// use quant_data::{DataError, Dataset, RgbImage};
+///
+/// /// Black images.
+/// struct Black {
+///     classes: Vec<String>,
+/// }
+///
+/// impl Dataset for Black {
+///     fn len(&self) -> usize {
+///         100
+///     }
+///
+///     fn classes(&self) -> &[String] {
+///         &self.classes
+///     }
+///
+///     fn label(&self, index: usize) -> usize {
+///         index % self.classes.len()
+///     }
+///
+///     fn image(&self, _index: usize) -> Result<RgbImage, DataError> {
+///         Ok(RgbImage::new(32, 32))
+///     }
+/// }
+///
+/// let images = Black { classes: vec!["night".into(), "cellar".into()] };
+/// assert_eq!(images.label(3), 1);
+/// assert_eq!(images.image(3)?.pixels.len(), 32 * 32 * 3);
+/// # Ok::<(), DataError>(())
+/// ```
 pub trait Dataset: Send + Sync {
     /// Returns the number of images.
     fn len(&self) -> usize;

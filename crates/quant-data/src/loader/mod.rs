@@ -35,6 +35,29 @@ impl Batch {
 }
 
 /// Loads a data set in batches.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use quant_data::{Fake, LastBatch, Loader, LoaderConfig, Pipeline, Share};
+///
+/// let config = LoaderConfig {
+///     batch_size: 4,
+///     training: false,
+///     last_batch: LastBatch::Keep,
+///     seed: 1,
+///     workers: 1,
+///     prefetch: 1,
+///     share: Share::ALL,
+///     max_broken: LoaderConfig::MAX_BROKEN,
+/// };
+/// let images = Arc::new(Fake::new(10, 40, 3, 1));
+/// let loader = Loader::new(images, Pipeline::imagenet_eval(32), config)?;
+/// let batches = loader.epoch(0, 0).collect::<Result<Vec<_>, _>>()?;
+/// let counts: Vec<usize> = batches.iter().map(|batch| batch.labels.len()).collect();
+/// assert_eq!(counts, [4, 4, 2]);
+/// # Ok::<(), quant_data::DataError>(())
+/// ```
 #[derive(Clone)]
 pub struct Loader {
     dataset: Arc<dyn Dataset>,

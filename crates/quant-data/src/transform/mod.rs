@@ -16,6 +16,14 @@ use color::Jitter;
 use resample::{Window, resample};
 
 /// One step of a pipeline, from image to image.
+///
+/// ```
+/// use quant_data::{Pipeline, RgbImage, Transform, random::Random};
+///
+/// let steps = vec![Transform::Resize { size: 32 }, Transform::CenterCrop { size: 28 }];
+/// let image = Pipeline(steps).apply(RgbImage::new(64, 48), &mut Random::new(&[1]));
+/// assert_eq!((image.width, image.height), (28, 28));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transform {

@@ -47,7 +47,12 @@ mod tests {
 
     #[test]
     fn each_byte_has_its_own_code() {
-        let input = Input { size: [1, 1], scale: vec![0.017, 0.0171], shift: vec![-2.1, 0.25] };
+        let input = Input {
+            size: [1, 1],
+            shorter_side: None,
+            scale: vec![0.017, 0.0171],
+            shift: vec![-2.1, 0.25],
+        };
         let quantizer = quantizer("conv1", &input).unwrap();
         for channel in 0..2 {
             for byte in 0..=u8::MAX {
@@ -62,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_scale_of_0_is_refused() {
-        let input = Input { size: [1, 1], scale: vec![0.0], shift: vec![0.0] };
+        let input = Input { size: [1, 1], shorter_side: None, scale: vec![0.0], shift: vec![0.0] };
         assert!(
             quantizer("conv1", &input).unwrap_err().to_string().starts_with("conv1: two bytes")
         );

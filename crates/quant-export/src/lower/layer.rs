@@ -120,8 +120,18 @@ pub(super) fn lower(
     let read = |of: usize| groups_of_an_output(in_channels, groups, of);
     match (both_terms(quantizer.as_ref(), &weight, per_channel, read), &mut quantizer) {
         (Ok((of_input, of_weight)), Some(quantizer)) => {
+            // What is computed in integers has the values that the terms stand for, so that a file
+            // need not hold them.
+            let values = of_input.values(quantizer.levels);
+            if let Some(values) = values.filter(|sums| sums.len() == quantizer.values.len()) {
+                quantizer.values = values;
+            }
             quantizer.terms = Some(of_input);
             if let Weight::Codes(codes) = &mut weight {
+                let values = of_weight.values(codes.levels);
+                if let Some(values) = values.filter(|sums| sums.len() == codes.values.len()) {
+                    codes.values = values;
+                }
                 codes.terms = Some(of_weight);
             }
         }

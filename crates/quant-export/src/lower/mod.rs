@@ -57,6 +57,7 @@ impl Options {
 pub fn input(size: usize, mean: [f64; 3], std: [f64; 3]) -> Input {
     Input {
         size: [size; 2],
+        shorter_side: None,
         scale: std.iter().map(|std| (1.0 / (255.0 * std)) as f32).collect(),
         shift: mean.iter().zip(std).map(|(mean, std)| (-mean / std) as f32).collect(),
     }

@@ -146,6 +146,23 @@ impl Network {
         })
     }
 
+    /// Reads a packed file and prepares its network.
+    ///
+    /// # Errors
+    /// Those of [`Model::from_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        Self::new(&Model::from_bytes(bytes)?)
+    }
+
+    /// Reads a packed file from disk and prepares its network.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`].
+    #[cfg(feature = "std")]
+    pub fn load(path: impl AsRef<std::path::Path>) -> Result<Self, Error> {
+        Self::new(&Model::load(path)?)
+    }
+
     /// Returns the name of the network.
     pub fn name(&self) -> &str {
         &self.model.name
@@ -155,6 +172,12 @@ impl Network {
     /// has none.
     pub fn classes(&self) -> &[String] {
         &self.model.classes
+    }
+
+    /// Returns the number of scores of an image, one for each class.
+    pub fn outputs(&self) -> usize {
+        let shapes = self.model.shapes(self.model.input.size);
+        shapes.ok().and_then(|shapes| shapes.last().map(|shape| shape[0])).unwrap_or(0)
     }
 
     /// Returns the images that the network takes.

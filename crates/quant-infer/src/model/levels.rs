@@ -23,6 +23,15 @@ pub struct Term {
     pub integers: Vec<i16>,
 }
 
+impl Terms {
+    /// Returns the values of all codes, `[groups, levels]`: for each, the sum over the terms of
+    /// scale times integer, in 32 bits with a rounding after each operation, from the first
+    /// product. `None` if the lengths of the lists do not fit each other.
+    pub fn values(&self, levels: usize) -> Option<Vec<f32>> {
+        values(&self.0, levels)
+    }
+}
+
 impl Term {
     /// Returns the scale of a group.
     pub fn scale_of(&self, group: usize) -> f32 {
@@ -34,4 +43,30 @@ impl Term {
         let row = if self.integers.len() == levels { 0 } else { group };
         &self.integers[row * levels..][..levels]
     }
+}
+
+/// The values of all codes, `[groups, levels]`: for each, the sum over the terms of scale times
+/// integer, in 32 bits with a rounding after each operation, from the first product. None if the
+/// lengths of the lists do not fit each other.
+///
+/// All terms have equally many scales, so that the work is bounded by the terms' own length.
+pub(crate) fn values(terms: &[Term], levels: usize) -> Option<Vec<f32>> {
+    let groups = terms.first()?.scales.len();
+    let count = groups.checked_mul(levels)?;
+    let fits =
+        |term: &Term| term.scales.len() == groups && [levels, count].contains(&term.integers.len());
+    if !terms.iter().all(fits) {
+        return None;
+    }
+    let mut values = Vec::with_capacity(count);
+    for group in 0..groups {
+        for code in 0..levels {
+            let products = terms.iter().map(|term| {
+                let row = if term.integers.len() == levels { 0 } else { group * levels };
+                term.scales[group] * f32::from(term.integers[row + code])
+            });
+            values.push(products.reduce(|sum, product| sum + product)?);
+        }
+    }
+    Some(values)
 }

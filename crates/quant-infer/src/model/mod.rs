@@ -11,7 +11,7 @@
 
 mod check;
 mod conv;
-mod levels;
+pub(crate) mod levels;
 mod op;
 mod quantizer;
 
@@ -45,6 +45,10 @@ pub struct Input {
     /// The height and width that the network was trained with. Others are accepted if every layer
     /// has a size for them.
     pub size: [usize; 2],
+    /// The length in pixels to which the shorter side of a picture is resized, with antialiasing,
+    /// before the centre of `size` is cut out. `None` if pictures are only cut. The network itself
+    /// does neither: this says how its validation images were made.
+    pub shorter_side: Option<usize>,
     /// The factor on the byte of each channel. Its length is the number of channels.
     pub scale: Vec<f32>,
     /// The number that is then added, per channel: a byte p becomes p·scale + shift, with two

@@ -261,6 +261,7 @@ impl Random {
         let size = [self.between(1, 9), self.between(1, 9)];
         let input = Input {
             size,
+            shorter_side: None,
             scale: (0..channels).map(|_| self.of(&[1.0 / 64.0, 0.0171, -0.03125])).collect(),
             shift: self.numbers(channels),
         };

@@ -6,9 +6,10 @@ use burn::{
     nn::Initializer,
     tensor::{Device, Tensor},
 };
+use quant_core::Range;
 
 use crate::{
-    config::{NetworkConfig, Quantization, resnet::PointReshape},
+    config::{FirstLast, NetworkConfig, Quantization, resnet::PointReshape},
     error::NetworkError,
     graph::{Graph, Node, Op},
     layers::{
@@ -36,18 +37,43 @@ pub(crate) struct ConvSpec {
     pub(crate) stride: usize,
     pub(crate) padding: usize,
     pub(crate) groups: usize,
-    pub(crate) quantized: bool,
+    pub(crate) place: Place,
+}
+
+/// Where a layer stands, which decides on its quantizers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Between the first and the last layer.
+    Inner,
+    /// In front, where it reads the images.
+    First,
+    /// At the end, where it gives the class scores.
+    Last,
+    /// Where it stays in full precision.
+    Real,
 }
 
 impl ConvSpec {
     /// Returns a quantized convolution, padded so that stride 1 keeps the size.
     pub(crate) fn new(outputs: usize, kernel_size: usize, stride: usize) -> Self {
-        Self { outputs, kernel_size, stride, padding: kernel_size / 2, groups: 1, quantized: true }
+        Self {
+            outputs,
+            kernel_size,
+            stride,
+            padding: kernel_size / 2,
+            groups: 1,
+            place: Place::Inner,
+        }
     }
 
-    /// Returns the same convolution in full precision.
-    pub(crate) fn real(self) -> Self {
-        Self { quantized: false, ..self }
+    /// Returns the same convolution at another place.
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Returns the same convolution, in full precision unless it is `quantized`.
+    pub(crate) fn quantized(self, quantized: bool) -> Self {
+        if quantized { self } else { self.at(Place::Real) }
     }
 }
 
@@ -139,19 +165,37 @@ impl<'a> Builder<'a> {
         Err(NetworkError::Structure { at: name.to_owned(), reason })
     }
 
-    fn quantizers(&self, quantized: bool) -> LayerQuantizers {
+    /// The quantizers of a layer that stands at `place` and reads `x`.
+    fn quantizers(&self, place: Place, x: NodeId) -> Result<LayerQuantizers, NetworkError> {
         let quantization = self.quantization;
-        if !quantized {
-            return LayerQuantizers::default();
+        let mut quantizers = match (place, quantization.first_last) {
+            (Place::Real, _) | (Place::First | Place::Last, FirstLast::FullPrecision) => {
+                LayerQuantizers::default()
+            }
+            (Place::Inner, _) | (_, FirstLast::LikeOthers) => LayerQuantizers {
+                activation: quantization.activation.clone(),
+                weight: quantization.weight.clone(),
+                output: quantization.output.clone(),
+            },
+            (Place::First, FirstLast::Own(own)) => {
+                LayerQuantizers { weight: Some(own.weight()?), ..LayerQuantizers::default() }
+            }
+            (Place::Last, FirstLast::Own(own)) => {
+                let range = match self.graph.is_never_negative(x) {
+                    true => Range::Unsigned,
+                    false => Range::Signed,
+                };
+                LayerQuantizers {
+                    activation: Some(own.activation(range)?),
+                    weight: Some(own.weight()?),
+                    output: None,
+                }
+            }
+        };
+        if let Some(config) = &mut quantizers.activation {
+            config.qtool.images = quantization.batch_size.or(config.qtool.images);
         }
-        LayerQuantizers {
-            activation: quantization.activation.clone().map(|mut config| {
-                config.qtool.images = quantization.batch_size.or(config.qtool.images);
-                config
-            }),
-            weight: quantization.weight.clone(),
-            output: quantization.output.clone(),
-        }
+        Ok(quantizers)
     }
 
     pub(crate) fn conv(
@@ -186,7 +230,7 @@ impl<'a> Builder<'a> {
             padding: conv.padding,
             groups: conv.groups,
             padding_after_quant: self.quantization.padding_after_quant,
-            quantizers: self.quantizers(conv.quantized),
+            quantizers: self.quantizers(conv.place, x)?,
             ..QuantConv2dConfig::new([inputs, conv.outputs], conv.kernel_size, conv.stride)
         };
         let layer = Submodule::Conv(config.init(name, self.device)?);
@@ -211,7 +255,7 @@ impl<'a> Builder<'a> {
         let squares = self.op(x, Op::SpaceToDepth(side));
         let point = ConvSpec {
             groups: conv.groups,
-            quantized: conv.quantized,
+            place: conv.place,
             ..ConvSpec::new(4 * conv.outputs, 1, 1)
         };
         let mut y = self.conv(squares, &format!("{name}.conv"), point)?;
@@ -221,18 +265,17 @@ impl<'a> Builder<'a> {
         Ok(self.op(y, Op::DepthToSpace(2)))
     }
 
-    /// Flattens x and applies a linear layer with a bias.
-    pub(crate) fn linear(
+    /// Flattens x and applies the last layer, a linear one with a bias.
+    pub(crate) fn classifier(
         &mut self,
         x: NodeId,
         name: &str,
         outputs: usize,
-        quantized: bool,
     ) -> Result<NodeId, NetworkError> {
         let inputs = self.channels(x) * self.size(x) * self.size(x);
         self.count(name, [inputs, outputs, 1, 1])?;
         let config = QuantLinearConfig {
-            quantizers: self.quantizers(quantized),
+            quantizers: self.quantizers(Place::Last, x)?,
             ..QuantLinearConfig::new([inputs, outputs])
         };
         let layer = Submodule::Linear(config.init(name, self.device)?);

@@ -12,6 +12,18 @@ use crate::{
 impl NetworkConfig {
     /// Makes the network with freshly drawn weights.
     ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use quant_nn::{NetworkConfig, resnet::{Depth, ResNetConfig, Stem}};
+    ///
+    /// let config = NetworkConfig::from(ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32));
+    /// config.validate()?;
+    /// assert_eq!((config.classes(), config.input_size()), (10, 32));
+    /// let network = config.init(&Device::flex())?;
+    /// assert_eq!(network.config(), &config);
+    /// # Ok::<(), quant_nn::NetworkError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`NetworkError::Field`] and [`NetworkError::Structure`] if parts do not fit together, and
     /// the errors of the quantizers.

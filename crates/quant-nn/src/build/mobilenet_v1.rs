@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::builder::{Builder, ConvSpec, NodeId};
+use super::builder::{Builder, ConvSpec, NodeId, Place};
 use crate::{
     config::{
         NetworkConfig,
@@ -41,10 +41,8 @@ impl MobileNetV1Config {
         let mut builder = Builder::new(device, &self.quantization, layers, self.input_size);
         let b = &mut builder;
         let strided = self.strided_stem.unwrap_or(!is_small(self.input_size));
-        let stem = ConvSpec {
-            quantized: self.quantization.first_last,
-            ..ConvSpec::new(scaled(32, self.width_alpha), 3, 1 + usize::from(strided))
-        };
+        let stride = 1 + usize::from(strided);
+        let stem = ConvSpec::new(scaled(32, self.width_alpha), 3, stride).at(Place::First);
         let mut x = b.conv(b.input(), "root.0", stem)?;
         if !self.pre_norm {
             x = b.batch_norm(x, "root.1")?;
@@ -61,7 +59,7 @@ impl MobileNetV1Config {
             x = b.activation(x, "bn.1");
         }
         x = b.op(x, Op::GlobalPool);
-        b.linear(x, "classifier.0", self.classes, self.quantization.first_last)?;
+        b.classifier(x, "classifier.0", self.classes)?;
         Ok(builder.finish(NetworkConfig::MobilenetV1(self.clone())))
     }
 
@@ -80,13 +78,11 @@ impl MobileNetV1Config {
         };
         let depthwise = ConvSpec {
             groups: if self.normal_3x3 { 1 } else { inputs },
-            quantized: !self.real_depthwise,
-            ..ConvSpec::new(inputs, 3, stride)
+            ..ConvSpec::new(inputs, 3, stride).quantized(!self.real_depthwise)
         };
         let skip = layer_wise.then(|| b.average_pool(x, stride));
         let middle = self.half(b, (name, 1, 0), x, depthwise, skip)?;
-        let pointwise =
-            ConvSpec { quantized: !self.real_pointwise, ..ConvSpec::new(outputs, 1, 1) };
+        let pointwise = ConvSpec::new(outputs, 1, 1).quantized(!self.real_pointwise);
         let y = if layer_wise && outputs != inputs {
             if self.double_by_concatenation {
                 let halves = (0..outputs / inputs)

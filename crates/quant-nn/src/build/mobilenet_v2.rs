@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::builder::{Builder, ConvSpec, NodeId};
+use super::builder::{Builder, ConvSpec, NodeId, Place};
 use crate::{
     config::{
         NetworkConfig,
@@ -36,8 +36,7 @@ impl MobileNetV2Config {
         let layers = (self.norm, self.activation);
         let mut builder = Builder::new(device, &self.quantization, layers, self.input_size);
         let b = &mut builder;
-        let quantized = self.quantization.first_last;
-        let stem = ConvSpec { quantized, ..ConvSpec::new(scaled(32, alpha), 3, 2) };
+        let stem = ConvSpec::new(scaled(32, alpha), 3, 2).at(Place::First);
         let mut x = b.conv(b.input(), "features.0.0", stem)?;
         x = b.batch_norm(x, "features.0.1")?;
         x = b.relu(x);
@@ -59,7 +58,7 @@ impl MobileNetV2Config {
         x = b.norm(x, &format!("features.{index}.1"))?;
         x = b.activation(x, &format!("features.{index}.2"));
         x = b.op(x, Op::GlobalPool);
-        b.linear(x, "classifier.0", self.classes, quantized)?;
+        b.classifier(x, "classifier.0", self.classes)?;
         Ok(builder.finish(NetworkConfig::MobilenetV2(self.clone())))
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::builder::{Builder, ConvSpec};
+use super::builder::{Builder, ConvSpec, Place};
 use crate::{
     config::{NetworkConfig, nin::NinConfig},
     error::NetworkError,
@@ -32,9 +32,8 @@ impl NinConfig {
         let layers = (self.norm, self.activation);
         let mut builder = Builder::new(device, &self.quantization, layers, self.input_size);
         let b = &mut builder;
-        let outermost =
-            |conv: ConvSpec| ConvSpec { quantized: self.quantization.first_last, ..conv };
-        let mut x = b.conv(b.input(), "conv1", outermost(ConvSpec::new(192, 5, 1)))?;
+        let first = ConvSpec::new(192, 5, 1).at(Place::First);
+        let mut x = b.conv(b.input(), "conv1", first)?;
         x = b.norm(x, "bn1")?;
         x = b.activation(x, "relu1");
         for (index, (channels, kernel, then)) in LAYERS.into_iter().enumerate() {
@@ -46,7 +45,7 @@ impl NinConfig {
                 x = b.op(x, op);
             }
         }
-        x = b.conv(x, "conv9", outermost(ConvSpec::new(self.classes, 1, 1)))?;
+        x = b.conv(x, "conv9", ConvSpec::new(self.classes, 1, 1).at(Place::Last))?;
         b.op(x, Op::GlobalPool);
         Ok(builder.finish(NetworkConfig::Nin(self.clone())))
     }

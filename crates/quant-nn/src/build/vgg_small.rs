@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::builder::{Builder, ConvSpec};
+use super::builder::{Builder, ConvSpec, Place};
 use crate::{
     config::{
         NetworkConfig,
@@ -23,7 +23,6 @@ impl VggSmallConfig {
         let layers = (self.norm, self.activation);
         let mut builder = Builder::new(device, &self.quantization, layers, self.input_size);
         let b = &mut builder;
-        let first_last = self.quantization.first_last;
         let mut x = b.input();
         for (index, channels) in [128, 128, 256, 256, 512, 512].into_iter().enumerate() {
             let number = index + 1;
@@ -33,8 +32,8 @@ impl VggSmallConfig {
                 let first = number == 1 && self.order != PlainOrder::Cba;
                 x = match letter {
                     'c' => {
-                        let quantized = number > 1 || first_last;
-                        let conv = ConvSpec { quantized, ..ConvSpec::new(channels, 3, 1) };
+                        let place = if number == 1 { Place::First } else { Place::Inner };
+                        let conv = ConvSpec::new(channels, 3, 1).at(place);
                         b.conv(x, &format!("conv{number}"), conv)?
                     }
                     _ if first => x,
@@ -49,7 +48,7 @@ impl VggSmallConfig {
         }
         x = b.norm(x, "bn7")?;
         x = b.activation(x, "relu7");
-        b.linear(x, "classifier", self.classes, first_last)?;
+        b.classifier(x, "classifier", self.classes)?;
         Ok(builder.finish(NetworkConfig::VggSmall(self.clone())))
     }
 }

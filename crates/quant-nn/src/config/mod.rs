@@ -3,6 +3,7 @@
 //! A configuration is data: it can be read, checked and written without building a network. The
 //! methods `init`, which make a network from a configuration, are in `build`.
 
+mod first_last;
 pub mod mobilenet;
 mod network;
 pub mod nin;
@@ -11,5 +12,6 @@ mod range;
 pub mod resnet;
 pub mod vgg_small;
 
+pub use first_last::{FirstLast, FirstLastQuantizers};
 pub use network::NetworkConfig;
 pub(crate) use quantization::Quantization;

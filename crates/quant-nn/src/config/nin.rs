@@ -27,7 +27,7 @@ pub struct NinConfig {
     #[serde(default)]
     pub activation: ActivationKind,
     /// The quantizers. The first and the last convolution stay in full precision unless
-    /// `first_last` is set.
+    /// `first_last` says otherwise.
     #[serde(default)]
     #[schemars(skip)]
     pub quantization: Quantization,

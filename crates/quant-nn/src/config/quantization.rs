@@ -3,7 +3,7 @@
 use quant_core::QuantizerConfig;
 use serde::{Deserialize, Serialize};
 
-use super::range::check_range;
+use super::{first_last::FirstLast, range::check_range};
 use crate::error::NetworkError;
 
 /// Which layers are quantized, and how.
@@ -16,8 +16,8 @@ pub struct Quantization {
     pub weight: Option<QuantizerConfig>,
     /// The quantizer of layer outputs.
     pub output: Option<QuantizerConfig>,
-    /// Whether the stem's convolution and the final linear layer are quantized too.
-    pub first_last: bool,
+    /// Whether the first and the last layer are quantized too, and how.
+    pub first_last: FirstLast,
     /// Whether these convolutions stay in full precision: those of skip branches, and those of
     /// lossless downsampling in front of a block.
     pub real_downsample: bool,
@@ -35,6 +35,7 @@ impl Quantization {
         for config in configs.into_iter().flatten() {
             config.validate("network")?;
         }
+        self.first_last.validate()?;
         let images = self.batch_size.unwrap_or(1);
         check_range("batch_size of gradient scales", images, 1..=1 << 24, "1 to 16777216")
     }

@@ -11,7 +11,17 @@ pub(crate) fn check_range(
     range: RangeInclusive<usize>,
     accepted: &'static str,
 ) -> Result<(), NetworkError> {
-    if range.contains(&value) {
+    check_field(range.contains(&value), field, value, accepted)
+}
+
+/// Checks the value of a field, which is `good` or not, and whose accepted values `accepted` says.
+pub(crate) fn check_field(
+    good: bool,
+    field: &'static str,
+    value: impl ToString,
+    accepted: &'static str,
+) -> Result<(), NetworkError> {
+    if good {
         return Ok(());
     }
     Err(NetworkError::Field { field, value: value.to_string(), accepted })

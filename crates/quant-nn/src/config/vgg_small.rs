@@ -55,7 +55,7 @@ pub struct VggSmallConfig {
     #[serde(default)]
     pub activation: ActivationKind,
     /// The quantizers. The first convolution and the linear layer stay in full precision unless
-    /// `first_last` is set.
+    /// `first_last` says otherwise.
     #[serde(default)]
     #[schemars(skip)]
     pub quantization: Quantization,

@@ -7,6 +7,7 @@ use super::{WORDS, Word, known_words, model};
 use crate::error::NetworkError;
 
 /// A keyword list without the words that QTool does not act on.
+#[doc(hidden)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acting {
     /// The remaining words, joined by commas, each once.
@@ -30,6 +31,7 @@ const FIRST_FOUND: [(&str, &[&str]); 4] = [
 ///
 /// # Errors
 /// [`NetworkError::Keyword`] for an unknown model.
+#[doc(hidden)]
 pub fn acting(model_name: &str, keywords: &str) -> Result<Acting, NetworkError> {
     model(model_name)?;
     let mut notes = Vec::new();
@@ -70,6 +72,7 @@ fn unknown(word: &str) -> String {
 
 /// Returns the known name that is most similar to a misspelt one, if it is similar enough: apart
 /// from capitals, one letter differs, or one letter in four.
+#[doc(hidden)]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let distances = known

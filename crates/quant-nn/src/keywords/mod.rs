@@ -34,6 +34,22 @@ struct Custom {
 }
 
 /// The known words: those of the table, and those of the program.
+///
+/// ```
+/// use quant_core::qtool::QtoolOptions;
+/// use quant_nn::{NetworkConfig, keywords::Registry};
+///
+/// let half = |config: &mut NetworkConfig| {
+///     if let NetworkConfig::ResNet(resnet) = config {
+///         resnet.width_alpha = 0.5;
+///     }
+/// };
+/// let registry = Registry::default().with("half_width", "half of the channels", half);
+/// let options = QtoolOptions::parse("cifar10,cbas,half_width", "")?;
+/// let explained = registry.read("resnet20", &options)?;
+/// assert!(explained.lines.iter().any(|line| line.contains("half of the channels")));
+/// # Ok::<(), quant_nn::NetworkError>(())
+/// ```
 #[derive(Default)]
 pub struct Registry {
     custom: Vec<Custom>,
@@ -211,6 +227,7 @@ fn known_words() -> impl Iterator<Item = &'static str> {
 
 /// Returns the subject of a known word that does not change the structure of a network: quantizers,
 /// training, or none.
+#[doc(hidden)]
 pub fn beside_the_structure(word: &str) -> Option<&'static str> {
     let mut others = QUANTIZERS.iter().chain(&IGNORED);
     others.find(|(known, _)| *known == word).map(|(_, what)| *what)
@@ -218,6 +235,7 @@ pub fn beside_the_structure(word: &str) -> Option<&'static str> {
 
 /// The fields of quantizers for which QTool has an option, such as `bit` for `fm_bit`, `wt_bit` and
 /// `ot_bit`.
+#[doc(hidden)]
 pub const QUANTIZER_FIELDS: &[&str] = &QUANTIZER_OPTIONS;
 
 fn known_option(name: &str) -> Result<(), NetworkError> {

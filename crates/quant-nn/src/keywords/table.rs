@@ -4,7 +4,7 @@ use quant_core::qtool::QtoolOptions;
 
 use crate::{
     config::{
-        NetworkConfig,
+        FirstLast, FirstLastQuantizers, NetworkConfig,
         mobilenet::{MobileNetV1Config, MobileSkip},
         resnet::{
             DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order, PointReshape,
@@ -322,10 +322,24 @@ pub const WORDS: &[Word] = &[
             Ok(matches!(n, NetworkConfig::ResNet(_)))
         }
     ),
-    word!("first-last", "", "first and last layer are quantized too", |n, _| {
-        n.quantization_mut().first_last = true;
-        Ok(true)
-    }),
+    word!(
+        "first-last",
+        "treatment of first and last layer",
+        "both are quantized like the other layers",
+        |n, _| {
+            n.quantization_mut().first_last = FirstLast::LikeOthers;
+            Ok(true)
+        }
+    ),
+    word!(
+        "first-last-8bit",
+        "treatment of first and last layer",
+        "both have 8 bits; a word of ours",
+        |n, _| {
+            n.quantization_mut().first_last = FirstLast::Own(FirstLastQuantizers::new(8));
+            Ok(true)
+        }
+    ),
     word!("TResNetStem", "stem", "space-to-depth 4, then a convolution", |n, options| {
         let kernel = stem_kernel(options)?;
         Ok(resnet(n, |c| c.stem = Stem::SpaceToDepth(kernel)))

@@ -82,6 +82,27 @@ impl QuantConv2dConfig {
 
 /// y = Qo(conv(Qa(pad(x)), Qw(w)) + b): a convolution whose input, weight and output may be
 /// quantized.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
+/// use quant_nn::layers::{LayerQuantizers, conv::QuantConv2dConfig};
+///
+/// let lsq = |role| QuantizerConfig::new(Method::Lsq, role, Levels::BINARY);
+/// let weight = QuantizerConfig { granularity: Granularity::PerChannel, ..lsq(Role::Weight) };
+/// let config = QuantConv2dConfig {
+///     quantizers: LayerQuantizers {
+///         activation: Some(lsq(Role::Activation)),
+///         weight: Some(weight),
+///         ..LayerQuantizers::default()
+///     },
+///     ..QuantConv2dConfig::new([3, 8], 3, 2)
+/// };
+/// let device = Device::flex();
+/// let conv = config.init("conv1", &device)?;
+/// assert_eq!(conv.forward(Tensor::zeros([1, 3, 32, 32], &device)).dims(), [1, 8, 16, 16]);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct QuantConv2d {
     /// The weight, `[out, in / groups, kernel, kernel]`.

@@ -50,6 +50,20 @@ impl QuantLinearConfig {
 }
 
 /// y = Qo(Qa(x)·Qw(w)ᵀ + b): a linear layer whose input, weight and output may be quantized.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{Levels, Method, QuantizerConfig, Role};
+/// use quant_nn::layers::{LayerQuantizers, linear::QuantLinearConfig};
+///
+/// let weight = QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(4)?);
+/// let quantizers = LayerQuantizers { weight: Some(weight), ..LayerQuantizers::default() };
+/// let device = Device::flex();
+/// let config = QuantLinearConfig { quantizers, ..QuantLinearConfig::new([8, 4]) };
+/// let fc = config.init("fc", &device)?;
+/// assert_eq!(fc.forward(Tensor::zeros([2, 8], &device)).dims(), [2, 4]);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct QuantLinear {
     /// The weight, `[out, in]`, as in PyTorch.

@@ -61,9 +61,13 @@ impl Network {
 
     /// Returns the side of a submodule's input, in pixels.
     fn input_size(&self, submodule: usize) -> usize {
+        self.input_of(submodule).map_or(1, |input| self.graph.nodes[input].size)
+    }
+
+    /// The node whose value a submodule reads.
+    fn input_of(&self, submodule: usize) -> Option<usize> {
         let node = self.graph.nodes.iter().find(|node| node.op == Op::Submodule(submodule));
-        let input = node.and_then(|node| node.inputs.first());
-        input.map_or(1, |input| self.graph.nodes[*input].size)
+        node.and_then(|node| node.inputs.first().copied())
     }
 }
 
@@ -95,7 +99,10 @@ impl QuantizedModule for Network {
                 Layer::Linear(linear) => (&linear.bias, 1),
             };
             let bias = bias.as_ref().map_or(0, |bias| bias.lazy_shape().num_elements());
-            LayerShape { name: found.name, weight, bias, output_size: Some(size) }
+            let submodule = self.names.iter().position(|name| *name == found.name);
+            let input = submodule.and_then(|submodule| self.input_of(submodule));
+            let reads_images = input.is_some_and(|input| self.graph.is_of_images(input));
+            LayerShape { name: found.name, weight, bias, output_size: Some(size), reads_images }
         });
         shapes.collect()
     }

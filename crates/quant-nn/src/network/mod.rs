@@ -17,6 +17,25 @@ use crate::{
 };
 
 /// A network: submodules in the order in which the reference registers them, connected by a graph.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_nn::{ResNetConfig, StateDict, resnet::{Depth, Stem}, summarize};
+///
+/// let device = Device::flex();
+/// let config = ResNetConfig {
+///     width_alpha: 0.125,
+///     ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32)
+/// };
+/// let network = config.init(&device)?;
+/// let scores = network.forward(Tensor::zeros([1, 3, 32, 32], &device));
+/// assert_eq!(scores.dims(), [1, 10]);
+///
+/// let state = StateDict::of(&network);
+/// assert!(state.get("conv1.weight").is_some());
+/// println!("{}", summarize(&network, &state));
+/// # Ok::<(), quant_nn::NetworkError>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct Network {
     /// The submodules, which have a state. The name of the field is part of the records in

@@ -29,6 +29,7 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, options: ConvOptions<2>) -> Tenso
 ///
 /// # Panics
 /// As [`conv2d`].
+#[doc(hidden)]
 pub fn conv2d_padded_with(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -94,6 +95,7 @@ pub fn batch_norm(
 ///
 /// # Panics
 /// As [`batch_norm`].
+#[doc(hidden)]
 pub fn batch_norm_add_relu(
     x: Tensor<4>,
     (weight, bias): (Tensor<1>, Tensor<1>),

@@ -5,6 +5,7 @@ const RUNNING: [&str; 4] = ["running_", "basis", "iteration", "num_batches_track
 
 /// Whether the entry of this name follows the data (running statistics, a learned basis) instead of
 /// being trained.
+#[doc(hidden)]
 pub fn is_running(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     RUNNING.iter().any(|start| last.starts_with(start))

@@ -39,6 +39,7 @@ impl StateDict {
 }
 
 /// The PyTorch name of every parameter and running statistic.
+#[doc(hidden)]
 pub fn parameter_names<M: QuantizedModule>(network: &M) -> HashMap<ParamId, String> {
     let mut collector = Collector { values: false, ..Collector::new(network) };
     network.visit(&mut collector);

@@ -92,6 +92,23 @@ pub enum Event {
         #[serde(deserialize_with = "quant_core::number::or_nan")]
         images_per_second: f64,
     },
+    /// The last network was packed, and evaluated by the engine that serves it and in the trainer.
+    Packed {
+        /// The path of the packed file.
+        file: String,
+        /// The size of the file in bytes.
+        bytes: u64,
+        /// The score of the packed network, by the engine that serves it.
+        packed: Score,
+        /// The score of the same arithmetic in the trainer.
+        served: Score,
+        /// The number of images for which the usual evaluation has the same best class.
+        same_decisions: usize,
+        /// The number of codes of layers' inputs that were compared with the usual evaluation.
+        codes: u64,
+        /// The number of these codes that differ.
+        other_codes: u64,
+    },
     /// An epoch ended and was evaluated.
     EpochFinished {
         /// The name of the phase.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write};
 
 use burn::{module::ParamId, tensor::Tensor};
-use quant_core::{Quantizer, Recorded, Role, reach::layer_of, record};
+use quant_core::{Quantizer, Recorded, Role, number::significant, reach::layer_of, record};
 use quant_nn::Classifier;
 
 use super::event::Event;
@@ -182,7 +182,16 @@ fn result_table(summary: &Summary) -> String {
             result.network.size_bytes_packed
         );
     }
-    table + "</table>"
+    table += "</table>";
+    if let (Some(packed), Some(served)) = (&summary.packed, &summary.served) {
+        let _ = write!(
+            table,
+            "<p>Packed network (packed.qnet): {} bytes. Top-1 {:.2} % by the engine that serves \
+             it, {:.2} % by the same arithmetic in the trainer.</p>",
+            packed.bytes, packed.score.top1, served.top1
+        );
+    }
+    table
 }
 
 /// Returns the table of the quantizers' health after the last epoch.
@@ -203,7 +212,7 @@ fn health_table(log: &[Event]) -> String {
         let percent =
             |share: Option<f64>| share.map_or("–".to_owned(), |x| format!("{:.2}", 100.0 * x));
         let (flips, bounds) = (percent(health.flip_rate), percent(health.at_bounds));
-        let scale = health.scale.map_or("–".to_owned(), |scale| format!("{scale:.4}"));
+        let scale = health.scale.map_or("–".to_owned(), |scale| significant(scale, 3));
         let _ = write!(
             table,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{flips}</td><td>{bounds}</td>\
@@ -355,7 +364,10 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
         let is_among = |names: &[String]| names.iter().any(|name| is_it(name));
         let Some((calibrated, kept, untouched)) = start else { return "–".to_owned() };
         match calibrated.iter().find(|info| is_it(&info.layer)) {
-            Some(info) => format!("{:.3} → {:.3}", info.error_before, info.error_after),
+            Some(info) => {
+                let errors = [info.error_before, info.error_after];
+                errors.map(|error| significant(error, 2)).join(" → ")
+            }
             None if is_among(kept) => "kept".into(),
             None if is_among(untouched) => "default".into(),
             None => "–".into(),

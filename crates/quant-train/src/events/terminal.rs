@@ -1,7 +1,7 @@
 //! The terminal display: progress bars, and lines for what should stay visible.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use quant_core::CalibrationInfo;
+use quant_core::{CalibrationInfo, number::significant};
 
 use super::event::Event;
 use crate::{measure::evaluate::skipped_note, output};
@@ -77,6 +77,21 @@ impl Terminal {
                     skipped_note(val)
                 ));
             }
+            Event::Packed {
+                file,
+                bytes,
+                packed,
+                served,
+                same_decisions,
+                codes,
+                other_codes,
+            } => self.line(&format!(
+                "packed: {file}, {bytes} bytes; top-1 {:.2} % by the engine that serves it, {:.2} \
+                 % by the same arithmetic in the trainer\ncompared with the usual evaluation: \
+                 {same_decisions} of {} decisions are the same, {other_codes} of {codes} codes \
+                 differ",
+                packed.top1, served.top1, packed.images
+            )),
             Event::QuantizerHealth { .. } | Event::WeightHistogram { .. } => {}
             Event::PolicyApplied { phase, step, policy, layers } => self.line(&format!(
                 "{phase}, step {step}: policy {} changed {} quantizers",
@@ -130,14 +145,17 @@ fn calibration_table(quantizers: &[CalibrationInfo]) -> String {
         "after"
     );
     for info in quantizers {
-        let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
+        let mean = |values: &[f32]| {
+            let sum: f64 = values.iter().copied().map(f64::from).sum();
+            sum / values.len().max(1) as f64
+        };
         table.push_str(&format!(
-            "\n{:<42} {:>9.4} {:>9.4} {:>13.4} {:>12.4}",
+            "\n{:<42} {:>9} {:>9} {:>13} {:>12}",
             info.layer,
-            mean(&info.before),
-            mean(&info.after),
-            info.error_before,
-            info.error_after
+            significant(mean(&info.before), 3),
+            significant(mean(&info.after), 3),
+            significant(info.error_before, 2),
+            significant(info.error_after, 2)
         ));
     }
     table

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use burn::{module::ParamId, tensor::Tensor};
-use quant_core::{Quantizer, Reached, Recorded, Role, record};
+use quant_core::{Quantizer, Reached, Recorded, Role, number::significant, record};
 use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
@@ -96,8 +96,9 @@ impl Monitor {
         if let Some(before) = self.scales.insert(name.to_owned(), now) {
             let ratio = (now / before).abs();
             if ratio.is_finite() && !(1.0 / JUMP..=JUMP).contains(&ratio) {
+                let [before, now] = [before, now].map(|scale| significant(scale, 3));
                 warnings.push(format!(
-                    "{name}: its scale went from {before:.4} to {now:.4} within an epoch: lower \
+                    "{name}: its scale went from {before} to {now} within an epoch: lower \
                      its learning rate (groups.exceptions) or clip gradients"
                 ));
             }

@@ -27,6 +27,9 @@ pub struct Build<'a> {
 pub(crate) trait Networks {
     type Network: Classifier;
 
+    /// Returns a network as one of `quant-nn`, whose structure is known and which can be packed.
+    fn described<'a>(&self, network: &'a Self::Network) -> Option<&'a Network>;
+
     /// Makes a network of a phase, with fresh weights.
     fn init(
         &self,
@@ -58,6 +61,10 @@ pub(crate) trait Networks {
 
 impl Networks for Recipe {
     type Network = Network;
+
+    fn described<'a>(&self, network: &'a Network) -> Option<&'a Network> {
+        Some(network)
+    }
 
     fn init(&self, phase: &Phase, classes: usize, device: &Device) -> Result<Network, TrainError> {
         Ok(self.network(phase, classes)?.init(device)?)
@@ -131,6 +138,10 @@ where
     M: Classifier,
 {
     type Network = M;
+
+    fn described<'a>(&self, _network: &'a M) -> Option<&'a Network> {
+        None
+    }
 
     fn init(&self, phase: &Phase, classes: usize, device: &Device) -> Result<M, TrainError> {
         let quantization = phase.quantization.as_ref().map(|recipe| recipe.typed()).transpose();

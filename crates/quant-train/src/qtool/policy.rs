@@ -4,7 +4,7 @@ use quant_core::{Normalization, Role, qtool::granularity};
 
 use crate::{
     error::TrainError,
-    recipe::policy::{Change, Policy, Trigger},
+    recipe::policy::{Change, LayerSelection, Policy, Trigger},
 };
 
 /// Reads a policy file. It has sections `on <section>: <numbers>`, which contain rules `by_index:
@@ -48,7 +48,10 @@ pub fn policies(
                 rule.end(&triggers, &mut found);
                 rule.layers = match value {
                     "all" => None,
-                    list => Some(numbers(list).map_err(fail)?),
+                    list => {
+                        let indices = numbers(list).map_err(fail)?.into_iter();
+                        Some(indices.map(LayerSelection::Index).collect())
+                    }
                 };
             }
             "by_tag" => {
@@ -72,7 +75,7 @@ pub fn policies(
 /// A rule while it is read.
 #[derive(Default)]
 struct Rule {
-    layers: Option<Vec<usize>>,
+    layers: Option<Vec<LayerSelection>>,
     role: Option<Role>,
     change: Change,
     used: bool,
@@ -196,7 +199,7 @@ mod tests {
             (policies[0].role, policies[0].change.enabled),
             (Some(Role::Activation), Some(false))
         );
-        assert_eq!(policies[1].layers, Some(vec![0, 2]));
+        assert_eq!(policies[1].layers, Some([0, 2].map(LayerSelection::Index).to_vec()));
         assert_eq!(
             (policies[1].change.levels_by, policies[1].change.progressive),
             (Some(-2), Some(true))

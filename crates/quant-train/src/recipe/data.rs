@@ -307,16 +307,12 @@ impl DataRecipe {
     /// # Errors
     /// [`TrainError::Field`] with the field, its value and what is accepted.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let check = |good: bool, field: &str, value: String, accepted| match good {
-            true => Ok(()),
-            false => Err(TrainError::Field { field: field.to_owned(), value, accepted }),
-        };
         for (name, pipeline) in [("data.train", self.train()), ("data.eval", self.eval())] {
             let fits = pipeline.output_size() == Some(self.input_size);
             let size = pipeline.output_size();
             let value = size.map_or("no fixed size".into(), |size| format!("{size} pixels"));
             let accepted = "steps that end in squares of input_size pixels";
-            check(fits, name, value, accepted)?;
+            TrainError::check_field(fits, name, value, accepted)?;
         }
         let extra = [
             (self.fake.is_some(), DataKind::Fake, "data.fake"),
@@ -324,7 +320,7 @@ impl DataRecipe {
         ];
         for (given, kind, field) in extra {
             let accepted = "no such table, unless data.kind has its name";
-            check(!given || self.kind == kind, field, "given".into(), accepted)?;
+            TrainError::check_field(!given || self.kind == kind, field, "given", accepted)?;
         }
         Ok(())
     }

@@ -164,7 +164,9 @@ fn is_table(node: &Value) -> bool {
 
 fn takes(field: &'static Value) -> String {
     match (referred(field), field.get("items").is_some()) {
-        (Some((_, below)), false) if is_table(below) => "a table".into(),
+        (Some((_, below)), false) if is_table(below) && below.get("x-example").is_none() => {
+            "a table".into()
+        }
         (Some((_, below)), true) if is_table(below) => "a list of tables".into(),
         _ => Place::at(schema(), field).takes(),
     }

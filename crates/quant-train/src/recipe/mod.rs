@@ -76,6 +76,32 @@ impl Recipe {
 
     /// Reads a recipe from text. `path` is the path that error messages show.
     ///
+    /// ```
+    /// use quant_train::Recipe;
+    ///
+    /// let text = r#"
+    ///     name = "small"
+    ///     [data]
+    ///     kind = "rendered"
+    ///     input_size = 32
+    ///     [model]
+    ///     depth = "resnet20"
+    ///     stem = "cifar"
+    ///     [[phase]]
+    ///     name = "quantized"
+    ///     epochs = 5
+    ///     batch_size = 32
+    ///     learning_rate = 0.02
+    ///     [phase.quantization]
+    ///     weight = { method = "lsq", bits = 2 }
+    /// "#;
+    /// let recipe = Recipe::parse(text, "small.toml".as_ref())?;
+    /// assert_eq!(recipe.phases[0].name, "quantized");
+    /// let error = Recipe::parse(&text.replace("epochs", "epocs"), "small.toml".as_ref());
+    /// assert!(error.unwrap_err().to_string().contains("did you mean `epochs`?"));
+    /// # Ok::<(), quant_train::TrainError>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(text: &str, path: &Path) -> Result<Self, TrainError> {
@@ -138,32 +164,40 @@ impl Recipe {
     /// [`TrainError::OutOfRange`] and [`TrainError::Field`] with the field, its value and what is
     /// accepted; the errors of the network.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let check = |good: bool, field: &str, value: &str, accepted| match good {
-            true => Ok(()),
-            false => {
-                let (field, value) = (field.to_owned(), value.to_owned());
-                Err(TrainError::Field { field, value, accepted })
-            }
-        };
         let table = toml::Table::try_from(self).map_err(|error| TrainError::Recipe {
             path: "<memory>".into(),
             message: error.to_string(),
         })?;
         check_numbers(&table, &Place::new(schema()))?;
         let accepted = "letters, digits, -, _ and . (files are named after it)";
-        check(names_a_file(&self.name), "name", &self.name, accepted)?;
+        TrainError::check_field(names_a_file(&self.name), "name", &self.name, accepted)?;
         self.expected.map_or(Ok(()), |expected| expected.tolerance().map(drop))?;
-        check(!self.phases.is_empty(), "phase", "none", "at least one [[phase]]")?;
+        TrainError::check_field(
+            !self.phases.is_empty(),
+            "phase",
+            "none",
+            "at least one [[phase]]",
+        )?;
         self.data.validate()?;
         self.fits("data.eval_batch_size", self.data.eval_batch_size)?;
         for (index, phase) in self.phases.iter().enumerate() {
             let (name, field) = (&phase.name, format!("phase.{}.name", phase.name));
-            check(names_a_file(name), &field, name, accepted)?;
+            TrainError::check_field(names_a_file(name), &field, name, accepted)?;
             let is = |other: &str| other.eq_ignore_ascii_case(name);
             let unique = !self.phases[..index].iter().any(|other| is(&other.name));
-            check(unique, &field, name, "a name that no other phase has, ignoring capitals")?;
+            TrainError::check_field(
+                unique,
+                &field,
+                name,
+                "a name that no other phase has, ignoring capitals",
+            )?;
             let accepted = "another name: every run has a file or folder of this name";
-            check(!RUN_FILES.iter().any(|file| is(file)), &field, name, accepted)?;
+            TrainError::check_field(
+                !RUN_FILES.iter().any(|file| is(file)),
+                &field,
+                name,
+                accepted,
+            )?;
             phase.validate()?;
             self.fits(&format!("phase.{name}.batch_size"), phase.batch_size)?;
             if self.model.own().is_some() {
@@ -238,8 +272,16 @@ fn schema() -> &'static Value {
 }
 
 /// The files and folders that every run has, in addition to the folders of its phases.
-const RUN_FILES: [&str; 7] =
-    ["recipe.toml", "run.json", "log.jsonl", "tensorboard", "summary.json", "report.html", "lock"];
+const RUN_FILES: [&str; 8] = [
+    "recipe.toml",
+    "run.json",
+    "log.jsonl",
+    "tensorboard",
+    "summary.json",
+    "report.html",
+    "packed.qnet",
+    "lock",
+];
 
 /// The largest number of values in the images of a batch: 8 GiB at 32 bits each.
 const BATCH_VALUES: usize = 1 << 31;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use quant_core::qtool::QtoolOptions;
 use quant_nn::{
-    NetworkConfig, Quantization,
+    FirstLast, NetworkConfig, Quantization,
     keywords::{Explained, Registry},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -163,21 +163,21 @@ pub(super) struct Described {
 /// The quantization of layers as keywords describe it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct QuantizedLayers {
-    first_last: bool,
+    first_last: FirstLast,
     real_downsample: bool,
     padding_after_quant: bool,
 }
 
 impl QuantizedLayers {
     fn add_to(self, quantization: &mut Quantization) {
-        quantization.first_last |= self.first_last;
+        quantization.first_last = quantization.first_last.or(self.first_last);
         quantization.real_downsample |= self.real_downsample;
         quantization.padding_after_quant |= self.padding_after_quant;
     }
 
     /// Sets the same fields of a phase's quantization.
     pub(super) fn add_to_phase(self, quantization: &mut QuantizationRecipe) {
-        quantization.first_last |= self.first_last;
+        quantization.first_last = quantization.first_last.or(self.first_last);
         quantization.real_downsample |= self.real_downsample;
         quantization.padding_after_quant |= self.padding_after_quant;
     }

@@ -177,6 +177,15 @@ impl Phase {
     }
 
     /// Returns the learning rate at a batch of an epoch, where an epoch has `iterations` batches.
+    ///
+    /// ```
+    /// use quant_train::phase::Phase;
+    ///
+    /// let text = "name = 'p'\nepochs = 4\nbatch_size = 32\nlearning_rate = 0.1";
+    /// let phase: Phase = toml::from_str(text).unwrap();
+    /// // Half of a cosine: after half of the batches, half of the learning rate.
+    /// assert!((phase.rate(2, 0, 10) - 0.05).abs() < 1e-9);
+    /// ```
     pub fn rate(&self, epoch: usize, batch: usize, iterations: usize) -> f64 {
         let length = Length { epochs: self.epochs, iterations };
         let (last, seen) = (self.epochs - 1, epoch * iterations + batch);
@@ -194,14 +203,11 @@ impl Phase {
     /// Checks which fields go together. The bounds of numbers are checked with the recipe.
     ///
     /// # Errors
-    /// [`TrainError::Field`] with the field, its value and what is accepted.
+    /// [`TrainError::Field`] with the field, its value and what is accepted, and
+    /// [`TrainError::Invalid`] for policies.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let check = |good: bool, field: &str, value: &str, accepted| match good {
-            true => Ok(()),
-            false => {
-                let field = format!("phase.{}.{field}", self.name);
-                Err(TrainError::Field { field, value: value.to_owned(), accepted })
-            }
+        let check = |good, field: &str, value: &str, accepted| {
+            TrainError::check_field(good, format!("phase.{}.{field}", self.name), value, accepted)
         };
         if self.focal.is_some() {
             let value = self.label_smoothing.to_string();
@@ -224,12 +230,8 @@ impl Phase {
         check(reads(&self.init_map), "init_map", "given", accepted)?;
         let idle = self.quantization.is_none() && !self.policies.is_empty();
         check(!idle, "policy", "given", "none in a phase without quantization")?;
-        self.policies.iter().try_for_each(|policy| {
-            let flaw = policy.flaw();
-            flaw.map_or(Ok(()), |(field, value, accepted)| {
-                check(false, &format!("policy.{field}"), value, accepted)
-            })
-        })
+        let path = format!("phase.{}.policy", self.name);
+        self.policies.iter().try_for_each(|policy| policy.validate(&path))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The quantizers of a phase, as a recipe describes them.
 
 use quant_core::{Calibration, Percentile, Role};
-use quant_nn::Quantization;
+use quant_nn::{FirstLast, Quantization};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +10,12 @@ use crate::{
     error::TrainError,
     schema::{
         choices::{Choice, text_of},
-        stand_ins::PercentileField,
+        stand_ins::{FirstLastField, PercentileField},
     },
 };
 
-/// The quantizers of a phase. The first and the last layer stay in 32 bits unless `first_last` is
-/// true.
+/// The quantizers of a phase. The first and the last layer stay in 32 bits unless `first_last` says
+/// otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizationRecipe {
@@ -27,9 +27,13 @@ pub struct QuantizationRecipe {
     pub output: Option<QuantizerRecipe>,
     /// Whether the first and the last layer are quantized too. By default both stay in 32 bits, as
     /// in most papers, because they are small and their quantization costs most of the accuracy.
-    /// Choose `true` for hardware that has only quantized layers. The score is then lower.
+    /// Choose `{ bits = 8 }` for a network that is to run in integers: the pixels that the first
+    /// layer reads are bytes, and both layers then have weights of 8 bits. With `true` both have
+    /// the quantizers of the other layers: choose it for hardware that has no other layers. The
+    /// score is then lower.
     #[serde(default)]
-    pub first_last: bool,
+    #[schemars(with = "FirstLastField")]
+    pub first_last: FirstLast,
     /// Whether these convolutions stay in 32 bits: those of skip branches, and those of lossless
     /// downsampling in front of a block. They are small, and their errors reach every later layer.
     /// Choose `true` for binary networks, and where the paper does so.
@@ -158,7 +162,7 @@ impl QuantizationRecipe {
             activation,
             weight,
             output,
-            first_last: false,
+            first_last: FirstLast::FullPrecision,
             real_downsample: false,
             padding_after_quant: false,
             scale_batch_size: None,
@@ -196,6 +200,10 @@ impl QuantizationRecipe {
             };
             recipe.as_ref().map(|recipe| recipe.typed(role).map_err(invalid)).transpose()
         };
+        self.first_last.validate().map_err(|error| TrainError::Invalid {
+            field: "quantization.first_last".into(),
+            reason: error.to_string(),
+        })?;
         Ok(Quantization {
             activation: typed(&self.activation, Role::Activation)?,
             weight: typed(&self.weight, Role::Weight)?,

@@ -1,6 +1,6 @@
 //! A single quantizer, as a recipe describes it.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData};
 
 use quant_core::{
     Accepted, Estimator, GradientScale, Granularity, Levels, Method, Normalization, OptionInfo,
@@ -73,7 +73,7 @@ pub struct QuantizerRecipe {
     #[schemars(with = "Option<CompatibilityFields>")]
     pub qtool: Option<Compatibility>,
     /// The options that belong to a single method.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "options_beside_fields_of::<QuantizerRecipe, _>")]
     pub options: MethodOptions,
     /// A loss on the quantization error, added to the training loss. By default there is none.
     pub loss: Option<QuantizationLossRecipe>,
@@ -174,20 +174,22 @@ impl MethodOptions {
 
     /// Sets the options of a method, or returns an error that names an option that the method does
     /// not have.
-    fn give_to(&self, method: &mut Method) -> Result<(), String> {
+    pub(super) fn give_to(&self, method: &mut Method) -> Result<(), String> {
         method.set_options(&self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for MethodOptions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ByName)
-    }
+/// Reads the options of a method from the table that has them beside the fields of `T`. A name that
+/// is neither a field nor an option is refused with the names that there are.
+pub(super) fn options_beside_fields_of<'de, T: JsonSchema, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<MethodOptions, D::Error> {
+    deserializer.deserialize_map(BesideFields(PhantomData::<T>))
 }
 
-struct ByName;
+struct BesideFields<T>(PhantomData<T>);
 
-impl<'de> Visitor<'de> for ByName {
+impl<'de, T: JsonSchema> Visitor<'de> for BesideFields<T> {
     type Value = MethodOptions;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,7 +201,7 @@ impl<'de> Visitor<'de> for ByName {
         let mut options = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             if !known.contains(&name.as_str()) {
-                let fields = field_names::<QuantizerRecipe>().join("`, `");
+                let fields = field_names::<T>().join("`, `");
                 let message = format!("unknown field `{name}`, expected one of `{fields}`");
                 return Err(A::Error::custom(message));
             }

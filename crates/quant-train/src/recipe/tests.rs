@@ -1,5 +1,8 @@
 //! Recipes and changes that are refused, and the messages of their errors.
 
+use quant_core::Granularity;
+use quant_nn::{FirstLast, FirstLastQuantizers};
+
 use super::*;
 
 const RECIPE: &str = r#"
@@ -36,6 +39,47 @@ fn refusal(from: &str, to: &str) -> String {
 fn a_recipe_that_is_written_out_reads_back() {
     let recipe = parse(RECIPE).unwrap();
     assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
+}
+
+fn first_last(text: &str) -> FirstLast {
+    let recipe = parse(&RECIPE.replace("activation =", &format!("{text}\nactivation =")));
+    let recipe = recipe.unwrap_or_else(|error| panic!("{text}: {error}"));
+    assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe, "{text}");
+    recipe.phases[0].quantization.as_ref().unwrap().first_last
+}
+
+#[test]
+fn the_first_and_the_last_layer_are_described_by_a_truth_value_or_a_table() {
+    assert_eq!(first_last(""), FirstLast::FullPrecision);
+    assert_eq!(first_last("first_last = false"), FirstLast::FullPrecision);
+    assert_eq!(first_last("first_last = true"), FirstLast::LikeOthers);
+    let eight = FirstLastQuantizers::new(8);
+    assert_eq!(first_last("first_last = { bits = 8 }"), FirstLast::Own(eight));
+    let whole = FirstLastQuantizers { bits: 4, granularity: Granularity::PerTensor };
+    let said = "first_last = { bits = 4, granularity = 'per-tensor' }";
+    assert_eq!(first_last(said), FirstLast::Own(whole));
+    let changed = changed(&["phase.quantization.first_last.bits=5"]).unwrap();
+    let quantization = changed.phases[0].quantization.as_ref().unwrap();
+    assert_eq!(quantization.first_last, FirstLast::Own(FirstLastQuantizers::new(5)));
+}
+
+#[test]
+fn what_the_first_and_the_last_layer_cannot_be_names_the_field() {
+    for (given, part) in [
+        ("8", "first_last = 8: expected true, false or a table such as { bits = 8 }"),
+        ("'yes'", "expected true, false or a table such as { bits = 8 }"),
+        ("{ bits = 1 }", "first_last.bits = 1: expected a whole number from 2 to 8"),
+        ("{ bits = 9 }", "first_last.bits = 9: expected a whole number from 2 to 8"),
+        ("{ granularity = 'per-tensor' }", "missing field `bits`"),
+        ("{ bits = 8, granularty = 'per-tensor' }", "did you mean `granularity`?"),
+        ("{ bits = 8, granularity = 'per-chanel' }", "did you mean"),
+    ] {
+        let change = format!("phase.quantization.first_last={given}");
+        let text = changed(&[&change]).unwrap_err().to_string();
+        assert!(text.contains(part), "{given}: {text}");
+        let text = refusal("activation =", &format!("first_last = {given}\nactivation ="));
+        assert!(text.contains(part), "{given}: {text}");
+    }
 }
 
 #[test]
@@ -249,4 +293,42 @@ fn a_quantizer_with_bits_and_levels_or_neither_is_refused_in_words() {
     assert_eq!(text, format!("{field}set either bits or levels, not both"));
     let text = refusal("\"lsq\", bits = 2 }", "\"lsq\" }");
     assert_eq!(text, format!("{field}set either bits or levels"));
+}
+
+fn with_policy(policy: &str) -> Result<Recipe, TrainError> {
+    parse(&format!("{RECIPE}\n[[phase.policy]]\nat = {{ epoch = 1 }}\n{policy}"))
+}
+
+#[test]
+fn a_policy_with_names_and_options_reads_back() {
+    let policy = "layers = [0, 'layer*.conv1']\nrole = 'weight'\n\
+                  change = { method = 'ttq', levels = 3, ternary_threshold = 0.1 }";
+    let recipe = with_policy(policy).unwrap();
+    assert_eq!(parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
+    let layers = recipe.phases[0].policies[0].layers.as_ref().map(Vec::len);
+    assert_eq!(layers, Some(2));
+}
+
+#[test]
+fn a_policy_that_cannot_be_is_refused_with_its_field() {
+    for (policy, parts) in [
+        ("change = { ternary_threshold = 1.5 }", &["ternary_threshold = 1.5", "below 1"][..]),
+        ("change = { closed_from = true }", &["closed_from", "did you mean `closed_form`?"]),
+        (
+            "change = { method = 'ttq', closed_form = true }",
+            &["policy.change", "of the method fatnn"],
+        ),
+        ("change = {}", &["phase.quantized.policy.change: it is empty"]),
+        (
+            "layers = []\nchange = { bits = 2 }",
+            &["phase.quantized.policy.layers: the list is empty"],
+        ),
+        ("layers = [true]\nchange = { bits = 2 }", &["the index or the name of a layer"]),
+        ("layers = [-1]\nchange = { bits = 2 }", &["policy.layers = -1", "from 0"]),
+    ] {
+        let error = with_policy(policy).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
 }

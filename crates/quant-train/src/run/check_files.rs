@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use quant_nn::{NetworkConfig, NetworkError};
+use quant_nn::NetworkConfig;
 
 use crate::{
     error::TrainError,
@@ -120,7 +120,7 @@ impl Recipe {
         }
         let mut network = self.network(phase, classes.unwrap_or(1000))?.init(device)?;
         for policy in &phase.policies {
-            policy.apply(&mut network).map_err(NetworkError::from)?;
+            policy.apply(&mut network)?;
         }
         Ok(())
     }

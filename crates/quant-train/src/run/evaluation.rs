@@ -1,15 +1,16 @@
 //! Evaluation of a file of weights, which a run, PyTorch or another program has written.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use quant_data::{LastBatch, Loader, LoaderConfig, Share};
+use quant_data::{Dataset, LastBatch, Loader, LoaderConfig, Share};
 use quant_nn::LoadReport;
 
 use crate::{
     batches::upload::Normalizer,
+    deploy::{ServedEvaluation, evaluate_packed, evaluate_served, lower},
     error::TrainError,
     measure::evaluate::{Score, evaluate},
-    networks::weights::{self, WeightsFile},
+    networks::weights::{self, Loaded, WeightsFile},
     recipe::Recipe,
     run::{
         Run,
@@ -34,6 +35,23 @@ pub struct Evaluation {
     pub skipped: Vec<String>,
 }
 
+/// The result of an evaluation by the served arithmetic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServedOutcome {
+    /// The usual evaluation.
+    pub evaluation: Evaluation,
+    /// The evaluation by the served arithmetic, next to the usual one.
+    pub served: ServedEvaluation,
+}
+
+/// A network and the validation data that it is evaluated on.
+struct Opened {
+    loaded: Loaded,
+    val: Arc<dyn Dataset>,
+    loader: Loader,
+    normalizer: Normalizer,
+}
+
 impl Run {
     /// Evaluates the weights of a file on the validation data of `recipe` at `data`. If the file
     /// does not describe its network, it is the network of a phase of the recipe: that of `phase`,
@@ -49,6 +67,72 @@ impl Run {
         data: &Path,
         options: &RunOptions,
     ) -> Result<Evaluation, TrainError> {
+        let opened = Opened::new(file, recipe, phase, data, options)?;
+        let Opened { loaded, loader, normalizer, .. } = &opened;
+        let mut skipped = Vec::new();
+        let tell = |reason| skipped.push(reason);
+        let score = evaluate(&loaded.network, loader, normalizer, &options.device, tell)?;
+        Ok(opened.evaluation(score, skipped, recipe))
+    }
+
+    /// Evaluates the weights of a file as [`evaluate`](Self::evaluate) does, and by the served
+    /// arithmetic: that of the packed network.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate), and [`TrainError::Pack`] where the network cannot be
+    /// packed.
+    pub fn evaluate_served(
+        file: &WeightsFile,
+        recipe: &Recipe,
+        phase: Option<&str>,
+        data: &Path,
+        options: &RunOptions,
+    ) -> Result<ServedOutcome, TrainError> {
+        let opened = Opened::new(file, recipe, phase, data, options)?;
+        let Opened { loaded, loader, normalizer, val } = &opened;
+        let lowered = lower(&loaded.network, &recipe.data, &recipe.name, val.classes())?;
+        let mut skipped = Vec::new();
+        let tell = |reason| skipped.push(reason);
+        let device = &options.device;
+        let served = evaluate_served(&loaded.network, &lowered, loader, normalizer, device, tell)?;
+        let evaluation = opened.evaluation(served.usual, skipped, recipe);
+        Ok(ServedOutcome { evaluation, served })
+    }
+
+    /// Evaluates a packed network on the validation data of `recipe` at `data`. The network itself
+    /// normalises the images.
+    ///
+    /// # Errors
+    /// The errors of the data; [`TrainError::Packed`] where the network does not take the images;
+    /// [`TrainError::Classes`] where the classes of the data are not those of the network.
+    pub fn evaluate_packed(
+        file: &Path,
+        network: &quant_infer::Network,
+        recipe: &Recipe,
+        data: &Path,
+        threads: usize,
+        options: &RunOptions,
+        skipped: impl FnMut(String),
+    ) -> Result<Score, TrainError> {
+        let val = recipe.data.open_val(data, &options.cache)?;
+        let (known, classes) = (network.outputs(), val.classes().len());
+        if known < classes || known > classes && recipe.data.lacks_training(data) {
+            let path = file.to_owned();
+            return Err(TrainError::Classes { path, network: known, data: classes });
+        }
+        let loader = eval_loader(recipe, val, options)?;
+        evaluate_packed(network, &loader, threads, skipped)
+    }
+}
+
+impl Opened {
+    fn new(
+        file: &WeightsFile,
+        recipe: &Recipe,
+        phase: Option<&str>,
+        data: &Path,
+        options: &RunOptions,
+    ) -> Result<Self, TrainError> {
         let val = recipe.data.open_val(data, &options.cache)?;
         let classes = val.classes().len();
         let candidates = recipe.candidates(phase, classes)?;
@@ -71,29 +155,38 @@ impl Run {
             let path = file.path.clone();
             return Err(TrainError::Classes { path, network: known, data: classes });
         }
-        let config = LoaderConfig {
-            batch_size: recipe.data.eval_batch_size,
-            training: false,
-            last_batch: LastBatch::Keep,
-            seed: recipe.seed,
-            workers: workers(options.workers.unwrap_or(recipe.data.workers)),
-            prefetch: recipe.data.prefetch,
-            share: Share::ALL,
-            max_broken: recipe.data.max_broken,
-        };
-        let loader = Loader::new(val, recipe.data.eval(), config)?;
+        let loader = eval_loader(recipe, val.clone(), options)?;
         let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);
-        let (network, device) = (&loaded.network, &options.device);
-        let mut skipped = Vec::new();
-        let tell = |reason| skipped.push(reason);
-        let score = evaluate(network, &loader, &normalizer, device, tell)?;
-        let (own, given) = (network.config().input_size(), recipe.data.input_size);
-        Ok(Evaluation {
-            score,
-            phase: loaded.candidate,
-            other_size: (own != given).then_some((own, given)),
-            report: loaded.report,
-            skipped,
-        })
+        Ok(Self { loaded, val, loader, normalizer })
     }
+
+    fn evaluation(self, score: Score, skipped: Vec<String>, recipe: &Recipe) -> Evaluation {
+        let (own, given) = (self.loaded.network.config().input_size(), recipe.data.input_size);
+        Evaluation {
+            score,
+            phase: self.loaded.candidate,
+            other_size: (own != given).then_some((own, given)),
+            report: self.loaded.report,
+            skipped,
+        }
+    }
+}
+
+/// Returns a loader of all validation images of a recipe, in order.
+pub(super) fn eval_loader(
+    recipe: &Recipe,
+    val: Arc<dyn Dataset>,
+    options: &RunOptions,
+) -> Result<Loader, TrainError> {
+    let config = LoaderConfig {
+        batch_size: recipe.data.eval_batch_size,
+        training: false,
+        last_batch: LastBatch::Keep,
+        seed: recipe.seed,
+        workers: workers(options.workers.unwrap_or(recipe.data.workers)),
+        prefetch: recipe.data.prefetch,
+        share: Share::ALL,
+        max_broken: recipe.data.max_broken,
+    };
+    Ok(Loader::new(val, recipe.data.eval(), config)?)
 }

@@ -135,8 +135,13 @@ impl Run {
             results.push(result);
             network = Some((trained, loaders.1));
         }
-        let summary = Summary::new(&self.recipe.name, results);
+        let mut summary = Summary::new(&self.recipe.name, results);
         if reports {
+            if let Some((network, _)) = network.as_ref()
+                && let Some(network) = networks.described(network)
+            {
+                self.pack(network, &val, &mut summary, &mut events)?;
+            }
             files::write(&self.folder.join("summary.json"), &json(&summary))?;
         }
         if let (Some((network, val)), true) = (network, reports) {

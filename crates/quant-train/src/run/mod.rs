@@ -5,6 +5,7 @@
 //!   recipe.toml  run.json       the recipe, and what the run was started with
 //!   log.jsonl  tensorboard/     the events
 //!   summary.json  report.html   the results
+//!   packed.qnet                 the last network, packed for serving
 //!   <phase>/checkpoints/        the checkpoints, from which the run can be resumed
 //!   <phase>/best.safetensors  last.safetensors  result.json  epoch-<n>.safetensors
 //! ```
@@ -16,6 +17,7 @@ mod execute;
 mod folder;
 mod lock;
 mod options;
+pub(crate) mod pack;
 mod report;
 mod seen;
 mod train_phase;
@@ -39,6 +41,38 @@ use crate::{
 };
 
 /// A run, with its folder, its recipe and its data.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use quant_train::{Recipe, Run, RunOptions};
+///
+/// // One epoch on noise. The README has a recipe that learns.
+/// let text = r#"
+///     name = "trial"
+///     [data]
+///     kind = "fake"
+///     input_size = 16
+///     fake = { train = 8, val = 4, classes = 2 }
+///     [model]
+///     depth = "resnet20"
+///     stem = "cifar"
+///     width_alpha = 0.05
+///     [[phase]]
+///     name = "only"
+///     epochs = 1
+///     batch_size = 4
+///     learning_rate = 0.1
+/// "#;
+/// let recipe = Recipe::parse(text, "trial.toml".as_ref())?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let runs = folder.path();
+/// # let (here, data) = (runs, runs);
+/// let run = Run::create(runs, recipe, here, data, RunOptions::new(Device::flex()))?;
+/// let summary = run.execute()?;
+/// assert_eq!(summary.phases.len(), 1);
+/// assert!(run.network_file("only", true).is_file());
+/// # Ok::<(), quant_train::TrainError>(())
+/// ```
 pub struct Run {
     folder: PathBuf,
     recipe: Recipe,
@@ -179,6 +213,11 @@ impl Run {
     /// Returns the recipe of the run.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
+    }
+
+    /// Returns the names of the classes that the run is trained on, in the order of the scores.
+    pub fn classes(&self) -> &[String] {
+        self.header.seen.classes()
     }
 
     /// Returns the folder of the run's data.

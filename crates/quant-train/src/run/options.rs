@@ -10,6 +10,14 @@ use crate::{
 };
 
 /// The options of a run that do not belong to its recipe.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use quant_train::RunOptions;
+///
+/// let options = RunOptions { workers: Some(1), ..RunOptions::new(Device::flex()) };
+/// assert!(!options.terminal);
+/// ```
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The device, without autodiff.

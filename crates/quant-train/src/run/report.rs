@@ -93,7 +93,14 @@ impl Run {
         let phase = phase.ok_or_else(missing)?;
         let loaders = self.loaders(phase, &train, &val)?;
         let network = self.trained_network(networks, phase, train.classes().len())?;
-        self.write_report(&Summary::new(&self.recipe.name, results), &network, &loaders.1)
+        let mut summary = Summary::new(&self.recipe.name, results);
+        // What was found out about the packed network holds as long as the phases are the same.
+        if let Some(written) = Summary::read(&self.folder)
+            && written.phases == summary.phases
+        {
+            (summary.packed, summary.served) = (written.packed, written.served);
+        }
+        self.write_report(&summary, &network, &loaders.1)
     }
 
     /// Writes the report of a result, with histograms of the last network on some validation

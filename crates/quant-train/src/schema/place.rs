@@ -121,9 +121,14 @@ impl Place {
         let mut names: Vec<String> = self.texts().map(|text| format!("\"{text}\"")).collect();
         let others = self.possibilities.iter().filter(|node| texts(node).next().is_none());
         for node in others {
-            let words = self.kind(node);
-            if !words.is_empty() && !names.contains(&words) {
-                names.push(words);
+            let words = match is_a(node, "boolean") {
+                true => vec!["true".to_owned(), "false".to_owned()],
+                false => vec![self.kind(node)],
+            };
+            for words in words {
+                if !words.is_empty() && !names.contains(&words) {
+                    names.push(words);
+                }
             }
         }
         match names.split_last() {
@@ -151,10 +156,9 @@ impl Place {
             return if each.is_empty() { list } else { format!("{list}, each {each}") };
         }
         let names = node.get("properties").and_then(Value::as_object);
-        match (is_a(node, "string"), is_a(node, "boolean"), is_a(node, "object")) {
-            (true, ..) => "text".into(),
-            (_, true, _) => "true or false".into(),
-            (.., true) => match names.into_iter().flatten().next() {
+        match (is_a(node, "string"), is_a(node, "object")) {
+            (true, _) => "text".into(),
+            (_, true) => match names.into_iter().flatten().next() {
                 // This possibility is a table of a name and a number.
                 Some((name, number))
                     if names.is_some_and(|names| names.len() == 1)
@@ -163,7 +167,10 @@ impl Place {
                     let whole = if is_a(number, "integer") { "whole number" } else { "number" };
                     format!("{{ {name} = <{whole}> }}")
                 }
-                _ => "a table".into(),
+                _ => match node.get("x-example").and_then(Value::as_str) {
+                    Some(example) => format!("a table such as {example}"),
+                    None => "a table".into(),
+                },
             },
             _ => String::new(),
         }

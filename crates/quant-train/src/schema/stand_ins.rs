@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use quant_core::{GradientScaleRule, Method};
+use quant_core::{GradientScaleRule, Granularity, Method};
+use quant_nn::FirstLastQuantizers;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
@@ -108,6 +109,45 @@ impl JsonSchema for MethodField {
     }
 }
 
+/// Stands for [`quant_nn::FirstLast`]: a truth value, or a table.
+pub(crate) struct FirstLastField;
+
+impl JsonSchema for FirstLastField {
+    fn schema_name() -> Cow<'static, str> {
+        "FirstLastField".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let table = generator.subschema_for::<FirstLastFields>();
+        json_schema!({ "anyOf": [{ "type": "boolean" }, table] })
+    }
+}
+
+// Stands for [`quant_nn::FirstLastQuantizers`].
+/// LSQ quantizers of the first and the last layer, whatever the other layers have. The first layer
+/// has one of its weight alone, because its input, the pixels of images, are bytes already. The
+/// last layer has one of its weight and one of its input.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "FirstLast", extend("x-example" = "{ bits = 8 }"))]
+pub(crate) struct FirstLastFields {
+    /// Bits: 2^bits levels, or one fewer where they are signed. Choose 8 unless you compare.
+    #[schemars(range(min = 2, max = 8))]
+    bits: u32,
+    /// Which elements of a weight share one clipping value. The input of the last layer always has
+    /// one.
+    #[serde(default = "usual_granularity")]
+    #[schemars(with = "Choice<Granularity>")]
+    granularity: Granularity,
+}
+
+fn usual_granularity() -> Granularity {
+    FirstLastQuantizers::new(8).granularity
+}
+
 macro_rules! number {
     ($(#[doc = $doc:literal] $name:ident: $($bound:literal = $value:literal),*;)*) => {$(
         #[doc = $doc]
@@ -161,5 +201,6 @@ mod tests {
         same_fields::<RenderedFields, quant_data::dataset::shapes::ShapesConfig>();
         same_fields::<GradientScaleFields, quant_core::GradientScale>();
         same_fields::<CompatibilityFields, quant_core::qtool::Compatibility>();
+        same_fields::<FirstLastFields, FirstLastQuantizers>();
     }
 }

@@ -158,7 +158,7 @@ fn load_one<M: Classifier>(
         let policy = recipe.policies.get(*policy);
         let policy =
             policy.ok_or_else(|| fail("it has a policy that the recipe does not have".into()))?;
-        policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
+        policy.apply(&mut network)?;
     }
     let restore = |name: &str, network: M| {
         let bytes = Bytes::from_bytes_vec(read(name)?);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use quant_nn::{Classifier, NetworkError};
+use quant_nn::Classifier;
 
 use crate::{
     batches::upload::{DeviceBatch, Uploads},
@@ -149,7 +149,7 @@ impl<M: Classifier> Trainer<'_, M> {
             return Ok(state);
         }
         for (index, policy) in due {
-            let quantizers = policy.apply(&mut state.network).map_err(NetworkError::from)?;
+            let quantizers = policy.apply(&mut state.network)?;
             let (phase, step) = (self.recipe.name.clone(), state.progress.step);
             let layers = quantizers.into_iter().map(|change| change.layer).collect();
             events.emit(&Event::PolicyApplied { phase, step, policy: index, layers })?;

@@ -44,7 +44,7 @@ pub(crate) fn start<M: Classifier>(
 /// Returns the network of a phase after the policies of its start.
 pub(crate) fn fresh<M: Classifier>(phase: &Phase, mut network: M) -> Result<M, TrainError> {
     for policy in phase.policies.iter().filter(|policy| policy.at == Trigger::Start) {
-        policy.apply(&mut network).map_err(quant_nn::NetworkError::from)?;
+        policy.apply(&mut network)?;
     }
     Ok(network)
 }

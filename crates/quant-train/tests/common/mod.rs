@@ -1,4 +1,6 @@
-//! What the tests of runs share: tiny data, and options.
+//! What the tests of runs share: tiny data, recipes for them, and options.
+
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +9,97 @@ use std::{
 
 use burn::tensor::Device;
 use quant_data::dataset::shapes::ShapesConfig;
-use quant_train::{RunOptions, group::Group};
+use quant_train::{
+    Recipe, Run, RunOptions, TrainError,
+    group::{Alone, Group},
+};
+
+/// The recipe of a narrow network for the images of [`data`], without phases. `$fields` are further
+/// fields of the data.
+macro_rules! tiny {
+    ($fields:literal) => {
+        concat!(
+            r#"
+    name = "tiny"
+    [data]
+    kind = "image-folder"
+    input_size = 32
+    eval = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]
+    "#,
+            $fields,
+            r#"
+    [model]
+    depth = "resnet18"
+    stem = "imagenet"
+    width_alpha = 0.04
+"#
+        )
+    };
+}
+
+/// Quantizers with 2 bits, for the last phase of a recipe.
+macro_rules! two_bits {
+    () => {
+        r#"
+    [phase.quantization]
+    activation = { method = "lsq", bits = 2 }
+    weight = { method = "lsq", bits = 2 }
+"#
+    };
+}
+
+/// A phase in full precision, and one with quantizers that writes checkpoints.
+pub(crate) const TWO_PHASES: &str = concat!(
+    tiny!(""),
+    r#"
+    [[phase]]
+    name = "full_precision"
+    epochs = 1
+    batch_size = 8
+    learning_rate = 0.05
+    schedule = { policy = "cos" }
+    optimizer = { kind = "sgd", nesterov = true }
+    [[phase]]
+    name = "quantized"
+    epochs = 2
+    batch_size = 8
+    learning_rate = 0.01
+    schedule = { policy = "sgdr" }
+    optimizer = { kind = "sgd" }
+    clip_norm = 1.0
+    checkpoint_steps = 3
+"#,
+    two_bits!()
+);
+
+/// A temporary folder with data and runs.
+pub(crate) struct Desk {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) data: PathBuf,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = data(folder.path());
+        Self { folder, data }
+    }
+
+    /// The folder of the runs.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.folder.path().join("runs")
+    }
+
+    /// Creates a run of one process.
+    pub(crate) fn create(&self, recipe: Recipe) -> Result<Run, TrainError> {
+        Run::create(&self.runs(), recipe, self.folder.path(), &self.data, alone())
+    }
+}
+
+/// The options of a run of one process.
+pub(crate) fn alone() -> RunOptions {
+    options(Arc::new(Alone))
+}
 
 /// 40 training and 20 validation images of 32 pixels a side, in ten classes.
 pub(crate) fn data(folder: &Path) -> PathBuf {

@@ -407,20 +407,6 @@ fn table_values<B: Backend>(v: &Values<B>, p: &[Values<B>], thresholds: usize) -
     })
 }
 
-/// Implements [`QuantOps::pad`](super::QuantOps::pad).
-pub(crate) fn pad<B: Backend>(x: FloatTensor<B>, zeros: usize) -> FloatTensor<B> {
-    let [batch, channels, height, width] = x.shape().dims();
-    let shape = [batch, channels, height + 2 * zeros, width + 2 * zeros];
-    let around = B::float_zeros(shape.into(), &x.device(), x.dtype().into());
-    B::float_slice_assign(around, &inside_padding([height, width], zeros), x)
-}
-
-/// Returns the slices of a padded tensor that contain the tensor itself.
-pub(crate) fn inside_padding([height, width]: [usize; 2], zeros: usize) -> [Slice; 4] {
-    let along = |size: usize| Slice::from(zeros..zeros + size);
-    [Slice::from(..), Slice::from(..), along(height), along(width)]
-}
-
 /// Implements [`QuantOps::count_below`](super::QuantOps::count_below).
 pub(crate) fn count_below<B: Backend>(
     x: FloatTensor<B>,

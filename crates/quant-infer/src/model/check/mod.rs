@@ -75,7 +75,7 @@ fn check_input(model: &Model) -> Result<(), Problem> {
     })?;
     values::check_finite("scale", &input.scale)?;
     values::check_finite("shift", &input.shift)?;
-    for side in input.size {
+    for side in input.size.into_iter().chain(input.shorter_side) {
         check_extent("size", side, 1)?;
     }
     ensure(matches!(model.nodes.first(), Some(Node { op: Op::Input, .. })), || {

@@ -42,7 +42,12 @@ fn model(conv: Conv) -> Model {
         name: "test".into(),
         producer: "test".into(),
         classes: vec![],
-        input: Input { size: [1, 1], scale: vec![1.0; channels], shift: vec![0.0; channels] },
+        input: Input {
+            size: [1, 1],
+            shorter_side: None,
+            scale: vec![1.0; channels],
+            shift: vec![0.0; channels],
+        },
         nodes: vec![node("input", Op::Input, vec![]), node("fc", Op::Conv(conv.into()), vec![0])],
     }
 }

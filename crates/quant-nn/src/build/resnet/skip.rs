@@ -40,7 +40,7 @@ pub(super) fn shrink(
             'c' => {
                 let squares = b.op(x, Op::SpaceToDepth(block.stride));
                 let quantized = !config.quantization.real_downsample;
-                let conv = ConvSpec { quantized, ..ConvSpec::new(block.width, kernel, 1) };
+                let conv = ConvSpec::new(block.width, kernel, 1).quantized(quantized);
                 b.conv(squares, &format!("{name}.conv"), conv)?
             }
             'b' => b.norm(x, &name)?,
@@ -92,7 +92,7 @@ fn residual(
     let stride = if strided { shape.stride } else { 1 };
     let padding = if strided { block.extra_padding(b.size(x), shape.stride) } else { 0 };
     let quantized = !config.quantization.real_downsample;
-    let conv = ConvSpec { padding, quantized, ..ConvSpec::new(shape.outputs, 1, stride) };
+    let conv = ConvSpec { padding, ..ConvSpec::new(shape.outputs, 1, stride).quantized(quantized) };
     let letters = match (config.order, config.fix) {
         (Order::Bacs, false) => "bac",
         (Order::Bacs, true) => "bacb",

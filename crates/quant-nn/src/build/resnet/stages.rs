@@ -7,8 +7,11 @@ use super::{
     spec::BlockSpec,
 };
 use crate::{
-    build::builder::{Builder, ConvSpec, NodeId},
-    config::resnet::{BlockKind, NameStyle, ResNetConfig, Stem},
+    build::builder::{Builder, ConvSpec, NodeId, Place},
+    config::{
+        FirstLast,
+        resnet::{BlockKind, NameStyle, ResNetConfig, Stem},
+    },
     error::NetworkError,
     graph::Op,
     network::Network,
@@ -32,18 +35,21 @@ impl ResNetConfig {
 
 fn stem(b: &mut Builder<'_>, config: &ResNetConfig) -> Result<NodeId, NetworkError> {
     let width = config.width();
-    let outermost = |conv: ConvSpec| ConvSpec { quantized: config.quantization.first_last, ..conv };
+    let conv = |kernel, stride| ConvSpec::new(width, kernel, stride).at(Place::First);
+    // In the reference the convolution of these stems never has the quantizers of the other layers.
+    let like_others = config.quantization.first_last == FirstLast::LikeOthers;
+    let of_squares = |kernel| conv(kernel, 1).quantized(!like_others);
     let mut x = b.input();
     x = match config.stem {
-        Stem::Cifar => b.conv(x, "conv1", outermost(ConvSpec::new(width, 3, 1)))?,
-        Stem::ImageNet => b.conv(x, "conv1", outermost(ConvSpec::new(width, 7, 2)))?,
+        Stem::Cifar => b.conv(x, "conv1", conv(3, 1))?,
+        Stem::ImageNet => b.conv(x, "conv1", conv(7, 2))?,
         Stem::SpaceToDepth(kernel) => {
             let squares = b.op(x, Op::SpaceToDepth(4));
-            b.conv(squares, "conv1.conv", ConvSpec::new(width, kernel, 1).real())?
+            b.conv(squares, "conv1.conv", of_squares(kernel))?
         }
         Stem::SpaceToDepthMaxPool(kernel) => {
             let squares = b.op(x, Op::SpaceToDepth(2));
-            b.conv(squares, "conv1.conv", ConvSpec::new(width, kernel, 1).real())?
+            b.conv(squares, "conv1.conv", of_squares(kernel))?
         }
     };
     if !config.norm_before_pool {
@@ -116,7 +122,7 @@ fn head(b: &mut Builder<'_>, config: &ResNetConfig, mut x: NodeId) -> Result<(),
     if config.fixup.is_some_and(|fixup| fixup.bias) {
         x = b.scalar(x, "fixup_bias2", Op::AddScalar, 0.0);
     }
-    b.linear(x, "fc", config.classes, config.quantization.first_last)?;
+    b.classifier(x, "fc", config.classes)?;
     if config.fixup.is_some() {
         b.redraw_last(0.0);
     }

@@ -1,7 +1,11 @@
 //! What the configurations of both MobileNets have in common.
 
 use crate::{
-    config::{quantization::Quantization, range::check_data, resnet::Order},
+    config::{
+        quantization::Quantization,
+        range::{check_data, check_field},
+        resnet::Order,
+    },
     error::NetworkError,
 };
 
@@ -32,15 +36,7 @@ pub(super) fn check(
     quantization: &Quantization,
 ) -> Result<(), NetworkError> {
     check_data(classes, input_size)?;
-    let field =
-        |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
-    if !alpha.is_finite() || scaled(16, alpha) == 0 || alpha > 64.0 {
-        return field("width_alpha", alpha.to_string(), "1/16 to 64");
-    }
+    let fits = alpha.is_finite() && scaled(16, alpha) > 0 && alpha <= 64.0;
+    check_field(fits, "width_alpha", alpha, "1/16 to 64")?;
     quantization.validate()
-}
-
-/// Returns the error for an order that the network does not support.
-pub(super) fn order_error(order: Order, accepted: &'static str) -> NetworkError {
-    NetworkError::Field { field: "order", value: order.letters().to_owned(), accepted }
 }

@@ -3,10 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{cbas, check, full, order_error};
+use super::common::{cbas, check, full};
 use crate::{
     config::{
         quantization::Quantization,
+        range::check_field,
         resnet::{Order, PointReshape},
     },
     error::NetworkError,
@@ -120,9 +121,8 @@ impl MobileNetV1Config {
     /// # Errors
     /// [`NetworkError::Field`], which names the field, and the errors of the quantizers.
     pub fn validate(&self) -> Result<(), NetworkError> {
-        if !matches!(self.order, Order::Cbas | Order::Cbsa | Order::Bacs) {
-            return Err(order_error(self.order, "cbas, cbsa or bacs"));
-        }
+        let has = matches!(self.order, Order::Cbas | Order::Cbsa | Order::Bacs);
+        check_field(has, "order", self.order.letters(), "cbas, cbsa or bacs")?;
         check([self.classes, self.input_size], self.width_alpha, &self.quantization)
     }
 }

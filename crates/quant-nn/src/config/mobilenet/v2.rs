@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{cbas, check, full, order_error};
+use super::common::{cbas, check, full};
 use crate::{
-    config::{quantization::Quantization, resnet::Order},
+    config::{quantization::Quantization, range::check_field, resnet::Order},
     error::NetworkError,
     layers::{activation::ActivationKind, norm::NormKind},
 };
@@ -69,9 +69,8 @@ impl MobileNetV2Config {
     /// # Errors
     /// [`NetworkError::Field`], which names the field, and the errors of the quantizers.
     pub fn validate(&self) -> Result<(), NetworkError> {
-        if !matches!(self.order, Order::Cbas | Order::Bacs) {
-            return Err(order_error(self.order, "cbas or bacs"));
-        }
+        let has = matches!(self.order, Order::Cbas | Order::Bacs);
+        check_field(has, "order", self.order.letters(), "cbas or bacs")?;
         check([self.classes, self.input_size], self.width_alpha, &self.quantization)
     }
 }

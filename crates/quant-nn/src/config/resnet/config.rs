@@ -10,7 +10,7 @@ use super::choices::{
 use crate::{
     config::{
         quantization::Quantization,
-        range::{check_data, check_range},
+        range::{check_data, check_field, check_range},
     },
     error::NetworkError,
     layers::{activation::ActivationKind, norm::NormKind},
@@ -236,8 +236,6 @@ impl ResNetConfig {
     /// # Errors
     /// [`NetworkError::Field`], which names the field, and the errors of the quantizers.
     pub fn validate(&self) -> Result<(), NetworkError> {
-        let field =
-            |field, value: String, accepted| Err(NetworkError::Field { field, value, accepted });
         check_data(self.classes, self.input_size)?;
         let smallest = self.smallest_input();
         if self.input_size < smallest {
@@ -246,10 +244,9 @@ impl ResNetConfig {
                 format!("{size} leaves no pixel after all strides: expected {smallest} or more");
             return Err(NetworkError::Structure { at, reason });
         }
-        if !self.width_alpha.is_finite() || self.width() == 0 || self.width() > 1 << 16 {
-            let accepted = "1/64 to 1024, so that int(64·width_alpha) is 1 to 65536 channels";
-            return field("width_alpha", self.width_alpha.to_string(), accepted);
-        }
+        let fits = self.width_alpha.is_finite() && (1..=1 << 16).contains(&self.width());
+        let accepted = "1/64 to 1024, so that int(64·width_alpha) is 1 to 65536 channels";
+        check_field(fits, "width_alpha", self.width_alpha, accepted)?;
         let conflict = |at: &str, reason: &str| {
             Err(NetworkError::Structure { at: at.to_owned(), reason: reason.to_owned() })
         };
@@ -259,21 +256,16 @@ impl ResNetConfig {
         if self.point_reshape.is_some() && self.pre_norm {
             return conflict("point_reshape", "it cannot be combined with pre_norm");
         }
-        if let Stem::SpaceToDepth(kernel) | Stem::SpaceToDepthMaxPool(kernel) = self.stem
-            && ![1, 3].contains(&kernel)
-        {
-            return field("kernel of the stem", kernel.to_string(), "1 or 3");
+        if let Stem::SpaceToDepth(kernel) | Stem::SpaceToDepthMaxPool(kernel) = self.stem {
+            check_field([1, 3].contains(&kernel), "kernel of the stem", kernel, "1 or 3")?;
         }
-        if let Some(lossless) = &self.lossless_downsample
-            && (!lossless.order.chars().all(|letter| "cba".contains(letter))
-                || lossless.order.matches('c').count() != 1
-                || lossless.order.len() > 3)
-        {
-            return field("lossless_downsample.order", lossless.order.clone(), "c, ca, cb or cba");
+        if let Some(LosslessDownsample { order, .. }) = &self.lossless_downsample {
+            let known = order.chars().all(|letter| "cba".contains(letter));
+            let good = known && order.matches('c').count() == 1 && order.len() <= 3;
+            check_field(good, "lossless_downsample.order", order, "c, ca, cb or cba")?;
         }
-        if self.second_kernel == Kernel::None {
-            return field("second_kernel", "none".into(), "usual, one or three");
-        }
+        let has = self.second_kernel != Kernel::None;
+        check_field(has, "second_kernel", "none", "usual, one or three")?;
         check_range("branches", self.branches, 1..=256, "1 to 256")?;
         check_range("groups", self.groups, 1..=65536, "1 to 65536")?;
         check_range("width_per_group", self.width_per_group, 1..=65536, "1 to 65536")?;

@@ -1,0 +1,139 @@
+//! Checks the way from a trained network to a packed one: `quant pack`, `quant run`, `quant eval`
+//! and `quant inspect`, and the packed network of a run.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+mod common;
+
+use std::fs;
+
+use common::Desk;
+use serde_json::Value;
+
+/// Pictures of 32 pixels, three phases apart only in what is quantized.
+const RECIPE: &str = r#"
+    name = "tiny"
+    [data]
+    kind = "rendered"
+    input_size = 32
+    rendered = { side = 48, train_per_class = 8, val_per_class = 6 }
+    [model]
+    depth = "resnet20"
+    stem = "cifar"
+    width_alpha = 0.25
+    [[phase]]
+    name = "float"
+    epochs = 1
+    batch_size = 16
+    learning_rate = 0.01
+    [[phase]]
+    name = "low"
+    epochs = 1
+    batch_size = 16
+    learning_rate = 0.01
+    quantization.activation = { method = "lsq", bits = 2 }
+    quantization.weight = { method = "lsq", bits = 2, granularity = "per-channel" }
+"#;
+
+/// Returns the number after `key` in the line that begins with `line`.
+fn number(text: &str, line: &str, key: &str) -> f64 {
+    let found = text.lines().find(|found| found.contains(line));
+    let found = found.unwrap_or_else(|| panic!("{line}: {text}"));
+    let after = found.split(key).nth(1).unwrap_or_else(|| panic!("{key}: {found}"));
+    after.trim_start().split([' ', ',']).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_run_ends_with_a_packed_network_that_scores_as_in_the_trainer() {
+    let desk = Desk::new(RECIPE);
+    desk.says(&["train", "tiny.toml"]);
+    let run = "runs/tiny-001";
+    let json = fs::read_to_string(desk.path("runs/tiny-001/summary.json")).unwrap();
+    let summary: Value = serde_json::from_str(&json).unwrap();
+    let (packed, served) = (&summary["packed"], &summary["served"]);
+    assert_eq!(packed["images"], 60);
+    assert_eq!(packed["top1"], served["top1"]);
+    assert_eq!(packed["loss"], served["loss"]);
+    let file = fs::read(desk.path("runs/tiny-001/packed.qnet")).unwrap();
+    assert_eq!(packed["bytes"], file.len());
+    // The float stem is small here: 1.05 times what the summary counts, plus the names.
+    let counted = summary["size_bytes_packed"].as_u64().unwrap();
+    assert!(file.len() as f64 <= 1.05 * counted as f64 + 4096.0, "{} {counted}", file.len());
+    let report = fs::read_to_string(desk.path("runs/tiny-001/report.html")).unwrap();
+    assert!(report.contains("Packed network (packed.qnet)"), "{report}");
+    // The report that is written again still says it.
+    desk.says(&["report", run]);
+    assert_eq!(fs::read_to_string(desk.path("runs/tiny-001/report.html")).unwrap(), report);
+
+    // Packing the run again gives the same file, and the same score on the same images.
+    let said = desk.says(&["pack", run, "-o", "again.qnet", "--explain"]);
+    assert_eq!(fs::read(desk.path("again.qnet")).unwrap(), file);
+    assert!(said.contains("layer1.0.conv1") && said.contains("integers"), "{said}");
+    assert!(said.contains("floats"), "{said}");
+    let top1 = packed["top1"].as_f64().unwrap();
+    let rounded = (100.0 * top1).round() / 100.0;
+    let scored = desk.says(&["eval", "again.qnet", "--recipe", "tiny.toml", "--threads", "2"]);
+    assert_eq!(number(&scored, "top-1", "top-1"), rounded, "{scored}");
+    let both = desk.says(&["eval", run, "--served"]);
+    assert_eq!(number(&both, "served arithmetic", "top-1"), rounded, "{both}");
+    assert!(both.contains("usual evaluation") && both.contains("layer3.2.conv2"), "{both}");
+
+    let seen = desk.says(&["inspect", "again.qnet"]);
+    assert!(seen.contains("layer1.0.conv1") && seen.contains("conv1"), "{seen}");
+    assert!(seen.contains(&file.len().to_string()), "{seen}");
+}
+
+#[test]
+fn pictures_are_classified_as_in_the_evaluation() {
+    let desk = Desk::new(RECIPE);
+    desk.says(&["train", "tiny.toml"]);
+    let net = "runs/tiny-001/packed.qnet";
+    // The run's validation pictures, in one folder for each class, as a user has them.
+    let cache = desk.path("cache/quant-train");
+    let made: Vec<_> = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let rendered = made.into_iter().find(|path| path.join("val").is_dir()).unwrap();
+    let (mut right, mut all) = (0, 0);
+    for class in fs::read_dir(rendered.join("val")).unwrap() {
+        let class = class.unwrap();
+        for picture in fs::read_dir(class.path()).unwrap() {
+            let path = picture.unwrap().path();
+            let said = desk.says(&["run", net, path.to_str().unwrap(), "--top", "1"]);
+            let best = said.trim_end().rsplit(": ").next().unwrap().rsplit_once(' ').unwrap().0;
+            right += usize::from(*best == *class.file_name());
+            all += 1;
+        }
+    }
+    let scored = desk.says(&["eval", net, "--data", rendered.to_str().unwrap()]);
+    let top1 = number(&scored, "top-1", "top-1");
+    assert!((top1 - 100.0 * right as f64 / all as f64).abs() < 0.01, "{scored}");
+}
+
+#[test]
+fn what_cannot_be_packed_or_run_is_said_in_one_sentence() {
+    let desk = Desk::new(RECIPE);
+    desk.says(&["train", "tiny.toml"]);
+    let net = "runs/tiny-001/packed.qnet";
+    let bytes = fs::read(desk.path(net)).unwrap();
+    fs::write(desk.path("cut.qnet"), &bytes[..bytes.len() / 2]).unwrap();
+    let mut newer = bytes.clone();
+    newer[8] = 200;
+    fs::write(desk.path("newer.qnet"), newer).unwrap();
+    fs::write(desk.path("picture.png"), "no picture").unwrap();
+    for (arguments, expected) in [
+        (&["inspect", "cut.qnet"][..], "cut.qnet: "),
+        (&["eval", "cut.qnet", "--recipe", "tiny.toml"], "cut.qnet: "),
+        (&["run", "newer.qnet", "picture.png"], "use a newer version of this program"),
+        (&["run", net, "picture.png"], "picture.png: "),
+        (&["run", net, "absent.png"], "absent.png: "),
+        (&["eval", net], "--data <folder> is needed"),
+        (&["eval", net, "--served", "--recipe", "tiny.toml"], "--served has no effect with"),
+        (&["pack", "tiny.toml", "-o", "x.qnet"], "expected a run folder"),
+        (&["pack", "runs/tiny-001/low/last.safetensors", "-o", "x.qnet"], "--recipe is needed"),
+        (&["inspect", net, "--key", "x"], "--key has no effect with a packed network"),
+    ] {
+        let error = desk.fails(arguments);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "{arguments:?}: {error}");
+    }
+    assert!(!desk.path("x.qnet").exists());
+}

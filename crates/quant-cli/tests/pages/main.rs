@@ -1,0 +1,210 @@
+//! Compiles the Rust code of the pages. Each block stands here as it stands on its page, and a test
+//! finds the blocks of the pages in this file. `own_page.rs` of `quant-nn` has the other blocks of
+//! docs/own-models.md.
+
+#![expect(clippy::print_stdout, reason = "the pages show what a program would print")]
+#![expect(dead_code, reason = "some code needs files that are not here, and is only compiled")]
+
+type Failure = Box<dyn std::error::Error>;
+
+#[rustfmt::skip]
+mod quantizers_in_a_model {
+use burn::{nn::conv::{Conv2d, Conv2dConfig}, tensor::{Device, Tensor}};
+use quant_core::{
+    Calibration, Levels, Method, Quantizer, QuantizerConfig, Role, Site, WeightQuantization,
+    calibrate, quantizers,
+};
+
+#[derive(burn::module::Module, Debug)]
+struct Model {
+    conv: Conv2d,
+    quantizer: Quantizer,
+}
+
+impl Model {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.quantizer.forward(self.conv.forward(x))
+    }
+}
+
+#[test]
+fn the_code_of_the_page_runs() -> Result<(), super::Failure> {
+    let device = Device::flex().autodiff();
+    let x = Tensor::<4>::ones([1, 64, 2, 2], &device);
+    let batches = (0..2).map(|_| Tensor::<4>::ones([1, 3, 4, 4], &Device::flex()));
+    let weight_config = QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(2)?);
+    let conv = Conv2dConfig::new([3, 64], [3, 3]).init(&device);
+    let input = Site::activation("quantizer", 64);
+    let quantizer =
+        QuantizerConfig::new(Method::Pact, Role::Activation, Levels::from_bits(2)?).init(&input, &device)?;
+    let model = Model { conv, quantizer };
+let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
+let quantizer = config.init(&Site::activation("conv2", 64), &device)?;   // a Burn module
+let y = quantizer.forward(x);                                           // 4 levels, differentiable
+let (model, report) = WeightQuantization::new(weight_config).apply(model)?; // weights of stock layers
+let (model, found) = calibrate(model, Calibration::default(), batches, |model, x| model.forward(x));
+for found in quantizers(&model) { println!("{}", found.path); }         // all quantizers, by path
+    assert_eq!(y.dims(), [1, 64, 2, 2]);
+    println!("{report}\n{found:?}");
+    Ok(())
+}
+}
+
+#[rustfmt::skip]
+mod a_packed_network {
+use quant_infer::Image;
+
+fn page(rgb: Vec<u8>) -> Result<(), super::Failure> {
+let network = quant_infer::Network::load("packed.qnet")?;
+let image = Image::interleaved(&rgb, [224, 224]);       // bytes, as image decoders give them
+for (class, score) in network.top_k(&network.run(&image)?, 5) {
+    println!("{class} {score:.3}");
+}
+    Ok(())
+}
+}
+
+#[rustfmt::skip]
+mod weights_of_pytorch {
+use burn::tensor::Device;
+use quant_core::QuantizerConfig;
+use quant_nn::{StateDict, resnet::{Depth, Quantization, ResNetConfig, Stem}, summarize};
+
+fn page(
+    activation: QuantizerConfig, weight: QuantizerConfig, device: Device,
+) -> Result<(), super::Failure> {
+let config = ResNetConfig {
+    quantization: Quantization { activation: Some(activation), weight: Some(weight), ..Default::default() },
+    ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 1000, 224)
+};
+let (network, report) = StateDict::read("resnet18.pth".as_ref())?.load_into(config.init(&device)?);
+println!("{report}\n{}", summarize(&network, &StateDict::of(&network)));
+    Ok(())
+}
+}
+
+#[rustfmt::skip]
+mod loader {
+use std::sync::Arc;
+use quant_data::{ImageFolder, LastBatch, Loader, LoaderConfig, Pipeline, Share};
+
+#[expect(unused_variables, reason = "a program would train with the batch")]
+fn page() -> Result<(), super::Failure> {
+let folder = Arc::new(ImageFolder::open("imagenet/train".as_ref())?);
+let config = LoaderConfig {
+    batch_size: 256,
+    training: true,
+    last_batch: LastBatch::Drop,
+    seed: 1,
+    workers: 16,
+    prefetch: 8,
+    max_broken: LoaderConfig::MAX_BROKEN,
+    share: Share::ALL,
+};
+for batch in Loader::new(folder, Pipeline::imagenet_train(224), config)?.epoch(0, 0) {
+    let batch = batch?; // images as bytes, of shape [256, 3, 224, 224]
+}
+    Ok(())
+}
+}
+
+#[rustfmt::skip]
+mod run {
+use quant_train::{Recipe, Run, RunOptions};
+
+fn page(options: RunOptions) -> Result<(), super::Failure> {
+let recipe = Recipe::read("recipe.toml".as_ref())?;
+let run = Run::create("runs".as_ref(), recipe, ".".as_ref(), "imagenet".as_ref(), options)?;
+let summary = run.execute()?;
+    println!("{summary:?}");
+    Ok(())
+}
+}
+
+#[rustfmt::skip]
+mod program {
+use std::process::ExitCode;
+use quant_cli::train::{self, TrainProgram};
+
+fn main() -> ExitCode {
+    let recipe = ("mine.toml", include_str!("mine.toml"));
+    train::main(&TrainProgram { name: "mine", about: "Trains mine", recipe, data: None })
+}
+}
+
+#[rustfmt::skip]
+mod program_with_its_own_network {
+use burn::module::Module;
+use burn::tensor::Tensor;
+use quant_cli::train::TrainProgram;
+use quant_nn::{Classifier, QuantizedModule};
+use quant_train::{Build, BuildError};
+
+#[derive(Module, Debug)]
+struct Net {
+    fc: burn::nn::Linear,
+}
+
+impl Net {
+    fn new(build: &Build<'_>) -> Result<Self, BuildError> {
+        let inputs = 3 * build.input_size * build.input_size;
+        Ok(Self { fc: burn::nn::LinearConfig::new(inputs, build.classes).init(build.device) })
+    }
+}
+
+impl QuantizedModule for Net {}
+
+impl Classifier for Net {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.fc.forward(images.flatten(1, 3))
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    let program = TrainProgram { name: "mine", about: "...", recipe: ("mine.toml", include_str!("mine.toml")), data: None };
+    quant_cli::train::main_own(&program, |build| Net::new(build))
+}
+}
+
+#[rustfmt::skip]
+mod keyword {
+use quant_core::qtool::QtoolOptions;
+use quant_nn::{NetworkConfig, keywords::Registry};
+
+#[test]
+fn the_code_of_the_page_runs() -> Result<(), super::Failure> {
+let registry = Registry::default().with("half", "half the width", |network| {
+    if let NetworkConfig::ResNet(config) = network {
+        config.width_alpha /= 2.0;
+    }
+});
+let explained = registry.read("resnet20", &QtoolOptions::parse("cifar10,cbas,half", "")?)?;
+    let NetworkConfig::ResNet(config) = &explained.config else { panic!("{explained:?}") };
+    assert_eq!(config.width_alpha, 0.5);
+    Ok(())
+}
+}
+
+/// The blocks of `page` in the language `language`, such as `rust`.
+fn blocks<'a>(page: &'a str, language: &'static str) -> impl Iterator<Item = &'a str> {
+    let blocks = page.split("\n```").skip(1).step_by(2).filter_map(|rest| rest.split_once('\n'));
+    blocks.filter(move |block| block.0 == language).map(|block| block.1)
+}
+
+#[test]
+fn the_pages_have_this_code() {
+    let own = include_str!("main.rs");
+    let pages = [
+        ("README.md", include_str!("../../../../README.md"), "rust", 5),
+        ("docs/networks.md", include_str!("../../../../docs/networks.md"), "rust", 1),
+        ("docs/own-models.md", include_str!("../../../../docs/own-models.md"), "rust,no_run", 1),
+    ];
+    for (name, page, language, expected) in pages {
+        let mut count = 0;
+        for block in blocks(page, language) {
+            assert!(own.contains(block), "{name} has code that is not in this file:\n{block}");
+            count += 1;
+        }
+        assert_eq!(count, expected, "blocks of {name} in the language {language}");
+    }
+}

@@ -1,0 +1,99 @@
+//! The file of a packed network, `.qnet`. `docs/qnet.md` describes it byte by byte.
+//!
+//! A file has a header of 64 bytes, a description of the network, and the weights, whose codes are
+//! packed at their true width. [`Model::from_bytes`] reads it; [`File`] reads it and leaves the
+//! weights where they are.
+//!
+//! Files may come from anybody. A reader compares every length with the bytes that are there before
+//! it allocates, and refuses what it does not know.
+
+mod decode;
+#[cfg(feature = "std")]
+mod disk;
+mod encode;
+mod integers;
+mod pack;
+mod reader;
+mod rows;
+mod tag;
+mod view;
+mod writer;
+
+pub use pack::Packing;
+pub use view::{Elements, File, NodeBytes};
+
+use alloc::{format, vec::Vec};
+
+use crate::{Error, model::Model};
+
+/// The first bytes of a file. A program that changes line ends or takes them for text damages them.
+pub const MAGIC: [u8; 8] = *b"\x89QNET\r\n\x1a";
+
+/// The version of the format that this program writes, and the newest that it reads.
+pub const VERSION: u16 = 1;
+
+/// The version's second number. It rises with additions that an older program may ignore.
+pub const MINOR_VERSION: u16 = 0;
+
+/// Sections begin at multiples of this many bytes.
+pub const ALIGNMENT: usize = 64;
+
+/// Each weight begins at a multiple of this many bytes: a vector of every machine. Weights of small
+/// networks have a few hundred bytes, of which 64 would be too large a part.
+pub const WEIGHT_ALIGNMENT: usize = 16;
+
+/// The length of the header in bytes.
+const HEADER: usize = 64;
+/// Where the header has the checksum.
+const CHECKSUM: usize = 12;
+/// Where it has the length of the file.
+const LENGTH: usize = 16;
+/// Where it has the position and the length of the description.
+const DESCRIPTION: usize = 24;
+/// Where it has the position and the length of the weights.
+const WEIGHTS: usize = 40;
+
+impl Model {
+    /// The file of this model, which [`Model::check`] must accept: the reader refuses others.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let parts = encode::model(self);
+        let weights_at = (HEADER + parts.description.len()).next_multiple_of(ALIGNMENT);
+        let length = weights_at + parts.weights.len();
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend(MAGIC);
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(MINOR_VERSION.to_le_bytes());
+        bytes.extend([0; 4]);
+        let numbers = [length, HEADER, parts.description.len(), weights_at, parts.weights.len(), 0];
+        bytes.extend(numbers.iter().flat_map(|&number| (number as u64).to_le_bytes()));
+        bytes.extend(parts.description);
+        bytes.resize(weights_at, 0);
+        bytes.extend(parts.weights);
+        let checksum = checksum(&bytes);
+        bytes[CHECKSUM..LENGTH].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a file that [`Model::to_bytes`] wrote, and checks the model.
+    ///
+    /// # Errors
+    /// If the bytes are no file of this format, or are damaged, or have a newer version, or if the
+    /// model is not valid.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let model = File::parse(bytes)?.into_model()?;
+        model.check()?;
+        Ok(model)
+    }
+}
+
+/// The CRC-32 of all bytes but those of the checksum itself, as zlib and PNG compute it.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..CHECKSUM]);
+    hasher.update(&bytes[LENGTH..]);
+    hasher.finalize()
+}
+
+fn damaged(problem: &str) -> Error {
+    Error::File(format!("is damaged: {problem}"))
+}

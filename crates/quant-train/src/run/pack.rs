@@ -1,0 +1,76 @@
+//! The packed network of a run.
+
+use std::{sync::Arc, thread::available_parallelism};
+
+use quant_data::Dataset;
+use quant_infer::Network as Engine;
+use quant_nn::Network;
+
+use super::{Run, evaluation::eval_loader};
+use crate::{
+    batches::upload::Normalizer,
+    deploy::{ServedEvaluation, evaluate_packed, evaluate_served, lower},
+    error::TrainError,
+    events::{Event, Events},
+    files,
+    summary::{Packed, Summary},
+};
+
+/// The name of the packed network in the folder of a run.
+pub(crate) const PACKED: &str = "packed.qnet";
+
+impl Run {
+    /// Packs the last network of the run, if it is quantized, and evaluates it twice: by the engine
+    /// that serves it, and by the same arithmetic in the trainer. The results become parts of
+    /// `summary`. A network that cannot be packed is a warning, because the run itself succeeded.
+    pub(super) fn pack(
+        &self,
+        network: &Network,
+        val: &Arc<dyn Dataset>,
+        summary: &mut Summary,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        if !summary.phases.last().is_some_and(|phase| phase.quantized) {
+            return Ok(());
+        }
+        let (packed, served) = match self.pack_and_evaluate(network, val) {
+            Ok(evaluated) => evaluated,
+            Err(error @ (TrainError::Pack(_) | TrainError::Packed(_))) => {
+                return events.emit(&Event::Warning { message: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        };
+        let codes = || served.comparison.layers.iter();
+        events.emit(&Event::Packed {
+            file: self.folder.join(PACKED).display().to_string(),
+            bytes: packed.bytes,
+            packed: packed.score,
+            served: served.served,
+            same_decisions: served.comparison.same_top1,
+            codes: codes().map(|layer| layer.codes).sum(),
+            other_codes: codes().map(|layer| layer.differ).sum(),
+        })?;
+        summary.packed = Some(packed);
+        summary.served = Some(served.served);
+        Ok(())
+    }
+
+    fn pack_and_evaluate(
+        &self,
+        network: &Network,
+        val: &Arc<dyn Dataset>,
+    ) -> Result<(Packed, ServedEvaluation), TrainError> {
+        let data = &self.recipe.data;
+        let lowered = lower(network, data, &self.recipe.name, val.classes())?;
+        let bytes = lowered.model.to_bytes();
+        files::write(&self.folder.join(PACKED), &bytes)?;
+        let engine = Engine::from_bytes(&bytes)?;
+        let loader = eval_loader(&self.recipe, val.clone(), &self.options)?;
+        let threads = available_parallelism().map_or(1, usize::from);
+        let score = evaluate_packed(&engine, &loader, threads, |_| {})?;
+        let device = &self.options.device;
+        let normalizer = Normalizer::new(data.normalization(), device);
+        let served = evaluate_served(network, &lowered, &loader, &normalizer, device, |_| {})?;
+        Ok((Packed { score, bytes: bytes.len() as u64 }, served))
+    }
+}

@@ -95,19 +95,23 @@ fn check_sums(
                 let group = codes.group_of(output * channels * taps);
                 let integers = weight_term.integers_of(group, codes.levels);
                 let first = output / (conv.out_channels / conv.groups) * channels;
-                let mut sums = vec![0i64; groups];
+                // The channels of a group follow each other, so one sum at a time is enough.
+                let (mut most, mut sum, mut current) = (0i64, 0i64, None);
                 for (channel, row) in row.chunks(taps).enumerate() {
                     let group = (first + channel) * groups / conv.in_channels;
-                    let sum: i64 = row
+                    if current.replace(group) != Some(group) {
+                        sum = 0;
+                    }
+                    let weights: i64 = row
                         .iter()
                         .map(|code| i64::from(integers[usize::from(*code)].unsigned_abs()))
                         .sum();
-                    sums[group] += sum * largest[if largest.len() == 1 { 0 } else { group }];
+                    sum += weights * largest[if largest.len() == 1 { 0 } else { group }];
+                    most = most.max(sum);
                 }
-                let sum = sums.into_iter().max().unwrap_or(0);
-                ensure(sum <= MAX_SUM, || {
+                ensure(most <= MAX_SUM, || {
                     format!(
-                        "can reach the sum {sum} in output channel {output}, which exceeds 32 \
+                        "can reach the sum {most} in output channel {output}, which exceeds 32 \
                          bits; a layer with fewer inputs or fewer bits fits"
                     )
                 })?;

@@ -3,6 +3,7 @@
 //! docs/own-models.md.
 
 #![expect(clippy::print_stdout, reason = "the pages show what a program would print")]
+#![expect(clippy::redundant_closure, reason = "a page shows what the closure is given")]
 #![expect(dead_code, reason = "some code needs files that are not here, and is only compiled")]
 
 type Failure = Box<dyn std::error::Error>;

@@ -76,10 +76,10 @@ fn powers_of_two_are_multiples_of_a_unit() {
 
 #[test]
 fn three_levels_of_two_magnitudes_are_two_masks() {
-    let terms = terms(&[-0.314_159, 0.0, 0.771_823], 3).unwrap();
+    let terms = terms(&[-0.618_034, 0.0, 1.0], 3).unwrap();
     assert_eq!(terms.0[0].integers, [1, 0, 0]);
     assert_eq!(terms.0[1].integers, [0, 0, 1]);
-    assert_eq!([terms.0[0].scales[0], terms.0[1].scales[0]], [-0.314_159, 0.771_823]);
+    assert_eq!([terms.0[0].scales[0], terms.0[1].scales[0]], [-0.618_034, 1.0]);
 }
 
 /// Sums over the subsets of a basis, in ascending order.

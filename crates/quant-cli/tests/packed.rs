@@ -103,9 +103,15 @@ fn pictures_are_classified_as_in_the_evaluation() {
             all += 1;
         }
     }
-    let scored = desk.says(&["eval", net, "--data", rendered.to_str().unwrap()]);
+    let data = ["eval", net, "--data", rendered.to_str().unwrap()];
+    let scored = desk.says(&data);
     let top1 = number(&scored, "top-1", "top-1");
     assert!((top1 - 100.0 * right as f64 / all as f64).abs() < 0.01, "{scored}");
+    // Where a folder has another name, its labels mean another class.
+    fs::rename(rendered.join("val/star"), rendered.join("val/sun")).unwrap();
+    fs::rename(rendered.join("train/star"), rendered.join("train/sun")).unwrap();
+    let error = desk.fails(&data);
+    assert!(error.contains("class 7: \"stripes\", expected \"star\""), "{error}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::{
     run::{
         Run,
         options::{RunOptions, workers},
+        seen,
     },
 };
 
@@ -104,7 +105,8 @@ impl Run {
     ///
     /// # Errors
     /// The errors of the data; [`TrainError::Packed`] where the network does not take the images;
-    /// [`TrainError::Classes`] where the classes of the data are not those of the network.
+    /// [`TrainError::Classes`] and [`TrainError::OtherClasses`] where the classes of the data are not
+    /// those of the network.
     pub fn evaluate_packed(
         file: &Path,
         network: &quant_infer::Network,
@@ -119,6 +121,12 @@ impl Run {
         if known < classes || known > classes && recipe.data.lacks_training(data) {
             let path = file.to_owned();
             return Err(TrainError::Classes { path, network: known, data: classes });
+        }
+        // A network that was packed from a file of weights does not know the names of its classes.
+        let named = known == classes && !network.classes().is_empty();
+        let changes = seen::classes(network.classes(), val.classes());
+        if let (true, Some(change)) = (named, changes.into_iter().next()) {
+            return Err(TrainError::OtherClasses { path: data.to_owned(), change });
         }
         let loader = eval_loader(recipe, val, options)?;
         evaluate_packed(network, &loader, threads, skipped)

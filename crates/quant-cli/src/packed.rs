@@ -75,7 +75,7 @@ pub fn inspect(path: &Path) -> Result<String, Box<dyn Error>> {
 /// Returns the best classes of each picture, one line for each picture.
 ///
 /// # Errors
-/// If the network or a picture cannot be read. The lines of the pictures before are in the error.
+/// If the network or a picture cannot be read. Nothing is returned for the other pictures then.
 pub fn run(path: &Path, pictures: &[PathBuf], top: usize) -> Result<String, Box<dyn Error>> {
     let network = read(path)?;
     let steps = preparation(&network);

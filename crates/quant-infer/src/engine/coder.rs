@@ -4,7 +4,10 @@ use alloc::vec::Vec;
 
 use quant_kernels::simd::InstructionSet;
 
-use super::guess::Guess;
+use super::{
+    guess::Guess,
+    packing::{Encoding, Packing},
+};
 use crate::model::{Quantizer, Term};
 
 /// Number of numbers that are processed together.
@@ -192,100 +195,155 @@ impl Coder {
     }
 }
 
-/// The integers of one term of a quantizer, as the sum of steps at its thresholds.
+/// The stored numbers of one term of a quantizer, as the sum of steps at its thresholds.
 #[derive(Debug, Clone)]
 pub(super) struct Integers {
-    /// The integer of the lowest code.
+    encoding: Encoding,
+    channels: usize,
+    /// The number of the lowest code.
     lowest: PerThreshold<i32>,
     /// What each threshold adds.
     steps: PerThreshold<i32>,
-    term: Term,
-    constant: Option<i16>,
+    /// The numbers of all codes, `[groups, levels]`, or `[1, levels]` if all groups have the same.
+    numbers: Vec<i32>,
+    levels: usize,
+    is_constant: bool,
 }
 
 impl Integers {
-    pub(super) fn new(coder: &Coder, term: &Term) -> Self {
+    pub(super) fn new(coder: &Coder, term: &Term, encoding: Encoding) -> Self {
         let levels = coder.quantizer.levels;
-        let width = if term.integers.len() == levels { 1 } else { coder.channels };
-        let integer = |channel: usize, code: usize| {
+        let numbers: Vec<i32> =
+            term.integers.iter().map(|integer| encoding.number(*integer)).collect();
+        let width = if numbers.len() == levels { 1 } else { coder.channels };
+        let number = |channel: usize, code: usize| {
             let group = if width == 1 { 0 } else { coder.group(channel) };
-            i32::from(term.integers_of(group, levels)[code])
+            numbers[group * levels + code]
         };
         let steps = PerThreshold::new(levels - 1, width, |k, channel| {
-            integer(channel, k + 1) - integer(channel, k)
+            number(channel, k + 1) - number(channel, k)
         });
-        let lowest = PerThreshold::new(1, width, |_, channel| integer(channel, 0));
-        let first = term.integers.first().copied();
-        let constant = first.filter(|first| term.integers.iter().all(|other| other == first));
-        Self { lowest, steps, term: term.clone(), constant }
+        let lowest = PerThreshold::new(1, width, |_, channel| number(channel, 0));
+        let is_constant = numbers.iter().all(|other| *other == numbers[0]);
+        let channels = coder.channels;
+        Self { encoding, channels, lowest, steps, numbers, levels, is_constant }
     }
 
-    /// Returns the integer of all codes of all channels, if they have the same. It is not stored for
-    /// each image.
-    pub(super) fn constant(&self) -> Option<i16> {
-        self.constant
+    /// Returns whether all codes of all channels have the same integer. It is not stored for each
+    /// image.
+    pub(super) fn is_constant(&self) -> bool {
+        self.is_constant
     }
 
-    /// Returns the integer of a code.
-    pub(super) fn of_code(&self, coder: &Coder, channel: usize, code: u8) -> i16 {
-        let group = if self.term.scales.len() == 1 { 0 } else { coder.group(channel) };
-        self.term.integers_of(group, coder.quantizer.levels)[usize::from(code)]
+    /// Returns the words of each position, if all codes of all channels have the same integer.
+    pub(super) fn constant(&self) -> Option<Vec<u32>> {
+        self.is_constant.then(|| self.words(|_| self.numbers[0]))
     }
 
-    /// Writes the integers of numbers of one position, whose first channel is `first`.
+    /// Returns the words of a position whose channels have these numbers.
+    pub(super) fn words(&self, numbers: impl Fn(usize) -> i32) -> Vec<u32> {
+        self.encoding.words(numbers, self.channels)
+    }
+
+    /// Returns the number of a code.
+    pub(super) fn of_code(&self, coder: &Coder, channel: usize, code: u8) -> i32 {
+        let group = if self.numbers.len() == self.levels { 0 } else { coder.group(channel) };
+        self.numbers[group * self.levels + usize::from(code)]
+    }
+
+    /// Returns the number of the integer 0.
+    pub(super) fn of_zero(&self) -> i32 {
+        self.encoding.number(0)
+    }
+
+    /// Returns the number that is stored for a channel of a position.
+    pub(super) fn read(&self, words: &[u32], channel: usize) -> i32 {
+        self.encoding.read(words, channel)
+    }
+
+    /// Writes what `lanes` returns for the channels from a first one on, into the words of a
+    /// position.
     #[inline(always)]
-    fn write<T: Copy + Default + PartialOrd>(
+    fn write(&self, words: &mut [u32], lanes: impl Fn(usize) -> [i32; LANES]) {
+        match self.encoding.packing {
+            Packing::Pairs => {
+                let out: &mut [i16] = bytemuck::cast_slice_mut(words);
+                for (index, out) in out[..self.channels].chunks_mut(LANES).enumerate() {
+                    let numbers = lanes(index * LANES).map(|number| number as i16);
+                    out.copy_from_slice(&numbers[..out.len()]);
+                }
+            }
+            Packing::Bytes => {
+                let out: &mut [u8] = bytemuck::cast_slice_mut(words);
+                for (index, out) in out[..self.channels].chunks_mut(LANES).enumerate() {
+                    let numbers = lanes(index * LANES).map(|number| number as u8);
+                    out.copy_from_slice(&numbers[..out.len()]);
+                }
+                // The sums of all bytes that a position reads are used too.
+                out[self.channels..].fill(0);
+            }
+            Packing::Signs | Packing::Ternary => {
+                for (index, words) in words.chunks_mut(self.encoding.packing.words()).enumerate() {
+                    let mut numbers = [0; 32];
+                    let first = 32 * index;
+                    let count = (self.channels - first).min(32);
+                    for (half, out) in numbers[..count].chunks_mut(LANES).enumerate() {
+                        let lanes = lanes(first + half * LANES).map(|number| number as u8);
+                        out.copy_from_slice(&lanes[..out.len()]);
+                    }
+                    self.encoding.write_bits(&numbers, words);
+                }
+            }
+        }
+    }
+
+    /// Returns the numbers of some channels: the lowest ones, and the steps of the thresholds that
+    /// are passed.
+    #[inline(always)]
+    fn lanes<T: Copy + Default>(
         &self,
         x: &[T],
         first: usize,
-        out: &mut [i16],
         thresholds: &PerThreshold<T>,
         passes: impl Fn(T, T) -> bool,
-    ) {
-        for (index, (x, out)) in x.chunks(LANES).zip(out.chunks_mut(LANES)).enumerate() {
-            let first = first + index * LANES;
-            let numbers = padded(x);
-            let mut result = self.lowest.lanes(0, first);
-            for k in 0..thresholds.numbers.len() / thresholds.channels {
-                let thresholds = thresholds.lanes(k, first);
-                let steps = self.steps.lanes(k, first);
-                for lane in 0..LANES {
-                    result[lane] +=
-                        if passes(numbers[lane], thresholds[lane]) { steps[lane] } else { 0 };
-                }
+    ) -> [i32; LANES] {
+        let numbers = padded(&x[first..]);
+        let mut result = self.lowest.lanes(0, first);
+        for k in 0..thresholds.numbers.len() / thresholds.channels {
+            let thresholds = thresholds.lanes(k, first);
+            let steps = self.steps.lanes(k, first);
+            for lane in 0..LANES {
+                result[lane] +=
+                    if passes(numbers[lane], thresholds[lane]) { steps[lane] } else { 0 };
             }
-            let result = result.map(|integer| integer as i16);
-            out.copy_from_slice(&result[..out.len()]);
         }
+        result
     }
 
-    /// Writes the integers of numbers of one position.
+    /// Writes the words of a position for the numbers of its channels.
     #[inline(always)]
-    pub(super) fn of_floats(&self, coder: &Coder, x: &[f32], out: &mut [i16]) {
+    pub(super) fn of_floats(&self, coder: &Coder, x: &[f32], words: &mut [u32]) {
         match &coder.few {
-            Some(few) => self.write(x, 0, out, &few.thresholds, |x, t| x >= t),
-            None => {
-                for (index, (x, out)) in x.chunks(LANES).zip(out.chunks_mut(LANES)).enumerate() {
-                    let first = index * LANES;
-                    let codes = coder.codes(&padded(x), first, x.len());
-                    for (lane, (out, code)) in out.iter_mut().zip(codes).enumerate() {
-                        *out = self.of_code(coder, first + lane, code);
-                    }
-                }
+            Some(few) => {
+                self.write(words, |first| self.lanes(x, first, &few.thresholds, |x, t| x >= t));
             }
+            None => self.write(words, |first| {
+                let count = (x.len() - first).min(LANES);
+                let codes = coder.codes(&padded(&x[first..]), first, count);
+                let mut numbers = [0; LANES];
+                for (lane, (number, code)) in numbers.iter_mut().zip(codes).enumerate().take(count)
+                {
+                    *number = self.of_code(coder, first + lane, code);
+                }
+                numbers
+            }),
         }
     }
 
-    /// Writes the integers of sums of one position, whose first channel is `first`. A threshold
-    /// counts for sums above it.
+    /// Writes the words of a position for the sums of its channels. A threshold counts for sums
+    /// above it.
     #[inline(always)]
-    pub(super) fn of_sums(
-        &self,
-        sums: &[i32],
-        first: usize,
-        out: &mut [i16],
-        thresholds: &PerThreshold<i32>,
-    ) {
-        self.write(sums, first, out, thresholds, |sum, t| sum > t);
+    pub(super) fn of_sums(&self, sums: &[i32], words: &mut [u32], thresholds: &PerThreshold<i32>) {
+        self.write(words, |first| self.lanes(sums, first, thresholds, |sum, t| sum > t));
     }
 }

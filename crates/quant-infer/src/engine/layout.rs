@@ -16,11 +16,11 @@ pub(super) struct Layout {
     pub(super) size: [usize; 2],
     /// The sizes of the nodes' values.
     pub(super) shapes: Vec<[usize; 3]>,
-    /// The size of each storage. Those of integers count pairs.
+    /// The size of each storage. Those of integers count words.
     pub(super) sizes: Vec<OperandSize>,
     /// The buffer of each storage, among those of its kind.
     pub(super) buffers: Vec<usize>,
-    /// The lengths of the buffers for floats, and of those for pairs of integers.
+    /// The lengths of the buffers for floats, and of those for words of integers.
     pub(super) lengths: [Vec<usize>; 2],
     /// What each step's convolution reads.
     pub(super) places: Vec<Places>,
@@ -47,7 +47,7 @@ impl Layout {
                 let [channels, height, width] = shapes[storage.shape];
                 let channels = match storage.form {
                     Form::Floats(_) => channels,
-                    Form::Integers(_) => channels.div_ceil(2),
+                    Form::Integers(_, packing) => packing.words_of(channels),
                 };
                 let [rows, columns] = storage.padding;
                 let (height, width) = (height + 2 * rows, width + 2 * columns);
@@ -71,7 +71,9 @@ impl Layout {
                 match &step.producer {
                     Producer::Integer { conv, operand } => {
                         let (size, output) = (&sizes[*operand], [height, width]);
-                        let mut places = conv.places(size, output);
+                        let form = &network.storages[*operand].form;
+                        let Form::Integers(_, packing) = form else { return Places::default() };
+                        let mut places = conv.places(size, *packing, output);
                         let constant = |term| network.constant_operand(*operand, term, size);
                         let all = (size, output);
                         places.constants = Constants::new(conv, all, &places, constant);
@@ -127,13 +129,13 @@ fn assign_buffers(network: &Network, sizes: &[OperandSize]) -> (Vec<usize>, [Vec
 
 /// Returns 0 for floats and 1 for integers.
 fn kind(form: &Form) -> usize {
-    usize::from(matches!(form, Form::Integers(_)))
+    usize::from(matches!(form, Form::Integers(..)))
 }
 
 /// Returns how many times the elements are stored.
 pub(super) fn terms(form: &Form) -> usize {
     match form {
         Form::Floats(_) => 1,
-        Form::Integers(quantizer) => quantizer.terms.as_ref().map_or(1, |terms| terms.0.len()),
+        Form::Integers(quantizer, _) => quantizer.terms.as_ref().map_or(1, |terms| terms.0.len()),
     }
 }

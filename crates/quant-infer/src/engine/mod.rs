@@ -6,6 +6,7 @@ mod guess;
 mod layout;
 mod links;
 mod network;
+mod packing;
 mod plan;
 mod prepare;
 mod produce;

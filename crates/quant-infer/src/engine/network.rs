@@ -13,6 +13,7 @@ use super::{
     coder::{Coder, Integers, PerThreshold},
     conv::{FloatConv, IntegerConv, OperandSize},
     links::Link,
+    packing::Packing,
     plan::{Plan, Storage},
     prepare::Prepare,
     session::Session,
@@ -92,11 +93,11 @@ pub(super) struct Sink {
 pub(super) enum Content {
     /// Floats. The padding has these values, per channel.
     Floats { coder: Option<Coder>, padding: Vec<f32> },
-    /// Integers of each term. The padding has these integers, per term and channel.
+    /// Integers of each term. The padding has these words of a position, per term.
     Integers {
         coder: Coder,
         terms: Vec<Integers>,
-        padding: Vec<Vec<i16>>,
+        padding: Vec<Vec<u32>>,
         /// The thresholds of sums, if the step is folded.
         folded: Option<PerThreshold<i32>>,
     },
@@ -129,9 +130,18 @@ impl Network {
     /// Those of [`Model::check`].
     #[doc(hidden)]
     pub fn with_instruction_set(model: &Model, set: InstructionSet) -> Result<Self, Error> {
+        Self::with_packing(model, set, None)
+    }
+
+    /// Prepares a model so that the operands of convolutions have a packing where they can.
+    pub(super) fn with_packing(
+        model: &Model,
+        set: InstructionSet,
+        preferred: Option<Packing>,
+    ) -> Result<Self, Error> {
         model.check()?;
         let shapes = model.shapes(model.input.size)?;
-        let plan = Plan::new(model);
+        let plan = Plan::new(model, set, preferred);
         let prepare = Prepare { plan: &plan, shapes: &shapes, set };
         let mut codes = vec![None; model.nodes.len()];
         let steps = (0..plan.drafts.len()).map(|step| prepare.step(step, &mut codes)).collect();
@@ -254,13 +264,13 @@ impl Network {
         storage: usize,
         term: usize,
         size: &OperandSize,
-    ) -> Option<Vec<[i16; 2]>> {
+    ) -> Option<Vec<u32>> {
         let mut sinks = self.steps.iter().flat_map(|step| &step.sinks);
         let sink = sinks.find(|sink| sink.storage == storage)?;
         let Content::Integers { terms, padding, .. } = &sink.content else { return None };
-        let integer = terms.get(term)?.constant()?;
-        let mut operand = vec![[integer; 2]; size.elements()];
-        store::fill_padding(size, &mut operand, padding[term].as_chunks().0);
+        let position = terms.get(term)?.constant()?;
+        let mut operand = position.repeat(size.height * size.width);
+        store::fill_padding(size, &mut operand, &padding[term]);
         Some(operand)
     }
 }

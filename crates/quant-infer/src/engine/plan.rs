@@ -6,6 +6,9 @@
 
 use alloc::{vec, vec::Vec};
 
+use quant_kernels::simd::InstructionSet;
+
+use super::{conv::choose, packing::Packing};
 use crate::model::{Conv, Dynamic, Model, Op, Quantizer};
 
 /// A layer. Quantizers that depend on the image are layers of their own.
@@ -49,8 +52,8 @@ pub(super) struct Storage {
 pub(super) enum Form {
     /// Floats: the value, or the quantized value.
     Floats(Option<Quantizer>),
-    /// Integers of each term of the quantizer, with an even number of channels.
-    Integers(Quantizer),
+    /// Integers of each term of the quantizer, in words.
+    Integers(Quantizer, Packing),
 }
 
 /// The layers of a step: the one that produces numbers, and the links.
@@ -73,10 +76,13 @@ pub(super) struct Plan<'m> {
     pub(super) operand_of: Vec<Option<usize>>,
     /// The storage that has the floats of a layer's value.
     pub(super) value_of: Vec<Option<usize>>,
+    set: InstructionSet,
+    /// The packing that convolutions have if they can.
+    preferred: Option<Packing>,
 }
 
 impl<'m> Plan<'m> {
-    pub(super) fn new(model: &'m Model) -> Self {
+    pub(super) fn new(model: &'m Model, set: InstructionSet, preferred: Option<Packing>) -> Self {
         let layers = layers_of(model);
         let (drafts, step_of) = draft_steps(&layers);
         let mut plan = Self {
@@ -85,6 +91,8 @@ impl<'m> Plan<'m> {
             storages: Vec::new(),
             layers,
             drafts,
+            set,
+            preferred,
         };
         plan.store(&step_of);
         plan
@@ -128,7 +136,10 @@ impl<'m> Plan<'m> {
     fn operand(&mut self, conv: &Conv, layer: usize, life: [usize; 2]) -> usize {
         let quantizer = conv.quantizer.as_ref().filter(|q| q.dynamic == Dynamic::None);
         let form = match (quantizer, conv.integer_terms()) {
-            (Some(quantizer), Some(_)) => Form::Integers(quantizer.clone()),
+            (Some(quantizer), Some(terms)) => {
+                let packing = choose(self.set, conv, terms, self.preferred);
+                Form::Integers(quantizer.clone(), packing)
+            }
             (quantizer, _) => Form::Floats(quantizer.cloned()),
         };
         if form == Form::Floats(None) && conv.padding == [0, 0] {

@@ -9,9 +9,10 @@ use super::{
     conv::{FloatConv, Folded, IntegerConv, fold},
     links::Link,
     network::{CodesOf, Content, Producer, Sink, Step},
-    plan::{Form, Layer, LayerOp, Plan},
+    packing::Encoding,
+    plan::{Form, Layer, LayerOp, Plan, Storage},
 };
-use crate::model::{Op, Quantizer, Weight};
+use crate::model::{Op, Quantizer, Term, Weight};
 
 /// Prepares the steps of a plan.
 pub(super) struct Prepare<'a> {
@@ -100,25 +101,38 @@ impl Prepare<'_> {
                     padding: (0..channels).map(value).collect(),
                 }
             }
-            Form::Integers(quantizer) => {
+            Form::Integers(quantizer, _) => {
                 let coder = Coder::new(quantizer, channels);
+                let encodings = self.encodings(storage);
                 let contents = quantizer.terms.as_ref().map(|terms| &terms.0[..]);
                 let terms: Vec<Integers> = (contents.unwrap_or_default().iter())
-                    .map(|term| Integers::new(&coder, term))
+                    .zip(encodings)
+                    .map(|(term, encoding)| Integers::new(&coder, term, encoding))
                     .collect();
-                let integer = |term: &Integers, channel: usize| match storage.pads_codes {
-                    _ if channel >= channels => 0,
-                    true => term.of_code(&coder, channel, pads(quantizer, channel).1),
-                    false => 0,
-                };
                 let padding = (terms.iter())
                     .map(|term| {
-                        (0..channels.next_multiple_of(2)).map(|c| integer(term, c)).collect()
+                        term.words(|channel| match storage.pads_codes {
+                            true => term.of_code(&coder, channel, pads(quantizer, channel).1),
+                            false => term.of_zero(),
+                        })
                     })
                     .collect();
                 Content::Integers { coder, terms, padding, folded: None }
             }
         }
+    }
+
+    /// Returns how the integers of each term of a storage are stored.
+    fn encodings(&self, storage: &Storage) -> Vec<Encoding> {
+        let Form::Integers(quantizer, packing) = &storage.form else { return Vec::new() };
+        let pads_zeros = !storage.pads_codes && storage.padding != [0, 0];
+        let terms = quantizer.terms.as_ref().map(|terms| &terms.0[..]);
+        let encoding = |term: &Term| {
+            let integers = term.integers.iter().copied().chain(pads_zeros.then_some(0));
+            // The packing was chosen because it can store them.
+            packing.encoding(integers).unwrap_or_default()
+        };
+        terms.unwrap_or_default().iter().map(encoding).collect()
     }
 
     /// Turns what follows a convolution into thresholds, if that is possible.
@@ -161,7 +175,9 @@ impl Prepare<'_> {
                     (Some(terms), Weight::Codes(weights)) => {
                         let none = vec![false; conv.out_channels];
                         let negate = folded.map_or(&none, |folded| &folded.negate);
-                        let conv = IntegerConv::new(self.set, conv, terms, weights, negate);
+                        let encodings = self.encodings(&self.plan.storages[operand]);
+                        let conv =
+                            IntegerConv::new(self.set, conv, terms, weights, negate, &encodings);
                         Producer::Integer { conv: Box::new(conv), operand }
                     }
                     _ => {

@@ -27,11 +27,15 @@ pub struct Session<'n> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
     pub(super) floats: Vec<Vec<f32>>,
-    pub(super) pairs: Vec<Vec<[i16; 2]>>,
+    pub(super) words: Vec<Vec<u32>>,
     /// The numbers of the positions of a step that are computed at once, `[positions, channels]`.
     pub(super) strip: Vec<f32>,
     /// The sums of a kernel.
     sums: Vec<i32>,
+    /// The sums of all groups of a convolution, `[positions, channels]`.
+    all_sums: Vec<i32>,
+    /// The sums of the numbers that a position reads.
+    extra: Vec<i32>,
     float_sums: Vec<f32>,
     pub(super) statistics: Statistics,
     /// The numbers of the 256 bytes of each channel of the input.
@@ -131,16 +135,22 @@ impl<'n> Session<'n> {
 impl Memory {
     /// Makes the buffers as large as a layout needs them.
     fn prepare(&mut self, network: &Network, layout: &Layout) {
-        let [floats, pairs] = &layout.lengths;
+        let [floats, words] = &layout.lengths;
         self.floats = floats.iter().map(|length| vec![0.0; *length]).collect();
-        self.pairs = pairs.iter().map(|length| vec![[0; 2]; *length]).collect();
-        let (mut numbers, mut sums, mut float_sums) = (0, 0, 0);
+        self.words = words.iter().map(|length| vec![0; *length]).collect();
+        let (mut numbers, mut sums, mut float_sums, mut all_sums, mut extra) = (0, 0, 0, 0, 0);
         for step in &network.steps {
             let [channels, height, width] = layout.shapes[step.shape];
             let positions = strip(channels, height * width);
             numbers = numbers.max(positions * channels);
             match &step.producer {
-                Producer::Integer { conv, .. } => sums = sums.max(positions * conv.most_sums()),
+                Producer::Integer { conv, .. } => {
+                    sums = sums.max(positions * conv.most_sums());
+                    extra = extra.max(positions);
+                    if step.is_folded && conv.groups.len() > 1 {
+                        all_sums = all_sums.max(positions * channels);
+                    }
+                }
                 Producer::Float { conv, .. } => {
                     float_sums = float_sums.max(positions * conv.most_sums());
                 }
@@ -149,6 +159,8 @@ impl Memory {
         }
         self.strip = vec![0.0; numbers];
         self.sums = vec![0; sums];
+        self.all_sums = vec![0; all_sums];
+        self.extra = Vec::with_capacity(extra);
         self.float_sums = vec![0.0; float_sums];
     }
 }
@@ -202,10 +214,10 @@ impl Run<'_> {
                     store::fill_padding(size, to, padding);
                 }
                 Content::Integers { terms, padding, .. } => {
-                    let to = self.memory.pairs[buffer].chunks_exact_mut(size.elements());
+                    let to = self.memory.words[buffer].chunks_exact_mut(size.elements());
                     for ((to, term), padding) in to.zip(terms).zip(padding) {
-                        if term.constant().is_none() {
-                            store::fill_padding(size, to, padding.as_chunks().0);
+                        if !term.is_constant() {
+                            store::fill_padding(size, to, padding);
                         }
                     }
                 }
@@ -230,32 +242,36 @@ impl Run<'_> {
         let Producer::Integer { conv, operand } = &step.producer else { return };
         let places = &layout.places[index];
         let size = &layout.sizes[*operand];
+        let channels = layout.shapes[step.shape][0];
+        let Memory { words, sums, all_sums, extra, .. } = &mut *self.memory;
+        let mut stride = channels;
         for (at, group) in conv.groups.iter().enumerate() {
-            let memory = &mut *self.memory;
             let pass = &group.passes[0];
-            let stride = if let Some(constant) = places.constants.of(at, 0) {
-                constant.write(positions.clone(), &mut memory.sums)
+            stride = if let Some(constant) = places.constants.of(at, 0) {
+                constant.write(positions.clone(), sums)
             } else {
-                let from = &memory.pairs[layout.buffers[*operand]][..size.elements()];
-                conv.run(pass, from, places, positions.clone(), &mut memory.sums)
+                let from = &words[layout.buffers[*operand]][..size.elements()];
+                conv.run(pass, from, places, positions.clone(), (&mut sums[..], &mut *extra))
             };
-            let channels = group.first..group.first + group.outputs;
-            for sink in &step.sinks {
-                let Content::Integers { terms, folded: Some(thresholds), .. } = &sink.content
-                else {
-                    continue;
-                };
-                let size = &layout.sizes[sink.storage];
-                let to =
-                    memory.pairs[layout.buffers[sink.storage]].chunks_exact_mut(size.elements());
-                for (to, term) in to.zip(terms) {
-                    if term.constant().is_some() {
-                        continue;
-                    }
-                    let sums = (&memory.sums[..], stride);
-                    let place = (size, positions.clone());
-                    let how = (term, thresholds);
-                    store::integers_of_sums(network.set, how, sums, channels.clone(), place, to);
+            if conv.groups.len() > 1 {
+                let each = all_sums.chunks_exact_mut(channels).zip(sums.chunks_exact(stride));
+                for (all, sums) in each.take(positions.len()) {
+                    all[group.first..][..group.outputs].copy_from_slice(&sums[..group.outputs]);
+                }
+            }
+        }
+        let sums =
+            if conv.groups.len() > 1 { (&all_sums[..], channels) } else { (&sums[..], stride) };
+        for sink in &step.sinks {
+            let Content::Integers { terms, folded: Some(thresholds), .. } = &sink.content else {
+                continue;
+            };
+            let size = &layout.sizes[sink.storage];
+            let to = words[layout.buffers[sink.storage]].chunks_exact_mut(size.elements());
+            for (to, term) in to.zip(terms) {
+                if !term.is_constant() {
+                    let (how, place) = ((term, thresholds), (size, positions.clone()));
+                    store::integers_of_sums(network.set, how, sums, channels, place, to);
                 }
             }
         }
@@ -268,7 +284,7 @@ impl Run<'_> {
         let channels = shape[0];
         let (first, count) = (positions.start, positions.len() * channels);
         let places = &layout.places[index];
-        let Memory { floats, pairs, strip, sums, float_sums, statistics, bytes } =
+        let Memory { floats, words, strip, sums, extra, float_sums, statistics, bytes, .. } =
             &mut *self.memory;
         let strip = &mut strip[..count];
         let value = |storage: usize| stored(network, layout, floats, storage);
@@ -283,9 +299,10 @@ impl Run<'_> {
                             group.combine(network.set, index, sums, strip, channels);
                             continue;
                         }
-                        let all = &pairs[layout.buffers[*operand]];
+                        let all = &words[layout.buffers[*operand]];
                         let from = &all[pass.term * size.elements()..][..size.elements()];
-                        let stride = conv.run(pass, from, places, positions.clone(), sums);
+                        let to = (&mut sums[..], &mut *extra);
+                        let stride = conv.run(pass, from, places, positions.clone(), to);
                         let sums = |position: usize| &sums[position * stride..][..stride];
                         group.combine(network.set, index, sums, strip, channels);
                     }
@@ -345,9 +362,9 @@ impl Run<'_> {
                 store::floats(set, coder.as_ref(), strip, (size, positions), to);
             }
             Content::Integers { coder, terms, .. } => {
-                let to = self.memory.pairs[buffer].chunks_exact_mut(size.elements());
+                let to = self.memory.words[buffer].chunks_exact_mut(size.elements());
                 for (to, term) in to.zip(terms) {
-                    if term.constant().is_some() {
+                    if term.is_constant() {
                         continue;
                     }
                     let place = (size, positions.clone());

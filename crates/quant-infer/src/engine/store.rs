@@ -65,53 +65,47 @@ pub(super) fn floats(
     });
 }
 
-/// Stores the integers of a term for numbers `[positions, channels]`. The elements of the storage
-/// are pairs.
+/// Stores the integers of a term for numbers `[positions, channels]`.
 pub(super) fn integers_of_floats(
     set: InstructionSet,
     (coder, term): (&Coder, &Integers),
     (numbers, channels): (&[f32], usize),
     (size, positions): (&OperandSize, Range<usize>),
-    storage: &mut [[i16; 2]],
+    storage: &mut [u32],
 ) {
-    let storage = storage.as_flattened_mut();
     set.vectorize(
         #[inline(always)]
         || {
             rows(size, positions, |first, count, at| {
                 let numbers = &numbers[first * channels..][..count * channels];
-                let to = &mut storage[2 * at..][..count * 2 * size.channels];
-                let each = to.chunks_exact_mut(2 * size.channels);
+                let to = &mut storage[at..][..count * size.channels];
+                let each = to.chunks_exact_mut(size.channels);
                 for (to, numbers) in each.zip(numbers.chunks_exact(channels)) {
-                    term.of_floats(coder, numbers, &mut to[..channels]);
+                    term.of_floats(coder, numbers, to);
                 }
             });
         },
     );
 }
 
-/// Stores the integers of a term for sums `[positions, stride]` of the output channels from `first`
-/// on.
+/// Stores the integers of a term for sums `[positions, stride]` of the output channels.
 pub(super) fn integers_of_sums(
     set: InstructionSet,
     (term, thresholds): (&Integers, &PerThreshold<i32>),
     (sums, stride): (&[i32], usize),
-    channels: Range<usize>,
+    channels: usize,
     (size, positions): (&OperandSize, Range<usize>),
-    storage: &mut [[i16; 2]],
+    storage: &mut [u32],
 ) {
-    let storage = storage.as_flattened_mut();
-    let outputs = channels.len();
     set.vectorize(
         #[inline(always)]
         || {
             rows(size, positions, |position, count, at| {
                 let sums = &sums[position * stride..][..count * stride];
-                let to = &mut storage[2 * at..][..count * 2 * size.channels];
-                let each = to.chunks_exact_mut(2 * size.channels);
+                let to = &mut storage[at..][..count * size.channels];
+                let each = to.chunks_exact_mut(size.channels);
                 for (to, sums) in each.zip(sums.chunks_exact(stride)) {
-                    let to = &mut to[channels.clone()];
-                    term.of_sums(&sums[..outputs], channels.start, to, thresholds);
+                    term.of_sums(&sums[..channels], to, thresholds);
                 }
             });
         },

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::{
+    coder::Integers,
     network::{CodesOf, Content, Producer, Step},
     produce,
     session::{Run, stored},
@@ -61,14 +62,14 @@ impl Run<'_> {
                     }
                     Content::Floats { .. } => 0,
                     Content::Integers { coder, terms, .. } => {
-                        let integer = |term: usize| {
-                            let pairs = &self.memory.pairs[buffer][term * size.elements()..];
-                            pairs[at + channel / 2][channel % 2]
+                        let number = |index: usize, term: &Integers| {
+                            let words = &self.memory.words[buffer][index * size.elements()..];
+                            term.read(&words[at..][..size.channels], channel)
                         };
                         let fits = |code: &u8| {
                             terms.iter().enumerate().all(|(index, term)| {
-                                term.constant().is_some()
-                                    || term.of_code(coder, channel, *code) == integer(index)
+                                term.is_constant()
+                                    || term.of_code(coder, channel, *code) == number(index, term)
                             })
                         };
                         (0..=255).take(coder.quantizer().levels).find(fits).unwrap_or(u8::MAX)

@@ -1,16 +1,18 @@
 //! Convolutions of images whose channels are neighbours in memory, for serving: sums over the taps
-//! of a kernel, of floats or of pairs of 16-bit integers.
+//! of a kernel, of floats or of small integers.
 //!
-//! An image is a slice of elements of 32 bits, `[height, width, channels]` with its padding written
-//! out. An element is a float, or two neighbouring channels as integers. A *tap* is an element of
-//! the image below the kernel; it lies at the same distance from the start of each output position.
-//! The sums of an output position are kept in vectors over output channels, so each tap is read
-//! once per block of outputs, and the weights lie in the order in which they are read.
+//! An image is a slice of words, `[height, width, channels]` with its padding written out. A word
+//! is a float, or several neighbouring channels as small integers: what words stand for is an
+//! [`Arithmetic`]. A *tap* is what lies in the image below one place of the kernel: a word, or two.
+//! It lies at the same distance from the start of each output position. The sums of an output
+//! position are kept in vectors over output channels, so each tap is read once per block of
+//! outputs, and the weights lie in the order in which they are read.
 //!
-//! Integers are summed exactly (modulo 2³²). The sum of floats begins with 0 and runs in the order
-//! of the taps, and products and sums are rounded on their own, so results are identical on every
-//! instruction set.
+//! Integers are summed exactly (modulo 2³²), so results are identical on every instruction set and
+//! with every arithmetic that can hold the numbers.
 
+#[expect(unsafe_code, reason = "vectors are read and written through pointers")]
+mod arithmetic;
 mod depthwise;
 #[expect(unsafe_code, reason = "inner loops read and write through pointers")]
 mod micro_kernel;
@@ -18,6 +20,6 @@ mod micro_kernel;
 mod tests;
 mod weights;
 
+pub use arithmetic::{Arithmetic, Bytes, Floats, Pairs, Signs, SmallBytes, Ternary};
 pub use depthwise::{depthwise_floats, depthwise_integers};
-pub use micro_kernel::Element;
-pub use weights::{Run, Weights};
+pub use weights::{Finish, Run, Weights, word_of_pair};

@@ -15,53 +15,198 @@ fn integers(count: usize, range: i32, seed: u32) -> Vec<i16> {
     (0..count).map(|_| next()).collect()
 }
 
+/// Integers from 0 to below a bound that look random.
+fn random(seed: u32) -> impl FnMut(u32) -> u32 {
+    let mut state = u64::from(seed) * 2 + 1;
+    move |bound| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        ((state >> 33) % u64::from(bound)) as u32
+    }
+}
+
+/// The places and outputs of a random convolution.
+#[derive(Debug)]
+struct Case {
+    outputs: usize,
+    runs: Vec<Run>,
+    starts: Vec<u32>,
+    seed: u32,
+}
+
+impl Case {
+    fn taps(&self) -> Vec<u32> {
+        let taps =
+            |run: &Run| (0..run.length).map(|i| run.start + i * run.step).collect::<Vec<_>>();
+        self.runs.iter().flat_map(taps).collect()
+    }
+
+    /// Compares the sums with those of products of single taps.
+    fn check<A: Arithmetic>(
+        &self,
+        weights: &Weights<A>,
+        input: &[A::Word],
+        finish: (Option<&Finish<A::Sum>>, Option<&[A::Sum]>),
+        expected: impl Fn(&[u32], usize, usize) -> A::Sum,
+    ) -> Result<(), TestCaseError>
+    where
+        A::Sum: core::fmt::Debug + PartialEq,
+    {
+        let stride = weights.sums() + 3;
+        let mut sums = vec![A::Sum::default(); self.starts.len() * stride];
+        weights.multiply(input, &self.runs, &self.starts, finish, &mut sums, stride);
+        let taps = self.taps();
+        for (position, start) in self.starts.iter().enumerate() {
+            let places: Vec<u32> = taps.iter().map(|tap| start + tap).collect();
+            for output in 0..self.outputs {
+                let found = sums[position * stride + output];
+                prop_assert_eq!(found, expected(&places, position, output));
+            }
+        }
+        Ok(())
+    }
+}
+
+prop_compose! {
+    fn case(words: u32)(
+        outputs in 1usize..150,
+        lengths in prop::collection::vec((0u32..20, 0u32..20, 1u32..4), 0..4),
+        starts in prop::collection::vec(0u32..50, 0..15),
+        seed in 0u32..1000,
+    ) -> Case {
+        let run = |&(length, start, step): &(u32, u32, u32)| {
+            Run { start: start * words, length, step: step * words }
+        };
+        let starts = starts.iter().map(|start| start * words).collect();
+        Case { outputs, runs: lengths.iter().map(run).collect(), starts, seed }
+    }
+}
+
+/// Number of words of the images.
+const WORDS: usize = 300;
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn sums_are_those_of_a_plain_loop(
-        outputs in 1usize..150,
-        lengths in prop::collection::vec((0u32..5, 0u32..40, 1u32..4), 0..4),
-        starts in prop::collection::vec(0u32..50, 0..15),
-        seed in 0u32..1000,
+    fn sums_of_floats_are_those_of_a_plain_loop(case in case(1)) {
+        let numbers = |seed| integers(WORDS * 150, 700, seed).into_iter().map(|x| f32::from(x) / 3.0);
+        let input: Vec<f32> = numbers(case.seed).take(WORDS).collect();
+        let weights: Vec<f32> = numbers(case.seed + 1).collect();
+        let weight = |output, tap| weights[output * 100 + tap];
+        for set in InstructionSet::available() {
+            let packed = Weights::floats(set, case.outputs, case.taps().len(), weight);
+            case.check(&packed, &input, (None, None), |places, _, output| {
+                places.iter().enumerate().fold(0.0, |sum, (tap, place)| {
+                    sum + input[*place as usize] * weight(output, tap)
+                })
+            })?;
+        }
+    }
+
+    #[test]
+    fn sums_of_pairs_are_those_of_a_plain_loop(case in case(1), factor in -3i32..4) {
+        let input = integers(2 * WORDS, 700, case.seed);
+        let words: Vec<u32> = input.as_chunks().0.iter().map(|pair| word_of_pair(*pair)).collect();
+        let weights = integers(150 * 200, 700, case.seed + 1);
+        let weight = |output, tap| [0, 1].map(|half| weights[200 * output + 2 * tap + half]);
+        let extra: Vec<i32> = (0..case.starts.len() as i32).map(|at| 1000 * at - 3).collect();
+        for set in InstructionSet::available() {
+            let packed = Weights::pairs(set, case.outputs, case.taps().len(), weight);
+            let finish = packed.finish(factor, |output| output as i32 * 7);
+            let sum = |places: &[u32], output: usize| {
+                let product = |(tap, place): (usize, &u32)| {
+                    let at = |half: usize| i32::from(input[2 * *place as usize + half]);
+                    let weight = weight(output, tap).map(i32::from);
+                    at(0) * weight[0] + at(1) * weight[1]
+                };
+                places.iter().enumerate().map(product).sum::<i32>()
+            };
+            case.check(&packed, &words, (None, None), |places, _, output| sum(places, output))?;
+            case.check(&packed, &words, (Some(&finish), Some(&extra)), |places, position, output| {
+                factor * sum(places, output) + output as i32 * 7 + extra[position]
+            })?;
+        }
+    }
+
+    #[test]
+    fn sums_of_bytes_are_those_of_a_plain_loop(
+        case in case(1),
+        largest in 1u32..256,
+        weight_bits in 1u32..9,
     ) {
-        let runs: Vec<Run> = (lengths.iter())
-            .map(|&(length, start, step)| Run { start, length, step })
-            .collect();
-        let taps: Vec<u32> = (runs.iter())
-            .flat_map(|run| (0..run.length).map(|i| run.start + i * run.step))
-            .collect();
-        let input: Vec<[i16; 2]> = integers(2 * 110, 700, seed).as_chunks().0.to_vec();
-        let weights = integers(outputs * taps.len() * 2, 700, seed + 1);
-        let weight = |o: usize, t: usize| {
-            let at = 2 * (o * taps.len() + t);
-            [weights[at], weights[at + 1]]
+        let mut next = random(case.seed);
+        let input: Vec<u8> = (0..4 * WORDS).map(|_| next(largest + 1) as u8).collect();
+        let words: Vec<u32> =
+            input.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect();
+        let range = 1 << weight_bits;
+        let weights: Vec<i8> =
+            (0..150 * 400).map(|_| (next(range) as i32 - range as i32 / 2) as i8).collect();
+        let weight = |output, tap| {
+            core::array::from_fn(|byte| weights[400 * output + 4 * tap + byte])
         };
-        let product = |x: [i16; 2], w: [i16; 2]| {
-            i32::from(x[0]) * i32::from(w[0]) + i32::from(x[1]) * i32::from(w[1])
+        let expected = |places: &[u32], _, output: usize| {
+            let product = |(tap, place): (usize, &u32)| {
+                let bytes = input[4 * *place as usize..][..4].iter().zip(weight(output, tap));
+                bytes.map(|(x, w)| i32::from(*x) * i32::from(w)).sum::<i32>()
+            };
+            places.iter().enumerate().map(product).sum::<i32>()
+        };
+        let size = (case.outputs, case.taps().len());
+        for set in InstructionSet::available() {
+            let bytes = Weights::bytes(set, size.0, size.1, weight);
+            case.check(&bytes, &words, (None, None), expected)?;
+            let finish = bytes.finish(-3, |output| output as i32);
+            case.check(&bytes, &words, (Some(&finish), None), |places, position, output| {
+                output as i32 - 3 * expected(places, position, output)
+            })?;
+            let small = Weights::small_bytes(set, size, largest as u8, weight);
+            prop_assert!(small.is_some() || weight_bits == 8);
+            if let Some(small) = small {
+                case.check(&small, &words, (None, None), expected)?;
+            }
+        }
+    }
+
+    #[test]
+    fn sums_of_signs_are_those_of_a_plain_loop(case in case(1)) {
+        let mut next = random(case.seed);
+        let input: Vec<u32> = (0..WORDS).map(|_| next(u32::MAX)).collect();
+        let weights: Vec<u32> = (0..150 * 100).map(|_| next(u32::MAX)).collect();
+        let weight = |output, tap| weights[100 * output + tap];
+        for set in InstructionSet::available() {
+            let packed = Weights::signs(set, case.outputs, case.taps().len(), weight);
+            let finish = packed.finish(-2, |_| 32);
+            case.check(&packed, &input, (Some(&finish), None), |places, _, output| {
+                let product = |(tap, place): (usize, &u32)| {
+                    let differ = input[*place as usize] ^ weight(output, tap);
+                    (0..32).map(|bit| 1 - 2 * (differ >> bit & 1) as i32).sum::<i32>()
+                };
+                let all = 32 * places.len() as i32 - 32;
+                places.iter().enumerate().map(product).sum::<i32>() - all
+            })?;
+        }
+    }
+
+    #[test]
+    fn sums_of_ternary_numbers_are_those_of_a_plain_loop(case in case(2)) {
+        let mut next = random(case.seed);
+        let mut words = |count: usize| -> Vec<[u32; 2]> {
+            (0..count).map(|_| [next(u32::MAX), next(u32::MAX)].map(|word| word ^ word << 7)).collect()
+        };
+        let (input, weights) = (words(WORDS), words(150 * 100));
+        let weight = |output, tap| weights[100 * output + tap];
+        let number = |[nonzero, negative]: [u32; 2], bit: u32| {
+            (nonzero >> bit & 1) as i32 * (1 - 2 * (negative >> bit & 1) as i32)
         };
         for set in InstructionSet::available() {
-            let packed = Weights::pack(set, outputs, taps.len(), weight);
-            let floats = Weights::pack(set, outputs, taps.len(), |o, t| f32::from(weight(o, t)[0]));
-            let reals: Vec<f32> = input.iter().map(|x| f32::from(x[1]) / 3.0).collect();
-            let stride = packed.sums() + 3;
-            let mut sums = vec![7; starts.len() * stride];
-            let mut real_sums = vec![7.0; starts.len() * stride];
-            packed.multiply(&input, &runs, &starts, &mut sums, stride);
-            floats.multiply(&reals, &runs, &starts, &mut real_sums, stride);
-            for (p, start) in starts.iter().enumerate() {
-                for o in 0..outputs {
-                    let at = |t: usize| (*start + taps[t]) as usize;
-                    let expected: i32 = (0..taps.len())
-                        .map(|t| product(input[at(t)], weight(o, t)))
-                        .sum();
-                    prop_assert_eq!(sums[p * stride + o], expected, "{:?}", set);
-                    let expected = (0..taps.len()).fold(0.0, |sum, t| {
-                        sum + reals[at(t)] * f32::from(weight(o, t)[0])
-                    });
-                    prop_assert_eq!(real_sums[p * stride + o].to_bits(), expected.to_bits());
-                }
-            }
+            let packed = Weights::ternary(set, case.outputs, case.taps().len(), weight);
+            case.check(&packed, input.as_flattened(), (None, None), |places, _, output| {
+                let product = |(tap, place): (usize, &u32)| {
+                    let (x, w) = (input[*place as usize / 2], weight(output, tap));
+                    (0..32).map(|bit| number(x, bit) * number(w, bit)).sum::<i32>()
+                };
+                places.iter().enumerate().map(product).sum::<i32>()
+            })?;
         }
     }
 
@@ -102,7 +247,7 @@ proptest! {
 #[test]
 #[should_panic(expected = "taps lie within the input")]
 fn a_tap_beyond_the_input_is_refused() {
-    let weights = Weights::pack(InstructionSet::detect(), 1, 2, |_, _| 1.0f32);
+    let weights = Weights::floats(InstructionSet::detect(), 1, 2, |_, _| 1.0);
     let runs = [Run { start: 0, length: 2, step: 3 }];
-    weights.multiply(&[0.0; 4], &runs, &[1], &mut [0.0; 16], 16);
+    weights.multiply(&[0.0; 4], &runs, &[1], (None, None), &mut [0.0; 16], 16);
 }

@@ -2,28 +2,41 @@
 
 use alloc::vec::Vec;
 
-use super::micro_kernel::{Element, Multiply};
+use super::{
+    arithmetic::{Arithmetic, Bytes, Floats, Pairs, Signs, SmallBytes, Ternary},
+    micro_kernel::Multiply,
+};
 use crate::simd::InstructionSet;
 
 /// Taps that lie at equal distances in the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// The distance of the first tap from the start of a position, in elements.
+    /// The distance of the first tap from the start of a position, in words.
     pub start: u32,
     /// The number of taps.
     pub length: u32,
-    /// The distance between two taps.
+    /// The distance between two taps, in words.
     pub step: u32,
 }
 
-/// The weights of a convolution: for each tap and output channel an element.
+/// The weights of a convolution: for each tap and output channel their words.
 #[derive(Debug, Clone)]
-pub struct Weights<E> {
+pub struct Weights<A: Arithmetic> {
     set: InstructionSet,
-    elements: Vec<E>,
+    words: Vec<A::Word>,
     taps: usize,
     /// Number of vectors of outputs.
     vectors: usize,
+    widen_after: usize,
+    /// What makes the sums right, if the kernel computes others.
+    correction: Option<Finish<A::Sum>>,
+}
+
+/// What becomes of sums of integers: sum·factor + base, modulo 2³², with a base for each output.
+#[derive(Debug, Clone)]
+pub struct Finish<T> {
+    pub(super) factor: T,
+    pub(super) base: Vec<T>,
 }
 
 /// Returns the numbers of vectors of outputs that are computed together.
@@ -37,32 +50,36 @@ pub(super) fn blocks(vectors: usize, registers: usize) -> impl Iterator<Item = u
     })
 }
 
-impl<E: Element> Weights<E> {
+impl<A: Arithmetic> Weights<A> {
     /// Packs the weights for an instruction set. `weight` returns that of an output and a tap.
-    pub fn pack(
+    fn new(
         set: InstructionSet,
         outputs: usize,
         taps: usize,
-        weight: impl Fn(usize, usize) -> E,
+        weight: impl Fn(usize, usize) -> A::Tap,
     ) -> Self {
         let lanes = set.lanes();
         let vectors = outputs.div_ceil(lanes);
-        let mut elements = Vec::with_capacity(vectors * lanes * taps);
+        let words_of_tap = A::Tap::default().as_ref().len();
+        let mut words = Vec::with_capacity(vectors * lanes * taps * words_of_tap);
         let mut first = 0;
         for block in blocks(vectors, set.registers()) {
             let outputs_of_block = first..first + block * lanes;
             first = outputs_of_block.end;
             for tap in 0..taps {
-                elements.extend((outputs_of_block.clone()).map(|output| {
-                    if output < outputs { weight(output, tap) } else { E::default() }
-                }));
+                let all = outputs_of_block.clone().map(|output| {
+                    if output < outputs { weight(output, tap) } else { A::Tap::default() }
+                });
+                for word in 0..words_of_tap {
+                    words.extend(all.clone().map(|tap| tap.as_ref()[word]));
+                }
             }
         }
-        Self { set, elements, taps, vectors }
+        Self { set, words, taps, vectors, widen_after: usize::MAX, correction: None }
     }
 
     /// Returns the number of sums of each position, which is the number of outputs rounded up to
-    /// whole vectors. The sums of outputs that do not exist are 0.
+    /// whole vectors. The sums of outputs that do not exist have no meaning.
     pub fn sums(&self) -> usize {
         self.vectors * self.set.lanes()
     }
@@ -73,25 +90,32 @@ impl<E: Element> Weights<E> {
     }
 
     /// Writes the sums of each position: `sums[p·stride + o]` becomes the sum over the taps of all
-    /// runs, in this order, of the element of the input times the weight of output o. `starts` has
-    /// the index of the input at which each position begins.
+    /// runs, in this order, of the product of the tap of the input and the weight of output o.
+    /// `starts` has the index of the input at which each position begins.
+    ///
+    /// Sums of integers are then finished: `finish` is made by [`finish`](Weights::finish) of these
+    /// weights, and `extra` has a number for each position, which is added in the end.
     ///
     /// # Panics
-    /// If the runs do not have as many taps as the weights, if a tap lies beyond the input, or if
-    /// the sums do not fit.
+    /// If the runs do not have as many taps as the weights, if a tap lies beyond the input, if the
+    /// sums do not fit, or if numbers to finish them are missing.
     pub fn multiply(
         &self,
-        input: &[E],
+        input: &[A::Word],
         runs: &[Run],
         starts: &[u32],
-        sums: &mut [E::Sum],
+        (finish, extra): (Option<&Finish<A::Sum>>, Option<&[A::Sum]>),
+        sums: &mut [A::Sum],
         stride: usize,
     ) {
         let Some(last) = starts.iter().max() else { return };
         let taps: u64 = runs.iter().map(|run| u64::from(run.length)).sum();
         assert_eq!(taps, self.taps as u64, "every tap has a weight");
+        let words = A::Tap::default().as_ref().len() as u64;
         let reach = (runs.iter().filter(|run| run.length > 0))
-            .map(|run| u64::from(run.start) + u64::from(run.length - 1) * u64::from(run.step) + 1)
+            .map(|run| {
+                u64::from(run.start) + u64::from(run.length - 1) * u64::from(run.step) + words
+            })
             .max()
             .unwrap_or(0);
         assert!(u64::from(*last) + reach <= input.len() as u64, "taps lie within the input");
@@ -102,8 +126,151 @@ impl<E: Element> Weights<E> {
                 && starts.len().checked_mul(stride).is_some(),
             "the sums of all positions fit"
         );
-        let (weights, vectors, taps) = (&self.elements[..], self.vectors, self.taps);
-        let job = Multiply { input, runs, starts, weights, vectors, taps, sums, stride };
-        E::run(self.set, job);
+        assert!(extra.is_none_or(|extra| extra.len() == starts.len()), "a number per position");
+        let finish = finish.or(self.correction.as_ref());
+        assert!(finish.is_none_or(|finish| finish.base.len() == self.sums()), "a base per output");
+        assert!(extra.is_none() || finish.is_some(), "sums with extra numbers are finished");
+        let Self { words: weights, vectors, taps, widen_after, .. } = self;
+        let (vectors, taps, widen_after) = (*vectors, *taps, *widen_after);
+        A::run(
+            self.set,
+            Multiply {
+                input,
+                runs,
+                starts,
+                weights,
+                vectors,
+                taps,
+                widen_after,
+                finish,
+                extra,
+                sums,
+                stride,
+            },
+        );
     }
+}
+
+impl<A: Arithmetic<Sum = i32>> Weights<A> {
+    /// Returns what makes sum·factor + base(output) of each sum.
+    pub fn finish(&self, factor: i32, base: impl Fn(usize) -> i32) -> Finish<i32> {
+        let corrected = |output: usize| match &self.correction {
+            Some(correction) => correction.base[output].wrapping_mul(factor),
+            None => 0,
+        };
+        let base = (0..self.sums()).map(|output| corrected(output).wrapping_add(base(output)));
+        Finish { factor, base: base.collect() }
+    }
+}
+
+impl Weights<Floats> {
+    /// Packs floats.
+    pub fn floats(
+        set: InstructionSet,
+        outputs: usize,
+        taps: usize,
+        weight: impl Fn(usize, usize) -> f32,
+    ) -> Self {
+        Self::new(set, outputs, taps, |output, tap| [weight(output, tap)])
+    }
+}
+
+impl Weights<Pairs> {
+    /// Packs pairs of integers.
+    pub fn pairs(
+        set: InstructionSet,
+        outputs: usize,
+        taps: usize,
+        weight: impl Fn(usize, usize) -> [i16; 2],
+    ) -> Self {
+        Self::new(set, outputs, taps, |output, tap| [word_of_pair(weight(output, tap))])
+    }
+}
+
+impl Weights<Bytes> {
+    /// Packs bytes.
+    pub fn bytes(
+        set: InstructionSet,
+        outputs: usize,
+        taps: usize,
+        weight: impl Fn(usize, usize) -> [i8; 4],
+    ) -> Self {
+        let mut weights =
+            Self::new(set, outputs, taps, |output, tap| [word_of_bytes(weight(output, tap))]);
+        if set.shifts_quads() {
+            // The kernel subtracts 128 from the bytes of the image.
+            weights.correction = Some(weights.finish(1, |output| {
+                let bytes = (0..taps).flat_map(|tap| weight(output, tap));
+                let sum = |sum: i32, byte: i8| sum.wrapping_add(i32::from(byte));
+                if output < outputs { bytes.fold(0, sum).wrapping_mul(128) } else { 0 }
+            }));
+        }
+        weights
+    }
+}
+
+impl Weights<SmallBytes> {
+    /// Packs bytes. `largest` is the largest byte of the image. Returns `None` if the sum of two
+    /// products can exceed 16 bits.
+    pub fn small_bytes(
+        set: InstructionSet,
+        (outputs, taps): (usize, usize),
+        largest: u8,
+        weight: impl Fn(usize, usize) -> [i8; 4],
+    ) -> Option<Self> {
+        let mut most: i32 = 0;
+        for output in 0..outputs {
+            for tap in 0..taps {
+                let [a, b, c, d] = weight(output, tap).map(i32::from);
+                let of_pair = |a: i32, b: i32| (a.max(0) + b.max(0)).max(-(a.min(0) + b.min(0)));
+                most = most.max(of_pair(a, b)).max(of_pair(c, d));
+            }
+        }
+        let product = i32::from(largest) * most.max(1);
+        let widen_after = i32::from(i16::MAX).checked_div(product).unwrap_or(i32::MAX) as usize;
+        let weights =
+            Self::new(set, outputs, taps, |output, tap| [word_of_bytes(weight(output, tap))]);
+        (widen_after > 0).then_some(Self { widen_after, ..weights })
+    }
+
+    /// Returns the number of taps after which sums of 16 bits are widened.
+    pub fn widen_after(&self) -> usize {
+        self.widen_after
+    }
+}
+
+impl Weights<Signs> {
+    /// Packs bits.
+    pub fn signs(
+        set: InstructionSet,
+        outputs: usize,
+        taps: usize,
+        weight: impl Fn(usize, usize) -> u32,
+    ) -> Self {
+        let weights = Self::new(set, outputs, taps, |output, tap| [weight(output, tap)]);
+        Self { widen_after: set.counts(), ..weights }
+    }
+}
+
+impl Weights<Ternary> {
+    /// Packs numbers that are -1, 0 or 1: the bits of those that are not 0, and of the negative
+    /// ones.
+    pub fn ternary(
+        set: InstructionSet,
+        outputs: usize,
+        taps: usize,
+        weight: impl Fn(usize, usize) -> [u32; 2],
+    ) -> Self {
+        Self { widen_after: set.counts(), ..Self::new(set, outputs, taps, weight) }
+    }
+}
+
+/// Returns the word of two integers of 16 bits.
+pub fn word_of_pair([a, b]: [i16; 2]) -> u32 {
+    let ([a, b], [c, d]) = (a.to_ne_bytes(), b.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+fn word_of_bytes(bytes: [i8; 4]) -> u32 {
+    u32::from_ne_bytes(bytes.map(|byte| byte as u8))
 }

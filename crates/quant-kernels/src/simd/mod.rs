@@ -15,8 +15,16 @@
 use core::fmt;
 
 mod choice;
+#[cfg(target_arch = "aarch64")]
+#[expect(unsafe_code, reason = "intrinsics")]
+mod neon;
+#[expect(unsafe_code, reason = "vectors of portable code")]
+mod portable;
 #[expect(unsafe_code, reason = "vectors of an instruction set")]
 mod sets;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "intrinsics")]
+mod x86;
 
 use choice::Set;
 pub(crate) use sets::Simd;
@@ -42,7 +50,8 @@ impl InstructionSet {
         Self(Set::detect())
     }
 
-    /// Returns the name: `avx512`, `avx2`, each also with `vnni`, `neon` or `portable`.
+    /// Returns the name: `avx512vpopcntdq` (with VNNI too), `avx512vnni`, `avx512`, `avx2vnni`,
+    /// `avx2`, `neoni8mm`, `neondot`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         self.0.name()
     }
@@ -57,6 +66,16 @@ impl InstructionSet {
         self.run(Sizes).1
     }
 
+    /// Returns whether 128 is subtracted from the bytes of images in dot products.
+    pub(crate) fn shifts_quads(self) -> bool {
+        self.run_dot_products(Sizes).2
+    }
+
+    /// Returns how often bits are counted before the counts are widened.
+    pub(crate) fn counts(self) -> usize {
+        self.run_counts(Sizes).3
+    }
+
     /// Runs `job` as it was compiled for the instruction set.
     #[inline(always)]
     pub(crate) fn run<J: Job>(self, job: J) -> J::Output {
@@ -67,6 +86,17 @@ impl InstructionSet {
     #[inline(always)]
     pub(crate) fn run_dot_products<J: Job>(self, job: J) -> J::Output {
         self.0.run_dot_products(job)
+    }
+
+    /// Runs `job` with the instructions that count the bits of vectors, if the set has any.
+    #[inline(always)]
+    pub(crate) fn run_counts<J: Job>(self, job: J) -> J::Output {
+        self.0.run_counts(job)
+    }
+
+    /// Returns whether the set has instructions for dot products of bytes.
+    pub fn has_dot_products(self) -> bool {
+        self.0.has_dot_products()
     }
 
     /// Calls `f` as it was compiled for the instruction set, with the loops that the compiler
@@ -133,15 +163,15 @@ impl<R, F: FnOnce() -> R> Job for Closure<F> {
     }
 }
 
-/// A job that returns the number of floats in a vector and the number of registers.
+/// A job that returns the constants of an instruction set.
 struct Sizes;
 
 impl Job for Sizes {
-    type Output = (usize, usize);
+    type Output = (usize, usize, bool, usize);
 
     #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) -> (usize, usize) {
-        (S::LANES, S::REGISTERS)
+    fn run<S: Simd>(self, _simd: S) -> Self::Output {
+        (S::LANES, S::REGISTERS, S::SHIFTS_QUADS, S::COUNTS)
     }
 }
 

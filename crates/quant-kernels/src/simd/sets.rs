@@ -2,6 +2,10 @@
 //! allows.
 
 use super::Job;
+#[cfg(target_arch = "aarch64")]
+use super::neon;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{narrow, popcnt, wide};
 
 /// An instruction set whose vectors the loops of this crate use. A value proves that the processor
 /// has the set, so computing is safe; the caller only has to guarantee that pointers are valid.
@@ -18,8 +22,12 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
     const REGISTERS: usize;
     /// A vector of floats.
     type Floats: Copy;
-    /// A vector of as many integers of 32 bits, or pairs of integers of 16 bits.
+    /// A vector of as many integers of 32 bits, or of the smaller integers that have their place.
     type Integers: Copy;
+    /// Whether [`add_quad_product`](Self::add_quad_product) takes the bytes of a less 128.
+    const SHIFTS_QUADS: bool = false;
+    /// How often counts are added or subtracted before they must be widened.
+    const COUNTS: usize;
 
     /// Returns a vector in which every float is `value`.
     fn splat(self, value: f32) -> Self::Floats;
@@ -38,6 +46,53 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
 
     /// Returns a vector in which every integer of 32 bits is `value`.
     fn splat_integer(self, value: i32) -> Self::Integers;
+
+    /// Returns a + b. Sums wrap around.
+    fn add_integers(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
+
+    /// Returns a·b. Products wrap around.
+    fn multiply_integers(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
+
+    /// Returns the bits of both a and b.
+    fn and(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
+
+    /// Returns the bits that differ between a and b.
+    fn xor(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
+
+    /// Returns the bits of b that are not in a.
+    fn without(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
+
+    /// Returns sum + a₀·w₀ + ... + a₃·w₃ for the four bytes in each lane, those of a from 0 to 255
+    /// and those of w from -128 to 127. If [`SHIFTS_QUADS`](Self::SHIFTS_QUADS) is true, 128 is
+    /// subtracted from each byte of a first. Sums wrap around.
+    fn add_quad_product(
+        self,
+        sum: Self::Integers,
+        a: Self::Integers,
+        w: Self::Integers,
+    ) -> Self::Integers;
+
+    /// Adds a₀·w₀ + a₁·w₁ for the pairs of bytes in a and w to sums of 16 bits, two in each lane.
+    /// The caller guarantees that neither the summand nor the sum exceeds 16 bits.
+    fn add_short_products(
+        self,
+        sums: Self::Integers,
+        a: Self::Integers,
+        w: Self::Integers,
+    ) -> Self::Integers;
+
+    /// Adds the two sums of 16 bits in each lane to a sum of 32 bits.
+    fn widen_shorts(self, sum: Self::Integers, shorts: Self::Integers) -> Self::Integers;
+
+    /// Adds the number of bits to counts. They may be kept in parts of a lane, so they are added up
+    /// by [`widen_counts`](Self::widen_counts), after at most [`COUNTS`](Self::COUNTS) calls.
+    fn add_count(self, counts: Self::Integers, bits: Self::Integers) -> Self::Integers;
+
+    /// Subtracts the number of bits from counts.
+    fn subtract_count(self, counts: Self::Integers, bits: Self::Integers) -> Self::Integers;
+
+    /// Returns the sum plus the counts of each lane.
+    fn widen_counts(self, sum: Self::Integers, counts: Self::Integers) -> Self::Integers;
 
     /// Returns sum + a₀·b₀ + a₁·b₁ for the pairs of integers of 16 bits in each lane of a and b.
     /// Sums wrap around.
@@ -76,128 +131,6 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
     fn run<J: Job>(self, job: J) -> J::Output;
 }
 
-/// Plain floats, which the compiler turns into the vectors that the program is compiled for: SSE2
-/// on x86-64, and `simd128` on WebAssembly if it is enabled.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Portable;
-
-// SAFETY: no instruction set is needed, and a vector is four floats.
-unsafe impl Simd for Portable {
-    const NAME: &'static str = "portable";
-    const LANES: usize = 4;
-    const REGISTERS: usize = 16;
-    type Floats = [f32; 4];
-    type Integers = [i32; 4];
-
-    #[inline(always)]
-    fn splat(self, value: f32) -> [f32; 4] {
-        [value; 4]
-    }
-
-    #[inline(always)]
-    fn add_product(self, sum: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        core::array::from_fn(|lane| sum[lane] + a[lane] * b[lane])
-    }
-
-    #[inline(always)]
-    fn add_rounded_product(self, sum: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        portable_rounded_product(sum, a, b)
-    }
-
-    #[inline(always)]
-    fn splat_integer(self, value: i32) -> [i32; 4] {
-        [value; 4]
-    }
-
-    #[inline(always)]
-    fn add_pair_product(self, sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
-        portable_pair_product(sum, a, b)
-    }
-
-    #[inline(always)]
-    unsafe fn load_integers(self, from: *const i32) -> [i32; 4] {
-        // SAFETY: the caller guarantees four integers.
-        unsafe { from.cast::<[i32; 4]>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn store_integers(self, vector: [i32; 4], to: *mut i32) {
-        // SAFETY: the caller guarantees four integers.
-        unsafe { to.cast::<[i32; 4]>().write_unaligned(vector) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(self, from: *const f32) -> [f32; 4] {
-        // SAFETY: the caller guarantees four floats.
-        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, vector: [f32; 4], to: *mut f32) {
-        // SAFETY: the caller guarantees four floats.
-        unsafe { to.cast::<[f32; 4]>().write_unaligned(vector) }
-    }
-
-    #[inline(always)]
-    fn run<J: Job>(self, job: J) -> J::Output {
-        job.run(self)
-    }
-}
-
-/// Compilers do not keep many of these arrays in vectors, so the vectors are named where every
-/// processor has them.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn portable_rounded_product(sum: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-    use core::arch::x86_64::{__m128, _mm_add_ps, _mm_mul_ps};
-    // SAFETY: x86-64 includes SSE, and the vectors have the size of the arrays.
-    unsafe {
-        let [sum, a, b] = [sum, a, b].map(|x| core::mem::transmute::<[f32; 4], __m128>(x));
-        core::mem::transmute(_mm_add_ps(sum, _mm_mul_ps(a, b)))
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
-fn portable_rounded_product(sum: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-    core::array::from_fn(|lane| sum[lane] + a[lane] * b[lane])
-}
-
-/// Every processor of x86-64 has this instruction, which compilers do not find in plain code.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn portable_pair_product(sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
-    use core::arch::x86_64::{__m128i, _mm_add_epi32, _mm_madd_epi16};
-    // SAFETY: x86-64 includes SSE2, and the vectors have the size of the arrays.
-    unsafe {
-        let [sum, a, b] = [sum, a, b].map(|x| core::mem::transmute::<[i32; 4], __m128i>(x));
-        core::mem::transmute(_mm_add_epi32(sum, _mm_madd_epi16(a, b)))
-    }
-}
-
-/// WebAssembly with vectors has the same instruction.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-#[inline(always)]
-fn portable_pair_product(sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
-    use core::arch::wasm32::{i32x4_add, i32x4_dot_i16x8, v128};
-    // SAFETY: the vectors have the size of the arrays.
-    unsafe {
-        let [sum, a, b] = [sum, a, b].map(|x| core::mem::transmute::<[i32; 4], v128>(x));
-        core::mem::transmute(i32x4_add(sum, i32x4_dot_i16x8(a, b)))
-    }
-}
-
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
-#[inline(always)]
-fn portable_pair_product(sum: [i32; 4], a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
-    let half = |x: i32| i32::from(x as i16);
-    core::array::from_fn(|lane| {
-        let low = half(a[lane]) * half(b[lane]);
-        let high = half(a[lane] >> 16) * half(b[lane] >> 16);
-        sum[lane].wrapping_add(low.wrapping_add(high))
-    })
-}
-
 /// Defines a token and its vectors with the intrinsics of `$arch`.
 #[allow(unused_macros, reason = "other processors only have portable code")]
 macro_rules! instruction_set {
@@ -207,7 +140,8 @@ macro_rules! instruction_set {
         registers $registers:literal, $floats:ident, $splat:ident, $load:ident, $store:ident,
         |$sum:ident, $a:ident, $b:ident| $fused:expr, $rounded:expr,
         $integers:ident, $splat_integer:ident, $load_integers:ident, $store_integers:ident,
-        |$isum:ident, $ia:ident, $ib:ident| $pairs:expr
+        operations $operations:ident, pairs $pairs:path, quads $quads:path, shifts $shifts:literal,
+        counts $counts:literal $add_count:path, $subtract_count:path, $widen_counts:path
     ) => {
         #[doc = concat!("The proof that the processor has ", $name, "'s vectors.")]
         #[derive(Clone, Copy, PartialEq, Eq)]
@@ -231,6 +165,8 @@ macro_rules! instruction_set {
             const NAME: &'static str = $name;
             const LANES: usize = $lanes;
             const REGISTERS: usize = $registers;
+            const SHIFTS_QUADS: bool = $shifts;
+            const COUNTS: usize = $counts;
             type Floats = core::arch::$arch::$floats;
             type Integers = core::arch::$arch::$integers;
 
@@ -269,14 +205,90 @@ macro_rules! instruction_set {
             }
 
             #[inline(always)]
+            fn add_integers(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $operations::add(a, b) }
+            }
+
+            #[inline(always)]
+            fn multiply_integers(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $operations::multiply(a, b) }
+            }
+
+            #[inline(always)]
+            fn and(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $operations::and(a, b) }
+            }
+
+            #[inline(always)]
+            fn xor(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $operations::xor(a, b) }
+            }
+
+            #[inline(always)]
+            fn without(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $operations::without(a, b) }
+            }
+
+            #[inline(always)]
             fn add_pair_product(
                 self,
-                $isum: Self::Integers,
-                $ia: Self::Integers,
-                $ib: Self::Integers,
+                sum: Self::Integers,
+                a: Self::Integers,
+                b: Self::Integers,
             ) -> Self::Integers {
                 // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $pairs }
+                unsafe { $pairs(sum, a, b) }
+            }
+
+            #[inline(always)]
+            fn add_quad_product(
+                self,
+                sum: Self::Integers,
+                a: Self::Integers,
+                b: Self::Integers,
+            ) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $quads(sum, a, b) }
+            }
+
+            #[inline(always)]
+            fn add_short_products(
+                self,
+                sum: Self::Integers,
+                a: Self::Integers,
+                b: Self::Integers,
+            ) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $operations::shorts(sum, a, b) }
+            }
+
+            #[inline(always)]
+            fn widen_shorts(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $operations::widen_shorts(a, b) }
+            }
+
+            #[inline(always)]
+            fn add_count(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $add_count(a, b) }
+            }
+
+            #[inline(always)]
+            fn subtract_count(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $subtract_count(a, b) }
+            }
+
+            #[inline(always)]
+            fn widen_counts(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $widen_counts(a, b) }
             }
 
             #[inline(always)]
@@ -323,62 +335,103 @@ macro_rules! instruction_set {
 #[cfg(target_arch = "x86_64")]
 instruction_set!(
     Avx512, "avx512", x86_64, is_x86_feature_detected,
-    ["avx512f", "avx512bw", "avx512dq", "avx512vl"], lanes 16, registers 32,
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl"],
+    lanes 16, registers 32,
     __m512, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
     |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
     __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
-    |sum, a, b| core::arch::x86_64::_mm512_add_epi32(
-        sum, core::arch::x86_64::_mm512_madd_epi16(a, b)
-    )
+    operations wide, pairs wide::pairs, quads wide::quads, shifts false,
+    counts 15 wide::add_count, wide::subtract_count, wide::widen_counts
 );
 
 #[cfg(target_arch = "x86_64")]
 instruction_set!(
     Avx512Vnni, "avx512vnni", x86_64, is_x86_feature_detected,
-    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"], lanes 16, registers 32,
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"],
+    lanes 16, registers 32,
     __m512, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
     |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
     __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
-    |sum, a, b| core::arch::x86_64::_mm512_dpwssd_epi32(sum, a, b)
+    operations wide, pairs core::arch::x86_64::_mm512_dpwssd_epi32, quads core::arch::x86_64::_mm512_dpbusd_epi32, shifts false,
+    counts 15 wide::add_count, wide::subtract_count, wide::widen_counts
 );
 
 #[cfg(target_arch = "x86_64")]
 instruction_set!(
-    Avx2Vnni, "avx2vnni", x86_64, is_x86_feature_detected, ["avx2", "fma", "avxvnni"], lanes 8,
-    registers 16, __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
-    |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
-    core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
-    __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
-    |sum, a, b| core::arch::x86_64::_mm256_dpwssd_avx_epi32(sum, a, b)
+    Avx512Popcnt, "avx512vpopcntdq", x86_64, is_x86_feature_detected,
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512vpopcntdq"],
+    lanes 16, registers 32,
+    __m512, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
+    core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
+    __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
+    operations wide, pairs core::arch::x86_64::_mm512_dpwssd_epi32, quads core::arch::x86_64::_mm512_dpbusd_epi32, shifts false,
+    counts 0x7FFF_FFFF popcnt::add_count, popcnt::subtract_count, wide::add
 );
 
 #[cfg(target_arch = "x86_64")]
 instruction_set!(
-    Avx2, "avx2", x86_64, is_x86_feature_detected, ["avx2", "fma"], lanes 8, registers 16,
+    Avx2Vnni, "avx2vnni", x86_64, is_x86_feature_detected,
+    ["avx2", "fma", "avxvnni"],
+    lanes 8, registers 16,
     __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
     |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
     __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
-    |sum, a, b| core::arch::x86_64::_mm256_add_epi32(
-        sum, core::arch::x86_64::_mm256_madd_epi16(a, b)
-    )
+    operations narrow, pairs core::arch::x86_64::_mm256_dpwssd_avx_epi32, quads core::arch::x86_64::_mm256_dpbusd_avx_epi32, shifts false,
+    counts 15 narrow::add_count, narrow::subtract_count, narrow::widen_counts
+);
+
+#[cfg(target_arch = "x86_64")]
+instruction_set!(
+    Avx2, "avx2", x86_64, is_x86_feature_detected,
+    ["avx2", "fma"],
+    lanes 8, registers 16,
+    __m256, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+    |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
+    core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
+    __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
+    operations narrow, pairs narrow::pairs, quads narrow::quads, shifts false,
+    counts 15 narrow::add_count, narrow::subtract_count, narrow::widen_counts
 );
 
 #[cfg(target_arch = "aarch64")]
 instruction_set!(
-    Neon, "neon", aarch64, is_aarch64_feature_detected, ["neon"], lanes 4, registers 32,
+    Neon, "neon", aarch64, is_aarch64_feature_detected,
+    ["neon"],
+    lanes 4, registers 32,
     float32x4_t, vdupq_n_f32, vld1q_f32, vst1q_f32,
     |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
     core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
     int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
-    |sum, a, b| {
-        use core::arch::aarch64::{
-            vaddq_s32, vget_low_s16, vmull_high_s16, vmull_s16, vpaddq_s32, vreinterpretq_s16_s32,
-        };
-        let (a, b) = (vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
-        let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
-        vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(a, b)))
-    }
+    operations neon, pairs neon::pairs, quads neon::quads, shifts false,
+    counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
+);
+
+#[cfg(target_arch = "aarch64")]
+instruction_set!(
+    NeonDot, "neondot", aarch64, is_aarch64_feature_detected,
+    ["neon", "dotprod"],
+    lanes 4, registers 32,
+    float32x4_t, vdupq_n_f32, vld1q_f32, vst1q_f32,
+    |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
+    core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
+    int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
+    operations neon, pairs neon::pairs, quads neon::quads_of_signed, shifts true,
+    counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
+);
+
+#[cfg(target_arch = "aarch64")]
+instruction_set!(
+    NeonI8mm, "neoni8mm", aarch64, is_aarch64_feature_detected,
+    ["neon", "dotprod", "i8mm"],
+    lanes 4, registers 32,
+    float32x4_t, vdupq_n_f32, vld1q_f32, vst1q_f32,
+    |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
+    core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
+    int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
+    operations neon, pairs neon::pairs, quads neon::quads_of_mixed, shifts false,
+    counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
 );

@@ -37,7 +37,7 @@ impl Constants {
         conv: &IntegerConv,
         (size, output): (&OperandSize, [usize; 2]),
         places: &Places,
-        operand: impl Fn(usize) -> Option<Vec<[i16; 2]>>,
+        operand: impl Fn(usize) -> Option<Vec<u32>>,
     ) -> Self {
         let classes = [0, 1].map(|axis| classes(&conv.geometry, size, output, axis));
         let [(rows, first_rows), (columns, first_columns)] = classes;
@@ -55,7 +55,8 @@ impl Constants {
         let of_pass = |pass: &Pass| {
             let operand = operand(pass.term)?;
             let mut sums = vec![0; count * conv.most_sums()];
-            let stride = conv.run(pass, &operand, &positions, 0..count, &mut sums);
+            let to = (&mut sums[..], &mut Vec::new());
+            let stride = conv.run(pass, &operand, &positions, 0..count, to);
             sums.truncate(count * stride);
             let rows = rows.iter().map(|class| class * first_columns.len()).collect();
             Some(ConstantSums { sums, stride, rows, columns: columns.clone() })

@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use quant_kernels::{
-    channels_last::{Weights, depthwise_floats},
+    channels_last::{Floats, Weights, depthwise_floats},
     simd::InstructionSet,
 };
 
 use super::{
-    integer::is_depthwise,
+    choice::is_depthwise,
     taps::{Geometry, OperandSize, Places, runs},
 };
 use crate::model::{Conv, Weight};
@@ -26,7 +26,7 @@ pub(crate) struct FloatConv {
 #[derive(Debug, Clone)]
 enum Kernel {
     /// The weights of each group: vectors over output channels.
-    Tiles { groups: Vec<Weights<f32>>, outputs: usize },
+    Tiles { groups: Vec<Weights<Floats>>, outputs: usize },
     /// Vectors over channels, each of which is convolved alone. `[taps, channels]`.
     Depthwise { weights: Vec<f32> },
 }
@@ -52,7 +52,7 @@ impl FloatConv {
         } else {
             let groups = (0..conv.groups)
                 .map(|group| {
-                    Weights::pack(set, outputs, channels * taps, |output, tap| {
+                    Weights::floats(set, outputs, channels * taps, |output, tap| {
                         weight(group * outputs + output, tap)
                     })
                 })
@@ -111,7 +111,7 @@ impl FloatConv {
                     // The channels of a group lie behind those of the groups before it.
                     let operand = &operand[group * self.channels..];
                     let stride = weights.sums();
-                    weights.multiply(operand, &places.runs[0], starts, sums, stride);
+                    weights.multiply(operand, &places.runs[0], starts, (None, None), sums, stride);
                     let channels = outputs * groups.len();
                     for (sums, numbers) in
                         sums.chunks_exact(stride).zip(numbers.chunks_exact_mut(channels))

@@ -4,12 +4,19 @@ use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use quant_kernels::{
-    channels_last::{Weights, depthwise_integers},
+    channels_last::{Finish, depthwise_integers},
     simd::InstructionSet,
 };
 
-use super::taps::{Geometry, OperandSize, Places, runs};
-use crate::model::{Conv, Terms, WeightCodes};
+use super::{
+    choice::is_depthwise,
+    taps::{Geometry, OperandSize, Places, runs},
+    tiles::{Line, Tiles, add_bytes},
+};
+use crate::{
+    engine::packing::{Encoding, Packing},
+    model::{Conv, Terms, WeightCodes},
+};
 
 /// A convolution whose operand and weight are integers.
 #[derive(Debug, Clone)]
@@ -39,38 +46,40 @@ pub(crate) struct Pass {
     pub(crate) term: usize,
     /// The index of the weights.
     weights: usize,
+    /// What turns the kernel's sums of stored numbers into sums of integers.
+    finish: Option<Finish<i32>>,
+    /// The factor of the sum of a position's numbers, which is added too.
+    extra: i32,
     /// The factor of each output channel.
     pub(crate) scales: Vec<f32>,
 }
 
-/// A way to compute sums, with the weights in its order.
-///
-/// Every kernel writes the same sums, since sums of integers are exact. Another kernel is another
-/// variant here, with the form of its operand in [`Form`](crate::engine::plan::Form).
+/// A way to compute sums, with the weights in its order. Every kernel writes the same sums, since
+/// sums of integers are exact.
 #[derive(Debug, Clone)]
 enum Kernel {
-    /// Vectors over output channels, with pairs of input channels in a range.
-    Tiles { weights: Weights<[i16; 2]>, pairs: Range<usize> },
+    /// Vectors over output channels, with the taps of a range of the operand's at each place.
+    Tiles { weights: Tiles, taps: Range<usize> },
     /// Vectors over channels, each of which is convolved alone. `[taps, channels]`.
     Depthwise { weights: Vec<i16>, channels: usize },
 }
 
-/// Returns whether each channel is convolved alone.
-pub(super) fn is_depthwise(conv: &Conv) -> bool {
-    conv.groups > 1 && conv.groups == conv.in_channels && conv.groups == conv.out_channels
-}
-
 /// The integers of a weight.
-struct WeightIntegers<'a> {
-    codes: &'a WeightCodes,
-    terms: &'a Terms,
+pub(super) struct WeightIntegers<'a> {
+    pub(super) codes: &'a WeightCodes,
+    pub(super) terms: &'a Terms,
     /// Whether the integers of an output channel are negated.
-    negate: &'a [bool],
-    channels: usize,
-    taps: usize,
+    pub(super) negate: &'a [bool],
+    pub(super) channels: usize,
+    pub(super) taps: usize,
 }
 
-impl WeightIntegers<'_> {
+impl<'a> WeightIntegers<'a> {
+    fn new(conv: &Conv, terms: &'a Terms, codes: &'a WeightCodes, negate: &'a [bool]) -> Self {
+        let (channels, taps) = (conv.in_channels / conv.groups, conv.kernel[0] * conv.kernel[1]);
+        Self { codes, terms, negate, channels, taps }
+    }
+
     fn group(&self, output: usize) -> usize {
         self.codes.group_of(output * self.channels * self.taps)
     }
@@ -89,28 +98,24 @@ impl WeightIntegers<'_> {
 }
 
 impl IntegerConv {
-    /// Prepares a convolution. `negate` says for each output channel whether its sums are negated.
+    /// Prepares a convolution. `negate` says for each output channel whether its sums are negated,
+    /// and `encodings` how the integers of each term of the quantizer are stored.
     pub(crate) fn new(
         set: InstructionSet,
         conv: &Conv,
         (input_terms, weight_terms): (&Terms, &Terms),
         codes: &WeightCodes,
         negate: &[bool],
+        encodings: &[Encoding],
     ) -> Self {
-        let integers = WeightIntegers {
-            codes,
-            terms: weight_terms,
-            negate,
-            channels: conv.in_channels / conv.groups,
-            taps: conv.kernel[0] * conv.kernel[1],
-        };
+        let integers = WeightIntegers::new(conv, weight_terms, codes, negate);
         let mut prepared =
             Self { geometry: Geometry::from(conv), set, weights: Vec::new(), groups: Vec::new() };
         if is_depthwise(conv) {
             prepared.add_depthwise(conv, input_terms, &integers);
         } else {
             for group in 0..conv.groups {
-                prepared.add_group(conv, group, input_terms, &integers);
+                prepared.add_group(conv, group, (input_terms, encodings), &integers);
             }
         }
         prepared
@@ -135,7 +140,7 @@ impl IntegerConv {
                         scale * integers.scale(weights, channel)
                     })
                     .collect();
-                passes.push(Pass { term, weights, scales });
+                passes.push(Pass { term, weights, finish: None, extra: 0, scales });
             }
         }
         self.groups.push(Group { first: 0, outputs: channels, passes });
@@ -145,33 +150,23 @@ impl IntegerConv {
         &mut self,
         conv: &Conv,
         group: usize,
-        input_terms: &Terms,
+        (input_terms, encodings): (&Terms, &[Encoding]),
         integers: &WeightIntegers<'_>,
     ) {
-        let channels = integers.channels;
         let outputs = conv.out_channels / conv.groups;
         let first = group * outputs;
-        let all = group * channels..(group + 1) * channels;
-        let scale_groups = input_terms.0[0].scales.len();
-        // The scale groups that have a channel of this group, with their channels.
-        let ranges: Vec<(usize, Range<usize>)> = (0..scale_groups)
-            .filter_map(|scale_group| {
-                let size = conv.in_channels / scale_groups;
-                let start = all.start.max(scale_group * size);
-                let end = all.end.min((scale_group + 1) * size);
-                (start < end).then_some((scale_group, start..end))
-            })
-            .collect();
+        let all = conv.channels_of(group);
+        let ranges = conv.scale_ranges(group, input_terms);
         let first_weights = self.weights.len();
         for (_, range) in &ranges {
             for term in 0..integers.terms.0.len() {
-                let kernel = self.tiles(integers, term, first..first + outputs, &all, range);
-                self.weights.push(kernel);
+                let outputs = first..first + outputs;
+                self.weights.push(self.tiles(integers, term, outputs, (&all, range), encodings));
             }
         }
         let mut passes = Vec::new();
         for (term, content) in input_terms.0.iter().enumerate() {
-            for (index, (scale_group, _)) in ranges.iter().enumerate() {
+            for (index, (scale_group, range)) in ranges.iter().enumerate() {
                 for weight_term in 0..integers.terms.0.len() {
                     let scales = (first..first + outputs)
                         .map(|output| {
@@ -179,11 +174,53 @@ impl IntegerConv {
                         })
                         .collect();
                     let weights = first_weights + index * integers.terms.0.len() + weight_term;
-                    passes.push(Pass { term, weights, scales });
+                    let channels = range.start - all.start..range.end - all.start;
+                    let sum_of_weights = |output: usize| {
+                        if output >= outputs {
+                            return 0;
+                        }
+                        let of_channel = |channel: usize| {
+                            let of = |tap| integers.of(weight_term, first + output, channel, tap);
+                            (0..integers.taps).map(|tap| i32::from(of(tap))).sum::<i32>()
+                        };
+                        channels.clone().map(of_channel).sum::<i32>()
+                    };
+                    let count = channels.len() * integers.taps;
+                    let (finish, extra) =
+                        self.finish(weights, encodings[term], count, sum_of_weights);
+                    passes.push(Pass { term, weights, finish, extra, scales });
                 }
             }
         }
         self.groups.push(Group { first, outputs, passes });
+    }
+
+    /// Returns what turns sums of stored numbers into sums of integers, and the factor of the sum
+    /// of a position's numbers. `count` is the number of products of a sum.
+    ///
+    /// With an integer a = aₒ + aₛ·x of the image and an integer w = wₒ + wₛ·y of the weight,
+    /// Σ a·w = aₛ·wₛ·Σ x·y + aₒ·Σ w + aₛ·wₒ·Σ x. For signs, the kernel returns the number of
+    /// factors that differ, d, and Σ a·w = |a|·|w|·(count - 2·d).
+    fn finish(
+        &self,
+        weights: usize,
+        input: Encoding,
+        count: usize,
+        sum_of_weights: impl Fn(usize) -> i32,
+    ) -> (Option<Finish<i32>>, i32) {
+        let Kernel::Tiles { weights, .. } = &self.weights[weights] else { return (None, 0) };
+        let line = weights.line();
+        if input.packing == Packing::Signs {
+            let product = -input.offset * line.step;
+            let all = product.wrapping_mul(count as i32);
+            return (Some(weights.finish(product.wrapping_mul(-2), |_| all)), 0);
+        }
+        let (factor, extra) = (input.step * line.step, input.step * line.offset);
+        if (factor, input.offset, extra) == (1, 0, 0) {
+            return (None, 0);
+        }
+        let base = |output: usize| sum_of_weights(output).wrapping_mul(input.offset);
+        (Some(weights.finish(factor, base)), extra)
     }
 
     /// Returns the weights of some outputs, for the input channels of a range.
@@ -192,23 +229,26 @@ impl IntegerConv {
         integers: &WeightIntegers<'_>,
         term: usize,
         outputs: Range<usize>,
-        all: &Range<usize>,
-        range: &Range<usize>,
+        (all, range): (&Range<usize>, &Range<usize>),
+        encodings: &[Encoding],
     ) -> Kernel {
-        let pairs = range.start / 2..range.end.div_ceil(2);
-        let taps = integers.taps * pairs.len();
-        let weights = Weights::pack(self.set, outputs.len(), taps, |output, tap| {
-            let pair = pairs.start + tap % pairs.len();
-            [2 * pair, 2 * pair + 1].map(|channel| {
-                if range.contains(&channel) {
-                    let tap = tap / pairs.len();
-                    integers.of(term, outputs.start + output, channel - all.start, tap)
-                } else {
-                    0
-                }
-            })
-        });
-        Kernel::Tiles { weights, pairs }
+        let packing = encodings[0].packing;
+        let per_tap = packing.channels();
+        let taps = range.start / per_tap..range.end.div_ceil(per_tap);
+        let levels = &integers.terms.0[term].integers;
+        let negated = levels.iter().flat_map(|integer| [*integer, -*integer]);
+        // The kernel was chosen because its weights can be stored.
+        let line = Line::new(packing, negated).unwrap_or(Line { offset: 0, step: 1 });
+        let weight = |output: usize, tap: usize, channel: usize| {
+            let (place, tap) = (tap / taps.len(), taps.start + tap % taps.len());
+            let channel = per_tap * tap + channel;
+            range
+                .contains(&channel)
+                .then(|| integers.of(term, outputs.start + output, channel - all.start, place))
+        };
+        let size = (outputs.len(), integers.taps * taps.len());
+        let weights = Tiles::new(self.set, (packing, line), size, u8::MAX, weight);
+        Kernel::Tiles { weights, taps }
     }
 
     /// Returns the number of sums of a position that the kernels write at once.
@@ -220,18 +260,23 @@ impl IntegerConv {
         self.weights.iter().map(sums).max().unwrap_or(0)
     }
 
-    /// Returns the places that are read in an operand of this size, whose elements are pairs.
-    pub(crate) fn places(&self, size: &OperandSize, output: [usize; 2]) -> Places {
+    /// Returns the places that are read in an operand of this size.
+    pub(crate) fn places(
+        &self,
+        size: &OperandSize,
+        packing: Packing,
+        output: [usize; 2],
+    ) -> Places {
         let geometry = &self.geometry;
         let [rows, columns] = geometry.kernel;
         let positions = || (0..rows).flat_map(move |y| (0..columns).map(move |x| (y, x)));
         let mut places = Places { starts: size.starts(geometry, output), ..Places::default() };
         for kernel in &self.weights {
             match kernel {
-                Kernel::Tiles { pairs, .. } => {
+                Kernel::Tiles { taps, .. } => {
                     places.runs.push(runs(positions().flat_map(|(y, x)| {
                         let at = size.tap(geometry, y, x);
-                        pairs.clone().map(move |pair| at + pair)
+                        taps.clone().map(move |tap| at + tap * packing.words())
                     })));
                 }
                 Kernel::Depthwise { .. } if places.taps.is_empty() => {
@@ -252,20 +297,26 @@ impl IntegerConv {
     pub(crate) fn run(
         &self,
         pass: &Pass,
-        operand: &[[i16; 2]],
+        operand: &[u32],
         places: &Places,
         positions: Range<usize>,
-        sums: &mut [i32],
+        (sums, extra): (&mut [i32], &mut Vec<i32>),
     ) -> usize {
         let starts = &places.starts[positions];
         match &self.weights[pass.weights] {
             Kernel::Tiles { weights, .. } => {
                 let runs = &places.runs[pass.weights];
-                weights.multiply(operand, runs, starts, sums, weights.sums());
+                let mut numbers = None;
+                if pass.extra != 0 {
+                    add_bytes(self.set, operand, runs, starts, extra);
+                    extra.iter_mut().for_each(|sum| *sum = sum.wrapping_mul(pass.extra));
+                    numbers = Some(&extra[..]);
+                }
+                weights.multiply(operand, runs, starts, (pass.finish.as_ref(), numbers), sums);
                 weights.sums()
             }
             Kernel::Depthwise { weights, channels } => {
-                let (input, taps) = (operand.as_flattened(), &places.taps);
+                let (input, taps) = (bytemuck::cast_slice(operand), &places.taps);
                 depthwise_integers(self.set, input, taps, starts, weights, *channels, sums);
                 *channels
             }
@@ -310,8 +361,8 @@ pub(super) fn largest_sums(
     codes: &WeightCodes,
 ) -> Vec<i32> {
     let negate = vec![false; conv.out_channels];
-    let (channels, taps) = (conv.in_channels / conv.groups, conv.kernel[0] * conv.kernel[1]);
-    let integers = WeightIntegers { codes, terms: weight_terms, negate: &negate, channels, taps };
+    let integers = WeightIntegers::new(conv, weight_terms, codes, &negate);
+    let (channels, taps) = (integers.channels, integers.taps);
     let input = &input_terms.0[0];
     let largest = input.integers.iter().map(|x| i32::from(x.unsigned_abs())).max().unwrap_or(0);
     (0..conv.out_channels)

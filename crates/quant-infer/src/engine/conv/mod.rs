@@ -1,11 +1,14 @@
 //! Convolutions: the weights in the order of a kernel, and what becomes of its sums.
 
+mod choice;
 mod constant;
 mod float;
 mod fold;
 mod integer;
 mod taps;
+mod tiles;
 
+pub(super) use choice::choose;
 pub(super) use constant::Constants;
 pub(super) use float::FloatConv;
 pub(super) use fold::{Folded, fold};

@@ -1,0 +1,205 @@
+//! The kernels whose vectors run over output channels, with the weights of a convolution.
+
+use alloc::vec::Vec;
+
+use quant_kernels::{
+    channels_last::{Bytes, Finish, Pairs, Run, Signs, SmallBytes, Ternary, Weights},
+    simd::InstructionSet,
+};
+
+use crate::engine::packing::{Packing, line};
+
+/// The weights of some output channels for an operand of a packing.
+#[derive(Debug, Clone)]
+pub(super) struct Tiles {
+    kernel: Kernel,
+    line: Line,
+}
+
+#[derive(Debug, Clone)]
+enum Kernel {
+    Pairs(Weights<Pairs>),
+    Bytes(Weights<Bytes>),
+    SmallBytes(Weights<SmallBytes>),
+    Signs(Weights<Signs>),
+    Ternary(Weights<Ternary>),
+}
+
+/// How the integers of weights are stored: as (integer - offset)/step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) offset: i32,
+    pub(super) step: i32,
+}
+
+impl Line {
+    /// Returns how integers are stored for a packing, if they can be. Where that is possible, the
+    /// offset is 0.
+    pub(super) fn new(
+        packing: Packing,
+        integers: impl Iterator<Item = i16> + Clone,
+    ) -> Option<Self> {
+        let integers = integers.map(i32::from);
+        let plain = Self { offset: 0, step: 1 };
+        let largest = integers.clone().map(i32::abs).max().unwrap_or(0);
+        match packing {
+            Packing::Pairs => Some(plain),
+            Packing::Bytes => {
+                let is_byte = |integer: i32| i8::try_from(integer).is_ok();
+                if integers.clone().all(is_byte) {
+                    return Some(plain);
+                }
+                let (lowest, step) = line(integers.clone());
+                // The numbers lie around 0, so that their sums are small.
+                let highest = integers.max().unwrap_or(lowest);
+                let middle = (highest - lowest) / step / 2 + 1;
+                let offset = lowest + step * middle;
+                let fits = |integer| is_byte((integer - offset) / step);
+                (fits(lowest) && fits(highest)).then_some(Self { offset, step })
+            }
+            Packing::Signs if largest > 0 && integers.clone().all(|x| x.abs() == largest) => {
+                Some(Self { offset: 0, step: largest })
+            }
+            Packing::Ternary if integers.clone().all(|x| x == 0 || x.abs() == largest) => {
+                Some(Self { offset: 0, step: largest.max(1) })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Tiles {
+    /// Packs weights. `weight` returns the integer of an output, a tap and a channel of the tap, or
+    /// `None` for channels that do not exist; `largest` is the largest number that the operand has.
+    pub(super) fn new(
+        set: InstructionSet,
+        (packing, line): (Packing, Line),
+        (outputs, taps): (usize, usize),
+        largest: u8,
+        weight: impl Fn(usize, usize, usize) -> Option<i16>,
+    ) -> Self {
+        let number = |output, tap, channel| {
+            weight(output, tap, channel).map_or(0, |x| (i32::from(x) - line.offset) / line.step)
+        };
+        let bytes =
+            |output, tap| core::array::from_fn(|channel| number(output, tap, channel) as i8);
+        let bits = |output, tap, is_set: fn(i32) -> bool| {
+            let bit = |channel| u32::from(is_set(number(output, tap, channel))) << channel;
+            (0..32).map(bit).sum::<u32>()
+        };
+        let kernel = match packing {
+            Packing::Pairs => Kernel::Pairs(Weights::pairs(set, outputs, taps, |output, tap| {
+                [0, 1].map(|channel| number(output, tap, channel) as i16)
+            })),
+            Packing::Bytes => {
+                let small = if set.has_dot_products() {
+                    None
+                } else {
+                    Weights::small_bytes(set, (outputs, taps), largest, bytes)
+                };
+                match small {
+                    Some(small) => Kernel::SmallBytes(small),
+                    None => Kernel::Bytes(Weights::bytes(set, outputs, taps, bytes)),
+                }
+            }
+            Packing::Signs => Kernel::Signs(Weights::signs(set, outputs, taps, |output, tap| {
+                bits(output, tap, |x| x > 0)
+            })),
+            Packing::Ternary => {
+                Kernel::Ternary(Weights::ternary(set, outputs, taps, |output, tap| {
+                    [bits(output, tap, |x| x != 0), bits(output, tap, |x| x < 0)]
+                }))
+            }
+        };
+        Self { kernel, line }
+    }
+
+    pub(super) fn line(&self) -> Line {
+        self.line
+    }
+
+    /// Returns the number of sums of each position.
+    pub(super) fn sums(&self) -> usize {
+        match &self.kernel {
+            Kernel::Pairs(weights) => weights.sums(),
+            Kernel::Bytes(weights) => weights.sums(),
+            Kernel::SmallBytes(weights) => weights.sums(),
+            Kernel::Signs(weights) => weights.sums(),
+            Kernel::Ternary(weights) => weights.sums(),
+        }
+    }
+
+    /// Returns what makes sum·factor + base(output) of each sum.
+    pub(super) fn finish(&self, factor: i32, base: impl Fn(usize) -> i32) -> Finish<i32> {
+        match &self.kernel {
+            Kernel::Pairs(weights) => weights.finish(factor, base),
+            Kernel::Bytes(weights) => weights.finish(factor, base),
+            Kernel::SmallBytes(weights) => weights.finish(factor, base),
+            Kernel::Signs(weights) => weights.finish(factor, base),
+            Kernel::Ternary(weights) => weights.finish(factor, base),
+        }
+    }
+
+    /// Writes the sums of each position, `sums` of them after each other.
+    pub(super) fn multiply(
+        &self,
+        input: &[u32],
+        runs: &[Run],
+        starts: &[u32],
+        finish: (Option<&Finish<i32>>, Option<&[i32]>),
+        sums: &mut [i32],
+    ) {
+        let stride = self.sums();
+        match &self.kernel {
+            Kernel::Pairs(weights) => {
+                weights.multiply(input, runs, starts, finish, sums, stride);
+            }
+            Kernel::Bytes(weights) => {
+                weights.multiply(input, runs, starts, finish, sums, stride);
+            }
+            Kernel::SmallBytes(weights) => {
+                weights.multiply(input, runs, starts, finish, sums, stride);
+            }
+            Kernel::Signs(weights) => {
+                weights.multiply(input, runs, starts, finish, sums, stride);
+            }
+            Kernel::Ternary(weights) => {
+                weights.multiply(input, runs, starts, finish, sums, stride);
+            }
+        }
+    }
+}
+
+/// Adds up the bytes of each position's taps.
+pub(super) fn add_bytes(
+    set: InstructionSet,
+    input: &[u32],
+    runs: &[Run],
+    starts: &[u32],
+    sums: &mut Vec<i32>,
+) {
+    sums.clear();
+    set.vectorize(
+        #[inline(always)]
+        || {
+            sums.extend(starts.iter().map(|start| {
+                let mut sum = 0;
+                for run in runs {
+                    let first = (start + run.start) as usize;
+                    if run.step <= 1 {
+                        let words = &input[first..first + run.length as usize];
+                        let bytes: &[u8] = bytemuck::cast_slice(words);
+                        sum += bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>();
+                    } else {
+                        for tap in 0..run.length {
+                            let word = input[first + (tap * run.step) as usize];
+                            sum +=
+                                word.to_ne_bytes().iter().map(|byte| i32::from(*byte)).sum::<i32>();
+                        }
+                    }
+                }
+                sum
+            }));
+        },
+    );
+}

@@ -1,4 +1,5 @@
-//! The engine computes the bits of the reference, for random models, with every instruction set.
+//! The engine computes the bits of the reference, for random models, with every instruction set and
+//! every way to store operands.
 
 mod common;
 
@@ -14,8 +15,10 @@ use quant_kernels::simd::InstructionSet;
 /// Compares scores and all codes for one image.
 fn compare(model: &Model, image: &Image<'_>) -> Result<(), TestCaseError> {
     let expected = reference::run(model, image).expect("the model is valid");
-    for set in InstructionSet::available() {
-        let network = Network::with_instruction_set(model, set).expect("the model is valid");
+    let packings = [None, Some("signs"), Some("ternary"), Some("bytes"), Some("pairs")];
+    let sets = InstructionSet::available();
+    for (set, packing) in sets.flat_map(|set| packings.map(|packing| (set, packing))) {
+        let network = Network::with_packing(model, set, packing).expect("the model is valid");
         let mut session = network.session();
         for layer in 0..model.nodes.len() {
             session.watch(layer);
@@ -23,7 +26,7 @@ fn compare(model: &Model, image: &Image<'_>) -> Result<(), TestCaseError> {
         // The second run finds the memory as the first one left it.
         for _ in 0..2 {
             let scores = session.run(image).expect("the image fits").to_vec();
-            prop_assert_eq!(bits(&scores), bits(expected.scores()), "{:?}", set);
+            prop_assert_eq!(bits(&scores), bits(expected.scores()), "{:?} {:?}", set, packing);
             for (layer, codes) in expected.codes.iter().enumerate() {
                 let (Some(codes), Some(found)) = (codes, session.codes(layer)) else { continue };
                 let node = &model.nodes[layer];
@@ -31,7 +34,7 @@ fn compare(model: &Model, image: &Image<'_>) -> Result<(), TestCaseError> {
                 let lowest: Vec<u8> = (codes.iter().enumerate())
                     .map(|(at, code)| lowest_code(&node.op, channels, at / (height * width), *code))
                     .collect();
-                prop_assert_eq!(found, &lowest[..], "layer {} with {:?}", layer, set);
+                prop_assert_eq!(found, &lowest[..], "{} with {:?} {:?}", layer, set, packing);
             }
         }
     }

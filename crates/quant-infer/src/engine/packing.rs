@@ -21,6 +21,16 @@ impl Packing {
     /// All packings, from the one with the fewest bits.
     pub(super) const ALL: [Self; 4] = [Self::Signs, Self::Ternary, Self::Bytes, Self::Pairs];
 
+    /// Returns the name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Bytes => "bytes",
+            Self::Signs => "signs",
+            Self::Ternary => "ternary",
+        }
+    }
+
     /// Returns the number of channels of a tap of the kernel.
     pub(super) fn channels(self) -> usize {
         match self {

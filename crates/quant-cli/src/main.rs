@@ -104,6 +104,10 @@ enum Command {
         explain: bool,
     },
     /// Classify pictures with a packed network
+    ///
+    /// Prints one line for each picture, with its best classes and their scores. A picture that
+    /// cannot be read is named on standard error, with the reason; the other pictures are
+    /// classified, and the exit code is 1.
     Run {
         /// The packed network (.qnet)
         network: PathBuf,
@@ -289,7 +293,9 @@ fn run(command: Command) -> Printed {
         Command::Summary(description) => networks::summary(&description),
         Command::Codes { of, output } => networks::codes(&of, &output),
         Command::Pack { of, best, output, explain } => packed::pack(&of, best, &output, explain),
-        Command::Run { network, pictures, top } => packed::run(&network, &pictures, top),
+        Command::Run { network, pictures, top } => {
+            packed::run(&network, &pictures, top).map(nothing)
+        }
         Command::Inspect { file, reading } => networks::inspect(&file, &reading),
         Command::Convert { from, to, reading, from_torchvision } => {
             networks::convert(&from, &to, &reading, from_torchvision)

@@ -15,6 +15,7 @@ use quant_train::{
     data::{DataKind, DataRecipe},
     deploy,
     evaluate::Score,
+    output,
 };
 
 use crate::{
@@ -72,25 +73,37 @@ pub fn inspect(path: &Path) -> Result<String, Box<dyn Error>> {
     Ok(Overview::of_file(&bytes).map_err(|error| at(&error))?.to_string())
 }
 
-/// Returns the best classes of each picture, one line for each picture.
+/// Prints the best classes of each picture, one line for each picture. A picture that cannot be
+/// read is named on standard error, with the reason, and the next picture follows.
 ///
 /// # Errors
-/// If the network or a picture cannot be read. Nothing is returned for the other pictures then.
-pub fn run(path: &Path, pictures: &[PathBuf], top: usize) -> Result<String, Box<dyn Error>> {
+/// If the network cannot be read. After the last picture: if some of them could not be read.
+pub fn run(path: &Path, pictures: &[PathBuf], top: usize) -> Result<(), Box<dyn Error>> {
     let network = read(path)?;
     let steps = preparation(&network);
     let mut session = network.session();
-    let mut text = String::new();
+    let mut unreadable = 0;
     for picture in pictures {
-        let image = RgbImage::read(picture, Truncated::Refuse)?;
-        let image = steps.apply(image, &mut Random::new(&[]));
+        let image = match RgbImage::read(picture, Truncated::Refuse) {
+            Ok(image) => steps.apply(image, &mut Random::new(&[])),
+            // The error of a single picture says everything already.
+            Err(error) if pictures.len() == 1 => return Err(error.into()),
+            Err(error) => {
+                output::tell(&error.to_string());
+                unreadable += 1;
+                continue;
+            }
+        };
         let scores =
             session.run(&Image::interleaved(&image.pixels, [image.height, image.width]))?;
         let best = network.top_k(scores, top).into_iter();
         let best: Vec<String> = best.map(|(class, score)| format!("{class} {score:.3}")).collect();
-        writeln!(text, "{}: {}", picture.display(), best.join(", "))?;
+        output::print(&format!("{}: {}", picture.display(), best.join(", ")))?;
     }
-    Ok(text)
+    match unreadable {
+        0 => Ok(()),
+        count => Err(format!("{count} of {} pictures could not be read", pictures.len()).into()),
+    }
 }
 
 /// Returns the steps that bring a picture to the network's size, as in the evaluation during

@@ -115,6 +115,31 @@ fn pictures_are_classified_as_in_the_evaluation() {
 }
 
 #[test]
+fn a_picture_that_cannot_be_read_does_not_keep_the_others_from_being_classified() {
+    let desk = Desk::new(RECIPE);
+    desk.says(&["train", "tiny.toml"]);
+    let net = "runs/tiny-001/packed.qnet";
+    let picture = |name: &str, grey: u8| {
+        let mut image = quant_data::RgbImage::new(32, 32);
+        image.pixels.fill(grey);
+        fs::write(desk.path(name), image.to_jpeg(90).unwrap()).unwrap();
+    };
+    picture("first.jpg", 0);
+    picture("last.jpg", 255);
+    fs::write(desk.path("text.jpg"), "no picture").unwrap();
+    let output = desk.quant(&["run", net, "first.jpg", "text.jpg", "absent.jpg", "last.jpg"]);
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let alone = |name| desk.says(&["run", net, name]);
+    assert_eq!(printed, alone("first.jpg") + &alone("last.jpg"));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let [text, absent, last] = errors.lines().collect::<Vec<_>>()[..] else { panic!("{errors}") };
+    assert!(text.starts_with("text.jpg: not a usable image"), "{errors}");
+    assert!(absent.starts_with("absent.jpg: "), "{errors}");
+    assert_eq!(last, "error: 2 of 4 pictures could not be read");
+}
+
+#[test]
 fn what_cannot_be_packed_or_run_is_said_in_one_sentence() {
     let desk = Desk::new(RECIPE);
     desk.says(&["train", "tiny.toml"]);

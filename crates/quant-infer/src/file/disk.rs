@@ -13,14 +13,17 @@ use crate::{Error, model::Model};
 
 impl Model {
     /// Writes the file of this model, see [`Model::to_bytes`]. It is written beside the path,
-    /// synchronised with the disk and renamed, so that no reader sees a part of it.
+    /// synchronised with the disk and renamed, so that no reader sees a part of it. Then the folder
+    /// is synchronised, so that the file persists if the machine stops.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         let beside = beside(path);
-        let written = write(&beside, &self.to_bytes()).and_then(|()| fs::rename(&beside, path));
+        let written = write(&beside, &self.to_bytes())
+            .and_then(|()| fs::rename(&beside, path))
+            .and_then(|()| sync_folder(folder_of(path)));
         written.map_err(|error| {
             // What is left of it is of no use; the first error is the one to tell.
             let _ = fs::remove_file(&beside);
@@ -57,4 +60,45 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = fs::File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Flushes a folder to disk, so that renames in it persist if the machine stops. File systems that
+/// cannot flush folders are not an error.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Err(error) = fs::File::open(folder)?.sync_all()
+        && !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+    {
+        return Err(error);
+    }
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_folder_in_its_path_is_in_the_current_folder() {
+        assert_eq!(folder_of(Path::new("net.qnet")), Path::new("."));
+        assert_eq!(folder_of(Path::new("nets/net.qnet")), Path::new("nets"));
+        assert_eq!(folder_of(Path::new("/net.qnet")), Path::new("/"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_exists_is_synchronised_and_a_missing_one_is_an_error() {
+        assert!(sync_folder(folder_of(Path::new("net.qnet"))).is_ok());
+        let missing = std::env::temp_dir().join("quant-infer-no-such-folder");
+        assert_eq!(sync_folder(&missing).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -274,6 +274,7 @@ fn a_phase_with_the_name_of_a_runs_file_is_refused() {
         "summary.json",
         "report.html",
         "Report.HTML",
+        "packed.qnet",
         "lock",
     ] {
         let text = refusal("name = \"quantized\"", &format!("name = \"{name}\""));

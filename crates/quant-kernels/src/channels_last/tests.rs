@@ -45,7 +45,7 @@ impl Case {
         &self,
         weights: &Weights<A>,
         input: &[A::Word],
-        finish: (Option<&Finish<A::Sum>>, Option<&[A::Sum]>),
+        finish: Finishing<'_, A::Sum>,
         expected: impl Fn(&[u32], usize, usize) -> A::Sum,
     ) -> Result<(), TestCaseError>
     where

@@ -39,6 +39,9 @@ pub struct Finish<T> {
     pub(super) base: Vec<T>,
 }
 
+/// How sums are finished, if they are, and a number for each position, which is added in the end.
+pub type Finishing<'a, T> = (Option<&'a Finish<T>>, Option<&'a [T]>);
+
 /// Returns the numbers of vectors of outputs that are computed together.
 pub(super) fn blocks(vectors: usize, registers: usize) -> impl Iterator<Item = usize> {
     let most = if registers >= 32 { 4 } else { 2 };
@@ -104,7 +107,7 @@ impl<A: Arithmetic> Weights<A> {
         input: &[A::Word],
         runs: &[Run],
         starts: &[u32],
-        (finish, extra): (Option<&Finish<A::Sum>>, Option<&[A::Sum]>),
+        (finish, extra): Finishing<'_, A::Sum>,
         sums: &mut [A::Sum],
         stride: usize,
     ) {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use quant_kernels::{
-    channels_last::{Bytes, Finish, Pairs, Run, Signs, SmallBytes, Ternary, Weights},
+    channels_last::{Bytes, Finish, Finishing, Pairs, Run, Signs, SmallBytes, Ternary, Weights},
     simd::InstructionSet,
 };
 
@@ -146,7 +146,7 @@ impl Tiles {
         input: &[u32],
         runs: &[Run],
         starts: &[u32],
-        finish: (Option<&Finish<i32>>, Option<&[i32]>),
+        finish: Finishing<'_, i32>,
         sums: &mut [i32],
     ) {
         let stride = self.sums();

@@ -10,8 +10,11 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, Parser};
 use quant_nn::Classifier;
 use quant_train::{
-    Build, BuildError, Recipe, Run, RunOptions, Stop, Summary, TrainError, data::DataRecipe, group,
-    output, recipe::ModelRecipe,
+    Build, BuildError, Recipe, Run, RunOptions, Stop, Summary, TrainError,
+    data::DataRecipe,
+    deploy::{LowerError, Lowering},
+    group, output,
+    recipe::ModelRecipe,
 };
 
 use crate::machine::MachineArguments;
@@ -99,6 +102,17 @@ pub fn main_own<M: Classifier>(
     make: impl Fn(&Build<'_>) -> Result<M, BuildError> + Sync,
 ) -> ExitCode {
     main_of(program, &|run| run.execute_own(&make))
+}
+
+/// Runs a program that brings its own network, and packs the quantized network at the end. `lower`
+/// describes a network for the engine; see [`Run::execute_own_packed`]. Otherwise it is like
+/// [`main_own`].
+pub fn main_own_packed<M: Classifier>(
+    program: &TrainProgram,
+    make: impl Fn(&Build<'_>) -> Result<M, BuildError> + Sync,
+    lower: impl Fn(&M, &mut Lowering) -> Result<(), LowerError> + Sync,
+) -> ExitCode {
+    main_of(program, &|run| run.execute_own_packed(&make, &lower))
 }
 
 /// A function that executes a run.

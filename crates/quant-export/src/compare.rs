@@ -2,14 +2,11 @@
 
 use std::fmt;
 
-use burn::{
-    module::Module,
-    tensor::{Int, Tensor, TensorData},
-};
-use quant_core::{Quantizer, Role, probe};
-use quant_nn::Network;
+use burn::tensor::{Int, Tensor, TensorData};
+use quant_core::{Quantizer, probe, quantizers};
+use quant_nn::Classifier;
 
-use crate::served::Served;
+use crate::{lower::Lowered, served::Served};
 
 /// How the codes of one layer's input differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,40 +70,52 @@ impl fmt::Display for Comparison {
 }
 
 /// Evaluates images, `[batch, channels, height, width]` and normalised, in the usual way and as
-/// served. The codes of a layer's input are compared where it has a quantizer of its own; an
-/// element that differs changes those that are computed from it, which count too.
+/// served. `lowered` is the network after [`lower`](crate::lower()) or
+/// [`Lowering`](crate::Lowering), and `served` evaluates its model.
+///
+/// The codes of a layer's input are compared where a quantizer of the network gives them, and no
+/// other layer has the same quantizer. Quantizers are told apart by their names
+/// ([`name_quantizers`](quant_core::name_quantizers)). An element that differs changes those that
+/// are computed from it, which count too.
 ///
 /// The inputs of all quantizers are in memory at once: give it batches of some tens of images.
-pub fn compare(network: &Network, served: &Served, images: Tensor<4>) -> Compared {
+pub fn compare<M: Classifier>(
+    network: &M,
+    lowered: &Lowered,
+    served: &Served,
+    images: Tensor<4>,
+) -> Compared {
     let network = network.valid();
     let images = if images.device().is_autodiff() { images.inner() } else { images };
+    let inputs = &lowered.quantized_inputs;
     let mut scores = None;
-    let wanted = |quantizer: &Quantizer| {
-        quantizer.is_enabled() && quantizer.config().role == Role::Activation
-    };
     let probes = probe(
         &network,
-        |reached| wanted(&reached.quantizer),
+        |reached| inputs.iter().any(|(_, name)| name == reached.quantizer.name()),
         |network| scores = Some(network.forward(images.clone())),
     );
     let usual = scores.unwrap_or_else(|| Tensor::zeros([0, 0], &images.device()));
     let (served_scores, codes) = served.forward_codes(images);
+    let found = quantizers(&network);
     let mut layers = Vec::new();
-    for found in network.layers() {
-        let quantizers = found.layer.quantizers().into_iter();
-        let Some((_, quantizer)) = { quantizers }.find(|(_, quantizer)| wanted(quantizer)) else {
-            continue;
-        };
-        let probe = probes.iter().find(|probe| probe.layer == quantizer.name());
+    for (layer, name) in inputs {
+        let shared = inputs.iter().filter(|(_, other)| other == name).count() > 1;
+        let quantizer = found.iter().map(|found| &found.quantizer).find(|q| q.name() == name);
+        let probe = probes.iter().find(|probe| probe.layer == *name).filter(|_| !shared);
         let before = probe.and_then(|probe| {
             let (_, data) = probe.tensors.iter().find(|(name, _)| name == "before-quant")?;
             Some(data.clone())
         });
-        let of_served = codes.iter().find(|codes| codes.layer == found.name);
-        let (Some(before), Some(of_served)) = (before, of_served) else { continue };
-        let usual = usual_codes(quantizer, before, of_served.shape, &usual);
+        let of_served = codes.iter().find(|codes| codes.layer == *layer);
+        let (Some(quantizer), Some(before), Some(of_served)) = (quantizer, before, of_served)
+        else {
+            continue;
+        };
+        let Some(usual) = usual_codes(quantizer, before, of_served.shape, &usual) else {
+            continue;
+        };
         let differ = usual.iter().zip(&of_served.codes).filter(|(a, b)| a != b).count() as u64;
-        layers.push(LayerComparison { layer: found.name, codes: usual.len() as u64, differ });
+        layers.push(LayerComparison { layer: layer.clone(), codes: usual.len() as u64, differ });
     }
     let top1 = |scores: &Tensor<2>| -> Vec<i64> {
         let best: Tensor<2, Int> = scores.clone().argmax(1);
@@ -119,20 +128,27 @@ pub fn compare(network: &Network, served: &Served, images: Tensor<4>) -> Compare
 }
 
 /// The codes that a quantizer gives its input in the usual evaluation, without those of padding
-/// that was added before quantizing.
+/// that was added before quantizing. Returns `None` where the layer reads something else than what
+/// the quantizer quantizes.
 fn usual_codes(
     quantizer: &Quantizer,
     before: TensorData,
     [images, channels, height, width]: [usize; 4],
     on: &Tensor<2>,
-) -> Vec<u8> {
+) -> Option<Vec<u8>> {
     let shape: Vec<usize> = before.shape().iter().copied().chain([1, 1]).take(4).collect();
     let shape = [shape[0], shape[1], shape[2], shape[3]];
     let values: Vec<f32> = before.iter().collect();
     let x = Tensor::<4>::from_data(TensorData::new(values, shape), &on.device());
-    let [rows, columns] = [(shape[2] - height) / 2, (shape[3] - width) / 2];
     let codes = quantizer.codes(x).codes;
-    let inside = codes.narrow(2, rows, height).narrow(3, columns, width);
-    debug_assert_eq!(inside.dims(), [images, channels, height, width]);
-    inside.into_data().iter::<i64>().map(|code| code as u8).collect()
+    let elements = images * channels * height * width;
+    let inside = if shape.iter().product::<usize>() == elements {
+        codes
+    } else if shape[..2] == [images, channels] && shape[2] >= height && shape[3] >= width {
+        let [rows, columns] = [(shape[2] - height) / 2, (shape[3] - width) / 2];
+        codes.narrow(2, rows, height).narrow(3, columns, width)
+    } else {
+        return None;
+    };
+    Some(inside.into_data().iter::<i64>().map(|code| code as u8).collect())
 }

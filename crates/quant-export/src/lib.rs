@@ -4,7 +4,7 @@
 //! - [`lower`](lower()) makes a [`Model`](quant_infer::model::Model) of a network: each quantizer
 //!   of activations becomes thresholds, each quantized weight becomes codes, and the values of both
 //!   become integers times scales where they are that. [`Lowering`] does the same layer by layer,
-//!   for structures that a program describes itself.
+//!   for structures that a program describes itself, also with Burn's own layers.
 //! - [`Lowered::explanation`] says what each layer became, and why a layer stayed in floats.
 //! - [`Served`] evaluates a lowered network with Burn's tensors, step by step as the documentation
 //!   of [`quant_infer::model`] says. It is slower than the engine of `quant-infer`, shares no code

@@ -57,7 +57,7 @@ fn check(case: &Case) -> Result<(), String> {
     let served = Served::new(&lowered.model, &device).map_err(text)?;
     let image = normals(&format!("{}/input", case.name), 3 * size * size);
     let batch = TensorData::new(image.clone(), [1, 3, size, size]);
-    let compared = compare(&network, &served, Tensor::from_data(batch, &device));
+    let compared = compare(&network, &lowered, &served, Tensor::from_data(batch, &device));
     let scores: Vec<f32> = compared.served.into_data().iter().collect();
     let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let same = |by: &str, others: &[f32]| match bits(&scores) == bits(others) {

@@ -4,14 +4,18 @@
 
 use burn::{
     module::Param,
-    tensor::{Device, Tensor, TensorData},
+    nn::{
+        BatchNormConfig, LinearConfig, PaddingConfig2d,
+        conv::{Conv2d, Conv2dConfig},
+    },
+    tensor::{Device, Distribution, Tensor, TensorData},
 };
 use quant_core::{
-    Capability, Levels, Method, OwnMethod, Quantizer, QuantizerConfig, Range, Role, Site,
-    Staircase, register,
+    Capability, Granularity, Levels, Method, OwnMethod, Quantizer, QuantizerConfig, Range, Role,
+    Site, Staircase, quantize_weights, register,
 };
 use quant_export::{Became, Lowering, Options, Served, input};
-use quant_infer::model::{Input, Model, Op, Quantizer as Thresholds};
+use quant_infer::model::{Input, Model, Op, Quantizer as Thresholds, Weight};
 use quant_nn::layers::{
     LayerQuantizers,
     conv::{QuantConv2d, QuantConv2dConfig},
@@ -224,4 +228,108 @@ fn sums_beyond_24_bits_are_exact() {
     let engine = quant_infer::Network::new(&model).unwrap();
     let engine = engine.run(&quant_infer::Image::floats(&image, [1, 1])).unwrap();
     assert_eq!(served.into_data().iter::<f32>().collect::<Vec<_>>(), engine);
+}
+
+/// A weight quantizer with a group for each output channel, or for each of this many parts.
+fn weights(granularity: Granularity, levels: usize) -> QuantizerConfig {
+    QuantizerConfig { granularity, ..quantizer(Method::Lsq, Role::Weight, levels) }
+}
+
+/// The weight of the only convolution of a model, decoded.
+fn decoded(model: &Model) -> Vec<f32> {
+    let found = model.nodes.iter().find_map(|node| match &node.op {
+        Op::Conv(conv) => Some(conv.weight.clone()),
+        _ => None,
+    });
+    match found.unwrap() {
+        Weight::Float(values) => values,
+        Weight::Codes(codes) => {
+            let group = |index: usize| index / codes.run % codes.groups;
+            let of = |(index, code): (usize, &u8)| {
+                codes.values[group(index) * codes.levels + usize::from(*code)]
+            };
+            codes.codes.iter().enumerate().map(of).collect()
+        }
+    }
+}
+
+#[test]
+fn a_linear_layer_of_burn_has_the_weights_that_burn_multiplies_with() {
+    let device = Device::flex();
+    let plain = LinearConfig::new(6, 4).init(&device);
+    let of =
+        |granularity| quantize_weights(plain.clone(), &weights(granularity, 4), |_| true).unwrap();
+    let layers = [
+        plain.clone(),
+        of(Granularity::PerTensor),
+        of(Granularity::PerChannel),
+        of(Granularity::Groups(2)),
+    ];
+    for linear in layers {
+        let mut lowering = Lowering::new(options(6, [1, 1]), &device);
+        lowering.burn_linear("fc", &linear, None, 0).unwrap();
+        let model = lowering.finish().unwrap().model;
+        let expected: Vec<f32> = linear.weight.val().transpose().into_data().iter().collect();
+        assert_eq!(decoded(&model), expected);
+        let x = Tensor::<2>::random([3, 6], Distribution::Normal(0.0, 1.0), &device);
+        let served = Served::new(&model, &device).unwrap().forward(x.clone().reshape([3, 6, 1, 1]));
+        let usual = linear.forward(x);
+        assert!((served - usual).abs().max().into_scalar::<f32>() < 1e-5);
+    }
+}
+
+#[test]
+fn convolutions_and_batch_norms_of_burn_compute_as_in_burn() {
+    let device = Device::flex();
+    let config = Conv2dConfig::new([4, 6], [3, 3]).with_groups(2).with_bias(true);
+    let conv = config.with_padding(PaddingConfig2d::Same).init(&device);
+    let conv = quantize_weights(conv, &weights(Granularity::PerChannel, 4), |_| true).unwrap();
+    let mut norm = BatchNormConfig::new(6).with_epsilon(0.1).init(&device);
+    let random = |low, high| Tensor::<1>::random([6], Distribution::Uniform(low, high), &device);
+    norm.gamma = Param::from_tensor(random(0.5, 2.0));
+    norm.beta = Param::from_tensor(random(-1.0, 1.0));
+    norm.running_mean.update(random(-1.0, 1.0));
+    norm.running_var.update(random(0.1, 2.0));
+    let config = quantizer(Method::Lsq, Role::Activation, 16);
+    let before = config.init(&Site::activation("before", 4), &device).unwrap();
+
+    let mut lowering = Lowering::new(options(4, [5, 5]), &device);
+    let x = lowering.burn_conv("conv", &conv, Some(&before), 0).unwrap();
+    let x = lowering.burn_norm("norm", &norm, x);
+    lowering.push("scores", Op::GlobalPool, [x]);
+    let lowered = lowering.finish().unwrap();
+    assert_eq!(lowered.explanation[0].became, Became::Integers { sums: 1 });
+    assert_eq!(lowered.quantized_inputs, [("conv".to_owned(), "before".to_owned())]);
+    let x = Tensor::<4>::random([2, 4, 5, 5], Distribution::Uniform(0.0, 1.0), &device);
+    let served = Served::new(&lowered.model, &device).unwrap().forward(x.clone());
+    let usual = norm.forward(conv.forward(before.forward(x)));
+    let usual = usual.mean_dim(3).mean_dim(2).reshape([2, 6]);
+    assert!((served - usual).abs().max().into_scalar::<f32>() < 1e-5);
+}
+
+#[test]
+fn a_padding_that_differs_between_opposite_sides_is_refused() {
+    let device = Device::flex();
+    let refused = |conv: Conv2d| {
+        let mut lowering = Lowering::new(options(3, [4, 4]), &device);
+        lowering.burn_conv("conv", &conv, None, 0).unwrap_err().to_string()
+    };
+    let config = |kernel| Conv2dConfig::new([3, 2], [kernel; 2]);
+    let text = refused(config(3).with_padding(PaddingConfig2d::Explicit(0, 1, 1, 1)).init(&device));
+    assert!(text.starts_with("conv: its padding is 0 at the top"), "{text}");
+    let same = |kernel| config(kernel).with_padding(PaddingConfig2d::Same);
+    let text = refused(same(2).init(&device));
+    assert!(text.contains("its kernel 2x2 and its stride 1x1"), "{text}");
+    let text = refused(same(3).with_stride([2, 2]).init(&device));
+    assert!(text.contains("its kernel 3x3 and its stride 2x2"), "{text}");
+}
+
+#[test]
+fn a_node_that_reads_one_that_does_not_come_before_it_is_refused() {
+    for input in [1, 9] {
+        let mut lowering = Lowering::new(options(3, [4, 4]), &Device::flex());
+        lowering.conv("conv", &conv(LayerQuantizers::default()), input).unwrap();
+        let text = lowering.finish().unwrap_err().to_string();
+        assert!(text.starts_with("conv: it is node 1 and reads node"), "{text}");
+    }
 }

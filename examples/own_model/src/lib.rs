@@ -10,8 +10,12 @@ use burn::{
     tensor::{Tensor, activation::relu, module::adaptive_avg_pool2d},
 };
 use quant_core::{Quantizer, Site, quantize_weights};
+use quant_infer::model::{Op, Pool};
 use quant_nn::{Classifier, QuantizedModule};
-use quant_train::{Build, BuildError};
+use quant_train::{
+    Build, BuildError,
+    deploy::{LowerError, Lowering},
+};
 
 /// A depthwise separable convolution with quantized inputs of both convolutions.
 #[derive(Module, Debug)]
@@ -74,6 +78,26 @@ impl Net {
             None => Ok(net),
         }
     }
+
+    /// Describes the network for the engine that runs packed networks: the same operations as in
+    /// `forward`, in the same order. Node 0 is the image.
+    ///
+    /// # Errors
+    /// If a quantizer cannot be described.
+    pub fn lower(&self, lowering: &mut Lowering) -> Result<(), LowerError> {
+        let pool = Pool { kernel: 2, stride: 2, padding: 0, ceil: false };
+        let x = lowering.burn_conv("stem", &self.stem, None, 0)?;
+        let x = lowering.burn_norm("norm", &self.norm, x);
+        let x = lowering.push("relu", Op::Relu, [x]);
+        let mut x = lowering.push("pool", Op::MaxPool(pool), [x]);
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.lower(&format!("blocks.{index}"), lowering, x)?;
+            x = lowering.push("pool", Op::MaxPool(pool), [x]);
+        }
+        let x = lowering.push("global pool", Op::GlobalPool, [x]);
+        lowering.burn_linear("classifier", &self.classifier, None, x)?;
+        Ok(())
+    }
 }
 
 impl QuantizedModule for Net {}
@@ -99,5 +123,18 @@ impl Block {
         let x = self.depthwise.forward(quantized(&self.before, x));
         let x = quantized(&self.between, relu(self.norm.forward(x)));
         relu(self.norm_out.forward(self.pointwise.forward(x)))
+    }
+
+    /// Adds the operations of the block to `lowering`. They read the node `x`, and the result is
+    /// the node that is returned.
+    fn lower(&self, name: &str, lowering: &mut Lowering, x: usize) -> Result<usize, LowerError> {
+        let part = |part: &str| format!("{name}.{part}");
+        let (depthwise, pointwise) = (part("depthwise"), part("pointwise"));
+        let x = lowering.burn_conv(&depthwise, &self.depthwise, self.before.as_ref(), x)?;
+        let x = lowering.burn_norm(&part("norm"), &self.norm, x);
+        let x = lowering.push(part("relu"), Op::Relu, [x]);
+        let x = lowering.burn_conv(&pointwise, &self.pointwise, self.between.as_ref(), x)?;
+        let x = lowering.burn_norm(&part("norm_out"), &self.norm_out, x);
+        Ok(lowering.push(part("relu_out"), Op::Relu, [x]))
     }
 }

@@ -1,6 +1,6 @@
 //! Trains a Burn model that this program defines in full precision, then with 4-bit weights and
-//! activations. Checkpoints, exact resume, policies, several devices and a report work as with
-//! `quant train`.
+//! activations, and packs the result. Checkpoints, exact resume, policies, several devices, a report
+//! and `packed.qnet` work as with `quant train`.
 
 use std::process::ExitCode;
 
@@ -14,5 +14,5 @@ fn main() -> ExitCode {
         recipe: ("recipe.toml", include_str!("../recipe.toml")),
         data: None,
     };
-    train::main_own(&program, Net::new)
+    train::main_own_packed(&program, Net::new, Net::lower)
 }

@@ -13,6 +13,7 @@ use std::{
 use burn::{module::Module, tensor::Device};
 use own_model::Net;
 use quant_core::{Levels, Role};
+use quant_infer::model::Op;
 use quant_nn::{QuantizedModule, StateDict};
 use quant_train::{
     Build, Recipe, Run, RunOptions, Summary, TrainError,
@@ -65,7 +66,7 @@ fn create(folder: &Path, changes: &[&str]) -> Run {
 }
 
 fn train(run: &Run) -> Result<Summary, TrainError> {
-    run.execute_own(Net::new)
+    run.execute_own_packed(Net::new, Net::lower)
 }
 
 fn last(run: &Path) -> PathBuf {
@@ -102,6 +103,33 @@ fn a_run_leaves_what_every_run_leaves() {
     // Of a stock layer nothing tells the size of its output: not 0.
     assert!(report.contains("<td>?</td>") && !report.contains("0x0"), "{report}");
     assert!(report.contains(" → "), "calibration errors of layers");
+
+    let (packed, served) = (summary.packed.unwrap(), summary.served.unwrap());
+    assert_eq!(packed.score, served);
+    assert_eq!(packed.score.images, 12);
+    let file = fs::read(run.folder().join("packed.qnet")).unwrap();
+    assert_eq!(packed.bytes, file.len() as u64);
+    let model = quant_infer::model::Model::from_bytes(&file).unwrap();
+    assert_eq!(model.classes.len(), 3);
+    // Convolutions whose input and weight are quantized compute in integers.
+    let integers = model.nodes.iter().filter(|node| match &node.op {
+        Op::Conv(conv) => conv.quantizer.as_ref().is_some_and(|found| found.terms.is_some()),
+        _ => false,
+    });
+    let names: Vec<&str> = integers.map(|node| node.name.as_str()).collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    assert!(names.contains(&"blocks.0.depthwise") && names.contains(&"blocks.2.pointwise"));
+    let (codes, others) = log
+        .iter()
+        .find_map(|event| match event {
+            Event::Packed { codes, other_codes, .. } => Some((*codes, *other_codes)),
+            _ => None,
+        })
+        .unwrap();
+    // Twelve images of 8x8 pixels behind the stem, and four times fewer positions in each block.
+    let positions = |side: u64, channels: u64| 12 * side * side * channels;
+    assert_eq!(codes, 2 * (positions(8, 16) + positions(4, 32) + positions(2, 64)));
+    assert!(others * 100 <= codes, "{others} of {codes}");
 
     let last = run.evaluate_own(Net::new, None, false).unwrap();
     assert_eq!(last, summary.phases[1].last);
@@ -192,4 +220,19 @@ fn what_does_not_fit_is_refused() {
     let failing = create(folder.path(), &[]);
     let error = failing.execute_own(|_| -> Result<Net, _> { Err("no such layer".into()) });
     assert!(error.unwrap_err().to_string().contains("no such layer"));
+}
+
+#[test]
+fn a_network_that_cannot_be_lowered_is_a_warning_and_the_run_succeeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = create(folder.path(), &[]);
+    let summary = run.execute_own_packed(Net::new, |_: &Net, lowering| {
+        lowering.push("scores", Op::GlobalPool, [7]);
+        Ok(())
+    });
+    assert_eq!(summary.unwrap().packed, None);
+    assert!(!run.folder().join("packed.qnet").exists());
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    assert!(log.iter().any(|event| matches!(event, Event::Warning { message }
+        if message.contains("scores: it is node 1 and reads node 7"))));
 }

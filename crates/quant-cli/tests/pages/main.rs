@@ -168,6 +168,58 @@ fn main() -> std::process::ExitCode {
 }
 
 #[rustfmt::skip]
+mod program_that_packs_its_own_network {
+use burn::module::Module;
+use burn::nn::{BatchNorm, Linear, conv::Conv2d};
+use burn::tensor::{Tensor, activation::relu};
+use quant_cli::train::TrainProgram;
+use quant_core::Quantizer;
+use quant_nn::{Classifier, QuantizedModule};
+use quant_train::{Build, BuildError};
+
+#[derive(Module, Debug)]
+struct Net {
+    conv: Conv2d,
+    norm: BatchNorm,
+    quant: Quantizer,
+    fc: Linear,
+}
+
+impl Net {
+    fn new(_build: &Build<'_>) -> Result<Self, BuildError> {
+        Err("this code is only compiled".into())
+    }
+}
+
+impl QuantizedModule for Net {}
+
+impl Classifier for Net {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let x = self.quant.forward(relu(self.norm.forward(self.conv.forward(images))));
+        self.fc.forward(x.flatten(1, 3))
+    }
+}
+
+use quant_infer::model::Op;
+use quant_train::deploy::{LowerError, Lowering};
+
+impl Net {
+    fn lower(&self, lowering: &mut Lowering) -> Result<(), LowerError> {
+        let x = lowering.burn_conv("conv", &self.conv, None, 0)?; // node 0 is the image
+        let x = lowering.burn_norm("norm", &self.norm, x);
+        let x = lowering.push("relu", Op::Relu, [x]);
+        lowering.burn_linear("fc", &self.fc, Some(&self.quant), x)?; // the last node has the scores
+        Ok(())
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    let program = TrainProgram { name: "mine", about: "...", recipe: ("mine.toml", include_str!("mine.toml")), data: None };
+    quant_cli::train::main_own_packed(&program, |build| Net::new(build), Net::lower)
+}
+}
+
+#[rustfmt::skip]
 mod keyword {
 use quant_core::qtool::QtoolOptions;
 use quant_nn::{NetworkConfig, keywords::Registry};
@@ -198,7 +250,7 @@ fn the_pages_have_this_code() {
     let pages = [
         ("README.md", include_str!("../../../../README.md"), "rust", 6),
         ("docs/networks.md", include_str!("../../../../docs/networks.md"), "rust", 1),
-        ("docs/own-models.md", include_str!("../../../../docs/own-models.md"), "rust,no_run", 1),
+        ("docs/own-models.md", include_str!("../../../../docs/own-models.md"), "rust,no_run", 3),
     ];
     for (name, page, language, expected) in pages {
         let mut count = 0;

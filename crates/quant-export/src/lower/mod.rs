@@ -11,7 +11,11 @@ mod weight;
 
 use std::fmt;
 
-use burn::{module::Module, tensor::Device};
+use burn::{
+    module::Module,
+    nn::{BatchNorm, Linear, conv::Conv2d},
+    tensor::Device,
+};
 use quant_core::Quantizer;
 use quant_infer::model::{Input, Model, Node, Op, Pool};
 use quant_nn::{
@@ -70,6 +74,9 @@ pub struct Lowered {
     pub model: Model,
     /// What each convolution and linear layer became, in execution order.
     pub explanation: Vec<Explained>,
+    /// The names of the layers whose input a quantizer of the network quantizes, each with the name
+    /// of this quantizer ([`Quantizer::name`]).
+    pub quantized_inputs: Vec<(String, String)>,
 }
 
 impl fmt::Display for Lowered {
@@ -104,8 +111,8 @@ pub fn lower(network: &Network, options: Options) -> Result<Lowered, LowerError>
     lowering.finish()
 }
 
-/// Lowers a network layer by layer: for a structure of your own that has the layers of `quant-nn`
-/// or quantizers of `quant-core`.
+/// Lowers a network layer by layer: for a structure of your own that has the layers of `quant-nn`,
+/// or layers of Burn with quantizers of `quant-core`.
 ///
 /// Each method adds what a layer computes from the values of nodes, which are given by index, and
 /// returns the index of its result. The image has the index 0. [`finish`](Self::finish) makes the
@@ -149,6 +156,8 @@ pub struct Lowering {
     nodes: Vec<Node>,
     /// Why layers compute in floats, by the index of their node.
     reasons: Vec<(usize, String)>,
+    /// The names of layers, and of the quantizers of their inputs.
+    quantized_inputs: Vec<(String, String)>,
 }
 
 impl Lowering {
@@ -156,7 +165,8 @@ impl Lowering {
     pub fn new(options: Options, device: &Device) -> Self {
         let image = Node { name: "image".into(), op: Op::Input, inputs: Vec::new() };
         let device = device.clone().without_autodiff();
-        Self { options, device, nodes: vec![image], reasons: Vec::new() }
+        let nodes = vec![image];
+        Self { options, device, nodes, reasons: Vec::new(), quantized_inputs: Vec::new() }
     }
 
     /// Adds a node that computes `op` from these nodes.
@@ -176,7 +186,7 @@ impl Lowering {
     /// # Errors
     /// [`LowerError`] where a quantizer cannot be described.
     pub fn conv(&mut self, name: &str, conv: &QuantConv2d, x: usize) -> Result<usize, LowerError> {
-        self.layer(&Layer::of_conv(name, conv), x)
+        self.layer(Layer::of_conv(name, conv)?, x)
     }
 
     /// Adds a linear layer with its quantizers, which reads all elements of `x`.
@@ -190,13 +200,54 @@ impl Lowering {
         x: usize,
     ) -> Result<usize, LowerError> {
         let x = self.push(format!("{name}: flatten"), Op::Flatten, [x]);
-        self.layer(&Layer::of_linear(name, linear), x)
+        self.layer(Layer::of_linear(name, linear)?, x)
     }
 
-    fn layer(&mut self, layer: &Layer<'_>, x: usize) -> Result<usize, LowerError> {
+    /// Adds a convolution of Burn. Its weight may have a quantizer
+    /// ([`quantize_weights`](quant_core::quantize_weights)), and `activation` is the quantizer of
+    /// its input, if there is one: whatever it quantizes must be this input.
+    ///
+    /// # Errors
+    /// [`LowerError`] where a quantizer cannot be described, and for a padding that differs between
+    /// opposite sides.
+    pub fn burn_conv(
+        &mut self,
+        name: &str,
+        conv: &Conv2d,
+        activation: Option<&Quantizer>,
+        x: usize,
+    ) -> Result<usize, LowerError> {
+        self.layer(Layer::of_burn_conv(name, conv, activation)?, x)
+    }
+
+    /// Adds a linear layer of Burn, which reads all elements of `x`. Its weight may have a
+    /// quantizer, and `activation` is the quantizer of its input, if there is one.
+    ///
+    /// # Errors
+    /// [`LowerError`] where a quantizer cannot be described.
+    pub fn burn_linear(
+        &mut self,
+        name: &str,
+        linear: &Linear,
+        activation: Option<&Quantizer>,
+        x: usize,
+    ) -> Result<usize, LowerError> {
+        let x = self.push(format!("{name}: flatten"), Op::Flatten, [x]);
+        self.layer(Layer::of_burn_linear(name, linear, activation)?, x)
+    }
+
+    /// Adds a batch norm of Burn in evaluation.
+    pub fn burn_norm(&mut self, name: &str, norm: &BatchNorm, x: usize) -> usize {
+        self.push(name, norm::burn_op(norm), [x])
+    }
+
+    fn layer(&mut self, layer: Layer<'_>, x: usize) -> Result<usize, LowerError> {
         let image = self.reads_image(x).then_some(&self.options.input);
+        let Layer { name, activation, output, .. } = layer;
         let lowered = layer::lower(layer, image, &self.device)?;
-        let name = layer.name;
+        if let Some(activation) = activation {
+            self.quantized_inputs.push((name.to_owned(), activation.name().to_owned()));
+        }
         let mut x = x;
         for op in lowered.before {
             x = self.push(format!("{name}: input"), op, [x]);
@@ -205,7 +256,7 @@ impl Lowering {
         if let Some(reason) = lowered.reason {
             self.reasons.push((x, reason));
         }
-        match layer.output {
+        match output {
             Some(output) => self.quantize(&format!("{name}.quant_output"), output, x),
             None => Ok(x),
         }
@@ -213,9 +264,9 @@ impl Lowering {
 
     /// Whether the channels of a node are those of the image, each several times or once.
     fn reads_image(&self, x: usize) -> bool {
-        match &self.nodes[x].op {
-            Op::Input => true,
-            Op::SpaceToDepth(_) => self.reads_image(self.nodes[x].inputs[0]),
+        match self.nodes.get(x).map(|node| (&node.op, node.inputs.first())) {
+            Some((Op::Input, _)) => true,
+            Some((Op::SpaceToDepth(_), Some(input))) if *input < x => self.reads_image(*input),
             _ => false,
         }
     }
@@ -342,14 +393,25 @@ impl Lowering {
     /// Makes the model; the node that was added last has the class scores.
     ///
     /// # Errors
-    /// [`LowerError::Model`] where the model is not valid.
+    /// [`LowerError::Layer`] where a node reads one that does not come before it, and
+    /// [`LowerError::Model`] where the model is not valid in another way.
     pub fn finish(self) -> Result<Lowered, LowerError> {
-        let Self { options: Options { name, classes, input }, nodes, reasons, .. } = self;
+        let Self { options, nodes, reasons, quantized_inputs, .. } = self;
+        let Options { name, classes, input } = options;
+        for (index, node) in nodes.iter().enumerate() {
+            if let Some(absent) = node.inputs.iter().find(|input| **input >= index) {
+                let reason = format!(
+                    "it is node {index} and reads node {absent}; a node reads only nodes that were \
+                     added before it"
+                );
+                return Err(LowerError::Layer { layer: node.name.clone(), reason });
+            }
+        }
         let (nodes, reasons) = prune::used(nodes, reasons);
         let producer = concat!("quant-export ", env!("CARGO_PKG_VERSION")).to_owned();
         let model = Model { name, producer, classes, input, nodes };
         model.check()?;
         let explanation = explain::explain(&model, &reasons)?;
-        Ok(Lowered { model, explanation })
+        Ok(Lowered { model, explanation, quantized_inputs })
     }
 }

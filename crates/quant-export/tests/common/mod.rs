@@ -80,7 +80,7 @@ pub(crate) fn check(network: &Network, name: &str, percent: u64) -> Lowered {
         assert_eq!(bits(own), bits(trace.scores()), "{name}: {own:?}, {:?}", trace.scores());
         assert_eq!(bits(own), bits(&engine), "{name}: {own:?}, {engine:?}");
     }
-    let compared = compare(network, &served, batch);
+    let compared = compare(network, &lowered, &served, batch);
     close(&compared, name, percent);
     lowered
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use quant_data::Loader;
 use quant_export::{Comparison, Lowered, Served, compare};
-use quant_nn::Network;
+use quant_nn::Classifier;
 
 use super::tally::Tally;
 use crate::{
@@ -28,12 +28,13 @@ pub struct ServedEvaluation {
 }
 
 /// Evaluates a network in both ways on all images of `loader`. `lowered` is the network after
-/// [`lower`](super::lower()). `skipped` is called with a message for each unusable image.
+/// [`lower`](super::lower()) or [`Lowering`](super::Lowering). `skipped` is called with a message
+/// for each unusable image.
 ///
 /// # Errors
 /// The errors of the loader.
-pub fn evaluate_served(
-    network: &Network,
+pub fn evaluate_served<M: Classifier>(
+    network: &M,
     lowered: &Lowered,
     loader: &Loader,
     normalizer: &Normalizer,
@@ -55,7 +56,7 @@ pub fn evaluate_served(
         let images = normalizer.images(&batch);
         for (index, labels) in labels.chunks(IMAGES).enumerate() {
             let images = images.clone().narrow(0, index * IMAGES, labels.len());
-            let compared = compare(network, &arithmetic, images);
+            let compared = compare(network, lowered, &arithmetic, images);
             comparison.add(&compared.comparison);
             add(&mut usual, compared.usual, labels);
             add(&mut served, compared.served, labels);

@@ -1,10 +1,12 @@
 //! The sources of a run's networks: its recipe, or a program that makes them.
 
 use burn::tensor::Device;
+use quant_export::Lowered;
 use quant_nn::{Classifier, Network, NetworkError, Quantization};
 
 pub use crate::error::BuildError;
 use crate::{
+    deploy::{self, LowerOwn},
     error::TrainError,
     networks::weights::{self, WeightsFile},
     recipe::{Recipe, loss::DistillationRecipe, phase::Phase},
@@ -27,8 +29,13 @@ pub struct Build<'a> {
 pub(crate) trait Networks {
     type Network: Classifier;
 
-    /// Returns a network as one of `quant-nn`, whose structure is known and which can be packed.
-    fn described<'a>(&self, network: &'a Self::Network) -> Option<&'a Network>;
+    /// Lowers a network that was trained for these classes. Returns `None` if the structure of the
+    /// network is not known.
+    fn lower(
+        &self,
+        network: &Self::Network,
+        classes: &[String],
+    ) -> Option<Result<Lowered, TrainError>>;
 
     /// Makes a network of a phase, with fresh weights.
     fn init(
@@ -62,8 +69,8 @@ pub(crate) trait Networks {
 impl Networks for Recipe {
     type Network = Network;
 
-    fn described<'a>(&self, network: &'a Network) -> Option<&'a Network> {
-        Some(network)
+    fn lower(&self, network: &Network, classes: &[String]) -> Option<Result<Lowered, TrainError>> {
+        Some(deploy::lower(network, &self.data, &self.name, classes))
     }
 
     fn init(&self, phase: &Phase, classes: usize, device: &Device) -> Result<Network, TrainError> {
@@ -94,12 +101,14 @@ impl Networks for Recipe {
 }
 
 /// The networks that a program makes.
-pub(crate) struct Own<'a, F> {
+pub(crate) struct Own<'a, F, M> {
     pub(crate) recipe: &'a Recipe,
     pub(crate) make: F,
+    /// Describes a network, layer by layer. `None` if the program cannot do so.
+    pub(crate) lower: Option<LowerOwn<'a, M>>,
 }
 
-impl<F, M> Own<'_, F>
+impl<F, M> Own<'_, F, M>
 where
     F: Fn(&Build<'_>) -> Result<M, BuildError>,
     M: Classifier,
@@ -132,15 +141,19 @@ where
     }
 }
 
-impl<F, M> Networks for Own<'_, F>
+impl<F, M> Networks for Own<'_, F, M>
 where
     F: Fn(&Build<'_>) -> Result<M, BuildError>,
     M: Classifier,
 {
     type Network = M;
 
-    fn described<'a>(&self, _network: &'a M) -> Option<&'a Network> {
-        None
+    fn lower(&self, network: &M, classes: &[String]) -> Option<Result<Lowered, TrainError>> {
+        let lower = self.lower?;
+        let Recipe { data, name, .. } = self.recipe;
+        let mut options = deploy::options(data, name, data.input_size);
+        options.classes = classes.to_vec();
+        Some(deploy::lower_own(network, lower, options).map_err(TrainError::from))
     }
 
     fn init(&self, phase: &Phase, classes: usize, device: &Device) -> Result<M, TrainError> {

@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, fs, thread::panicking};
 
+use quant_export::{LowerError, Lowering};
 use quant_nn::Classifier;
 
 use super::{
@@ -65,7 +66,48 @@ impl Run {
         make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
     ) -> Result<Summary, TrainError> {
         self.check_model(true)?;
-        self.execute_from(&Own { recipe: &self.recipe, make })
+        self.execute_from(&Own { recipe: &self.recipe, make, lower: None })
+    }
+
+    /// Executes the run as [`execute_own`](Self::execute_own) does, and packs its last network if
+    /// that is quantized, as [`execute`](Self::execute) does for the networks of `quant-nn`.
+    ///
+    /// `lower` describes a network for the engine, layer by layer in the order of its `forward`:
+    /// see [`Lowering`]. The network is on a device without autodiff then. Layers that it leaves
+    /// out are missing in the packed network, which shows in its score: it is evaluated by the
+    /// engine and by the same arithmetic in the trainer, and compared with the usual evaluation.
+    ///
+    /// ```no_run
+    /// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+    /// # use quant_core::Quantizer;
+    /// # use quant_nn::{Classifier, QuantizedModule};
+    /// # use quant_train::{Build, BuildError, Run, deploy::{LowerError, Lowering}};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { quant: Option<Quantizer>, fc: Linear }
+    /// # impl QuantizedModule for Net {}
+    /// # impl Classifier for Net {
+    /// #     fn forward(&self, x: Tensor<4>) -> Tensor<2> { self.fc.forward(x.flatten(1, 3)) }
+    /// # }
+    /// # fn make(build: &Build<'_>) -> Result<Net, BuildError> { Err("".into()) }
+    /// # fn execute(run: Run) -> Result<(), quant_train::TrainError> {
+    /// run.execute_own_packed(make, |net: &Net, lowering: &mut Lowering| {
+    ///     lowering.burn_linear("fc", &net.fc, net.quant.as_ref(), 0)?;
+    ///     Ok(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`execute_own`](Self::execute_own). If the network cannot be lowered, the run succeeds
+    /// with a warning.
+    pub fn execute_own_packed<M: Classifier>(
+        &self,
+        make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
+        lower: impl Fn(&M, &mut Lowering) -> Result<(), LowerError>,
+    ) -> Result<Summary, TrainError> {
+        self.check_model(true)?;
+        self.execute_from(&Own { recipe: &self.recipe, make, lower: Some(&lower) })
     }
 
     fn execute_from<N: Networks>(&self, networks: &N) -> Result<Summary, TrainError> {
@@ -137,10 +179,8 @@ impl Run {
         }
         let mut summary = Summary::new(&self.recipe.name, results);
         if reports {
-            if let Some((network, _)) = network.as_ref()
-                && let Some(network) = networks.described(network)
-            {
-                self.pack(network, &val, &mut summary, &mut events)?;
+            if let Some((network, _)) = &network {
+                self.pack(networks, network, &val, &mut summary, &mut events)?;
             }
             files::write(&self.folder.join("summary.json"), &json(&summary))?;
         }

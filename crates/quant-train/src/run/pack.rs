@@ -2,30 +2,33 @@
 
 use std::{sync::Arc, thread::available_parallelism};
 
-use quant_data::Dataset;
-use quant_infer::Network as Engine;
-use quant_nn::Network;
-
 use super::{Run, evaluation::eval_loader};
 use crate::{
     batches::upload::Normalizer,
-    deploy::{ServedEvaluation, evaluate_packed, evaluate_served, lower},
+    deploy::{ServedEvaluation, evaluate_packed, evaluate_served},
     error::TrainError,
     events::{Event, Events},
     files,
+    networks::source::Networks,
     summary::{Packed, Summary},
 };
+use quant_data::Dataset;
+use quant_export::Lowered;
+use quant_infer::Network as Engine;
+use quant_nn::Classifier;
 
 /// The name of the packed network in the folder of a run.
 pub(crate) const PACKED: &str = "packed.qnet";
 
 impl Run {
-    /// Packs the last network of the run, if it is quantized, and evaluates it twice: by the engine
-    /// that serves it, and by the same arithmetic in the trainer. The results become parts of
-    /// `summary`. A network that cannot be packed is a warning, because the run itself succeeded.
-    pub(super) fn pack(
+    /// Packs the last network of the run, if it is quantized and its structure is known, and
+    /// evaluates it twice: by the engine that serves it, and by the same arithmetic in the trainer.
+    /// The results become parts of `summary`. A network that cannot be packed is a warning, because
+    /// the run itself succeeded.
+    pub(super) fn pack<N: Networks>(
         &self,
-        network: &Network,
+        networks: &N,
+        network: &N::Network,
         val: &Arc<dyn Dataset>,
         summary: &mut Summary,
         events: &mut Events,
@@ -33,7 +36,9 @@ impl Run {
         if !summary.phases.last().is_some_and(|phase| phase.quantized) {
             return Ok(());
         }
-        let (packed, served) = match self.pack_and_evaluate(network, val) {
+        let Some(lowered) = networks.lower(network, val.classes()) else { return Ok(()) };
+        let evaluated = lowered.and_then(|lowered| self.pack_and_evaluate(network, &lowered, val));
+        let (packed, served) = match evaluated {
             Ok(evaluated) => evaluated,
             Err(error @ (TrainError::Pack(_) | TrainError::Packed(_))) => {
                 return events.emit(&Event::Warning { message: error.to_string() });
@@ -55,13 +60,12 @@ impl Run {
         Ok(())
     }
 
-    fn pack_and_evaluate(
+    fn pack_and_evaluate<M: Classifier>(
         &self,
-        network: &Network,
+        network: &M,
+        lowered: &Lowered,
         val: &Arc<dyn Dataset>,
     ) -> Result<(Packed, ServedEvaluation), TrainError> {
-        let data = &self.recipe.data;
-        let lowered = lower(network, data, &self.recipe.name, val.classes())?;
         let bytes = lowered.model.to_bytes();
         files::write(&self.folder.join(PACKED), &bytes)?;
         let engine = Engine::from_bytes(&bytes)?;
@@ -69,8 +73,8 @@ impl Run {
         let threads = available_parallelism().map_or(1, usize::from);
         let score = evaluate_packed(&engine, &loader, threads, |_| {})?;
         let device = &self.options.device;
-        let normalizer = Normalizer::new(data.normalization(), device);
-        let served = evaluate_served(network, &lowered, &loader, &normalizer, device, |_| {})?;
+        let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
+        let served = evaluate_served(network, lowered, &loader, &normalizer, device, |_| {})?;
         Ok((Packed { score, bytes: bytes.len() as u64 }, served))
     }
 }

@@ -42,7 +42,7 @@ impl Run {
         make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
     ) -> Result<PathBuf, TrainError> {
         self.check_model(true)?;
-        self.report_from(&Own { recipe: &self.recipe, make })
+        self.report_from(&Own { recipe: &self.recipe, make, lower: None })
     }
 
     /// Evaluates a network that a program makes, as in [`execute_own`](Self::execute_own), on the
@@ -66,7 +66,7 @@ impl Run {
             name: phase.unwrap_or_default().to_owned(),
             phases: self.recipe.phases.iter().map(|phase| phase.name.clone()).collect(),
         })?;
-        let networks = Own { recipe: &self.recipe, make };
+        let networks = Own { recipe: &self.recipe, make, lower: None };
         let file = WeightsFile::new(self.network_file(&phase.name, best));
         let device = &self.options.device;
         let network = networks.read(&file, phase, train.classes().len(), device)?;

@@ -21,7 +21,8 @@
 //! vectors of four floats, without fused multiplication and addition. So frequently executed code
 //! is compiled several times, and the program chooses one version when it runs: AVX-512 (with the
 //! extensions BW, DQ and VL), AVX2 with FMA, NEON, or portable code, which WebAssembly uses with
-//! and without `simd128`. Dot products of integers have versions for VNNI too.
+//! and without `simd128`. Sums of small integers have versions for VNNI, the population count of
+//! vectors, and NEON's dot products too.
 //!
 //! There is one way to do this. An [`InstructionSet`](simd::InstructionSet) is a value that is only
 //! created by detection, so it proves that the processor can execute its instructions. It runs a
@@ -47,12 +48,12 @@
 //!
 //! # Unsafe code
 //!
-//! `simd/sets.rs` calls intrinsics and functions with target features. Its tokens are private
+//! The files in `simd` call intrinsics and functions with target features. Its tokens are private
 //! values that are only created by detection, which proves that the processor has the instructions.
 //! Reading and writing vectors through pointers remains `unsafe`, which `conv/micro_kernels.rs` and
-//! `channels_last/micro_kernel.rs` do. Before their loops run, every offset, size and length that
-//! they rely on is checked. The first is only called by `conv/passes.rs`, which checks where results
-//! are written. All other code is safe code over slices.
+//! `channels_last` (its arithmetic and micro kernel) do. Before their loops run, every offset, size
+//! and length that they rely on is checked. The first is only called by `conv/passes.rs`, which
+//! checks where results are written. All other code is safe code over slices.
 
 #![no_std]
 

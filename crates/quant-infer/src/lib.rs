@@ -61,6 +61,8 @@ pub mod model;
 pub mod reference;
 mod scores;
 
+#[doc(hidden)]
+pub use engine::Packing;
 pub use engine::{Network, Session};
 pub use error::Error;
 pub use image::Image;

@@ -6,7 +6,7 @@ mod common;
 use common::{Random, bits, lowest_code};
 use proptest::prelude::*;
 use quant_infer::{
-    Image, Network,
+    Image, Network, Packing,
     model::{Input, Model, Node, Op, Pool},
     reference,
 };
@@ -15,9 +15,9 @@ use quant_kernels::simd::InstructionSet;
 /// Compares scores and all codes for one image.
 fn compare(model: &Model, image: &Image<'_>) -> Result<(), TestCaseError> {
     let expected = reference::run(model, image).expect("the model is valid");
-    let packings = [None, Some("signs"), Some("ternary"), Some("bytes"), Some("pairs")];
+    let packings = || core::iter::once(None).chain(Packing::ALL.map(Some));
     let sets = InstructionSet::available();
-    for (set, packing) in sets.flat_map(|set| packings.map(|packing| (set, packing))) {
+    for (set, packing) in sets.flat_map(|set| packings().map(move |packing| (set, packing))) {
         let network = Network::with_packing(model, set, packing).expect("the model is valid");
         let mut session = network.session();
         for layer in 0..model.nodes.len() {

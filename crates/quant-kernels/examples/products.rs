@@ -58,8 +58,8 @@ fn main() {
             let bytes = |_, tap: usize| [1, -2, 3, tap as i8 & 3];
             let small = Weights::small_bytes(set, (channels, taps(4)), 3, bytes);
             println!(
-                "  {channels:3} channels, {size} x {size}: floats {:6.1}, pairs {:6.1}, bytes {:6.1}, \
-                 small bytes {:6.1}, signs {:6.1}, ternary {:6.1} products/ns",
+                "  {channels:3} channels, {size} x {size}: floats {:6.1}, pairs {:6.1}, \
+                 bytes {:6.1}, small bytes {:6.1}, signs {:6.1}, ternary {:6.1} products/ns",
                 shape.measure(1, &Weights::floats(set, channels, taps(1), |_, _| 1.0)),
                 shape.measure(2, &Weights::pairs(set, channels, taps(2), |_, _| [1, 2])),
                 shape.measure(4, &Weights::bytes(set, channels, taps(4), bytes)),

@@ -48,7 +48,7 @@
 //!
 //! # Unsafe code
 //!
-//! The files in `simd` call intrinsics and functions with target features. Its tokens are private
+//! The files in `simd` call intrinsics and functions with target features. The tokens are private
 //! values that are only created by detection, which proves that the processor has the instructions.
 //! Reading and writing vectors through pointers remains `unsafe`, which `conv/micro_kernels.rs` and
 //! `channels_last` (its arithmetic and micro kernel) do. Before their loops run, every offset, size

@@ -162,7 +162,8 @@ impl Classifier for Net {
 }
 
 fn main() -> std::process::ExitCode {
-    let program = TrainProgram { name: "mine", about: "...", recipe: ("mine.toml", include_str!("mine.toml")), data: None };
+    let recipe = ("mine.toml", include_str!("mine.toml"));
+    let program = TrainProgram { name: "mine", about: "...", recipe, data: None };
     quant_cli::train::main_own(&program, |build| Net::new(build))
 }
 }
@@ -214,7 +215,8 @@ impl Net {
 }
 
 fn main() -> std::process::ExitCode {
-    let program = TrainProgram { name: "mine", about: "...", recipe: ("mine.toml", include_str!("mine.toml")), data: None };
+    let recipe = ("mine.toml", include_str!("mine.toml"));
+    let program = TrainProgram { name: "mine", about: "...", recipe, data: None };
     quant_cli::train::main_own_packed(&program, |build| Net::new(build), Net::lower)
 }
 }

@@ -4,10 +4,7 @@ use alloc::vec::Vec;
 
 use quant_kernels::simd::InstructionSet;
 
-use super::{
-    guess::Guess,
-    packing::{Encoding, Packing},
-};
+use super::{guess::Guess, packing::Encoding};
 use crate::model::{Quantizer, Term};
 
 /// Number of numbers that are processed together.
@@ -261,42 +258,6 @@ impl Integers {
         self.encoding.read(words, channel)
     }
 
-    /// Writes what `lanes` returns for the channels from a first one on, into the words of a
-    /// position.
-    #[inline(always)]
-    fn write(&self, words: &mut [u32], lanes: impl Fn(usize) -> [i32; LANES]) {
-        match self.encoding.packing {
-            Packing::Pairs => {
-                let out: &mut [i16] = bytemuck::cast_slice_mut(words);
-                for (index, out) in out[..self.channels].chunks_mut(LANES).enumerate() {
-                    let numbers = lanes(index * LANES).map(|number| number as i16);
-                    out.copy_from_slice(&numbers[..out.len()]);
-                }
-            }
-            Packing::Bytes => {
-                let out: &mut [u8] = bytemuck::cast_slice_mut(words);
-                for (index, out) in out[..self.channels].chunks_mut(LANES).enumerate() {
-                    let numbers = lanes(index * LANES).map(|number| number as u8);
-                    out.copy_from_slice(&numbers[..out.len()]);
-                }
-                // The sums of all bytes that a position reads are used too.
-                out[self.channels..].fill(0);
-            }
-            Packing::Signs | Packing::Ternary => {
-                for (index, words) in words.chunks_mut(self.encoding.packing.words()).enumerate() {
-                    let mut numbers = [0; 32];
-                    let first = 32 * index;
-                    let count = (self.channels - first).min(32);
-                    for (half, out) in numbers[..count].chunks_mut(LANES).enumerate() {
-                        let lanes = lanes(first + half * LANES).map(|number| number as u8);
-                        out.copy_from_slice(&lanes[..out.len()]);
-                    }
-                    self.encoding.write_bits(&numbers, words);
-                }
-            }
-        }
-    }
-
     /// Returns the numbers of some channels: the lowest ones, and the steps of the thresholds that
     /// are passed.
     #[inline(always)]
@@ -325,9 +286,11 @@ impl Integers {
     pub(super) fn of_floats(&self, coder: &Coder, x: &[f32], words: &mut [u32]) {
         match &coder.few {
             Some(few) => {
-                self.write(words, |first| self.lanes(x, first, &few.thresholds, |x, t| x >= t));
+                self.encoding.write(words, self.channels, |first| {
+                    self.lanes(x, first, &few.thresholds, |x, t| x >= t)
+                });
             }
-            None => self.write(words, |first| {
+            None => self.encoding.write(words, self.channels, |first| {
                 let count = (x.len() - first).min(LANES);
                 let codes = coder.codes(&padded(&x[first..]), first, count);
                 let mut numbers = [0; LANES];
@@ -344,6 +307,8 @@ impl Integers {
     /// above it.
     #[inline(always)]
     pub(super) fn of_sums(&self, sums: &[i32], words: &mut [u32], thresholds: &PerThreshold<i32>) {
-        self.write(words, |first| self.lanes(sums, first, thresholds, |sum, t| sum > t));
+        self.encoding.write(words, self.channels, |first| {
+            self.lanes(sums, first, thresholds, |sum, t| sum > t)
+        });
     }
 }

@@ -15,4 +15,5 @@ mod store;
 mod watch;
 
 pub use network::Network;
+pub use packing::Packing;
 pub use session::Session;

@@ -133,8 +133,8 @@ impl Network {
         Self::with_packing(model, set, None)
     }
 
-    /// Prepares a model so that the operands of convolutions are stored in a preferred way where
-    /// they can be: as `signs`, `ternary`, `bytes` or `pairs`. Results do not depend on it.
+    /// Prepares a model so that the operands of convolutions have a preferred packing where they
+    /// can. Results do not depend on it.
     ///
     /// # Errors
     /// Those of [`Model::check`].
@@ -142,11 +142,9 @@ impl Network {
     pub fn with_packing(
         model: &Model,
         set: InstructionSet,
-        preferred: Option<&str>,
+        preferred: Option<Packing>,
     ) -> Result<Self, Error> {
         model.check()?;
-        let is_preferred = |packing: &Packing| Some(packing.name()) == preferred;
-        let preferred = Packing::ALL.into_iter().find(is_preferred);
         let shapes = model.shapes(model.input.size)?;
         let plan = Plan::new(model, set, preferred);
         let prepare = Prepare { plan: &plan, shapes: &shapes, set };

@@ -6,7 +6,7 @@ use quant_kernels::simd::InstructionSet;
 
 /// A way to store integers in words of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
+pub enum Packing {
     /// Integers of 16 bits, two in a word.
     Pairs,
     /// Bytes, four in a word.
@@ -19,17 +19,7 @@ pub(super) enum Packing {
 
 impl Packing {
     /// All packings, from the one with the fewest bits.
-    pub(super) const ALL: [Self; 4] = [Self::Signs, Self::Ternary, Self::Bytes, Self::Pairs];
-
-    /// Returns the name.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Pairs => "pairs",
-            Self::Bytes => "bytes",
-            Self::Signs => "signs",
-            Self::Ternary => "ternary",
-        }
-    }
+    pub const ALL: [Self; 4] = [Self::Signs, Self::Ternary, Self::Bytes, Self::Pairs];
 
     /// Returns the number of channels of a tap of the kernel.
     pub(super) fn channels(self) -> usize {
@@ -79,13 +69,16 @@ impl Packing {
     pub(super) fn encoding(self, integers: impl Iterator<Item = i16> + Clone) -> Option<Encoding> {
         let integers = integers.map(i32::from);
         let largest = integers.clone().map(i32::abs).max().unwrap_or(0);
-        let of = |offset, step| Some(Encoding { packing: self, offset, step });
+        let of = |offset, step| {
+            let numbers = integers.clone().map(|integer| (integer - offset) / step);
+            let largest = numbers.max().unwrap_or(0);
+            Some(Encoding { packing: self, offset, step, largest })
+        };
         match self {
             Self::Pairs => of(0, 1),
             Self::Bytes => {
                 let (offset, step) = line(integers.clone());
-                let fits = integers.map(|integer| (integer - offset) / step).max() <= Some(255);
-                if fits { of(offset, step) } else { None }
+                of(offset, step).filter(|encoding| encoding.largest <= 255)
             }
             Self::Signs if largest > 0 && integers.clone().all(|x| x.abs() == largest) => {
                 of(-largest, 2 * largest)
@@ -112,12 +105,6 @@ pub(super) fn line(integers: impl Iterator<Item = i32> + Clone) -> (i32, i32) {
     (lowest, step.max(1))
 }
 
-impl Default for Encoding {
-    fn default() -> Self {
-        Self { packing: Packing::Pairs, offset: 0, step: 1 }
-    }
-}
-
 /// How the integers of a term are stored: as (integer - offset)/step, except that -step is stored
 /// as 3 in ternary operands, whose offset is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +112,14 @@ pub(super) struct Encoding {
     pub(super) packing: Packing,
     pub(super) offset: i32,
     pub(super) step: i32,
+    /// The largest number that is stored.
+    pub(super) largest: i32,
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        Self { packing: Packing::Pairs, offset: 0, step: 1, largest: 0 }
+    }
 }
 
 impl Encoding {
@@ -134,36 +129,55 @@ impl Encoding {
         if self.packing == Packing::Ternary && number < 0 { 3 } else { number }
     }
 
-    /// Returns the words of a position, whose channels have these numbers.
+    /// Returns the words of a position whose channels have these numbers.
     pub(super) fn words(self, numbers: impl Fn(usize) -> i32, channels: usize) -> Vec<u32> {
         let mut words = vec![0; self.packing.words_of(channels)];
-        match self.packing {
-            Packing::Pairs => {
-                let out: &mut [i16] = bytemuck::cast_slice_mut(&mut words);
-                (0..channels).for_each(|channel| out[channel] = numbers(channel) as i16);
-            }
-            Packing::Bytes => {
-                let out: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
-                (0..channels).for_each(|channel| out[channel] = numbers(channel) as u8);
-            }
-            Packing::Signs | Packing::Ternary => {
-                for (chunk, words) in words.chunks_mut(self.packing.words()).enumerate() {
-                    let bytes = core::array::from_fn(|lane| {
-                        let channel = 32 * chunk + lane;
-                        if channel < channels { numbers(channel) as u8 } else { 0 }
-                    });
-                    self.write_bits(&bytes, words);
-                }
-            }
-        }
+        self.write(&mut words, channels, |channel| {
+            [if channel < channels { numbers(channel) } else { 0 }]
+        });
         words
     }
 
-    /// Writes the bits of 32 numbers into the words of a tap.
+    /// Writes the words of a position. `lanes` returns the numbers of the channels from a first one
+    /// on; those of channels that do not exist are not used.
     #[inline(always)]
-    pub(super) fn write_bits(self, numbers: &[u8; 32], words: &mut [u32]) {
-        for (plane, word) in words.iter_mut().enumerate() {
-            *word = bits(numbers, plane as u32);
+    pub(super) fn write<const LANES: usize>(
+        self,
+        words: &mut [u32],
+        channels: usize,
+        lanes: impl Fn(usize) -> [i32; LANES],
+    ) {
+        match self.packing {
+            Packing::Pairs => {
+                let out: &mut [i16] = bytemuck::cast_slice_mut(words);
+                for (index, out) in out[..channels].chunks_mut(LANES).enumerate() {
+                    let numbers = lanes(index * LANES).map(|number| number as i16);
+                    out.copy_from_slice(&numbers[..out.len()]);
+                }
+            }
+            Packing::Bytes => {
+                let out: &mut [u8] = bytemuck::cast_slice_mut(words);
+                for (index, out) in out[..channels].chunks_mut(LANES).enumerate() {
+                    let numbers = lanes(index * LANES).map(|number| number as u8);
+                    out.copy_from_slice(&numbers[..out.len()]);
+                }
+                // The sums of all bytes that a position reads are used too.
+                out[channels..].fill(0);
+            }
+            Packing::Signs | Packing::Ternary => {
+                for (index, words) in words.chunks_mut(self.packing.words()).enumerate() {
+                    let mut numbers = [0; 32];
+                    let first = 32 * index;
+                    let count = (channels - first).min(32);
+                    for (part, out) in numbers[..count].chunks_mut(LANES).enumerate() {
+                        let lanes = lanes(first + part * LANES).map(|number| number as u8);
+                        out.copy_from_slice(&lanes[..out.len()]);
+                    }
+                    for (plane, word) in words.iter_mut().enumerate() {
+                        *word = bits(&numbers, plane as u32);
+                    }
+                }
+            }
         }
     }
 
@@ -184,7 +198,7 @@ impl Encoding {
 
 /// Returns a bit of each of 32 numbers.
 #[inline(always)]
-pub(super) fn bits(numbers: &[u8; 32], bit: u32) -> u32 {
+fn bits(numbers: &[u8; 32], bit: u32) -> u32 {
     let mut word = 0;
     for (index, eight) in numbers.as_chunks::<8>().0.iter().enumerate() {
         // One bit in each byte. The product moves that of byte i to bit 56 + i.

@@ -22,4 +22,4 @@ mod weights;
 
 pub use arithmetic::{Arithmetic, Bytes, Floats, Pairs, Signs, SmallBytes, Ternary};
 pub use depthwise::{depthwise_floats, depthwise_integers};
-pub use weights::{Finish, Finishing, Run, Weights, word_of_pair};
+pub use weights::{Finish, Finishing, Run, Weights};

@@ -2,7 +2,7 @@ use std::{vec, vec::Vec};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{weights::word_of_pair, *};
 use crate::simd::InstructionSet;
 
 /// Numbers from -range to range that look random.
@@ -89,7 +89,9 @@ proptest! {
 
     #[test]
     fn sums_of_floats_are_those_of_a_plain_loop(case in case(1)) {
-        let numbers = |seed| integers(WORDS * 150, 700, seed).into_iter().map(|x| f32::from(x) / 3.0);
+        let numbers = |seed| {
+            integers(WORDS * 150, 700, seed).into_iter().map(|x| f32::from(x) / 3.0)
+        };
         let input: Vec<f32> = numbers(case.seed).take(WORDS).collect();
         let weights: Vec<f32> = numbers(case.seed + 1).collect();
         let weight = |output, tap| weights[output * 100 + tap];
@@ -191,7 +193,8 @@ proptest! {
     fn sums_of_ternary_numbers_are_those_of_a_plain_loop(case in case(2)) {
         let mut next = random(case.seed);
         let mut words = |count: usize| -> Vec<[u32; 2]> {
-            (0..count).map(|_| [next(u32::MAX), next(u32::MAX)].map(|word| word ^ word << 7)).collect()
+            let mut word = || next(u32::MAX) ^ next(u32::MAX) << 7;
+            (0..count).map(|_| [word(), word()]).collect()
         };
         let (input, weights) = (words(WORDS), words(150 * 100));
         let weight = |output, tap| weights[100 * output + tap];

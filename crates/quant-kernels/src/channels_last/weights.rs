@@ -27,6 +27,7 @@ pub struct Weights<A: Arithmetic> {
     taps: usize,
     /// Number of vectors of outputs.
     vectors: usize,
+    /// The number of taps after which products must be widened.
     widen_after: usize,
     /// What makes the sums right, if the kernel computes others.
     correction: Option<Finish<A::Sum>>,
@@ -229,16 +230,15 @@ impl Weights<SmallBytes> {
                 most = most.max(of_pair(a, b)).max(of_pair(c, d));
             }
         }
-        let product = i32::from(largest) * most.max(1);
-        let widen_after = i32::from(i16::MAX).checked_div(product).unwrap_or(i32::MAX) as usize;
+        // The sums of 16 bits are widened after so many taps that none of them can exceed its bits.
+        let product = i32::from(largest).max(1) * most.max(1);
+        let widen_after = (i32::from(i16::MAX) / product) as usize;
+        if widen_after == 0 {
+            return None;
+        }
         let weights =
             Self::new(set, outputs, taps, |output, tap| [word_of_bytes(weight(output, tap))]);
-        (widen_after > 0).then_some(Self { widen_after, ..weights })
-    }
-
-    /// Returns the number of taps after which sums of 16 bits are widened.
-    pub fn widen_after(&self) -> usize {
-        self.widen_after
+        Some(Self { widen_after, ..weights })
     }
 }
 
@@ -268,8 +268,7 @@ impl Weights<Ternary> {
     }
 }
 
-/// Returns the word of two integers of 16 bits.
-pub fn word_of_pair([a, b]: [i16; 2]) -> u32 {
+pub(super) fn word_of_pair([a, b]: [i16; 2]) -> u32 {
     let ([a, b], [c, d]) = (a.to_ne_bytes(), b.to_ne_bytes());
     u32::from_ne_bytes([a, b, c, d])
 }

@@ -41,7 +41,7 @@ pub(super) unsafe fn pairs(sum: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x
     }
 }
 
-/// The products of unsigned and signed bytes have 16 bits, so they are made from numbers of 16 bits.
+/// The products of unsigned and signed bytes have 16 bits, so the factors are widened first.
 #[inline(always)]
 unsafe fn products(a: int32x4_t, w: int32x4_t) -> [int16x8_t; 2] {
     unsafe {

@@ -1,6 +1,11 @@
 //! The instruction sets. Each is a token that only detection creates, with the vectors that it
 //! allows.
 
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64::{
+    _mm256_dpbusd_avx_epi32, _mm256_dpwssd_avx_epi32, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32,
+};
+
 use super::Job;
 #[cfg(target_arch = "aarch64")]
 use super::neon;
@@ -131,8 +136,22 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
     fn run<J: Job>(self, job: J) -> J::Output;
 }
 
+/// Defines methods that call a function of integer vectors.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! operations {
+    ($($name:ident($($argument:ident),*) $function:path),*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($argument: Self::Integers),*) -> Self::Integers {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $function($($argument),*) }
+            }
+        )*
+    };
+}
+
 /// Defines a token and its vectors with the intrinsics of `$arch`.
-#[allow(unused_macros, reason = "other processors only have portable code")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! instruction_set {
     (
         $token:ident, $name:literal, $arch:ident, $detected:ident, [$($feature:tt),*],
@@ -204,92 +223,20 @@ macro_rules! instruction_set {
                 unsafe { core::arch::$arch::$splat_integer(value) }
             }
 
-            #[inline(always)]
-            fn add_integers(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $operations::add(a, b) }
-            }
-
-            #[inline(always)]
-            fn multiply_integers(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $operations::multiply(a, b) }
-            }
-
-            #[inline(always)]
-            fn and(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $operations::and(a, b) }
-            }
-
-            #[inline(always)]
-            fn xor(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $operations::xor(a, b) }
-            }
-
-            #[inline(always)]
-            fn without(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $operations::without(a, b) }
-            }
-
-            #[inline(always)]
-            fn add_pair_product(
-                self,
-                sum: Self::Integers,
-                a: Self::Integers,
-                b: Self::Integers,
-            ) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $pairs(sum, a, b) }
-            }
-
-            #[inline(always)]
-            fn add_quad_product(
-                self,
-                sum: Self::Integers,
-                a: Self::Integers,
-                b: Self::Integers,
-            ) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $quads(sum, a, b) }
-            }
-
-            #[inline(always)]
-            fn add_short_products(
-                self,
-                sum: Self::Integers,
-                a: Self::Integers,
-                b: Self::Integers,
-            ) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $operations::shorts(sum, a, b) }
-            }
-
-            #[inline(always)]
-            fn widen_shorts(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $operations::widen_shorts(a, b) }
-            }
-
-            #[inline(always)]
-            fn add_count(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $add_count(a, b) }
-            }
-
-            #[inline(always)]
-            fn subtract_count(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $subtract_count(a, b) }
-            }
-
-            #[inline(always)]
-            fn widen_counts(self, a: Self::Integers, b: Self::Integers) -> Self::Integers {
-                // SAFETY: the token proves that the processor has the instructions.
-                unsafe { $widen_counts(a, b) }
-            }
+            operations!(
+                add_integers(a, b) $operations::add,
+                multiply_integers(a, b) $operations::multiply,
+                and(a, b) $operations::and,
+                xor(a, b) $operations::xor,
+                without(a, b) $operations::without,
+                add_pair_product(sum, a, b) $pairs,
+                add_quad_product(sum, a, w) $quads,
+                add_short_products(sums, a, w) $operations::shorts,
+                widen_shorts(sum, shorts) $operations::widen_shorts,
+                add_count(counts, bits) $add_count,
+                subtract_count(counts, bits) $subtract_count,
+                widen_counts(sum, counts) $widen_counts
+            );
 
             #[inline(always)]
             unsafe fn load_integers(self, from: *const i32) -> Self::Integers {
@@ -341,7 +288,8 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
     __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
-    operations wide, pairs wide::pairs, quads wide::quads, shifts false,
+    operations wide, pairs wide::pairs, quads wide::quads,
+    shifts false,
     counts 15 wide::add_count, wide::subtract_count, wide::widen_counts
 );
 
@@ -354,7 +302,8 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
     __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
-    operations wide, pairs core::arch::x86_64::_mm512_dpwssd_epi32, quads core::arch::x86_64::_mm512_dpbusd_epi32, shifts false,
+    operations wide, pairs _mm512_dpwssd_epi32, quads _mm512_dpbusd_epi32,
+    shifts false,
     counts 15 wide::add_count, wide::subtract_count, wide::widen_counts
 );
 
@@ -367,7 +316,8 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
     __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
-    operations wide, pairs core::arch::x86_64::_mm512_dpwssd_epi32, quads core::arch::x86_64::_mm512_dpbusd_epi32, shifts false,
+    operations wide, pairs _mm512_dpwssd_epi32, quads _mm512_dpbusd_epi32,
+    shifts false,
     counts 0x7FFF_FFFF popcnt::add_count, popcnt::subtract_count, wide::add
 );
 
@@ -380,7 +330,8 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
     __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
-    operations narrow, pairs core::arch::x86_64::_mm256_dpwssd_avx_epi32, quads core::arch::x86_64::_mm256_dpbusd_avx_epi32, shifts false,
+    operations narrow, pairs _mm256_dpwssd_avx_epi32, quads _mm256_dpbusd_avx_epi32,
+    shifts false,
     counts 15 narrow::add_count, narrow::subtract_count, narrow::widen_counts
 );
 
@@ -393,7 +344,8 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
     __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
-    operations narrow, pairs narrow::pairs, quads narrow::quads, shifts false,
+    operations narrow, pairs narrow::pairs, quads narrow::quads,
+    shifts false,
     counts 15 narrow::add_count, narrow::subtract_count, narrow::widen_counts
 );
 
@@ -406,7 +358,8 @@ instruction_set!(
     |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
     core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
     int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
-    operations neon, pairs neon::pairs, quads neon::quads, shifts false,
+    operations neon, pairs neon::pairs, quads neon::quads,
+    shifts false,
     counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
 );
 
@@ -419,7 +372,8 @@ instruction_set!(
     |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
     core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
     int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
-    operations neon, pairs neon::pairs, quads neon::quads_of_signed, shifts true,
+    operations neon, pairs neon::pairs, quads neon::quads_of_signed,
+    shifts true,
     counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
 );
 
@@ -432,6 +386,7 @@ instruction_set!(
     |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
     core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
     int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
-    operations neon, pairs neon::pairs, quads neon::quads_of_mixed, shifts false,
+    operations neon, pairs neon::pairs, quads neon::quads_of_mixed,
+    shifts false,
     counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
 );

@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, thread::available_parallelism};
 
+use quant_data::Dataset;
+use quant_export::Lowered;
+use quant_infer::Network as Engine;
+use quant_nn::Classifier;
+
 use super::{Run, evaluation::eval_loader};
 use crate::{
     batches::upload::Normalizer,
@@ -12,10 +17,6 @@ use crate::{
     networks::source::Networks,
     summary::{Packed, Summary},
 };
-use quant_data::Dataset;
-use quant_export::Lowered;
-use quant_infer::Network as Engine;
-use quant_nn::Classifier;
 
 /// The name of the packed network in the folder of a run.
 pub(crate) const PACKED: &str = "packed.qnet";

@@ -49,20 +49,18 @@ pub(crate) fn choose(
     if is_depthwise(conv) {
         return Packing::Pairs;
     }
-    let possible = Packing::ALL
-        .into_iter()
-        .filter_map(|packing| Some((packing, cost(set, conv, terms, packing)?)));
-    let best = |least: Option<(Packing, f32)>, (packing, cost): (Packing, f32)| match least {
-        Some((_, least_cost)) if Some(packing) != preferred && least_cost <= cost => least,
-        Some((kept, _)) if Some(kept) == preferred => least,
-        _ => Some((packing, cost)),
-    };
-    possible.fold(None, best).map_or(Packing::Pairs, |(packing, _)| packing)
+    let costs = Packing::ALL.map(|packing| (packing, cost(set, conv, terms, packing)));
+    let possible = costs.iter().filter_map(|(packing, cost)| Some((*packing, (*cost)?)));
+    possible
+        .clone()
+        .find(|(packing, _)| Some(*packing) == preferred)
+        .or_else(|| possible.min_by(|(_, a), (_, b)| a.total_cmp(b)))
+        .map_or(Packing::Pairs, |(packing, _)| packing)
 }
 
 /// Returns about how long an output of a position takes with a packing, in picoseconds, or `None`
 /// if the numbers cannot be stored in this way.
-pub(crate) fn cost(
+fn cost(
     set: InstructionSet,
     conv: &Conv,
     (input, weights): (&Terms, &Terms),
@@ -72,8 +70,7 @@ pub(crate) fn cost(
     let mut largest = 0;
     for term in &input.0 {
         let integers = term.integers.iter().copied().chain(pads_zeros.then_some(0));
-        let encoding = packing.encoding(integers.clone())?;
-        largest = integers.map(|integer| encoding.number(integer)).max()?.max(largest);
+        largest = packing.encoding(integers)?.largest.max(largest);
     }
     let ranges: Vec<_> =
         (0..conv.groups).flat_map(|group| conv.scale_ranges(group, input)).collect();

@@ -65,13 +65,13 @@ enum Kernel {
 }
 
 /// The integers of a weight.
-pub(super) struct WeightIntegers<'a> {
-    pub(super) codes: &'a WeightCodes,
-    pub(super) terms: &'a Terms,
+struct WeightIntegers<'a> {
+    codes: &'a WeightCodes,
+    terms: &'a Terms,
     /// Whether the integers of an output channel are negated.
-    pub(super) negate: &'a [bool],
-    pub(super) channels: usize,
-    pub(super) taps: usize,
+    negate: &'a [bool],
+    channels: usize,
+    taps: usize,
 }
 
 impl<'a> WeightIntegers<'a> {
@@ -247,7 +247,8 @@ impl IntegerConv {
                 .then(|| integers.of(term, outputs.start + output, channel - all.start, place))
         };
         let size = (outputs.len(), integers.taps * taps.len());
-        let weights = Tiles::new(self.set, (packing, line), size, u8::MAX, weight);
+        let largest = encodings.iter().map(|encoding| encoding.largest).max().unwrap_or(0);
+        let weights = Tiles::new(self.set, (packing, line), size, largest, weight);
         Kernel::Tiles { weights, taps }
     }
 

@@ -75,7 +75,7 @@ impl Tiles {
         set: InstructionSet,
         (packing, line): (Packing, Line),
         (outputs, taps): (usize, usize),
-        largest: u8,
+        largest: i32,
         weight: impl Fn(usize, usize, usize) -> Option<i16>,
     ) -> Self {
         let number = |output, tap, channel| {
@@ -92,11 +92,9 @@ impl Tiles {
                 [0, 1].map(|channel| number(output, tap, channel) as i16)
             })),
             Packing::Bytes => {
-                let small = if set.has_dot_products() {
-                    None
-                } else {
-                    Weights::small_bytes(set, (outputs, taps), largest, bytes)
-                };
+                let largest = u8::try_from(largest).ok().filter(|_| !set.has_dot_products());
+                let small = largest
+                    .and_then(|largest| Weights::small_bytes(set, (outputs, taps), largest, bytes));
                 match small {
                     Some(small) => Kernel::SmallBytes(small),
                     None => Kernel::Bytes(Weights::bytes(set, outputs, taps, bytes)),

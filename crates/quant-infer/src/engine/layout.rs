@@ -26,17 +26,26 @@ pub(super) struct Layout {
     pub(super) places: Vec<Places>,
 }
 
-/// The number of numbers that a step computes before it goes on with its links, about.
+/// The number of sums that a step computes before it goes on with them, about.
 const STRIP: usize = 16 * 1024;
 
-/// Returns the number of positions that a step computes before it goes on with its links: so few
-/// that their numbers stay in the cache, but enough that weights are read from the cache for many
+/// Returns the number of positions whose sums a step computes before it goes on with them: so few
+/// that the sums stay in the cache, but enough that weights are read from the cache for many
 /// positions.
 pub(super) fn strip(channels: usize, positions: usize) -> usize {
     let most = (STRIP / channels).clamp(48, 288);
     // All strips have about the same length, since a short one reads the weights again for little.
     let strips = (positions * 3).div_ceil(most * 4);
     positions.div_ceil(strips.max(1)).next_multiple_of(6).min(positions)
+}
+
+/// The number of numbers that links are applied to before the next ones, about.
+const CHUNK: usize = 2 * 1024;
+
+/// Returns the number of positions that links are applied to before the next ones: so few that
+/// their numbers stay in the first cache from one link to the next.
+pub(super) fn chunk(channels: usize) -> usize {
+    (CHUNK / channels).max(1)
 }
 
 impl Layout {

@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use super::{
-    layout::{Layout, strip},
+    layout::{Layout, chunk, strip},
     links::Link,
     network::{Content, Network, Producer, Sink, Step},
     produce::{self, Statistics, Stored},
@@ -28,15 +28,16 @@ pub struct Session<'n> {
 pub(super) struct Memory {
     pub(super) floats: Vec<Vec<f32>>,
     pub(super) words: Vec<Vec<u32>>,
-    /// The numbers of the positions of a step that are computed at once, `[positions, channels]`.
-    pub(super) strip: Vec<f32>,
-    /// The sums of a kernel.
+    /// The sums of the kernels at the positions of a strip: those of each group and pass, one after
+    /// another.
     sums: Vec<i32>,
-    /// The sums of all groups of a convolution, `[positions, channels]`.
-    all_sums: Vec<i32>,
+    float_sums: Vec<f32>,
     /// The sums of the numbers that a position reads.
     extra: Vec<i32>,
-    float_sums: Vec<f32>,
+    /// The sums of all groups of a convolution at the positions of a chunk, `[positions, channels]`.
+    all_sums: Vec<i32>,
+    /// The numbers of the positions of a chunk, `[positions, channels]`.
+    pub(super) chunk: Vec<f32>,
     pub(super) statistics: Statistics,
     /// The numbers of the 256 bytes of each channel of the input.
     bytes: Vec<[f32; 256]>,
@@ -142,22 +143,23 @@ impl Memory {
         for step in &network.steps {
             let [channels, height, width] = layout.shapes[step.shape];
             let positions = strip(channels, height * width);
-            numbers = numbers.max(positions * channels);
+            let of_chunk = chunk(channels).min(positions) * channels;
+            numbers = numbers.max(of_chunk);
             match &step.producer {
                 Producer::Integer { conv, .. } => {
-                    sums = sums.max(positions * conv.most_sums());
+                    sums = sums.max(positions * conv.sums());
                     extra = extra.max(positions);
                     if step.is_folded && conv.groups.len() > 1 {
-                        all_sums = all_sums.max(positions * channels);
+                        all_sums = all_sums.max(of_chunk);
                     }
                 }
                 Producer::Float { conv, .. } => {
-                    float_sums = float_sums.max(positions * conv.most_sums());
+                    float_sums = float_sums.max(positions * conv.sums())
                 }
                 _ => {}
             }
         }
-        self.strip = vec![0.0; numbers];
+        self.chunk = vec![0.0; numbers];
         self.sums = vec![0; sums];
         self.all_sums = vec![0; all_sums];
         self.extra = Vec::with_capacity(extra);
@@ -191,14 +193,18 @@ impl Run<'_> {
         self.prepare(step);
         self.watch_step(index, step);
         let [channels, height, width] = self.layout.shapes[step.shape];
-        let count = strip(channels, height * width);
-        for first in (0..height * width).step_by(count) {
-            let positions = first..(first + count).min(height * width);
-            if step.is_folded {
-                self.run_folded(index, step, positions);
-            } else {
-                self.produce(index, step, image, positions.clone());
-                self.follow(index, step, positions);
+        let (in_strip, in_chunk) = (strip(channels, height * width), chunk(channels));
+        for first in (0..height * width).step_by(in_strip) {
+            let strip = first..(first + in_strip).min(height * width);
+            self.sum(index, step, strip.clone());
+            for first in strip.clone().step_by(in_chunk) {
+                let chunk = first..(first + in_chunk).min(strip.end);
+                if step.is_folded {
+                    self.store_folded(index, step, &strip, chunk);
+                } else {
+                    self.produce(index, step, image, (&strip, chunk.clone()));
+                    self.follow(index, step, chunk);
+                }
             }
         }
     }
@@ -236,32 +242,74 @@ impl Run<'_> {
         }
     }
 
-    /// Computes the sums of a range of positions, and stores integers by their thresholds.
-    fn run_folded(&mut self, index: usize, step: &Step, positions: Range<usize>) {
-        let (network, layout) = (self.network, self.layout);
-        let Producer::Integer { conv, operand } = &step.producer else { return };
+    /// Computes the sums of a convolution at the positions of a strip.
+    fn sum(&mut self, index: usize, step: &Step, strip: Range<usize>) {
+        let layout = self.layout;
         let places = &layout.places[index];
-        let size = &layout.sizes[*operand];
-        let channels = layout.shapes[step.shape][0];
-        let Memory { words, sums, all_sums, extra, .. } = &mut *self.memory;
-        let mut stride = channels;
-        for (at, group) in conv.groups.iter().enumerate() {
-            let pass = &group.passes[0];
-            stride = if let Some(constant) = places.constants.of(at, 0) {
-                constant.write(positions.clone(), sums)
-            } else {
-                let from = &words[layout.buffers[*operand]][..size.elements()];
-                conv.run(pass, from, places, positions.clone(), (&mut sums[..], &mut *extra))
-            };
-            if conv.groups.len() > 1 {
-                let each = all_sums.chunks_exact_mut(channels).zip(sums.chunks_exact(stride));
-                for (all, sums) in each.take(positions.len()) {
-                    all[group.first..][..group.outputs].copy_from_slice(&sums[..group.outputs]);
+        let Memory { floats, words, sums, float_sums, extra, .. } = &mut *self.memory;
+        match &step.producer {
+            Producer::Integer { conv, operand } => {
+                let size = &layout.sizes[*operand];
+                let all = &words[layout.buffers[*operand]];
+                let mut rest = &mut sums[..];
+                for (group, pass) in conv.passes() {
+                    if places.constants.of(group, pass).is_some() {
+                        continue;
+                    }
+                    let pass = &conv.groups[group].passes[pass];
+                    let from = &all[pass.term * size.elements()..][..size.elements()];
+                    let (to, after) = rest.split_at_mut(strip.len() * conv.stride(pass));
+                    rest = after;
+                    conv.run(pass, from, places, strip.clone(), (to, extra));
                 }
             }
+            Producer::Float { conv, operand } => {
+                let size = &layout.sizes[*operand];
+                let from = &floats[layout.buffers[*operand]][..size.elements()];
+                conv.run(from, places, strip, float_sums);
+            }
+            _ => {}
         }
-        let sums =
-            if conv.groups.len() > 1 { (&all_sums[..], channels) } else { (&sums[..], stride) };
+    }
+
+    /// Stores the integers of a chunk of a strip by the thresholds of its sums.
+    fn store_folded(
+        &mut self,
+        index: usize,
+        step: &Step,
+        strip: &Range<usize>,
+        chunk: Range<usize>,
+    ) {
+        let (network, layout) = (self.network, self.layout);
+        let Producer::Integer { conv, .. } = &step.producer else { return };
+        let constants = &layout.places[index].constants;
+        let channels = layout.shapes[step.shape][0];
+        let Memory { words, sums, all_sums, .. } = &mut *self.memory;
+        let first = chunk.start - strip.start;
+        let is_whole = conv.groups.len() == 1 && constants.of(0, 0).is_none();
+        let mut rest = &sums[..];
+        for (at, group) in conv.groups.iter().enumerate().filter(|_| !is_whole) {
+            let constant = constants.of(at, 0);
+            let stride = conv.stride(&group.passes[0]);
+            let mut of_chunk = rest;
+            if constant.is_none() {
+                of_chunk = &rest[first * stride..];
+                rest = &rest[strip.len() * stride..];
+            }
+            for (index, all) in all_sums.chunks_exact_mut(channels).take(chunk.len()).enumerate() {
+                let sums = match constant {
+                    Some(constant) => constant.sums(chunk.start + index),
+                    None => &of_chunk[index * stride..],
+                };
+                all[group.first..][..group.outputs].copy_from_slice(&sums[..group.outputs]);
+            }
+        }
+        let (from, stride) = if is_whole {
+            let stride = conv.stride(&conv.groups[0].passes[0]);
+            (&sums[first * stride..][..chunk.len() * stride], stride)
+        } else {
+            (&all_sums[..], channels)
+        };
         for sink in &step.sinks {
             let Content::Integers { terms, folded: Some(thresholds), .. } = &sink.content else {
                 continue;
@@ -270,64 +318,65 @@ impl Run<'_> {
             let to = words[layout.buffers[sink.storage]].chunks_exact_mut(size.elements());
             for (to, term) in to.zip(terms) {
                 if !term.is_constant() {
-                    let (how, place) = ((term, thresholds), (size, positions.clone()));
-                    store::integers_of_sums(network.set, how, sums, channels, place, to);
+                    let (how, place) = ((term, thresholds), (size, chunk.clone()));
+                    store::integers_of_sums(network.set, how, (from, stride), channels, place, to);
                 }
             }
         }
     }
 
-    /// Computes the numbers of a range of positions into the strip.
-    fn produce(&mut self, index: usize, step: &Step, image: &Image<'_>, positions: Range<usize>) {
+    /// Computes the numbers of a chunk of a strip.
+    fn produce(
+        &mut self,
+        index: usize,
+        step: &Step,
+        image: &Image<'_>,
+        (strip, positions): (&Range<usize>, Range<usize>),
+    ) {
         let (network, layout) = (self.network, self.layout);
         let shape = layout.shapes[step.shape];
         let channels = shape[0];
-        let (first, count) = (positions.start, positions.len() * channels);
-        let places = &layout.places[index];
-        let Memory { floats, words, strip, sums, extra, float_sums, statistics, bytes, .. } =
-            &mut *self.memory;
-        let strip = &mut strip[..count];
+        let count = positions.len() * channels;
+        let in_strip = positions.start - strip.start..positions.end - strip.start;
+        let Memory { floats, chunk, sums, float_sums, statistics, bytes, .. } = &mut *self.memory;
+        let chunk = &mut chunk[..count];
         let value = |storage: usize| stored(network, layout, floats, storage);
         match &step.producer {
-            Producer::Input => image.write(bytes, positions, strip),
-            Producer::Integer { conv, operand } => {
-                let size = &layout.sizes[*operand];
-                for (at, group) in conv.groups.iter().enumerate() {
-                    for (index, pass) in group.passes.iter().enumerate() {
-                        if let Some(constant) = places.constants.of(at, index) {
-                            let sums = |position: usize| constant.sums(first + position);
-                            group.combine(network.set, index, sums, strip, channels);
-                            continue;
-                        }
-                        let all = &words[layout.buffers[*operand]];
-                        let from = &all[pass.term * size.elements()..][..size.elements()];
-                        let to = (&mut sums[..], &mut *extra);
-                        let stride = conv.run(pass, from, places, positions.clone(), to);
-                        let sums = |position: usize| &sums[position * stride..][..stride];
-                        group.combine(network.set, index, sums, strip, channels);
+            Producer::Input => image.write(bytes, positions, chunk),
+            Producer::Integer { conv, .. } => {
+                let constants = &layout.places[index].constants;
+                let mut rest = &sums[..];
+                for (at, pass) in conv.passes() {
+                    let group = &conv.groups[at];
+                    if let Some(constant) = constants.of(at, pass) {
+                        let sums = |position: usize| constant.sums(positions.start + position);
+                        group.combine(network.set, pass, sums, chunk, channels);
+                        continue;
                     }
+                    let stride = conv.stride(&group.passes[pass]);
+                    let (of_pass, after) = rest.split_at(strip.len() * stride);
+                    rest = after;
+                    let of_chunk = &of_pass[in_strip.start * stride..];
+                    let sums = |position: usize| &of_chunk[position * stride..][..stride];
+                    group.combine(network.set, pass, sums, chunk, channels);
                 }
             }
-            Producer::Float { conv, operand } => {
-                let size = &layout.sizes[*operand];
-                let from = &floats[layout.buffers[*operand]][..size.elements()];
-                conv.run(from, places, positions, float_sums, strip);
-            }
+            Producer::Float { conv, .. } => conv.write(float_sums, strip.len(), in_strip, chunk),
             Producer::Value(from) => {
-                strip.copy_from_slice(&value(*from).numbers[positions.start * channels..][..count]);
+                chunk.copy_from_slice(&value(*from).numbers[positions.start * channels..][..count]);
             }
             Producer::Dynamic { coder, value: from } => {
-                produce::dynamic_values(coder, statistics, value(*from), positions, strip);
+                produce::dynamic_values(coder, statistics, value(*from), positions, chunk);
             }
             Producer::Layer { op, values } => {
                 let of = |input: usize| value(values[input]);
                 let place = (shape, positions);
-                produce::layer(network.set, op, of, values.len(), statistics, place, strip);
+                produce::layer(network.set, op, of, values.len(), statistics, place, chunk);
             }
         }
     }
 
-    /// Applies the links to the strip, and stores the results.
+    /// Applies the links to the chunk, and stores the results.
     fn follow(&mut self, index: usize, step: &Step, positions: Range<usize>) {
         let (network, layout) = (self.network, self.layout);
         let channels = layout.shapes[step.shape][0];
@@ -338,7 +387,7 @@ impl Run<'_> {
                 self.store(sink, channels, positions.clone());
             }
             let Some(link) = step.links.get(after) else { continue };
-            let strip = &mut self.memory.strip[..numbers.len()];
+            let chunk = &mut self.memory.chunk[..numbers.len()];
             let other = match link {
                 Link::Add(storage) => {
                     let value = stored(network, layout, &self.memory.floats, *storage);
@@ -346,7 +395,7 @@ impl Run<'_> {
                 }
                 _ => &[],
             };
-            link.apply(network.set, strip, channels, other);
+            link.apply(network.set, chunk, channels, other);
             self.watch_link(index, after, step, positions.clone());
         }
     }
@@ -355,11 +404,11 @@ impl Run<'_> {
         let set = self.network.set;
         let size = &self.layout.sizes[sink.storage];
         let buffer = self.layout.buffers[sink.storage];
-        let strip = &self.memory.strip[..positions.len() * channels];
+        let chunk = &self.memory.chunk[..positions.len() * channels];
         match &sink.content {
             Content::Floats { coder, .. } => {
                 let to = &mut self.memory.floats[buffer][..size.elements()];
-                store::floats(set, coder.as_ref(), strip, (size, positions), to);
+                store::floats(set, coder.as_ref(), chunk, (size, positions), to);
             }
             Content::Integers { coder, terms, .. } => {
                 let to = self.memory.words[buffer].chunks_exact_mut(size.elements());
@@ -368,7 +417,7 @@ impl Run<'_> {
                         continue;
                     }
                     let place = (size, positions.clone());
-                    let numbers = (strip, channels);
+                    let numbers = (chunk, channels);
                     store::integers_of_floats(set, (coder, term), numbers, place, to);
                 }
             }

@@ -79,7 +79,7 @@ impl Run<'_> {
         });
     }
 
-    /// Finds the codes of a quantizer that stands alone, from its values in the strip.
+    /// Finds the codes of a quantizer that stands alone, from its values in the chunk.
     pub(super) fn watch_link(
         &mut self,
         index: usize,
@@ -96,8 +96,8 @@ impl Run<'_> {
             }
             let super::links::Link::Quantize(coder) = &step.links[after] else { continue };
             codes.resize(channels * pixels, 0);
-            let strip = self.memory.strip.chunks_exact(channels);
-            for (position, numbers) in positions.clone().zip(strip) {
+            let numbers = self.memory.chunk.chunks_exact(channels);
+            for (position, numbers) in positions.clone().zip(numbers) {
                 for (channel, number) in numbers.iter().enumerate() {
                     codes[channel * pixels + position] = coder.code_of_value(channel, *number);
                 }

@@ -2,7 +2,6 @@
 //! on the image, but only on which taps lie beyond its edges.
 
 use alloc::{vec, vec::Vec};
-use core::ops::Range;
 
 use super::{
     integer::{IntegerConv, Pass},
@@ -54,10 +53,10 @@ impl Constants {
         let count = positions.starts.len();
         let of_pass = |pass: &Pass| {
             let operand = operand(pass.term)?;
-            let mut sums = vec![0; count * conv.most_sums()];
+            let stride = conv.stride(pass);
+            let mut sums = vec![0; count * stride];
             let to = (&mut sums[..], &mut Vec::new());
-            let stride = conv.run(pass, &operand, &positions, 0..count, to);
-            sums.truncate(count * stride);
+            conv.run(pass, &operand, &positions, 0..count, to);
             let rows = rows.iter().map(|class| class * first_columns.len()).collect();
             Some(ConstantSums { sums, stride, rows, columns: columns.clone() })
         };
@@ -66,14 +65,6 @@ impl Constants {
 }
 
 impl ConstantSums {
-    /// Writes the sums of positions, and returns their distance.
-    pub(crate) fn write(&self, positions: Range<usize>, sums: &mut [i32]) -> usize {
-        for (position, sums) in positions.zip(sums.chunks_exact_mut(self.stride)) {
-            sums.copy_from_slice(self.sums(position));
-        }
-        self.stride
-    }
-
     /// Returns the sums of a position.
     #[inline(always)]
     pub(crate) fn sums(&self, position: usize) -> &[i32] {

@@ -19,7 +19,9 @@ use crate::model::{Conv, Weight};
 pub(crate) struct FloatConv {
     geometry: Geometry,
     set: InstructionSet,
+    /// The input channels of a group.
     channels: usize,
+    channels_out: usize,
     kernel: Kernel,
 }
 
@@ -59,14 +61,20 @@ impl FloatConv {
                 .collect();
             Kernel::Tiles { groups, outputs }
         };
-        Self { geometry: Geometry::from(conv), set, channels, kernel }
+        Self {
+            geometry: Geometry::from(conv),
+            set,
+            channels,
+            channels_out: conv.out_channels,
+            kernel,
+        }
     }
 
-    /// Returns the number of sums of a position that the kernel writes at once.
-    pub(crate) fn most_sums(&self) -> usize {
+    /// Returns the number of sums of a position that the kernel writes.
+    pub(crate) fn sums(&self) -> usize {
         match &self.kernel {
-            Kernel::Tiles { groups, .. } => groups[0].sums(),
-            Kernel::Depthwise { .. } => 0,
+            Kernel::Tiles { groups, .. } => groups.iter().map(Weights::sums).sum(),
+            Kernel::Depthwise { .. } => self.channels_out,
         }
     }
 
@@ -90,32 +98,58 @@ impl FloatConv {
         places
     }
 
-    /// Writes the numbers `[positions, channels]` of a range of positions.
+    /// Writes the sums of a range of positions, those of each group one after another.
     pub(crate) fn run(
         &self,
         operand: &[f32],
         places: &Places,
         positions: Range<usize>,
-        sums: &mut [f32],
-        numbers: &mut [f32],
+        mut sums: &mut [f32],
     ) {
         let starts = &places.starts[positions];
         match &self.kernel {
             Kernel::Depthwise { weights } => {
-                let channels = numbers.len() / starts.len().max(1);
-                let taps = &places.taps;
-                depthwise_floats(self.set, operand, taps, starts, weights, channels, numbers);
+                let (taps, channels) = (&places.taps, self.channels_out);
+                let sums = &mut sums[..starts.len() * channels];
+                depthwise_floats(self.set, operand, taps, starts, weights, channels, sums);
             }
-            Kernel::Tiles { groups, outputs } => {
+            Kernel::Tiles { groups, .. } => {
                 for (group, weights) in groups.iter().enumerate() {
                     // The channels of a group lie behind those of the groups before it.
                     let operand = &operand[group * self.channels..];
                     let stride = weights.sums();
-                    weights.multiply(operand, &places.runs[0], starts, (None, None), sums, stride);
-                    let channels = outputs * groups.len();
-                    for (sums, numbers) in
-                        sums.chunks_exact(stride).zip(numbers.chunks_exact_mut(channels))
-                    {
+                    let (to, rest) = sums.split_at_mut(starts.len() * stride);
+                    sums = rest;
+                    weights.multiply(operand, &places.runs[0], starts, (None, None), to, stride);
+                }
+            }
+        }
+    }
+
+    /// Writes the numbers `[positions, channels]` of some of `count` positions that
+    /// [`run`](Self::run) has computed.
+    pub(crate) fn write(
+        &self,
+        sums: &[f32],
+        count: usize,
+        positions: Range<usize>,
+        numbers: &mut [f32],
+    ) {
+        match &self.kernel {
+            Kernel::Depthwise { .. } => {
+                let channels = self.channels_out;
+                numbers
+                    .copy_from_slice(&sums[positions.start * channels..positions.end * channels]);
+            }
+            Kernel::Tiles { groups, outputs } => {
+                let mut sums = sums;
+                for (group, weights) in groups.iter().enumerate() {
+                    let stride = weights.sums();
+                    let (of_group, rest) = sums.split_at(count * stride);
+                    sums = rest;
+                    let of_chunk = of_group[positions.start * stride..].chunks_exact(stride);
+                    let numbers = numbers.chunks_exact_mut(self.channels_out);
+                    for (sums, numbers) in of_chunk.zip(numbers) {
                         numbers[group * outputs..][..*outputs].copy_from_slice(&sums[..*outputs]);
                     }
                 }

@@ -252,13 +252,23 @@ impl IntegerConv {
         Kernel::Tiles { weights, taps }
     }
 
-    /// Returns the number of sums of a position that the kernels write at once.
-    pub(crate) fn most_sums(&self) -> usize {
-        let sums = |kernel: &Kernel| match kernel {
+    /// Returns the indices of each group and pass, in the order in which they are added.
+    pub(crate) fn passes(&self) -> impl Iterator<Item = (usize, usize)> {
+        let groups = self.groups.iter().enumerate();
+        groups.flat_map(|(group, content)| (0..content.passes.len()).map(move |pass| (group, pass)))
+    }
+
+    /// Returns the number of sums of a position that all passes write.
+    pub(crate) fn sums(&self) -> usize {
+        self.groups.iter().flat_map(|group| &group.passes).map(|pass| self.stride(pass)).sum()
+    }
+
+    /// Returns the number of sums of a position that a pass writes.
+    pub(crate) fn stride(&self, pass: &Pass) -> usize {
+        match &self.weights[pass.weights] {
             Kernel::Tiles { weights, .. } => weights.sums(),
             Kernel::Depthwise { channels, .. } => *channels,
-        };
-        self.weights.iter().map(sums).max().unwrap_or(0)
+        }
     }
 
     /// Returns the places that are read in an operand of this size.
@@ -293,8 +303,8 @@ impl IntegerConv {
         places
     }
 
-    /// Writes the sums of a pass for a range of positions, and returns their distance. `operand`
-    /// is that of the pass's term.
+    /// Writes the sums of a pass for a range of positions, [`stride`](Self::stride) of them for each.
+    /// `operand` is that of the pass's term.
     pub(crate) fn run(
         &self,
         pass: &Pass,
@@ -302,7 +312,7 @@ impl IntegerConv {
         places: &Places,
         positions: Range<usize>,
         (sums, extra): (&mut [i32], &mut Vec<i32>),
-    ) -> usize {
+    ) {
         let starts = &places.starts[positions];
         match &self.weights[pass.weights] {
             Kernel::Tiles { weights, .. } => {
@@ -314,12 +324,10 @@ impl IntegerConv {
                     numbers = Some(&extra[..]);
                 }
                 weights.multiply(operand, runs, starts, (pass.finish.as_ref(), numbers), sums);
-                weights.sums()
             }
             Kernel::Depthwise { weights, channels } => {
                 let (input, taps) = (bytemuck::cast_slice(operand), &places.taps);
                 depthwise_integers(self.set, input, taps, starts, weights, *channels, sums);
-                *channels
             }
         }
     }

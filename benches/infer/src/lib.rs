@@ -1,0 +1,9 @@
+//! Packed networks with random weights, and the time that the engine takes for them.
+
+mod builder;
+mod measure;
+mod networks;
+
+pub use builder::Width;
+pub use measure::{Times, image, measure, median};
+pub use networks::{Architecture, network};

@@ -236,16 +236,19 @@ fn input(side: usize) -> Input {
     }
 }
 
-/// A quantizer with evenly spaced values: each number becomes the nearest one.
+/// A quantizer with evenly spaced values: each number becomes the nearest one. Half a step is
+/// rounded to the even integer, as quantizers with a step size do. The scale is a power of two, so
+/// that thresholds are exact.
 fn quantizer(integers: Vec<i16>, scale: f32) -> Quantizer {
     let value = |integer: &i16| f32::from(*integer) * scale;
+    let threshold = |(code, pair): (usize, &[i16])| {
+        let middle = (value(&pair[0]) + value(&pair[1])) / 2.0;
+        if code.is_multiple_of(2) { middle.next_up() } else { middle }
+    };
     Quantizer {
         groups: 1,
         levels: integers.len(),
-        thresholds: integers
-            .windows(2)
-            .map(|pair| (value(&pair[0]) + value(&pair[1])) / 2.0)
-            .collect(),
+        thresholds: integers.windows(2).enumerate().map(threshold).collect(),
         values: integers.iter().map(value).collect(),
         terms: Some(Terms(vec![Term { scales: vec![scale], integers }])),
         dynamic: Dynamic::None,

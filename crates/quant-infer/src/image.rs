@@ -53,6 +53,11 @@ impl<'a> Image<'a> {
         self.size
     }
 
+    /// Returns whether the pixels are bytes.
+    pub(crate) fn has_bytes(&self) -> bool {
+        !matches!(self.pixels, Pixels::Floats(_))
+    }
+
     /// Checks that the image has the input's channels.
     pub(crate) fn check(&self, input: &Input) -> Result<(), Error> {
         let length = match self.pixels {

@@ -4,7 +4,11 @@ use alloc::vec::Vec;
 
 use quant_kernels::simd::InstructionSet;
 
-use super::{guess::Guess, packing::Encoding};
+use super::{
+    even::Even,
+    guess::Guess,
+    packing::{Encoding, Packing},
+};
 use crate::model::{Quantizer, Term};
 
 /// Number of numbers that are processed together.
@@ -68,9 +72,21 @@ pub(super) struct Coder {
     channels: usize,
     /// Present if there are few levels.
     few: Option<Few>,
+    /// The formula of the codes, if there is one and comparisons take longer.
+    even: Option<Formula>,
     /// A line for each group, if there are many levels and each group has one.
     guesses: Option<PerThreshold<Guess>>,
 }
+
+/// A formula, with the divisor of each channel.
+#[derive(Debug, Clone)]
+struct Formula {
+    even: Even,
+    divisors: PerThreshold<f32>,
+}
+
+/// The largest number of levels whose thresholds are compared although a formula exists.
+const FEW_COMPARED: usize = 8;
 
 /// The thresholds of a quantizer with few levels.
 #[derive(Debug, Clone)]
@@ -96,11 +112,16 @@ impl Coder {
             let values = PerThreshold::new(levels - 1, width, |k, channel| value(k + 1, channel));
             Few { thresholds, lowest, values }
         });
+        let even = Some(quantizer).filter(|quantizer| quantizer.levels > FEW_COMPARED);
+        let even = even.and_then(Even::new).map(|even| {
+            let divisors = PerThreshold::new(1, width, |_, channel| even.divisors[group(channel)]);
+            Formula { even, divisors }
+        });
         let lines = || (0..quantizer.groups).map(|group| Guess::new(quantizer, group)).collect();
         let lines: Option<Vec<Guess>> = if few.is_none() { lines() } else { None };
         let guesses =
             lines.map(|lines| PerThreshold::new(1, width, |_, channel| lines[group(channel)]));
-        Self { quantizer: quantizer.clone(), channels, few, guesses }
+        Self { quantizer: quantizer.clone(), channels, few, even, guesses }
     }
 
     pub(super) fn quantizer(&self) -> &Quantizer {
@@ -110,6 +131,11 @@ impl Coder {
     /// Returns the group of a channel.
     pub(super) fn group(&self, channel: usize) -> usize {
         self.quantizer.group_of(channel, self.channels)
+    }
+
+    /// Returns the code of a number.
+    pub(super) fn code(&self, channel: usize, x: f32) -> u8 {
+        self.quantizer.code_of(self.group(channel), x)
     }
 
     /// Returns the value of a number's code.
@@ -126,6 +152,10 @@ impl Coder {
         let group = |lane: usize| {
             if self.quantizer.groups == 1 { 0 } else { self.group(first + lane) }
         };
+        if let Some(Formula { even, divisors }) = &self.even {
+            let divisors = divisors.lanes(0, first);
+            return core::array::from_fn(|lane| even.code(numbers[lane], divisors[lane]) as u8);
+        }
         let Some(guesses) = &self.guesses else {
             for (lane, code) in codes.iter_mut().enumerate().take(count) {
                 *code = self.quantizer.code_of(group(lane), numbers[lane]);
@@ -204,6 +234,9 @@ pub(super) struct Integers {
     /// The numbers of all codes, `[groups, levels]`, or `[1, levels]` if all groups have the same.
     numbers: Vec<i32>,
     levels: usize,
+    /// The number of the lowest code and the difference of two numbers, if all codes of all
+    /// channels have the same one.
+    line: Option<[i32; 2]>,
     is_constant: bool,
 }
 
@@ -223,7 +256,11 @@ impl Integers {
         let lowest = PerThreshold::new(1, width, |_, channel| number(channel, 0));
         let is_constant = numbers.iter().all(|other| *other == numbers[0]);
         let channels = coder.channels;
-        Self { encoding, channels, lowest, steps, numbers, levels, is_constant }
+        let difference = numbers[1] - numbers[0];
+        let is_line = numbers.len() == levels
+            && numbers.windows(2).all(|pair| pair[1] - pair[0] == difference);
+        let line = is_line.then_some([numbers[0], difference]);
+        Self { encoding, channels, lowest, steps, numbers, levels, line, is_constant }
     }
 
     /// Returns whether all codes of all channels have the same integer. It is not stored for each
@@ -235,6 +272,11 @@ impl Integers {
     /// Returns the words of each position, if all codes of all channels have the same integer.
     pub(super) fn constant(&self) -> Option<Vec<u32>> {
         self.is_constant.then(|| self.words(|_| self.numbers[0]))
+    }
+
+    /// Returns how the numbers lie in words.
+    pub(super) fn packing(&self) -> Packing {
+        self.encoding.packing
     }
 
     /// Returns the words of a position whose channels have these numbers.
@@ -284,6 +326,16 @@ impl Integers {
     /// Writes the words of a position for the numbers of its channels.
     #[inline(always)]
     pub(super) fn of_floats(&self, coder: &Coder, x: &[f32], words: &mut [u32]) {
+        if let (Some(Formula { even, divisors }), Some([first, difference])) =
+            (&coder.even, self.line)
+        {
+            return self.encoding.write(words, self.channels, |channel| {
+                let (numbers, divisors) = (padded(&x[channel..]), divisors.lanes(0, channel));
+                core::array::from_fn::<_, LANES, _>(|lane| {
+                    first + difference * even.code(numbers[lane], divisors[lane])
+                })
+            });
+        }
         match &coder.few {
             Some(few) => {
                 self.encoding.write(words, self.channels, |first| {

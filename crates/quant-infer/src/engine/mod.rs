@@ -2,11 +2,13 @@
 
 mod coder;
 mod conv;
+mod even;
 mod guess;
 mod layout;
 mod links;
 mod network;
 mod packing;
+mod pixels;
 mod plan;
 mod prepare;
 mod produce;

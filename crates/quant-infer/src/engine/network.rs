@@ -14,6 +14,7 @@ use super::{
     conv::{FloatConv, IntegerConv, OperandSize},
     links::Link,
     packing::Packing,
+    pixels::ByteWords,
     plan::{Plan, Storage},
     prepare::Prepare,
     session::Session,
@@ -100,6 +101,8 @@ pub(super) enum Content {
         padding: Vec<Vec<u32>>,
         /// The thresholds of sums, if the step is folded.
         folded: Option<PerThreshold<i32>>,
+        /// The words of an image's bytes for each term, if the numbers are those of the image.
+        bytes: Vec<ByteWords>,
     },
 }
 
@@ -147,7 +150,7 @@ impl Network {
         model.check()?;
         let shapes = model.shapes(model.input.size)?;
         let plan = Plan::new(model, set, preferred);
-        let prepare = Prepare { plan: &plan, shapes: &shapes, set };
+        let prepare = Prepare { plan: &plan, input: &model.input, shapes: &shapes, set };
         let mut codes = vec![None; model.nodes.len()];
         let steps = (0..plan.drafts.len()).map(|step| prepare.step(step, &mut codes)).collect();
         let scores = plan.value_of[plan.layers.len() - 1].unwrap_or_default();
@@ -258,6 +261,13 @@ impl Network {
             None => class.to_string(),
         };
         top_k(scores, k).into_iter().map(|(class, score)| (name(class), score)).collect()
+    }
+}
+
+impl Sink {
+    /// Returns whether the sink stores an image's bytes, without their numbers.
+    pub(super) fn takes_bytes(&self) -> bool {
+        matches!(&self.content, Content::Integers { bytes, .. } if !bytes.is_empty())
     }
 }
 

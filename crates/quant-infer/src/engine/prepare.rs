@@ -10,13 +10,15 @@ use super::{
     links::Link,
     network::{CodesOf, Content, Producer, Sink, Step},
     packing::Encoding,
+    pixels::ByteWords,
     plan::{Form, Layer, LayerOp, Plan, Storage},
 };
-use crate::model::{Op, Quantizer, Term, Weight};
+use crate::model::{Input, Op, Quantizer, Term, Weight};
 
 /// Prepares the steps of a plan.
 pub(super) struct Prepare<'a> {
     pub(super) plan: &'a Plan<'a>,
+    pub(super) input: &'a Input,
     pub(super) shapes: &'a [[usize; 3]],
     pub(super) set: InstructionSet,
 }
@@ -66,9 +68,21 @@ impl Prepare<'_> {
             }
             (None, None) => (Producer::Input, 0),
         };
+        if matches!(producer, Producer::Input) {
+            self.take_bytes(&mut sinks);
+        }
         let first = draft.head.or(draft.links.first().copied()).unwrap_or(0);
         let node = layers[first].node;
         Step { node, producer, links, sinks, shape, is_folded: folded.is_some() }
+    }
+
+    /// Lets sinks that read the image's own numbers store its bytes.
+    fn take_bytes(&self, sinks: &mut [Sink]) {
+        for sink in sinks.iter_mut().filter(|sink| sink.after == 0) {
+            if let Content::Integers { coder, terms, bytes, .. } = &mut sink.content {
+                *bytes = terms.iter().map(|term| ByteWords::new(self.input, coder, term)).collect();
+            }
+        }
     }
 
     fn link(&self, layer: usize, previous: Option<usize>) -> Link {
@@ -117,7 +131,7 @@ impl Prepare<'_> {
                         })
                     })
                     .collect();
-                Content::Integers { coder, terms, padding, folded: None }
+                Content::Integers { coder, terms, padding, folded: None, bytes: Vec::new() }
             }
         }
     }

@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use super::{
-    layout::{Layout, chunk, strip},
+    layout::{Layout, chunk, strip, terms},
     links::Link,
     network::{Content, Network, Producer, Sink, Step},
     produce::{self, Statistics, Stored},
@@ -28,6 +28,9 @@ pub struct Session<'n> {
 pub(super) struct Memory {
     pub(super) floats: Vec<Vec<f32>>,
     pub(super) words: Vec<Vec<u32>>,
+    /// The operand that a convolution stored again, and a row of it.
+    unrolled: Vec<u32>,
+    row: Vec<u32>,
     /// The sums of the kernels at the positions of a strip: those of each group and pass, one after
     /// another.
     sums: Vec<i32>,
@@ -140,13 +143,18 @@ impl Memory {
         self.floats = floats.iter().map(|length| vec![0.0; *length]).collect();
         self.words = words.iter().map(|length| vec![0; *length]).collect();
         let (mut numbers, mut sums, mut float_sums, mut all_sums, mut extra) = (0, 0, 0, 0, 0);
-        for step in &network.steps {
+        let mut unrolled = 0;
+        for (index, step) in network.steps.iter().enumerate() {
             let [channels, height, width] = layout.shapes[step.shape];
             let positions = strip(channels, height * width);
             let of_chunk = chunk(channels).min(positions) * channels;
             numbers = numbers.max(of_chunk);
             match &step.producer {
-                Producer::Integer { conv, .. } => {
+                Producer::Integer { conv, operand } => {
+                    if let Some(size) = layout.places[index].unrolled {
+                        let terms = terms(&network.storages[*operand].form);
+                        unrolled = unrolled.max(terms * size.elements());
+                    }
                     sums = sums.max(positions * conv.sums());
                     extra = extra.max(positions);
                     if step.is_folded && conv.groups.len() > 1 {
@@ -159,6 +167,7 @@ impl Memory {
                 _ => {}
             }
         }
+        self.unrolled = vec![0; unrolled];
         self.chunk = vec![0.0; numbers];
         self.sums = vec![0; sums];
         self.all_sums = vec![0; all_sums];
@@ -191,11 +200,19 @@ impl Run<'_> {
     fn step(&mut self, index: usize, image: &Image<'_>) {
         let step = &self.network.steps[index];
         self.prepare(step);
+        self.unroll(index, step);
         self.watch_step(index, step);
         let [channels, height, width] = self.layout.shapes[step.shape];
         let (in_strip, in_chunk) = (strip(channels, height * width), chunk(channels));
         for first in (0..height * width).step_by(in_strip) {
             let strip = first..(first + in_strip).min(height * width);
+            let takes_bytes = matches!(step.producer, Producer::Input) && image.has_bytes();
+            if takes_bytes {
+                self.store_bytes(step, image, strip.clone());
+                if step.sinks.iter().all(Sink::takes_bytes) {
+                    continue;
+                }
+            }
             self.sum(index, step, strip.clone());
             for first in strip.clone().step_by(in_chunk) {
                 let chunk = first..(first + in_chunk).min(strip.end);
@@ -203,7 +220,7 @@ impl Run<'_> {
                     self.store_folded(index, step, &strip, chunk);
                 } else {
                     self.produce(index, step, image, (&strip, chunk.clone()));
-                    self.follow(index, step, chunk);
+                    self.follow(index, step, chunk, takes_bytes);
                 }
             }
         }
@@ -242,22 +259,66 @@ impl Run<'_> {
         }
     }
 
+    /// Stores the operand of a convolution again, if it needs that.
+    fn unroll(&mut self, index: usize, step: &Step) {
+        let layout = self.layout;
+        let places = &layout.places[index];
+        let (Producer::Integer { conv, operand }, Some(unrolled)) =
+            (&step.producer, places.unrolled)
+        else {
+            return;
+        };
+        let [_, height, width] = layout.shapes[step.shape];
+        let size = &layout.sizes[*operand];
+        let Memory { words, unrolled: all, row, .. } = &mut *self.memory;
+        let terms = words[layout.buffers[*operand]].chunks_exact(size.elements());
+        let each = terms.zip(all.chunks_exact_mut(unrolled.elements())).enumerate();
+        for (term, (from, to)) in each {
+            let reads = |(group, pass): (usize, usize)| {
+                conv.groups[group].passes[pass].term == term
+                    && places.constants.of(group, pass).is_none()
+            };
+            if conv.passes().any(reads) {
+                conv.unroll(from, (size, [height, width]), row, to);
+            }
+        }
+    }
+
+    /// Stores the bytes of an image at the positions of a strip as operands.
+    fn store_bytes(&mut self, step: &Step, image: &Image<'_>, strip: Range<usize>) {
+        for sink in &step.sinks {
+            let Content::Integers { terms, bytes, .. } = &sink.content else { continue };
+            let size = &self.layout.sizes[sink.storage];
+            let to = &mut self.memory.words[self.layout.buffers[sink.storage]];
+            let to = to.chunks_exact_mut(size.elements());
+            for ((to, term), bytes) in to.zip(terms).zip(bytes) {
+                if !term.is_constant() {
+                    bytes.store(self.network.set, image, (size, strip.clone()), to);
+                }
+            }
+        }
+    }
+
     /// Computes the sums of a convolution at the positions of a strip.
     fn sum(&mut self, index: usize, step: &Step, strip: Range<usize>) {
         let layout = self.layout;
         let places = &layout.places[index];
-        let Memory { floats, words, sums, float_sums, extra, .. } = &mut *self.memory;
+        let Memory { floats, words, unrolled, sums, float_sums, extra, .. } = &mut *self.memory;
         match &step.producer {
             Producer::Integer { conv, operand } => {
-                let size = &layout.sizes[*operand];
-                let all = &words[layout.buffers[*operand]];
+                let (all, elements) = match places.unrolled {
+                    Some(size) => (&unrolled[..], size.elements()),
+                    None => {
+                        (&words[layout.buffers[*operand]][..], layout.sizes[*operand].elements())
+                    }
+                };
                 let mut rest = &mut sums[..];
                 for (group, pass) in conv.passes() {
                     if places.constants.of(group, pass).is_some() {
                         continue;
                     }
                     let pass = &conv.groups[group].passes[pass];
-                    let from = &all[pass.term * size.elements()..][..size.elements()];
+                    let from = &all[pass.term * elements..][..elements];
                     let (to, after) = rest.split_at_mut(strip.len() * conv.stride(pass));
                     rest = after;
                     conv.run(pass, from, places, strip.clone(), (to, extra));
@@ -376,12 +437,14 @@ impl Run<'_> {
         }
     }
 
-    /// Applies the links to the chunk, and stores the results.
-    fn follow(&mut self, index: usize, step: &Step, positions: Range<usize>) {
+    /// Applies the links to the chunk, and stores the results. `takes_bytes` says that the bytes of
+    /// the image are stored already.
+    fn follow(&mut self, index: usize, step: &Step, positions: Range<usize>, takes_bytes: bool) {
         let (network, layout) = (self.network, self.layout);
         let channels = layout.shapes[step.shape][0];
         let numbers = positions.start * channels..positions.end * channels;
-        let mut sinks = step.sinks.iter().peekable();
+        let is_left = |sink: &&Sink| !(takes_bytes && sink.takes_bytes());
+        let mut sinks = step.sinks.iter().filter(is_left).peekable();
         for after in 0..=step.links.len() {
             while let Some(sink) = sinks.next_if(|sink| sink.after == after) {
                 self.store(sink, channels, positions.clone());

@@ -48,11 +48,20 @@ impl Constants {
             starts: starts.collect(),
             runs: places.runs.clone(),
             taps: places.taps.clone(),
+            unrolled: places.unrolled,
             constants: Self::default(),
         };
         let count = positions.starts.len();
         let of_pass = |pass: &Pass| {
             let operand = operand(pass.term)?;
+            let operand = match conv.unrolled_size(size, output) {
+                Some(unrolled) => {
+                    let mut to = vec![0; unrolled.elements()];
+                    conv.unroll(&operand, (size, output), &mut Vec::new(), &mut to);
+                    to
+                }
+                None => operand,
+            };
             let stride = conv.stride(pass);
             let mut sums = vec![0; count * stride];
             let to = (&mut sums[..], &mut Vec::new());

@@ -12,6 +12,7 @@ use super::{
     choice::is_depthwise,
     taps::{Geometry, OperandSize, Places, runs},
     tiles::{Line, Tiles, add_bytes},
+    unrolled::Unrolled,
 };
 use crate::{
     engine::packing::{Encoding, Packing},
@@ -23,6 +24,8 @@ use crate::{
 pub(crate) struct IntegerConv {
     pub(super) geometry: Geometry,
     set: InstructionSet,
+    /// How the operand is stored again before it is read, if it is.
+    unrolled: Option<Unrolled>,
     weights: Vec<Kernel>,
     /// The groups of output channels, which are computed one after another.
     pub(crate) groups: Vec<Group>,
@@ -109,8 +112,13 @@ impl IntegerConv {
         encodings: &[Encoding],
     ) -> Self {
         let integers = WeightIntegers::new(conv, weight_terms, codes, negate);
-        let mut prepared =
-            Self { geometry: Geometry::from(conv), set, weights: Vec::new(), groups: Vec::new() };
+        let mut prepared = Self {
+            geometry: Geometry::from(conv),
+            set,
+            unrolled: encodings.first().and_then(|first| Unrolled::new(conv, first.packing)),
+            weights: Vec::new(),
+            groups: Vec::new(),
+        };
         if is_depthwise(conv) {
             prepared.add_depthwise(conv, input_terms, &integers);
         } else {
@@ -234,19 +242,32 @@ impl IntegerConv {
     ) -> Kernel {
         let packing = encodings[0].packing;
         let per_tap = packing.channels();
-        let taps = range.start / per_tap..range.end.div_ceil(per_tap);
+        let taps = match &self.unrolled {
+            Some(unrolled) => unrolled.taps(range),
+            None => range.start / per_tap..range.end.div_ceil(per_tap),
+        };
+        let places = match &self.unrolled {
+            Some(_) => self.geometry.kernel[0],
+            None => integers.taps,
+        };
         let levels = &integers.terms.0[term].integers;
         let negated = levels.iter().flat_map(|integer| [*integer, -*integer]);
         // The kernel was chosen because its weights can be stored.
         let line = Line::new(packing, negated).unwrap_or(Line { offset: 0, step: 1 });
         let weight = |output: usize, tap: usize, channel: usize| {
             let (place, tap) = (tap / taps.len(), taps.start + tap % taps.len());
-            let channel = per_tap * tap + channel;
+            let (place, channel) = match &self.unrolled {
+                Some(unrolled) => {
+                    let (column, of) = unrolled.element(tap, channel)?;
+                    (place * self.geometry.kernel[1] + column, of)
+                }
+                None => (place, per_tap * tap + channel),
+            };
             range
                 .contains(&channel)
                 .then(|| integers.of(term, outputs.start + output, channel - all.start, place))
         };
-        let size = (outputs.len(), integers.taps * taps.len());
+        let size = (outputs.len(), places * taps.len());
         let largest = encodings.iter().map(|encoding| encoding.largest).max().unwrap_or(0);
         let weights = Tiles::new(self.set, (packing, line), size, largest, weight);
         Kernel::Tiles { weights, taps }
@@ -271,6 +292,28 @@ impl IntegerConv {
         }
     }
 
+    /// Returns the size of what is stored again for an operand of this size, if anything is.
+    pub(crate) fn unrolled_size(
+        &self,
+        size: &OperandSize,
+        output: [usize; 2],
+    ) -> Option<OperandSize> {
+        self.unrolled.map(|unrolled| unrolled.size(size, output))
+    }
+
+    /// Stores an operand again.
+    pub(crate) fn unroll(
+        &self,
+        operand: &[u32],
+        place: (&OperandSize, [usize; 2]),
+        row: &mut Vec<u32>,
+        to: &mut [u32],
+    ) {
+        if let Some(unrolled) = &self.unrolled {
+            unrolled.store(self.set, operand, place, row, to);
+        }
+    }
+
     /// Returns the places that are read in an operand of this size.
     pub(crate) fn places(
         &self,
@@ -278,10 +321,13 @@ impl IntegerConv {
         packing: Packing,
         output: [usize; 2],
     ) -> Places {
-        let geometry = &self.geometry;
+        let unrolled = self.unrolled.map(|unrolled| unrolled.size(size, output));
+        let size = unrolled.as_ref().unwrap_or(size);
+        let geometry = &self.unrolled.map_or(self.geometry, |unrolled| unrolled.geometry());
         let [rows, columns] = geometry.kernel;
         let positions = || (0..rows).flat_map(move |y| (0..columns).map(move |x| (y, x)));
-        let mut places = Places { starts: size.starts(geometry, output), ..Places::default() };
+        let starts = size.starts(geometry, output);
+        let mut places = Places { starts, unrolled, ..Places::default() };
         for kernel in &self.weights {
             match kernel {
                 Kernel::Tiles { taps, .. } => {
@@ -304,7 +350,7 @@ impl IntegerConv {
     }
 
     /// Writes the sums of a pass for a range of positions, [`stride`](Self::stride) of them for each.
-    /// `operand` is that of the pass's term.
+    /// `operand` is that of the pass's term, which is stored again if this convolution does so.
     pub(crate) fn run(
         &self,
         pass: &Pass,

@@ -7,6 +7,7 @@ mod fold;
 mod integer;
 mod taps;
 mod tiles;
+mod unrolled;
 
 pub(super) use choice::choose;
 pub(super) use constant::Constants;

@@ -27,6 +27,8 @@ pub(crate) struct Places {
     pub(crate) runs: Vec<Vec<Run>>,
     /// The distances of the kernel's positions, for depthwise convolutions.
     pub(crate) taps: Vec<u32>,
+    /// The size of what a convolution stores again of its operand, if it does so.
+    pub(crate) unrolled: Option<OperandSize>,
     /// The sums that do not depend on the image.
     pub(crate) constants: Constants,
 }

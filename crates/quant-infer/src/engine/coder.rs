@@ -154,7 +154,10 @@ impl Coder {
         };
         if let Some(Formula { even, divisors }) = &self.even {
             let divisors = divisors.lanes(0, first);
-            return core::array::from_fn(|lane| even.code(numbers[lane], divisors[lane]) as u8);
+            for lane in 0..LANES {
+                codes[lane] = even.code(numbers[lane], divisors[lane]) as u8;
+            }
+            return codes;
         }
         let Some(guesses) = &self.guesses else {
             for (lane, code) in codes.iter_mut().enumerate().take(count) {
@@ -329,29 +332,55 @@ impl Integers {
         if let (Some(Formula { even, divisors }), Some([first, difference])) =
             (&coder.even, self.line)
         {
-            return self.encoding.write(words, self.channels, |channel| {
-                let (numbers, divisors) = (padded(&x[channel..]), divisors.lanes(0, channel));
-                core::array::from_fn::<_, LANES, _>(|lane| {
-                    first + difference * even.code(numbers[lane], divisors[lane])
-                })
-            });
+            return self.encoding.write(
+                words,
+                self.channels,
+                #[inline(always)]
+                |channel| {
+                    let (numbers, divisors) = (padded(&x[channel..]), divisors.lanes(0, channel));
+                    // A loop, because the functions of arrays are not always inlined.
+                    let mut result = [0; LANES];
+                    for lane in 0..LANES {
+                        result[lane] =
+                            first + difference * even.code(numbers[lane], divisors[lane]);
+                    }
+                    result
+                },
+            );
         }
         match &coder.few {
             Some(few) => {
-                self.encoding.write(words, self.channels, |first| {
-                    self.lanes(x, first, &few.thresholds, |x, t| x >= t)
-                });
+                self.encoding.write(
+                    words,
+                    self.channels,
+                    #[inline(always)]
+                    |first| {
+                        self.lanes(
+                            x,
+                            first,
+                            &few.thresholds,
+                            #[inline(always)]
+                            |x, t| x >= t,
+                        )
+                    },
+                );
             }
-            None => self.encoding.write(words, self.channels, |first| {
-                let count = (x.len() - first).min(LANES);
-                let codes = coder.codes(&padded(&x[first..]), first, count);
-                let mut numbers = [0; LANES];
-                for (lane, (number, code)) in numbers.iter_mut().zip(codes).enumerate().take(count)
-                {
-                    *number = self.of_code(coder, first + lane, code);
-                }
-                numbers
-            }),
+            None => self.encoding.write(
+                words,
+                self.channels,
+                #[inline(always)]
+                |first| {
+                    let count = (x.len() - first).min(LANES);
+                    let codes = coder.codes(&padded(&x[first..]), first, count);
+                    let mut numbers = [0; LANES];
+                    for (lane, (number, code)) in
+                        numbers.iter_mut().zip(codes).enumerate().take(count)
+                    {
+                        *number = self.of_code(coder, first + lane, code);
+                    }
+                    numbers
+                },
+            ),
         }
     }
 
@@ -359,8 +388,19 @@ impl Integers {
     /// above it.
     #[inline(always)]
     pub(super) fn of_sums(&self, sums: &[i32], words: &mut [u32], thresholds: &PerThreshold<i32>) {
-        self.encoding.write(words, self.channels, |first| {
-            self.lanes(sums, first, thresholds, |sum, t| sum > t)
-        });
+        self.encoding.write(
+            words,
+            self.channels,
+            #[inline(always)]
+            |first| {
+                self.lanes(
+                    sums,
+                    first,
+                    thresholds,
+                    #[inline(always)]
+                    |sum, t| sum > t,
+                )
+            },
+        );
     }
 }

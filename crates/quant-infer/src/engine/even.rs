@@ -17,11 +17,22 @@ pub(super) struct Even {
     factor: f32,
     lowest: f32,
     highest: f32,
+    /// The lower bound as an integer.
+    offset: i32,
 }
 
 /// How far the divisor may be from that of the values, in units of the last place. The values of a
 /// model are rounded, and so is their difference.
 const NEAR: i32 = 4;
+
+/// Returns the nearest integer of a number of magnitude below 2²², and of two the even one. Unlike
+/// a cast, it is compiled to vectors.
+#[inline(always)]
+pub(super) fn rounded(x: f32) -> i32 {
+    /// A float whose last bit counts 1, so that a sum with it is rounded to an integer.
+    const ROUND: f32 = 1.5 * (1 << 23) as f32;
+    (x + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
+}
 
 impl Even {
     /// Returns the formula of a quantizer, if there is one that is right for all numbers.
@@ -30,10 +41,22 @@ impl Even {
         let values = |group: usize| &quantizer.values[group * quantizer.levels..];
         let (first, last) = (values(0)[0], values(0)[quantizer.levels - 1]);
         let lowest = (first / ((last - first) / steps)).round_ties_even();
-        let clipped =
-            Self { divisors: Vec::new(), shift: 0.0, factor: steps, lowest: 0.0, highest: steps };
+        let clipped = Self {
+            divisors: Vec::new(),
+            shift: 0.0,
+            factor: steps,
+            lowest: 0.0,
+            highest: steps,
+            offset: 0,
+        };
         let signed = Self { shift: 1.0, factor: steps / 2.0, ..clipped.clone() };
-        let stepped = Self { factor: 1.0, lowest, highest: lowest + steps, ..clipped.clone() };
+        let stepped = Self {
+            factor: 1.0,
+            lowest,
+            highest: lowest + steps,
+            offset: lowest as i32,
+            ..clipped.clone()
+        };
         let of_last = |group: usize| values(group)[quantizer.levels - 1];
         let of_step = |group: usize| (of_last(group) - values(group)[0]) / steps;
         let formulas: [(Self, &dyn Fn(usize) -> f32); 3] =
@@ -69,12 +92,10 @@ impl Even {
     /// Returns the code of a number.
     #[inline(always)]
     pub(super) fn code(&self, x: f32, divisor: f32) -> i32 {
-        /// A float whose last bit counts 1. Adding it rounds to an integer, and half to even.
-        const ROUND: f32 = 1.5 * (1 << 23) as f32;
         let x = (x / divisor + self.shift) * self.factor;
         let x = if x > self.lowest { x } else { self.lowest };
         let x = if x < self.highest { x } else { self.highest };
-        ((x + ROUND) - (ROUND + self.lowest)) as i32
+        rounded(x) - self.offset
     }
 }
 

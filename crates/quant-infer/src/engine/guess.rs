@@ -1,9 +1,10 @@
 //! Codes of quantizers with many, nearly evenly spaced thresholds.
 
+use super::even::rounded;
 use crate::model::Quantizer;
 
 /// A line that tells the code of a number up to one threshold, with which the number is then
-/// compared: with g the whole part of x·factor + shift, from 0 to the last threshold, the code is g
+/// compared: with g = x·factor + shift, rounded and at most the last threshold, the code is g
 /// or, if x reaches threshold g, g + 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Guess {
@@ -18,7 +19,7 @@ impl Guess {
         let thresholds = &quantizer.thresholds[group * count..][..count];
         let (first, last) = (thresholds[0], thresholds[count - 1]);
         let factor = (count - 1) as f32 / (last - first);
-        let guess = Self { factor, shift: 0.5 - first * factor };
+        let guess = Self { factor, shift: -first * factor };
         // The guess rises with x, so that it is right for all numbers if it is right where codes
         // change: at each threshold, and just below it.
         let is_line = factor > 0.0 && factor.is_finite() && guess.shift.is_finite();
@@ -36,7 +37,7 @@ impl Guess {
     pub(super) fn threshold(self, x: f32, count: usize) -> usize {
         let (x, most) = (x * self.factor + self.shift, (count - 1) as f32);
         let x = if x > 0.0 { x } else { 0.0 };
-        (if x < most { x } else { most }) as i32 as usize
+        rounded(if x < most { x } else { most }) as usize
     }
 }
 

@@ -99,6 +99,14 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Returns the size of the operand that a step's convolution reads, which may have been stored
+    /// again.
+    pub(super) fn operand(&self, step: usize, storage: usize) -> OperandSize {
+        self.places[step].unrolled.unwrap_or(self.sizes[storage])
+    }
+}
+
 /// Gives each storage a buffer. A buffer is used again after the last step that reads it.
 fn assign_buffers(network: &Network, sizes: &[OperandSize]) -> (Vec<usize>, [Vec<usize>; 2]) {
     let mut buffers = vec![0; sizes.len()];

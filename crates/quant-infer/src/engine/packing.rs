@@ -151,15 +151,15 @@ impl Encoding {
             Packing::Pairs => {
                 let out: &mut [i16] = bytemuck::cast_slice_mut(words);
                 for (index, out) in out[..channels].chunks_mut(LANES).enumerate() {
-                    let numbers = lanes(index * LANES).map(|number| number as i16);
-                    out.copy_from_slice(&numbers[..out.len()]);
+                    let numbers = lanes(index * LANES);
+                    out.iter_mut().zip(numbers).for_each(|(out, number)| *out = number as i16);
                 }
             }
             Packing::Bytes => {
                 let out: &mut [u8] = bytemuck::cast_slice_mut(words);
                 for (index, out) in out[..channels].chunks_mut(LANES).enumerate() {
-                    let numbers = lanes(index * LANES).map(|number| number as u8);
-                    out.copy_from_slice(&numbers[..out.len()]);
+                    let numbers = lanes(index * LANES);
+                    out.iter_mut().zip(numbers).for_each(|(out, number)| *out = number as u8);
                 }
                 // The sums of all bytes that a position reads are used too.
                 out[channels..].fill(0);
@@ -170,8 +170,8 @@ impl Encoding {
                     let first = 32 * index;
                     let count = (channels - first).min(32);
                     for (part, out) in numbers[..count].chunks_mut(LANES).enumerate() {
-                        let lanes = lanes(first + part * LANES).map(|number| number as u8);
-                        out.copy_from_slice(&lanes[..out.len()]);
+                        let lanes = lanes(first + part * LANES);
+                        out.iter_mut().zip(lanes).for_each(|(out, number)| *out = number as u8);
                     }
                     for (plane, word) in words.iter_mut().enumerate() {
                         *word = bits(&numbers, plane as u32);

@@ -65,32 +65,37 @@ impl ByteWords {
         set.vectorize(
             #[inline(always)]
             || {
-                store::rows(size, positions, |position, count, at| {
-                    let to = &mut storage[at..][..count * size.channels];
-                    if let ([red, green, blue], 1) = (&self.words[..], size.channels) {
-                        // Nearly every image is of this kind.
-                        let first = (start + position) * of_position;
-                        for (index, to) in to.iter_mut().enumerate() {
-                            let byte = |channel: usize| {
-                                let place = first + index * of_position + channel * of_channel;
-                                usize::from(bytes[place])
-                            };
-                            *to = red[byte(0)] | green[byte(1)] | blue[byte(2)];
+                store::rows(
+                    size,
+                    positions,
+                    #[inline(always)]
+                    |position, count, at| {
+                        let to = &mut storage[at..][..count * size.channels];
+                        if let ([red, green, blue], 1) = (&self.words[..], size.channels) {
+                            // Nearly every image is of this kind.
+                            let first = (start + position) * of_position;
+                            for (index, to) in to.iter_mut().enumerate() {
+                                let byte = |channel: usize| {
+                                    let place = first + index * of_position + channel * of_channel;
+                                    usize::from(bytes[place])
+                                };
+                                *to = red[byte(0)] | green[byte(1)] | blue[byte(2)];
+                            }
+                            return;
                         }
-                        return;
-                    }
-                    to.fill(0);
-                    for (index, to) in to.chunks_exact_mut(size.channels).enumerate() {
-                        for (channel, place) in self.places.iter().enumerate() {
-                            let place_in_image =
-                                (start + position + index) * of_position + channel * of_channel;
-                            let byte = usize::from(bytes[place_in_image]);
-                            for plane in 0..planes {
-                                to[place + plane] |= self.words[channel * planes + plane][byte];
+                        to.fill(0);
+                        for (index, to) in to.chunks_exact_mut(size.channels).enumerate() {
+                            for (channel, place) in self.places.iter().enumerate() {
+                                let place_in_image =
+                                    (start + position + index) * of_position + channel * of_channel;
+                                let byte = usize::from(bytes[place_in_image]);
+                                for plane in 0..planes {
+                                    to[place + plane] |= self.words[channel * planes + plane][byte];
+                                }
                             }
                         }
-                    }
-                });
+                    },
+                );
             },
         );
     }

@@ -35,6 +35,8 @@ pub(super) struct Memory {
     /// another.
     sums: Vec<i32>,
     float_sums: Vec<f32>,
+    /// The sums of the numbers of each element of an operand, for each pass that needs them.
+    elements: Vec<i32>,
     /// The sums of the numbers that a position reads.
     extra: Vec<i32>,
     /// The sums of all groups of a convolution at the positions of a chunk, `[positions, channels]`.
@@ -143,7 +145,7 @@ impl Memory {
         self.floats = floats.iter().map(|length| vec![0.0; *length]).collect();
         self.words = words.iter().map(|length| vec![0; *length]).collect();
         let (mut numbers, mut sums, mut float_sums, mut all_sums, mut extra) = (0, 0, 0, 0, 0);
-        let mut unrolled = 0;
+        let (mut unrolled, mut elements) = (0, 0);
         for (index, step) in network.steps.iter().enumerate() {
             let [channels, height, width] = layout.shapes[step.shape];
             let positions = strip(channels, height * width);
@@ -157,6 +159,9 @@ impl Memory {
                     }
                     sums = sums.max(positions * conv.sums());
                     extra = extra.max(positions);
+                    let size = layout.operand(index, *operand);
+                    let passes = conv.passes_with_extra().count();
+                    elements = elements.max(passes * size.height * size.width);
                     if step.is_folded && conv.groups.len() > 1 {
                         all_sums = all_sums.max(of_chunk);
                     }
@@ -168,6 +173,7 @@ impl Memory {
             }
         }
         self.unrolled = vec![0; unrolled];
+        self.elements = vec![0; elements];
         self.chunk = vec![0.0; numbers];
         self.sums = vec![0; sums];
         self.all_sums = vec![0; all_sums];
@@ -201,6 +207,7 @@ impl Run<'_> {
         let step = &self.network.steps[index];
         self.prepare(step);
         self.unroll(index, step);
+        self.add_elements(index, step);
         self.watch_step(index, step);
         let [channels, height, width] = self.layout.shapes[step.shape];
         let (in_strip, in_chunk) = (strip(channels, height * width), chunk(channels));
@@ -259,6 +266,24 @@ impl Run<'_> {
         }
     }
 
+    /// Adds up the numbers of the elements of a convolution's operand, for the passes that need it.
+    fn add_elements(&mut self, index: usize, step: &Step) {
+        let layout = self.layout;
+        let Producer::Integer { conv, operand } = &step.producer else { return };
+        let size = layout.operand(index, *operand);
+        let Memory { words, unrolled, elements, .. } = &mut *self.memory;
+        let all = match layout.places[index].unrolled {
+            Some(_) => &unrolled[..],
+            None => &words[layout.buffers[*operand]],
+        };
+        let each = elements.chunks_exact_mut(size.height * size.width);
+        for ((group, pass), sums) in conv.passes_with_extra().zip(each) {
+            let pass = &conv.groups[group].passes[pass];
+            let from = &all[pass.term * size.elements()..][..size.elements()];
+            conv.add_elements(pass, from, &size, sums);
+        }
+    }
+
     /// Stores the operand of a convolution again, if it needs that.
     fn unroll(&mut self, index: usize, step: &Step) {
         let layout = self.layout;
@@ -303,22 +328,26 @@ impl Run<'_> {
     fn sum(&mut self, index: usize, step: &Step, strip: Range<usize>) {
         let layout = self.layout;
         let places = &layout.places[index];
-        let Memory { floats, words, unrolled, sums, float_sums, extra, .. } = &mut *self.memory;
+        let Memory { floats, words, unrolled, elements, sums, float_sums, extra, .. } =
+            &mut *self.memory;
         match &step.producer {
             Producer::Integer { conv, operand } => {
-                let (all, elements) = match places.unrolled {
-                    Some(size) => (&unrolled[..], size.elements()),
-                    None => {
-                        (&words[layout.buffers[*operand]][..], layout.sizes[*operand].elements())
-                    }
+                let size = layout.operand(index, *operand);
+                let all = match places.unrolled {
+                    Some(_) => &unrolled[..],
+                    None => &words[layout.buffers[*operand]],
                 };
+                let mut each = elements.chunks_exact(size.height * size.width);
                 let mut rest = &mut sums[..];
                 for (group, pass) in conv.passes() {
-                    if places.constants.of(group, pass).is_some() {
+                    let is_constant = places.constants.of(group, pass).is_some();
+                    let pass = &conv.groups[group].passes[pass];
+                    let elements = if pass.extra != 0 { each.next() } else { None };
+                    if is_constant {
                         continue;
                     }
-                    let pass = &conv.groups[group].passes[pass];
-                    let from = &all[pass.term * elements..][..elements];
+                    let from = &all[pass.term * size.elements()..][..size.elements()];
+                    let from = (from, elements.unwrap_or_default());
                     let (to, after) = rest.split_at_mut(strip.len() * conv.stride(pass));
                     rest = after;
                     conv.run(pass, from, places, strip.clone(), (to, extra));

@@ -56,13 +56,18 @@ pub(super) fn floats(
     storage: &mut [f32],
 ) {
     let channels = size.channels;
-    rows(size, positions, |first, count, at| {
-        let to = &mut storage[at..][..count * channels];
-        to.copy_from_slice(&numbers[first * channels..][..count * channels]);
-        if let Some(coder) = coder {
-            coder.values(set, to);
-        }
-    });
+    rows(
+        size,
+        positions,
+        #[inline(always)]
+        |first, count, at| {
+            let to = &mut storage[at..][..count * channels];
+            to.copy_from_slice(&numbers[first * channels..][..count * channels]);
+            if let Some(coder) = coder {
+                coder.values(set, to);
+            }
+        },
+    );
 }
 
 /// Stores the integers of a term for numbers `[positions, channels]`.
@@ -76,14 +81,19 @@ pub(super) fn integers_of_floats(
     set.vectorize(
         #[inline(always)]
         || {
-            rows(size, positions, |first, count, at| {
-                let numbers = &numbers[first * channels..][..count * channels];
-                let to = &mut storage[at..][..count * size.channels];
-                let each = to.chunks_exact_mut(size.channels);
-                for (to, numbers) in each.zip(numbers.chunks_exact(channels)) {
-                    term.of_floats(coder, numbers, to);
-                }
-            });
+            rows(
+                size,
+                positions,
+                #[inline(always)]
+                |first, count, at| {
+                    let numbers = &numbers[first * channels..][..count * channels];
+                    let to = &mut storage[at..][..count * size.channels];
+                    let each = to.chunks_exact_mut(size.channels);
+                    for (to, numbers) in each.zip(numbers.chunks_exact(channels)) {
+                        term.of_floats(coder, numbers, to);
+                    }
+                },
+            );
         },
     );
 }
@@ -100,14 +110,19 @@ pub(super) fn integers_of_sums(
     set.vectorize(
         #[inline(always)]
         || {
-            rows(size, positions, |position, count, at| {
-                let sums = &sums[position * stride..][..count * stride];
-                let to = &mut storage[at..][..count * size.channels];
-                let each = to.chunks_exact_mut(size.channels);
-                for (to, sums) in each.zip(sums.chunks_exact(stride)) {
-                    term.of_sums(&sums[..channels], to, thresholds);
-                }
-            });
+            rows(
+                size,
+                positions,
+                #[inline(always)]
+                |position, count, at| {
+                    let sums = &sums[position * stride..][..count * stride];
+                    let to = &mut storage[at..][..count * size.channels];
+                    let each = to.chunks_exact_mut(size.channels);
+                    for (to, sums) in each.zip(sums.chunks_exact(stride)) {
+                        term.of_sums(&sums[..channels], to, thresholds);
+                    }
+                },
+            );
         },
     );
 }

@@ -48,6 +48,8 @@ impl Constants {
             starts: starts.collect(),
             runs: places.runs.clone(),
             taps: places.taps.clone(),
+            words: places.words,
+            elements: places.elements.clone(),
             unrolled: places.unrolled,
             constants: Self::default(),
         };
@@ -65,7 +67,13 @@ impl Constants {
             let stride = conv.stride(pass);
             let mut sums = vec![0; count * stride];
             let to = (&mut sums[..], &mut Vec::new());
-            conv.run(pass, &operand, &positions, 0..count, to);
+            let size = positions.unrolled.unwrap_or(*size);
+            let mut elements = Vec::new();
+            if pass.extra != 0 {
+                elements.resize(size.height * size.width, 0);
+                conv.add_elements(pass, &operand, &size, &mut elements);
+            }
+            conv.run(pass, (&operand, &elements), &positions, 0..count, to);
             let rows = rows.iter().map(|class| class * first_columns.len()).collect();
             Some(ConstantSums { sums, stride, rows, columns: columns.clone() })
         };

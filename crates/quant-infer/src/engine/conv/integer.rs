@@ -52,7 +52,7 @@ pub(crate) struct Pass {
     /// What turns the kernel's sums of stored numbers into sums of integers.
     finish: Option<Finish<i32>>,
     /// The factor of the sum of a position's numbers, which is added too.
-    extra: i32,
+    pub(crate) extra: i32,
     /// The factor of each output channel.
     pub(crate) scales: Vec<f32>,
 }
@@ -327,7 +327,9 @@ impl IntegerConv {
         let [rows, columns] = geometry.kernel;
         let positions = || (0..rows).flat_map(move |y| (0..columns).map(move |x| (y, x)));
         let starts = size.starts(geometry, output);
-        let mut places = Places { starts, unrolled, ..Places::default() };
+        let words = size.channels;
+        let elements = positions().map(|(y, x)| size.tap(geometry, y, x) / words).collect();
+        let mut places = Places { starts, words, elements, unrolled, ..Places::default() };
         for kernel in &self.weights {
             match kernel {
                 Kernel::Tiles { taps, .. } => {
@@ -349,12 +351,33 @@ impl IntegerConv {
         places
     }
 
-    /// Writes the sums of a pass for a range of positions, [`stride`](Self::stride) of them for each.
-    /// `operand` is that of the pass's term, which is stored again if this convolution does so.
-    pub(crate) fn run(
+    /// Returns the passes to which sums of stored numbers are added: the indices of the group and
+    /// the pass.
+    pub(crate) fn passes_with_extra(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.passes().filter(|(group, pass)| self.groups[*group].passes[*pass].extra != 0)
+    }
+
+    /// Writes the sum of the stored numbers of each element of an operand of this size that a pass
+    /// reads.
+    pub(crate) fn add_elements(
         &self,
         pass: &Pass,
         operand: &[u32],
+        size: &OperandSize,
+        sums: &mut [i32],
+    ) {
+        if let Kernel::Tiles { taps, .. } = &self.weights[pass.weights] {
+            add_bytes(self.set, operand, (size.channels, taps.clone()), sums);
+        }
+    }
+
+    /// Writes the sums of a pass for a range of positions, [`stride`](Self::stride) of them for each.
+    /// `operand` is that of the pass's term, which is stored again if this convolution does so;
+    /// `elements` has the sums of its elements, if the pass needs them.
+    pub(crate) fn run(
+        &self,
+        pass: &Pass,
+        (operand, elements): (&[u32], &[i32]),
         places: &Places,
         positions: Range<usize>,
         (sums, extra): (&mut [i32], &mut Vec<i32>),
@@ -365,8 +388,12 @@ impl IntegerConv {
                 let runs = &places.runs[pass.weights];
                 let mut numbers = None;
                 if pass.extra != 0 {
-                    add_bytes(self.set, operand, runs, starts, extra);
-                    extra.iter_mut().for_each(|sum| *sum = sum.wrapping_mul(pass.extra));
+                    extra.clear();
+                    extra.extend(starts.iter().map(|start| {
+                        let first = *start as usize / places.words;
+                        let below = places.elements.iter().map(|at| elements[first + at]);
+                        below.sum::<i32>().wrapping_mul(pass.extra)
+                    }));
                     numbers = Some(&extra[..]);
                 }
                 weights.multiply(operand, runs, starts, (pass.finish.as_ref(), numbers), sums);

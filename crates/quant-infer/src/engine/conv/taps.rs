@@ -23,6 +23,10 @@ pub(crate) struct OperandSize {
 pub(crate) struct Places {
     /// The index of the first element of each output position.
     pub(crate) starts: Vec<u32>,
+    /// The number of words of an element of the operand, where it has integers.
+    pub(crate) words: usize,
+    /// The distances of the kernel's elements from the first one, in elements of the operand.
+    pub(crate) elements: Vec<usize>,
     /// The taps of each set of weights, from the start of a position.
     pub(crate) runs: Vec<Vec<Run>>,
     /// The distances of the kernel's positions, for depthwise convolutions.

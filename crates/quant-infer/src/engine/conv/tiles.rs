@@ -1,6 +1,6 @@
 //! The kernels whose vectors run over output channels, with the weights of a convolution.
 
-use alloc::vec::Vec;
+use core::ops::Range;
 
 use quant_kernels::{
     channels_last::{Bytes, Finish, Finishing, Pairs, Run, Signs, SmallBytes, Ternary, Weights},
@@ -168,36 +168,20 @@ impl Tiles {
     }
 }
 
-/// Adds up the bytes of each position's taps.
+/// Adds up the bytes of some words of each element of an operand `[elements, words]`.
 pub(super) fn add_bytes(
     set: InstructionSet,
-    input: &[u32],
-    runs: &[Run],
-    starts: &[u32],
-    sums: &mut Vec<i32>,
+    operand: &[u32],
+    (words, taps): (usize, Range<usize>),
+    sums: &mut [i32],
 ) {
-    sums.clear();
     set.vectorize(
         #[inline(always)]
         || {
-            sums.extend(starts.iter().map(|start| {
-                let mut sum = 0;
-                for run in runs {
-                    let first = (start + run.start) as usize;
-                    if run.step <= 1 {
-                        let words = &input[first..first + run.length as usize];
-                        let bytes: &[u8] = bytemuck::cast_slice(words);
-                        sum += bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>();
-                    } else {
-                        for tap in 0..run.length {
-                            let word = input[first + (tap * run.step) as usize];
-                            sum +=
-                                word.to_ne_bytes().iter().map(|byte| i32::from(*byte)).sum::<i32>();
-                        }
-                    }
-                }
-                sum
-            }));
+            for (words, sum) in operand.chunks_exact(words).zip(sums) {
+                let bytes: &[u8] = bytemuck::cast_slice(&words[taps.clone()]);
+                *sum = bytes.iter().map(|byte| i32::from(*byte)).sum();
+            }
         },
     );
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::model::{Quantizer, Term};
 
 /// Number of numbers that are processed together.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// The largest number of levels whose thresholds are all compared with each number.
 pub(super) const MOST_COMPARED: usize = 16;
@@ -21,36 +21,43 @@ pub(super) const MOST_COMPARED: usize = 16;
 /// channel.
 #[derive(Debug, Clone)]
 pub(super) struct PerThreshold<T> {
-    /// `[thresholds, channels]` or, if all channels have the same numbers, `[thresholds, 1]`.
-    numbers: Vec<T>,
-    /// Number of channels, or 1.
-    channels: usize,
+    /// `[blocks, thresholds, lanes]`, with the channels of a block in its lanes. There is one block
+    /// if all channels have the same numbers.
+    blocks: Vec<[T; LANES]>,
+    thresholds: usize,
 }
 
 impl<T: Copy + Default> PerThreshold<T> {
-    /// Returns the numbers f(threshold, channel).
+    /// Returns the numbers f(threshold, channel). With one channel, its numbers are those of all
+    /// channels.
     pub(super) fn new(thresholds: usize, channels: usize, f: impl Fn(usize, usize) -> T) -> Self {
         let f = &f;
-        let numbers = (0..thresholds)
-            .flat_map(|threshold| (0..channels).map(move |channel| f(threshold, channel)))
+        let block = |first: usize, threshold: usize| {
+            core::array::from_fn(|lane| match first + lane {
+                _ if channels == 1 => f(threshold, 0),
+                channel if channel < channels => f(threshold, channel),
+                _ => T::default(),
+            })
+        };
+        let blocks = (0..channels)
+            .step_by(LANES)
+            .flat_map(|first| (0..thresholds).map(move |threshold| block(first, threshold)))
             .collect();
-        Self { numbers, channels }
+        Self { blocks, thresholds }
     }
 
     /// Returns the number of a threshold and a channel.
     #[cfg(test)]
     pub(super) fn of(&self, threshold: usize, channel: usize) -> T {
-        self.numbers[threshold * self.channels + channel % self.channels]
+        self.lanes(channel / LANES * LANES)[threshold][channel % LANES]
     }
 
-    /// Returns the numbers of a threshold for the channels from `first` on.
+    /// Returns the numbers of each threshold for the channels from `first` on, a multiple of the
+    /// number of lanes.
     #[inline(always)]
-    fn lanes(&self, threshold: usize, first: usize) -> [T; LANES] {
-        if self.channels == 1 {
-            return [self.numbers[threshold]; LANES];
-        }
-        let row = &self.numbers[threshold * self.channels..][..self.channels];
-        padded(&row[first..])
+    fn lanes(&self, first: usize) -> &[[T; LANES]] {
+        let start = if self.blocks.len() == self.thresholds { 0 } else { first / LANES };
+        &self.blocks[start * self.thresholds..][..self.thresholds]
     }
 }
 
@@ -153,7 +160,7 @@ impl Coder {
             if self.quantizer.groups == 1 { 0 } else { self.group(first + lane) }
         };
         if let Some(Formula { even, divisors }) = &self.even {
-            let divisors = divisors.lanes(0, first);
+            let divisors = &divisors.lanes(first)[0];
             for lane in 0..LANES {
                 codes[lane] = even.code(numbers[lane], divisors[lane]) as u8;
             }
@@ -165,7 +172,7 @@ impl Coder {
             }
             return codes;
         };
-        let guesses = guesses.lanes(0, first);
+        let guesses = &guesses.lanes(first)[0];
         let places: [usize; LANES] =
             core::array::from_fn(|lane| guesses[lane].threshold(numbers[lane], of_group));
         for (lane, code) in codes.iter_mut().enumerate().take(count) {
@@ -207,10 +214,10 @@ impl Coder {
                 for x in x.chunks_exact_mut(self.channels) {
                     for (index, x) in x.chunks_mut(LANES).enumerate() {
                         let numbers = padded(x);
-                        let mut result = lowest.lanes(0, index * LANES);
-                        for k in 0..self.quantizer.levels - 1 {
-                            let thresholds = thresholds.lanes(k, index * LANES);
-                            let values = values.lanes(k, index * LANES);
+                        let first = index * LANES;
+                        let mut result = lowest.lanes(first)[0];
+                        let each = thresholds.lanes(first).iter().zip(values.lanes(first));
+                        for (thresholds, values) in each {
                             for lane in 0..LANES {
                                 if numbers[lane] >= thresholds[lane] {
                                     result[lane] = values[lane];
@@ -303,6 +310,11 @@ impl Integers {
         self.encoding.read(words, channel)
     }
 
+    /// Returns whether the numbers do not depend on the channel.
+    pub(super) fn is_uniform(&self, coder: &Coder) -> bool {
+        coder.quantizer.groups == 1 && self.numbers.len() == self.levels
+    }
+
     /// Returns the numbers of some channels: the lowest ones, and the steps of the thresholds that
     /// are passed.
     #[inline(always)]
@@ -314,45 +326,44 @@ impl Integers {
         passes: impl Fn(T, T) -> bool,
     ) -> [i32; LANES] {
         let numbers = padded(&x[first..]);
-        let mut result = self.lowest.lanes(0, first);
-        for k in 0..thresholds.numbers.len() / thresholds.channels {
-            let thresholds = thresholds.lanes(k, first);
-            let steps = self.steps.lanes(k, first);
+        let mut result = self.lowest.lanes(first)[0];
+        for (thresholds, steps) in thresholds.lanes(first).iter().zip(self.steps.lanes(first)) {
             for lane in 0..LANES {
-                result[lane] +=
-                    if passes(numbers[lane], thresholds[lane]) { steps[lane] } else { 0 };
+                // A mask, because conditions are not always compiled to vectors.
+                let mask = -i32::from(passes(numbers[lane], thresholds[lane]));
+                result[lane] += steps[lane] & mask;
             }
         }
         result
     }
 
-    /// Writes the words of a position for the numbers of its channels.
+    /// Writes the words of a position for the numbers of its channels. If the numbers are
+    /// [uniform](Self::is_uniform), and their channels fill all words, they may be those of several
+    /// positions.
     #[inline(always)]
     pub(super) fn of_floats(&self, coder: &Coder, x: &[f32], words: &mut [u32]) {
-        if let (Some(Formula { even, divisors }), Some([first, difference])) =
-            (&coder.even, self.line)
-        {
-            return self.encoding.write(
-                words,
-                self.channels,
-                #[inline(always)]
-                |channel| {
-                    let (numbers, divisors) = (padded(&x[channel..]), divisors.lanes(0, channel));
-                    // A loop, because the functions of arrays are not always inlined.
-                    let mut result = [0; LANES];
-                    for lane in 0..LANES {
-                        result[lane] =
-                            first + difference * even.code(numbers[lane], divisors[lane]);
-                    }
-                    result
-                },
-            );
-        }
-        match &coder.few {
-            Some(few) => {
+        match (&coder.even, self.line, &coder.few) {
+            (Some(Formula { even, divisors }), Some([lowest, difference]), _) => {
                 self.encoding.write(
                     words,
-                    self.channels,
+                    x.len(),
+                    #[inline(always)]
+                    |first| {
+                        let (numbers, divisors) = (padded(&x[first..]), &divisors.lanes(first)[0]);
+                        // A loop, because the functions of arrays are not always inlined.
+                        let mut result = [0; LANES];
+                        for lane in 0..LANES {
+                            result[lane] =
+                                lowest + difference * even.code(numbers[lane], divisors[lane]);
+                        }
+                        result
+                    },
+                );
+            }
+            (_, _, Some(few)) => {
+                self.encoding.write(
+                    words,
+                    x.len(),
                     #[inline(always)]
                     |first| {
                         self.lanes(
@@ -360,22 +371,21 @@ impl Integers {
                             first,
                             &few.thresholds,
                             #[inline(always)]
-                            |x, t| x >= t,
+                            |x, threshold| x >= threshold,
                         )
                     },
                 );
             }
-            None => self.encoding.write(
+            _ => self.encoding.write(
                 words,
-                self.channels,
+                x.len(),
                 #[inline(always)]
                 |first| {
                     let count = (x.len() - first).min(LANES);
                     let codes = coder.codes(&padded(&x[first..]), first, count);
                     let mut numbers = [0; LANES];
-                    for (lane, (number, code)) in
-                        numbers.iter_mut().zip(codes).enumerate().take(count)
-                    {
+                    let each = numbers.iter_mut().zip(codes).enumerate().take(count);
+                    for (lane, (number, code)) in each {
                         *number = self.of_code(coder, first + lane, code);
                     }
                     numbers
@@ -390,7 +400,7 @@ impl Integers {
     pub(super) fn of_sums(&self, sums: &[i32], words: &mut [u32], thresholds: &PerThreshold<i32>) {
         self.encoding.write(
             words,
-            self.channels,
+            sums.len(),
             #[inline(always)]
             |first| {
                 self.lanes(
@@ -398,7 +408,7 @@ impl Integers {
                     first,
                     thresholds,
                     #[inline(always)]
-                    |sum, t| sum > t,
+                    |sum, threshold| sum > threshold,
                 )
             },
         );

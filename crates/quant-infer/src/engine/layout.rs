@@ -39,15 +39,6 @@ pub(super) fn strip(channels: usize, positions: usize) -> usize {
     positions.div_ceil(strips.max(1)).next_multiple_of(6).min(positions)
 }
 
-/// The number of numbers that links are applied to before the next ones, about.
-const CHUNK: usize = 2 * 1024;
-
-/// Returns the number of positions that links are applied to before the next ones: so few that
-/// their numbers stay in the first cache from one link to the next.
-pub(super) fn chunk(channels: usize) -> usize {
-    (CHUNK / channels).max(1)
-}
-
 impl Layout {
     pub(super) fn new(network: &Network, size: [usize; 2]) -> Result<Self, Error> {
         let shapes = network.model.shapes(size)?;

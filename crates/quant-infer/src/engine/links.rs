@@ -4,17 +4,17 @@ use alloc::vec::Vec;
 
 use quant_kernels::simd::InstructionSet;
 
-use super::coder::Coder;
+use super::{coder::Coder, per_channel::PerChannel};
 use crate::model::Op;
 
 /// A layer that computes each number from the number at the same place.
 #[derive(Debug, Clone)]
 pub(super) enum Link {
     /// x + number, per channel: the bias of a convolution.
-    Bias(Vec<f32>),
+    Bias(PerChannel),
     Affine {
-        scale: Vec<f32>,
-        shift: Vec<f32>,
+        scale: PerChannel,
+        shift: PerChannel,
     },
     AddScalar(f32),
     MulScalar(f32),
@@ -22,9 +22,9 @@ pub(super) enum Link {
     Relu6,
     LeakyRelu(f32),
     RPRelu {
-        before: Vec<f32>,
-        slope: Vec<f32>,
-        after: Vec<f32>,
+        before: PerChannel,
+        slope: PerChannel,
+        after: PerChannel,
     },
     /// The value of the code.
     Quantize(Coder),
@@ -56,17 +56,16 @@ fn rprelu(x: f32, before: f32, slope: f32, after: f32) -> f32 {
 impl Link {
     /// Returns the link of a layer, if it is one that has a link and one input.
     pub(super) fn new(op: &Op, channels: usize) -> Option<Self> {
+        let per = |numbers: &Vec<f32>| PerChannel::new(numbers);
         Some(match op {
-            Op::Affine { scale, shift } => {
-                Self::Affine { scale: scale.clone(), shift: shift.clone() }
-            }
+            Op::Affine { scale, shift } => Self::Affine { scale: per(scale), shift: per(shift) },
             Op::AddScalar(number) => Self::AddScalar(*number),
             Op::MulScalar(number) => Self::MulScalar(*number),
             Op::Relu => Self::Relu,
             Op::Relu6 => Self::Relu6,
             Op::LeakyRelu(slope) => Self::LeakyRelu(*slope),
             Op::RPRelu { before, slope, after } => {
-                Self::RPRelu { before: before.clone(), slope: slope.clone(), after: after.clone() }
+                Self::RPRelu { before: per(before), slope: per(slope), after: per(after) }
             }
             Op::Quantize(quantizer) => Self::Quantize(Coder::new(quantizer, channels)),
             _ => return None,
@@ -76,15 +75,15 @@ impl Link {
     /// Returns what the link makes of a number of a channel, or `None` for a sum of two values.
     pub(super) fn of(&self, channel: usize, x: f32) -> Option<f32> {
         Some(match self {
-            Self::Bias(bias) => x + bias[channel],
-            Self::Affine { scale, shift } => x * scale[channel] + shift[channel],
+            Self::Bias(bias) => x + bias.of(channel),
+            Self::Affine { scale, shift } => x * scale.of(channel) + shift.of(channel),
             Self::AddScalar(number) => x + number,
             Self::MulScalar(number) => x * number,
             Self::Relu => relu(x),
             Self::Relu6 => relu6(x),
             Self::LeakyRelu(slope) => leaky_relu(x, *slope),
             Self::RPRelu { before, slope, after } => {
-                rprelu(x, before[channel], slope[channel], after[channel])
+                rprelu(x, before.of(channel), slope.of(channel), after.of(channel))
             }
             Self::Quantize(coder) => coder.value(channel, x),
             Self::Add(_) => return None,
@@ -96,22 +95,23 @@ impl Link {
     pub(super) fn is_monotone(&self) -> bool {
         match self {
             Self::LeakyRelu(slope) => *slope >= 0.0,
-            Self::RPRelu { slope, .. } => slope.iter().all(|slope| *slope >= 0.0),
+            Self::RPRelu { slope, .. } => slope.all(|slope| slope >= 0.0),
             Self::Add(_) => false,
             _ => true,
         }
     }
 
-    /// Applies the link to numbers `[positions, channels]`. `other` has the other numbers of a sum.
-    pub(super) fn apply(&self, set: InstructionSet, x: &mut [f32], channels: usize, other: &[f32]) {
+    /// Applies the link to the numbers of a chunk, `[positions, channels]`. `other` has the other
+    /// numbers of a sum.
+    pub(super) fn apply(&self, set: InstructionSet, x: &mut [f32], other: &[f32]) {
         match self {
             Self::Bias(bias) => set.vectorize(
                 #[inline(always)]
-                || per_channel(x, channels, [bias], |x, [bias]| x + bias),
+                || zip(x, [bias], |x, [bias]| x + bias),
             ),
             Self::Affine { scale, shift } => set.vectorize(
                 #[inline(always)]
-                || per_channel(x, channels, [scale, shift], |x, [scale, shift]| x * scale + shift),
+                || zip(x, [scale, shift], |x, [scale, shift]| x * scale + shift),
             ),
             Self::AddScalar(number) => set.vectorize(
                 #[inline(always)]
@@ -136,12 +136,9 @@ impl Link {
             Self::RPRelu { before, slope, after } => set.vectorize(
                 #[inline(always)]
                 || {
-                    per_channel(
-                        x,
-                        channels,
-                        [before, slope, after],
-                        |x, [before, slope, after]| rprelu(x, before, slope, after),
-                    );
+                    zip(x, [before, slope, after], |x, [before, slope, after]| {
+                        rprelu(x, before, slope, after)
+                    });
                 },
             ),
             Self::Quantize(coder) => coder.values(set, x),
@@ -155,16 +152,9 @@ impl Link {
 
 /// Replaces each number by f of it and the numbers of its channel.
 #[inline(always)]
-fn per_channel<const N: usize>(
-    x: &mut [f32],
-    channels: usize,
-    numbers: [&Vec<f32>; N],
-    f: impl Fn(f32, [f32; N]) -> f32,
-) {
-    let numbers = numbers.map(|numbers| &numbers[..channels]);
-    for x in x.chunks_exact_mut(channels) {
-        for (channel, x) in x.iter_mut().enumerate() {
-            *x = f(*x, numbers.map(|numbers| numbers[channel]));
-        }
+fn zip<const N: usize>(x: &mut [f32], numbers: [&PerChannel; N], f: impl Fn(f32, [f32; N]) -> f32) {
+    let numbers = numbers.map(|numbers| numbers.repeated(x.len()));
+    for (index, x) in x.iter_mut().enumerate() {
+        *x = f(*x, numbers.map(|numbers| numbers[index]));
     }
 }

@@ -8,6 +8,7 @@ mod layout;
 mod links;
 mod network;
 mod packing;
+mod per_channel;
 mod pixels;
 mod plan;
 mod prepare;

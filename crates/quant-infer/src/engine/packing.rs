@@ -4,6 +4,8 @@ use alloc::{vec, vec::Vec};
 
 use quant_kernels::simd::InstructionSet;
 
+use super::coder::LANES;
+
 /// A way to store integers in words of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
@@ -132,8 +134,9 @@ impl Encoding {
     /// Returns the words of a position whose channels have these numbers.
     pub(super) fn words(self, numbers: impl Fn(usize) -> i32, channels: usize) -> Vec<u32> {
         let mut words = vec![0; self.packing.words_of(channels)];
-        self.write(&mut words, channels, |channel| {
-            [if channel < channels { numbers(channel) } else { 0 }]
+        self.write(&mut words, channels, |first| {
+            let number = |channel| if channel < channels { numbers(channel) } else { 0 };
+            core::array::from_fn(|lane| number(first + lane))
         });
         words
     }
@@ -141,7 +144,7 @@ impl Encoding {
     /// Writes the words of a position. `lanes` returns the numbers of the channels from a first one
     /// on; those of channels that do not exist are not used.
     #[inline(always)]
-    pub(super) fn write<const LANES: usize>(
+    pub(super) fn write(
         self,
         words: &mut [u32],
         channels: usize,
@@ -166,15 +169,17 @@ impl Encoding {
             }
             Packing::Signs | Packing::Ternary => {
                 for (index, words) in words.chunks_mut(self.packing.words()).enumerate() {
-                    let mut numbers = [0; 32];
                     let first = 32 * index;
-                    let count = (channels - first).min(32);
-                    for (part, out) in numbers[..count].chunks_mut(LANES).enumerate() {
-                        let lanes = lanes(first + part * LANES);
-                        out.iter_mut().zip(lanes).for_each(|(out, number)| *out = number as u8);
+                    let mut halves = [[0; LANES]; 2];
+                    for (half, numbers) in halves.iter_mut().enumerate() {
+                        let count = channels.saturating_sub(first + half * LANES).min(LANES);
+                        if count > 0 {
+                            *numbers = lanes(first + half * LANES);
+                        }
+                        numbers[count..].fill(0);
                     }
                     for (plane, word) in words.iter_mut().enumerate() {
-                        *word = bits(&numbers, plane as u32);
+                        *word = bits(&halves, plane as u32);
                     }
                 }
             }
@@ -198,15 +203,14 @@ impl Encoding {
 
 /// Returns a bit of each of 32 numbers.
 #[inline(always)]
-fn bits(numbers: &[u8; 32], bit: u32) -> u32 {
-    let mut word = 0;
-    for (index, eight) in numbers.as_chunks::<8>().0.iter().enumerate() {
-        // One bit in each byte. The product moves that of byte i to bit 56 + i.
-        let spread = u64::from_le_bytes(*eight) >> bit & 0x0101_0101_0101_0101;
-        let byte = spread.wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        word |= (byte as u32) << (8 * index);
+fn bits(halves: &[[i32; LANES]; 2], bit: u32) -> u32 {
+    let [low, high] = halves;
+    let mut bits = [0; LANES];
+    for lane in 0..LANES {
+        let of = |number: i32| number as u32 >> bit & 1;
+        bits[lane] = of(low[lane]) << lane | of(high[lane]) << (lane + LANES);
     }
-    word
+    bits.iter().fold(0, |word, bits| word | bits)
 }
 
 #[cfg(test)]
@@ -216,7 +220,9 @@ mod tests {
     #[test]
     fn bits_lie_in_the_order_of_the_channels() {
         for set in 0..32 {
-            let numbers = core::array::from_fn(|lane| if lane == set { 2 } else { 1 });
+            let number = |channel| if channel == set { 2 } else { 1 };
+            let half = |first| core::array::from_fn(|lane| number(first + lane));
+            let numbers = [half(0), half(LANES)];
             assert_eq!(bits(&numbers, 1), 1 << set);
             assert_eq!(bits(&numbers, 0), !(1 << set));
         }

@@ -10,6 +10,7 @@ use super::{
     links::Link,
     network::{CodesOf, Content, Producer, Sink, Step},
     packing::Encoding,
+    per_channel::PerChannel,
     pixels::ByteWords,
     plan::{Form, Layer, LayerOp, Plan, Storage},
 };
@@ -41,7 +42,7 @@ impl Prepare<'_> {
         let mut previous = draft.head;
         let head = draft.head.map(|head| &layers[head]);
         if let Some(Layer { op: LayerOp::Conv(conv), .. }) = head {
-            links.extend(conv.bias.clone().map(Link::Bias));
+            links.extend(conv.bias.as_ref().map(|bias| Link::Bias(PerChannel::new(bias))));
         }
         let biases = links.len();
         for (index, layer) in draft.links.iter().enumerate() {

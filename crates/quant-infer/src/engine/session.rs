@@ -4,9 +4,10 @@ use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use super::{
-    layout::{Layout, chunk, strip, terms},
+    layout::{Layout, strip, terms},
     links::Link,
     network::{Content, Network, Producer, Sink, Step},
+    per_channel::chunk,
     produce::{self, Statistics, Stored},
     store,
 };
@@ -439,7 +440,7 @@ impl Run<'_> {
                 for (at, pass) in conv.passes() {
                     let group = &conv.groups[at];
                     if let Some(constant) = constants.of(at, pass) {
-                        let sums = |position: usize| constant.sums(positions.start + position);
+                        let sums = constant.positions(positions.clone());
                         group.combine(network.set, pass, sums, chunk, channels);
                         continue;
                     }
@@ -447,8 +448,12 @@ impl Run<'_> {
                     let (of_pass, after) = rest.split_at(strip.len() * stride);
                     rest = after;
                     let of_chunk = &of_pass[in_strip.start * stride..];
-                    let sums = |position: usize| &of_chunk[position * stride..][..stride];
-                    group.combine(network.set, pass, sums, chunk, channels);
+                    if stride == channels && conv.groups.len() == 1 {
+                        group.combine_all(network.set, pass, of_chunk, chunk);
+                    } else {
+                        let sums = of_chunk.chunks_exact(stride);
+                        group.combine(network.set, pass, sums, chunk, channels);
+                    }
                 }
             }
             Producer::Float { conv, .. } => conv.write(float_sums, strip.len(), in_strip, chunk),
@@ -487,7 +492,7 @@ impl Run<'_> {
                 }
                 _ => &[],
             };
-            link.apply(network.set, chunk, channels, other);
+            link.apply(network.set, chunk, other);
             self.watch_link(index, after, step, positions.clone());
         }
     }

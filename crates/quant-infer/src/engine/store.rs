@@ -78,6 +78,9 @@ pub(super) fn integers_of_floats(
     (size, positions): (&OperandSize, Range<usize>),
     storage: &mut [u32],
 ) {
+    let fills_words = channels.is_multiple_of(term.packing().channels());
+    // If it is possible, one long loop runs over a row.
+    let is_flat = term.is_uniform(coder) && fills_words;
     set.vectorize(
         #[inline(always)]
         || {
@@ -88,8 +91,9 @@ pub(super) fn integers_of_floats(
                 |first, count, at| {
                     let numbers = &numbers[first * channels..][..count * channels];
                     let to = &mut storage[at..][..count * size.channels];
-                    let each = to.chunks_exact_mut(size.channels);
-                    for (to, numbers) in each.zip(numbers.chunks_exact(channels)) {
+                    let together = if is_flat { count } else { 1 };
+                    let each = to.chunks_exact_mut(together * size.channels);
+                    for (to, numbers) in each.zip(numbers.chunks_exact(together * channels)) {
                         term.of_floats(coder, numbers, to);
                     }
                 },

@@ -2,6 +2,7 @@
 //! on the image, but only on which taps lie beyond its edges.
 
 use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
 use super::{
     integer::{IntegerConv, Pass},
@@ -82,6 +83,21 @@ impl Constants {
 }
 
 impl ConstantSums {
+    /// Returns the sums of each position of a range.
+    #[inline(always)]
+    pub(crate) fn positions(&self, positions: Range<usize>) -> impl Iterator<Item = &[i32]> {
+        let width = self.columns.len();
+        let (mut row, mut column) = (positions.start / width, positions.start % width);
+        positions.map(move |_| {
+            let class = self.rows[row] + self.columns[column];
+            column += 1;
+            if column == width {
+                (row, column) = (row + 1, 0);
+            }
+            &self.sums[class * self.stride..][..self.stride]
+        })
+    }
+
     /// Returns the sums of a position.
     #[inline(always)]
     pub(crate) fn sums(&self, position: usize) -> &[i32] {

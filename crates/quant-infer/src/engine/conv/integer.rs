@@ -15,7 +15,10 @@ use super::{
     unrolled::Unrolled,
 };
 use crate::{
-    engine::packing::{Encoding, Packing},
+    engine::{
+        packing::{Encoding, Packing},
+        per_channel::PerChannel,
+    },
     model::{Conv, Terms, WeightCodes},
 };
 
@@ -54,7 +57,7 @@ pub(crate) struct Pass {
     /// The factor of the sum of a position's numbers, which is added too.
     pub(crate) extra: i32,
     /// The factor of each output channel.
-    pub(crate) scales: Vec<f32>,
+    pub(crate) scales: PerChannel,
 }
 
 /// A way to compute sums, with the weights in its order. Every kernel writes the same sums, since
@@ -142,12 +145,13 @@ impl IntegerConv {
         for (term, content) in input_terms.0.iter().enumerate() {
             let groups = content.scales.len();
             for weights in 0..integers.terms.0.len() {
-                let scales = (0..channels)
+                let scales: Vec<f32> = (0..channels)
                     .map(|channel| {
                         let scale = content.scale_of(channel * groups / channels);
                         scale * integers.scale(weights, channel)
                     })
                     .collect();
+                let scales = PerChannel::new(&scales);
                 passes.push(Pass { term, weights, finish: None, extra: 0, scales });
             }
         }
@@ -176,7 +180,7 @@ impl IntegerConv {
         for (term, content) in input_terms.0.iter().enumerate() {
             for (index, (scale_group, range)) in ranges.iter().enumerate() {
                 for weight_term in 0..integers.terms.0.len() {
-                    let scales = (first..first + outputs)
+                    let scales: Vec<f32> = (first..first + outputs)
                         .map(|output| {
                             content.scale_of(*scale_group) * integers.scale(weight_term, output)
                         })
@@ -196,6 +200,7 @@ impl IntegerConv {
                     let count = channels.len() * integers.taps;
                     let (finish, extra) =
                         self.finish(weights, encodings[term], count, sum_of_weights);
+                    let scales = PerChannel::new(&scales);
                     passes.push(Pass { term, weights, finish, extra, scales });
                 }
             }
@@ -407,32 +412,53 @@ impl IntegerConv {
 }
 
 impl Group {
-    /// Adds the sums of a pass, times its scales, to the numbers `[positions, channels]`. `sums`
-    /// returns those of a position.
+    /// Adds the sums of a pass, times its scales, to the numbers `[positions, channels]` of a chunk.
+    /// `sums` returns those of each position.
     pub(crate) fn combine<'a>(
         &self,
         set: InstructionSet,
         pass: usize,
-        sums: impl Fn(usize) -> &'a [i32],
+        sums: impl Iterator<Item = &'a [i32]>,
         numbers: &mut [f32],
         channels: usize,
     ) {
-        let scales = &self.passes[pass].scales[..];
+        let scales = self.passes[pass].scales.channels();
         set.vectorize(
             #[inline(always)]
             || {
-                for (position, numbers) in numbers.chunks_exact_mut(channels).enumerate() {
-                    let sums = sums(position).iter().zip(scales);
-                    let summands = sums.map(|(sum, scale)| *sum as f32 * scale);
+                for (numbers, sums) in numbers.chunks_exact_mut(channels).zip(sums) {
                     let numbers = &mut numbers[self.first..][..self.outputs];
-                    if pass == 0 {
-                        numbers.iter_mut().zip(summands).for_each(|(y, summand)| *y = summand);
-                    } else {
-                        numbers.iter_mut().zip(summands).for_each(|(y, summand)| *y += summand);
-                    }
+                    add(pass, &sums[..self.outputs], scales, numbers);
                 }
             },
         );
+    }
+
+    /// Does the same for sums `[positions, channels]` of all channels.
+    pub(crate) fn combine_all(
+        &self,
+        set: InstructionSet,
+        pass: usize,
+        sums: &[i32],
+        numbers: &mut [f32],
+    ) {
+        let scales = self.passes[pass].scales.repeated(numbers.len());
+        set.vectorize(
+            #[inline(always)]
+            || add(pass, &sums[..numbers.len()], scales, numbers),
+        );
+    }
+}
+
+/// Adds sums times scales to numbers, or writes them in the first pass.
+#[inline(always)]
+fn add(pass: usize, sums: &[i32], scales: &[f32], numbers: &mut [f32]) {
+    let summands = sums.iter().zip(scales).map(|(sum, scale)| *sum as f32 * scale);
+    let each = numbers.iter_mut().zip(summands);
+    if pass == 0 {
+        each.for_each(|(y, summand)| *y = summand);
+    } else {
+        each.for_each(|(y, summand)| *y += summand);
     }
 }
 

@@ -122,14 +122,14 @@ impl Unrolled {
             }
             let planes: &[T] = bytemuck::cast_slice(row);
             for (channel, plane) in planes.chunks_exact(length).enumerate() {
-                let to = to[channel * words..].chunks_mut(self.channels * words);
-                for (column, to) in to.enumerate() {
-                    let from = &plane[column * self.geometry.stride[1] + skipped..];
-                    for (word, to) in to[..words].iter_mut().enumerate() {
-                        let elements = &from[word * ELEMENTS..][..ELEMENTS];
-                        let found: u32 =
-                            bytemuck::pod_read_unaligned(bytemuck::cast_slice(elements));
-                        *to = if word + 1 == words { found & mask } else { found };
+                for word in 0..words {
+                    let mask = if word + 1 == words { mask } else { u32::MAX };
+                    let mut from = &plane[skipped + word * ELEMENTS..];
+                    for to in to.chunks_exact_mut(self.channels * words) {
+                        let elements = bytemuck::cast_slice(&from[..ELEMENTS]);
+                        let found: u32 = bytemuck::pod_read_unaligned(elements);
+                        to[channel * words + word] = found & mask;
+                        from = from.get(self.geometry.stride[1]..).unwrap_or_default();
                     }
                 }
             }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::per_channel::PerChannel;
 use crate::model::{Dynamic, Quantizer, Term, Weight};
 
 /// A convolution of one input channel, whose sums are -(largest - 1)/2 to (largest - 1)/2.
@@ -53,15 +54,16 @@ fn factor() -> impl Strategy<Value = f32> {
 fn link() -> impl Strategy<Value = Link> {
     prop_oneof![
         4 => (factor(), factor())
-            .prop_map(|(scale, shift)| Link::Affine { scale: vec![scale], shift: vec![shift] }),
+            .prop_map(|(scale, shift)| Link::Affine { scale: PerChannel::new(&[scale]), shift: PerChannel::new(&[shift]) }),
         1 => factor().prop_map(Link::AddScalar),
         1 => factor().prop_map(Link::MulScalar),
-        1 => factor().prop_map(|bias| Link::Bias(vec![bias])),
+        1 => factor().prop_map(|bias| Link::Bias(PerChannel::new(&[bias]))),
         1 => Just(Link::Relu),
         1 => Just(Link::Relu6),
         1 => (0f32..2.0).prop_map(Link::LeakyRelu),
         1 => (factor(), 0f32..2.0, factor()).prop_map(|(before, slope, after)| {
-            Link::RPRelu { before: vec![before], slope: vec![slope], after: vec![after] }
+            let [before, slope, after] = [before, slope, after].map(|x| PerChannel::new(&[x]));
+            Link::RPRelu { before, slope, after }
         }),
     ]
 }

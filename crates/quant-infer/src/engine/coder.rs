@@ -15,7 +15,7 @@ use crate::model::{Quantizer, Term};
 pub(super) const LANES: usize = 16;
 
 /// The largest number of levels whose thresholds are all compared with each number.
-pub(super) const MOST_COMPARED: usize = 16;
+const MOST_COMPARED: usize = 16;
 
 /// Numbers that belong to thresholds: one for each threshold, or one for each threshold and
 /// channel.
@@ -138,6 +138,11 @@ impl Coder {
     /// Returns the group of a channel.
     pub(super) fn group(&self, channel: usize) -> usize {
         self.quantizer.group_of(channel, self.channels)
+    }
+
+    /// Returns whether comparing numbers with all thresholds is the fastest way to their codes.
+    pub(super) fn compares(&self) -> bool {
+        self.few.is_some() && self.even.is_none()
     }
 
     /// Returns the code of a number.

@@ -32,8 +32,8 @@ const STRIP: usize = 16 * 1024;
 /// Returns the number of positions whose sums a step computes before it goes on with them: so few
 /// that the sums stay in the cache, but enough that weights are read from the cache for many
 /// positions.
-pub(super) fn strip(channels: usize, positions: usize) -> usize {
-    let most = (STRIP / channels).clamp(48, 288);
+pub(super) fn strip(sums: usize, positions: usize) -> usize {
+    let most = (STRIP / sums).clamp(48, 288);
     // All strips have about the same length, since a short one reads the weights again for little.
     let strips = (positions * 3).div_ceil(most * 4);
     positions.div_ceil(strips.max(1)).next_multiple_of(6).min(positions)

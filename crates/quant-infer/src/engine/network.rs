@@ -81,6 +81,16 @@ pub(super) enum Producer {
     },
 }
 
+impl Producer {
+    /// Returns the number of sums of a position, of which `channels` numbers are made.
+    pub(super) fn sums(&self, channels: usize) -> usize {
+        match self {
+            Self::Integer { conv, .. } => conv.sums().max(channels),
+            _ => channels,
+        }
+    }
+}
+
 /// What is stored after some links.
 #[derive(Debug, Clone)]
 pub(super) struct Sink {

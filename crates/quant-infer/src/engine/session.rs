@@ -149,7 +149,7 @@ impl Memory {
         let (mut unrolled, mut elements) = (0, 0);
         for (index, step) in network.steps.iter().enumerate() {
             let [channels, height, width] = layout.shapes[step.shape];
-            let positions = strip(channels, height * width);
+            let positions = strip(step.producer.sums(channels), height * width);
             let of_chunk = chunk(channels).min(positions) * channels;
             numbers = numbers.max(of_chunk);
             match &step.producer {
@@ -211,7 +211,8 @@ impl Run<'_> {
         self.add_elements(index, step);
         self.watch_step(index, step);
         let [channels, height, width] = self.layout.shapes[step.shape];
-        let (in_strip, in_chunk) = (strip(channels, height * width), chunk(channels));
+        let in_strip = strip(step.producer.sums(channels), height * width);
+        let in_chunk = chunk(channels);
         for first in (0..height * width).step_by(in_strip) {
             let strip = first..(first + in_strip).min(height * width);
             let takes_bytes = matches!(step.producer, Producer::Input) && image.has_bytes();

@@ -6,7 +6,7 @@ use alloc::{vec, vec::Vec};
 use super::integer::largest_sums;
 use crate::{
     engine::{
-        coder::{Coder, MOST_COMPARED, PerThreshold},
+        coder::{Coder, PerThreshold},
         links::Link,
     },
     model::{Conv, Terms, WeightCodes},
@@ -56,8 +56,7 @@ pub(crate) fn fold(
     coders: &[&Coder],
 ) -> Option<Folded> {
     let one_sum = terms.0.0.len() * terms.1.0.len() * terms.0.0[0].scales.len() == 1;
-    let few = |coder: &&Coder| coder.quantizer().levels <= MOST_COMPARED;
-    if !one_sum || coders.is_empty() || !coders.iter().all(few) {
+    if !one_sum || coders.is_empty() || !coders.iter().all(|coder| coder.compares()) {
         return None;
     }
     if !links.iter().all(Link::is_monotone) {

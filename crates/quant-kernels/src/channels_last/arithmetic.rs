@@ -124,6 +124,12 @@ pub(super) trait Products<S: Simd>: Arithmetic {
     /// The pointer must be valid for writes of a vector.
     unsafe fn store(simd: S, sums: Self::Vector, to: *mut Self::Sum);
 
+    /// Reads a vector of sums.
+    ///
+    /// # Safety
+    /// `from` must be valid for reads of a vector of sums.
+    unsafe fn load_sums(simd: S, from: *const Self::Sum) -> Self::Vector;
+
     /// Adds the product of two taps.
     fn add(simd: S, sum: Self::Vector, a: Self::Operand, w: Self::Operand) -> Self::Vector;
 
@@ -171,6 +177,12 @@ impl<S: Simd> Products<S> for Floats {
     unsafe fn store(simd: S, sums: S::Floats, to: *mut f32) {
         // SAFETY: the caller guarantees the floats.
         unsafe { simd.store(sums, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(simd: S, from: *const f32) -> S::Floats {
+        // SAFETY: the caller guarantees the reads.
+        unsafe { simd.load(from) }
     }
 
     #[inline(always)]
@@ -231,6 +243,12 @@ macro_rules! integers {
             unsafe fn store(simd: S, sums: S::Integers, to: *mut i32) {
                 // SAFETY: the caller guarantees the integers.
                 unsafe { simd.store_integers(sums, to) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_sums(simd: S, from: *const i32) -> S::Integers {
+                // SAFETY: the caller guarantees the reads.
+                unsafe { simd.load_integers(from) }
             }
 
             #[inline(always)]

@@ -54,24 +54,72 @@ jobs!(Floats, Pairs, Bytes, SmallBytes, Signs, Ternary);
 /// Number of positions that are computed together.
 const POSITIONS: usize = 6;
 
+/// The number of bytes of weights that are read for all positions before the next ones, about. They
+/// stay in the first cache meanwhile.
+const SLAB: usize = 24 * 1024;
+
 #[inline(always)]
 unsafe fn multiply_all<S: Simd, A: Products<S>>(simd: S, job: &mut Multiply<'_, A>) {
     let words = size_of::<A::Tap>() / size_of::<A::Word>();
     let mut vector = 0;
     for count in blocks(job.vectors, S::REGISTERS) {
-        // SAFETY: the caller guarantees the reads and writes of all positions and vectors.
-        unsafe {
-            let weights = job.weights.as_ptr().add(vector * job.taps * words * S::LANES);
-            let mut tile = Tile { vector, first: 0, weights };
-            while tile.first < job.starts.len() {
-                tile.first += match count {
-                    4 => positions::<S, A, 4>(simd, job, &tile),
-                    2 => positions::<S, A, 2>(simd, job, &tile),
-                    _ => positions::<S, A, 1>(simd, job, &tile),
+        let of_tap = count * words * S::LANES;
+        let slabs = match job.starts.len() {
+            // No weight is read twice.
+            ..=POSITIONS => 1,
+            _ => (job.taps * of_tap * size_of::<A::Word>()).div_ceil(SLAB).max(1),
+        };
+        let most = job.taps.div_ceil(slabs);
+        let mut part =
+            Part { run: 0, skipped: 0, taps: most.min(job.taps), is_first: true, left: 0 };
+        part.left = job.taps - part.taps;
+        loop {
+            let done = job.taps - part.left - part.taps;
+            // SAFETY: the caller guarantees the reads and writes of all positions and vectors.
+            unsafe {
+                let weights = job.weights.as_ptr().add((vector * job.taps * words) * S::LANES);
+                let mut tile = Tile { vector, first: 0, weights: weights.add(done * of_tap), part };
+                while tile.first < job.starts.len() {
+                    tile.first += match count {
+                        4 => positions::<S, A, 4>(simd, job, &tile),
+                        2 => positions::<S, A, 2>(simd, job, &tile),
+                        _ => positions::<S, A, 1>(simd, job, &tile),
+                    }
                 }
             }
+            if part.left == 0 {
+                break;
+            }
+            part = part.next(job.runs, most);
         }
         vector += count;
+    }
+}
+
+/// Some of the taps, whose products are added to the sums of all positions before the next ones.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The first run, and the number of its taps that are skipped.
+    run: usize,
+    skipped: usize,
+    taps: usize,
+    /// Whether it has the first taps, so that there are no sums yet.
+    is_first: bool,
+    /// The number of taps that follow.
+    left: usize,
+}
+
+impl Part {
+    /// Returns the next taps, at most `most`.
+    fn next(self, runs: &[Run], most: usize) -> Self {
+        let Self { mut run, mut skipped, taps, left, .. } = self;
+        skipped += taps;
+        while runs.get(run).is_some_and(|content| skipped >= content.length as usize) {
+            skipped -= runs[run].length as usize;
+            run += 1;
+        }
+        let taps = most.min(left);
+        Self { run, skipped, taps, is_first: false, left: left - taps }
     }
 }
 
@@ -81,7 +129,9 @@ struct Tile<T> {
     vector: usize,
     /// The first position.
     first: usize,
+    /// The weights of the part's first tap.
     weights: *const T,
+    part: Part,
 }
 
 /// Computes as many positions as fit, and returns their number.
@@ -111,16 +161,29 @@ unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: u
     let words = size_of::<A::Tap>() / size_of::<A::Word>();
     // SAFETY: the caller guarantees the same.
     unsafe {
+        let to = job.sums.as_mut_ptr().add(at.first * job.stride + at.vector * S::LANES);
         let mut weights = at.weights;
         let mut products = [[A::zero(simd); VECTORS]; POSITIONS];
         let mut sums = products;
+        if !at.part.is_first {
+            let initial = if A::WIDENS { &mut sums } else { &mut products };
+            for (position, initial) in initial.iter_mut().enumerate() {
+                for (vector, sum) in initial.iter_mut().enumerate() {
+                    *sum = A::load_sums(simd, to.add(position * job.stride + vector * S::LANES));
+                }
+            }
+        }
         let mut left = job.widen_after;
         let starts = job.starts.as_ptr().add(at.first);
         let input: [_; POSITIONS] =
             core::array::from_fn(|position| job.input.as_ptr().add(*starts.add(position) as usize));
-        for run in job.runs {
-            let mut tap = run.start as usize;
-            for _ in 0..run.length {
+        let (mut run, mut skipped, mut missing) = (at.part.run, at.part.skipped, at.part.taps);
+        while missing > 0 {
+            let Run { start, length, step } = *job.runs.get_unchecked(run);
+            let count = (length as usize - skipped).min(missing);
+            let mut tap = start as usize + skipped * step as usize;
+            (run, skipped, missing) = (run + 1, 0, missing - count);
+            for _ in 0..count {
                 let weight: [_; VECTORS] = core::array::from_fn(|vector| {
                     A::load(simd, weights.add(vector * S::LANES), VECTORS * S::LANES)
                 });
@@ -131,7 +194,7 @@ unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: u
                     }
                 }
                 weights = weights.add(VECTORS * S::LANES * words);
-                tap += run.step as usize;
+                tap += step as usize;
                 if A::WIDENS {
                     left -= 1;
                     if left == 0 {
@@ -142,7 +205,7 @@ unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: u
             }
         }
         widen::<S, A, VECTORS, POSITIONS>(simd, &mut sums, &mut products);
-        if let Some(finish) = job.finish {
+        if let Some(finish) = job.finish.filter(|_| at.part.left == 0) {
             let factor = A::splat_sum(simd, finish.factor);
             for (position, sums) in sums.iter_mut().enumerate() {
                 let extra = match job.extra {
@@ -155,7 +218,6 @@ unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: u
                 }
             }
         }
-        let to = job.sums.as_mut_ptr().add(at.first * job.stride + at.vector * S::LANES);
         for (position, sums) in sums.iter().enumerate() {
             for (vector, sums) in sums.iter().enumerate() {
                 A::store(simd, *sums, to.add(position * job.stride + vector * S::LANES));

@@ -190,7 +190,10 @@ pub(super) fn layer<'a>(
             mean(set, value, [y * side, x * side], [*side; 2], out);
         }),
         Op::GlobalPool => mean(set, value, [0, 0], [value.shape[1], value.shape[2]], out),
-        Op::MaxPool(pool) => each.for_each(|((y, x), out)| maximum(set, value, pool, [y, x], out)),
+        Op::MaxPool(pool) => set.vectorize(
+            #[inline(always)]
+            || each.for_each(|((y, x), out)| maximum(value, pool, [y, x], out)),
+        ),
         Op::SpaceToDepth(side) => each.for_each(|((y, x), out)| {
             let square = side * side;
             for place in 0..square {
@@ -260,24 +263,46 @@ fn mean(
     );
 }
 
+/// Number of channels whose maxima are computed together.
+const TOGETHER: usize = 64;
+
 /// Writes the maximum of each channel over a square.
-fn maximum(set: InstructionSet, value: Stored<'_>, pool: &Pool, at: [usize; 2], out: &mut [f32]) {
+#[inline(always)]
+fn maximum(value: Stored<'_>, pool: &Pool, at: [usize; 2], out: &mut [f32]) {
     let range = |position: usize, size: usize| {
         let start = position * pool.stride;
         start.saturating_sub(pool.padding)..(start + pool.kernel - pool.padding).min(size)
     };
     let (rows, columns) = (range(at[0], value.shape[1]), range(at[1], value.shape[2]));
-    set.vectorize(
-        #[inline(always)]
-        || {
-            out.copy_from_slice(value.at(rows.start, columns.start));
-            for y in rows.clone() {
-                for x in columns.clone() {
-                    for (out, x) in out.iter_mut().zip(value.at(y, x)) {
-                        *out = if *x > *out { *x } else { *out };
-                    }
-                }
+    let mut first = 0;
+    while first < out.len() {
+        let from = (rows.clone(), columns.clone(), first);
+        first += match out.len() - first {
+            TOGETHER.. => maxima::<TOGETHER>(value, from, &mut out[first..]),
+            16.. => maxima::<16>(value, from, &mut out[first..]),
+            _ => maxima::<1>(value, from, &mut out[first..]),
+        };
+    }
+}
+
+/// Writes the maxima of some channels from `first` on, and returns their number.
+#[inline(always)]
+fn maxima<const CHANNELS: usize>(
+    value: Stored<'_>,
+    (rows, columns, first): (Range<usize>, Range<usize>, usize),
+    out: &mut [f32],
+) -> usize {
+    let mut maxima = [0.0; CHANNELS];
+    maxima.copy_from_slice(&value.at(rows.start, columns.start)[first..][..CHANNELS]);
+    for y in rows {
+        for x in columns.clone() {
+            let numbers = &value.at(y, x)[first..][..CHANNELS];
+            for channel in 0..CHANNELS {
+                let (x, most) = (numbers[channel], maxima[channel]);
+                maxima[channel] = if x > most { x } else { most };
             }
-        },
-    );
+        }
+    }
+    out[..CHANNELS].copy_from_slice(&maxima);
+    CHANNELS
 }

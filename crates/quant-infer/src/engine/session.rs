@@ -4,6 +4,7 @@ use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use super::{
+    conv::StripSums,
     layout::{Layout, strip, terms},
     links::Link,
     network::{Content, Network, Producer, Sink, Step},
@@ -437,25 +438,8 @@ impl Run<'_> {
             Producer::Input => image.write(bytes, positions, chunk),
             Producer::Integer { conv, .. } => {
                 let constants = &layout.places[index].constants;
-                let mut rest = &sums[..];
-                for (at, pass) in conv.passes() {
-                    let group = &conv.groups[at];
-                    if let Some(constant) = constants.of(at, pass) {
-                        let sums = constant.positions(positions.clone());
-                        group.combine(network.set, pass, sums, chunk, channels);
-                        continue;
-                    }
-                    let stride = conv.stride(&group.passes[pass]);
-                    let (of_pass, after) = rest.split_at(strip.len() * stride);
-                    rest = after;
-                    let of_chunk = &of_pass[in_strip.start * stride..];
-                    if stride == channels && conv.groups.len() == 1 {
-                        group.combine_all(network.set, pass, of_chunk, chunk);
-                    } else {
-                        let sums = of_chunk.chunks_exact(stride);
-                        group.combine(network.set, pass, sums, chunk, channels);
-                    }
-                }
+                let strip = StripSums { sums, positions: strip.len(), constants };
+                conv.combine(strip, (in_strip, positions), chunk, channels);
             }
             Producer::Float { conv, .. } => conv.write(float_sums, strip.len(), in_strip, chunk),
             Producer::Value(from) => {

@@ -18,6 +18,8 @@ pub(crate) struct Constants(Vec<Vec<Option<ConstantSums>>>);
 pub(crate) struct ConstantSums {
     /// The sums of each class of positions, whose taps lie beyond the same edges.
     sums: Vec<i32>,
+    /// The sums times the scales of the pass.
+    summands: Vec<f32>,
     stride: usize,
     /// The class of each row, times the number of classes of columns.
     rows: Vec<usize>,
@@ -76,16 +78,23 @@ impl Constants {
             }
             conv.run(pass, (&operand, &elements), &positions, 0..count, to);
             let rows = rows.iter().map(|class| class * first_columns.len()).collect();
-            Some(ConstantSums { sums, stride, rows, columns: columns.clone() })
+            let scales = pass.scales.channels();
+            let of_class = |sums: &[i32]| -> Vec<f32> {
+                // The places of a vector that belong to no channel have the factor 0.
+                let scales = scales.iter().copied().chain(core::iter::repeat(0.0));
+                sums.iter().zip(scales).map(|(sum, scale)| *sum as f32 * scale).collect()
+            };
+            let summands = sums.chunks_exact(stride).flat_map(of_class).collect();
+            Some(ConstantSums { sums, summands, stride, rows, columns: columns.clone() })
         };
         Self((conv.groups.iter()).map(|group| group.passes.iter().map(of_pass).collect()).collect())
     }
 }
 
 impl ConstantSums {
-    /// Returns the sums of each position of a range.
+    /// Returns the class of each position of a range.
     #[inline(always)]
-    pub(crate) fn positions(&self, positions: Range<usize>) -> impl Iterator<Item = &[i32]> {
+    fn classes(&self, positions: Range<usize>) -> impl Iterator<Item = usize> {
         let width = self.columns.len();
         let (mut row, mut column) = (positions.start / width, positions.start % width);
         positions.map(move |_| {
@@ -94,7 +103,7 @@ impl ConstantSums {
             if column == width {
                 (row, column) = (row + 1, 0);
             }
-            &self.sums[class * self.stride..][..self.stride]
+            class
         })
     }
 
@@ -104,6 +113,35 @@ impl ConstantSums {
         let width = self.columns.len();
         let class = self.rows[position / width] + self.columns[position % width];
         &self.sums[class * self.stride..][..self.stride]
+    }
+}
+
+/// Adds what up to three passes of a group add to the numbers `[positions, channels]`, one pass after
+/// another, from the channel `first` on.
+#[inline(always)]
+pub(super) fn add_constants(
+    passes: [Option<&ConstantSums>; 3],
+    positions: Range<usize>,
+    numbers: &mut [f32],
+    (first, outputs, channels): (usize, usize, usize),
+) {
+    let Some(constant) = passes[0] else { return };
+    let classes = constant.classes(positions);
+    for (numbers, class) in numbers.chunks_exact_mut(channels).zip(classes) {
+        let numbers = numbers[first..][..outputs].iter_mut();
+        let of = |pass: &'_ ConstantSums| class * pass.stride..class * pass.stride + outputs;
+        match passes {
+            [Some(a), Some(b), Some(c)] => {
+                let each = numbers.zip(&a.summands[of(a)]).zip(&b.summands[of(b)]);
+                each.zip(&c.summands[of(c)]).for_each(|(((y, a), b), c)| *y = *y + a + b + c);
+            }
+            [Some(a), Some(b), _] => {
+                let each = numbers.zip(&a.summands[of(a)]).zip(&b.summands[of(b)]);
+                each.for_each(|((y, a), b)| *y = *y + a + b);
+            }
+            [Some(a), ..] => numbers.zip(&a.summands[of(a)]).for_each(|(y, a)| *y += a),
+            _ => {}
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct IntegerConv {
     pub(super) geometry: Geometry,
-    set: InstructionSet,
+    pub(super) set: InstructionSet,
     /// How the operand is stored again before it is read, if it is.
     unrolled: Option<Unrolled>,
     weights: Vec<Kernel>,
@@ -408,57 +408,6 @@ impl IntegerConv {
                 depthwise_integers(self.set, input, taps, starts, weights, *channels, sums);
             }
         }
-    }
-}
-
-impl Group {
-    /// Adds the sums of a pass, times its scales, to the numbers `[positions, channels]` of a chunk.
-    /// `sums` returns those of each position.
-    pub(crate) fn combine<'a>(
-        &self,
-        set: InstructionSet,
-        pass: usize,
-        sums: impl Iterator<Item = &'a [i32]>,
-        numbers: &mut [f32],
-        channels: usize,
-    ) {
-        let scales = self.passes[pass].scales.channels();
-        set.vectorize(
-            #[inline(always)]
-            || {
-                for (numbers, sums) in numbers.chunks_exact_mut(channels).zip(sums) {
-                    let numbers = &mut numbers[self.first..][..self.outputs];
-                    add(pass, &sums[..self.outputs], scales, numbers);
-                }
-            },
-        );
-    }
-
-    /// Does the same for sums `[positions, channels]` of all channels.
-    pub(crate) fn combine_all(
-        &self,
-        set: InstructionSet,
-        pass: usize,
-        sums: &[i32],
-        numbers: &mut [f32],
-    ) {
-        let scales = self.passes[pass].scales.repeated(numbers.len());
-        set.vectorize(
-            #[inline(always)]
-            || add(pass, &sums[..numbers.len()], scales, numbers),
-        );
-    }
-}
-
-/// Adds sums times scales to numbers, or writes them in the first pass.
-#[inline(always)]
-fn add(pass: usize, sums: &[i32], scales: &[f32], numbers: &mut [f32]) {
-    let summands = sums.iter().zip(scales).map(|(sum, scale)| *sum as f32 * scale);
-    let each = numbers.iter_mut().zip(summands);
-    if pass == 0 {
-        each.for_each(|(y, summand)| *y = summand);
-    } else {
-        each.for_each(|(y, summand)| *y += summand);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Convolutions: the weights in the order of a kernel, and what becomes of its sums.
 
 mod choice;
+mod combine;
 mod constant;
 mod float;
 mod fold;
@@ -10,6 +11,7 @@ mod tiles;
 mod unrolled;
 
 pub(super) use choice::choose;
+pub(super) use combine::StripSums;
 pub(super) use constant::Constants;
 pub(super) use float::FloatConv;
 pub(super) use fold::{Folded, fold};

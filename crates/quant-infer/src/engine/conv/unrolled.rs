@@ -86,8 +86,10 @@ impl Unrolled {
         set.vectorize(
             #[inline(always)]
             || match self.packing {
-                Packing::Bytes => self.store_as::<u8, 4>(operand, (size, output), row, to),
-                _ => self.store_as::<i16, 2>(operand, (size, output), row, to),
+                Packing::Bytes => {
+                    self.store_as::<u8, 4>(operand, (size, output), (row, to), |x| x as u8)
+                }
+                _ => self.store_as::<u16, 2>(operand, (size, output), (row, to), |x| x as u16),
             },
         );
     }
@@ -97,12 +99,11 @@ impl Unrolled {
         &self,
         operand: &[u32],
         (size, output): (&OperandSize, [usize; 2]),
-        row: &mut Vec<u32>,
-        to: &mut [u32],
+        (row, to): (&mut Vec<u32>, &mut [u32]),
+        convert: impl Fn(u32) -> T,
     ) {
         let words = self.words();
         let skipped = size.padding[1] - self.geometry.padding[1];
-        let per_position = size.channels * ELEMENTS;
         let length = (size.width + words * ELEMENTS).next_multiple_of(ELEMENTS);
         row.clear();
         row.resize(self.channels * length / ELEMENTS, 0);
@@ -114,23 +115,30 @@ impl Unrolled {
         let rows = operand.chunks_exact(size.width * size.channels);
         let each = rows.zip(to.chunks_exact_mut(output[1] * self.channels * words));
         for (operand, to) in each {
-            let operand: &[T] = bytemuck::cast_slice(operand);
             let planes: &mut [T] = bytemuck::cast_slice_mut(row);
             for (channel, plane) in planes.chunks_exact_mut(length).enumerate() {
-                let elements = operand[channel..].iter().step_by(per_position);
-                plane.iter_mut().zip(elements).for_each(|(to, element)| *to = *element);
+                // Elements lie in memory in this order, whatever the processor's byte order is.
+                let shift = (channel % ELEMENTS * 32 / ELEMENTS) as u32;
+                let words = &operand[channel / ELEMENTS..];
+                if size.channels == 1 {
+                    for (to, word) in plane.iter_mut().zip(words) {
+                        *to = convert(word.to_le() >> shift);
+                    }
+                } else {
+                    for (to, word) in plane.iter_mut().zip(words.iter().step_by(size.channels)) {
+                        *to = convert(word.to_le() >> shift);
+                    }
+                }
             }
             let planes: &[T] = bytemuck::cast_slice(row);
-            for (channel, plane) in planes.chunks_exact(length).enumerate() {
-                for word in 0..words {
-                    let mask = if word + 1 == words { mask } else { u32::MAX };
-                    let mut from = &plane[skipped + word * ELEMENTS..];
-                    for to in to.chunks_exact_mut(self.channels * words) {
-                        let elements = bytemuck::cast_slice(&from[..ELEMENTS]);
-                        let found: u32 = bytemuck::pod_read_unaligned(elements);
-                        to[channel * words + word] = found & mask;
-                        from = from.get(self.geometry.stride[1]..).unwrap_or_default();
+            for (column, to) in to.chunks_exact_mut(self.channels * words).enumerate() {
+                let first = column * self.geometry.stride[1] + skipped;
+                for (channel, to) in to.chunks_exact_mut(words).enumerate() {
+                    let elements = &planes[channel * length + first..][..words * ELEMENTS];
+                    for (to, elements) in to.iter_mut().zip(elements.chunks_exact(ELEMENTS)) {
+                        *to = bytemuck::pod_read_unaligned(bytemuck::cast_slice(elements));
                     }
+                    to[words - 1] &= mask;
                 }
             }
         }

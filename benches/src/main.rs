@@ -5,6 +5,7 @@
 
 mod bandwidth;
 mod conv;
+mod infer;
 mod loader;
 mod memory;
 mod qat_overhead;
@@ -30,6 +31,9 @@ struct Arguments {
     /// The JSON file from benches/pytorch/steps.py, to print the ratios to PyTorch's times
     #[arg(long)]
     pytorch: Option<PathBuf>,
+    /// The JSON file from benches/compare/engines.py, to print the ratios to other engines' times
+    #[arg(long)]
+    engines: Option<PathBuf>,
     /// Folder for the loader's images; they are kept, for comparisons with other loaders
     #[arg(long)]
     images: Option<PathBuf>,
@@ -48,6 +52,8 @@ enum Benchmark {
     Conv,
     /// Images decoded and augmented per second of CPU time
     Loader,
+    /// Packed networks on the CPU, beside other engines
+    Infer,
     /// All benchmarks
     All,
 }
@@ -68,6 +74,11 @@ impl Row {
 }
 
 fn main() -> ExitCode {
+    // A process of its own, whose memory is measured: see `infer`.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|name| name == "infer-once") {
+        return infer::once(&PathBuf::from(arguments.next().unwrap_or_default()));
+    }
     quant_cli::memory::keep();
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,6 +108,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     if wanted(Benchmark::Loader) {
         rows.extend(loader::measure(arguments.rounds.unwrap_or(5), arguments.images.as_deref())?);
+    }
+    if wanted(Benchmark::Infer) {
+        rows.extend(infer::measure_all(
+            arguments.rounds.unwrap_or(5),
+            arguments.engines.as_deref(),
+        )?);
     }
     output::print(&table(&rows))?;
     if let Some(path) = &arguments.json {

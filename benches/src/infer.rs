@@ -11,7 +11,7 @@ use std::{
 };
 
 use quant_infer::{Image, Network, model::Model};
-use quant_infer_benches::{Architecture, Width, image, measure, network};
+use quant_infer_benches::{Architecture, WIDTHS, Width, image, measure, network};
 use quant_kernels::simd::InstructionSet;
 use quant_train::output;
 use serde::Deserialize;
@@ -96,7 +96,7 @@ fn widths(architecture: Architecture) -> Vec<(Width, [Option<f64>; 3])> {
                 [0.55, 0.75, 0.15],
                 [0.4, 0.45, 0.11],
             ];
-            Width::ALL.into_iter().zip(limits.map(|limits| limits.map(Some))).collect()
+            WIDTHS.into_iter().zip(limits.map(|limits| limits.map(Some))).collect()
         }
         Architecture::ResNet50 => vec![(Width::Bits(8), eight), (Width::Bits(2), [None; 3])],
         _ => vec![(Width::Bits(8), eight), (Width::Bits(4), [None; 3])],

@@ -1,65 +1,11 @@
 //! Layers with random weights.
 
-use quant_infer::model::{
-    Conv, Dynamic, Input, Model, Node, Op, Pool, Quantizer, Term, Terms, Weight, WeightCodes,
+use quant_infer::{
+    bench::Width,
+    model::{
+        Conv, Dynamic, Input, Model, Node, Op, Pool, Quantizer, Term, Terms, Weight, WeightCodes,
+    },
 };
-
-/// How many bits the weights and activations of a network have. The first and the last layer always
-/// have 8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Width {
-    /// Bits of weights and activations, from 2 to 8. Activations are 0 and more, behind ReLU;
-    /// weights are half-integer steps on both sides of 0.
-    Bits(u32),
-    /// Weights and activations are -1, 0 or 1. There is no ReLU.
-    Ternary,
-    /// Weights and activations are -1 or 1. There is no ReLU.
-    Signs,
-}
-
-impl Width {
-    /// The widths of the table of results, the widest first.
-    pub const ALL: [Self; 5] =
-        [Self::Bits(8), Self::Bits(4), Self::Bits(2), Self::Ternary, Self::Signs];
-
-    /// Returns the name: `w8a8`, `ternary`, `w1a1` and the like.
-    pub fn name(self) -> String {
-        match self {
-            Self::Bits(bits) => format!("w{bits}a{bits}"),
-            Self::Ternary => "ternary".into(),
-            Self::Signs => "w1a1".into(),
-        }
-    }
-
-    /// Returns the width of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        (2..=8)
-            .map(Self::Bits)
-            .chain([Self::Ternary, Self::Signs])
-            .find(|width| width.name() == name)
-    }
-
-    fn has_relu(self) -> bool {
-        matches!(self, Self::Bits(_))
-    }
-
-    /// The integers of weights.
-    fn weights(self) -> Vec<i16> {
-        match self {
-            Self::Bits(bits) => (0..1 << bits).map(|code| 2 * code - (1 << bits) + 1).collect(),
-            Self::Ternary => vec![-1, 0, 1],
-            Self::Signs => vec![-1, 1],
-        }
-    }
-
-    /// The integers of activations.
-    fn activations(self) -> Vec<i16> {
-        match self {
-            Self::Bits(bits) => (0..1 << bits).collect(),
-            _ => self.weights(),
-        }
-    }
-}
 
 /// The shape of a convolution.
 #[derive(Debug, Clone, Copy)]
@@ -196,12 +142,9 @@ impl Builder {
         self.push("norm", Op::Affine { scale, shift }, vec![x], channels)
     }
 
-    /// A ReLU, where the width has one.
+    /// A ReLU, unless activations are -1 to 1.
     pub(crate) fn relu(&mut self, x: usize) -> usize {
-        if !self.width.has_relu() {
-            return x;
-        }
-        self.push("relu", Op::Relu, vec![x], self.channels[x])
+        if matches!(self.width, Width::Ternary | Width::Signs) { x } else { self.real_relu(x) }
     }
 
     /// A ReLU.

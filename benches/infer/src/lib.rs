@@ -4,6 +4,6 @@ mod builder;
 mod measure;
 mod networks;
 
-pub use builder::Width;
 pub use measure::{Times, image, measure, median};
-pub use networks::{Architecture, network};
+pub use networks::{Architecture, WIDTHS, network};
+pub use quant_infer::bench::Width;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use quant_infer::Network;
-use quant_infer_benches::{Architecture, Width, measure, network};
+use quant_infer_benches::{Architecture, WIDTHS, Width, measure, network};
 use quant_kernels::simd::InstructionSet;
 
 #[derive(Parser)]
@@ -47,11 +47,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         found.ok_or_else(|| format!("no network {}; there are {}", arguments.network, names()))?;
     let width = |name: &String| {
         let unknown = || format!("no width {name}; there are w2a2 to w8a8, ternary and w1a1");
-        Width::from_name(name).ok_or_else(unknown)
+        Width::from_name(name).filter(|width| *width != Width::Floats).ok_or_else(unknown)
     };
     let mut widths = arguments.width.iter().map(width).collect::<Result<Vec<_>, _>>()?;
     if widths.is_empty() {
-        widths.extend(Width::ALL);
+        widths.extend(WIDTHS);
     }
     let sets: Vec<InstructionSet> = InstructionSet::available().collect();
     let chosen: Vec<InstructionSet> = match arguments.set.as_deref() {

@@ -1,8 +1,13 @@
 //! The networks that are measured.
 
-use quant_infer::model::Model;
+use quant_infer::{bench::Width, model::Model};
 
-use crate::builder::{Builder, Shape, Width};
+use crate::builder::{Builder, Shape};
+
+/// The widths of the table of results, the widest first. The first and the last layer always have 8
+/// bits.
+pub const WIDTHS: [Width; 5] =
+    [Width::Bits(8), Width::Bits(4), Width::Bits(2), Width::Ternary, Width::Signs];
 
 /// A structure of layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +42,8 @@ impl Architecture {
     }
 }
 
-/// Returns a network with random weights of a width.
+/// Returns a network with random weights of a width. Ternary networks and those of signs have no
+/// ReLU but the first.
 pub fn network(architecture: Architecture, width: Width) -> Model {
     let mut builder = Builder::new(width);
     match architecture {

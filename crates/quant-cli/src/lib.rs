@@ -5,6 +5,7 @@
 //! - [`machine`] chooses the devices for both kinds of programs, and [`memory`] keeps the memory
 //!   that a training step frees for the next one.
 
+pub mod bench;
 pub mod data;
 pub mod evaluation;
 pub mod machine;

@@ -4,6 +4,7 @@ use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use quant_cli::{
+    bench,
     data::{self, CutShort, Downloadable, Format},
     evaluation::{self, EvalChoice},
     machine::{DeviceArguments, EvalArguments, MachineArguments},
@@ -117,6 +118,18 @@ enum Command {
         /// Number of classes that are printed for each picture, the best first
         #[arg(long, default_value_t = 5, value_name = "N")]
         top: usize,
+    },
+    /// Measure a packed network on this processor: the time of each layer, its kernel, and what
+    /// other numbers of bits would cost
+    Bench {
+        /// The packed network, a .qnet file
+        network: PathBuf,
+        /// Number of images that are measured
+        #[arg(long, default_value_t = 20)]
+        images: usize,
+        /// The instruction set, such as avx2; by default the best that the processor has
+        #[arg(long)]
+        set: Option<String>,
     },
     /// List the entries of a PyTorch checkpoint or safetensors file, or the layers of a packed
     /// network
@@ -296,6 +309,7 @@ fn run(command: Command) -> Printed {
         Command::Run { network, pictures, top } => {
             packed::run(&network, &pictures, top).map(nothing)
         }
+        Command::Bench { network, images, set } => bench::bench(&network, images, set.as_deref()),
         Command::Inspect { file, reading } => networks::inspect(&file, &reading),
         Command::Convert { from, to, reading, from_torchvision } => {
             networks::convert(&from, &to, &reading, from_torchvision)

@@ -51,6 +51,8 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+#[cfg(feature = "std")]
+pub mod bench;
 mod engine;
 mod error;
 pub mod file;
@@ -61,9 +63,7 @@ pub mod model;
 pub mod reference;
 mod scores;
 
-#[doc(hidden)]
-pub use engine::Packing;
-pub use engine::{Network, Session};
+pub use engine::{Network, Packing, Session};
 pub use error::Error;
 pub use image::Image;
 pub use scores::top_k;

@@ -9,6 +9,8 @@ use alloc::{
 
 use quant_kernels::simd::InstructionSet;
 
+#[cfg(feature = "std")]
+use super::plan::Form;
 use super::{
     coder::{Coder, Integers, PerThreshold},
     conv::{FloatConv, IntegerConv, OperandSize},
@@ -20,6 +22,8 @@ use super::{
     session::Session,
     store,
 };
+#[cfg(feature = "std")]
+use crate::bench::Kernel;
 use crate::{
     Error, Image,
     model::{Conv, Input, Model, Node, Op, Weight},
@@ -211,6 +215,30 @@ impl Network {
     /// Returns the images that the network takes.
     pub fn input(&self) -> &Input {
         &self.model.input
+    }
+
+    /// Returns the model, without its weights.
+    #[cfg(feature = "std")]
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Returns for each step the node that is its first layer, and what computes its sums.
+    #[cfg(feature = "std")]
+    pub(crate) fn kernels(&self) -> impl Iterator<Item = (usize, Option<Kernel>)> {
+        self.steps.iter().map(|step| {
+            let kernel = match &step.producer {
+                Producer::Integer { conv, .. } if conv.is_depthwise() => Some(Kernel::Depthwise),
+                Producer::Integer { operand, .. } => match self.storages[*operand].form {
+                    Form::Integers(_, packing) => Some(Kernel::Integers(packing)),
+                    Form::Floats(_) => None,
+                },
+                Producer::Float { conv, .. } if conv.is_depthwise() => Some(Kernel::Depthwise),
+                Producer::Float { .. } => Some(Kernel::Floats),
+                _ => None,
+            };
+            (step.node, kernel)
+        })
     }
 
     /// Returns the names of the layers, in execution order.

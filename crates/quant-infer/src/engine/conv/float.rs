@@ -70,6 +70,12 @@ impl FloatConv {
         }
     }
 
+    /// Returns whether each channel is convolved alone.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_depthwise(&self) -> bool {
+        matches!(self.kernel, Kernel::Depthwise { .. })
+    }
+
     /// Returns the number of sums of a position that the kernel writes.
     pub(crate) fn sums(&self) -> usize {
         match &self.kernel {

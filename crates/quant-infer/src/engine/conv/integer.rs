@@ -284,6 +284,12 @@ impl IntegerConv {
         groups.flat_map(|(group, content)| (0..content.passes.len()).map(move |pass| (group, pass)))
     }
 
+    /// Returns whether each channel is convolved alone.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_depthwise(&self) -> bool {
+        self.weights.iter().any(|kernel| matches!(kernel, Kernel::Depthwise { .. }))
+    }
+
     /// Returns the number of sums of a position that all passes write.
     pub(crate) fn sums(&self) -> usize {
         self.groups.iter().flat_map(|group| &group.passes).map(|pass| self.stride(pass)).sum()

@@ -13,7 +13,7 @@ use quant_kernels::simd::InstructionSet;
 #[derive(Parser)]
 #[command(about = "Times of packed networks with random weights, on one thread")]
 struct Arguments {
-    /// resnet18, resnet50, mobilenet-v1 or resnet20; by default resnet18
+    /// resnet18, resnet50, mobilenet_v1 or resnet20; by default resnet18
     #[arg(long, default_value = "resnet18")]
     network: String,
     /// w2a2 to w8a8, ternary or w1a1; by default those of the table of results

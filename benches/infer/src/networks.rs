@@ -31,7 +31,7 @@ impl Architecture {
         match self {
             Self::ResNet18 => "resnet18",
             Self::ResNet50 => "resnet50",
-            Self::MobileNet => "mobilenet-v1",
+            Self::MobileNet => "mobilenet_v1",
             Self::ResNet20 => "resnet20",
         }
     }

@@ -40,7 +40,9 @@ impl Even {
         let steps = (quantizer.levels - 1) as f32;
         let values = |group: usize| &quantizer.values[group * quantizer.levels..];
         let (first, last) = (values(0)[0], values(0)[quantizer.levels - 1]);
-        let lowest = (first / ((last - first) / steps)).round_ties_even();
+        // There are at most 256 levels, so larger numbers belong to no grid around 0.
+        let in_steps = (first / ((last - first) / steps)).clamp(-1000.0, 1000.0);
+        let lowest = rounded(in_steps) as f32;
         let clipped = Self {
             divisors: Vec::new(),
             shift: 0.0,

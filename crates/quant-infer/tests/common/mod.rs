@@ -2,6 +2,11 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+extern crate alloc;
+
+// Named, because the program of `tests/wasm` has no standard library.
+use alloc::{boxed::Box, vec, vec::Vec};
+
 use quant_infer::model::{
     Conv, Dynamic, Input, Model, Node, Op, Pool, Quantizer, Term, Terms, Weight, WeightCodes,
 };
@@ -163,7 +168,7 @@ impl Random {
             let size = [height, width][axis];
             let padding = if linear { 0 } else { self.of(&[0, 1, 1, 2]) };
             let dilation = self.of(&[1, 1, 2]);
-            let kernel = self.of(&[1, 3, 3, 2]);
+            let kernel = self.of(&[1, 3, 3, 2, 5, 7]);
             let fits = (kernel - 1) * dilation < size + 2 * padding;
             geometry.0[axis] = if fits && !linear { kernel } else { 1 };
             geometry.1[axis] = self.of(&[1, 1, 2, 3]);

@@ -121,7 +121,7 @@ impl Builder {
         let [channels, height, width] = self.shape();
         let groups = self.divisor(channels, channels);
         let outputs = groups * (1 + self.random.below(3));
-        let kernel = [height, width].map(|most| 1 + self.random.below(most.min(7)));
+        let kernel = [1 + self.random.below(height.min(3)), 1 + self.random.below(width.min(3))];
         let mut layer = self.layer([channels, outputs], kernel, groups);
         layer.stride = [1 + self.random.below(2), 1 + self.random.below(2)];
         layer.padding = [self.random.below(3), self.random.below(3)];

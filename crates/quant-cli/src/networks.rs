@@ -246,7 +246,8 @@ pub fn trained(
             let name = of.recipe.as_deref().ok_or(
                 "--recipe is needed with a file: it says how images are resized and normalised",
             )?;
-            Ok((load(of_file(&path, of)?)?.network, recipe_of(name)?, Vec::new()))
+            let weights::Loaded { network, classes, .. } = load(of_file(&path, of)?)?;
+            Ok((network, recipe_of(name)?, classes))
         }
         Subject::Keywords | Subject::Recipe(_) => {
             let named = named.unwrap_or("no file");

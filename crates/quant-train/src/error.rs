@@ -179,8 +179,8 @@ pub enum TrainError {
     },
     /// The data and the network have different classes.
     #[error(
-        "{path}: a network of {network} classes cannot be evaluated on data of {data} classes: \
-         the labels do not mean the same classes"
+        "{path}: a network of {network} classes cannot be evaluated on data of {data}: the labels \
+         do not mean the same classes. Evaluate it on data with its own classes"
     )]
     Classes {
         /// The file of the network.
@@ -191,13 +191,11 @@ pub enum TrainError {
         data: usize,
     },
     /// The data have other classes than those that the run was trained on.
-    #[error(
-        "{path}: {change}: the classes of the data are not those that the network was trained on"
-    )]
+    #[error("{path}: the data have other classes than the network was trained on: {change}")]
     OtherClasses {
         /// The folder of the data.
         path: PathBuf,
-        /// The difference: what was found, and what was expected.
+        /// The difference: what was found, what was expected, and what would work.
         change: String,
     },
     /// A checkpoint belongs to another recipe or network.

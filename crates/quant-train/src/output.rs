@@ -1,4 +1,4 @@
-//! Printing for programs. The reader of the output may end before the program does (as in `quant
+//! Printing for programs, and wording that messages share. The reader of the output may end before the program does (as in `quant
 //! recipe list | head -1`). What is printed after that is discarded, and the program, which may be
 //! training, continues.
 
@@ -26,6 +26,19 @@ fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| io::Error::new(error.kind(), format!("output: {error}"))),
     }
+}
+
+/// Returns a number with its noun: `one` stands after 1, and `many` after every other number.
+///
+/// ```
+/// use quant_train::output::plural;
+///
+/// assert_eq!(plural(1, "class", "classes"), "1 class");
+/// assert_eq!(plural(0, "class", "classes"), "0 classes");
+/// ```
+pub fn plural(count: usize, one: &str, many: &str) -> String {
+    let noun = if count == 1 { one } else { many };
+    format!("{count} {noun}")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod lock;
 mod options;
 pub(crate) mod pack;
 mod report;
-mod seen;
+pub(crate) mod seen;
 mod train_phase;
 
 use std::{
@@ -122,6 +122,7 @@ impl Run {
         let (train, val) = recipe.data.open(&data, &options.cache)?;
         let seen = Seen::new(train.as_ref(), val.as_ref(), options.group.size());
         recipe.check_files(&recipe_folder, Some(seen.classes().len()), &options.device)?;
+        recipe.check_teachers(&recipe_folder, seen.classes())?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let header = Header { data, recipe_folder, version, recipe: recipe.clone(), seen };
         let mut folder = PathBuf::new();
@@ -232,12 +233,9 @@ impl Run {
     /// [`TrainError::OtherClasses`]; the errors of the data.
     pub fn check_classes(&self) -> Result<(), TrainError> {
         let val = self.recipe.data.open_val(&self.header.data, &self.options.cache)?;
-        match seen::classes(self.header.seen.classes(), val.classes()).into_iter().next() {
-            None => Ok(()),
-            Some(change) => {
-                Err(TrainError::OtherClasses { path: self.header.data.clone(), change })
-            }
-        }
+        let names = self.header.seen.classes();
+        let network = (self.folder.as_path(), names, names.len());
+        seen::check_labels(network, (&self.header.data, self.recipe.data.kind, val.classes()))
     }
 
     /// Checks that the recipe leaves the network to a program if `own` is true, and that it

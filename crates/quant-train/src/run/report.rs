@@ -50,8 +50,8 @@ impl Run {
     /// or with `best` its best.
     ///
     /// # Errors
-    /// [`TrainError::NoPhase`] for a phase that the recipe does not have; the errors of data and
-    /// files.
+    /// [`TrainError::NoPhase`] for a phase that the recipe does not have;
+    /// [`TrainError::OtherClasses`]; the errors of data and files.
     pub fn evaluate_own<M: Classifier>(
         &self,
         make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
@@ -59,6 +59,7 @@ impl Run {
         best: bool,
     ) -> Result<Score, TrainError> {
         self.check_model(true)?;
+        self.check_classes()?;
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let wanted = |other: &&Phase| phase.is_none_or(|phase| other.name == phase);
         let found = self.recipe.phases.iter().rev().find(wanted);

@@ -99,7 +99,8 @@ impl Run {
             network: summarize(&served, &StateDict::of(&served)),
         };
         if group.rank() == 0 {
-            files::write(&place.join("last.safetensors"), &weights::state_bytes(&served)?)?;
+            let bytes = weights::trained_bytes(&served, loaders.0.dataset().classes())?;
+            files::write(&place.join("last.safetensors"), &bytes)?;
             result.write(place)?;
         }
         // The next phase reads the files of this phase, so that all processes wait for them.

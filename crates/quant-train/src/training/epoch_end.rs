@@ -74,7 +74,10 @@ impl<M: Classifier> Trainer<'_, M> {
         events: &mut Events,
     ) -> Result<(), TrainError> {
         let write = |name: &str| match self.group.rank() {
-            0 => files::write(&self.place.join(name), &weights::state_bytes(network)?),
+            0 => {
+                let classes = self.train.dataset().classes();
+                files::write(&self.place.join(name), &weights::trained_bytes(network, classes)?)
+            }
             _ => Ok(()),
         };
         let progress = &mut state.progress;

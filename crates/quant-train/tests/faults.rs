@@ -234,6 +234,15 @@ fn other_data_or_devices_are_an_error_until_they_are_accepted() {
     let error = at(&less).execute().unwrap_err();
     assert!(matches!(error, TrainError::OtherData { .. }), "{error}");
     assert!(error.to_string().contains("training images: 39, expected 40"), "{error}");
+    // Nor is an image that was replaced by another under its name.
+    let replaced = desk.folder.path().join("replaced");
+    copy(&desk.data, &replaced);
+    let class = fs::read_dir(replaced.join("val")).unwrap().map(|entry| entry.unwrap().path()).min();
+    let image = fs::read_dir(class.unwrap()).unwrap().map(|entry| entry.unwrap().path()).min();
+    let jpeg = quant_data::RgbImage::new(40, 40).to_jpeg(80).unwrap();
+    fs::write(image.unwrap(), jpeg).unwrap();
+    let error = at(&replaced).execute().unwrap_err().to_string();
+    assert!(error.contains("validation images: the same files and labels, but other"), "{error}");
     let two = Threads::new(2, Duration::from_secs(20)).into_iter().map(|group| {
         let folder = run.folder().to_owned();
         thread::spawn(move || {

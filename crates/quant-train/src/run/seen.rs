@@ -43,6 +43,13 @@ impl Seen {
                 changes.push(format!(
                     "{part} images: the same number, but other files or other labels"
                 ));
+            } else if let (Some(before), Some(found)) = (started.contents, now.contents)
+                && before != found
+            {
+                changes.push(format!(
+                    "{part} images: the same files and labels, but other contents: pictures were \
+                     replaced or changed"
+                ));
             }
         }
         if started.processes != self.processes {

@@ -95,7 +95,7 @@ impl Source {
         let run = Run::resume(folder, choice.data.as_deref(), options.clone())?;
         let last = run.recipe().phases.last().map(|phase| phase.name.clone());
         let phase = choice.phase.clone().or(last).unwrap_or_default();
-        let file = WeightsFile::new(run.network_file(&phase, choice.best));
+        let file = run.trained_file(&phase, choice.best)?;
         run.check_classes()?;
         let (recipe, data) = (run.recipe().clone(), run.data().to_owned());
         Ok(Self { file, recipe, phase: Some(phase), data })
@@ -163,7 +163,7 @@ pub fn evaluate(
 }
 
 /// Returns a line for each unusable image.
-fn skipped_lines(skipped: &[String]) -> Result<String, Box<dyn Error>> {
+pub(crate) fn skipped_lines(skipped: &[String]) -> Result<String, Box<dyn Error>> {
     let mut text = String::new();
     for reason in skipped {
         writeln!(text, "skipped: {reason}")?;
@@ -186,7 +186,7 @@ fn evaluation_lines(found: &Evaluation) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-fn score_line(score: &Score) -> Result<String, Box<dyn Error>> {
+pub(crate) fn score_line(score: &Score) -> Result<String, Box<dyn Error>> {
     let Score { top1, top5, loss, images, skipped } = score;
     let mut text =
         format!("top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on {images} images");

@@ -251,6 +251,30 @@ pub enum TrainError {
         /// The other process, with its command.
         holder: String,
     },
+    /// The folder of a run was deleted, moved or replaced while the run was writing in it.
+    #[error(
+        "{path}: the run folder was deleted, moved or replaced while the run was using it; nothing \
+         more is written. If it was moved, continue the run in its new place; if it was deleted, \
+         start a new run"
+    )]
+    Gone {
+        /// The path that the folder had.
+        path: PathBuf,
+    },
+    /// The network of a run is made by another program.
+    #[error(
+        "{path}: {program} trained this run with a network of its own ({own}), which `quant` \
+         cannot build: use that program's commands: {program} eval {path}, and likewise report, \
+         summary and codes, or --resume {path}"
+    )]
+    OwnProgram {
+        /// The folder of the run.
+        path: PathBuf,
+        /// The name of the program.
+        program: String,
+        /// The name of the network.
+        own: String,
+    },
     /// The recipe in the folder of a run differs from the recipe that the run was started with.
     #[error(
         "{path}: the recipe is not the one that the run was started with:\n  {}\nPut these fields \

@@ -19,6 +19,10 @@ const PARTIAL: &str = ".partial-";
 /// [`TrainError::Io`]. A file that was at `path` before is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let folder = folder_of(path);
+    if path.is_dir() {
+        let reason = "it is a folder, and a file is to be written here; remove or rename it";
+        return Err(TrainError::io(path)(io::Error::new(io::ErrorKind::IsADirectory, reason)));
+    }
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
     let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
     file.as_file_mut().write_all(bytes).map_err(TrainError::io(path))?;

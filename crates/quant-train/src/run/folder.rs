@@ -29,6 +29,9 @@ pub(crate) struct Header {
     pub(crate) data: PathBuf,
     /// The folder at which relative paths in the recipe begin.
     pub(crate) recipe_folder: PathBuf,
+    /// The name of the program, which is empty if it is not known.
+    #[serde(default)]
+    pub(crate) program: String,
     /// The version of the program.
     pub(crate) version: String,
     /// The recipe. It is also in `recipe.toml`, where users read it and may edit it.
@@ -49,7 +52,24 @@ impl Header {
         }
         let bytes = fs::read(folder.join(HEADER))
             .map_err(|error| missing(format!("{HEADER} cannot be read: {error}")))?;
-        files::unsealed(&bytes).map_err(|reason| missing(format!("{HEADER}: {reason}")))
+        files::unsealed(&bytes).map_err(|reason| {
+            // Only the program that registers a method of its own can read a recipe that names it.
+            #[derive(Deserialize)]
+            struct Program {
+                program: String,
+            }
+            let program = files::unsealed(&bytes).map(|Program { program }| program);
+            let advice = match program.as_deref() {
+                Ok("" | "quant") | Err(_) => String::new(),
+                Ok(program) => format!(
+                    "; {program} wrote this run, and may define what is unknown here: use its own \
+                     commands: {program} eval {0}, and likewise report, summary and codes, or \
+                     --resume {0}",
+                    folder.display()
+                ),
+            };
+            missing(format!("{HEADER}: {reason}{advice}"))
+        })
     }
 
     /// Writes the header, and the recipe in a file beside it.

@@ -104,14 +104,15 @@ impl<M: Classifier> Trainer<'_, M> {
         if every || self.recipe.keep_at_steps && steps.contains(&(epoch + 1)) {
             write(&format!("epoch-{:04}.safetensors", epoch + 1))?;
         }
-        self.save(state)
+        self.save(state, events)
     }
 
     /// Writes a checkpoint if this is the first process.
-    pub(super) fn save(&self, state: &TrainState<M>) -> Result<(), TrainError> {
+    pub(super) fn save(&self, state: &TrainState<M>, events: &Events) -> Result<(), TrainError> {
         if self.group.rank() > 0 {
             return Ok(());
         }
+        events.check_folder()?;
         checkpoint::save(&self.place.join("checkpoints"), self.recipe, state)
     }
 }

@@ -111,7 +111,7 @@ impl<M: Classifier> Trainer<'_, M> {
                     self.report_steps(&mut state.progress, &mut pending, &mut last_report, events)?;
             }
             if due && !last || stop {
-                self.save(&state)?;
+                self.save(&state, events)?;
             }
             if stop {
                 self.report_others_skipped(skipped, events)?;

@@ -8,7 +8,7 @@ use std::{
 
 use quant_train::{
     Evaluation, Recipe, Run, RunOptions, ServedOutcome, WeightsFile, data::DataRecipe,
-    evaluate::Score,
+    evaluate::Score, output::plural,
 };
 
 use crate::{machine::EvalArguments, networks::Reading, packed, recipes, train};
@@ -113,12 +113,25 @@ impl Source {
 }
 
 /// Returns the folder of the data of a recipe, which made data do not need.
+///
+/// # Errors
+/// If a folder is needed and not given, or given and not needed.
 pub(crate) fn data_folder(given: Option<&Path>, data: &DataRecipe) -> Result<PathBuf, String> {
     match given {
+        Some(_) if data.is_made() => Err(made_data(data)),
         Some(folder) => Ok(folder.to_owned()),
         None if data.is_made() => Ok(PathBuf::from(".")),
         None => Err(train::no_data(data)),
     }
+}
+
+/// Returns the error text for a folder of data that is given with data that are made.
+fn made_data(data: &DataRecipe) -> String {
+    let kind = data.kind.name();
+    format!(
+        "--data has no effect: the recipe's data are of the kind {kind}, which the program makes; \
+         leave it out, or change the kind, such as by --set data.kind=image-folder"
+    )
 }
 
 /// Evaluates a run folder, a file of weights or a packed network, and returns the scores as text.
@@ -188,8 +201,8 @@ fn evaluation_lines(found: &Evaluation) -> Result<String, Box<dyn Error>> {
 
 pub(crate) fn score_line(score: &Score) -> Result<String, Box<dyn Error>> {
     let Score { top1, top5, loss, images, skipped } = score;
-    let mut text =
-        format!("top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on {images} images");
+    let mut text = format!("top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on ");
+    text += &plural(*images, "image", "images");
     if *skipped > 0 {
         write!(text, ", {skipped} skipped")?;
     }

@@ -168,11 +168,7 @@ pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
 type FileAndCandidates = (WeightsFile, Vec<(String, NetworkConfig)>);
 
 /// Returns the file with the last network of a run's phase, or with `best` its best network.
-fn of_run(
-    run: &Run,
-    phase: Option<&str>,
-    best: bool,
-) -> Result<FileAndCandidates, Box<dyn Error>> {
+fn of_run(run: &Run, phase: Option<&str>, best: bool) -> Result<FileAndCandidates, Box<dyn Error>> {
     let recipe = run.recipe();
     let last = recipe.phases.last().map(|phase| phase.name.as_str());
     let phase = phase.or(last).unwrap_or_default();
@@ -240,7 +236,7 @@ pub(crate) fn write_codes(weights: &[WeightCodes], to: &Path) -> Result<String, 
         return Err("the network has no quantized weights; --phase chooses another phase".into());
     }
     let file = codes_file(weights)?;
-    quant_train::files::write(to, &file)?;
+    quant_train::files::write_output(to, &file)?;
     let elements: usize = weights.iter().map(|weight| weight.codes.len()).sum();
     let (weights, to) = (plural(weights.len(), "weight", "weights"), to.display());
     Ok(format!("{weights}, {elements} integers in {to}"))
@@ -296,7 +292,19 @@ fn refuse_packed(subject: &Subject, works: &str) -> Result<(), String> {
 }
 
 fn table(network: &Network) -> String {
-    summarize(network, &StateDict::of(network)).to_string()
+    let table = summarize(network, &StateDict::of(network)).to_string();
+    match remark(network.config()) {
+        Some(remark) => format!("{}\nnote: {remark}\n", table.trim_end()),
+        None => table,
+    }
+}
+
+/// Returns a remark on a network that may not be the one its description was meant to be.
+pub(crate) fn remark(config: &NetworkConfig) -> Option<String> {
+    match config {
+        NetworkConfig::ResNet(config) => config.remark(),
+        _ => None,
+    }
 }
 
 /// Reads the network in a file. It is one of the candidates, unless the file itself describes its
@@ -384,7 +392,7 @@ pub fn convert(
     if from_torchvision {
         state = state.renamed(&Renaming::torchvision_to_keywords())?;
     }
-    quant_train::files::write(to, &state.to_bytes()?)?;
+    quant_train::files::write_output(to, &state.to_bytes()?)?;
     let count = state.entries().count();
     let rest = match all - count {
         0 => String::new(),

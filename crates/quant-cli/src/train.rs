@@ -17,7 +17,6 @@ use quant_train::{
     deploy::{LowerError, Lowering},
     evaluate::Score,
     group, output,
-    recipe::ModelRecipe,
 };
 
 use crate::{
@@ -325,9 +324,9 @@ fn run(
             changes: arguments.start.changes.clone(),
             accept_changes: arguments.accept_changes,
         };
-        return arguments
-            .machine
-            .execute(stop, |options| execute_with(&reopened(folder, &asked, options)?, execute));
+        return arguments.machine.execute(stop, |options| {
+            execute_with(&reopened(folder, &asked, named(options))?, execute)
+        });
     }
     let (text, path) = match arguments.recipe {
         Some(path) => (read(&path)?, path),
@@ -335,11 +334,12 @@ fn run(
     };
     let mut start = arguments.start;
     if let (None, Some(find)) = (&start.data, program.data) {
-        start.data = Some(find()?);
+        let recipe = Recipe::parse_with(&text, &path, &start.changes)?;
+        if !recipe.data.is_made() {
+            start.data = Some(find()?);
+        }
     }
-    arguments
-        .machine
-        .execute(stop, |options| {
+    arguments.machine.execute(stop, |options| {
         execute_with(&create(&text, &path, &start, named(options))?, execute)
     })
 }
@@ -375,11 +375,7 @@ pub fn create(
         };
         first.init = Some(file.to_owned());
     }
-    let data = match &start.data {
-        Some(data) => data.clone(),
-        None if recipe.data.is_made() => PathBuf::from("."),
-        None => return Err(no_data(&recipe.data).into()),
-    };
+    let data = evaluation::data_folder(start.data.as_deref(), &recipe.data)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok(Run::create(&start.runs, recipe, folder, &data, options)?)
 }
@@ -426,12 +422,13 @@ pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
 
 fn execute_with(run: &Run, execute: Execute<'_>) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
-    let summary = execute(run).inspect_err(|_| {
-        if run.reports() && run.can_resume() {
+    let summary = execute(run).inspect_err(|error| {
+        // Where the run would only end with the same error again, resuming is no advice.
+        if let (true, true, Some(more)) = (run.reports(), run.can_resume(), error.resumes_with()) {
             // `quant` cannot build the networks of other programs.
-            let how = match run.recipe().model {
-                ModelRecipe::Own(_) => format!("this program with --resume {folder}"),
-                _ => format!("quant resume {folder}, or --resume {folder}"),
+            let how = match run.options().program.as_str() {
+                "" | "quant" => format!("quant resume {folder}{more}"),
+                program => format!("{program} --resume {folder}{more}"),
             };
             output::tell(&format!("to continue from the last checkpoint: {how}"));
         }

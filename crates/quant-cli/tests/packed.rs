@@ -69,6 +69,19 @@ fn a_run_ends_with_a_packed_network_that_scores_as_in_the_trainer() {
     let said = desk.says(&["pack", run, "-o", "again.qnet", "--explain"]);
     assert_eq!(fs::read(desk.path("again.qnet")).unwrap(), file);
     assert!(said.contains("layer1.0.conv1") && said.contains("integers"), "{said}");
+    // The parts that it counts are the file: each layer, all other operations, and the rest.
+    let sum = said.lines().find_map(|line| line.strip_prefix("the file has ")).unwrap();
+    let numbers = sum.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let numbers: Vec<usize> = numbers.map(|digits| digits.parse().unwrap()).collect();
+    let [all, layers, others, rest] = numbers[..] else { panic!("{sum}") };
+    assert_eq!((all, layers + others + rest), (file.len(), file.len()), "{sum}");
+    let table = said.lines().skip(1).take_while(|line| !line.contains(" MACs, "));
+    let cell = |line: &str| -> usize {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let bits = cells.iter().position(|cell| cell.contains('/')).unwrap();
+        cells[bits + 1].parse().unwrap()
+    };
+    assert_eq!(table.map(cell).sum::<usize>(), layers, "{said}");
     assert!(said.contains("floats"), "{said}");
     let top1 = packed["top1"].as_f64().unwrap();
     let rounded = (100.0 * top1).round() / 100.0;

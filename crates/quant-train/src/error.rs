@@ -212,8 +212,10 @@ pub enum TrainError {
     },
     /// Something that training computes is no longer a finite number.
     #[error(
-        "phase {phase}, step {step}: {found}: training has diverged. Lower the learning rate \
-         or clip gradients; the last checkpoint, if there is one, is from before"
+        "phase {phase}, step {step}: {found}: training has diverged. The usual cause is the learning \
+         rate: lower it, or clip gradients. Other causes are a weight_decay or loss factor that is \
+         too large, a data.std that does not fit the images, and batches of very few images. The \
+         last checkpoint, if there is one, is from before"
     )]
     Diverged {
         /// Name of the phase.
@@ -325,6 +327,26 @@ impl From<QuantizerError> for TrainError {
 }
 
 impl TrainError {
+    /// Returns how a run that ended with this error can be continued with the command that resumes
+    /// it, and that command's further arguments, or `None` if it would only end in the same way.
+    pub fn resumes_with(&self) -> Option<String> {
+        use std::io::ErrorKind::{IsADirectory, PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            TrainError::Stopped { .. }
+            | TrainError::Lost { .. }
+            | TrainError::Peer { .. }
+            | TrainError::Mpi { .. } => Some(String::new()),
+            TrainError::Io { source, .. } => {
+                let lasting = [PermissionDenied, ReadOnlyFilesystem, IsADirectory];
+                (!lasting.contains(&source.kind())).then(String::new)
+            }
+            TrainError::Diverged { phase, .. } => {
+                Some(format!(" --set phase.{phase}.learning_rate=<a lower one>"))
+            }
+            _ => None,
+        }
+    }
+
     /// Names the phase in the error: puts the name of the phase in front of the field. A
     /// combination that a quantizer's method does not support is described with the fields of the
     /// recipe.

@@ -4,6 +4,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
+pub use quant_data::names::plural;
+
 /// Prints a line of a result on standard output.
 ///
 /// # Errors
@@ -26,19 +28,6 @@ fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| io::Error::new(error.kind(), format!("output: {error}"))),
     }
-}
-
-/// Returns a number with its noun: `one` stands after 1, and `many` after every other number.
-///
-/// ```
-/// use quant_train::output::plural;
-///
-/// assert_eq!(plural(1, "class", "classes"), "1 class");
-/// assert_eq!(plural(0, "class", "classes"), "0 classes");
-/// ```
-pub fn plural(count: usize, one: &str, many: &str) -> String {
-    let noun = if count == 1 { one } else { many };
-    format!("{count} {noun}")
 }
 
 #[cfg(test)]

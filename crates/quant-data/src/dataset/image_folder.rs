@@ -104,14 +104,17 @@ impl ImageFolder {
 
     /// Creates the data set with the folders' names as classes.
     fn by_folder(root: &Path, folders: Vec<Name>, listing: &Listing) -> Result<Self, DataError> {
-        let mut images = Vec::new();
+        let (mut images, mut empty) = (Vec::new(), Vec::new());
         // The listing is in order of the names, as `folders` is.
         for (label, (name, tree)) in (0..).zip(listing) {
             let before = images.len();
             images.extend(tree.images().map(|name| ImageFile { folder: label, label, name }));
             if images.len() == before {
-                return Err(DataError::EmptyClass { path: root.join(&name.0) });
+                empty.push(names::text(&name.0));
             }
+        }
+        if !empty.is_empty() {
+            return Err(DataError::EmptyClass { path: root.to_owned(), classes: empty });
         }
         let classes = folders.iter().map(|name| names::text(&name.0)).collect();
         Ok(Self::new(root, folders, classes, images))
@@ -126,7 +129,8 @@ impl ImageFolder {
     ) -> Result<Self, DataError> {
         let names: Vec<Name> = listing.values().flat_map(listing::Tree::images).collect();
         if names.is_empty() {
-            return Err(DataError::EmptyClass { path: root.join(annotations::FOLDER) });
+            let classes = vec![annotations::FOLDER.to_owned()];
+            return Err(DataError::EmptyClass { path: root.to_owned(), classes });
         }
         let texts: Vec<String> = names.iter().map(|name| names::text(&name.0)).collect();
         let shown = annotations::read(annotations, &texts)?;

@@ -2,7 +2,9 @@
 
 use std::io::{self, Cursor};
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, error::UnsupportedErrorKind,
+};
 
 use super::{
     format::Format,
@@ -32,8 +34,25 @@ pub(super) fn decode(
         },
         result => result,
     };
-    let reason = |error: ImageError| format!("a {format:?} file that cannot be decoded: {error}");
+    let reason = |error: ImageError| match unread_pixels(&error) {
+        Some(bits) => format!(
+            "a {format:?} file whose pixels have {bits} bits in a form that is not read, such as \
+             numbers of 32 bits; convert it to 8 or 16 bits per sample"
+        ),
+        None => format!("a {format:?} file that cannot be decoded: {error}"),
+    };
     Ok(rgb(image.map_err(reason)?))
+}
+
+/// Returns the bits of a pixel, if the error is that the type of the pixels is not supported.
+fn unread_pixels(error: &ImageError) -> Option<u16> {
+    match error {
+        ImageError::Unsupported(unsupported) => match unsupported.kind() {
+            UnsupportedErrorKind::Color(color) => Some(color.bits_per_pixel()),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Returns whether a truncated file of this format can be completed with zeros.

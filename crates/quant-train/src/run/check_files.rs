@@ -53,6 +53,9 @@ impl Recipe {
             return self.check_own(index, folder);
         }
         self.check_policies(phase, classes, device)?;
+        if !phase.frozen_statistics.is_empty() {
+            phase.check_frozen(&self.network(phase, classes.unwrap_or(2))?.init(device)?)?;
+        }
         if let Some(distillation) = &phase.distillation {
             self.check_teacher(index, distillation, folder, classes, device)?;
         }

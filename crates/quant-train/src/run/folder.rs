@@ -47,6 +47,9 @@ impl Header {
     /// [`TrainError::NoRun`] with what is missing.
     pub(crate) fn read(folder: &Path) -> Result<Self, TrainError> {
         let missing = |missing: String| TrainError::NoRun { path: folder.to_owned(), missing };
+        if !folder.is_dir() {
+            return Err(missing("there is no such folder".into()));
+        }
         if !folder.join(RECIPE).is_file() {
             return Err(missing(format!("{RECIPE} is missing")));
         }
@@ -142,4 +145,24 @@ pub(crate) fn has_progress(folder: &Path, recipe: &Recipe) -> bool {
     recipe.phases.iter().map(|phase| folder.join(&phase.name)).any(|place| {
         place.join("result.json").exists() || checkpoint::exists(&place.join("checkpoints"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_another_program_wrote_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(RECIPE), "").unwrap();
+        let told = |program: &str| {
+            let header = serde_json::json!({ "program": program, "recipe": "unknown here" });
+            fs::write(folder.path().join(HEADER), files::sealed(&header)).unwrap();
+            Header::read(folder.path()).unwrap_err().to_string()
+        };
+        let error = told("own_method");
+        let command = format!("own_method eval {}", folder.path().display());
+        assert!(error.contains("own_method wrote this run") && error.contains(&command), "{error}");
+        assert!(!told("quant").contains("wrote this run"));
+    }
 }

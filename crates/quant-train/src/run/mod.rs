@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
 };
 
-use quant_data::{Dataset, Loader, LoaderConfig, Share};
+use quant_data::{DataError, Dataset, Loader, LoaderConfig, Share};
 
 pub use self::options::RunOptions;
 use self::{folder::Header, lock::Lock, options::workers, seen::Seen};
@@ -118,7 +118,7 @@ impl Run {
         let recipe_folder = if recipe_folder == Path::new("") { here } else { recipe_folder };
         let recipe_folder =
             fs::canonicalize(recipe_folder).map_err(TrainError::io(recipe_folder))?;
-        let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
+        let data = data_folder(data)?;
         let (train, val) = recipe.data.open(&data, &options.cache)?;
         let seen = Seen::new(train.as_ref(), val.as_ref(), options.group.size());
         recipe.check_files(&recipe_folder, Some(seen.classes().len()), &options.device)?;
@@ -158,7 +158,13 @@ impl Run {
         let mut header = Header::read(folder)?;
         let written = Recipe::read(&folder.join(folder::RECIPE))?;
         if let Some(data) = data {
-            header.data = fs::canonicalize(data).map_err(TrainError::io(data))?;
+            TrainError::check_field(
+                !header.recipe.data.is_made(),
+                "data.kind",
+                header.recipe.data.kind.name(),
+                "no folder of data (--data): the program makes the data of this run",
+            )?;
+            header.data = data_folder(data)?;
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -363,4 +369,12 @@ impl Run {
         let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;
         Ok((train, val))
     }
+}
+
+/// Returns the absolute path of the folder of data.
+fn data_folder(data: &Path) -> Result<PathBuf, TrainError> {
+    if !data.is_dir() {
+        return Err(DataError::NoFolder { path: data.to_owned() }.into());
+    }
+    fs::canonicalize(data).map_err(TrainError::io(data))
 }

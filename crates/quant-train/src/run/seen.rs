@@ -74,7 +74,11 @@ pub(crate) fn classes(expected: &[String], found: &[String]) -> Vec<String> {
     if expected.len() == found.len() {
         return vec![first];
     }
-    vec![format!("classes: {}, expected {}; first that differs: {first}", found.len(), expected.len())]
+    vec![format!(
+        "classes: {}, expected {}; first that differs: {first}",
+        found.len(),
+        expected.len()
+    )]
 }
 
 /// Describes the first class that differs between two lists that are not equal.

@@ -71,6 +71,12 @@ impl Run {
                 let network = start(phase, fresh, from.as_ref(), &trainer, events)?;
                 // Each process has calibrated on its own images.
                 let network = group::same_network(self.options.group.as_ref(), network)?;
+                let idle = phase.idle_exceptions(&network);
+                let few = phase.few_values(&network, self.options.group.size());
+                let short = phase.too_short_for(Some(loaders.0.batches()));
+                for message in short.into_iter().chain(idle).chain(few) {
+                    events.emit(&Event::Warning { message })?;
+                }
                 let state = trainer.start(network);
                 state.check(phase)?;
                 state
@@ -185,6 +191,7 @@ impl Run {
         let network = init_seeded(seed, &device, make)?;
         let compute = phase.precision.map_or(Compute::F32, |precision| precision.compute);
         let network = network.with_compute(compute);
+        phase.check_frozen(&network)?;
         if phase.frozen_statistics.is_empty() {
             return Ok(network);
         }

@@ -124,8 +124,9 @@ impl<M: Classifier> Trainer<'_, M> {
         if seen == 0 && first < self.train.batches() {
             // No batch had a usable image, so that nothing can be learned.
             let images = self.train.dataset().len();
-            let batch_size = self.recipe.batch_size;
-            return Err(quant_data::DataError::TooSmall { images, batch_size }.into());
+            let (batch_size, processes) = (self.recipe.batch_size, self.group.size());
+            let error = quant_data::DataError::TooSmall { images, batch_size, processes };
+            return Err(error.into());
         }
         Ok(state)
     }

@@ -326,7 +326,7 @@ fn a_check_reads_tiny_imagenet_and_says_what_is_unusual() {
     fs::write(desk.path("tiny/val/val_annotations.txt"), "0.JPEG\tn02\t0\t0\t8\t8\n").unwrap();
     let said = desk.says(&["data", "check", "tiny"]);
     assert!(said.contains("training: 2 images, 2 classes, 0 unusable"), "{said}");
-    assert!(said.contains("validation: 1 images, 2 classes, 0 unusable"), "{said}");
+    assert!(said.contains("validation: 1 image, 2 classes, 0 unusable"), "{said}");
     assert!(said.contains("1 class has no images here: n01"), "{said}");
 
     let folder = desk.path("cifar-10-batches-bin");

@@ -238,7 +238,10 @@ pub enum DataError {
         first: Vec<String>,
     },
     /// The data set is too small for the loader's batch size.
-    #[error("{images} images do not fill one batch of {batch_size}{}", too_small(*.batch_size, *.processes))]
+    #[error(
+        "{images} images do not fill one batch of {batch_size}{}",
+        too_small(*.batch_size, *.processes)
+    )]
     TooSmall {
         /// Number of images of the data set.
         images: usize,

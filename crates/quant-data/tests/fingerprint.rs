@@ -102,7 +102,7 @@ fn a_picture_that_is_replaced_under_its_name_shows_in_the_contents() {
         let at = at.unwrap();
         let size = std::str::from_utf8(&bytes[at + 124..at + 135]).unwrap();
         let size = u64::from_str_radix(size.trim(), 8).unwrap();
-        assert!(size % 512 != 0);
+        assert!(!size.is_multiple_of(512));
         bytes[at + 124..at + 135].copy_from_slice(format!("{:011o}", size + 1).as_bytes());
         bytes[at + 148..at + 156].fill(b' ');
         let sum: u32 = bytes[at..at + 512].iter().map(|byte| u32::from(*byte)).sum();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use quant_infer::{
     Error,
-    file::File,
+    file::File as PackedFile,
     model::{Conv, Model, Op, Weight},
 };
 
@@ -55,7 +55,7 @@ pub struct Explained {
 pub(crate) fn explain(model: &Model, reasons: &[(usize, String)]) -> Result<Vec<Explained>, Error> {
     let shapes = model.shapes(model.input.size)?;
     let bytes = model.to_bytes();
-    let file = File::parse(&bytes)?;
+    let file = PackedFile::parse(&bytes)?;
     let mut explained = Vec::new();
     for (index, (node, part)) in model.nodes.iter().zip(file.nodes()).enumerate() {
         let Op::Conv(conv) = &node.op else { continue };
@@ -105,7 +105,7 @@ impl FileParts {
     /// If the model is not valid.
     pub fn of(model: &Model) -> Result<Self, Error> {
         let bytes = model.to_bytes();
-        let file = File::parse(&bytes)?;
+        let file = PackedFile::parse(&bytes)?;
         let (mut layers, mut others) = (0, 0);
         for (node, part) in model.nodes.iter().zip(file.nodes()) {
             match node.op {
@@ -177,8 +177,8 @@ pub(crate) fn table(
     let FileParts { layers, others, rest } = parts;
     write!(
         f,
-        "the file has {} bytes: {layers} for these layers, {others} for other operations, {rest} for \
-         the header, the description and the alignment of weights",
+        "the file has {} bytes: {layers} for these layers, {others} for other operations, {rest} \
+         for the header, the description and the alignment of weights",
         parts.file()
     )
 }

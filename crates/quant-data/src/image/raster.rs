@@ -114,3 +114,40 @@ fn rgb(image: DynamicImage) -> RgbImage {
     };
     RgbImage { width, height, pixels }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A grey TIFF image of one pixel with an integer of 32 bits.
+    fn tiff_of_32_bits() -> Vec<u8> {
+        let entries: [[u16; 4]; 10] = [
+            // Tag, type (3: short, 4: long), count, value.
+            [256, 3, 1, 1],
+            [257, 3, 1, 1],
+            [258, 3, 1, 32],
+            [259, 3, 1, 1],
+            [262, 3, 1, 1],
+            [273, 4, 1, 8],
+            [277, 3, 1, 1],
+            [278, 3, 1, 1],
+            [279, 4, 1, 4],
+            [339, 3, 1, 1],
+        ];
+        let mut bytes = b"II\x2a\0\x0c\0\0\0\x07\0\0\0".to_vec();
+        bytes.extend((entries.len() as u16).to_le_bytes());
+        for [tag, kind, count, value] in entries {
+            bytes.extend([tag, kind].map(u16::to_le_bytes).concat());
+            bytes.extend([count, value].map(|number| u32::from(number).to_le_bytes()).concat());
+        }
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    #[test]
+    fn a_type_of_pixels_that_is_not_read_is_named_for_people() {
+        let error = decode(&tiff_of_32_bits(), Format::Tiff, Truncated::Refuse).unwrap_err();
+        assert!(error.contains("pixels have 32 bits") && error.contains("convert it"), "{error}");
+        assert!(!error.contains("Unknown"), "{error}");
+    }
+}

@@ -202,8 +202,8 @@ impl Phase {
     }
 
     /// Describes the fields that have no effect, or never their full effect, because the phase is
-    /// too short for them. `batches` is the number of batches per epoch, if it is known. They are no
-    /// error, because a trial of a recipe with a few epochs has them too.
+    /// too short for them. `batches` is the number of batches per epoch, if it is known. They are
+    /// no error, because a trial of a recipe with a few epochs has them too.
     pub fn too_short_for(&self, batches: Option<usize>) -> Vec<String> {
         let mut found = Vec::new();
         let place = |field: &str| format!("phase.{}.{field}", self.name);
@@ -276,10 +276,10 @@ impl Phase {
         let values = self.batch_size.saturating_mul(shared).saturating_mul(side * side);
         (values < ENOUGH).then(|| {
             format!(
-                "phase.{}.batch_size = {}: a batch norm behind {layer} is trained on {values} values \
-                 per channel, which quantized activations often make equal; the gradient can then \
-                 grow until training diverges. Take at least {} images per batch, set clip_norm, or \
-                 freeze the statistics (frozen_statistics)",
+                "phase.{}.batch_size = {}: a batch norm behind {layer} is trained on {values} \
+                 values per channel, which quantized activations often make equal; the gradient can then \
+                 grow until training diverges. Take at least {} images per batch, set clip_norm, \
+                 or freeze the statistics (frozen_statistics)",
                 self.name,
                 self.batch_size,
                 ENOUGH.div_ceil(side * side * shared)

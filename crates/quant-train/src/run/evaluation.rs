@@ -60,8 +60,8 @@ impl Run {
     ///
     /// # Errors
     /// The errors of the data and of the network's file; [`TrainError::NoPhase`];
-    /// [`TrainError::Classes`] and [`TrainError::OtherClasses`] where the classes of the data are not
-    /// those of the network, as far as the file knows them.
+    /// [`TrainError::Classes`] and [`TrainError::OtherClasses`] where the classes of the data are
+    /// not those of the network, as far as the file knows them.
     pub fn evaluate(
         file: &WeightsFile,
         recipe: &Recipe,
@@ -106,8 +106,8 @@ impl Run {
     ///
     /// # Errors
     /// The errors of the data; [`TrainError::Packed`] where the network does not take the images;
-    /// [`TrainError::Classes`] and [`TrainError::OtherClasses`] where the classes of the data are not
-    /// those of the network.
+    /// [`TrainError::Classes`] and [`TrainError::OtherClasses`] where the classes of the data are
+    /// not those of the network.
     pub fn evaluate_packed(
         file: &Path,
         network: &quant_infer::Network,

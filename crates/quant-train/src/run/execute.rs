@@ -273,8 +273,8 @@ impl Run {
 }
 
 impl Run {
-    /// Checks the file with the best network of a finished phase. If it is lost, it is written again
-    /// from the last network if that is the best. Otherwise a warning says that it is lost.
+    /// Checks the file with the best network of a finished phase. If it is lost, it is written
+    /// again from the last network if that is the best. Otherwise a warning says that it is lost.
     fn check_best(
         &self,
         phase: &Phase,

@@ -227,8 +227,8 @@ impl ResNetConfig {
         let width = self.width();
         (self.depth == Depth::ResNet20 && width > 16).then(|| {
             format!(
-                "this ResNet-20 has {width}, {} and {} channels; that of the papers on CIFAR has 16, \
-                 32 and 64, which width_alpha = 0.25 gives",
+                "this ResNet-20 has {width}, {} and {} channels; that of the papers on CIFAR has \
+                 16, 32 and 64, which width_alpha = 0.25 gives",
                 2 * width,
                 4 * width
             )

@@ -119,7 +119,7 @@ fn rgb(image: DynamicImage) -> RgbImage {
 mod tests {
     use super::*;
 
-    /// A grey TIFF image of one pixel with an integer of 32 bits.
+    /// A grey TIFF image of one pixel, which is a float of 32 bits.
     fn tiff_of_32_bits() -> Vec<u8> {
         let entries: [[u16; 4]; 10] = [
             // Tag, type (3: short, 4: long), count, value.
@@ -132,7 +132,7 @@ mod tests {
             [277, 3, 1, 1],
             [278, 3, 1, 1],
             [279, 4, 1, 4],
-            [339, 3, 1, 1],
+            [339, 3, 1, 3],
         ];
         let mut bytes = b"II\x2a\0\x0c\0\0\0\x07\0\0\0".to_vec();
         bytes.extend((entries.len() as u16).to_le_bytes());

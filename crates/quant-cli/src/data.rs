@@ -23,7 +23,7 @@ use quant_data::{
 };
 use quant_train::{
     data::{DataKind, DataRecipe},
-    output,
+    output::{self, plural},
 };
 
 use crate::machine;
@@ -114,7 +114,9 @@ pub fn check(
     for (name, data, split) in parts {
         let bad = undecodable(data.as_ref());
         let (images, classes) = (data.len(), data.classes().len());
-        writeln!(report, "{name}: {images} images, {classes} classes, {} unusable", bad.len())?;
+        let images = plural(images, "image", "images");
+        let classes = plural(classes, "class", "classes");
+        writeln!(report, "{name}: {images}, {classes}, {} unusable", bad.len())?;
         for reason in &bad {
             writeln!(report, "  {reason}")?;
         }
@@ -162,7 +164,8 @@ fn remarks(data: &dyn Dataset, format: Format, split: Split) -> Vec<String> {
         let first: Vec<String> = missing.iter().take(5).map(printable).collect();
         let first = first.join(", ");
         let more = if missing.len() > 5 { ", ..." } else { "" };
-        remarks.push(format!("{} classes have no images here: {first}{more}", missing.len()));
+        let classes = plural(missing.len(), "class has", "classes have");
+        remarks.push(format!("{classes} no images here: {first}{more}"));
     }
     let official = split.images();
     if matches!(format, Format::Cifar10 | Format::Cifar100) && data.len() != official {
@@ -237,8 +240,9 @@ pub fn shard(from: &Path, to: &Path, mebibytes: u64) -> Result<String, Box<dyn E
         let folder: PathBuf = to.join(name);
         let files = images.files();
         let count = write_shards(&files, images.classes(), &folder, mebibytes << 20, 1)?;
-        let (images, folder) = (files.len(), printable(folder));
-        writeln!(text, "{name}: {images} images in {count} files in {folder}")?;
+        let (images, folder) = (plural(files.len(), "image", "images"), printable(folder));
+        let count = plural(count, "file", "files");
+        writeln!(text, "{name}: {images} in {count} in {folder}")?;
     }
     Ok(text)
 }

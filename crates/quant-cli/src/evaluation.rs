@@ -8,7 +8,7 @@ use std::{
 
 use quant_train::{
     Evaluation, Recipe, Run, RunOptions, ServedOutcome, WeightsFile, data::DataRecipe,
-    evaluate::Score,
+    evaluate::Score, output::plural,
 };
 
 use crate::{machine::EvalArguments, networks::Reading, packed, recipes, train};
@@ -95,7 +95,7 @@ impl Source {
         let run = Run::resume(folder, choice.data.as_deref(), options.clone())?;
         let last = run.recipe().phases.last().map(|phase| phase.name.clone());
         let phase = choice.phase.clone().or(last).unwrap_or_default();
-        let file = WeightsFile::new(run.network_file(&phase, choice.best));
+        let file = run.trained_file(&phase, choice.best)?;
         run.check_classes()?;
         let (recipe, data) = (run.recipe().clone(), run.data().to_owned());
         Ok(Self { file, recipe, phase: Some(phase), data })
@@ -113,12 +113,25 @@ impl Source {
 }
 
 /// Returns the folder of the data of a recipe, which made data do not need.
+///
+/// # Errors
+/// If a folder is needed and not given, or given and not needed.
 pub(crate) fn data_folder(given: Option<&Path>, data: &DataRecipe) -> Result<PathBuf, String> {
     match given {
+        Some(_) if data.is_made() => Err(made_data(data)),
         Some(folder) => Ok(folder.to_owned()),
         None if data.is_made() => Ok(PathBuf::from(".")),
         None => Err(train::no_data(data)),
     }
+}
+
+/// Returns the error text for a folder of data that is given with data that are made.
+fn made_data(data: &DataRecipe) -> String {
+    let kind = data.kind.name();
+    format!(
+        "--data has no effect: the recipe's data are of the kind {kind}, which the program makes; \
+         leave it out, or change the kind, such as by --set data.kind=image-folder"
+    )
 }
 
 /// Evaluates a run folder, a file of weights or a packed network, and returns the scores as text.
@@ -163,7 +176,7 @@ pub fn evaluate(
 }
 
 /// Returns a line for each unusable image.
-fn skipped_lines(skipped: &[String]) -> Result<String, Box<dyn Error>> {
+pub(crate) fn skipped_lines(skipped: &[String]) -> Result<String, Box<dyn Error>> {
     let mut text = String::new();
     for reason in skipped {
         writeln!(text, "skipped: {reason}")?;
@@ -186,10 +199,10 @@ fn evaluation_lines(found: &Evaluation) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-fn score_line(score: &Score) -> Result<String, Box<dyn Error>> {
+pub(crate) fn score_line(score: &Score) -> Result<String, Box<dyn Error>> {
     let Score { top1, top5, loss, images, skipped } = score;
-    let mut text =
-        format!("top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on {images} images");
+    let mut text = format!("top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on ");
+    text += &plural(*images, "image", "images");
     if *skipped > 0 {
         write!(text, ", {skipped} skipped")?;
     }

@@ -103,6 +103,7 @@ pub fn cache() -> PathBuf {
 /// Returns the options of a run on a device.
 fn options(device: Device, name: &str, stop: Stop, group: Arc<dyn Group>) -> RunOptions {
     RunOptions {
+        program: "quant".to_owned(),
         device_name: name.to_owned(),
         terminal: group.rank() == 0,
         cache: cache(),
@@ -222,7 +223,10 @@ fn wait_for(process: u32, stop: &Stop) -> Result<(), Box<dyn Error>> {
         Ok(ps.status().map_err(|error| format!("--after needs the program ps: {error}"))?.success())
     };
     if !is_running()? {
-        output::tell(&format!("process {process} has ended already"));
+        output::tell(&format!(
+            "--after: there is no process {process} on this machine; if it has ended already, \
+             nothing is left to wait for, so the work begins now"
+        ));
         return Ok(());
     }
     output::tell(&format!("waiting for process {process} to end"));

@@ -87,8 +87,12 @@ enum Command {
     ///
     /// The network is described by keywords. In their place, a run folder, a recipe, a safetensors
     /// file or a PyTorch checkpoint may be named.
+    #[command(mut_arg("keywords", |network| network.value_name("NETWORK")))]
     Summary(Summarized),
     /// Pack a trained network into a small file that programs run without a training framework
+    #[command(mut_arg("keywords", |network| network.value_name("RUN OR FILE").help(
+        "A run folder, a safetensors file or a PyTorch checkpoint"
+    )))]
     Pack {
         /// What is packed
         #[command(flatten)]
@@ -116,8 +120,9 @@ enum Command {
         #[arg(required = true)]
         pictures: Vec<PathBuf>,
         /// Number of classes that are printed for each picture, the best first
-        #[arg(long, default_value_t = 5, value_name = "N")]
-        top: usize,
+        #[arg(long, default_value_t = 5, value_name = "N",
+            value_parser = clap::value_parser!(u16).range(1..))]
+        top: u16,
     },
     /// Measure a packed network on this processor: the time of each layer, its kernel, and what
     /// other numbers of bits would cost
@@ -155,6 +160,9 @@ enum Command {
     ///
     /// The weights are those of a run folder, a safetensors file or a PyTorch checkpoint, which is
     /// named in the place of keywords.
+    #[command(mut_arg("keywords", |network| network.value_name("RUN OR FILE").help(
+        "A run folder, a safetensors file or a PyTorch checkpoint"
+    )))]
     Codes {
         /// The network whose weights are written
         #[command(flatten)]
@@ -307,7 +315,7 @@ fn run(command: Command) -> Printed {
         Command::Codes { of, output } => networks::codes(&of, &output),
         Command::Pack { of, best, output, explain } => packed::pack(&of, best, &output, explain),
         Command::Run { network, pictures, top } => {
-            packed::run(&network, &pictures, top).map(nothing)
+            packed::run(&network, &pictures, top.into()).map(nothing)
         }
         Command::Bench { network, images, set } => bench::bench(&network, images, set.as_deref()),
         Command::Inspect { file, reading } => networks::inspect(&file, &reading),

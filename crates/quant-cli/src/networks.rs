@@ -11,11 +11,12 @@ use std::{
 };
 
 use burn::tensor::Device;
+use quant_core::WeightCodes;
 use quant_nn::{
     Network, NetworkConfig, QuantizedModule, Renaming, StateDict, codes_file, keywords::Explained,
     summarize,
 };
-use quant_train::{Recipe, Run, RunOptions, WeightsFile, weights};
+use quant_train::{Recipe, Run, RunOptions, WeightsFile, output::plural, weights};
 
 pub use self::{description::Description, guide::guide};
 use crate::{packed, recipes};
@@ -149,6 +150,7 @@ impl Subject {
 pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
     let subject = Subject::find(of.description.keywords.as_deref())?;
     subject.check(of)?;
+    refuse_packed(&subject, "`quant inspect` describes it")?;
     match subject {
         Subject::Keywords => Ok(table(&of.description.network()?)),
         Subject::Recipe(name) => {
@@ -157,7 +159,7 @@ pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
             let (phase, config) = candidates.into_iter().next().ok_or("the recipe has no phase")?;
             Ok(format!("phase {phase}\n{}", table(&config.init(&Device::default())?)))
         }
-        Subject::Run(folder) => summary_of(of_run(&folder, of)?),
+        Subject::Run(folder) => summary_of(of_run(&open(&folder)?, of.phase.as_deref(), false)?),
         Subject::File(path) => summary_of(of_file(&path, of)?),
     }
 }
@@ -165,13 +167,26 @@ pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
 /// A file of weights, and the networks that the weights may be for, with their names.
 type FileAndCandidates = (WeightsFile, Vec<(String, NetworkConfig)>);
 
-/// Returns the file with the last network of a run's phase.
-fn of_run(folder: &Path, of: &Summarized) -> Result<FileAndCandidates, Box<dyn Error>> {
-    let recipe = Recipe::read(&folder.join("recipe.toml"))?;
+/// Returns the file with the last network of a run's phase, or with `best` its best network.
+fn of_run(run: &Run, phase: Option<&str>, best: bool) -> Result<FileAndCandidates, Box<dyn Error>> {
+    let recipe = run.recipe();
     let last = recipe.phases.last().map(|phase| phase.name.as_str());
-    let phase = of.phase.as_deref().or(last).unwrap_or_default();
-    let file = WeightsFile::new(folder.join(phase).join("last.safetensors"));
-    Ok((file, recipe.candidates(Some(phase), 1000)?))
+    let phase = phase.or(last).unwrap_or_default();
+    let file = run.trained_file(phase, best)?;
+    Ok((file, recipe.candidates(Some(phase), run.classes().len())?))
+}
+
+/// Returns the network of a run's phase, by default of the last phase.
+///
+/// # Errors
+/// If the network cannot be read.
+pub(crate) fn network_of_run(run: &Run, phase: Option<&str>) -> Result<Network, Box<dyn Error>> {
+    Ok(load(of_run(run, phase, false)?)?.network)
+}
+
+/// Opens the run in a folder.
+fn open(folder: &Path) -> Result<Run, Box<dyn Error>> {
+    Ok(Run::resume(folder, None, RunOptions::new(Device::default()))?)
 }
 
 /// Returns a file of weights, with the networks that the recipe or the keywords describe.
@@ -197,8 +212,11 @@ pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
     let named = of.description.keywords.as_deref();
     let subject = Subject::find(named)?;
     subject.check(of)?;
+    let elsewhere = "its weights are codes already, which `quant inspect` describes; `quant codes` \
+                     takes the run or the file of weights that it was packed from";
+    refuse_packed(&subject, elsewhere)?;
     let read = match subject {
-        Subject::Run(folder) => of_run(&folder, of)?,
+        Subject::Run(folder) => of_run(&open(&folder)?, of.phase.as_deref(), false)?,
         Subject::File(path) => of_file(&path, of)?,
         Subject::Keywords | Subject::Recipe(_) => {
             let named = named.unwrap_or("no file");
@@ -206,14 +224,22 @@ pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
             return Err(format!("{named}: {what}").into());
         }
     };
-    let loaded = load(read)?;
-    let weights = loaded.network.weight_codes();
+    write_codes(&load(read)?.network.weight_codes(), to)
+}
+
+/// Writes weights as integers to the safetensors file `to`. Returns a text with their number.
+///
+/// # Errors
+/// If there are no weights, or the file cannot be written.
+pub(crate) fn write_codes(weights: &[WeightCodes], to: &Path) -> Result<String, Box<dyn Error>> {
     if weights.is_empty() {
         return Err("the network has no quantized weights; --phase chooses another phase".into());
     }
-    quant_train::files::write(to, &codes_file(&weights)?)?;
+    let file = codes_file(weights)?;
+    quant_train::files::write_output(to, &file)?;
     let elements: usize = weights.iter().map(|weight| weight.codes.len()).sum();
-    Ok(format!("{} weights, {elements} integers in {}", weights.len(), to.display()))
+    let (weights, to) = (plural(weights.len(), "weight", "weights"), to.display());
+    Ok(format!("{weights}, {elements} integers in {to}"))
 }
 
 /// Returns the trained network of a run folder or of a file of weights, the recipe with the images
@@ -231,14 +257,11 @@ pub fn trained(
     let named = of.description.keywords.as_deref();
     let subject = Subject::find(named)?;
     subject.check(of)?;
+    refuse_packed(&subject, "it is packed already")?;
     match subject {
         Subject::Run(folder) => {
-            let run = Run::resume(&folder, None, RunOptions::new(Device::default()))?;
-            let (mut file, candidates) = of_run(&folder, of)?;
-            if best {
-                file.path.set_file_name("best.safetensors");
-            }
-            let network = load((file, candidates))?.network;
+            let run = open(&folder)?;
+            let network = load(of_run(&run, of.phase.as_deref(), best)?)?.network;
             Ok((network, run.recipe().clone(), run.classes().to_vec()))
         }
         Subject::File(_) if best => Err("--best is for run folders: a file has one network".into()),
@@ -246,7 +269,8 @@ pub fn trained(
             let name = of.recipe.as_deref().ok_or(
                 "--recipe is needed with a file: it says how images are resized and normalised",
             )?;
-            Ok((load(of_file(&path, of)?)?.network, recipe_of(name)?, Vec::new()))
+            let weights::Loaded { network, classes, .. } = load(of_file(&path, of)?)?;
+            Ok((network, recipe_of(name)?, classes))
         }
         Subject::Keywords | Subject::Recipe(_) => {
             let named = named.unwrap_or("no file");
@@ -256,8 +280,31 @@ pub fn trained(
     }
 }
 
+/// Refuses a packed network, for a command that is for files of weights. `works` says what can be
+/// done with it.
+fn refuse_packed(subject: &Subject, works: &str) -> Result<(), String> {
+    match subject {
+        Subject::File(path) if packed::is_packed(path) => {
+            Err(format!("{}: it is a packed network: {works}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn table(network: &Network) -> String {
-    summarize(network, &StateDict::of(network)).to_string()
+    let table = summarize(network, &StateDict::of(network)).to_string();
+    match remark(network.config()) {
+        Some(remark) => format!("{}\nnote: {remark}\n", table.trim_end()),
+        None => table,
+    }
+}
+
+/// Returns a remark on a network that may not be the one its description was meant to be.
+pub(crate) fn remark(config: &NetworkConfig) -> Option<String> {
+    match config {
+        NetworkConfig::ResNet(config) => config.remark(),
+        _ => None,
+    }
 }
 
 /// Reads the network in a file. It is one of the candidates, unless the file itself describes its
@@ -345,7 +392,7 @@ pub fn convert(
     if from_torchvision {
         state = state.renamed(&Renaming::torchvision_to_keywords())?;
     }
-    quant_train::files::write(to, &state.to_bytes()?)?;
+    quant_train::files::write_output(to, &state.to_bytes()?)?;
     let count = state.entries().count();
     let rest = match all - count {
         0 => String::new(),

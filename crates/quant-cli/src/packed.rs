@@ -54,7 +54,7 @@ pub fn pack(
     let (network, recipe, classes) = networks::trained(of, best)?;
     let lowered = deploy::lower(&network, &recipe.data, &recipe.name, &classes)?;
     let bytes = lowered.model.to_bytes();
-    quant_train::files::write(to, &bytes)?;
+    quant_train::files::write_output(to, &bytes)?;
     let mut text = String::new();
     if explain {
         writeln!(text, "{lowered}\n")?;
@@ -149,7 +149,16 @@ pub(crate) fn evaluate(
 ) -> Result<(Score, Vec<String>), Box<dyn Error>> {
     let network = read(path)?;
     let recipe = recipe_of(&network, choice.recipe.as_deref())?;
-    let data = data_folder(choice.data.as_deref(), &recipe.data)?;
+    let data = match (&choice.data, &choice.recipe) {
+        (None, None) => {
+            return Err(
+                "--data <folder> is needed: a folder val inside has one folder of pictures \
+                        for each class (--recipe describes other data)"
+                    .into(),
+            );
+        }
+        (data, _) => data_folder(data.as_deref(), &recipe.data)?,
+    };
     let threads = match choice.threads.unwrap_or_default() {
         0 => available_parallelism().map_or(1, usize::from),
         threads => threads,

@@ -8,15 +8,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use quant_data::{LastBatch, dataset::cifar::Split};
 use quant_train::{
     Recipe, RunOptions, TrainError,
     data::DataKind,
-    files, output,
+    files,
+    output::{self, plural},
     qtool::{config::ShellConfig, import},
 };
 
 use crate::{
     machine::MachineArguments,
+    networks,
     train::{self, ResumeArguments, StartArguments},
 };
 
@@ -206,16 +209,28 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
         let summary = quant_nn::summarize(&network, &quant_nn::StateDict::of(&network));
         writeln!(
             lines,
-            "phase {}: {} epochs, batch size {}, learning rate {}; {} parameters, {} bytes at 32 \
-             bits, {} bytes packed ({classes} classes)",
+            "phase {}: {}, batch size {}, learning rate {}; {} parameters, {} bytes at 32 bits, {} \
+             bytes packed ({})",
             phase.name,
-            phase.all_epochs(),
+            plural(phase.all_epochs(), "epoch", "epochs"),
             phase.batch_size * phase.batches_per_step(),
             phase.learning_rate,
             summary.parameters,
             summary.size_bytes_float,
-            summary.size_bytes_packed
+            summary.size_bytes_packed,
+            plural(classes, "class", "classes")
         )?;
+        let batches = train_images(&recipe).map(|images| match phase.last_batch {
+            LastBatch::Drop => images / phase.batch_size,
+            LastBatch::Keep => images.div_ceil(phase.batch_size),
+        });
+        if let Some(remark) = networks::remark(network.config()) {
+            writeln!(lines, "note: {remark}")?;
+        }
+        let idle = phase.too_short_for(batches).into_iter().chain(phase.idle_exceptions(&network));
+        for message in idle.chain(phase.few_values(&network, 1)) {
+            writeln!(lines, "warning: {message}")?;
+        }
         let folder = path.parent().unwrap_or(Path::new(""));
         match recipe.check_phase(index, folder, None, &burn::tensor::Device::default()) {
             // The file may exist on the machine on which the recipe will be run.
@@ -224,6 +239,20 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
         }
     }
     Ok(lines)
+}
+
+/// Returns the number of training images of a recipe's data, if it is known without the data.
+fn train_images(recipe: &Recipe) -> Option<usize> {
+    let data = &recipe.data;
+    match data.kind {
+        DataKind::Fake => Some(data.fake.unwrap_or_default().train),
+        DataKind::Rendered => {
+            let rendered = data.rendered.clone().unwrap_or_default();
+            Some(rendered.train_per_class * classes(recipe))
+        }
+        DataKind::Cifar10 | DataKind::Cifar100 => Some(Split::Train.images()),
+        DataKind::ImageFolder | DataKind::Shards | DataKind::Idx => None,
+    }
 }
 
 /// Converts a configuration file of QTool into a recipe, which is written to `to`. Returns a text
@@ -249,7 +278,7 @@ pub fn import(from: &Path, to: &Path) -> Result<String, Box<dyn Error>> {
     for warning in &imported.warnings {
         writeln!(text, "warning: {warning}")?;
     }
-    files::write(to, imported.recipe.to_toml()?.as_bytes())?;
+    files::write_output(to, imported.recipe.to_toml()?.as_bytes())?;
     writeln!(text, "written to {}", to.display())?;
     text.push_str(&next_command(&imported, to));
     Ok(text)
@@ -324,8 +353,13 @@ pub fn queue(
     }
     // All recipes are read before the first is run, so that a mistake is noticed at once.
     let found: Vec<_> = names.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
+    let mut made = 0;
     for (text, path) in &found {
-        Recipe::parse_with(text, path, &start.changes)?;
+        let recipe = Recipe::parse_with(text, path, &start.changes)?;
+        made += usize::from(recipe.data.is_made());
+    }
+    if start.data.is_some() && made == found.len() {
+        return Err("--data has no effect: the data of all recipes are made by the program".into());
     }
     let stop = train::stop_on_signals()?;
     machine.execute(stop, |options| run_all(&found, retries, start, &options))
@@ -340,6 +374,10 @@ fn run_all(
     let mut failed = Vec::new();
     for (text, path) in found {
         let attempt = || -> Result<(), Box<dyn Error>> {
+            // The folder is for those recipes of the queue whose data are not made.
+            let recipe = Recipe::parse_with(text, path, &start.changes)?;
+            let data = start.data.clone().filter(|_| !recipe.data.is_made());
+            let start = &StartArguments { data, ..start.clone() };
             let run = train::create(text, path, start, options.clone())?;
             let mut result = train::execute(&run);
             for left in (0..retries).rev() {

@@ -7,17 +7,23 @@ use std::{
     sync::Arc,
 };
 
+use burn::tensor::Device;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use quant_nn::Classifier;
+use quant_core::WeightCodes;
+use quant_nn::{Classifier, NetworkSummary, QuantizedModule, StateDict, summarize};
 use quant_train::{
     Build, BuildError, Recipe, Run, RunOptions, Stop, Summary, TrainError,
     data::DataRecipe,
     deploy::{LowerError, Lowering},
+    evaluate::Score,
     group, output,
-    recipe::ModelRecipe,
 };
 
-use crate::machine::MachineArguments;
+use crate::{
+    evaluation,
+    machine::{DeviceArguments, EvalArguments, MachineArguments},
+    networks,
+};
 
 /// A function that returns the folder of the data, which it creates if necessary.
 pub type FindData = fn() -> Result<PathBuf, Box<dyn Error>>;
@@ -37,7 +43,10 @@ pub struct TrainProgram {
 }
 
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<OfRun>,
     /// Recipe file; by default the recipe of the program
     #[arg(long)]
     recipe: Option<PathBuf>,
@@ -52,6 +61,54 @@ struct Arguments {
     accept_changes: bool,
     #[command(flatten)]
     machine: MachineArguments,
+}
+
+/// The commands for runs whose networks or methods only this program knows.
+#[derive(clap::Subcommand)]
+enum OfRun {
+    /// Evaluate the network of a run on validation data
+    Eval {
+        /// The run folder
+        run: PathBuf,
+        /// Phase of the run; by default the last phase
+        #[arg(long)]
+        phase: Option<String>,
+        /// Evaluate the best network of the phase instead of the last
+        #[arg(long)]
+        best: bool,
+        /// Folder of the data; by default the folder that the run was trained on
+        #[arg(long)]
+        data: Option<PathBuf>,
+        #[command(flatten)]
+        machine: EvalArguments,
+    },
+    /// Write the report of a run again
+    Report {
+        /// The run folder
+        run: PathBuf,
+        #[command(flatten)]
+        device: DeviceArguments,
+    },
+    /// Print the parameters and operations of a run's network, layer by layer
+    Summary {
+        /// The run folder
+        run: PathBuf,
+        /// Phase of the run; by default the last phase
+        #[arg(long)]
+        phase: Option<String>,
+    },
+    /// Write the quantized weights of a run as integers, with the value that each integer stands
+    /// for
+    Codes {
+        /// The run folder
+        run: PathBuf,
+        /// Phase of the run; by default the last phase
+        #[arg(long)]
+        phase: Option<String>,
+        /// The safetensors file to write
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
 }
 
 /// The options of a new run.
@@ -90,8 +147,28 @@ pub struct ResumeArguments {
 /// Runs the program: reads the command line, trains, and prints the result, whose last line is
 /// `run folder: <path>`. Ctrl+C and SIGTERM save the run and end the program with exit code
 /// [`STOPPED`].
+///
+/// The program also has the commands `eval`, `report`, `summary` and `codes` for its runs, which
+/// `quant` has for runs of networks and methods that it knows.
 pub fn main(program: &TrainProgram) -> ExitCode {
-    main_of(program, &|run| run.execute())
+    let evaluate = |run: &Run, phase: Option<&str>, best| {
+        let last = run.recipe().phases.last().map(|phase| phase.name.as_str());
+        let phase = phase.or(last).unwrap_or_default();
+        let file = run.trained_file(phase, best)?;
+        run.check_classes()?;
+        let options = run.options();
+        let found = Run::evaluate(&file, run.recipe(), Some(phase), run.data(), options)?;
+        Ok((found.score, found.skipped))
+    };
+    let describe = |run: &Run, phase: Option<&str>| {
+        let network = networks::network_of_run(run, phase)?;
+        Ok((summarize(&network, &StateDict::of(&network)), network.weight_codes()))
+    };
+    let execute = |run: &Run| run.execute();
+    let report = |run: &Run| run.report();
+    let work =
+        Work { execute: &execute, report: &report, evaluate: &evaluate, describe: &describe };
+    main_of(program, &work)
 }
 
 /// Runs a program that brings its own network, which `make` builds; see [`Run::execute_own`]. The
@@ -101,7 +178,7 @@ pub fn main_own<M: Classifier>(
     program: &TrainProgram,
     make: impl Fn(&Build<'_>) -> Result<M, BuildError> + Sync,
 ) -> ExitCode {
-    main_of(program, &|run| run.execute_own(&make))
+    main_of_own(program, &make, &|run| run.execute_own(&make))
 }
 
 /// Runs a program that brings its own network, and packs the quantized network at the end. `lower`
@@ -112,20 +189,85 @@ pub fn main_own_packed<M: Classifier>(
     make: impl Fn(&Build<'_>) -> Result<M, BuildError> + Sync,
     lower: impl Fn(&M, &mut Lowering) -> Result<(), LowerError> + Sync,
 ) -> ExitCode {
-    main_of(program, &|run| run.execute_own_packed(&make, &lower))
+    main_of_own(program, &make, &|run| run.execute_own_packed(&make, &lower))
+}
+
+fn main_of_own<M: Classifier>(
+    program: &TrainProgram,
+    make: &(impl Fn(&Build<'_>) -> Result<M, BuildError> + Sync),
+    execute: Execute<'_>,
+) -> ExitCode {
+    let evaluate = |run: &Run, phase: Option<&str>, best| {
+        let mut skipped = Vec::new();
+        let score = run.evaluate_own(make, phase, best, |reason| skipped.push(reason))?;
+        Ok((score, skipped))
+    };
+    let describe = |run: &Run, phase: Option<&str>| {
+        let (network, _) = run.network_own(make, phase, false)?;
+        Ok((summarize(&network, &StateDict::of(&network)), network.weight_codes()))
+    };
+    let report = |run: &Run| run.report_own(make);
+    main_of(program, &Work { execute, report: &report, evaluate: &evaluate, describe: &describe })
 }
 
 /// A function that executes a run.
 type Execute<'a> = &'a (dyn Fn(&Run) -> Result<Summary, TrainError> + Sync);
 
-fn main_of(program: &TrainProgram, execute: Execute<'_>) -> ExitCode {
+/// A score, and the images that could not be used, each with the reason.
+type Evaluated = (Score, Vec<String>);
+
+/// A function that evaluates the network of a run's phase: the last, or the best.
+type Evaluate<'a> = &'a dyn Fn(&Run, Option<&str>, bool) -> Result<Evaluated, TrainError>;
+
+/// A function that describes the last network of a run's phase, and returns its weights as
+/// integers.
+type Describe<'a> =
+    &'a dyn Fn(&Run, Option<&str>) -> Result<(NetworkSummary, Vec<WeightCodes>), Box<dyn Error>>;
+
+/// What a program does with its runs.
+struct Work<'a> {
+    execute: Execute<'a>,
+    report: &'a dyn Fn(&Run) -> Result<PathBuf, TrainError>,
+    evaluate: Evaluate<'a>,
+    describe: Describe<'a>,
+}
+
+fn main_of(program: &TrainProgram, work: &Work<'_>) -> ExitCode {
     crate::memory::keep();
     let command = Arguments::command().name(program.name).about(program.about);
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    exit_code(run(program, arguments, execute))
+    let result = match arguments.command {
+        Some(command) => of_run(command, work).and_then(|text| Ok(output::print(&text)?)),
+        None => run(program, arguments, work.execute),
+    };
+    exit_code(result)
+}
+
+/// Executes a command for a run, and returns the text to print.
+fn of_run(command: OfRun, work: &Work<'_>) -> Result<String, Box<dyn Error>> {
+    let opened = |run: &Path| Run::resume(run, None, RunOptions::new(Device::default()));
+    match command {
+        OfRun::Eval { run, phase, best, data, machine } => {
+            let run = Run::resume(&run, data.as_deref(), machine.options()?)?;
+            let (score, skipped) = (work.evaluate)(&run, phase.as_deref(), best)?;
+            Ok(evaluation::skipped_lines(&skipped)? + &evaluation::score_line(&score)?)
+        }
+        OfRun::Report { run, device } => {
+            let run = Run::resume(&run, None, device.options()?)?;
+            Ok(format!("written: {}", (work.report)(&run)?.display()))
+        }
+        OfRun::Summary { run, phase } => {
+            let (summary, _) = (work.describe)(&opened(&run)?, phase.as_deref())?;
+            Ok(summary.to_string().trim_end().to_owned())
+        }
+        OfRun::Codes { run, phase, output } => {
+            let (_, weights) = (work.describe)(&opened(&run)?, phase.as_deref())?;
+            networks::write_codes(&weights, &output)
+        }
+    }
 }
 
 /// Prints the error, if there is one, and returns the exit code of the program.
@@ -175,15 +317,16 @@ fn run(
     execute: Execute<'_>,
 ) -> Result<(), Box<dyn Error>> {
     let stop = stop_on_signals()?;
+    let named = |options| RunOptions { program: program.name.to_owned(), ..options };
     if let Some(folder) = &arguments.resume {
         let asked = ResumeArguments {
             data: arguments.start.data.clone(),
             changes: arguments.start.changes.clone(),
             accept_changes: arguments.accept_changes,
         };
-        return arguments
-            .machine
-            .execute(stop, |options| execute_with(&reopened(folder, &asked, options)?, execute));
+        return arguments.machine.execute(stop, |options| {
+            execute_with(&reopened(folder, &asked, named(options))?, execute)
+        });
     }
     let (text, path) = match arguments.recipe {
         Some(path) => (read(&path)?, path),
@@ -191,11 +334,14 @@ fn run(
     };
     let mut start = arguments.start;
     if let (None, Some(find)) = (&start.data, program.data) {
-        start.data = Some(find()?);
+        let recipe = Recipe::parse_with(&text, &path, &start.changes)?;
+        if !recipe.data.is_made() {
+            start.data = Some(find()?);
+        }
     }
-    arguments
-        .machine
-        .execute(stop, |options| execute_with(&create(&text, &path, &start, options)?, execute))
+    arguments.machine.execute(stop, |options| {
+        execute_with(&create(&text, &path, &start, named(options))?, execute)
+    })
 }
 
 /// Returns the text of a file.
@@ -229,11 +375,7 @@ pub fn create(
         };
         first.init = Some(file.to_owned());
     }
-    let data = match &start.data {
-        Some(data) => data.clone(),
-        None if recipe.data.is_made() => PathBuf::from("."),
-        None => return Err(no_data(&recipe.data).into()),
-    };
+    let data = evaluation::data_folder(start.data.as_deref(), &recipe.data)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     Ok(Run::create(&start.runs, recipe, folder, &data, options)?)
 }
@@ -280,12 +422,13 @@ pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
 
 fn execute_with(run: &Run, execute: Execute<'_>) -> Result<(), Box<dyn Error>> {
     let folder = run.folder().display();
-    let summary = execute(run).inspect_err(|_| {
-        if run.reports() && run.can_resume() {
+    let summary = execute(run).inspect_err(|error| {
+        // Where the run would only end with the same error again, resuming is no advice.
+        if let (true, true, Some(more)) = (run.reports(), run.can_resume(), error.resumes_with()) {
             // `quant` cannot build the networks of other programs.
-            let how = match run.recipe().model {
-                ModelRecipe::Own(_) => format!("this program with --resume {folder}"),
-                _ => format!("quant resume {folder}, or --resume {folder}"),
+            let how = match run.options().program.as_str() {
+                "" | "quant" => format!("quant resume {folder}{more}"),
+                program => format!("{program} --resume {folder}{more}"),
             };
             output::tell(&format!("to continue from the last checkpoint: {how}"));
         }

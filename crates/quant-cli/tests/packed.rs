@@ -69,6 +69,19 @@ fn a_run_ends_with_a_packed_network_that_scores_as_in_the_trainer() {
     let said = desk.says(&["pack", run, "-o", "again.qnet", "--explain"]);
     assert_eq!(fs::read(desk.path("again.qnet")).unwrap(), file);
     assert!(said.contains("layer1.0.conv1") && said.contains("integers"), "{said}");
+    // The parts that it counts are the file: each layer, all other operations, and the rest.
+    let sum = said.lines().find_map(|line| line.strip_prefix("the file has ")).unwrap();
+    let numbers = sum.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let numbers: Vec<usize> = numbers.map(|digits| digits.parse().unwrap()).collect();
+    let [all, layers, others, rest] = numbers[..] else { panic!("{sum}") };
+    assert_eq!((all, layers + others + rest), (file.len(), file.len()), "{sum}");
+    let table = said.lines().skip(1).take_while(|line| !line.contains(" MACs, "));
+    let cell = |line: &str| -> usize {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let bits = cells.iter().position(|cell| cell.contains('/')).unwrap();
+        cells[bits + 1].parse().unwrap()
+    };
+    assert_eq!(table.map(cell).sum::<usize>(), layers, "{said}");
     assert!(said.contains("floats"), "{said}");
     let top1 = packed["top1"].as_f64().unwrap();
     let rounded = (100.0 * top1).round() / 100.0;
@@ -112,6 +125,75 @@ fn pictures_are_classified_as_in_the_evaluation() {
     fs::rename(rendered.join("train/star"), rendered.join("train/sun")).unwrap();
     let error = desk.fails(&data);
     assert!(error.contains("class 7: \"stripes\", expected \"star\""), "{error}");
+}
+
+/// Renders the pictures of [`RECIPE`] into a folder, without the classes that `keep` refuses.
+fn rendered(desk: &Desk, name: &str, keep: impl Fn(&str) -> bool) -> String {
+    let shapes = quant_data::dataset::shapes::ShapesConfig {
+        side: 48,
+        train_per_class: 8,
+        val_per_class: 6,
+        seed: 1,
+    };
+    let to = desk.path(name);
+    fs::rename(shapes.render(&desk.path(&format!("{name}-cache"))).unwrap(), &to).unwrap();
+    for part in ["train", "val"] {
+        for class in fs::read_dir(to.join(part)).unwrap() {
+            let class = class.unwrap();
+            if !keep(class.file_name().to_str().unwrap()) {
+                fs::remove_dir_all(class.path()).unwrap();
+            }
+        }
+    }
+    to.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn data_with_other_classes_are_refused_with_what_differs() {
+    let desk = Desk::new(RECIPE);
+    let all = rendered(&desk, "all", |_| true);
+    let data = "data={ kind = 'image-folder', input_size = 32 }";
+    desk.says(&["train", "tiny.toml", "--data", &all, "--set", data]);
+    let (net, file) = ("runs/tiny-001/packed.qnet", "runs/tiny-001/low/last.safetensors");
+    let with = |subject: &str, data_at: &str| {
+        let of_file = ["--recipe", "tiny.toml", "--set", data];
+        let more = if subject == file { &of_file[..] } else { &[] };
+        desk.quant(&[&["eval", subject, "--data", data_at][..], more].concat())
+    };
+    // Every class but one that stands in the middle, once with and once without training pictures.
+    let fewer = rendered(&desk, "fewer", |class| class != "ring");
+    let classes = fs::read_dir(desk.path("all/val")).unwrap().count();
+    let val_alone = rendered(&desk, "val_alone", |class| class != "ring");
+    fs::remove_dir_all(desk.path("val_alone/train")).unwrap();
+    // The number of classes is the same, but one has another name and another place.
+    let renamed = rendered(&desk, "renamed", |_| true);
+    for part in ["train", "val"] {
+        let at = desk.path("renamed").join(part);
+        fs::rename(at.join("ring"), at.join("a_ring")).unwrap();
+    }
+    for subject in [net, file, "runs/tiny-001"] {
+        for (data_at, says) in [
+            (&fewer, format!("the network has {classes} classes, the data {}", classes - 1)),
+            (&fewer, "with a folder train beside val".into()),
+            (&val_alone, format!("the network has {classes} classes, the data {}", classes - 1)),
+            (&renamed, "class 0: \"a_ring\", expected".into()),
+        ] {
+            let output = with(subject, data_at);
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{subject} {data_at}: {error}");
+            assert!(error.contains(&says), "{subject} {data_at}: {error}");
+            assert!(error.contains("first that differs: class "), "{error}");
+        }
+        assert!(with(subject, &all).status.success(), "{subject}");
+    }
+    // What the error advises works: all classes to train with, and fewer to evaluate.
+    let advised = rendered(&desk, "advised", |_| true);
+    fs::remove_dir_all(desk.path("advised/val/ring")).unwrap();
+    let said = desk.says(&["eval", net, "--data", &advised]);
+    assert!(said.contains(&format!("on {} images", 6 * (classes - 1))), "{said}");
+    // A network that is packed from a file knows its classes too.
+    desk.says(&["pack", file, "--recipe", "tiny.toml", "-o", "of_file.qnet"]);
+    assert!(!with("of_file.qnet", &renamed).status.success());
 }
 
 #[test]

@@ -294,7 +294,7 @@ fn data_are_sharded_checked_and_trained_on() {
     };
     let folder = shapes.render(desk.folder.path()).unwrap();
     let folder = folder.to_str().unwrap();
-    assert!(desk.says(&["data", "shard", folder, "shards"]).contains("40 images in 1 files"));
+    assert!(desk.says(&["data", "shard", folder, "shards"]).contains("40 images in 1 file in"));
     let said = desk.says(&["data", "check", "shards", "--format", "shards"]);
     assert!(said.contains("training: 40 images, 10 classes, 0 unusable"), "{said}");
     let more = ["--set", "data={ kind = 'shards', input_size = 32 }", "--set", "phase.epochs=1"];
@@ -326,8 +326,8 @@ fn a_check_reads_tiny_imagenet_and_says_what_is_unusual() {
     fs::write(desk.path("tiny/val/val_annotations.txt"), "0.JPEG\tn02\t0\t0\t8\t8\n").unwrap();
     let said = desk.says(&["data", "check", "tiny"]);
     assert!(said.contains("training: 2 images, 2 classes, 0 unusable"), "{said}");
-    assert!(said.contains("validation: 1 images, 2 classes, 0 unusable"), "{said}");
-    assert!(said.contains("1 classes have no images here: n01"), "{said}");
+    assert!(said.contains("validation: 1 image, 2 classes, 0 unusable"), "{said}");
+    assert!(said.contains("1 class has no images here: n01"), "{said}");
 
     let folder = desk.path("cifar-10-batches-bin");
     fs::create_dir(&folder).unwrap();

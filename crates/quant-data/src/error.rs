@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{image::EXTENSIONS, names::printable};
+use crate::{
+    image::EXTENSIONS,
+    names::{plural, printable},
+};
 
 /// An unusable data set, image or loader configuration.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,12 @@ pub enum DataError {
         path: String,
         /// Why the image cannot be decoded.
         reason: String,
+    },
+    /// The folder of the data does not exist.
+    #[error("{}: there is no such folder of data", printable(.path))]
+    NoFolder {
+        /// The path.
+        path: PathBuf,
     },
     /// A folder has no subfolder for its training or its validation data.
     #[error(
@@ -95,15 +104,20 @@ pub enum DataError {
         /// Why the download failed, and how much of the file is kept.
         reason: String,
     },
-    /// A class folder has no images.
+    /// Class folders have no images.
     #[error(
-        "{}: class folder without images (looked for the extensions {})",
+        "{}: class {} without images (looked for the extensions {}): {}; remove what is no class, \
+         or add images",
         printable(.path),
-        EXTENSIONS.join(", ")
+        if .classes.len() == 1 { "folder" } else { "folders" },
+        EXTENSIONS.join(", "),
+        listed(.classes)
     )]
     EmptyClass {
-        /// Path of the folder.
+        /// Path of the folder with the class folders.
         path: PathBuf,
+        /// Names of all class folders without images.
+        classes: Vec<String>,
     },
     /// A part of a data set has classes that the training set does not have.
     #[error(
@@ -164,8 +178,9 @@ pub enum DataError {
     },
     /// A data set gives an image a label without a class.
     #[error(
-        "{}: label {label}, but the data set has {classes} classes, numbered from 0",
-        printable(.image)
+        "{}: label {label}, but the data set has {}, numbered from 0",
+        printable(.image),
+        plural(*.classes, "class", "classes")
     )]
     UnknownLabel {
         /// Name of the image.
@@ -223,19 +238,45 @@ pub enum DataError {
         first: Vec<String>,
     },
     /// The data set is too small for the loader's batch size.
-    #[error("{images} images do not fill one batch of {batch_size}; lower the batch size")]
+    #[error(
+        "{images} images do not fill one batch of {batch_size}{}",
+        too_small(*.batch_size, *.processes)
+    )]
     TooSmall {
         /// Number of images of the data set.
         images: usize,
         /// Number of images per batch.
         batch_size: usize,
+        /// Number of processes or devices, each of which takes a batch at a time.
+        processes: usize,
     },
+}
+
+/// Returns what can be done about batches that are not filled.
+fn too_small(batch_size: usize, processes: usize) -> String {
+    match processes {
+        1 => "; lower the batch size".into(),
+        processes => format!(
+            " for each of {processes} devices or processes, which take {} images together; take \
+             fewer devices, or lower the batch size",
+            batch_size.saturating_mul(processes)
+        ),
+    }
 }
 
 impl DataError {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| DataError::Io { path, source }
+    }
+}
+
+/// Lists names, and how many there are beside the first twenty.
+fn listed(names: &[String]) -> String {
+    let first: Vec<String> = names.iter().take(20).map(printable).collect();
+    match names.len() - first.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 

@@ -55,6 +55,19 @@ fn turns_direction(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Returns a number with its noun: `one` stands after 1, and `many` after every other number.
+///
+/// ```
+/// use quant_data::names::plural;
+///
+/// assert_eq!(plural(1, "class", "classes"), "1 class");
+/// assert_eq!(plural(0, "class", "classes"), "0 classes");
+/// ```
+pub fn plural(count: usize, one: &str, many: &str) -> String {
+    let noun = if count == 1 { one } else { many };
+    format!("{count} {noun}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

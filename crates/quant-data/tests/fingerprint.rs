@@ -67,6 +67,53 @@ fn a_folder_with_other_images_or_labels_has_another_fingerprint() {
 }
 
 #[test]
+fn a_picture_that_is_replaced_under_its_name_shows_in_the_contents() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), &["ant/1.jpg", "ant/2.jpg", "bee/1.jpg"]);
+    let of = || ImageFolder::open(root.path()).unwrap().fingerprint();
+    let known = of();
+    assert!(known.contents.is_some());
+    // A copy of the same picture is the same data, whatever its date.
+    let path = root.path().join("ant/2.jpg");
+    let bytes = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(of(), known);
+    fs::write(&path, RgbImage::new(64, 64).to_jpeg(80).unwrap()).unwrap();
+    let changed = of();
+    assert_eq!((&changed.classes, changed.images, changed.hash), (&known.classes, 3, known.hash));
+    assert_ne!(changed.contents, known.contents);
+
+    // The same in a tar file, which keeps its length: entries are padded to 512 bytes.
+    let images = ImageFolder::open(root.path()).unwrap();
+    let shards = |change: &dyn Fn(&Path)| {
+        let folder = tempfile::tempdir().unwrap();
+        write_shards(&images.files(), images.classes(), folder.path(), 1 << 20, 1).unwrap();
+        change(&folder.path().join("shard-00000.tar"));
+        Shards::open(folder.path()).unwrap().fingerprint()
+    };
+    let known = shards(&|_| ());
+    let longer = shards(&|tar| {
+        let mut bytes = fs::read(tar).unwrap();
+        // The first header whose file is an image: one byte of its padding becomes content.
+        let headers = (0..bytes.len()).step_by(512);
+        let mut of_images = headers.filter(|at| bytes[at + 257..].starts_with(b"ustar"));
+        let at = of_images.find(|at| bytes[*at..at + 100].windows(4).any(|x| x == b".jpg"));
+        let at = at.unwrap();
+        let size = std::str::from_utf8(&bytes[at + 124..at + 135]).unwrap();
+        let size = u64::from_str_radix(size.trim(), 8).unwrap();
+        assert!(!size.is_multiple_of(512));
+        bytes[at + 124..at + 135].copy_from_slice(format!("{:011o}", size + 1).as_bytes());
+        bytes[at + 148..at + 156].fill(b' ');
+        let sum: u32 = bytes[at..at + 512].iter().map(|byte| u32::from(*byte)).sum();
+        bytes[at + 148..at + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        fs::write(tar, bytes).unwrap();
+    });
+    assert_eq!(longer.hash, known.hash);
+    assert_ne!(longer.contents, known.contents);
+}
+
+#[test]
 fn shards_are_told_apart_by_files_keys_and_labels() {
     let images = tempfile::tempdir().unwrap();
     put(images.path(), &["ant/1.jpg", "ant/2.jpg", "bee/1.jpg"]);
@@ -93,24 +140,28 @@ fn shards_are_told_apart_by_files_keys_and_labels() {
 
 #[test]
 fn sets_in_memory_are_told_apart_by_their_labels() {
-    let cifar = |labels: [u8; 2]| {
+    let cifar_of = |labels: [u8; 2], grey| {
         let root = tempfile::tempdir().unwrap();
-        let images = labels.map(|label| [vec![label], vec![0; 3072]].concat()).concat();
+        let images = labels.map(|label| [vec![label], vec![grey; 3072]].concat()).concat();
         fs::write(root.path().join("test_batch.bin"), images).unwrap();
         Cifar::open(root.path(), CifarKind::Cifar10, Split::Test).unwrap().fingerprint()
     };
+    let cifar = |labels| cifar_of(labels, 0);
     assert_eq!(cifar([1, 2]), cifar([1, 2]));
+    assert_ne!(cifar([1, 2]).contents, cifar_of([1, 2], 1).contents);
     assert_ne!(cifar([1, 2]).hash, cifar([2, 1]).hash);
-    let idx = |labels: [u8; 2], width: u8| {
+    let idx_of = |labels: [u8; 2], width: u8, grey: u8| {
         let root = tempfile::tempdir().unwrap();
         let sizes = [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 12 / width, 0, 0, 0, width];
-        let images = [&sizes[..], &[7; 24]].concat();
+        let images = [&sizes[..], &[grey; 24]].concat();
         fs::write(root.path().join("train-images-idx3-ubyte"), images).unwrap();
         let labels = [&[0, 0, 8, 1, 0, 0, 0, 2][..], &labels].concat();
         fs::write(root.path().join("train-labels-idx1-ubyte"), labels).unwrap();
         Idx::open(root.path(), Split::Train).unwrap().fingerprint()
     };
+    let idx = |labels, width| idx_of(labels, width, 7);
     assert_eq!(idx([0, 1], 3), idx([0, 1], 3));
+    assert_ne!(idx([0, 1], 3).contents, idx_of([0, 1], 3, 8).contents);
     assert_ne!(idx([0, 1], 3).hash, idx([1, 0], 3).hash);
     assert_ne!(idx([0, 1], 3).hash, idx([0, 1], 4).hash);
 }

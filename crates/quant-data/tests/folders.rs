@@ -32,9 +32,17 @@ fn classes_and_images_are_in_order_of_their_names() {
 fn a_class_without_images_is_named() {
     let root = tempfile::tempdir().unwrap();
     put(root.path(), "a", "1.jpg");
-    fs::create_dir(root.path().join("empty")).unwrap();
+    // All of them are named at once.
+    for name in ["empty", "void"] {
+        fs::create_dir(root.path().join(name)).unwrap();
+    }
     let error = ImageFolder::open(root.path()).unwrap_err();
-    assert!(matches!(&error, DataError::EmptyClass { path } if path.ends_with("empty")), "{error}");
+    assert!(
+        matches!(&error, DataError::EmptyClass { classes, .. } if classes == &["empty", "void"]),
+        "{error}"
+    );
+    assert!(error.to_string().contains("class folders without images"), "{error}");
+    assert!(error.to_string().contains(": empty, void; "), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use quant_infer::{
     Error,
+    file::File as PackedFile,
     model::{Conv, Model, Op, Weight},
 };
 
@@ -43,7 +44,8 @@ pub struct Explained {
     pub activation_bits: u32,
     /// Bits of a weight: 32 where it is not quantized.
     pub weight_bits: u32,
-    /// Bytes of the weight at its true width, of its values, and of the bias.
+    /// Bytes of the packed file that it takes: its weight, the values of its codes, its bias, the
+    /// quantizer of its input, and its name.
     pub bytes: u64,
     /// Multiply-accumulates of an image of the network's size, each counted once.
     pub macs: u64,
@@ -52,8 +54,10 @@ pub struct Explained {
 /// Describes the convolutions of a valid model; `reasons` are those for floats, by node.
 pub(crate) fn explain(model: &Model, reasons: &[(usize, String)]) -> Result<Vec<Explained>, Error> {
     let shapes = model.shapes(model.input.size)?;
+    let bytes = model.to_bytes();
+    let file = PackedFile::parse(&bytes)?;
     let mut explained = Vec::new();
-    for (index, node) in model.nodes.iter().enumerate() {
+    for (index, (node, part)) in model.nodes.iter().zip(file.nodes()).enumerate() {
         let Op::Conv(conv) = &node.op else { continue };
         let reason = reasons.iter().find(|(at, _)| *at == index);
         let [_, height, width] = shapes[index];
@@ -66,7 +70,7 @@ pub(crate) fn explain(model: &Model, reasons: &[(usize, String)]) -> Result<Vec<
                 Weight::Codes(codes) => bits(codes.levels),
                 Weight::Float(_) => 32,
             },
-            bytes: bytes(conv),
+            bytes: part.total() as u64,
             macs: (weights(conv) * height * width) as u64,
         });
     }
@@ -82,15 +86,40 @@ fn weights(conv: &Conv) -> usize {
     conv.out_channels * conv.in_channels / conv.groups * conv.kernel[0] * conv.kernel[1]
 }
 
-fn bytes(conv: &Conv) -> u64 {
-    let bias = conv.bias.as_ref().map_or(0, Vec::len);
-    let weight = match &conv.weight {
-        Weight::Float(weights) => 4 * weights.len(),
-        Weight::Codes(codes) => {
-            (codes.codes.len() * bits(codes.levels) as usize).div_ceil(8) + 4 * codes.values.len()
+/// The parts of the file of a packed network, in bytes. Their sum is the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileParts {
+    /// Convolutions and linear layers: weights, values of codes, biases, quantizers and names.
+    pub layers: u64,
+    /// All other operations.
+    pub others: u64,
+    /// The header, the description of the network and its classes, and the bytes that align
+    /// weights.
+    pub rest: u64,
+}
+
+impl FileParts {
+    /// Counts the parts of the file of a model.
+    ///
+    /// # Errors
+    /// If the model is not valid.
+    pub fn of(model: &Model) -> Result<Self, Error> {
+        let bytes = model.to_bytes();
+        let file = PackedFile::parse(&bytes)?;
+        let (mut layers, mut others) = (0, 0);
+        for (node, part) in model.nodes.iter().zip(file.nodes()) {
+            match node.op {
+                Op::Conv(_) => layers += part.total() as u64,
+                _ => others += part.total() as u64,
+            }
         }
-    };
-    (weight + 4 * bias) as u64
+        Ok(Self { layers, others, rest: bytes.len() as u64 - layers - others })
+    }
+
+    /// Returns the length of the file.
+    pub fn file(self) -> u64 {
+        self.layers + self.others + self.rest
+    }
 }
 
 fn became(conv: &Conv) -> Became {
@@ -115,8 +144,12 @@ pub(crate) fn groups_of_an_output(in_channels: usize, conv_groups: usize, groups
     (0..conv_groups).map(read).max().unwrap_or(1)
 }
 
-/// Writes one line for each layer.
-pub(crate) fn table(layers: &[Explained], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Writes one line for each layer of a model, and what its file consists of.
+pub(crate) fn table(
+    layers: &[Explained],
+    model: &Model,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let columns = |f: &mut fmt::Formatter<'_>, cells: [&str; 6]| {
         let [name, became, bits, bytes, macs, reason] = cells;
         let line = format!("{name:<26} {became:<13} {bits:>8} {bytes:>10} {macs:>13}  {reason}");
@@ -138,7 +171,14 @@ pub(crate) fn table(layers: &[Explained], f: &mut fmt::Formatter<'_>) -> fmt::Re
     let integers = layers.iter().filter(|layer| layer.became != Became::Floats);
     let in_integers: u64 = integers.map(|layer| layer.macs).sum();
     let macs: u64 = layers.iter().map(|layer| layer.macs).sum();
-    let bytes: u64 = layers.iter().map(|layer| layer.bytes).sum();
     let share = 100.0 * in_integers as f64 / macs.max(1) as f64;
-    write!(f, "{bytes} bytes of weights and biases, {macs} MACs, {share:.1} % of them in integers")
+    writeln!(f, "{macs} MACs, {share:.1} % of them in integers")?;
+    let parts = FileParts::of(model).map_err(|_| fmt::Error)?;
+    let FileParts { layers, others, rest } = parts;
+    write!(
+        f,
+        "the file has {} bytes: {layers} for these layers, {others} for other operations, {rest} \
+         for the header, the description and the alignment of weights",
+        parts.file()
+    )
 }

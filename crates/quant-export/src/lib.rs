@@ -21,7 +21,7 @@ mod served;
 
 pub use compare::{Compared, Comparison, LayerComparison, compare};
 pub use error::LowerError;
-pub use explain::{Became, Explained};
+pub use explain::{Became, Explained, FileParts};
 pub use lower::{Lowered, Lowering, Options, input, lower};
 pub use served::{InputCodes, Served};
 

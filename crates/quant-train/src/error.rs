@@ -179,8 +179,8 @@ pub enum TrainError {
     },
     /// The data and the network have different classes.
     #[error(
-        "{path}: a network of {network} classes cannot be evaluated on data of {data} classes: \
-         the labels do not mean the same classes"
+        "{path}: a network of {network} classes cannot be evaluated on data of {data}: the labels \
+         do not mean the same classes. Evaluate it on data with its own classes"
     )]
     Classes {
         /// The file of the network.
@@ -191,13 +191,11 @@ pub enum TrainError {
         data: usize,
     },
     /// The data have other classes than those that the run was trained on.
-    #[error(
-        "{path}: {change}: the classes of the data are not those that the network was trained on"
-    )]
+    #[error("{path}: the data have other classes than the network was trained on: {change}")]
     OtherClasses {
         /// The folder of the data.
         path: PathBuf,
-        /// The difference: what was found, and what was expected.
+        /// The difference: what was found, what was expected, and what would work.
         change: String,
     },
     /// A checkpoint belongs to another recipe or network.
@@ -214,8 +212,10 @@ pub enum TrainError {
     },
     /// Something that training computes is no longer a finite number.
     #[error(
-        "phase {phase}, step {step}: {found}: training has diverged. Lower the learning rate \
-         or clip gradients; the last checkpoint, if there is one, is from before"
+        "phase {phase}, step {step}: {found}: training has diverged. The usual cause is the \
+         learning rate: lower it, or clip gradients. Other causes are a weight_decay or loss factor that is \
+         too large, a data.std that does not fit the images, and batches of very few images. The \
+         last checkpoint, if there is one, is from before"
     )]
     Diverged {
         /// Name of the phase.
@@ -252,6 +252,30 @@ pub enum TrainError {
         path: PathBuf,
         /// The other process, with its command.
         holder: String,
+    },
+    /// The folder of a run was deleted, moved or replaced while the run was writing in it.
+    #[error(
+        "{path}: the run folder was deleted, moved or replaced while the run was using it; nothing \
+         more is written. If it was moved, continue the run in its new place; if it was deleted, \
+         start a new run"
+    )]
+    Gone {
+        /// The path that the folder had.
+        path: PathBuf,
+    },
+    /// The network of a run is made by another program.
+    #[error(
+        "{path}: {program} trained this run with a network of its own ({own}), which `quant` \
+         cannot build: use that program's commands: {program} eval {path}, and likewise report, \
+         summary and codes, or --resume {path}"
+    )]
+    OwnProgram {
+        /// The folder of the run.
+        path: PathBuf,
+        /// The name of the program.
+        program: String,
+        /// The name of the network.
+        own: String,
     },
     /// The recipe in the folder of a run differs from the recipe that the run was started with.
     #[error(
@@ -303,6 +327,26 @@ impl From<QuantizerError> for TrainError {
 }
 
 impl TrainError {
+    /// Returns how a run that ended with this error can be continued with the command that resumes
+    /// it, and that command's further arguments, or `None` if it would only end in the same way.
+    pub fn resumes_with(&self) -> Option<String> {
+        use std::io::ErrorKind::{IsADirectory, PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            TrainError::Stopped { .. }
+            | TrainError::Lost { .. }
+            | TrainError::Peer { .. }
+            | TrainError::Mpi { .. } => Some(String::new()),
+            TrainError::Io { source, .. } => {
+                let lasting = [PermissionDenied, ReadOnlyFilesystem, IsADirectory];
+                (!lasting.contains(&source.kind())).then(String::new)
+            }
+            TrainError::Diverged { phase, .. } => {
+                Some(format!(" --set phase.{phase}.learning_rate=<a lower one>"))
+            }
+            _ => None,
+        }
+    }
+
     /// Names the phase in the error: puts the name of the phase in front of the field. A
     /// combination that a quantizer's method does not support is described with the fields of the
     /// recipe.

@@ -19,12 +19,30 @@ const PARTIAL: &str = ".partial-";
 /// [`TrainError::Io`]. A file that was at `path` before is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let folder = folder_of(path);
+    if path.is_dir() {
+        let reason = "it is a folder, and a file is to be written here; remove or rename it";
+        return Err(TrainError::io(path)(io::Error::new(io::ErrorKind::IsADirectory, reason)));
+    }
     fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
     let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
     file.as_file_mut().write_all(bytes).map_err(TrainError::io(path))?;
     file.as_file().sync_all().map_err(TrainError::io(path))?;
     file.persist(path).map_err(|error| TrainError::io(path)(error.error))?;
     sync_folder(folder).map_err(TrainError::io(folder))
+}
+
+/// Writes a file that a user has named, as [`write`](fn@write) does. Its folder has to exist: a name
+/// that is mistyped makes no folders.
+///
+/// # Errors
+/// [`TrainError::Io`]. A file that was at `path` before is then unchanged.
+pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        let reason = "there is no such folder to write the file into; make it first";
+        return Err(TrainError::io(folder)(io::Error::new(io::ErrorKind::NotFound, reason)));
+    }
+    write(path, bytes)
 }
 
 /// Writes `files`, each with its name and content, into a new folder that appears complete at
@@ -205,6 +223,18 @@ mod tests {
             }
             assert!(unsealed::<Numbers>(&bytes[..at]).is_err(), "cut off at {at}");
         }
+    }
+
+    #[test]
+    fn a_file_that_a_user_names_is_written_into_a_folder_that_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_output(&folder.path().join("absent/a.qnet"), b"x").unwrap_err();
+        assert!(error.to_string().contains("absent: there is no such folder"), "{error}");
+        assert!(!folder.path().join("absent").exists());
+        write_output(&folder.path().join("a.qnet"), b"x").unwrap();
+        fs::create_dir(folder.path().join("b")).unwrap();
+        let error = write_output(&folder.path().join("b"), b"x").unwrap_err().to_string();
+        assert!(error.contains("it is a folder"), "{error}");
     }
 
     #[test]

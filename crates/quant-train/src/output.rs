@@ -1,8 +1,10 @@
-//! Printing for programs. The reader of the output may end before the program does (as in `quant
-//! recipe list | head -1`). What is printed after that is discarded, and the program, which may be
-//! training, continues.
+//! Printing for programs, and wording that messages share. The reader of the output may end before
+//! the program does (as in `quant recipe list | head -1`). What is printed after that is discarded,
+//! and the program, which may be training, continues.
 
 use std::io::{self, ErrorKind, Write};
+
+pub use quant_data::names::plural;
 
 /// Prints a line of a result on standard output.
 ///

@@ -234,6 +234,16 @@ fn other_data_or_devices_are_an_error_until_they_are_accepted() {
     let error = at(&less).execute().unwrap_err();
     assert!(matches!(error, TrainError::OtherData { .. }), "{error}");
     assert!(error.to_string().contains("training images: 39, expected 40"), "{error}");
+    // Nor is an image that was replaced by another under its name.
+    let replaced = desk.folder.path().join("replaced");
+    copy(&desk.data, &replaced);
+    let class =
+        fs::read_dir(replaced.join("val")).unwrap().map(|entry| entry.unwrap().path()).min();
+    let image = fs::read_dir(class.unwrap()).unwrap().map(|entry| entry.unwrap().path()).min();
+    let jpeg = quant_data::RgbImage::new(40, 40).to_jpeg(80).unwrap();
+    fs::write(image.unwrap(), jpeg).unwrap();
+    let error = at(&replaced).execute().unwrap_err().to_string();
+    assert!(error.contains("validation images: the same files and labels, but other"), "{error}");
     let two = Threads::new(2, Duration::from_secs(20)).into_iter().map(|group| {
         let folder = run.folder().to_owned();
         thread::spawn(move || {
@@ -251,6 +261,96 @@ fn other_data_or_devices_are_an_error_until_they_are_accepted() {
     at(&less).accepting_changes().execute().unwrap();
     // They are the run's data from now on.
     Run::resume(run.folder(), None, alone()).unwrap().execute().unwrap();
+}
+
+/// The scores of the recipe's last phase, epoch by epoch, with the epoch of its best network.
+fn best_epoch(run: &Path) -> usize {
+    let result = fs::read(run.join("quantized/result.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_slice(&result).unwrap();
+    result["best_epoch"].as_u64().unwrap() as usize
+}
+
+#[test]
+fn a_best_network_that_is_lost_is_told_and_found_again_where_that_is_possible() {
+    let desk = Desk::new();
+    let epochs = ["phase.quantized.epochs=3", "phase.quantized.schedule={ policy = 'fix' }"];
+    let run = done(&desk, &epochs);
+    let best = |run: &Path| run.join("quantized/best.safetensors");
+    let whole = fs::read(best(run.folder())).unwrap();
+    let known = best_epoch(run.folder());
+    let damages: [&dyn Fn(&Path); 3] = [
+        &|path| fs::remove_file(path).unwrap(),
+        &|path| {
+            let mut bytes = fs::read(path).unwrap();
+            let at = bytes.len() - 5;
+            bytes[at] ^= 4;
+            fs::write(path, bytes).unwrap();
+        },
+        &|path| fs::write(path, "").unwrap(),
+    ];
+    for (index, damage) in damages.into_iter().enumerate() {
+        // Of a finished phase, the last network is the best only if its epoch is the best.
+        let copied = desk.folder.path().join(format!("finished-{index}"));
+        copy(run.folder(), &copied);
+        damage(&best(&copied));
+        resume(&copied).execute().unwrap();
+        let told = warnings(&copied).join("\n");
+        assert!(told.contains("the best network cannot be read"), "{told}");
+        assert!(told.contains("best.safetensors"), "{told}");
+        if known == 2 {
+            assert!(fs::read(best(&copied)).unwrap() == whole);
+        } else {
+            assert!(
+                told.contains(&format!("the network of epoch {} is lost", known + 1)),
+                "{told}"
+            );
+        }
+        // Of a phase that continues, the checkpoint may have it; else a later epoch is the best.
+        let copied = desk.folder.path().join(format!("continued-{index}"));
+        copy(run.folder(), &copied);
+        reopen(&copied);
+        let phase = copied.join("quantized");
+        fs::remove_dir_all(phase.join("checkpoints").join(&steps(&phase)[1])).unwrap();
+        damage(&best(&copied));
+        resume(&copied).execute().unwrap();
+        let told = warnings(&copied).join("\n");
+        assert!(told.contains("the best network of the phase cannot be read"), "{told}");
+        StateDict::read(&best(&copied)).unwrap();
+        assert!(last(&copied) == last(run.folder()), "the weights differ");
+    }
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_network_is_an_error_that_says_so() {
+    let desk = Desk::new();
+    let run = done(&desk, &[]);
+    reopen(run.folder());
+    let place = run.folder().join("quantized/last.safetensors");
+    fs::create_dir(&place).unwrap();
+    let error = resume(run.folder()).execute().unwrap_err().to_string();
+    assert!(error.contains("last.safetensors: it is a folder"), "{error}");
+}
+
+/// Deleted and moved folders: the run ends, and nothing is made in their place.
+#[test]
+fn a_run_folder_that_goes_away_while_it_is_used_ends_the_run() {
+    let desk = Desk::new();
+    let long = ["phase.full_precision.epochs=5000", "phase.full_precision.checkpoint_steps=1"];
+    let run = desk.create(recipe(&long)).unwrap();
+    let folder = run.folder().to_owned();
+    let moved = desk.folder.path().join("moved");
+    let training = thread::spawn(move || run.execute().unwrap_err());
+    while !folder.join("full_precision/best.safetensors").is_file() {
+        assert!(!training.is_finished());
+        thread::sleep(Duration::from_millis(5));
+    }
+    fs::rename(&folder, &moved).unwrap();
+    let error = training.join().unwrap();
+    assert!(matches!(&error, TrainError::Gone { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(folder.to_str().unwrap()) && text.contains("deleted, moved"), "{text}");
+    assert!(!folder.exists(), "the folder was made again");
+    assert_eq!(error.resumes_with(), None);
 }
 
 #[test]

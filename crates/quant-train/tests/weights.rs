@@ -145,7 +145,8 @@ fn without_description(run: &Run, folder: &Path, data: &Path) {
     assert_eq!(found.score, summary.phases[1].last);
     fs::remove_dir_all(alone.join("val/disc")).unwrap();
     let error = Run::evaluate(&described, &recipe, None, &alone, &common::alone()).unwrap_err();
-    assert!(matches!(error, TrainError::Classes { network: 10, data: 9, .. }), "{error}");
+    assert!(matches!(error, TrainError::OtherClasses { .. }), "{error}");
+    assert!(error.to_string().contains("the network has 10 classes, the data 9"), "{error}");
     fs::rename(alone.join("val"), data.join("val")).unwrap();
     let full_precision = strip("full_precision");
     let error = evaluate(&full_precision, Some("quantized")).unwrap_err().to_string();
@@ -252,4 +253,45 @@ fn a_score_over_fewer_images_says_so_everywhere() {
     let found = Run::evaluate(&weights, run.recipe(), None, &data, &common::alone()).unwrap();
     assert_eq!(found.score, score);
     assert!(found.skipped[0].contains(&broken), "{:?}", found.skipped);
+}
+
+#[test]
+fn weights_and_teachers_of_other_classes_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let full = RECIPE.split("[[phase]]\n    name = \"quantized\"").next().unwrap();
+    let first = run(folder.path(), &data, full);
+    first.execute().unwrap();
+    let file = first.network_file("full_precision", false);
+    // One of the classes has another name now, and so another place in the order of the classes.
+    for part in ["train", "val"] {
+        fs::rename(data.join(part).join("ring"), data.join(part).join("a_ring")).unwrap();
+    }
+    let from = |field: String| full.replace("epochs = 1", &format!("epochs = 1\n    {field}"));
+    let warned = |text: &str| {
+        let run = run(folder.path(), &data, text);
+        run.execute().unwrap();
+        let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+        let told = "its network was trained on other classes";
+        log.iter().any(|event| {
+            matches!(event, Event::Warning { message } if message.contains(told)
+            && message.contains("class 0: \"a_ring\", expected"))
+        })
+    };
+    let init = format!("init = '{}'", file.display());
+    assert!(warned(&from(init.clone())));
+    assert!(!warned(&from(format!("{init}\n    fresh_classifier = true"))));
+
+    let teacher = from(format!("distillation = {{ teacher = '{}' }}", file.display()));
+    let runs = folder.path().join("runs");
+    let create =
+        |data: &Path| Run::create(&runs, recipe(&teacher), folder.path(), data, common::alone());
+    let error = create(&data).err().unwrap().to_string();
+    assert!(error.contains("distillation.teacher was trained on other classes"), "{error}");
+    assert!(error.contains("class 0: \"a_ring\", expected"), "{error}");
+    // Own names again, and the teacher is accepted.
+    for part in ["train", "val"] {
+        fs::rename(data.join(part).join("a_ring"), data.join(part).join("ring")).unwrap();
+    }
+    create(&data).unwrap();
 }

@@ -131,11 +131,11 @@ fn a_run_leaves_what_every_run_leaves() {
     assert_eq!(codes, 2 * (positions(8, 16) + positions(4, 32) + positions(2, 64)));
     assert!(others * 100 <= codes, "{others} of {codes}");
 
-    let last = run.evaluate_own(Net::new, None, false).unwrap();
+    let last = run.evaluate_own(Net::new, None, false, |_| {}).unwrap();
     assert_eq!(last, summary.phases[1].last);
-    let full = run.evaluate_own(Net::new, Some("full"), false).unwrap();
+    let full = run.evaluate_own(Net::new, Some("full"), false, |_| {}).unwrap();
     assert_eq!(full, summary.phases[0].last);
-    let error = run.evaluate_own(Net::new, Some("fall"), false).unwrap_err().to_string();
+    let error = run.evaluate_own(Net::new, Some("fall"), false, |_| {}).unwrap_err().to_string();
     assert!(error.contains("full, quantized"), "{error}");
 }
 

@@ -137,7 +137,6 @@ fn main() -> ExitCode {
 mod program_with_its_own_network {
 use burn::module::Module;
 use burn::tensor::Tensor;
-use quant_cli::train::TrainProgram;
 use quant_nn::{Classifier, QuantizedModule};
 use quant_train::{Build, BuildError};
 
@@ -161,10 +160,18 @@ impl Classifier for Net {
     }
 }
 
-fn main() -> std::process::ExitCode {
-    let recipe = ("mine.toml", include_str!("mine.toml"));
-    let program = TrainProgram { name: "mine", about: "...", recipe, data: None };
-    quant_cli::train::main_own(&program, |build| Net::new(build))
+use std::process::ExitCode;
+
+use quant_cli::train::{self, TrainProgram};
+
+fn main() -> ExitCode {
+    let program = TrainProgram {
+        name: "mine",
+        about: "Trains a network of its own",
+        recipe: ("mine.toml", include_str!("mine.toml")),
+        data: None,
+    };
+    train::main_own(&program, |build| Net::new(build))
 }
 }
 
@@ -173,7 +180,6 @@ mod program_that_packs_its_own_network {
 use burn::module::Module;
 use burn::nn::{BatchNorm, Linear, conv::Conv2d};
 use burn::tensor::{Tensor, activation::relu};
-use quant_cli::train::TrainProgram;
 use quant_core::Quantizer;
 use quant_nn::{Classifier, QuantizedModule};
 use quant_train::{Build, BuildError};
@@ -214,10 +220,37 @@ impl Net {
     }
 }
 
-fn main() -> std::process::ExitCode {
-    let recipe = ("mine.toml", include_str!("mine.toml"));
-    let program = TrainProgram { name: "mine", about: "...", recipe, data: None };
-    quant_cli::train::main_own_packed(&program, |build| Net::new(build), Net::lower)
+use std::process::ExitCode;
+
+use quant_cli::train::{self, TrainProgram};
+
+fn main() -> ExitCode {
+    let program = TrainProgram {
+        name: "mine",
+        about: "Trains a network of its own, and packs it",
+        recipe: ("mine.toml", include_str!("mine.toml")),
+        data: None,
+    };
+    train::main_own_packed(&program, |build| Net::new(build), Net::lower)
+}
+}
+
+#[rustfmt::skip]
+mod packing_of_a_run {
+fn page() -> Result<(), super::Failure> {
+use burn::tensor::Device;
+use quant_train::{Run, RunOptions, deploy, weights};
+
+let device = Device::flex();
+let run = Run::resume("runs/mine-001".as_ref(), None, RunOptions::new(device.clone()))?;
+let recipe = run.recipe();
+let phase = recipe.phases.last().ok_or("the recipe has no phase")?;
+let file = run.trained_file(&phase.name, false)?;     // with true: the best, not the last
+let candidates = recipe.candidates(Some(&phase.name), run.classes().len())?;
+let network = weights::read_network(&file, &candidates, &device)?.network;
+let lowered = deploy::lower(&network, &recipe.data, &recipe.name, run.classes())?;
+std::fs::write("mine.qnet", lowered.model.to_bytes())?;
+    Ok(())
 }
 }
 
@@ -253,6 +286,7 @@ fn the_pages_have_this_code() {
         ("README.md", include_str!("../../../../README.md"), "rust", 6),
         ("docs/networks.md", include_str!("../../../../docs/networks.md"), "rust", 1),
         ("docs/own-models.md", include_str!("../../../../docs/own-models.md"), "rust,no_run", 3),
+        ("docs/deployment.md", include_str!("../../../../docs/deployment.md"), "rust,no_run", 1),
     ];
     for (name, page, language, expected) in pages {
         let mut count = 0;

@@ -241,8 +241,9 @@ impl Dataset for Cifar {
         Ok(image)
     }
 
-    /// Hashes the labels only, which are enough to distinguish parts and orders of the images.
+    /// Hashes the labels, which distinguish parts and orders of the images, and the pixels.
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::new(self, |hash| hash.text(&self.labels))
+        let found = Fingerprint::new(self, |hash| hash.text(&self.labels));
+        found.with_contents(|hash| hash.bytes(&self.pixels))
     }
 }

@@ -15,6 +15,12 @@ pub struct Fingerprint {
     /// as 16 hexadecimal digits.
     #[serde(with = "hexadecimal")]
     pub hash: u64,
+    /// A hash of what shows cheaply that an image was replaced: the pixels of data sets in memory,
+    /// and the sizes in bytes of image files. A file that is replaced by another of the same size
+    /// is not noticed. `None` if the kind of data set has nothing of this, and in fingerprints that
+    /// earlier versions wrote.
+    #[serde(default, with = "hexadecimal_option", skip_serializing_if = "Option::is_none")]
+    pub contents: Option<u64>,
 }
 
 /// The 64-bit hash FNV-1a (Fowler, Noll and Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>),
@@ -30,7 +36,8 @@ impl Default for Hash {
 }
 
 impl Hash {
-    fn bytes(&mut self, bytes: &[u8]) {
+    /// Adds bytes, without their number.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
@@ -66,6 +73,23 @@ mod hexadecimal {
     }
 }
 
+mod hexadecimal_option {
+    use serde::{Deserializer, Serializer};
+
+    use super::hexadecimal;
+
+    pub(super) fn serialize<S: Serializer>(hash: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        match hash {
+            Some(hash) => hexadecimal::serialize(hash, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        hexadecimal::deserialize(from).map(Some)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,9 +110,16 @@ mod tests {
 
     #[test]
     fn a_fingerprint_reads_back_as_it_was_written() {
-        let fingerprint = Fingerprint { classes: vec!["a".into()], images: 3, hash: u64::MAX - 1 };
+        let (classes, hash) = (vec!["a".into()], u64::MAX - 1);
+        let mut fingerprint = Fingerprint { classes, images: 3, hash, contents: Some(10) };
         let json = serde_json::to_string(&fingerprint).unwrap();
         assert!(json.contains("\"fffffffffffffffe\""), "{json}");
+        assert!(json.contains("\"contents\":\"000000000000000a\""), "{json}");
+        assert_eq!(serde_json::from_str::<Fingerprint>(&json).unwrap(), fingerprint);
+        // Earlier versions wrote no hash of the contents.
+        fingerprint.contents = None;
+        let json = serde_json::to_string(&fingerprint).unwrap();
+        assert!(!json.contains("contents"), "{json}");
         assert_eq!(serde_json::from_str::<Fingerprint>(&json).unwrap(), fingerprint);
     }
 }

@@ -258,12 +258,13 @@ impl Dataset for Idx {
         })
     }
 
-    /// Hashes the size of the images and the labels.
+    /// Hashes the size of the images, the labels and the pixels.
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::new(self, |hash| {
+        let found = Fingerprint::new(self, |hash| {
             hash.number(self.width as u64);
             hash.number(self.height as u64);
             hash.text(&self.labels);
-        })
+        });
+        found.with_contents(|hash| hash.bytes(&self.pixels))
     }
 }

@@ -15,7 +15,7 @@ use super::{Dataset, Fingerprint, numbers_by_name};
 use crate::{
     error::DataError,
     image::{RgbImage, Truncated},
-    names,
+    names, parallel,
 };
 
 /// A data set in the layout `<root>/<class>/<image>.jpg`, or with another of the extensions in
@@ -40,6 +40,9 @@ pub struct ImageFolder {
     /// Where the images come from, which distinguishes them from others with the same names.
     origin: String,
 }
+
+/// The largest number of files whose sizes are part of a [fingerprint](Dataset::fingerprint).
+pub const MOST_SIZES: usize = 100_000;
 
 /// An image file.
 #[derive(Debug, Clone)]
@@ -101,14 +104,17 @@ impl ImageFolder {
 
     /// Creates the data set with the folders' names as classes.
     fn by_folder(root: &Path, folders: Vec<Name>, listing: &Listing) -> Result<Self, DataError> {
-        let mut images = Vec::new();
+        let (mut images, mut empty) = (Vec::new(), Vec::new());
         // The listing is in order of the names, as `folders` is.
         for (label, (name, tree)) in (0..).zip(listing) {
             let before = images.len();
             images.extend(tree.images().map(|name| ImageFile { folder: label, label, name }));
             if images.len() == before {
-                return Err(DataError::EmptyClass { path: root.join(&name.0) });
+                empty.push(names::text(&name.0));
             }
+        }
+        if !empty.is_empty() {
+            return Err(DataError::EmptyClass { path: root.to_owned(), classes: empty });
         }
         let classes = folders.iter().map(|name| names::text(&name.0)).collect();
         Ok(Self::new(root, folders, classes, images))
@@ -123,7 +129,8 @@ impl ImageFolder {
     ) -> Result<Self, DataError> {
         let names: Vec<Name> = listing.values().flat_map(listing::Tree::images).collect();
         if names.is_empty() {
-            return Err(DataError::EmptyClass { path: root.join(annotations::FOLDER) });
+            let classes = vec![annotations::FOLDER.to_owned()];
+            return Err(DataError::EmptyClass { path: root.to_owned(), classes });
         }
         let texts: Vec<String> = names.iter().map(|name| names::text(&name.0)).collect();
         let shown = annotations::read(annotations, &texts)?;
@@ -186,6 +193,16 @@ impl ImageFolder {
         (0..self.images.len()).map(|index| (self.path(index), self.label(index))).collect()
     }
 
+    /// Returns the sizes in bytes of the files that are part of the fingerprint. A file that cannot
+    /// be found has the largest number as its size.
+    fn sizes(&self) -> Vec<u64> {
+        let (images, asked) = (self.images.len(), self.images.len().min(MOST_SIZES));
+        let indices: Vec<usize> = (0..asked).map(|place| place * images / asked).collect();
+        let size = |index: &usize| fs::metadata(self.path(*index)).map_or(u64::MAX, |it| it.len());
+        let parts: Vec<&[usize]> = indices.chunks(1024).collect();
+        parallel::map(&parts, |part| part.iter().map(size).collect::<Vec<_>>()).concat()
+    }
+
     /// Returns the path of image `index`.
     pub fn path(&self, index: usize) -> PathBuf {
         let image = &self.images[index];
@@ -214,16 +231,19 @@ impl Dataset for ImageFolder {
         RgbImage::read(&self.path(index), self.truncated)
     }
 
-    /// Hashes the images' paths relative to the root, and their labels. Lengths and dates of the
-    /// files are not part of the hash, because reading them for a million files would take minutes.
+    /// Hashes the images' paths relative to the root, their labels, and the sizes of the files: of
+    /// every file up to [`MOST_SIZES`] images, and of that many, evenly spread, in larger sets.
+    /// Asking for the sizes of more than a million files would take minutes on a network's storage.
+    /// Dates are not part of the hash, because copies have other dates.
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::new(self, |hash| {
+        let found = Fingerprint::new(self, |hash| {
             hash.text(self.origin.as_bytes());
             for image in &self.images {
                 hash.text(self.folders[image.folder as usize].0.as_encoded_bytes());
                 hash.text(image.name.0.as_encoded_bytes());
                 hash.number(image.label.into());
             }
-        })
+        });
+        found.with_contents(|hash| self.sizes().into_iter().for_each(|size| hash.number(size)))
     }
 }

@@ -88,7 +88,8 @@ pub trait Dataset: Send + Sync {
     }
 
     /// Returns what distinguishes this data set from others, wherever it is stored: by default its
-    /// classes and its labels. No image is read, so this is fast even for millions of images.
+    /// classes and its labels. No file of an image is read, so this is fast even for millions of
+    /// images.
     fn fingerprint(&self) -> Fingerprint {
         Fingerprint::new(self, |hash| hash.labels(self))
     }
@@ -99,7 +100,15 @@ impl Fingerprint {
     pub(crate) fn new(dataset: &(impl Dataset + ?Sized), list: impl FnOnce(&mut Hash)) -> Self {
         let mut hash = Hash::default();
         list(&mut hash);
-        Self { classes: dataset.classes().to_vec(), images: dataset.len(), hash: hash.finish() }
+        let (classes, images) = (dataset.classes().to_vec(), dataset.len());
+        Self { classes, images, hash: hash.finish(), contents: None }
+    }
+
+    /// Adds a hash of the contents of the images.
+    pub(crate) fn with_contents(self, contents: impl FnOnce(&mut Hash)) -> Self {
+        let mut hash = Hash::default();
+        contents(&mut hash);
+        Self { contents: Some(hash.finish()), ..self }
     }
 }
 

@@ -246,15 +246,17 @@ impl Dataset for Shards {
         &self.blocks
     }
 
-    /// Hashes the names and lengths of the tar files, and the keys and labels of the samples.
+    /// Hashes the names and lengths of the tar files, the keys and labels of the samples, and the
+    /// sizes of the images.
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::new(self, |hash| {
+        let found = Fingerprint::new(self, |hash| {
             for (path, (length, keys)) in self.files.iter().zip(&self.contents) {
                 hash.text(bytes(path.file_name().unwrap_or_default()));
                 hash.number(*length);
                 hash.number(*keys);
             }
             hash.labels(self);
-        })
+        });
+        found.with_contents(|hash| self.images.iter().for_each(|image| hash.number(image.length)))
     }
 }

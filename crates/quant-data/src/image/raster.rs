@@ -2,7 +2,9 @@
 
 use std::io::{self, Cursor};
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, error::UnsupportedErrorKind,
+};
 
 use super::{
     format::Format,
@@ -32,8 +34,25 @@ pub(super) fn decode(
         },
         result => result,
     };
-    let reason = |error: ImageError| format!("a {format:?} file that cannot be decoded: {error}");
+    let reason = |error: ImageError| match unread_pixels(&error) {
+        Some(bits) => format!(
+            "a {format:?} file whose pixels have {bits} bits in a form that is not read, such as \
+             numbers of 32 bits; convert it to 8 or 16 bits per sample"
+        ),
+        None => format!("a {format:?} file that cannot be decoded: {error}"),
+    };
     Ok(rgb(image.map_err(reason)?))
+}
+
+/// Returns the bits of a pixel, if the error is that the type of the pixels is not supported.
+fn unread_pixels(error: &ImageError) -> Option<u16> {
+    match error {
+        ImageError::Unsupported(unsupported) => match unsupported.kind() {
+            UnsupportedErrorKind::Color(color) => Some(color.bits_per_pixel()),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Returns whether a truncated file of this format can be completed with zeros.
@@ -94,4 +113,41 @@ fn rgb(image: DynamicImage) -> RgbImage {
         image => image.into_rgb8().into_raw(),
     };
     RgbImage { width, height, pixels }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A grey TIFF image of one pixel, which is a float of 32 bits.
+    fn tiff_of_32_bits() -> Vec<u8> {
+        let entries: [[u16; 4]; 10] = [
+            // Tag, type (3: short, 4: long), count, value.
+            [256, 3, 1, 1],
+            [257, 3, 1, 1],
+            [258, 3, 1, 32],
+            [259, 3, 1, 1],
+            [262, 3, 1, 1],
+            [273, 4, 1, 8],
+            [277, 3, 1, 1],
+            [278, 3, 1, 1],
+            [279, 4, 1, 4],
+            [339, 3, 1, 3],
+        ];
+        let mut bytes = b"II\x2a\0\x0c\0\0\0\x07\0\0\0".to_vec();
+        bytes.extend((entries.len() as u16).to_le_bytes());
+        for [tag, kind, count, value] in entries {
+            bytes.extend([tag, kind].map(u16::to_le_bytes).concat());
+            bytes.extend([count, value].map(|number| u32::from(number).to_le_bytes()).concat());
+        }
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    #[test]
+    fn a_type_of_pixels_that_is_not_read_is_named_for_people() {
+        let error = decode(&tiff_of_32_bits(), Format::Tiff, Truncated::Refuse).unwrap_err();
+        assert!(error.contains("pixels have 32 bits") && error.contains("convert it"), "{error}");
+        assert!(!error.contains("Unknown"), "{error}");
+    }
 }

@@ -89,6 +89,7 @@ impl Loader {
             0 => Err(DataError::TooSmall {
                 images: loader.dataset.len(),
                 batch_size: loader.config.batch_size,
+                processes: loader.config.share.of,
             }),
             _ => Ok(loader),
         }

@@ -387,5 +387,8 @@ fn a_training_set_smaller_than_a_batch_is_refused() {
         max_broken: LoaderConfig::MAX_BROKEN,
     };
     let loader = Loader::new(Arc::new(dataset), Pipeline::cifar_train(8), config);
-    assert!(matches!(loader.err(), Some(DataError::TooSmall { images: 7, batch_size: 8 })));
+    assert!(matches!(
+        loader.err(),
+        Some(DataError::TooSmall { images: 7, batch_size: 8, processes: 1 })
+    ));
 }

@@ -81,7 +81,7 @@ pub struct Lowered {
 
 impl fmt::Display for Lowered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        explain::table(&self.explanation, f)
+        explain::table(&self.explanation, &self.model, f)
     }
 }
 

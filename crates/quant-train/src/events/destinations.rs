@@ -11,7 +11,7 @@ use std::{
 #[cfg(feature = "tui")]
 use super::dashboard::Dashboard;
 use super::{event::Event, tensorboard::TensorBoard, terminal::Terminal};
-use crate::error::TrainError;
+use crate::{error::TrainError, run::lock::Guard};
 
 /// The destinations of events.
 pub struct Events {
@@ -19,6 +19,8 @@ pub struct Events {
     log: Option<File>,
     terminal: Option<Terminal>,
     board: Option<TensorBoard>,
+    /// Notices when the folder of the run has gone.
+    guard: Option<Guard>,
     #[cfg(feature = "tui")]
     dashboard: Option<Dashboard>,
 }
@@ -42,6 +44,7 @@ impl Events {
             log: Some(log),
             terminal: terminal.then(Terminal::default),
             board: None,
+            guard: None,
             #[cfg(feature = "tui")]
             dashboard: None,
         })
@@ -55,6 +58,7 @@ impl Events {
             log: None,
             terminal: None,
             board: None,
+            guard: None,
             #[cfg(feature = "tui")]
             dashboard: None,
         }
@@ -65,6 +69,21 @@ impl Events {
     pub fn with_tensorboard(mut self, folder: &Path) -> Self {
         self.board = Some(TensorBoard::new(folder));
         self
+    }
+
+    /// Checks before every event that the folder of the run is still there.
+    #[must_use]
+    pub(crate) fn with_guard(mut self, guard: Option<Guard>) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Checks that the folder of the run is still the one in which it began.
+    ///
+    /// # Errors
+    /// [`TrainError::Gone`].
+    pub(crate) fn check_folder(&self) -> Result<(), TrainError> {
+        self.guard.as_ref().map_or(Ok(()), Guard::check)
     }
 
     /// Shows Burn's dashboard instead of progress bars if there is a terminal. Its command "stop"
@@ -82,8 +101,10 @@ impl Events {
     /// Writes an event to the log and shows it.
     ///
     /// # Errors
-    /// [`TrainError::Io`] where the log cannot be written.
+    /// [`TrainError::Io`] where the log cannot be written; [`TrainError::Gone`] where the folder of
+    /// the run has gone.
     pub fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
+        self.check_folder()?;
         // Histograms are only written for TensorBoard, so that the log stays readable.
         if let (Some(log), false) = (&mut self.log, matches!(event, Event::WeightHistogram { .. }))
         {

@@ -4,7 +4,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use quant_core::{CalibrationInfo, number::significant};
 
 use super::event::Event;
-use crate::{measure::evaluate::skipped_note, output};
+use crate::{
+    measure::evaluate::skipped_note,
+    output::{self, plural},
+};
 
 /// The terminal display. If the output is not a terminal, only the lines appear.
 #[derive(Default)]
@@ -19,8 +22,8 @@ impl Terminal {
                 let verb = if *resumed { "resumed" } else { "started" };
                 self.line(&format!(
                     "{name} {verb} on {device}: {train_images} training and {val_images} \
-                     validation images, {} classes",
-                    classes.len()
+                     validation images, {}",
+                    plural(classes.len(), "class", "classes")
                 ));
             }
             Event::Changed { changes } => {
@@ -35,7 +38,8 @@ impl Terminal {
             Event::Calibrated { quantizers, kept, untouched, .. } => {
                 if !kept.is_empty() {
                     let count = kept.len();
-                    self.line(&format!("{count} quantizers keep the parameters from the weights"));
+                    let them = plural(count, "quantizer keeps", "quantizers keep");
+                    self.line(&format!("{them} the parameters from the weights"));
                 }
                 if !quantizers.is_empty() {
                     self.line(&calibration_table(quantizers));

@@ -12,6 +12,7 @@ use crate::{
     batches::upload::{Normalizer, Uploads},
     devices::group::Group,
     error::TrainError,
+    output::plural,
 };
 
 /// The score of a network.
@@ -37,7 +38,9 @@ pub struct Score {
 pub(crate) fn skipped_note(score: &Score) -> String {
     match score.skipped {
         0 => String::new(),
-        skipped => format!(" on {} images, {skipped} skipped", score.images),
+        skipped => {
+            format!(" on {}, {skipped} skipped", plural(score.images, "image", "images"))
+        }
     }
 }
 

@@ -82,6 +82,9 @@ pub struct Loaded {
     /// The name of the candidate that fits the file. It is `None` where the file itself describes
     /// its network.
     pub candidate: Option<String>,
+    /// The names of the classes that the network was trained on, in the order of its scores. They
+    /// are empty where the file does not know them.
+    pub classes: Vec<String>,
 }
 
 /// Reads the network of a file. If the file does not describe its network, it is the first of
@@ -98,16 +101,19 @@ pub fn read_network(
 ) -> Result<Loaded, TrainError> {
     let state = file.read()?;
     let fail = |reason: String| TrainError::Weights { path: file.path.clone(), reason };
+    let classes = classes_of(&state);
     if let Some(network) = state.network(device)? {
         let (network, report) = load(file, &state, network);
         report.require(false).map_err(|error| fail(error.to_string()))?;
-        return Ok(Loaded { network, report, candidate: None });
+        return Ok(Loaded { network, report, candidate: None, classes });
     }
     let mut refusals = Vec::new();
     for (name, config) in candidates {
         let (network, report) = load(file, &state, config.init(device)?);
         match report.require(false) {
-            Ok(()) => return Ok(Loaded { network, report, candidate: Some(name.clone()) }),
+            Ok(()) => {
+                return Ok(Loaded { network, report, candidate: Some(name.clone()), classes });
+            }
             Err(error) => {
                 let faults = report.missing.len() + report.unused.len() + report.mismatched.len();
                 let advice = advice(&network, &report);
@@ -196,4 +202,24 @@ fn advice(network: &Network, report: &LoadReport) -> String {
 /// The errors of the format.
 pub fn state_bytes<M: Classifier>(network: &M) -> Result<Vec<u8>, TrainError> {
     Ok(StateDict::of(network).to_bytes()?)
+}
+
+/// The name of the classes in the metadata of a file of weights.
+const CLASSES: &str = "classes";
+
+/// Returns the state of a network as [`state_bytes`] does, with the names of the classes that it
+/// was trained on.
+pub(crate) fn trained_bytes<M: Classifier>(
+    network: &M,
+    classes: &[String],
+) -> Result<Vec<u8>, TrainError> {
+    let names = serde_json::to_string(classes).unwrap_or_default();
+    Ok(StateDict::of(network).with_metadata(CLASSES, names).to_bytes()?)
+}
+
+/// Returns the names of the classes that the network of a file was trained on. They are empty where
+/// the file does not know them.
+pub(crate) fn classes_of(state: &StateDict) -> Vec<String> {
+    let names = state.metadata().get(CLASSES);
+    names.and_then(|names| serde_json::from_str(names).ok()).unwrap_or_default()
 }

@@ -85,7 +85,7 @@ fn nine_tenths() -> f64 {
 pub struct GroupRules {
     /// The L2 weight decay. SGD and Adam add it to the gradient (PyTorch's coupled decay), and
     /// AdamW applies it decoupled. Raise it against overfitting. 0 turns it off.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 1))]
     pub weight_decay: f64,
     /// Whether small parameters decay too. Small are parameters of one dimension, those of four
     /// dimensions whose second size is 1 (norms, biases, depthwise kernels), and the parameters of
@@ -109,7 +109,7 @@ pub struct GroupException {
     /// The text, such as `clip_val` or `layer1.`. `quant inspect` lists the names of parameters.
     pub name_contains: String,
     /// The weight decay of these parameters. By default it is the general one.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 1))]
     pub weight_decay: Option<f64>,
     /// The constant learning rate of these parameters. By default they have the rate of the
     /// schedule.

@@ -17,7 +17,7 @@ use crate::{
     error::TrainError,
     schema::{
         choices::{Choice, Steps, text_of},
-        stand_ins::{PositiveField, RenderedFields},
+        stand_ins::{DeviationField, MeanField, RenderedFields},
     },
 };
 
@@ -37,10 +37,11 @@ pub struct DataRecipe {
     /// The mean of the red, green and blue channel, for bytes that are scaled to 0..1. It is
     /// subtracted from the images. By default it is the usual mean for the format. Change it to the
     /// mean of the data that the network of `init` was trained on.
+    #[schemars(with = "Option<[MeanField; 3]>")]
     pub mean: Option<[f64; 3]>,
     /// The standard deviation of the red, green and blue channel, by which the images are divided
     /// after the subtraction of `mean`. By default it is the usual deviation for the format.
-    #[schemars(with = "Option<[PositiveField; 3]>")]
+    #[schemars(with = "Option<[DeviationField; 3]>")]
     pub std: Option<[f64; 3]>,
     /// Augmentation: the steps that training images go through, which have to end in squares of
     /// `input_size` pixels. `docs/recipes.md` shows them. By default they are the usual steps for
@@ -235,6 +236,9 @@ impl DataRecipe {
             Ok((Arc::new(train), Arc::new(test)))
         };
         let parts = |data: &Path| {
+            if !data.is_dir() {
+                return Err(DataError::NoFolder { path: data.to_owned() });
+            }
             let missing = ["train", "val"].into_iter().find(|part| !data.join(part).is_dir());
             missing
                 .map_or(Ok(()), |missing| Err(DataError::NoPart { path: data.to_owned(), missing }))
@@ -283,6 +287,9 @@ impl DataRecipe {
     /// # Errors
     /// The errors of the data sets.
     pub fn open_val(&self, data: &Path, cache: &Path) -> Result<Arc<dyn Dataset>, DataError> {
+        if !self.is_made() && !data.is_dir() {
+            return Err(DataError::NoFolder { path: data.to_owned() });
+        }
         let val = data.join("val");
         match self.kind {
             DataKind::ImageFolder if self.lacks_training(data) => {

@@ -1,19 +1,20 @@
 //! A phase of training, as a recipe describes it.
 
 use quant_data::LastBatch;
+use quant_nn::{QuantizedModule, StateDict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     loss::{DistillationKind, DistillationRecipe, FocalRecipe, Reduction},
-    policy::Policy,
+    policy::{Policy, Trigger},
     quantization::QuantizationRecipe,
 };
 use crate::{
     batches::mixing::MixingRecipe,
     error::TrainError,
     optimize::{
-        optimizer::{GroupRules, Optimizer},
+        optimizer::{GroupException, GroupRules, Optimizer, parameters},
         precision::PrecisionRecipe,
         schedule::{Length, Schedule},
     },
@@ -200,6 +201,142 @@ impl Phase {
         }
     }
 
+    /// Describes the fields that have no effect, or never their full effect, because the phase is
+    /// too short for them. `batches` is the number of batches per epoch, if it is known. They are
+    /// no error, because a trial of a recipe with a few epochs has them too.
+    pub fn too_short_for(&self, batches: Option<usize>) -> Vec<String> {
+        let mut found = Vec::new();
+        let place = |field: &str| format!("phase.{}.{field}", self.name);
+        let epochs = self.all_epochs();
+        if let Some(batches) = batches {
+            let all = epochs.saturating_mul(batches);
+            if self.frozen_batches >= all && self.frozen_batches > 0 {
+                found.push(format!(
+                    "{} = {}: the phase has {all} batches, so that no weight changes in it",
+                    place("frozen_batches"),
+                    self.frozen_batches
+                ));
+            }
+            if self.ramp_batches > all {
+                found.push(format!(
+                    "{} = {}: the phase has {all} batches, so that the learning rate never reaches \
+                     the schedule's",
+                    place("ramp_batches"),
+                    self.ramp_batches
+                ));
+            }
+            let warm_up = self.quantization.as_ref().and_then(|found| found.warm_up.as_ref());
+            if let Some(warm_up) = warm_up.filter(|warm_up| warm_up.steps > all) {
+                found.push(format!(
+                    "{} = {}: the phase has {all} batches, so that the quantizers never quantize \
+                     fully in training",
+                    place("quantization.warm_up.steps"),
+                    warm_up.steps
+                ));
+            }
+        }
+        for policy in &self.policies {
+            let late = match policy.at {
+                Trigger::Start => None,
+                Trigger::Epoch(epoch) => (epoch >= epochs).then(|| {
+                    format!(
+                        "at = {{ epoch = {epoch} }}: the phase has the epochs 0 to {}",
+                        epochs - 1
+                    )
+                }),
+                Trigger::Batch(batch) => {
+                    let all = batches.map(|batches| batches.saturating_mul(epochs));
+                    all.filter(|all| batch >= *all).map(|all| {
+                        format!("at = {{ batch = {batch} }}: the phase has {all} batches")
+                    })
+                }
+            };
+            found.extend(late.map(|late| format!("{}: {late}; it never applies", place("policy"))));
+        }
+        found
+    }
+
+    /// Describes a danger of a quantized phase whose batches are very small: batch norms that are
+    /// trained on fewer than 16 values per channel, behind quantized activations. Values with few
+    /// levels then often coincide in a whole channel, whose variance is nearly 0, and the gradient
+    /// is divided by its root. `processes` is the number of processes that share statistics.
+    pub fn few_values<M: QuantizedModule>(&self, network: &M, processes: usize) -> Option<String> {
+        const ENOUGH: usize = 16;
+        let quantized = self.quantization.as_ref().is_some_and(|found| found.activation.is_some());
+        let safe = self.clip_norm.is_some() || !self.frozen_statistics.is_empty();
+        let state = StateDict::of(network);
+        let norms = state.entries().any(|(name, _)| name.ends_with(".running_mean"));
+        if !quantized || safe || !norms {
+            return None;
+        }
+        let shapes = network.layer_shapes().into_iter().filter(|layer| layer.weight.len() == 4);
+        let sized = shapes.filter_map(|layer| Some((layer.output_size?, layer.name)));
+        let (side, layer) = sized.min_by_key(|(side, _)| *side)?;
+        let shared = if self.shared_statistics { processes } else { 1 };
+        let values = self.batch_size.saturating_mul(shared).saturating_mul(side * side);
+        (values < ENOUGH).then(|| {
+            format!(
+                "phase.{}.batch_size = {}: a batch norm behind {layer} is trained on {values} \
+                 values per channel, which quantized activations often make equal; the gradient can then \
+                 grow until training diverges. Take at least {} images per batch, set clip_norm, \
+                 or freeze the statistics (frozen_statistics)",
+                self.name,
+                self.batch_size,
+                ENOUGH.div_ceil(side * side * shared)
+            )
+        })
+    }
+
+    /// Checks that every text of `frozen_statistics` selects a batch norm of the phase's network.
+    ///
+    /// # Errors
+    /// [`TrainError::Invalid`] with the text that selects none, and the names of batch norms.
+    pub(crate) fn check_frozen<M: QuantizedModule>(&self, network: &M) -> Result<(), TrainError> {
+        if self.frozen_statistics.is_empty() {
+            return Ok(());
+        }
+        let state = StateDict::of(network);
+        let norms = state.entries().filter_map(|(name, _)| name.strip_suffix(".running_mean"));
+        let norms: Vec<&str> = norms.collect();
+        let selects = |text: &&String| norms.iter().any(|name| name.contains(text.as_str()));
+        let Some(idle) = self.frozen_statistics.iter().find(|text| !selects(text)) else {
+            return Ok(());
+        };
+        let some: Vec<&str> = norms.iter().take(5).copied().collect();
+        let reason = match some.is_empty() {
+            true => format!("{idle:?} selects nothing: the network has no batch norms"),
+            false => format!(
+                "{idle:?} is part of no batch norm's name; the names are {}{}",
+                some.join(", "),
+                if norms.len() > some.len() { ", ..." } else { "" }
+            ),
+        };
+        let field = format!("phase.{}.frozen_statistics", self.name);
+        Err(TrainError::Invalid { field, reason })
+    }
+
+    /// Describes the exceptions of `groups` that match no parameter of the phase's network. They
+    /// are no error, because the same rules often serve all phases of a recipe, and only some of
+    /// them have quantizers.
+    pub fn idle_exceptions<M: QuantizedModule>(&self, network: &M) -> Vec<String> {
+        let exceptions = self.groups.exceptions.iter().enumerate();
+        if self.groups.exceptions.is_empty() {
+            return Vec::new();
+        }
+        let names: Vec<String> = parameters(network).into_iter().map(|found| found.name).collect();
+        let idle = exceptions.filter(|(_, exception)| {
+            !names.iter().any(|name| name.contains(&exception.name_contains))
+        });
+        let message = |(index, exception): (usize, &GroupException)| {
+            format!(
+                "phase.{}.groups.exceptions[{index}]: no parameter has a name that contains {:?}; \
+                 `quant inspect` lists the names of a file, and `quant summary` the layers",
+                self.name, exception.name_contains
+            )
+        };
+        idle.map(message).collect()
+    }
+
     /// Checks which fields go together. The bounds of numbers are checked with the recipe.
     ///
     /// # Errors
@@ -271,6 +408,27 @@ mod tests {
         assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[1] - 0.05).abs() < 1e-12, "{rates:?}");
         assert!(phase.rate(3, 9, 10) < 0.1 * 0.002);
         assert_eq!(phase.optimizer, Optimizer::Sgd { momentum: 0.9, nesterov: false });
+    }
+
+    #[test]
+    fn fields_that_a_phase_is_too_short_for_are_named() {
+        let text = "frozen_batches = 40\nramp_batches = 41\n\
+                    quantization = { warm_up = { steps = 41 } }\n\
+                    [[policy]]\nat = { epoch = 4 }\nchange = { levels = 4 }\n\
+                    [[policy]]\nat = { batch = 40 }\nchange = { levels = 4 }";
+        let found = phase(text).too_short_for(Some(10)).join("\n");
+        for part in [
+            "phase.p.frozen_batches = 40: the phase has 40 batches",
+            "phase.p.ramp_batches = 41: ",
+            "phase.p.quantization.warm_up.steps = 41: ",
+            "phase.p.policy: at = { epoch = 4 }: the phase has the epochs 0 to 3",
+            "phase.p.policy: at = { batch = 40 }: ",
+        ] {
+            assert!(found.contains(part), "{part}: {found}");
+        }
+        assert_eq!(phase(text).too_short_for(Some(11)).len(), 1, "the policy of epoch 4");
+        assert_eq!(phase(text).too_short_for(None).len(), 1);
+        assert!(phase("").too_short_for(Some(1)).is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     error::TrainError,
+    output::plural,
     recipe::{Recipe, phase::Phase},
     summary::PhaseResult,
     training::checkpoint,
@@ -125,8 +126,9 @@ pub(crate) fn possible(
         let epochs = phase.all_epochs();
         match PhaseResult::read(&place).ok().flatten() {
             Some(result) if changed && result.epochs >= epochs => refused.push(format!(
-                "phase.{}: it has ended after {} epochs, and continues only with more epochs",
-                phase.name, result.epochs
+                "phase.{}: it has ended after {}, and continues only with more epochs",
+                phase.name,
+                plural(result.epochs, "epoch", "epochs")
             )),
             Some(_) => {}
             None => {

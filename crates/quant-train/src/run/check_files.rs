@@ -10,6 +10,7 @@ use crate::{
     error::TrainError,
     networks::weights::{self, WeightsFile},
     recipe::{Recipe, loss::DistillationRecipe, phase::Phase},
+    run::seen,
     training::{loss::Objective, start},
 };
 
@@ -52,10 +53,43 @@ impl Recipe {
             return self.check_own(index, folder);
         }
         self.check_policies(phase, classes, device)?;
+        if !phase.frozen_statistics.is_empty() {
+            phase.check_frozen(&self.network(phase, classes.unwrap_or(2))?.init(device)?)?;
+        }
         if let Some(distillation) = &phase.distillation {
             self.check_teacher(index, distillation, folder, classes, device)?;
         }
         self.check_init(phase, folder, classes, device)
+    }
+
+    /// Checks that files of teachers are of networks that were trained on these classes, as far as
+    /// the files know them: the scores of a teacher for other classes would teach nothing.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`]; the errors of reading.
+    pub(crate) fn check_teachers(
+        &self,
+        folder: &Path,
+        classes: &[String],
+    ) -> Result<(), TrainError> {
+        for (index, phase) in self.phases.iter().enumerate() {
+            let Some(distillation) = &phase.distillation else { continue };
+            if self.earlier(index, distillation)?.is_some() {
+                continue;
+            }
+            let file = self.teacher_file(distillation, folder);
+            let known = weights::classes_of(&file.read()?);
+            if let (false, Some(change)) = (known.is_empty(), seen::classes(&known, classes).pop())
+            {
+                let reason = format!(
+                    "phase {:?}: distillation.teacher was trained on other classes than those of \
+                     the data: {change}",
+                    phase.name
+                );
+                return Err(TrainError::Weights { path: file.path, reason });
+            }
+        }
+        Ok(())
     }
 
     /// Checks what is possible for a phase whose network a program makes: that its files exist.

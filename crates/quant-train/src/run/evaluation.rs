@@ -60,7 +60,8 @@ impl Run {
     ///
     /// # Errors
     /// The errors of the data and of the network's file; [`TrainError::NoPhase`];
-    /// [`TrainError::Classes`] where the data have classes that the network does not know.
+    /// [`TrainError::Classes`] and [`TrainError::OtherClasses`] where the classes of the data are
+    /// not those of the network, as far as the file knows them.
     pub fn evaluate(
         file: &WeightsFile,
         recipe: &Recipe,
@@ -105,8 +106,8 @@ impl Run {
     ///
     /// # Errors
     /// The errors of the data; [`TrainError::Packed`] where the network does not take the images;
-    /// [`TrainError::Classes`] and [`TrainError::OtherClasses`] where the classes of the data are not
-    /// those of the network.
+    /// [`TrainError::Classes`] and [`TrainError::OtherClasses`] where the classes of the data are
+    /// not those of the network.
     pub fn evaluate_packed(
         file: &Path,
         network: &quant_infer::Network,
@@ -117,17 +118,9 @@ impl Run {
         skipped: impl FnMut(String),
     ) -> Result<Score, TrainError> {
         let val = recipe.data.open_val(data, &options.cache)?;
-        let (known, classes) = (network.outputs(), val.classes().len());
-        if known < classes || known > classes && recipe.data.lacks_training(data) {
-            let path = file.to_owned();
-            return Err(TrainError::Classes { path, network: known, data: classes });
-        }
-        // A network that was packed from a file of weights does not know the names of its classes.
-        let named = known == classes && !network.classes().is_empty();
-        let changes = seen::classes(network.classes(), val.classes());
-        if let (true, Some(change)) = (named, changes.into_iter().next()) {
-            return Err(TrainError::OtherClasses { path: data.to_owned(), change });
-        }
+        // A network that was packed from a file of weights may not know the names of its classes.
+        let known = (file, network.classes(), network.outputs());
+        seen::check_labels(known, (data, recipe.data.kind, val.classes()))?;
         let loader = eval_loader(recipe, val, options)?;
         evaluate_packed(network, &loader, threads, skipped)
     }
@@ -157,12 +150,8 @@ impl Opened {
                 });
             }
         }
-        // If the network has more classes and there are no training data, the meaning of the labels
-        // is unknown.
-        if known < classes || known > classes && recipe.data.lacks_training(data) {
-            let path = file.path.clone();
-            return Err(TrainError::Classes { path, network: known, data: classes });
-        }
+        let known = (file.path.as_path(), &loaded.classes[..], known);
+        seen::check_labels(known, (data, recipe.data.kind, val.classes()))?;
         let loader = eval_loader(recipe, val.clone(), options)?;
         let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);
         Ok(Self { loaded, val, loader, normalizer })

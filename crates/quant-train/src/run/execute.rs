@@ -8,6 +8,7 @@ use quant_nn::Classifier;
 use super::{
     Run, changes,
     folder::{self, Header},
+    lock::{Guard, Lock},
     seen::Seen,
 };
 use crate::{
@@ -15,7 +16,10 @@ use crate::{
     error::TrainError,
     events::{Event, Events},
     files,
-    networks::source::{Build, BuildError, Networks, Own},
+    networks::{
+        source::{Build, BuildError, Networks, Own},
+        weights::WeightsFile,
+    },
     recipe::{data::DataPair, phase::Phase},
     summary::{PhaseResult, Summary},
     training::checkpoint,
@@ -115,7 +119,12 @@ impl Run {
         let _report = ReportsPanic(group);
         let began = Cell::new(false);
         let result = self.locked().and_then(|lock| {
-            let result = self.phases(networks, &began);
+            let guard = lock.as_ref().map(Lock::guard);
+            let result = self.phases(networks, &began, guard.clone());
+            // A write that failed because the folder has gone says less than that.
+            if let (Err(_), Some(guard)) = (&result, &guard) {
+                guard.check()?;
+            }
             // Only this run's own folder is removed. This process holds its lock, and nothing has
             // been trained in it yet.
             let unused = lock.is_some() && !self.resumed && !began.get() && !self.can_resume();
@@ -128,7 +137,12 @@ impl Run {
         group::tell(group, result)
     }
 
-    fn phases<N: Networks>(&self, networks: &N, began: &Cell<bool>) -> Result<Summary, TrainError> {
+    fn phases<N: Networks>(
+        &self,
+        networks: &N,
+        began: &Cell<bool>,
+        guard: Option<Guard>,
+    ) -> Result<Summary, TrainError> {
         let reports = self.options.group.rank() == 0;
         let data = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         // All processes have to read the header before it is written again.
@@ -139,7 +153,8 @@ impl Run {
         };
         let mut events = match reports {
             true => Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
-                .with_tensorboard(&self.folder.join("tensorboard")),
+                .with_tensorboard(&self.folder.join("tensorboard"))
+                .with_guard(guard),
             false => Events::silent(),
         };
         #[cfg(feature = "tui")]
@@ -179,9 +194,11 @@ impl Run {
         }
         let mut summary = Summary::new(&self.recipe.name, results);
         if reports {
+            events.check_folder()?;
             if let Some((network, _)) = &network {
                 self.pack(networks, network, &val, &mut summary, &mut events)?;
             }
+            events.check_folder()?;
             files::write(&self.folder.join("summary.json"), &json(&summary))?;
         }
         if let (Some((network, val)), true) = (network, reports) {
@@ -241,7 +258,10 @@ impl Run {
         let Some(result) = result else { return Ok(None) };
         let network = |result| Ok((self.trained_network(networks, phase, classes)?, result));
         match result.and_then(network) {
-            Ok(finished) => Ok(Some(finished)),
+            Ok((network, result)) => {
+                self.check_best(phase, &result, events)?;
+                Ok(Some((network, result)))
+            }
             Err(error) if checkpoint::exists(&place.join("checkpoints")) => {
                 let message = format!("{error}; the phase continues from the last checkpoint");
                 events.emit(&Event::Warning { message })?;
@@ -249,6 +269,39 @@ impl Run {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Run {
+    /// Checks the file with the best network of a finished phase. If it is lost, it is written
+    /// again from the last network if that is the best. Otherwise a warning says that it is lost.
+    fn check_best(
+        &self,
+        phase: &Phase,
+        result: &PhaseResult,
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        let file = WeightsFile::new(self.network_file(&phase.name, true));
+        let lost = file.read().err();
+        self.options.group.sum(vec![0.0])?;
+        let Some(error) = lost else { return Ok(()) };
+        let what = if result.best_epoch + 1 == result.epochs {
+            if self.options.group.rank() == 0 {
+                let last = self.network_file(&phase.name, false);
+                let bytes = fs::read(&last).map_err(TrainError::io(&last))?;
+                events.check_folder()?;
+                files::write(&file.path, &bytes)?;
+            }
+            "it is written again from last.safetensors, which has this network".to_owned()
+        } else {
+            format!(
+                "the network of epoch {} is lost; last.safetensors has that of the last epoch",
+                result.best_epoch + 1
+            )
+        };
+        let message =
+            format!("phase {}: the best network cannot be read: {error}; {what}", phase.name);
+        events.emit(&Event::Warning { message })
     }
 }
 

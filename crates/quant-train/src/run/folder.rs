@@ -29,6 +29,9 @@ pub(crate) struct Header {
     pub(crate) data: PathBuf,
     /// The folder at which relative paths in the recipe begin.
     pub(crate) recipe_folder: PathBuf,
+    /// The name of the program, which is empty if it is not known.
+    #[serde(default)]
+    pub(crate) program: String,
     /// The version of the program.
     pub(crate) version: String,
     /// The recipe. It is also in `recipe.toml`, where users read it and may edit it.
@@ -44,12 +47,32 @@ impl Header {
     /// [`TrainError::NoRun`] with what is missing.
     pub(crate) fn read(folder: &Path) -> Result<Self, TrainError> {
         let missing = |missing: String| TrainError::NoRun { path: folder.to_owned(), missing };
+        if !folder.is_dir() {
+            return Err(missing("there is no such folder".into()));
+        }
         if !folder.join(RECIPE).is_file() {
             return Err(missing(format!("{RECIPE} is missing")));
         }
         let bytes = fs::read(folder.join(HEADER))
             .map_err(|error| missing(format!("{HEADER} cannot be read: {error}")))?;
-        files::unsealed(&bytes).map_err(|reason| missing(format!("{HEADER}: {reason}")))
+        files::unsealed(&bytes).map_err(|reason| {
+            // Only the program that registers a method of its own can read a recipe that names it.
+            #[derive(Deserialize)]
+            struct Program {
+                program: String,
+            }
+            let program = files::unsealed(&bytes).map(|Program { program }| program);
+            let advice = match program.as_deref() {
+                Ok("" | "quant") | Err(_) => String::new(),
+                Ok(program) => format!(
+                    "; {program} wrote this run, and may define what is unknown here: use its own \
+                     commands: {program} eval {0}, and likewise report, summary and codes, or \
+                     --resume {0}",
+                    folder.display()
+                ),
+            };
+            missing(format!("{HEADER}: {reason}{advice}"))
+        })
     }
 
     /// Writes the header, and the recipe in a file beside it.
@@ -122,4 +145,24 @@ pub(crate) fn has_progress(folder: &Path, recipe: &Recipe) -> bool {
     recipe.phases.iter().map(|phase| folder.join(&phase.name)).any(|place| {
         place.join("result.json").exists() || checkpoint::exists(&place.join("checkpoints"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_another_program_wrote_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(RECIPE), "").unwrap();
+        let told = |program: &str| {
+            let header = serde_json::json!({ "program": program, "recipe": "unknown here" });
+            fs::write(folder.path().join(HEADER), files::sealed(&header)).unwrap();
+            Header::read(folder.path()).unwrap_err().to_string()
+        };
+        let error = told("own_method");
+        let command = format!("own_method eval {}", folder.path().display());
+        assert!(error.contains("own_method wrote this run") && error.contains(&command), "{error}");
+        assert!(!told("quant").contains("wrote this run"));
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::{
     env,
-    fs::{File, OpenOptions, TryLockError},
+    fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::error::TrainError;
@@ -16,7 +16,44 @@ pub(crate) const FILE: &str = "lock";
 /// ends, for whatever reason. The file stays.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _held: File,
+    folder: PathBuf,
+    held: File,
+}
+
+/// Notices when the folder of a run is no longer the one whose lock was taken, because it was
+/// deleted, moved or replaced.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    folder: PathBuf,
+    lock: Option<FileId>,
+}
+
+/// What identifies a file of a file system, however it is named.
+type FileId = (u64, u64);
+
+#[cfg(unix)]
+fn file_id(metadata: &Metadata) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_id(_: &Metadata) -> Option<FileId> {
+    None
+}
+
+impl Guard {
+    /// Checks that the folder is still the one whose lock was taken.
+    ///
+    /// # Errors
+    /// [`TrainError::Gone`].
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        let found = fs::metadata(self.folder.join(FILE));
+        match found {
+            Ok(found) if self.lock.is_none() || file_id(&found) == self.lock => Ok(()),
+            _ => Err(TrainError::Gone { path: self.folder.clone() }),
+        }
+    }
 }
 
 impl Lock {
@@ -47,7 +84,15 @@ impl Lock {
         let text = format!("process {} ({})\n", std::process::id(), command());
         let written = file.set_len(0).and_then(|()| file.rewind());
         written.and_then(|()| file.write_all(text.as_bytes())).map_err(TrainError::io(path))?;
-        Ok(Self { _held: file })
+        Ok(Self { folder: folder.to_owned(), held: file })
+    }
+}
+
+impl Lock {
+    /// Returns the guard of the folder.
+    pub(crate) fn guard(&self) -> Guard {
+        let lock = self.held.metadata().ok().and_then(|metadata| file_id(&metadata));
+        Guard { folder: self.folder.clone(), lock }
     }
 }
 

@@ -15,11 +15,11 @@ mod check_files;
 pub(crate) mod evaluation;
 mod execute;
 mod folder;
-mod lock;
+pub(crate) mod lock;
 mod options;
 pub(crate) mod pack;
 mod report;
-mod seen;
+pub(crate) mod seen;
 mod train_phase;
 
 use std::{
@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
 };
 
-use quant_data::{Dataset, Loader, LoaderConfig, Share};
+use quant_data::{DataError, Dataset, Loader, LoaderConfig, Share};
 
 pub use self::options::RunOptions;
 use self::{folder::Header, lock::Lock, options::workers, seen::Seen};
@@ -118,12 +118,14 @@ impl Run {
         let recipe_folder = if recipe_folder == Path::new("") { here } else { recipe_folder };
         let recipe_folder =
             fs::canonicalize(recipe_folder).map_err(TrainError::io(recipe_folder))?;
-        let data = fs::canonicalize(data).map_err(TrainError::io(data))?;
+        let data = data_folder(data)?;
         let (train, val) = recipe.data.open(&data, &options.cache)?;
         let seen = Seen::new(train.as_ref(), val.as_ref(), options.group.size());
         recipe.check_files(&recipe_folder, Some(seen.classes().len()), &options.device)?;
+        recipe.check_teachers(&recipe_folder, seen.classes())?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let header = Header { data, recipe_folder, version, recipe: recipe.clone(), seen };
+        let (program, recipe_copy) = (options.program.clone(), recipe.clone());
+        let header = Header { data, recipe_folder, program, version, recipe: recipe_copy, seen };
         let mut folder = PathBuf::new();
         if options.group.rank() == 0 {
             folder = folder::create(runs, &recipe.name, &header)?;
@@ -156,7 +158,13 @@ impl Run {
         let mut header = Header::read(folder)?;
         let written = Recipe::read(&folder.join(folder::RECIPE))?;
         if let Some(data) = data {
-            header.data = fs::canonicalize(data).map_err(TrainError::io(data))?;
+            TrainError::check_field(
+                !header.recipe.data.is_made(),
+                "data.kind",
+                header.recipe.data.kind.name(),
+                "no folder of data (--data): the program makes the data of this run",
+            )?;
+            header.data = data_folder(data)?;
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -205,9 +213,62 @@ impl Run {
         self.folder.join(phase).join(file)
     }
 
+    /// Returns the file of a phase's last network, or with `best` of its best network, after it was
+    /// read as a check.
+    ///
+    /// # Errors
+    /// [`TrainError::OwnProgram`] for a run whose network another program makes;
+    /// [`TrainError::NoPhase`]; [`TrainError::Weights`] for a file that is missing or damaged, with
+    /// what can be done instead.
+    pub fn trained_file(&self, phase: &str, best: bool) -> Result<WeightsFile, TrainError> {
+        self.check_model(false)?;
+        self.readable_file(phase, best)
+    }
+
+    /// Returns the file of a phase's network as [`trained_file`](Self::trained_file) does, whatever
+    /// program makes the network.
+    fn readable_file(&self, phase: &str, best: bool) -> Result<WeightsFile, TrainError> {
+        if self.recipe.phases.iter().all(|other| other.name != phase) {
+            return Err(TrainError::NoPhase {
+                name: phase.to_owned(),
+                phases: self.recipe.phases.iter().map(|phase| phase.name.clone()).collect(),
+            });
+        }
+        let file = WeightsFile::new(self.network_file(phase, best));
+        let Err(error) = file.read() else { return Ok(file) };
+        let exists = |best| self.network_file(phase, best).is_file();
+        let run = self.folder.display();
+        let missing = !file.path.exists();
+        let advice = match (best, exists(!best)) {
+            (true, true) => format!(
+                "without --best, the last network of phase {phase} is used; `quant resume {run}` \
+                 tells what became of the best one"
+            ),
+            (false, true) => format!(
+                "phase {phase} is not finished or has lost its last network: --best takes the best \
+                 network so far, and `quant resume {run}` continues the phase"
+            ),
+            (_, false) => format!(
+                "phase {phase} has no network that can be used yet: `quant resume {run}` continues \
+                 it"
+            ),
+        };
+        let reason = match error {
+            _ if missing => "there is no such file".to_owned(),
+            TrainError::Weights { reason, .. } => reason,
+            error => error.to_string(),
+        };
+        Err(TrainError::Weights { path: file.path, reason: format!("{reason}; {advice}") })
+    }
+
     /// Returns whether this process, as the first of its group, writes files and reports.
     pub fn reports(&self) -> bool {
         self.options.group.rank() == 0
+    }
+
+    /// Returns the options of the run.
+    pub fn options(&self) -> &RunOptions {
+        &self.options
     }
 
     /// Returns the recipe of the run.
@@ -232,12 +293,9 @@ impl Run {
     /// [`TrainError::OtherClasses`]; the errors of the data.
     pub fn check_classes(&self) -> Result<(), TrainError> {
         let val = self.recipe.data.open_val(&self.header.data, &self.options.cache)?;
-        match seen::classes(self.header.seen.classes(), val.classes()).into_iter().next() {
-            None => Ok(()),
-            Some(change) => {
-                Err(TrainError::OtherClasses { path: self.header.data.clone(), change })
-            }
-        }
+        let names = self.header.seen.classes();
+        let network = (self.folder.as_path(), names, names.len());
+        seen::check_labels(network, (&self.header.data, self.recipe.data.kind, val.classes()))
     }
 
     /// Checks that the recipe leaves the network to a program if `own` is true, and that it
@@ -249,6 +307,13 @@ impl Run {
             accepted,
         };
         match (self.recipe.model.own(), own) {
+            (Some(name), false) if !matches!(self.header.program.as_str(), "" | "quant") => {
+                Err(TrainError::OwnProgram {
+                    path: self.folder.clone(),
+                    program: self.header.program.clone(),
+                    own: name.to_owned(),
+                })
+            }
             (Some(name), false) => {
                 Err(field(name, "a recipe without it, or the program that makes this network"))
             }
@@ -304,4 +369,12 @@ impl Run {
         let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;
         Ok((train, val))
     }
+}
+
+/// Returns the absolute path of the folder of data.
+fn data_folder(data: &Path) -> Result<PathBuf, TrainError> {
+    if !data.is_dir() {
+        return Err(DataError::NoFolder { path: data.to_owned() }.into());
+    }
+    fs::canonicalize(data).map_err(TrainError::io(data))
 }

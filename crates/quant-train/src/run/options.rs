@@ -20,6 +20,9 @@ use crate::{
 /// ```
 #[derive(Debug, Clone)]
 pub struct RunOptions {
+    /// The name of the program, which a new run records, so that messages can name the program that
+    /// can continue the run. Empty if it is not known.
+    pub program: String,
     /// The device, without autodiff.
     pub device: Device,
     /// The name of the device, for the log.
@@ -43,6 +46,7 @@ impl RunOptions {
     /// stopped from outside, and uses the system's folder for temporary files as its cache.
     pub fn new(device: Device) -> Self {
         Self {
+            program: String::new(),
             device_name: format!("{device:?}"),
             device,
             workers: None,

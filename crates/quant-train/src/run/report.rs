@@ -12,10 +12,7 @@ use crate::{
     events::{read_log, report},
     files,
     measure::evaluate::{Score, evaluate},
-    networks::{
-        source::{Build, BuildError, Networks, Own},
-        weights::WeightsFile,
-    },
+    networks::source::{Build, BuildError, Networks, Own},
     recipe::phase::Phase,
     summary::{PhaseResult, Summary},
 };
@@ -47,19 +44,41 @@ impl Run {
 
     /// Evaluates a network that a program makes, as in [`execute_own`](Self::execute_own), on the
     /// run's validation data. The weights are the last of a phase (by default of the last phase),
-    /// or with `best` its best.
+    /// or with `best` its best. `skipped` is called with every image that could not be used, and
+    /// the reason.
     ///
     /// # Errors
-    /// [`TrainError::NoPhase`] for a phase that the recipe does not have; the errors of data and
-    /// files.
+    /// [`TrainError::NoPhase`] for a phase that the recipe does not have;
+    /// [`TrainError::OtherClasses`]; the errors of data and files.
     pub fn evaluate_own<M: Classifier>(
         &self,
         make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
         phase: Option<&str>,
         best: bool,
+        skipped: impl FnMut(String),
     ) -> Result<Score, TrainError> {
-        self.check_model(true)?;
+        self.check_classes()?;
+        let (network, phase) = self.network_own(make, phase, best)?;
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        let device = &self.options.device;
+        let (_, loader) = self.loaders(phase, &train, &val)?;
+        let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
+        evaluate(&network, &loader, &normalizer, device, skipped)
+    }
+
+    /// Returns a network that a program makes, as in [`execute_own`](Self::execute_own), with the
+    /// weights of the run, and its phase. The weights are chosen as in
+    /// [`evaluate_own`](Self::evaluate_own).
+    ///
+    /// # Errors
+    /// [`TrainError::NoPhase`] for a phase that the recipe does not have; the errors of files.
+    pub fn network_own<M: Classifier>(
+        &self,
+        make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
+        phase: Option<&str>,
+        best: bool,
+    ) -> Result<(M, &Phase), TrainError> {
+        self.check_model(true)?;
         let wanted = |other: &&Phase| phase.is_none_or(|phase| other.name == phase);
         let found = self.recipe.phases.iter().rev().find(wanted);
         let phase = found.ok_or_else(|| TrainError::NoPhase {
@@ -67,14 +86,9 @@ impl Run {
             phases: self.recipe.phases.iter().map(|phase| phase.name.clone()).collect(),
         })?;
         let networks = Own { recipe: &self.recipe, make, lower: None };
-        let file = WeightsFile::new(self.network_file(&phase.name, best));
-        let device = &self.options.device;
-        let network = networks.read(&file, phase, train.classes().len(), device)?;
-        let (_, loader) = self.loaders(phase, &train, &val)?;
-        let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
-        evaluate(&network, &loader, &normalizer, device, |reason| {
-            crate::output::tell(&format!("warning: {reason}"));
-        })
+        let file = self.readable_file(&phase.name, best)?;
+        let classes = self.classes().len();
+        Ok((networks.read(&file, phase, classes, &self.options.device)?, phase))
     }
 
     fn report_from<N: Networks>(&self, networks: &N) -> Result<PathBuf, TrainError> {
@@ -92,6 +106,7 @@ impl Run {
         let phase = self.recipe.phases.iter().find(|phase| phase.name == last.phase);
         let phase = phase.ok_or_else(missing)?;
         let loaders = self.loaders(phase, &train, &val)?;
+        self.readable_file(&phase.name, false)?;
         let network = self.trained_network(networks, phase, train.classes().len())?;
         let mut summary = Summary::new(&self.recipe.name, results);
         // What was found out about the packed network holds as long as the phases are the same.

@@ -17,9 +17,14 @@ use crate::{
         source::Networks,
         weights::{self, WeightsFile},
     },
-    recipe::loss::DistillationRecipe,
+    recipe::{loss::DistillationRecipe, phase::Phase},
     summary::PhaseResult,
-    training::{checkpoint, start::start, state::finite_score, trainer::Trainer},
+    training::{
+        checkpoint,
+        start::start,
+        state::{Progress, TrainState, finite_score},
+        trainer::Trainer,
+    },
 };
 
 impl Run {
@@ -57,12 +62,21 @@ impl Run {
             }
         }
         let state = match found? {
-            Some(state) => state,
+            Some(mut state) => {
+                self.keep_best(phase, &mut state, loaders.0.dataset().classes(), events)?;
+                state
+            }
             None => {
                 let from = self.init_weights(index);
                 let network = start(phase, fresh, from.as_ref(), &trainer, events)?;
                 // Each process has calibrated on its own images.
                 let network = group::same_network(self.options.group.as_ref(), network)?;
+                let idle = phase.idle_exceptions(&network);
+                let few = phase.few_values(&network, self.options.group.size());
+                let short = phase.too_short_for(Some(loaders.0.batches()));
+                for message in short.into_iter().chain(idle).chain(few) {
+                    events.emit(&Event::Warning { message })?;
+                }
                 let state = trainer.start(network);
                 state.check(phase)?;
                 state
@@ -99,13 +113,51 @@ impl Run {
             network: summarize(&served, &StateDict::of(&served)),
         };
         if group.rank() == 0 {
-            files::write(&place.join("last.safetensors"), &weights::state_bytes(&served)?)?;
+            events.check_folder()?;
+            let bytes = weights::trained_bytes(&served, loaders.0.dataset().classes())?;
+            files::write(&place.join("last.safetensors"), &bytes)?;
             result.write(place)?;
         }
         // The next phase reads the files of this phase, so that all processes wait for them.
         group.sum(vec![0.0])?;
         events.emit(&Event::PhaseFinished { phase: phase.name.clone(), last, best_epoch, best })?;
         Ok((served, result))
+    }
+
+    /// Checks the file with the best network so far, when a phase continues. If the file is lost,
+    /// it is written again from the checkpoint if that has the best network. Otherwise the next epoch
+    /// counts as the best so far.
+    fn keep_best<M: Classifier>(
+        &self,
+        phase: &Phase,
+        state: &mut TrainState<M>,
+        classes: &[String],
+        events: &mut Events,
+    ) -> Result<(), TrainError> {
+        let Some((epoch, _)) = state.progress.best else { return Ok(()) };
+        let file = WeightsFile::new(self.network_file(&phase.name, true));
+        let lost = file.read().err();
+        // All processes have to read the file before it is written again.
+        self.options.group.sum(vec![0.0])?;
+        let Some(error) = lost else { return Ok(()) };
+        let Progress { epoch: done, batch, .. } = state.progress;
+        let what = if batch == 0 && epoch + 1 == done {
+            if self.options.group.rank() == 0 {
+                events.check_folder()?;
+                let bytes = weights::trained_bytes(&state.served(), classes)?;
+                files::write(&file.path, &bytes)?;
+            }
+            "it is written again from the checkpoint, which has this network".to_owned()
+        } else {
+            state.progress.best = None;
+            format!(
+                "the network of epoch {} is lost, and the best of the epochs that follow is \
+                 written instead",
+                epoch + 1
+            )
+        };
+        let message = format!("the best network of the phase cannot be read: {error}; {what}");
+        events.emit(&Event::Warning { message })
     }
 
     /// Returns the network from which a phase learns: the best of an earlier phase, or that of a
@@ -139,6 +191,7 @@ impl Run {
         let network = init_seeded(seed, &device, make)?;
         let compute = phase.precision.map_or(Compute::F32, |precision| precision.compute);
         let network = network.with_compute(compute);
+        phase.check_frozen(&network)?;
         if phase.frozen_statistics.is_empty() {
             return Ok(network);
         }

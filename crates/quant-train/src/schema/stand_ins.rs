@@ -172,8 +172,10 @@ macro_rules! number {
 number! {
     /// Stands for [`quant_core::Percentile`]: a percentage of the magnitudes.
     PercentileField: "exclusiveMinimum" = 0, "maximum" = 100;
-    /// Stands for the numbers of a list that have to be above 0.
-    PositiveField: "exclusiveMinimum" = 0;
+    /// Stands for the deviations of channels with values from 0 to 1; 1 divides by nothing.
+    DeviationField: "minimum" = 0.001, "maximum" = 1;
+    /// Stands for the means of channels whose values are from 0 to 1.
+    MeanField: "minimum" = 0, "maximum" = 1;
     /// Stands for the numbers of a list that are weights of earlier values.
     BelowOneField: "minimum" = 0, "exclusiveMaximum" = 1;
 }

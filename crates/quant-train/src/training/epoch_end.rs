@@ -74,7 +74,10 @@ impl<M: Classifier> Trainer<'_, M> {
         events: &mut Events,
     ) -> Result<(), TrainError> {
         let write = |name: &str| match self.group.rank() {
-            0 => files::write(&self.place.join(name), &weights::state_bytes(network)?),
+            0 => {
+                let classes = self.train.dataset().classes();
+                files::write(&self.place.join(name), &weights::trained_bytes(network, classes)?)
+            }
             _ => Ok(()),
         };
         let progress = &mut state.progress;
@@ -101,14 +104,15 @@ impl<M: Classifier> Trainer<'_, M> {
         if every || self.recipe.keep_at_steps && steps.contains(&(epoch + 1)) {
             write(&format!("epoch-{:04}.safetensors", epoch + 1))?;
         }
-        self.save(state)
+        self.save(state, events)
     }
 
     /// Writes a checkpoint if this is the first process.
-    pub(super) fn save(&self, state: &TrainState<M>) -> Result<(), TrainError> {
+    pub(super) fn save(&self, state: &TrainState<M>, events: &Events) -> Result<(), TrainError> {
         if self.group.rank() > 0 {
             return Ok(());
         }
+        events.check_folder()?;
         checkpoint::save(&self.place.join("checkpoints"), self.recipe, state)
     }
 }

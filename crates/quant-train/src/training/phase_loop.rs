@@ -111,7 +111,7 @@ impl<M: Classifier> Trainer<'_, M> {
                     self.report_steps(&mut state.progress, &mut pending, &mut last_report, events)?;
             }
             if due && !last || stop {
-                self.save(&state)?;
+                self.save(&state, events)?;
             }
             if stop {
                 self.report_others_skipped(skipped, events)?;
@@ -124,8 +124,9 @@ impl<M: Classifier> Trainer<'_, M> {
         if seen == 0 && first < self.train.batches() {
             // No batch had a usable image, so that nothing can be learned.
             let images = self.train.dataset().len();
-            let batch_size = self.recipe.batch_size;
-            return Err(quant_data::DataError::TooSmall { images, batch_size }.into());
+            let (batch_size, processes) = (self.recipe.batch_size, self.group.size());
+            let error = quant_data::DataError::TooSmall { images, batch_size, processes };
+            return Err(error.into());
         }
         Ok(state)
     }

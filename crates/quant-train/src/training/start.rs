@@ -10,6 +10,7 @@ use crate::{
     events::{Event, Events},
     networks::weights::{self, WeightsFile},
     recipe::{phase::Phase, policy::Trigger, quantization::QuantizationRecipe},
+    run::seen,
     training::{state::not_finite, trainer::Trainer},
 };
 
@@ -33,11 +34,34 @@ pub(crate) fn start<M: Classifier>(
         (network, report) = weights::load(file, &state, network);
         fits(phase, file, &network, &report)?;
         tell(phase, file, &network, &report, events)?;
+        tell_other_classes(phase, file, &state, trainer.train.dataset().classes(), events)?;
         kept = matching_quantizers(&network, &state, &report);
     }
     match &phase.quantization {
         Some(quantization) => calibrate(phase, quantization, network, kept, trainer, events),
         None => Ok(network),
+    }
+}
+
+/// Emits a warning if the weights come from a network of other classes, whose classifier is kept.
+fn tell_other_classes(
+    phase: &Phase,
+    file: &WeightsFile,
+    state: &StateDict,
+    classes: &[String],
+    events: &mut Events,
+) -> Result<(), TrainError> {
+    let known = weights::classes_of(state);
+    match seen::classes(&known, classes).pop() {
+        Some(change) if !known.is_empty() && !phase.fresh_classifier => {
+            let message = format!(
+                "{}: its network was trained on other classes, and its classifier is kept: \
+                 {change}; `fresh_classifier = true` starts a fresh classifier",
+                file.path.display()
+            );
+            events.emit(&Event::Warning { message })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io::ErrorKind, path::Path};
 
-use crate::{error::DataError, files};
+use crate::{error::DataError, files, names::plural};
 
 /// Name of the file beside the tar files that lists the classes.
 pub(super) const CLASSES: &str = "classes.txt";
@@ -81,8 +81,9 @@ impl<'a> Labels<'a> {
                 Err(format!("has label {label}, but {source} has no classes"))
             }
             (Ok(label), Some((source, count))) => Err(format!(
-                "has label {label}: expected 0 to {}, because {source} has {count} classes",
-                count - 1
+                "has label {label}: expected 0 to {}, because {source} has {}",
+                count - 1,
+                plural(count as usize, "class", "classes")
             )),
             (Err(_), None) => Err(format!(
                 "has label {text:?}: expected a number, because there is no {CLASSES} with names"

@@ -60,7 +60,8 @@ pub struct ResNetConfig {
     pub input_size: usize,
     /// The factor on the numbers of channels. The first stage has int(64·`width_alpha`) channels,
     /// and each following stage twice as many. Use numbers below 1 for quick trials and small
-    /// devices.
+    /// devices. The ResNet-20 of papers on CIFAR has 16, 32 and 64 channels: that is `width_alpha =
+    /// 0.25`. The default, 1, is that of QTool, and gives it 64, 128 and 256.
     #[serde(default = "full")]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 16))]
     pub width_alpha: f64,
@@ -218,6 +219,20 @@ impl ResNetConfig {
             names: Default::default(),
             quantization: Default::default(),
         }
+    }
+
+    /// Returns a remark for people on a network that may not be the one they mean: a ResNet-20 that
+    /// is wider than that of the papers.
+    pub fn remark(&self) -> Option<String> {
+        let width = self.width();
+        (self.depth == Depth::ResNet20 && width > 16).then(|| {
+            format!(
+                "this ResNet-20 has {width}, {} and {} channels; that of the papers on CIFAR has \
+                 16, 32 and 64, which width_alpha = 0.25 gives",
+                2 * width,
+                4 * width
+            )
+        })
     }
 
     /// Returns the number of channels of the first stage.

@@ -55,7 +55,19 @@ impl Layout {
             })
             .collect();
         let (buffers, lengths) = assign_buffers(network, &sizes);
-        let total: usize = lengths.iter().flatten().sum();
+        let again: Option<usize> = (network.steps.iter())
+            .map(|step| match &step.producer {
+                Producer::Integer { conv, operand } => {
+                    let [_, height, width] = shapes[step.shape];
+                    let size = conv.unrolled_size(&sizes[*operand], [height, width]);
+                    let terms = terms(&network.storages[*operand].form);
+                    size.map_or(Some(0), |size| size.elements().checked_mul(terms))
+                }
+                _ => Some(0),
+            })
+            .try_fold(0, |most, words| Some(words?.max(most)));
+        let total =
+            lengths.iter().flatten().sum::<usize>().saturating_add(again.unwrap_or(usize::MAX));
         if total > 2 * MAX_ELEMENTS {
             return Err(Error::Image(format!(
                 "has {} x {} pixels, for which the network needs {total} numbers at the same \

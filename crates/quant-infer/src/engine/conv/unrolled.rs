@@ -15,6 +15,9 @@ use quant_kernels::simd::InstructionSet;
 use super::taps::{Geometry, OperandSize};
 use crate::{engine::packing::Packing, model::Conv};
 
+/// The most columns of a kernel whose operand is stored again. More would need much memory.
+const MOST_COLUMNS: usize = 16;
+
 /// How an operand is stored again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unrolled {
@@ -31,7 +34,7 @@ impl Unrolled {
         let is_possible = is_number
             && conv.groups == 1
             && conv.in_channels <= 4
-            && conv.kernel[1] > 1
+            && (2..=MOST_COLUMNS).contains(&conv.kernel[1])
             && conv.dilation[1] == 1;
         let geometry = Geometry::from(conv);
         is_possible.then_some(Self { packing, channels: conv.in_channels, geometry })

@@ -165,13 +165,7 @@ impl Exporter<'_> {
     }
 
     /// Adds codes by comparisons with all thresholds.
-    fn compared(
-        &mut self,
-        name: &str,
-        quantizer: &Quantizer,
-        x: &str,
-        channels: usize,
-    ) -> Codes {
+    fn compared(&mut self, name: &str, quantizer: &Quantizer, x: &str, channels: usize) -> Codes {
         let count = quantizer.levels - 1;
         let rows = if quantizer.groups == 1 { 1 } else { channels };
         let thresholds: Vec<f32> = (0..rows)
@@ -190,8 +184,7 @@ impl Exporter<'_> {
             let tensor = self.graph.add("Cast", &codes, &[&is], to_float);
             return Codes { tensor, factor: 1.0, offset: 0.0, channels };
         }
-        let thresholds =
-            self.graph.floats(&thresholds_name, &[1, rows, 1, 1, count], &thresholds);
+        let thresholds = self.graph.floats(&thresholds_name, &[1, rows, 1, 1, count], &thresholds);
         let axis = self.graph.list(&format!("{name}/axis"), &[4]);
         let x = self.graph.add("Unsqueeze", &step, &[x, &axis], vec![]);
         let is = self.graph.add("GreaterOrEqual", &step, &[&x, &thresholds], vec![]);
@@ -322,8 +315,7 @@ impl Exporter<'_> {
             }
             _ => {
                 let difference = self.graph.add("Sub", &step, &[&wide, &mean], vec![]);
-                let squares =
-                    self.graph.add("Mul", &step, &[&difference, &difference], vec![]);
+                let squares = self.graph.add("Mul", &step, &[&difference, &difference], vec![]);
                 let variance = self.mean(&step, &squares, axes);
                 let count = self.elements as f64;
                 // The sum is divided by one less than the number of elements.

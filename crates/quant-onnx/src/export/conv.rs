@@ -37,13 +37,7 @@ pub(super) fn reason(conv: &Conv) -> String {
 
 impl Exporter<'_> {
     /// Adds a convolution.
-    pub(super) fn conv(
-        &mut self,
-        name: &str,
-        conv: &Conv,
-        x: &str,
-        reads_image: bool,
-    ) -> String {
+    pub(super) fn conv(&mut self, name: &str, conv: &Conv, x: &str, reads_image: bool) -> String {
         match (conv.integer_terms(), &conv.quantizer, &conv.weight) {
             (Some(terms), Some(quantizer), Weight::Codes(codes)) => {
                 self.sums(name, conv, x, quantizer, codes, terms, reads_image);
@@ -69,11 +63,11 @@ impl Exporter<'_> {
             x = self.values(name, quantizer, &x, conv.in_channels);
         }
         let weight = self.float_weight(name, conv);
-        let bias = conv.bias.as_ref().map(|bias| {
-            self.graph.floats(&format!("{name}.bias"), &[conv.out_channels], bias)
-        });
-        let inputs: Vec<&str> =
-            [&*x, &weight].into_iter().chain(bias.as_deref()).collect();
+        let bias = conv
+            .bias
+            .as_ref()
+            .map(|bias| self.graph.floats(&format!("{name}.bias"), &[conv.out_channels], bias));
+        let inputs: Vec<&str> = [&*x, &weight].into_iter().chain(bias.as_deref()).collect();
         self.graph.add("Conv", name, &inputs, attributes(conv, padding));
     }
 
@@ -137,9 +131,8 @@ impl Exporter<'_> {
         // The channels that an output reads, and the groups that it reads.
         let per_group = channels / conv.groups;
         let first_of = |output: usize| output / (conv.out_channels / conv.groups) * per_group;
-        let single = (0..conv.out_channels).all(|output| {
-            group_of(first_of(output)) == group_of(first_of(output) + per_group - 1)
-        });
+        let single = (0..conv.out_channels)
+            .all(|output| group_of(first_of(output)) == group_of(first_of(output) + per_group - 1));
         let mut total: Option<String> = None;
         for (t, input_term) in of_input.0.iter().enumerate() {
             let (plane, power) = self.plane(name, &codes, input_term, levels);

@@ -95,7 +95,8 @@ fn find(quantizer: &Quantizer, kinds: &[Kind]) -> Option<Formulas> {
     if quantizer.levels < 3 {
         return None;
     }
-    let groups: Vec<Group<'_>> = (0..quantizer.groups).map(|at| Group::new(quantizer, at)).collect();
+    let groups: Vec<Group<'_>> =
+        (0..quantizer.groups).map(|at| Group::new(quantizer, at)).collect();
     for exact in [true, false] {
         for kind in kinds {
             for low in lows(quantizer.levels) {
@@ -162,9 +163,7 @@ impl<'a> Group<'a> {
         };
         let fits = |formula: &Formula| formula.fits(self.thresholds, slack);
         match kind {
-            Kind::Step => {
-                steps.flat_map(near).map(|div| Formula { div, ..plain }).find(fits)
-            }
+            Kind::Step => steps.flat_map(near).map(|div| Formula { div, ..plain }).find(fits),
             Kind::Offset => {
                 let offset = self.values[(-low) as usize];
                 let of = |div| Formula { sub: Some(offset), div, zero: 0.0, ..plain };

@@ -59,8 +59,8 @@ pub(super) fn plan(conv: &Conv) -> Result<Plan, String> {
     if input_term.scales.len() > 1 || quantizer.groups > 1 {
         return Err("the scales or thresholds of its input differ between channels".into());
     }
-    let Some((step, first)) = evenly_spaced(input_term.integers_of(0, quantizer.levels))
-        .filter(|(step, _)| *step > 0)
+    let Some((step, first)) =
+        evenly_spaced(input_term.integers_of(0, quantizer.levels)).filter(|(step, _)| *step > 0)
     else {
         return Err("the values of its input are not evenly spaced".into());
     };
@@ -182,10 +182,8 @@ impl Exporter<'_> {
         let sides = dims(conv);
         let weight = self.graph.raw(&part(".integers"), data_type::INT8, &sides, bytes);
         let scale = self.graph.floats(&part(".scale"), &[outputs], &scales);
-        let zero = self.graph.raw(&part(".zero_point"), data_type::INT8, &[outputs], vec![
-            0;
-            outputs
-        ]);
+        let zero =
+            self.graph.raw(&part(".zero_point"), data_type::INT8, &[outputs], vec![0; outputs]);
         let axis = vec![int("axis", 0)];
         let inputs = [&*weight, &scale, &zero];
         let weight = self.graph.add("DequantizeLinear", &part(""), &inputs, axis);
@@ -238,12 +236,10 @@ impl Exporter<'_> {
                     let inputs = [&*codes, &lowest, &highest];
                     self.graph.add("Clip", &format!("{name}/clipped"), &inputs, vec![])
                 };
-                self.record(name, &super::Codes {
-                    tensor: codes.clone(),
-                    factor: 1.0,
-                    offset: 0.0,
-                    channels,
-                });
+                self.record(
+                    name,
+                    &super::Codes { tensor: codes.clone(), factor: 1.0, offset: 0.0, channels },
+                );
                 codes
             }
             Bytes::Coded { factor } => {

@@ -45,7 +45,8 @@ impl Exporter<'_> {
             }
             Op::GroupNorm(groups) => self.group_norm(name, x, *groups, from),
             Op::AveragePool(side) => {
-                let attributes = vec![ints("kernel_shape", [*side; 2]), ints("strides", [*side; 2])];
+                let attributes =
+                    vec![ints("kernel_shape", [*side; 2]), ints("strides", [*side; 2])];
                 self.graph.add("AveragePool", name, &[x], attributes)
             }
             Op::MaxPool(pool) => self.max_pool(name, x, pool),

@@ -2,11 +2,7 @@
 
 use quant_infer::model::{Conv, Term, Weight, WeightCodes};
 
-use super::{
-    Exporter, Format,
-    codes::bits,
-    graph::int,
-};
+use super::{Exporter, Format, codes::bits, graph::int};
 use crate::proto::data_type;
 
 /// Integers as q·step + lowest, with q from 0 to `most`.
@@ -62,21 +58,22 @@ impl Exporter<'_> {
             Format::Qonnx => self.quant_weight(name, dims, integers, &spaced),
             Format::Int8 if integers.iter().all(|i| (-128..128).contains(i)) => {
                 let bytes = integers.iter().map(|i| *i as i8 as u8).collect();
-                let weight = self.graph.raw(&format!("{name}.integers"), data_type::INT8, dims, bytes);
+                let weight =
+                    self.graph.raw(&format!("{name}.integers"), data_type::INT8, dims, bytes);
                 let scale = self.graph.scalar(&format!("{name}.scale"), 1.0);
                 self.graph.add("DequantizeLinear", name, &[&weight, &scale], vec![])
             }
             Format::Compact if spaced.most < 256 => {
-                let codes: Vec<u8> = (integers.iter())
-                    .map(|i| ((i - spaced.lowest) / spaced.step) as u8)
-                    .collect();
+                let codes: Vec<u8> =
+                    (integers.iter()).map(|i| ((i - spaced.lowest) / spaced.step) as u8).collect();
                 let Spaced { lowest, step, most } = spaced;
                 let (kind, weight) = self.small(&format!("{name}.codes"), dims, &codes, most);
                 let scale = self.graph.scalar(&format!("{name}.scale"), step as f32);
                 let zero = -lowest / step;
                 if lowest % step == 0 && (0..=most).contains(&zero) {
                     let zero = [zero as u8];
-                    let zero = self.graph.raw(&format!("{name}.zero_point"), kind, &[], zero.into());
+                    let zero =
+                        self.graph.raw(&format!("{name}.zero_point"), kind, &[], zero.into());
                     let inputs = [&*weight, &scale, &zero];
                     return self.graph.add("DequantizeLinear", name, &inputs, vec![]);
                 }
@@ -101,7 +98,9 @@ impl Exporter<'_> {
         };
         self.two_bits |= kind == data_type::UINT2;
         let packed = (codes.chunks(8 / bits))
-            .map(|chunk| chunk.iter().rev().fold(0, |byte: u16, code| byte << bits | u16::from(*code)))
+            .map(|chunk| {
+                chunk.iter().rev().fold(0, |byte: u16, code| byte << bits | u16::from(*code))
+            })
             .map(|byte| byte as u8)
             .collect();
         (kind, self.graph.raw(name, kind, dims, packed))
@@ -207,18 +206,14 @@ impl Exporter<'_> {
             // The place of a group's values in the table, for each element or each channel.
             let of_output = codes.codes.len() / dims[0];
             let by_channel = codes.run.is_multiple_of(of_output);
-            let (sides, step_of) = if by_channel {
-                (vec![dims[0], 1, 1, 1], of_output)
-            } else {
-                (dims.to_vec(), 1)
-            };
+            let (sides, step_of) =
+                if by_channel { (vec![dims[0], 1, 1, 1], of_output) } else { (dims.to_vec(), 1) };
             let count: usize = sides.iter().product();
             let bytes = (0..count)
                 .map(|at| (codes.group_of(at * step_of) * codes.levels) as i64)
                 .flat_map(i64::to_le_bytes)
                 .collect();
-            let starts =
-                self.graph.raw(&format!("{name}.starts"), data_type::INT64, &sides, bytes);
+            let starts = self.graph.raw(&format!("{name}.starts"), data_type::INT64, &sides, bytes);
             index = self.graph.add("Add", &step, &[&index, &starts], vec![]);
         }
         let table =

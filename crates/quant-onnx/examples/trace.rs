@@ -2,8 +2,9 @@
 //! `trace net.qnet images.bin folder`.
 //!
 //! `images.bin` has the bytes `[images, channels, height, width]`. The folder gets `scores.bin`,
-//! floats `[images, classes]`; a file `<number>.bin` for each quantizer, bytes `[images, channels,
-//! height, width]`; and `names.txt`, whose lines have a quantizer's number, a tab and its name.
+//! floats `[images, classes]`; the files `<number>.bin` and `<number>.values.bin` for each quantizer,
+//! the codes as bytes and what they stand for as floats, `[images, channels, height, width]`; and
+//! `names.txt`, whose lines have a quantizer's number, a tab and its name.
 
 use std::{env, error::Error, fs, path::Path};
 
@@ -40,14 +41,32 @@ fn main() -> Result<(), Box<dyn Error>> {
             found.extend_from_slice(session.codes(*at).unwrap_or_default());
         }
     }
+    let shapes = model.shapes(size)?;
     let folder = Path::new(folder);
     fs::create_dir_all(folder)?;
     fs::write(folder.join("scores.bin"), scores)?;
     let mut names = String::new();
     for (at, codes) in nodes.iter().zip(codes) {
+        let values = values(&model.nodes[*at].op, &codes, shapes[model.nodes[*at].inputs[0]]);
+        fs::write(folder.join(format!("{at}.values.bin")), values)?;
         fs::write(folder.join(format!("{at}.bin")), codes)?;
         names += &format!("{at}\t{}\n", model.nodes[*at].name);
     }
     fs::write(folder.join("names.txt"), names)?;
     Ok(())
+}
+
+/// Returns what the codes of images stand for.
+fn values(op: &Op, codes: &[u8], [channels, height, width]: [usize; 3]) -> Vec<u8> {
+    let quantizer = match op {
+        Op::Conv(conv) => conv.quantizer.as_ref(),
+        Op::Quantize(quantizer) => Some(&**quantizer),
+        _ => None,
+    };
+    let Some(quantizer) = quantizer else { return Vec::new() };
+    let value = |(at, code): (usize, &u8)| {
+        let channel = at / (height * width) % channels;
+        quantizer.value_of(quantizer.group_of(channel, channels), *code)
+    };
+    codes.iter().enumerate().map(value).flat_map(f32::to_le_bytes).collect()
 }

@@ -119,7 +119,15 @@ impl Exporter<'_> {
         x = self.with_constant("Mul", &step, &x, &of(&|f| f.mul.unwrap_or(1.0)), channels);
         let zeros = of(&|f| f.zero);
         let one_zero = zeros.iter().all(|zero| *zero == zeros[0]);
-        let range = integer_range(low, levels).filter(|_| one_zero);
+        // Other zero points are added before, so that codes minus zero points are exact.
+        let halves = zeros.iter().all(|zero| (2.0 * zero).fract() == 0.0 && zero.abs() < 4096.0);
+        let zeros = if one_zero && halves {
+            zeros
+        } else {
+            x = self.with_constant("Add", &step, &x, &zeros, channels);
+            vec![0.0]
+        };
+        let range = integer_range(low, levels);
         if let (Format::Qonnx, Some((bits, signed, narrow))) = (self.format, range) {
             let tensor =
                 self.quant(&format!("{name}/codes"), &x, 1.0, zeros[0], bits, signed, narrow);

@@ -238,7 +238,8 @@ impl Range {
         if levels < 2 {
             return None;
         }
-        let bits = bits(levels);
+        // A signed quantizer of one bit has the values -1 and 1.
+        let bits = if lowest < 0 { bits(levels).max(2) } else { bits(levels) };
         let half = 1 << (bits - 1);
         let first = lowest as f32 / step as f32;
         let found = if lowest >= 0 {

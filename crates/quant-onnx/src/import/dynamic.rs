@@ -9,6 +9,10 @@ use super::{
 };
 use crate::{OnnxError, tensor::Constant};
 
+/// The most groups of channels that a quantizer gets by a step whose numbers differ between
+/// channels. A convolution has a sum of its own for each group.
+const MOST_GROUPS: usize = 16;
+
 /// A value that depends on the image: that of a node of the model, and what has to be done to it
 /// that is no node yet, in the order of the fields.
 #[derive(Debug, Clone)]
@@ -45,6 +49,7 @@ impl Dynamic {
             && self.steps.is_empty()
             && self.lazy.as_ref().is_none_or(|lazy| lazy.identity)
             && self.squares.is_none()
+            && self.rank != 5
     }
 }
 
@@ -80,6 +85,9 @@ impl Importer {
             op: "tensor".to_owned(),
             problem,
         };
+        if value.rank == 5 {
+            return Err(problem("has a fifth dimension, which only thresholds may have".into()));
+        }
         if value.squares.is_some() {
             return Err(problem(
                 "is read between the steps by which squares become channels".into(),
@@ -183,11 +191,13 @@ impl Importer {
     ) -> Result<Dynamic, OnnxError> {
         if let Some(lazy) = &value.lazy
             && !lazy.identity
-            && step.channels() == 1
             && step.rises()
         {
-            value.lazy = Some(lazy.map(|x| step.apply(x, 0)));
-            return Ok(value);
+            let mapped = lazy.map(&step);
+            if step.channels() == 1 || mapped.groups <= MOST_GROUPS {
+                value.lazy = Some(mapped);
+                return Ok(value);
+            }
         }
         if let (Some(lazy), Step::Add(numbers)) = (&value.lazy, &step)
             && !lazy.identity

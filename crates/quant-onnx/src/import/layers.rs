@@ -64,6 +64,23 @@ impl Importer {
             "DequantizeLinear" => self.dequantize_linear(node),
             "Gather" => self.look_up(node),
             "Round" => self.round(node),
+            "GreaterOrEqual" => self.at_least(node),
+            "Unsqueeze" => {
+                let x = self.dynamic(node, 0)?;
+                let axes = self.constant(node, 1)?.whole();
+                if axes != [4] || x.rank != 4 {
+                    return Err(node.error("adds a dimension for anything but thresholds"));
+                }
+                Ok(Dynamic { rank: 5, ..x })
+            }
+            "ReduceSum" => {
+                let x = self.dynamic(node, 0)?;
+                let axes = self.constant(node, 1)?.whole();
+                if axes != [4] || x.rank != 5 || x.lazy.is_none() || node.int("keepdims", 1) != 0 {
+                    return Err(node.error("sums anything but comparisons with thresholds"));
+                }
+                Ok(Dynamic { rank: 4, ..x })
+            }
             "Identity" | "Dropout" => self.dynamic(node, 0),
             "Cast" => self.cast(node),
             "Add" | "Sub" | "Mul" | "Div" | "Sum" => self.arithmetic(node),
@@ -402,7 +419,7 @@ impl Importer {
 
     fn flatten(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let x = self.dynamic(node, 0)?;
-        let [channels, height, width] = self.shapes[x.node];
+        let [_, height, width] = self.shapes[x.node];
         if x.rank == 2 {
             return Ok(x);
         }
@@ -420,7 +437,7 @@ impl Importer {
             && x.squares.is_none()
             && x.steps.iter().all(|step| step.channels() == 1);
         let source = if keeps { x.node } else { self.materialise(node.input(0)?)? };
-        let features = channels * height * width;
+        let features = self.shapes[source].iter().product();
         let at = self.push(node.name(), Op::Flatten, vec![source], [features, 1, 1]);
         let mut flat = Dynamic::of_node(at, 2);
         if keeps {
@@ -472,9 +489,9 @@ impl Importer {
                 if side == again
                     && *side > 0
                     && *c == channels
-                    && *h * side == height
-                    && *w * side == width
-                    && x.rank == 4 =>
+                    && x.rank == 4
+                    && h * side == from[2]
+                    && w * side == from[3] =>
             {
                 let source = self.materialise(node.input(0)?)?;
                 let squares = Some((*side, false));

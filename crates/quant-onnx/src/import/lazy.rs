@@ -146,9 +146,13 @@ impl Lazy {
     }
 
     /// Changes what the codes stand for.
-    pub(super) fn map(&self, f: impl Fn(f32) -> f32) -> Self {
-        let table = self.table.iter().map(|value| f(*value)).collect();
-        let mut lazy = Self { table, identity: false, ..self.clone() };
+    pub(super) fn map(&self, step: &Step) -> Self {
+        let mut lazy = self.spread(step.channels());
+        let (groups, levels, channels) = (lazy.groups, lazy.levels, step.channels());
+        for (at, value) in lazy.table.iter_mut().enumerate() {
+            *value = step.apply(*value, at / levels * channels / groups);
+        }
+        lazy.identity = false;
         lazy.simplify();
         lazy
     }

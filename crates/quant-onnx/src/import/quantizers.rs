@@ -81,10 +81,23 @@ impl Importer {
         if x.channels_last {
             return Err(node.error("quantizes channels in the last dimension"));
         }
-        let settled = x.lazy.as_ref().is_none_or(|lazy| lazy.identity)
-            && x.steps.iter().all(Step::rises)
-            && x.squares.is_none();
+        if let Some(lazy) = x.lazy.as_ref().filter(|lazy| !lazy.identity) {
+            // A quantizer of values that are few already changes what their codes stand for.
+            let lazy = lazy.spread(channels);
+            let table = (lazy.table.iter().enumerate())
+                .map(|(at, number)| {
+                    let channel = at / lazy.levels;
+                    value(code(*number, channel) as usize, channel)
+                })
+                .collect();
+            let kept = Lazy::new(lazy.groups, lazy.levels, lazy.thresholds, table);
+            return Ok(Dynamic { lazy: Some(kept), ..x });
+        }
+        let settled = x.steps.iter().all(Step::rises) && x.squares.is_none();
         if !settled {
+            if x.rank == 5 {
+                return Err(node.error("compares values that are quantized already"));
+            }
             let at = self.materialise(node.input(0)?)?;
             x = Dynamic::of_node(at, x.rank);
         }
@@ -255,6 +268,37 @@ impl Importer {
         };
         let value = |code: usize, _| scale * code as f32 + bias;
         self.quantize(node, count + 1, rows, code, value)
+    }
+
+    /// `GreaterOrEqual` than thresholds, one for each channel, or several in a last dimension whose
+    /// results are summed afterwards.
+    pub(super) fn at_least(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
+        let x = self.dynamic(node, 0)?;
+        let constant = self.constant(node, 1)?;
+        let problem = || node.error("compares with anything but thresholds for each channel");
+        let (rows, count) = match (x.rank, &constant.dims[..]) {
+            (5, [1, rows, 1, 1, count]) => (*rows, *count),
+            (4, _) => (self.by_channel(constant, &x).ok_or_else(problem)?.len(), 1),
+            _ => return Err(problem()),
+        };
+        if rows != 1 && rows != self.channels(&x) || count == 0 {
+            return Err(problem());
+        }
+        self.levels(node, 0.0, count as f32)?;
+        let mut thresholds = constant.floats();
+        if thresholds.iter().any(|threshold| threshold.is_nan()) {
+            return Err(problem());
+        }
+        thresholds.chunks_mut(count).for_each(|row| row.sort_by(f32::total_cmp));
+        let code = |x: f32, channel: usize| {
+            let row = if rows == 1 { 0 } else { channel };
+            let row = &thresholds[row * count..][..count];
+            row.partition_point(|threshold| x >= *threshold) as f32
+        };
+        let value = |code: usize, _| code as f32;
+        let rank = x.rank;
+        let found = self.quantize(node, count + 1, rows, code, value)?;
+        Ok(Dynamic { rank, ..found })
     }
 
     /// `Sign`.

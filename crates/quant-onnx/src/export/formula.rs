@@ -151,7 +151,8 @@ impl<'a> Group<'a> {
         // The zero point at which the first threshold is where code 0 becomes 1.
         let zero = 0.5 - f64::from(first) / by_thresholds + f64::from(low);
         let halves = (2.0 * zero).round() / 2.0;
-        let zero = if (zero - halves).abs() < 1e-3 { halves as f32 } else { zero as f32 };
+        // Not the negative zero.
+        let zero = 0.0 + if (zero - halves).abs() < 1e-3 { halves as f32 } else { zero as f32 };
         let plain = Formula {
             sub: None,
             div: by_thresholds as f32,

@@ -51,11 +51,11 @@ impl Graph {
 
     /// Gives the node that was added last, whose output nothing reads yet, another name.
     pub(super) fn rename_last(&mut self, name: &str) -> String {
+        if let Some(old) = self.graph.node.last().and_then(|node| node.output.first()) {
+            self.names.remove(old);
+        }
         let name = self.name(name);
         if let Some(node) = self.graph.node.last_mut() {
-            if let Some(old) = node.output.first() {
-                self.names.remove(old);
-            }
             node.output = vec![name.clone()];
             node.name = Some(name.clone());
         }

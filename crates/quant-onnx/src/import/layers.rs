@@ -2,7 +2,13 @@
 
 use quant_infer::model::{Op, Pool};
 
-use super::{Importer, Value, constants::reshape, dynamic::Dynamic, lazy::Step, node::Reader};
+use super::{
+    Importer, Value,
+    constants::reshape,
+    dynamic::Dynamic,
+    lazy::{Lazy, Step},
+    node::Reader,
+};
 use crate::{OnnxError, export::QONNX, proto::data_type, tensor::Constant};
 
 /// Other names of the domain of QONNX's operators.
@@ -71,7 +77,11 @@ impl Importer {
                 if axes != [4] || x.rank != 4 {
                     return Err(node.error("adds a dimension for anything but thresholds"));
                 }
-                Ok(Dynamic { rank: 5, ..x })
+                if x.steps.iter().all(Step::rises) {
+                    return Ok(Dynamic { rank: 5, ..x });
+                }
+                let source = self.materialise(node.input(0)?)?;
+                Ok(Dynamic::of_node(source, 5))
             }
             "ReduceSum" => {
                 let x = self.dynamic(node, 0)?;
@@ -181,6 +191,12 @@ impl Importer {
     /// `Round` after a limit to integers: a quantizer.
     fn round(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let x = self.dynamic(node, 0)?;
+        if let Some(lazy) = x.lazy.as_ref().filter(|lazy| !lazy.identity) {
+            let lazy = lazy.clone();
+            let table = lazy.table.iter().map(|value| value.round_ties_even()).collect();
+            let lazy = Lazy::new(lazy.groups, lazy.levels, lazy.thresholds, table);
+            return Ok(Dynamic { lazy: Some(lazy), ..x });
+        }
         let Some(Step::Clip(lowest, highest)) = x.steps.last().cloned() else {
             return Err(node.error("rounds numbers that no Clip before it limits"));
         };
@@ -334,7 +350,7 @@ impl Importer {
         let commutes = x.pad == [0, 0]
             && x.squares.is_none()
             && x.steps.iter().all(Step::rises)
-            && x.lazy.as_ref().is_none_or(super::Lazy::rises);
+            && x.lazy.as_ref().is_none_or(Lazy::rises);
         let source = if commutes { x.node } else { self.materialise(node.input(0)?)? };
         let from = self.shapes[source];
         let padding = self.padding(node, [from[1], from[2]], kernel, stride)?;

@@ -172,10 +172,15 @@ impl Importer {
             .map(|side| side.filter(|side| *side > 0))
             .collect();
         let open = "whose size the file leaves open; give the height and the width of images";
-        // Channels come last where the last side is that of pictures and the second is not.
+        // Channels come last where the file moves them to the second dimension first.
+        let moved = graph.node.iter().map(Reader::new).any(|node| {
+            node.op() == "Transpose"
+                && node.optional(0) == Some(&name)
+                && node.ints("perm") == Some(&[0, 3, 1, 2])
+        });
         let (channels, size, last) = match sides[..] {
-            [_, Some(c), h, w] if c <= 4 || !matches!(w, Some(1..=4)) => (c, [h, w], false),
-            [_, h, w, Some(c)] => (c, [h, w], true),
+            [_, h, w, Some(c)] if moved => (c, [h, w], true),
+            [_, Some(c), h, w] => (c, [h, w], false),
             [_, Some(features)] => (features, [Some(1), Some(1)], false),
             _ => {
                 return Err(of_file(

@@ -1,5 +1,7 @@
 //! Damaged files are refused or read, and never make the reader panic.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 #[path = "../../quant-infer/tests/models/mod.rs"]
 mod models;
 

@@ -1,5 +1,7 @@
 //! Random models that are exported and read again give the same scores and codes.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 #[path = "../../quant-infer/tests/models/mod.rs"]
 mod models;
 

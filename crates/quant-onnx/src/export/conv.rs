@@ -43,7 +43,7 @@ impl Exporter<'_> {
                 self.sums(name, conv, x, quantizer, codes, terms, reads_image);
             }
             _ => {
-                if !self.in_floats.last().is_some_and(|(layer, _)| layer == name) {
+                if self.in_floats.last().is_none_or(|(layer, _)| layer != name) {
                     self.in_floats.push((name.to_owned(), reason(conv)));
                 }
                 self.in_floats(name, conv, x);

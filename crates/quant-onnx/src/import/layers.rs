@@ -142,9 +142,8 @@ impl Importer {
                 ));
                 self.dynamic(node, 0)
             }
-            _ => Err(node.error(
-                "is no operator that can be packed; docs/deployment.md lists those that can",
-            )),
+            _ => Err(node
+                .error("is no operator that can be packed; docs/exchange.md lists those that can")),
         }
     }
 

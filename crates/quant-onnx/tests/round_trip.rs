@@ -92,3 +92,24 @@ fn networks_of_every_width_come_back_with_the_same_scores_and_codes() {
         }
     }
 }
+
+#[test]
+fn bytes_with_the_norms_in_their_scales_give_nearly_the_same_scores() {
+    let (model, _) = resnet::resnet20(1, 4, 4);
+    let exported = export(&model, Format::Int8).unwrap();
+    let again = import(&exported.bytes, &ImportOptions::default()).unwrap();
+    let of_bytes = exported.layers - exported.in_floats.len();
+    assert!(of_bytes > 8 && again.layers().0 >= of_bytes, "{exported}");
+    let norms = |model: &Model| {
+        model.nodes.iter().filter(|node| matches!(node.op, Op::Affine { .. })).count()
+    };
+    assert_eq!(norms(&again.model) + of_bytes, norms(&model));
+    let bytes: Vec<u8> = (0..3 * 32 * 32).map(|at| (at * 37 % 251) as u8).collect();
+    let image = Image::planar(&bytes, [32, 32]);
+    let run = |model: &Model| quant_infer::Network::new(model).unwrap().run(&image).unwrap();
+    let (first, second) = (run(&model), run(&again.model));
+    let largest = first.iter().fold(0.0f32, |most, score| most.max(score.abs()));
+    for (first, second) in first.iter().zip(&second) {
+        assert!((first - second).abs() < 1e-3 * largest, "{first} {second}");
+    }
+}

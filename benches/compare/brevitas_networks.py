@@ -11,7 +11,6 @@ Needs: pip install brevitas onnx onnxoptimizer qonnx torch torchvision "setuptoo
 
 import pathlib
 import sys
-from configparser import ConfigParser
 
 import torch
 from brevitas.export import export_onnx_qcdq, export_qonnx

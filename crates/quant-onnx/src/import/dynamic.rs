@@ -6,6 +6,7 @@ use super::{
     Importer, Value,
     lazy::{Lazy, Step},
     node::Reader,
+    quantizers::MAX_THRESHOLDS,
 };
 use crate::{OnnxError, tensor::Constant};
 
@@ -192,6 +193,7 @@ impl Importer {
         if let Some(lazy) = &value.lazy
             && !lazy.identity
             && step.rises()
+            && step.channels().saturating_mul(lazy.levels) <= MAX_THRESHOLDS
         {
             let mapped = lazy.map(&step);
             if step.channels() == 1 || mapped.groups <= MOST_GROUPS {
@@ -201,6 +203,7 @@ impl Importer {
         }
         if let (Some(lazy), Step::Add(numbers)) = (&value.lazy, &step)
             && !lazy.identity
+            && numbers.len().saturating_mul(lazy.levels) <= MAX_THRESHOLDS
             && let Some(moved) = lazy.moved(numbers)
         {
             value.lazy = Some(moved);

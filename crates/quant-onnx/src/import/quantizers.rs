@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The most thresholds of a file that are found by bisection.
-const MAX_THRESHOLDS: usize = 1 << 21;
+pub(super) const MAX_THRESHOLDS: usize = 1 << 21;
 
 /// A way of rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,7 @@ impl Importer {
             return Err(node.error("quantizes channels in the last dimension"));
         }
         if let Some(lazy) = x.lazy.as_ref().filter(|lazy| !lazy.identity) {
+            self.limit(node, channels, lazy)?;
             // A quantizer of values that are few already changes what their codes stand for.
             let lazy = lazy.spread(channels);
             let table = (lazy.table.iter().enumerate())
@@ -113,6 +114,15 @@ impl Importer {
         let code = |number: f32, channel: usize| code(through(number, channel), channel);
         x.lazy = Some(Lazy::find(groups, levels, code, value));
         Ok(x)
+    }
+
+    /// Refuses a quantizer that would need too much memory with a group for each channel.
+    fn limit(&self, node: &Reader<'_>, channels: usize, lazy: &Lazy) -> Result<(), OnnxError> {
+        if channels.saturating_mul(lazy.levels) > MAX_THRESHOLDS {
+            let levels = lazy.levels;
+            return Err(node.error(format!("has {levels} levels for each of {channels} channels")));
+        }
+        Ok(())
     }
 
     /// Returns a constant as one number for all channels of the node's first input, or one for
@@ -417,6 +427,7 @@ impl Importer {
             return Err(node.error("reads something that no QuantizeLinear computed"));
         };
         let groups = scales.len().max(zeros.len());
+        self.limit(node, groups, lazy)?;
         let lazy = lazy.spread(groups);
         let table = (lazy.table.iter().enumerate())
             .map(|(at, value)| {
@@ -437,6 +448,7 @@ impl Importer {
             return Err(node.error("must pick numbers of a list, by the codes of a quantizer"));
         };
         let channels = x.steps.iter().map(Step::channels).max().unwrap_or(1);
+        self.limit(node, channels, lazy)?;
         let lazy = lazy.spread(channels);
         let numbers = table.floats();
         let found: Option<Vec<f32>> = (lazy.table.iter().enumerate())

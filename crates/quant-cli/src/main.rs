@@ -9,7 +9,8 @@ use quant_cli::{
     evaluation::{self, EvalChoice},
     machine::{DeviceArguments, EvalArguments, MachineArguments},
     networks::{self, Description, Reading, Summarized},
-    packed, recipes,
+    packed::{self, ExportFormat, OnnxImages},
+    recipes,
     train::{self, ResumeArguments, StartArguments},
 };
 use quant_train::{Run, output};
@@ -89,14 +90,21 @@ enum Command {
     /// file or a PyTorch checkpoint may be named.
     #[command(mut_arg("keywords", |network| network.value_name("NETWORK")))]
     Summary(Summarized),
-    /// Pack a trained network into a small file that programs run without a training framework
+    /// Pack a trained network, or an ONNX file, into a small file that programs run without a
+    /// training framework
+    ///
+    /// The network is that of a run folder or of a file of weights, or a convolutional classifier in
+    /// an ONNX file (.onnx) whose quantizers are those of QONNX, or QuantizeLinear and
+    /// DequantizeLinear.
     #[command(mut_arg("keywords", |network| network.value_name("RUN OR FILE").help(
-        "A run folder, a safetensors file or a PyTorch checkpoint"
+        "A run folder, a safetensors file, a PyTorch checkpoint or an ONNX file"
     )))]
     Pack {
         /// What is packed
         #[command(flatten)]
         of: Summarized,
+        #[command(flatten)]
+        images: OnnxImages,
         /// With a run: pack the best network of the phase instead of the last
         #[arg(long)]
         best: bool,
@@ -107,6 +115,28 @@ enum Command {
         /// is computed in floats
         #[arg(long)]
         explain: bool,
+    },
+    /// Write a packed network, or the network of a run, as an ONNX file for other programs
+    ///
+    /// The network is a packed one (.qnet), or that of a run folder or of a file of weights. The file
+    /// takes pictures as bytes [N, channels, height,
+    /// width], and normalises them itself. The command says which layers compute in floats, and why.
+    #[command(mut_arg("keywords", |network| network.value_name("NETWORK").help(
+        "A packed network, a run folder, a safetensors file or a PyTorch checkpoint"
+    )))]
+    Export {
+        /// What is written
+        #[command(flatten)]
+        of: Summarized,
+        /// With a run: write the best network of the phase instead of the last
+        #[arg(long)]
+        best: bool,
+        /// The format
+        #[arg(long, value_enum)]
+        format: ExportFormat,
+        /// The file to write
+        #[arg(long, short, value_name = "FILE.onnx")]
+        output: PathBuf,
     },
     /// Classify pictures with a packed network
     ///
@@ -313,7 +343,10 @@ fn run(command: Command) -> Printed {
         Command::Explain(description) => networks::explain(&description),
         Command::Summary(description) => networks::summary(&description),
         Command::Codes { of, output } => networks::codes(&of, &output),
-        Command::Pack { of, best, output, explain } => packed::pack(&of, best, &output, explain),
+        Command::Pack { of, images, best, output, explain } => {
+            packed::pack(&of, &images, best, &output, explain)
+        }
+        Command::Export { of, best, format, output } => packed::export(&of, best, format, &output),
         Command::Run { network, pictures, top } => {
             packed::run(&network, &pictures, top.into()).map(nothing)
         }

@@ -87,6 +87,17 @@ pub struct Summarized {
     pub reading: Reading,
 }
 
+impl Summarized {
+    /// Returns whether nothing is given but the first argument.
+    pub(crate) fn is_named_alone(&self) -> bool {
+        let Self { description, recipe, phase, reading } = self;
+        let Reading { key, map } = reading;
+        description.is_empty()
+            && [recipe, phase, key].iter().all(|option| option.is_none())
+            && map.is_none()
+    }
+}
+
 /// What the first argument is.
 enum Subject {
     Keywords,

@@ -9,7 +9,8 @@ use std::{
 };
 
 use quant_data::{Pipeline, RgbImage, Transform, Truncated, random::Random};
-use quant_infer::{Image, Network, inspect::Overview};
+use quant_infer::{Image, Network, inspect::Overview, model::Model};
+use quant_onnx::ImportOptions;
 use quant_train::{
     Recipe, Run, RunOptions,
     data::{DataKind, DataRecipe},
@@ -39,18 +40,145 @@ fn read(path: &Path) -> Result<Network, Box<dyn Error>> {
     Ok(Network::from_bytes(&bytes).map_err(|error| at(&error))?)
 }
 
-/// Lowers the network of a run folder or of a file of weights, writes it to the packed file `to`,
-/// and returns a text: one line for each layer if `explain` is set, and the size of the file.
+/// Returns whether a path has the extension of ONNX files.
+fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// What an ONNX file does not say about its images.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct OnnxImages {
+    /// With an ONNX file whose input has floats: mean of each channel, separated by commas; a byte
+    /// p of a picture becomes (p/255 - mean)/std [default: 0]
+    #[arg(long, value_delimiter = ',', value_name = "M,...", allow_hyphen_values = true)]
+    pub mean: Vec<f64>,
+    /// With an ONNX file whose input has floats: standard deviation of each channel [default: 1]
+    #[arg(long, value_delimiter = ',', value_name = "S,...")]
+    pub std: Vec<f64>,
+    /// With an ONNX file that leaves the size of images open: height and width in pixels
+    #[arg(long, value_delimiter = ',', num_args = 1, value_name = "H,W")]
+    pub size: Vec<usize>,
+}
+
+impl OnnxImages {
+    fn options(&self) -> Result<ImportOptions, Box<dyn Error>> {
+        let size = match self.size[..] {
+            [] => None,
+            [side] => Some([side; 2]),
+            [height, width] => Some([height, width]),
+            _ => return Err("--size takes a height and a width, such as --size 224,224".into()),
+        };
+        let (mean, std) = (self.mean.clone(), self.std.clone());
+        if std.iter().any(|std| *std <= 0.0) {
+            return Err("--std takes numbers above 0".into());
+        }
+        Ok(ImportOptions { size, mean, std, name: None })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mean.is_empty() && self.std.is_empty() && self.size.is_empty()
+    }
+}
+
+/// Reads an ONNX file, writes it to the packed file `to`, and returns a text: what was left out or
+/// may be rounded otherwise, one line for each layer if `explain` is set, and the size of the file.
+fn pack_onnx(
+    path: &Path,
+    images: &OnnxImages,
+    to: &Path,
+    explain: bool,
+) -> Result<String, Box<dyn Error>> {
+    let at = |error: &dyn Error| format!("{}: {error}", path.display());
+    let bytes = fs::read(path).map_err(|error| at(&error))?;
+    let mut options = images.options()?;
+    options.name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
+    let imported = quant_onnx::import(&bytes, &options).map_err(|error| at(&error))?;
+    let packed = imported.model.to_bytes();
+    quant_train::files::write(to, &packed)?;
+    let mut text = String::new();
+    if explain {
+        writeln!(text, "{}\n", Overview::of_file(&packed)?)?;
+    }
+    writeln!(text, "{imported}")?;
+    write!(text, "written: {}, {} bytes", to.display(), packed.len())?;
+    Ok(text)
+}
+
+/// A format of [`export`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// QONNX, with the quantizers as nodes: for FINN, hls4ml and the Python package qonnx
+    Qonnx,
+    /// ONNX with 8-bit integers, which ONNX Runtime and OpenVINO fuse
+    OnnxInt8,
+    /// ONNX with weights of 2 and 4 bits in the file
+    OnnxCompact,
+}
+
+impl From<ExportFormat> for quant_onnx::Format {
+    fn from(format: ExportFormat) -> Self {
+        match format {
+            ExportFormat::Qonnx => Self::Qonnx,
+            ExportFormat::OnnxInt8 => Self::Int8,
+            ExportFormat::OnnxCompact => Self::Compact,
+        }
+    }
+}
+
+/// Writes a packed network, or the network of a run folder or of a file of weights, as an ONNX file.
+/// Returns a text: the layers that compute in floats with the reasons, how exact the quantizers are,
+/// and the size of the file.
+///
+/// # Errors
+/// As [`pack`], and if the file cannot be written.
+pub fn export(
+    of: &Summarized,
+    best: bool,
+    format: ExportFormat,
+    to: &Path,
+) -> Result<String, Box<dyn Error>> {
+    let packed = of.description.keywords.as_deref().map(Path::new).filter(|path| is_packed(path));
+    let model = match packed {
+        Some(_) if best || !of.is_named_alone() => {
+            return Err("a packed network takes no option but --format and --output".into());
+        }
+        Some(path) => Model::load(path)?,
+        None => {
+            let (network, recipe, classes) = networks::trained(of, best)?;
+            deploy::lower(&network, &recipe.data, &recipe.name, &classes)?.model
+        }
+    };
+    let exported = quant_onnx::export(&model, format.into())?;
+    quant_train::files::write(to, &exported.bytes)?;
+    Ok(format!("{exported}\nwritten: {}, {} bytes", to.display(), exported.bytes.len()))
+}
+
+/// Lowers the network of a run folder or of a file of weights, or reads an ONNX file, writes it to
+/// the packed file `to`, and returns a text: one line for each layer if `explain` is set, and the
+/// size of the file.
 ///
 /// # Errors
 /// If the network cannot be read or packed, if the file cannot be written, and for keywords and
 /// recipes, which have no trained weights.
 pub fn pack(
     of: &Summarized,
+    images: &OnnxImages,
     best: bool,
     to: &Path,
     explain: bool,
 ) -> Result<String, Box<dyn Error>> {
+    match of.description.keywords.as_deref().map(Path::new).filter(|path| is_onnx(path)) {
+        Some(_) if best || !of.is_named_alone() => {
+            return Err("an ONNX file takes no option but --mean, --std, --size, --explain and \
+                        --output"
+                .into());
+        }
+        Some(path) => return pack_onnx(path, images, to, explain),
+        None if !images.is_empty() => {
+            return Err("--mean, --std and --size are for ONNX files".into());
+        }
+        None => {}
+    }
     let (network, recipe, classes) = networks::trained(of, best)?;
     let lowered = deploy::lower(&network, &recipe.data, &recipe.name, &classes)?;
     let bytes = lowered.model.to_bytes();

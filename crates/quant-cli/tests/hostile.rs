@@ -236,3 +236,8 @@ fn idx_files_of_every_form() {
 fn packed_networks() {
     attack_corpus("qnet", ROUNDS, readers::qnet);
 }
+
+#[test]
+fn onnx_files() {
+    attack_corpus("onnx", ROUNDS, readers::onnx);
+}

@@ -1,7 +1,10 @@
 //! Every golden network: the served evaluation, the engine and the plain executor have the same
 //! bits, and few codes differ from those of the usual evaluation.
+//!
+//! `QUANT_PACKED_DIR=<folder> cargo test --release --workspace --test served_golden` also writes the
+//! packed networks to a folder, for `benches/compare/exchange.py`.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use quant_core::qtool::QtoolOptions;
@@ -54,6 +57,10 @@ fn check(case: &Case) -> Result<(), String> {
     let size = case.input_size;
     let options = Options::new(&*case.name, input(size, [0.5; 3], [0.25; 3]));
     let lowered = lower(&network, options).map_err(text)?;
+    if let Some(folder) = std::env::var_os("QUANT_PACKED_DIR") {
+        let name = format!("{}.qnet", case.name.replace('/', "-"));
+        lowered.model.save(Path::new(&folder).join(name)).map_err(text)?;
+    }
     let served = Served::new(&lowered.model, &device).map_err(text)?;
     let image = normals(&format!("{}/input", case.name), 3 * size * size);
     let batch = TensorData::new(image.clone(), [1, 3, size, size]);

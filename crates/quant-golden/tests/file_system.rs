@@ -8,10 +8,11 @@ use common::sources;
 
 /// The functions of the file system that the crates below `quant-train` use. `quant-data`, which
 /// reads data sets, may use all functions; so may `quant-train` and the crates that depend on it.
-const ALLOWED: [(&str, &[&str]); 4] = [
+const ALLOWED: [(&str, &[&str]); 5] = [
     ("quant-kernels", &[]),
     ("quant-core", &[]),
     ("quant-export", &[]),
+    ("quant-onnx", &[]),
     // This crate reads the states of networks.
     ("quant-nn", &["File::open", "PytorchReader::new", "fs::metadata", "fs::read"]),
 ];

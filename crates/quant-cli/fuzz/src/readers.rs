@@ -19,6 +19,7 @@ use quant_data::{
 };
 use quant_infer::{inspect::Overview, model::Model};
 use quant_nn::{Network, NetworkConfig, StateDict, keywords};
+use quant_onnx::{Format, ImportOptions};
 use quant_train::{
     Recipe, Run, RunOptions, WeightsFile, checkpoint as checkpoints, files,
     phase::Phase,
@@ -30,7 +31,7 @@ use quant_train::{
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All readers. The name is that of the fuzz target, and of the reader's folder below `corpus/`.
-pub const READERS: [Reader; 14] = [
+pub const READERS: [Reader; 15] = [
     ("recipe", recipe),
     ("configuration", configuration),
     ("policy", policy),
@@ -45,6 +46,7 @@ pub const READERS: [Reader; 14] = [
     ("run_folder", run_folder),
     ("network_file", network_file),
     ("qnet", qnet),
+    ("onnx", onnx),
 ];
 
 fn text(bytes: &[u8]) -> String {
@@ -367,6 +369,16 @@ pub fn qnet(bytes: &[u8]) {
             assert!(
                 Overview::of_file(&bytes).is_ok_and(|overview| !overview.to_string().is_empty())
             );
+        }
+    }
+}
+
+/// A network in an ONNX file. One that is accepted can be packed, and be written as ONNX again.
+pub fn onnx(bytes: &[u8]) {
+    if let Ok(found) = quant_onnx::import(bytes, &ImportOptions::default()) {
+        assert_eq!(Model::from_bytes(&found.model.to_bytes()), Ok(found.model.clone()));
+        for format in [Format::Qonnx, Format::Int8, Format::Compact] {
+            assert!(quant_onnx::export(&found.model, format).is_ok());
         }
     }
 }

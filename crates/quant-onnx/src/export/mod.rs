@@ -1,0 +1,314 @@
+//! Models become ONNX files.
+
+mod codes;
+mod conv;
+mod formula;
+mod graph;
+mod int8;
+mod plain;
+mod weights;
+
+use std::fmt;
+
+use prost::Message;
+use quant_infer::model::{Model, Node, Op};
+
+pub(crate) use self::graph::QONNX;
+use self::{
+    codes::Codes,
+    graph::{Graph, int, ints},
+};
+use crate::{
+    OnnxError,
+    proto::{
+        DimensionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
+        TensorTypeProto, TypeProto, ValueInfoProto, data_type,
+    },
+};
+
+/// A way of writing a low-bit network as an ONNX file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// QONNX: the quantizers are nodes `Quant`, `BipolarQuant` and `MultiThreshold` of the domain
+    /// `qonnx.custom_op.general`, which the Python package `qonnx`, FINN and hls4ml read.
+    /// Convolutions sum integers, and their scales follow as a multiplication, so that 32-bit
+    /// floats hold every sum exactly.
+    Qonnx,
+    /// 8-bit integers with `QuantizeLinear` and `DequantizeLinear` around convolutions, as runtimes
+    /// fuse them: activations are bytes, limited to fewer values where they have fewer bits, and
+    /// weights are signed bytes. Batch norms become part of the weights' scales.
+    Int8,
+    /// As [`Int8`](Self::Int8) for what is not a weight, with weights of 2 and 4 bits in the file,
+    /// and sums of integers as in [`Qonnx`](Self::Qonnx).
+    Compact,
+}
+
+impl Format {
+    /// The version of ONNX's own operators.
+    fn opset(self, two_bits: bool) -> i64 {
+        match self {
+            Self::Qonnx => 17,
+            Self::Int8 => 21,
+            Self::Compact => 21 + 4 * i64::from(two_bits),
+        }
+    }
+
+    /// The version of the file's format that has these operators.
+    fn ir_version(self, two_bits: bool) -> i64 {
+        match self {
+            Self::Qonnx => 8,
+            Self::Int8 => 10,
+            Self::Compact => 10 + 3 * i64::from(two_bits),
+        }
+    }
+}
+
+/// An ONNX file, and what its writer had to do otherwise than the format intends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// The bytes of the file.
+    pub bytes: Vec<u8>,
+    /// The convolutions and linear layers that compute in floats of any kind, each with the reason.
+    pub in_floats: Vec<(String, String)>,
+    /// The convolutions and linear layers of the network.
+    pub layers: usize,
+    /// The quantizers whose codes are those of the network for every input.
+    pub exact_quantizers: usize,
+    /// The quantizers whose codes may differ from the network's for inputs within a few units in
+    /// the last place of a threshold.
+    pub near_quantizers: usize,
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (layer, reason) in &self.in_floats {
+            writeln!(f, "{layer} computes in floats: {reason}")?;
+        }
+        let in_integers = self.layers - self.in_floats.len();
+        writeln!(f, "{in_integers} of {} layers multiply integers", self.layers)?;
+        let all = self.exact_quantizers + self.near_quantizers;
+        write!(
+            f,
+            "{} of {all} quantizers have the network's thresholds to the bit, and {} within a few \
+             units in the last place",
+            self.exact_quantizers, self.near_quantizers
+        )
+    }
+}
+
+/// Writes a model as an ONNX file.
+///
+/// The file's input `image` has bytes `[N, channels, height, width]`, which the first nodes
+/// normalise, and its output `scores` has floats `[N, classes]`. Nodes have the names of the
+/// network's layers. For each quantizer the entry `codes:<layer>` of the file's metadata has the
+/// name of a tensor, a factor and an offset: a code is tensor·factor + offset. In
+/// [`Format::Compact`] and [`Format::Int8`] the tensor has floats or bytes.
+///
+/// # Errors
+/// [`OnnxError::Model`] for a model that is not valid.
+pub fn export(model: &Model, format: Format) -> Result<Exported, OnnxError> {
+    model.check()?;
+    let shapes = model.shapes(model.input.size)?;
+    let mut exporter = Exporter {
+        model,
+        format,
+        graph: Graph::default(),
+        shapes,
+        tensors: Vec::new(),
+        records: Vec::new(),
+        in_floats: Vec::new(),
+        layers: 0,
+        exact: 0,
+        near: 0,
+        elements: 0,
+        two_bits: false,
+        raw_image: String::new(),
+    };
+    let mut at = 0;
+    while at < model.nodes.len() {
+        at = exporter.node(at);
+    }
+    Ok(exporter.finish())
+}
+
+/// A model that is being written.
+struct Exporter<'a> {
+    model: &'a Model,
+    format: Format,
+    graph: Graph,
+    shapes: Vec<[usize; 3]>,
+    /// The tensor of each node's value.
+    tensors: Vec<String>,
+    /// The names of quantizers, with their codes.
+    records: Vec<(String, Codes)>,
+    in_floats: Vec<(String, String)>,
+    layers: usize,
+    exact: usize,
+    near: usize,
+    /// The number of elements that the quantizer reads which is being written.
+    elements: usize,
+    /// Whether the file has weights of 2 bits.
+    two_bits: bool,
+    /// The image's bytes as floats.
+    raw_image: String,
+}
+
+impl Exporter<'_> {
+    fn record(&mut self, name: &str, codes: &Codes) {
+        self.records.push((name.to_owned(), codes.clone()));
+    }
+
+    fn count_quantizer(&mut self, exact: bool) {
+        if exact {
+            self.exact += 1;
+        } else {
+            self.near += 1;
+        }
+    }
+
+    /// Adds the mean over some axes.
+    fn mean(&mut self, name: &str, x: &str, axes: &[usize]) -> String {
+        if self.format.opset(false) < 18 {
+            let axes = vec![ints("axes", axes.iter().copied())];
+            return self.graph.add("ReduceMean", name, &[x], axes);
+        }
+        let axes: Vec<i64> = axes.iter().map(|axis| *axis as i64).collect();
+        let axes = self.graph.list(&format!("{name}.axes"), &axes);
+        self.graph.add("ReduceMean", name, &[x, &axes], vec![])
+    }
+
+    /// Whether only the node after this one reads it.
+    fn only_next_reads(&self, at: usize) -> bool {
+        let readers = |node: &Node| node.inputs.contains(&at);
+        let mut nodes = self.model.nodes.iter().enumerate().filter(|(_, node)| readers(node));
+        matches!((nodes.next(), nodes.next()), (Some((next, _)), None) if next == at + 1)
+    }
+
+    /// Adds a node, and what its convolution takes in of the nodes after it. Returns the next node.
+    fn node(&mut self, at: usize) -> usize {
+        let model = self.model;
+        let node = &model.nodes[at];
+        let inputs: Vec<String> =
+            node.inputs.iter().map(|input| self.tensors[*input].clone()).collect();
+        let shape = node.inputs.first().map_or(self.shapes[at], |input| self.shapes[*input]);
+        self.elements = shape.iter().product();
+        match &node.op {
+            Op::Conv(conv) => {
+                self.layers += 1;
+                if self.format == Format::Int8 {
+                    let after = model.nodes.get(at + 1).map(|node| &node.op);
+                    let norm = match after {
+                        Some(Op::Affine { scale, shift }) if self.only_next_reads(at) => {
+                            Some((&scale[..], &shift[..]))
+                        }
+                        _ => None,
+                    };
+                    match int8::plan(conv) {
+                        Ok(plan) => {
+                            let name = match norm {
+                                Some(_) => &model.nodes[at + 1].name,
+                                None => &node.name,
+                            };
+                            let names = [&*node.name, name];
+                            let tensor = self.int8(names, conv, plan, &inputs[0], norm);
+                            self.tensors.push(tensor.clone());
+                            if norm.is_some() {
+                                self.tensors.push(tensor);
+                                return at + 2;
+                            }
+                            return at + 1;
+                        }
+                        Err(reason) => self.in_floats.push((node.name.clone(), reason)),
+                    }
+                }
+                let reads_image = node.inputs[0] == 0;
+                let tensor = self.conv(&node.name, conv, &inputs[0], reads_image);
+                self.tensors.push(tensor);
+            }
+            Op::Quantize(quantizer) => {
+                self.values(&node.name, quantizer, &inputs[0], shape[0]);
+                let tensor = self.graph.rename_last(&node.name);
+                // The codes may be the values themselves.
+                for (_, codes) in &mut self.records {
+                    if !self.graph.graph.node.iter().any(|node| node.output[0] == codes.tensor) {
+                        codes.tensor.clone_from(&tensor);
+                    }
+                }
+                self.tensors.push(tensor);
+            }
+            op => {
+                let inputs: Vec<&str> = inputs.iter().map(|input| &**input).collect();
+                let tensor = self.plain(&node.name, op, &inputs, shape, self.shapes[at]);
+                self.tensors.push(tensor);
+            }
+        }
+        at + 1
+    }
+
+    fn finish(mut self) -> Exported {
+        let last = self.tensors.last().cloned().unwrap_or_default();
+        let scores = self.graph.add("Flatten", "scores", &[&last], vec![int("axis", 1)]);
+        let side = |side: usize| DimensionProto { dim_value: Some(side as i64), dim_param: None };
+        let batch = DimensionProto { dim_value: None, dim_param: Some("N".to_owned()) };
+        let value = |name: String, elem_type: i32, sides: &[usize]| ValueInfoProto {
+            name: Some(name),
+            kind: Some(TypeProto {
+                tensor_type: Some(TensorTypeProto {
+                    elem_type: Some(elem_type),
+                    shape: Some(TensorShapeProto {
+                        dim: [batch.clone()]
+                            .into_iter()
+                            .chain(sides.iter().copied().map(side))
+                            .collect(),
+                    }),
+                }),
+            }),
+        };
+        let model = self.model;
+        let mut graph = self.graph.graph;
+        graph.name = Some(model.name.clone());
+        graph.input = vec![value("image".to_owned(), data_type::UINT8, &self.shapes[0])];
+        let classes = self.shapes.last().map_or(0, |shape| shape[0]);
+        graph.output = vec![value(scores, data_type::FLOAT, &[classes])];
+        let version = |domain: &str, version: i64| OperatorSetIdProto {
+            domain: Some(domain.to_owned()),
+            version: Some(version),
+        };
+        let mut versions = vec![version("", self.format.opset(self.two_bits))];
+        if self.format == Format::Qonnx {
+            versions.push(version(QONNX, 1));
+        }
+        let entry = |key: String, value: String| StringStringEntryProto {
+            key: Some(key),
+            value: Some(value),
+        };
+        let mut metadata: Vec<StringStringEntryProto> = (self.records.iter())
+            .map(|(name, codes)| {
+                let Codes { tensor, factor, offset, .. } = codes;
+                entry(format!("codes:{name}"), format!("{tensor} {factor} {offset}"))
+            })
+            .collect();
+        metadata.push(entry("producer".to_owned(), model.producer.clone()));
+        if let Some(side) = model.input.shorter_side {
+            metadata.push(entry("shorter_side".to_owned(), side.to_string()));
+        }
+        if !model.classes.is_empty() {
+            metadata.push(entry("classes".to_owned(), model.classes.join("\n")));
+        }
+        let proto = ModelProto {
+            ir_version: Some(self.format.ir_version(self.two_bits)),
+            producer_name: Some("quant-onnx".to_owned()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            graph: Some(graph),
+            opset_import: versions,
+            metadata_props: metadata,
+        };
+        Exported {
+            bytes: proto.encode_to_vec(),
+            in_floats: self.in_floats,
+            layers: self.layers,
+            exact_quantizers: self.exact,
+            near_quantizers: self.near,
+        }
+    }
+}

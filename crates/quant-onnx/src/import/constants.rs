@@ -1,0 +1,454 @@
+//! Nodes whose inputs are all constants.
+
+use super::{Importer, Value, node::Reader, quantizers::Rounding};
+use crate::{
+    OnnxError,
+    tensor::{Constant, Data, Grid, elements},
+};
+
+/// The place of an element of a larger shape in a smaller one that is broadcast to it.
+fn broadcast(dims: &[usize], to: &[usize]) -> Option<Vec<usize>> {
+    let lead = to.len().checked_sub(dims.len())?;
+    let fits = |(side, wanted): (&usize, &usize)| *side == 1 || side == wanted;
+    if !dims.iter().zip(&to[lead..]).all(fits) {
+        return None;
+    }
+    let mut strides = vec![0; to.len()];
+    let mut stride = 1;
+    for at in (0..dims.len()).rev() {
+        strides[lead + at] = if dims[at] == 1 { 0 } else { stride };
+        stride *= dims[at];
+    }
+    let count = elements(to)?;
+    let mut places = Vec::with_capacity(count);
+    let mut index = vec![0; to.len()];
+    for _ in 0..count {
+        places.push(index.iter().zip(&strides).map(|(index, stride)| index * stride).sum());
+        for at in (0..to.len()).rev() {
+            index[at] += 1;
+            if index[at] < to[at] {
+                break;
+            }
+            index[at] = 0;
+        }
+    }
+    Some(places)
+}
+
+/// Two constants, each with as many elements as the larger one.
+fn together(a: &Constant, b: &Constant) -> Option<(Vec<usize>, Vec<f32>, Vec<f32>)> {
+    let (large, small) = if a.data.len() >= b.data.len() { (a, b) } else { (b, a) };
+    let dims = if large.dims.len() >= small.dims.len() {
+        large.dims.clone()
+    } else {
+        // Sides of 1 in front.
+        let lead = small.dims.len() - large.dims.len();
+        [&vec![1; lead][..], &large.dims].concat()
+    };
+    let spread = |constant: &Constant| -> Option<Vec<f32>> {
+        let numbers = constant.floats();
+        Some(broadcast(&constant.dims, &dims)?.into_iter().map(|at| numbers[at]).collect())
+    };
+    let (of_a, of_b) = (spread(a)?, spread(b)?);
+    Some((dims, of_a, of_b))
+}
+
+/// Returns a constant with its dimensions in another order.
+fn transposed(constant: &Constant, order: &[usize]) -> Option<Constant> {
+    let rank = constant.dims.len();
+    let mut sorted = order.to_vec();
+    sorted.sort_unstable();
+    if sorted != (0..rank).collect::<Vec<_>>() {
+        return None;
+    }
+    let dims: Vec<usize> = order.iter().map(|axis| constant.dims[*axis]).collect();
+    let mut strides = vec![1; rank];
+    for axis in (1..rank).rev() {
+        strides[axis - 1] = strides[axis] * constant.dims[axis];
+    }
+    let count = constant.data.len();
+    let mut places = Vec::with_capacity(count);
+    let mut index = vec![0; rank];
+    for _ in 0..count {
+        places.push(index.iter().zip(order).map(|(index, axis)| index * strides[*axis]).sum());
+        for at in (0..rank).rev() {
+            index[at] += 1;
+            if index[at] < dims[at] {
+                break;
+            }
+            index[at] = 0;
+        }
+    }
+    fn pick<T: Copy>(numbers: &[T], places: &[usize]) -> Vec<T> {
+        places.iter().map(|at| numbers[*at]).collect()
+    }
+    let data = match &constant.data {
+        Data::Floats(numbers) => Data::Floats(pick(numbers, &places)),
+        Data::Integers(numbers) => Data::Integers(pick(numbers, &places)),
+    };
+    let grid = constant.grid.as_ref().map(|grid| Grid {
+        integers: pick(&grid.integers, &places),
+        scales: if grid.scales.len() == 1 {
+            grid.scales.clone()
+        } else {
+            pick(&grid.scales, &places)
+        },
+    });
+    Some(Constant { dims, data, grid })
+}
+
+/// Resolves the shape of a reshape: 0 keeps a side, -1 is what is left.
+pub(super) fn reshape(from: &[usize], to: &[i64], keep_zeros: bool) -> Option<Vec<usize>> {
+    let mut dims = Vec::with_capacity(to.len());
+    for (at, side) in to.iter().enumerate() {
+        dims.push(match side {
+            0 if !keep_zeros => *from.get(at)?,
+            -1 => 1,
+            side => usize::try_from(*side).ok()?,
+        });
+    }
+    let count = elements(from)?;
+    let known = elements(&dims)?;
+    let mut open = to.iter().enumerate().filter(|(_, side)| **side == -1).map(|(at, _)| at);
+    match (open.next(), open.next()) {
+        (None, _) => (known == count).then_some(dims),
+        (Some(at), None) if known > 0 && count % known == 0 => {
+            dims[at] = count / known;
+            Some(dims)
+        }
+        _ => None,
+    }
+}
+
+impl Importer {
+    /// Returns an input that is a constant.
+    pub(super) fn constant(&self, node: &Reader<'_>, at: usize) -> Result<&Constant, OnnxError> {
+        let name = node.input(at)?;
+        match self.values.get(name) {
+            Some(Value::Constant(constant)) => Ok(constant),
+            Some(Value::Dynamic(_)) => {
+                Err(node.error(format!("needs a constant as its input {name}")))
+            }
+            None => Err(node.error(format!("reads {name}, which no node before it computes"))),
+        }
+    }
+
+    /// Whether no input depends on the image.
+    pub(super) fn is_constant(&self, node: &Reader<'_>) -> bool {
+        let dynamic = |name: &String| matches!(self.values.get(name), Some(Value::Dynamic(_)));
+        !node.inputs().iter().any(dynamic)
+    }
+
+    /// Computes a node of constants.
+    pub(super) fn fold_constants(&self, node: &Reader<'_>) -> Result<Constant, OnnxError> {
+        let problem = |what: &str| node.error(what);
+        let shapes = || problem("has constants whose shapes do not fit each other");
+        let floats = |dims: Vec<usize>, numbers: Vec<f32>| Constant {
+            dims,
+            data: Data::Floats(numbers),
+            grid: None,
+        };
+        let unary = |f: &dyn Fn(f32) -> f32| -> Result<Constant, OnnxError> {
+            let x = self.constant(node, 0)?;
+            Ok(floats(x.dims.clone(), x.floats().into_iter().map(f).collect()))
+        };
+        let binary = |f: &dyn Fn(f32, f32) -> f32| -> Result<Constant, OnnxError> {
+            let (a, b) = (self.constant(node, 0)?, self.constant(node, 1)?);
+            let (dims, x, y) = together(a, b).ok_or_else(shapes)?;
+            Ok(floats(dims, x.into_iter().zip(y).map(|(x, y)| f(x, y)).collect()))
+        };
+        match node.op() {
+            "Constant" => {
+                if let Some(tensor) = node.tensor("value") {
+                    return crate::tensor::read(tensor);
+                }
+                if let Some(numbers) = node.floats("value_floats").filter(|n| !n.is_empty()) {
+                    return Ok(floats(vec![numbers.len()], numbers.to_vec()));
+                }
+                if let Some(numbers) = node.ints("value_ints").filter(|n| !n.is_empty()) {
+                    return Ok(Constant::integers(numbers.to_vec()));
+                }
+                let number = node.float("value_float", f32::NAN);
+                if !number.is_nan() {
+                    return Ok(floats(vec![], vec![number]));
+                }
+                let number = node.int("value_int", i64::MIN);
+                if number == i64::MIN {
+                    return Err(problem("has no numbers"));
+                }
+                Ok(Constant { dims: vec![], ..Constant::integers(vec![number]) })
+            }
+            "Identity" | "Dropout" => self.constant(node, 0).cloned(),
+            "Cast" => {
+                let x = self.constant(node, 0)?.clone();
+                // Types of floats are numbers as they are.
+                let data = match node.int("to", 1) {
+                    1 | 10 | 11 => Data::Floats(x.floats()),
+                    _ => Data::Integers(x.whole()),
+                };
+                Ok(Constant { data, ..x })
+            }
+            "Add" => {
+                let (a, b) = (self.constant(node, 0)?, self.constant(node, 1)?);
+                if let (Data::Integers(_), Data::Integers(_)) = (&a.data, &b.data) {
+                    let sum = binary(&|x, y| x + y)?;
+                    return Ok(Constant { data: Data::Integers(sum.whole()), ..sum });
+                }
+                let sum = binary(&|x, y| x + y)?;
+                Ok(self.shifted(node, sum))
+            }
+            "Sub" => binary(&|x, y| x - y),
+            "Mul" => {
+                let product = binary(&|x, y| x * y)?;
+                Ok(self.scaled(node, product))
+            }
+            "Div" => binary(&|x, y| x / y),
+            "Pow" => binary(&f32::powf),
+            "Sqrt" => unary(&f32::sqrt),
+            "Abs" => unary(&f32::abs),
+            "Neg" => unary(&|x| -x),
+            "Relu" => unary(&|x| x.max(0.0)),
+            "Exp" => unary(&f32::exp),
+            "Reciprocal" => unary(&|x| 1.0 / x),
+            "Sign" => unary(&|x| if x == 0.0 { 0.0 } else { x.signum() }),
+            "Clip" => {
+                let x = self.constant(node, 0)?.clone();
+                let (lowest, highest) = self.limits(node)?;
+                let clip = |x: f32| {
+                    if x < lowest {
+                        lowest
+                    } else if x > highest {
+                        highest
+                    } else {
+                        x
+                    }
+                };
+                let numbers: Vec<f32> = x.floats().into_iter().map(clip).collect();
+                let data = match &x.data {
+                    Data::Floats(_) => Data::Floats(numbers),
+                    Data::Integers(_) => {
+                        Data::Integers(numbers.iter().map(|x| *x as i64).collect())
+                    }
+                };
+                Ok(Constant { data, ..x })
+            }
+            "Transpose" => {
+                let x = self.constant(node, 0)?;
+                let order = match node.sides("perm")? {
+                    Some(order) => order,
+                    None => (0..x.dims.len()).rev().collect(),
+                };
+                transposed(x, &order).ok_or_else(|| problem("has an order that does not fit"))
+            }
+            "Reshape" => {
+                let x = self.constant(node, 0)?.clone();
+                let to = self.constant(node, 1)?.whole();
+                let dims = reshape(&x.dims, &to, node.int("allowzero", 0) == 1);
+                let dims = dims.ok_or_else(|| problem("has a shape that does not fit"))?;
+                Ok(Constant { dims, ..x })
+            }
+            "Flatten" => {
+                let x = self.constant(node, 0)?.clone();
+                let axis = usize::try_from(node.int("axis", 1)).unwrap_or(usize::MAX);
+                if axis > x.dims.len() {
+                    return Err(problem("has an axis that does not fit"));
+                }
+                let dims = vec![x.dims[..axis].iter().product(), x.dims[axis..].iter().product()];
+                Ok(Constant { dims, ..x })
+            }
+            "Unsqueeze" | "Squeeze" => {
+                let x = self.constant(node, 0)?.clone();
+                let axes = match node.ints("axes") {
+                    Some(axes) => Some(axes.to_vec()),
+                    None if node.optional(1).is_some() => Some(self.constant(node, 1)?.whole()),
+                    None => None,
+                };
+                let dims = squeezed(&x.dims, axes.as_deref(), node.op() == "Unsqueeze");
+                let dims = dims.ok_or_else(|| problem("has axes that do not fit"))?;
+                Ok(Constant { dims, ..x })
+            }
+            "Concat" => {
+                let count = node.inputs().len();
+                let parts: Result<Vec<_>, _> =
+                    (0..count).map(|at| self.constant(node, at)).collect();
+                let parts = parts?;
+                if parts.iter().any(|part| part.dims.len() != 1) {
+                    return Err(problem("joins constants, which must be lists"));
+                }
+                let numbers: Vec<i64> = parts.iter().flat_map(|part| part.whole()).collect();
+                Ok(Constant::integers(numbers))
+            }
+            "Gather" => {
+                let (x, index) = (self.constant(node, 0)?, self.constant(node, 1)?);
+                if x.dims.len() != 1 || node.int("axis", 0) != 0 {
+                    return Err(problem("picks from a constant, which must be a list"));
+                }
+                let count = x.data.len() as i64;
+                let place = |at: i64| {
+                    let at = if at < 0 { at.checked_add(count)? } else { at };
+                    usize::try_from(at).ok().filter(|at| *at < x.data.len())
+                };
+                let places: Option<Vec<usize>> = index.whole().into_iter().map(place).collect();
+                let places = places.ok_or_else(|| problem("picks an element that is not there"))?;
+                let data = match &x.data {
+                    Data::Floats(numbers) => {
+                        Data::Floats(places.into_iter().map(|at| numbers[at]).collect())
+                    }
+                    Data::Integers(numbers) => {
+                        Data::Integers(places.into_iter().map(|at| numbers[at]).collect())
+                    }
+                };
+                Ok(Constant { dims: index.dims.clone(), data, grid: None })
+            }
+            "Quant" | "IntQuant" => self.quantized_constant(node),
+            "BipolarQuant" => {
+                let x = self.constant(node, 0)?;
+                let scale = self.constant(node, 1)?;
+                let (dims, numbers, scales) = together(x, scale).ok_or_else(shapes)?;
+                let integers: Vec<i32> =
+                    numbers.iter().map(|x| if *x >= 0.0 { 1 } else { -1 }).collect();
+                Ok(on_grid(dims, integers, scales))
+            }
+            "QuantizeLinear" => {
+                let x = self.constant(node, 0)?.clone();
+                let (scales, zeros) = self.scale_and_zero(node, &x)?;
+                let (lowest, highest) = self.integer_range(node)?;
+                let numbers = x.floats().into_iter().zip(&scales).zip(&zeros);
+                let numbers = numbers
+                    .map(|((x, scale), zero)| {
+                        ((x / scale).round_ties_even() + zero).clamp(lowest, highest) as i64
+                    })
+                    .collect();
+                Ok(Constant { data: Data::Integers(numbers), grid: None, ..x })
+            }
+            "DequantizeLinear" => {
+                let x = self.constant(node, 0)?.clone();
+                let (scales, zeros) = self.scale_and_zero(node, &x)?;
+                let integers: Vec<i32> = x
+                    .whole()
+                    .into_iter()
+                    .zip(&zeros)
+                    .map(|(x, zero)| {
+                        i32::try_from(x).unwrap_or(i32::MAX).saturating_sub(*zero as i32)
+                    })
+                    .collect();
+                Ok(on_grid(x.dims, integers, scales))
+            }
+            op => Err(node.error(format!(
+                "computes a constant by {op}, which is not known; simplify the file first (for \
+                 example with onnxsim)"
+            ))),
+        }
+    }
+
+    /// Keeps integers where a quantized constant is multiplied by a single number.
+    fn scaled(&self, node: &Reader<'_>, product: Constant) -> Constant {
+        let (Ok(a), Ok(b)) = (self.constant(node, 0), self.constant(node, 1)) else {
+            return product;
+        };
+        let found = [(a, b), (b, a)].into_iter().find_map(|(grid, factor)| {
+            Some((grid.grid.as_ref()?, factor.single().filter(|factor| *factor != 0.0)?))
+        });
+        match found {
+            Some((grid, factor)) if grid.integers.len() == product.data.len() => {
+                let scales = grid.scales.iter().map(|scale| scale * factor).collect();
+                let grid = Some(Grid { integers: grid.integers.clone(), scales });
+                Constant { grid, ..product }
+            }
+            _ => product,
+        }
+    }
+
+    /// Keeps integers where a whole number of half steps is added to a quantized constant.
+    fn shifted(&self, node: &Reader<'_>, sum: Constant) -> Constant {
+        let (Ok(a), Ok(b)) = (self.constant(node, 0), self.constant(node, 1)) else { return sum };
+        let found = [(a, b), (b, a)].into_iter().find_map(|(grid, offset)| {
+            let (grid, offset) = (grid.grid.as_ref()?, offset.single()?);
+            let [scale] = grid.scales[..] else { return None };
+            let halves = 2.0 * offset / scale;
+            let whole = halves.fract() == 0.0 && halves.abs() < 1e6;
+            whole.then_some((grid, halves as i32, scale))
+        });
+        match found {
+            Some((grid, halves, scale)) if grid.integers.len() == sum.data.len() => {
+                let integers =
+                    grid.integers.iter().map(|i| i.saturating_mul(2).saturating_add(halves));
+                let grid = Grid { integers: integers.collect(), scales: vec![scale / 2.0] };
+                Constant { grid: Some(grid), ..sum }
+            }
+            _ => sum,
+        }
+    }
+
+    /// A weight or a bias that goes through QONNX's quantizer.
+    fn quantized_constant(&self, node: &Reader<'_>) -> Result<Constant, OnnxError> {
+        let x = self.constant(node, 0)?;
+        let (scale, zero) = (self.constant(node, 1)?, self.constant(node, 2)?);
+        let bits = self.constant(node, 3)?;
+        let bits = bits.single().ok_or_else(|| node.error("has several numbers of bits"))?;
+        let rounding = Rounding::of(node)?;
+        let shapes = || node.error("has constants whose shapes do not fit each other");
+        let (dims, numbers, scales) = together(x, scale).ok_or_else(shapes)?;
+        if dims != x.dims {
+            return Err(shapes());
+        }
+        let (_, _, zeros) = together(x, zero).ok_or_else(shapes)?;
+        if zeros.len() != numbers.len() {
+            return Err(shapes());
+        }
+        let (lowest, highest) = super::quantizers::range(node, bits);
+        if bits == 1.0 && node.int("signed", 1) == 1 {
+            let sign = |x: f32| if x >= 0.0 { 1 } else { -1 };
+            let codes = numbers.iter().zip(&scales).zip(&zeros);
+            let integers = codes.map(|((x, scale), zero)| sign(x / scale + zero)).collect();
+            return Ok(on_grid(dims, integers, scales));
+        }
+        let halves = zeros.iter().any(|zero| zero.fract() != 0.0);
+        let codes: Vec<f32> = (numbers.iter().zip(&scales).zip(&zeros))
+            .map(|((x, scale), zero)| rounding.apply((x / scale + zero).clamp(lowest, highest)))
+            .collect();
+        let whole = zeros.iter().all(|zero| (2.0 * zero).fract() == 0.0);
+        if bits > 16.0 || !whole || codes.iter().any(|code| code.is_nan()) {
+            let values = (codes.iter().zip(&zeros).zip(&scales))
+                .map(|((code, zero), scale)| (code - zero) * scale)
+                .collect();
+            return Ok(Constant { dims, data: Data::Floats(values), grid: None });
+        }
+        let factor = if halves { 2.0 } else { 1.0 };
+        let integers =
+            codes.iter().zip(&zeros).map(|(code, zero)| ((code - zero) * factor) as i32).collect();
+        let scales = scales.into_iter().map(|scale| scale / factor).collect();
+        Ok(on_grid(dims, integers, scales))
+    }
+}
+
+/// Returns a constant of these integers times scales.
+fn on_grid(dims: Vec<usize>, integers: Vec<i32>, scales: Vec<f32>) -> Constant {
+    let values = integers.iter().zip(&scales).map(|(i, scale)| *i as f32 * scale).collect();
+    let one = scales.iter().all(|scale| *scale == scales[0]);
+    let scales = if one { scales[..scales.len().min(1)].to_vec() } else { scales };
+    Constant { dims, data: Data::Floats(values), grid: Some(Grid { integers, scales }) }
+}
+
+/// Returns a shape with sides of 1 added or removed.
+fn squeezed(dims: &[usize], axes: Option<&[i64]>, add: bool) -> Option<Vec<usize>> {
+    let Some(axes) = axes else {
+        return (!add).then(|| dims.iter().copied().filter(|side| *side != 1).collect());
+    };
+    let rank = if add { dims.len() + axes.len() } else { dims.len() };
+    let place = |axis: &i64| {
+        let axis = if *axis < 0 { axis.checked_add(rank as i64)? } else { *axis };
+        usize::try_from(axis).ok().filter(|axis| *axis < rank)
+    };
+    let axes: Option<Vec<usize>> = axes.iter().map(place).collect();
+    let axes = axes?;
+    if add {
+        let mut rest = dims.iter();
+        (0..rank)
+            .map(|at| if axes.contains(&at) { Some(1) } else { rest.next().copied() })
+            .collect()
+    } else {
+        let kept = dims.iter().enumerate().filter(|(at, _)| !axes.contains(at));
+        axes.iter().all(|axis| dims[*axis] == 1).then(|| kept.map(|(_, side)| *side).collect())
+    }
+}

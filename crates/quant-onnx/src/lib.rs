@@ -1,0 +1,23 @@
+//! Writes packed low-bit networks as ONNX and QONNX files, and reads such files.
+//!
+//! [`export`] writes a [`Model`](quant_infer::model::Model) in one of three [`Format`]s, and says
+//! which layers it had to leave in floats. [`import`] reads a convolutional classifier, with the
+//! quantizers of QONNX (`Quant`, `BipolarQuant`, `Trunc`, `MultiThreshold`) or of ONNX
+//! (`QuantizeLinear`, `DequantizeLinear`), and makes a model of it.
+//!
+//! Neither needs a compiler for protobuf, and reading refuses damaged files with an error.
+
+mod error;
+mod export;
+mod import;
+mod proto;
+mod tensor;
+
+pub use error::OnnxError;
+pub use export::{Exported, Format, export};
+pub use import::{ImportOptions, Imported, import};
+
+/// Tests the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -79,7 +79,9 @@ impl Tiles {
         weight: impl Fn(usize, usize, usize) -> Option<i16>,
     ) -> Self {
         let number = |output, tap, channel| {
-            weight(output, tap, channel).map_or(0, |x| (i32::from(x) - line.offset) / line.step)
+            let number = weight(output, tap, channel).map_or(0, |x| i32::from(x) - line.offset);
+            // Divisions of all weights take long, and most of them are by 1.
+            if line.step == 1 { number } else { number / line.step }
         };
         let bytes =
             |output, tap| core::array::from_fn(|channel| number(output, tap, channel) as i8);

@@ -292,9 +292,14 @@ impl IntegerConv {
         };
         let elements: Vec<Option<usize>> =
             (0..places * taps.len() * per_tap).map(element).collect();
-        let weight = |output: usize, tap: usize, element: usize| {
-            elements[tap * per_tap + element]
-                .map(|at| integers.of_output(term, outputs.start + output)[at])
+        // The numbers of all taps, `[outputs, taps, elements]`.
+        let mut numbers = Vec::with_capacity(outputs.len() * elements.len());
+        for output in outputs.clone() {
+            let row = integers.of_output(term, output);
+            numbers.extend(elements.iter().map(|at| at.map_or(0, |at| line.number(row[at]))));
+        }
+        let weight = |output: usize, tap: usize| {
+            &numbers[output * elements.len() + tap * per_tap..][..per_tap]
         };
         let size = (outputs.len(), places * taps.len());
         let largest = encodings.iter().map(|encoding| encoding.largest).max().unwrap_or(0);

@@ -172,7 +172,8 @@ function start() {
       else resolve?.(message.result);
     }
   });
-  child.on("exit", () => {
+  child.on("error", (error) => console.error(`${chromium} cannot be started: ${error.message}`));
+  child.on("close", () => {
     for (const { reject } of waiting.values()) reject(new Error("Chromium ended"));
   });
   const send = (method, params, sessionId) =>
@@ -182,6 +183,30 @@ function start() {
       child.stdio[3].write(`${JSON.stringify({ id: count, method, params, sessionId })}\0`);
     });
   return [child, send];
+}
+
+const RESULT =
+  "({ label: result.label, pixels: [...result.pixels], scores: [...result.scores] })";
+
+/** Draws a line, which the page has to classify. */
+async function draws(page, evaluate, done) {
+  const before = await evaluate(RESULT);
+  await evaluate("document.getElementById('clear').click()");
+  await done();
+  const box = await evaluate(
+    "(({ x, y }) => ({ x, y }))(document.getElementById('drawing').getBoundingClientRect())");
+  const mouse = (type, at) => page("Input.dispatchMouseEvent", {
+    type, x: box.x + at, y: box.y + at, button: "left", buttons: 1, clickCount: 1,
+  });
+  await mouse("mousePressed", 40);
+  await mouse("mouseMoved", 200);
+  await mouse("mouseReleased", 200);
+  await done();
+  const { label, pixels, scores } = await evaluate(RESULT);
+  const { file } = networks.find((network) => network.label === label);
+  compare(scores, native(file, Uint8Array.from(pixels)), "a drawing, in Chromium");
+  const colors = new Set(pixels);
+  if (`${pixels}` === `${before.pixels}` || colors.size < 4) fail("the page has no drawing");
 }
 
 /** Loads the page in Chromium, in both variants, and gives it a picture. */
@@ -203,12 +228,27 @@ async function inChromium() {
     const done = async (condition = "true") => {
       for (let tries = 0; tries < 300; tries += 1) {
         const state = await evaluate("document.body?.dataset.state ?? ''");
-        if (state === "failed") fail(await evaluate("document.getElementById('error').textContent"));
+        if (state === "failed") fail(await evaluate("document.querySelector('#error').textContent"));
         if (state === "done" && (await evaluate(condition))) return;
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
       fail("the page does not end");
     };
+    const choose = async (index) => {
+      const radio = `document.querySelectorAll("input[name=network]")[${index}]`;
+      if (await evaluate(`${radio}.checked`)) return;
+      await evaluate("globalThis.result = undefined");
+      await evaluate(`${radio}.click()`);
+      await done("!!globalThis.result");
+    };
+    /** Chooses a file for the page. */
+    const give = async (path) => {
+      const { root } = await page("DOM.getDocument", {});
+      const query = { nodeId: root.nodeId, selector: "#file" };
+      const { nodeId } = await page("DOM.querySelector", query);
+      await page("DOM.setFileInputFiles", { nodeId, files: [path] });
+    };
+    await page("Page.enable", {});
     await page("Emulation.setDeviceMetricsOverride", {
       width: 780, height: 500, deviceScaleFactor: 1, mobile: false,
     });
@@ -223,16 +263,11 @@ async function inChromium() {
         const [bytes, pixels] = picture(side, network);
         const path = join(temporary, `picture-${index}.png`);
         writeFileSync(path, bytes);
-        await evaluate("globalThis.result = undefined, undefined");
-        await evaluate(`document.querySelectorAll("input[name=network]")[${index}].click()`);
+        await choose(index);
+        await evaluate("globalThis.result = undefined");
+        await give(path);
         await done("!!globalThis.result");
-        await evaluate("globalThis.result = undefined, undefined");
-        const { root } = await page("DOM.getDocument", {});
-        const { nodeId } = await page("DOM.querySelector", { nodeId: root.nodeId, selector: "#file" });
-        await page("DOM.setFileInputFiles", { nodeId, files: [path] });
-        await done("!!globalThis.result");
-        const result = await evaluate(
-          "({ label: result.label, pixels: [...result.pixels], scores: [...result.scores] })");
+        const result = await evaluate(RESULT);
         if (result.label !== label) fail(`${result.label} is chosen instead of ${label}`);
         if (Buffer.compare(Buffer.from(result.pixels), pixels) !== 0) {
           fail(`${label}: the page does not read the pixels of the picture`);
@@ -243,19 +278,35 @@ async function inChromium() {
         console.log(`${label}, ${variant}: equal in Chromium (${time} per image)`);
       }
     }
+    await draws(page, evaluate, done);
+    await evaluate("document.body.dataset.state = 'busy'");
+    await give(process.argv[1]);
+    const message = await done().catch((error) => error.message);
+    if (!message?.endsWith("is not a picture that this browser reads")) {
+      fail(`a file that is no picture: ${message}`);
+    }
+    // Browsers that cannot decompress files load them whole.
+    const source = "delete globalThis.DecompressionStream";
+    await page("Page.addScriptToEvaluateOnNewDocument", { source });
+    await page("Page.navigate", { url: address });
+    await done(`location.search === "" && !!globalThis.result`);
+    console.log("drawing, a file that is no picture, and whole engines: as expected in Chromium");
     if (screenshot) {
-      await page("Page.navigate", { url: address });
-      await done(`location.search === "" && !!globalThis.result`);
       for (let index = networks.length - 1; index >= 0; index -= 1) {
-        await evaluate("globalThis.result = undefined, undefined");
-        await evaluate(`document.querySelectorAll("input[name=network]")[${index}].click()`);
-        await done("!!globalThis.result");
+        await choose(index);
       }
       const { data } = await page("Page.captureScreenshot", { format: "png" });
       writeFileSync(screenshot, Buffer.from(data, "base64"));
     }
   } finally {
-    child.kill();
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    if (child.exitCode === null) {
+      send("Browser.close", {}).catch(() => {});
+      const kill = setTimeout(() => child.kill("SIGKILL"), 5000);
+      await ended;
+      clearTimeout(kill);
+    }
+    server.closeAllConnections();
     server.close();
   }
 }

@@ -11,7 +11,7 @@ export function hasSimd() {
   return WebAssembly.validate(Uint8Array.from(SIMD));
 }
 
-/** Fetches and compiles the engine from a folder: `variant` is "simd" or "plain", which computes the
+/** Fetches and compiles the engine from a folder: `variant` is "simd" or "plain". Both compute the
  * same bits. One engine makes any number of networks. */
 export async function fetchEngine(folder, variant = hasSimd() ? "simd" : "plain") {
   const ending = typeof DecompressionStream === "undefined" ? "" : ".gz";

@@ -228,7 +228,7 @@ async function inChromium() {
     const done = async (condition = "true") => {
       for (let tries = 0; tries < 300; tries += 1) {
         const state = await evaluate("document.body?.dataset.state ?? ''");
-        if (state === "failed") fail(await evaluate("document.querySelector('#error').textContent"));
+        if (state === "failed") fail(await evaluate("document.body.children.error.textContent"));
         if (state === "done" && (await evaluate(condition))) return;
         await new Promise((resolve) => setTimeout(resolve, 100));
       }

@@ -1,6 +1,6 @@
 //! Layers that compute each number from one number, which are applied where it is produced.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use quant_kernels::simd::InstructionSet;
 
@@ -27,7 +27,7 @@ pub(super) enum Link {
         after: PerChannel,
     },
     /// The value of the code.
-    Quantize(Coder),
+    Quantize(Box<Coder>),
     /// The sum with the number of a stored value.
     Add(usize),
 }
@@ -67,7 +67,7 @@ impl Link {
             Op::RPRelu { before, slope, after } => {
                 Self::RPRelu { before: per(before), slope: per(slope), after: per(after) }
             }
-            Op::Quantize(quantizer) => Self::Quantize(Coder::new(quantizer, channels)),
+            Op::Quantize(quantizer) => Self::Quantize(Box::new(Coder::new(quantizer, channels))),
             _ => return None,
         })
     }

@@ -72,6 +72,9 @@ impl Packing {
         if self.bytes == 0 {
             return Some(alloc::vec![0; count]);
         }
+        if self.bytes == 1 {
+            return self.unpack_bytes(words, count);
+        }
         let mut codes = Vec::with_capacity(count);
         for word in words.chunks_exact(self.bytes) {
             let mut number = little_endian(word);
@@ -93,6 +96,33 @@ impl Packing {
             }
         }
         Some(codes)
+    }
+}
+
+impl Packing {
+    /// Does the same for words of a byte, by a table of all bytes.
+    fn unpack_bytes(self, words: &[u8], count: usize) -> Option<Vec<u8>> {
+        let of_byte = |byte: usize| {
+            let mut codes = [0; 8];
+            let mut number = byte as u64;
+            for code in &mut codes[..self.codes] {
+                *code = (number % self.levels) as u8;
+                number /= self.levels;
+            }
+            (codes, number == 0)
+        };
+        let table: [([u8; 8], bool); 256] = core::array::from_fn(of_byte);
+        let mut codes = Vec::with_capacity(words.len() * self.codes);
+        let mut are_small = true;
+        for word in words {
+            let (of_word, is_small) = &table[usize::from(*word)];
+            codes.extend_from_slice(&of_word[..self.codes]);
+            are_small &= is_small;
+        }
+        // The last word is filled up with code 0.
+        let is_filled = codes[count..].iter().all(|code| *code == 0);
+        codes.truncate(count);
+        (are_small && is_filled).then_some(codes)
     }
 }
 

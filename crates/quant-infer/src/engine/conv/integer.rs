@@ -1,6 +1,6 @@
 //! Convolutions in integers.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use quant_kernels::{
@@ -19,7 +19,7 @@ use crate::{
         packing::{Encoding, Packing},
         per_channel::PerChannel,
     },
-    model::{Conv, Terms, WeightCodes},
+    model::{Conv, Term, Terms, WeightCodes},
 };
 
 /// A convolution whose operand and weight are integers.
@@ -74,32 +74,50 @@ enum Kernel {
 struct WeightIntegers<'a> {
     codes: &'a WeightCodes,
     terms: &'a Terms,
-    /// Whether the integers of an output channel are negated.
-    negate: &'a [bool],
     channels: usize,
     taps: usize,
+    /// The integers of each term, `[outputs, channels, taps]`.
+    integers: Vec<Vec<i16>>,
 }
 
 impl<'a> WeightIntegers<'a> {
-    fn new(conv: &Conv, terms: &'a Terms, codes: &'a WeightCodes, negate: &'a [bool]) -> Self {
+    /// Finds the integers. `negate` says for each output channel whether they are negated.
+    fn new(conv: &Conv, terms: &'a Terms, codes: &'a WeightCodes, negate: &[bool]) -> Self {
         let (channels, taps) = (conv.in_channels / conv.groups, conv.kernel[0] * conv.kernel[1]);
-        Self { codes, terms, negate, channels, taps }
-    }
-
-    fn group(&self, output: usize) -> usize {
-        self.codes.group_of(output * self.channels * self.taps)
+        let per_output = channels * taps;
+        let of_term = |term: &Term| {
+            let mut integers = Vec::with_capacity(codes.codes.len());
+            let outputs = codes.codes.chunks_exact(per_output).zip(negate);
+            for (output, (row, negate)) in outputs.enumerate() {
+                // All elements of an output channel belong to one group.
+                let group = codes.group_of(output * per_output);
+                let sign = if *negate { -1 } else { 1 };
+                let mut table = [0; 256];
+                for (to, integer) in table.iter_mut().zip(term.integers_of(group, codes.levels)) {
+                    *to = sign * integer;
+                }
+                integers.extend(row.iter().map(|code| table[usize::from(*code)]));
+            }
+            integers
+        };
+        let integers = terms.0.iter().map(of_term).collect();
+        Self { codes, terms, channels, taps, integers }
     }
 
     fn scale(&self, term: usize, output: usize) -> f32 {
-        self.terms.0[term].scale_of(self.group(output))
+        let group = self.codes.group_of(output * self.channels * self.taps);
+        self.terms.0[term].scale_of(group)
+    }
+
+    /// Returns the integers of an output channel, `[channels, taps]`.
+    fn of_output(&self, term: usize, output: usize) -> &[i16] {
+        let per_output = self.channels * self.taps;
+        &self.integers[term][output * per_output..][..per_output]
     }
 
     /// Returns the integer of an output channel, a channel of its group, and a tap.
     fn of(&self, term: usize, output: usize, channel: usize, tap: usize) -> i16 {
-        let element = (output * self.channels + channel) * self.taps + tap;
-        let integers = self.terms.0[term].integers_of(self.group(output), self.codes.levels);
-        let integer = integers[usize::from(self.codes.codes[element])];
-        if self.negate[output] { -integer } else { integer }
+        self.of_output(term, output)[channel * self.taps + tap]
     }
 }
 
@@ -191,11 +209,10 @@ impl IntegerConv {
                         if output >= outputs {
                             return 0;
                         }
-                        let of_channel = |channel: usize| {
-                            let of = |tap| integers.of(weight_term, first + output, channel, tap);
-                            (0..integers.taps).map(|tap| i32::from(of(tap))).sum::<i32>()
-                        };
-                        channels.clone().map(of_channel).sum::<i32>()
+                        let row = integers.of_output(weight_term, first + output);
+                        let row =
+                            &row[channels.start * integers.taps..channels.end * integers.taps];
+                        row.iter().map(|integer| i32::from(*integer)).sum::<i32>()
                     };
                     let count = channels.len() * integers.taps;
                     let (finish, extra) =
@@ -259,18 +276,30 @@ impl IntegerConv {
         let negated = levels.iter().flat_map(|integer| [*integer, -*integer]);
         // The kernel was chosen because its weights can be stored.
         let line = Line::new(packing, negated).unwrap_or(Line { offset: 0, step: 1 });
-        let weight = |output: usize, tap: usize, channel: usize| {
+        // Where each element of each tap lies among the integers of an output channel.
+        let element = |index: usize| {
+            let (tap, element) = (index / per_tap, index % per_tap);
             let (place, tap) = (tap / taps.len(), taps.start + tap % taps.len());
             let (place, channel) = match &self.unrolled {
                 Some(unrolled) => {
-                    let (column, of) = unrolled.element(tap, channel)?;
+                    let (column, of) = unrolled.element(tap, element)?;
                     (place * self.geometry.kernel[1] + column, of)
                 }
-                None => (place, per_tap * tap + channel),
+                None => (place, per_tap * tap + element),
             };
-            range
-                .contains(&channel)
-                .then(|| integers.of(term, outputs.start + output, channel - all.start, place))
+            let is_in = range.contains(&channel);
+            is_in.then(|| (channel - all.start) * integers.taps + place)
+        };
+        let elements: Vec<Option<usize>> =
+            (0..places * taps.len() * per_tap).map(element).collect();
+        // The numbers of all taps, `[outputs, taps, elements]`.
+        let mut numbers = Vec::with_capacity(outputs.len() * elements.len());
+        for output in outputs.clone() {
+            let row = integers.of_output(term, output);
+            numbers.extend(elements.iter().map(|at| at.map_or(0, |at| line.number(row[at]))));
+        }
+        let weight = |output: usize, tap: usize| {
+            &numbers[output * elements.len() + tap * per_tap..][..per_tap]
         };
         let size = (outputs.len(), places * taps.len());
         let largest = encodings.iter().map(|encoding| encoding.largest).max().unwrap_or(0);
@@ -423,17 +452,20 @@ pub(super) fn largest_sums(
     (input_terms, weight_terms): (&Terms, &Terms),
     codes: &WeightCodes,
 ) -> Vec<i32> {
-    let negate = vec![false; conv.out_channels];
-    let integers = WeightIntegers::new(conv, weight_terms, codes, &negate);
-    let (channels, taps) = (integers.channels, integers.taps);
     let input = &input_terms.0[0];
     let largest = input.integers.iter().map(|x| i32::from(x.unsigned_abs())).max().unwrap_or(0);
-    (0..conv.out_channels)
-        .map(|output| {
-            let magnitude =
-                |at: usize| i32::from(integers.of(0, output, at / taps, at % taps).unsigned_abs());
-            (0..channels * taps).map(magnitude).fold(0i32, i32::saturating_add)
+    let term = &weight_terms.0[0];
+    let per_output = codes.codes.len() / conv.out_channels;
+    (codes.codes.chunks_exact(per_output).enumerate())
+        .map(|(output, row)| {
+            let group = codes.group_of(output * per_output);
+            let mut magnitudes = [0; 256];
+            for (to, integer) in magnitudes.iter_mut().zip(term.integers_of(group, codes.levels)) {
+                *to = i64::from(integer.unsigned_abs());
+            }
+            let sum: i64 = row.iter().map(|code| magnitudes[usize::from(*code)]).sum();
+            let most = i64::from(i32::MAX - 1);
+            sum.saturating_mul(i64::from(largest)).min(most) as i32
         })
-        .map(|sum| sum.saturating_mul(largest).min(i32::MAX - 1))
         .collect()
 }

@@ -68,28 +68,38 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Returns what is stored for an integer.
+    #[inline]
+    pub(super) fn number(self, integer: i16) -> i16 {
+        let number = i32::from(integer) - self.offset;
+        // Divisions of all weights take long, and most of them are by 1.
+        (if self.step == 1 { number } else { number / self.step }) as i16
+    }
+}
+
 impl Tiles {
-    /// Packs weights. `weight` returns the integer of an output, a tap and a channel of the tap, or
-    /// `None` for channels that do not exist; `largest` is the largest number that the operand has.
-    pub(super) fn new(
+    /// Packs weights. `weight` returns the stored numbers of an output and a tap; `largest` is the
+    /// largest number that the operand has.
+    pub(super) fn new<'a>(
         set: InstructionSet,
         (packing, line): (Packing, Line),
         (outputs, taps): (usize, usize),
         largest: i32,
-        weight: impl Fn(usize, usize, usize) -> Option<i16>,
+        weight: impl Fn(usize, usize) -> &'a [i16],
     ) -> Self {
-        let number = |output, tap, channel| {
-            weight(output, tap, channel).map_or(0, |x| (i32::from(x) - line.offset) / line.step)
+        let bytes = |output, tap| {
+            let numbers = weight(output, tap);
+            [numbers[0], numbers[1], numbers[2], numbers[3]].map(|number| number as i8)
         };
-        let bytes =
-            |output, tap| core::array::from_fn(|channel| number(output, tap, channel) as i8);
-        let bits = |output, tap, is_set: fn(i32) -> bool| {
-            let bit = |channel| u32::from(is_set(number(output, tap, channel))) << channel;
-            (0..32).map(bit).sum::<u32>()
+        let bits = |output, tap, is_set: fn(i16) -> bool| {
+            let numbers = weight(output, tap).iter().enumerate();
+            numbers.map(|(channel, x)| u32::from(is_set(*x)) << channel).sum::<u32>()
         };
         let kernel = match packing {
             Packing::Pairs => Kernel::Pairs(Weights::pairs(set, outputs, taps, |output, tap| {
-                [0, 1].map(|channel| number(output, tap, channel) as i16)
+                let numbers = weight(output, tap);
+                [numbers[0], numbers[1]]
             })),
             Packing::Bytes => {
                 let largest = u8::try_from(largest).ok().filter(|_| !set.has_dot_products());

@@ -3,7 +3,7 @@
 use alloc::{format, vec::Vec};
 
 use super::{
-    super::{Conv, Dynamic, Terms, Weight, WeightCodes},
+    super::{Conv, Dynamic, Term, Terms, Weight, WeightCodes},
     Problem, check_extent, ensure, values,
 };
 
@@ -57,7 +57,9 @@ fn check_codes(codes: &WeightCodes, elements: usize, per_channel: usize) -> Resu
     let (levels, groups) = (codes.levels, codes.groups);
     values::check_levels(levels)?;
     values::check_length("codes of weights", codes.codes.len(), elements)?;
-    ensure(codes.codes.iter().all(|code| usize::from(*code) < levels), || {
+    // The largest of all is found in vectors, which a comparison of each is not.
+    let largest = codes.codes.iter().copied().max().unwrap_or(0);
+    ensure(usize::from(largest) < levels, || {
         format!("has a code of a weight that is not below {levels}")
     })?;
     ensure(groups > 0 && codes.run > 0, || {
@@ -86,6 +88,10 @@ fn check_sums(
     let taps = conv.kernel[0] * conv.kernel[1];
     let weight_terms = codes.terms.as_ref().map(|terms| &terms.0[..]).unwrap_or_default();
     let groups = terms.0[0].scales.len();
+    if largest_product(terms, weight_terms).saturating_mul((channels * taps) as i64) <= MAX_SUM {
+        // Nearly all layers are so small that no sum of this many products is too large.
+        return Ok(());
+    }
     for term in &terms.0 {
         let largest: Vec<i64> = (term.integers.chunks(levels))
             .map(|row| row.iter().map(|x| i64::from(x.unsigned_abs())).max().unwrap_or(0))
@@ -119,4 +125,13 @@ fn check_sums(
         }
     }
     Ok(())
+}
+
+/// Returns the largest magnitude of a product of an integer of the input and one of the weight.
+fn largest_product(terms: &Terms, weight_terms: &[Term]) -> i64 {
+    let largest = |terms: &[Term]| {
+        let integers = terms.iter().flat_map(|term| &term.integers);
+        integers.map(|integer| i64::from(integer.unsigned_abs())).max().unwrap_or(0)
+    };
+    largest(&terms.0).saturating_mul(largest(weight_terms))
 }

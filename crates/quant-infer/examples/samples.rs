@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stdout, reason = "the program prints what it wrote")]
 
+#[expect(clippy::unwrap_used, reason = "these models are those of the tests")]
 #[path = "../tests/models/mod.rs"]
 mod models;
 

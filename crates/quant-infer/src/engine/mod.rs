@@ -13,6 +13,7 @@ mod pixels;
 mod plan;
 mod prepare;
 mod produce;
+mod run;
 mod session;
 mod store;
 mod watch;

@@ -6,7 +6,7 @@ use super::{
     coder::Integers,
     network::{CodesOf, Content, Producer, Step},
     produce,
-    session::{Run, stored},
+    run::{Run, stored},
     store,
 };
 

@@ -2,10 +2,11 @@
 
     python exchange.py TRACE NET.qnet FORMAT NET.onnx [NET.qnet FORMAT NET.onnx ...]
 
-TRACE is the program `target/release/examples/trace` (cargo build --release -p quant-onnx --examples),
-and FORMAT is qonnx, onnx-int8 or onnx-compact: the format in which NET.onnx was exported from
-NET.qnet. For a network that came the other way, `quant pack NET.onnx -o NET.qnet`, FORMAT is
-from-qonnx or from-qcdq. The environment IMAGES sets the number of random images for each network (default 4).
+TRACE is the program `target/release/examples/trace` (cargo build --release -p quant-onnx
+--examples), and FORMAT is qonnx, onnx-int8 or onnx-compact: the format in which NET.onnx was
+exported from NET.qnet. For a network that came the other way, `quant pack NET.onnx -o NET.qnet`,
+FORMAT is from-qonnx or from-qcdq. The environment IMAGES sets the number of random images for each
+network (default 4).
 
 For each file and each program that runs it, a line says how many codes of quantizers were
 compared, how many differ, and for how many images the best class is the same:

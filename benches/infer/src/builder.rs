@@ -1,7 +1,7 @@
 //! Layers with random weights.
 
 use quant_infer::{
-    bench::Width,
+    bench::{Width, rounding},
     model::{
         Conv, Dynamic, Input, Model, Node, Op, Pool, Quantizer, Term, Terms, Weight, WeightCodes,
     },
@@ -73,10 +73,10 @@ impl Builder {
         let quantizer = match width {
             Width::Bits(bits) if is_signed => {
                 let integers = (0..1 << bits).map(|code| 2 * code - (1 << bits) + 1).collect();
-                quantizer(integers, step / 2.0)
+                rounding(integers, step / 2.0)
             }
-            Width::Bits(bits) => quantizer((0..1 << bits).collect(), 4.0 / (1 << bits) as f32),
-            _ => quantizer(width.activations(), step),
+            Width::Bits(bits) => rounding((0..1 << bits).collect(), 4.0 / (1 << bits) as f32),
+            _ => rounding(width.activations(), step),
         };
         self.quantized(name, x, shape, quantizer, width.weights())
     }
@@ -88,7 +88,7 @@ impl Builder {
 
     /// The last layer, with a value from 0.
     pub(crate) fn classifier(&mut self, x: usize, classes: usize) -> usize {
-        let quantizer = quantizer((0..256).collect(), 4.0 / 256.0);
+        let quantizer = rounding((0..256).collect(), 4.0 / 256.0);
         let integers = (-127..=127).collect();
         self.quantized("classifier", x, Shape::new(classes, 1, 1), quantizer, integers)
     }
@@ -176,25 +176,6 @@ fn input(side: usize) -> Input {
         shorter_side: None,
         scale: DEVIATION.map(|deviation| 1.0 / deviation).to_vec(),
         shift: [0, 1, 2].map(|channel| -MEAN[channel] / DEVIATION[channel]).to_vec(),
-    }
-}
-
-/// A quantizer with evenly spaced values: each number becomes the nearest one. Half a step is
-/// rounded to the even integer, as quantizers with a step size do. The scale is a power of two, so
-/// that thresholds are exact.
-fn quantizer(integers: Vec<i16>, scale: f32) -> Quantizer {
-    let value = |integer: &i16| f32::from(*integer) * scale;
-    let threshold = |(code, pair): (usize, &[i16])| {
-        let middle = (value(&pair[0]) + value(&pair[1])) / 2.0;
-        if code.is_multiple_of(2) { middle.next_up() } else { middle }
-    };
-    Quantizer {
-        groups: 1,
-        levels: integers.len(),
-        thresholds: integers.windows(2).enumerate().map(threshold).collect(),
-        values: integers.iter().map(value).collect(),
-        terms: Some(Terms(vec![Term { scales: vec![scale], integers }])),
-        dynamic: Dynamic::None,
     }
 }
 

@@ -119,10 +119,10 @@ fn write_layers(
     let share = 100.0 * convolutions.as_secs_f64() / all.as_secs_f64();
     writeln!(
         text,
-        "\nA row has the layers that are computed together, by the name of the first one. {share:.0}% \
-         of the time\nis that of convolutions and what is computed with them. \"Of peak\" compares a \
-         row with the\nfastest that its kernel alone was just measured at, for 3 x 3 convolutions of \
-         64 channels.\n"
+        "\nA row has the layers that are computed together, by the name of the first one. \
+         {share:.0}% of the\ntime is that of convolutions and what is computed with them. \
+         \"Of peak\" compares a row with the\nfastest that its kernel alone was just measured \
+         at, for 3 x 3 convolutions of 64 channels.\n"
     )?;
     for (kernel, peak) in peaks {
         if let Some(peak) = peak {
@@ -140,9 +140,9 @@ fn write_widths(
 ) -> Result<(), Box<dyn Error>> {
     writeln!(
         text,
-        "\nThe same layers with weights and activations of another width, which have other scores. \
-         The\nconvolution of the image, the last one, and those whose quantizers depend on the image \
-         stay as\nthey are.\n\n{:10} {:>9}  kernels",
+        "\nThe same layers with weights and activations of another width, which have other \
+         scores. The\nconvolution of the image, the last one, and those whose quantizers depend \
+         on the image stay as\nthey are.\n\n{:10} {:>9}  kernels",
         "width", "ms"
     )?;
     for width in Width::ALL {

@@ -93,8 +93,8 @@ enum Command {
     /// Pack a trained network, or an ONNX file, into a small file that programs run without a
     /// training framework
     ///
-    /// The network is that of a run folder or of a file of weights, or a convolutional classifier in
-    /// an ONNX file (.onnx) whose quantizers are those of QONNX, or QuantizeLinear and
+    /// The network is that of a run folder or of a file of weights, or a convolutional classifier
+    /// in an ONNX file (.onnx) whose quantizers are those of QONNX, or QuantizeLinear and
     /// DequantizeLinear.
     #[command(mut_arg("keywords", |network| network.value_name("RUN OR FILE").help(
         "A run folder, a safetensors file, a PyTorch checkpoint or an ONNX file"
@@ -118,9 +118,9 @@ enum Command {
     },
     /// Write a packed network, or the network of a run, as an ONNX file for other programs
     ///
-    /// The network is a packed one (.qnet), or that of a run folder or of a file of weights. The file
-    /// takes pictures as bytes [N, channels, height,
-    /// width], and normalises them itself. The command says which layers compute in floats, and why.
+    /// The network is a packed one (.qnet), or that of a run folder or of a file of weights. The
+    /// file takes pictures as bytes [N, channels, height, width], and normalises them itself. The
+    /// command says which layers compute in floats, and why.
     #[command(mut_arg("keywords", |network| network.value_name("NETWORK").help(
         "A packed network, a run folder, a safetensors file or a PyTorch checkpoint"
     )))]

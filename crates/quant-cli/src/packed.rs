@@ -125,9 +125,9 @@ impl From<ExportFormat> for quant_onnx::Format {
     }
 }
 
-/// Writes a packed network, or the network of a run folder or of a file of weights, as an ONNX file.
-/// Returns a text: the layers that compute in floats with the reasons, how exact the quantizers are,
-/// and the size of the file.
+/// Writes a packed network, or the network of a run folder or of a file of weights, as an ONNX
+/// file. Returns a text: the layers that compute in floats with the reasons, how exact the
+/// quantizers are, and the size of the file.
 ///
 /// # Errors
 /// As [`pack`], and if the file cannot be written.

@@ -1,8 +1,8 @@
 //! Every golden network: the served evaluation, the engine and the plain executor have the same
 //! bits, and few codes differ from those of the usual evaluation.
 //!
-//! `QUANT_PACKED_DIR=<folder> cargo test --release --workspace --test served_golden` also writes the
-//! packed networks to a folder, for `benches/compare/exchange.py`.
+//! `QUANT_PACKED_DIR=<folder> cargo test --release --workspace --test served_golden` also writes
+//! the packed networks to a folder, for `benches/compare/exchange.py`.
 
 use std::{path::Path, process::ExitCode};
 

@@ -116,22 +116,27 @@ fn replaced_conv(conv: &Conv, width: Width) -> Conv {
         values: values.collect(),
         terms: Some(Terms(vec![Term { scales, integers }])),
     });
-    let integers = width.activations();
-    let value = |integer: &i16| f32::from(*integer);
-    // Half of a step is rounded to the even integer, as quantizers with a step size do.
+    let quantizer = Some(rounding(width.activations(), 1.0));
+    Conv { quantizer, weight, ..conv.clone() }
+}
+
+/// Returns a quantizer with the values integer·scale: each number becomes the nearest one. Half of
+/// a step is rounded to the even code, as quantizers with a step size do. Thresholds are exact if
+/// the scale is a power of two.
+pub fn rounding(integers: Vec<i16>, scale: f32) -> Quantizer {
+    let value = |integer: &i16| f32::from(*integer) * scale;
     let threshold = |(code, pair): (usize, &[i16])| {
         let middle = (value(&pair[0]) + value(&pair[1])) / 2.0;
         if code.is_multiple_of(2) { middle.next_up() } else { middle }
     };
-    let quantizer = Some(Quantizer {
+    Quantizer {
         groups: 1,
         levels: integers.len(),
         thresholds: integers.windows(2).enumerate().map(threshold).collect(),
         values: integers.iter().map(value).collect(),
-        terms: Some(Terms(vec![Term { scales: vec![1.0], integers }])),
+        terms: Some(Terms(vec![Term { scales: vec![scale], integers }])),
         dynamic: Dynamic::None,
-    });
-    Conv { quantizer, weight, ..conv.clone() }
+    }
 }
 
 /// What computes the sums of a step.

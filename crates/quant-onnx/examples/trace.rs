@@ -2,9 +2,9 @@
 //! `trace net.qnet images.bin folder`.
 //!
 //! `images.bin` has the bytes `[images, channels, height, width]`. The folder gets `scores.bin`,
-//! floats `[images, classes]`; the files `<number>.bin` and `<number>.values.bin` for each quantizer,
-//! the codes as bytes and what they stand for as floats, `[images, channels, height, width]`; and
-//! `names.txt`, whose lines have a quantizer's number, a tab and its name.
+//! floats `[images, classes]`; the files `<number>.bin` and `<number>.values.bin` for each
+//! quantizer, the codes as bytes and what they stand for as floats, `[images, channels, height,
+//! width]`; and `names.txt`, whose lines have a quantizer's number, a tab and its name.
 
 use std::{env, error::Error, fs, path::Path};
 

@@ -31,8 +31,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     sync_folder(folder).map_err(TrainError::io(folder))
 }
 
-/// Writes a file that a user has named, as [`write`](fn@write) does. Its folder has to exist: a name
-/// that is mistyped makes no folders.
+/// Writes a file that a user has named, as [`write`](fn@write) does. Its folder has to exist: a
+/// name that is mistyped makes no folders.
 ///
 /// # Errors
 /// [`TrainError::Io`]. A file that was at `path` before is then unchanged.

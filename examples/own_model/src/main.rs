@@ -1,6 +1,6 @@
 //! Trains a Burn model that this program defines in full precision, then with 4-bit weights and
-//! activations, and packs the result. Checkpoints, exact resume, policies, several devices, a report
-//! and `packed.qnet` work as with `quant train`.
+//! activations, and packs the result. Checkpoints, exact resume, policies, several devices, a
+//! report and `packed.qnet` work as with `quant train`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! The engine as WebAssembly. `engine.js` calls these functions, and README.md says how it is built.
+//! The engine as WebAssembly. `engine.js` calls these functions, and README.md says how it is
+//! built.
 //!
 //! An instance runs one network. Numbers and texts lie in the memory of the instance: the caller
 //! writes the bytes of a file and of images there, and reads scores and texts from there.

@@ -12,8 +12,8 @@ pub(super) fn chunk(channels: usize) -> usize {
 }
 
 /// A number of each channel. They are repeated for all positions of a chunk, so that one long loop
-/// computes a chunk. Most networks have layers with so few channels that a loop over the channels of
-/// a position would take more time to begin than to compute.
+/// computes a chunk. Most networks have layers with so few channels that a loop over the channels
+/// of a position would take more time to begin than to compute.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PerChannel {
     numbers: Vec<f32>,

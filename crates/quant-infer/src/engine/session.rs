@@ -38,7 +38,8 @@ pub(super) struct Memory {
     pub(super) elements: Vec<i32>,
     /// The sums of the numbers that a position reads.
     pub(super) extra: Vec<i32>,
-    /// The sums of all groups of a convolution at the positions of a chunk, `[positions, channels]`.
+    /// The sums of all groups of a convolution at the positions of a chunk, `[positions,
+    /// channels]`.
     pub(super) all_sums: Vec<i32>,
     /// The numbers of the positions of a chunk, `[positions, channels]`.
     pub(super) chunk: Vec<f32>,

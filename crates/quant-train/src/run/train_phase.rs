@@ -125,8 +125,8 @@ impl Run {
     }
 
     /// Checks the file with the best network so far, when a phase continues. If the file is lost,
-    /// it is written again from the checkpoint if that has the best network. Otherwise the next epoch
-    /// counts as the best so far.
+    /// it is written again from the checkpoint if that has the best network. Otherwise the next
+    /// epoch counts as the best so far.
     fn keep_best<M: Classifier>(
         &self,
         phase: &Phase,

@@ -116,8 +116,8 @@ impl ConstantSums {
     }
 }
 
-/// Adds what up to three passes of a group add to the numbers `[positions, channels]`, one pass after
-/// another, from the channel `first` on.
+/// Adds what up to three passes of a group add to the numbers `[positions, channels]`, one pass
+/// after another, from the channel `first` on.
 #[inline(always)]
 pub(super) fn add_constants(
     passes: [Option<&ConstantSums>; 3],

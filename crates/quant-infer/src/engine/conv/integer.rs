@@ -411,9 +411,9 @@ impl IntegerConv {
         }
     }
 
-    /// Writes the sums of a pass for a range of positions, [`stride`](Self::stride) of them for each.
-    /// `operand` is that of the pass's term, which is stored again if this convolution does so;
-    /// `elements` has the sums of its elements, if the pass needs them.
+    /// Writes the sums of a pass for a range of positions, [`stride`](Self::stride) of them for
+    /// each. `operand` is that of the pass's term, which is stored again if this convolution does
+    /// so; `elements` has the sums of its elements, if the pass needs them.
     pub(crate) fn run(
         &self,
         pass: &Pass,

@@ -54,7 +54,8 @@ fn factor() -> impl Strategy<Value = f32> {
 fn link() -> impl Strategy<Value = Link> {
     prop_oneof![
         4 => (factor(), factor())
-            .prop_map(|(scale, shift)| Link::Affine { scale: PerChannel::new(&[scale]), shift: PerChannel::new(&[shift]) }),
+            .prop_map(|(scale, shift)| [scale, shift].map(|x| PerChannel::new(&[x])))
+            .prop_map(|[scale, shift]| Link::Affine { scale, shift }),
         1 => factor().prop_map(Link::AddScalar),
         1 => factor().prop_map(Link::MulScalar),
         1 => factor().prop_map(|bias| Link::Bias(PerChannel::new(&[bias]))),

@@ -64,6 +64,7 @@ extern crate std;
 pub mod batch_norm;
 pub mod channels_last;
 pub mod conv;
+pub mod elementwise;
 mod parallel;
 pub mod quantize;
 pub mod relu;

@@ -118,3 +118,103 @@ pub(super) unsafe fn subtract_count(sum: int32x4_t, bits: int32x4_t) -> int32x4_
 pub(super) unsafe fn widen_counts(sum: int32x4_t, counts: int32x4_t) -> int32x4_t {
     unsafe { vpadalq_s16(sum, vpaddlq_s8(vreinterpretq_s8_s32(counts))) }
 }
+
+#[inline(always)]
+pub(super) unsafe fn add_floats(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    unsafe { vaddq_f32(a, b) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn subtract_floats(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    unsafe { vsubq_f32(a, b) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn multiply_floats(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    unsafe { vmulq_f32(a, b) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn divide_floats(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    unsafe { vdivq_f32(a, b) }
+}
+
+/// NEON's own maximum returns NaN where one number is NaN.
+#[inline(always)]
+pub(super) unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn smaller(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn if_positive(x: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    unsafe { vbslq_f32(vcgtzq_f32(x), a, b) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn floats_of(x: int32x4_t) -> float32x4_t {
+    unsafe { vcvtq_f32_s32(x) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn bits_of(x: float32x4_t) -> int32x4_t {
+    unsafe { vreinterpretq_s32_f32(x) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn add_if_reached(
+    sum: int32x4_t,
+    step: int32x4_t,
+    x: float32x4_t,
+    threshold: float32x4_t,
+) -> int32x4_t {
+    unsafe {
+        let mask = vreinterpretq_s32_u32(vcgeq_f32(x, threshold));
+        vaddq_s32(sum, vandq_s32(step, mask))
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn add_if_above(
+    sum: int32x4_t,
+    step: int32x4_t,
+    x: int32x4_t,
+    threshold: int32x4_t,
+) -> int32x4_t {
+    unsafe {
+        let mask = vreinterpretq_s32_u32(vcgtq_s32(x, threshold));
+        vaddq_s32(sum, vandq_s32(step, mask))
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn low_bits(x: int32x4_t) -> u32 {
+    const PLACES: [i32; 4] = [0, 1, 2, 3];
+    unsafe {
+        let bits = vandq_s32(x, vdupq_n_s32(1));
+        vaddvq_s32(vshlq_s32(bits, vld1q_s32(PLACES.as_ptr()))) as u32
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn second_bits(x: int32x4_t) -> u32 {
+    unsafe { low_bits(vshrq_n_s32::<1>(x)) }
+}
+
+#[inline(always)]
+pub(super) unsafe fn store_bytes(x: int32x4_t, to: *mut u8) {
+    unsafe {
+        let shorts = vmovn_u32(vreinterpretq_u32_s32(x));
+        let bytes = vreinterpret_u32_u8(vmovn_u16(vcombine_u16(shorts, shorts)));
+        to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn store_shorts(x: int32x4_t, to: *mut i16) {
+    unsafe { vst1_s16(to, vmovn_s32(x)) }
+}

@@ -112,6 +112,100 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn add_floats(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        core::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn subtract_floats(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        core::array::from_fn(|lane| a[lane] - b[lane])
+    }
+
+    #[inline(always)]
+    fn multiply_floats(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        core::array::from_fn(|lane| a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    fn divide_floats(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        core::array::from_fn(|lane| a[lane] / b[lane])
+    }
+
+    #[inline(always)]
+    fn larger(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        core::array::from_fn(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn smaller(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        core::array::from_fn(|lane| if a[lane] < b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn if_positive(self, x: [f32; 4], a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        core::array::from_fn(|lane| if x[lane] > 0.0 { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn floats_of(self, x: [i32; 4]) -> [f32; 4] {
+        x.map(|x| x as f32)
+    }
+
+    #[inline(always)]
+    fn bits_of(self, x: [f32; 4]) -> [i32; 4] {
+        x.map(|x| x.to_bits() as i32)
+    }
+
+    #[inline(always)]
+    fn add_if_reached(
+        self,
+        sum: [i32; 4],
+        step: [i32; 4],
+        x: [f32; 4],
+        threshold: [f32; 4],
+    ) -> [i32; 4] {
+        core::array::from_fn(|lane| {
+            sum[lane].wrapping_add(step[lane] & -i32::from(x[lane] >= threshold[lane]))
+        })
+    }
+
+    #[inline(always)]
+    fn add_if_above(
+        self,
+        sum: [i32; 4],
+        step: [i32; 4],
+        x: [i32; 4],
+        threshold: [i32; 4],
+    ) -> [i32; 4] {
+        core::array::from_fn(|lane| {
+            sum[lane].wrapping_add(step[lane] & -i32::from(x[lane] > threshold[lane]))
+        })
+    }
+
+    #[inline(always)]
+    fn low_bits(self, x: [i32; 4]) -> u32 {
+        let [a, b, c, d] = x.map(|x| x as u32 & 1);
+        a | b << 1 | c << 2 | d << 3
+    }
+
+    #[inline(always)]
+    fn second_bits(self, x: [i32; 4]) -> u32 {
+        self.low_bits(x.map(|x| x >> 1))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, x: [i32; 4], to: *mut u8) {
+        // SAFETY: the caller guarantees four bytes.
+        unsafe { to.cast::<[u8; 4]>().write(x.map(|x| x as u8)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_shorts(self, x: [i32; 4], to: *mut i16) {
+        // SAFETY: the caller guarantees four integers.
+        unsafe { to.cast::<[i16; 4]>().write_unaligned(x.map(|x| x as i16)) }
+    }
+
+    #[inline(always)]
     unsafe fn load_integers(self, from: *const i32) -> [i32; 4] {
         // SAFETY: the caller guarantees four integers.
         unsafe { from.cast::<[i32; 4]>().read_unaligned() }

@@ -10,7 +10,7 @@ use super::Job;
 #[cfg(target_arch = "aarch64")]
 use super::neon;
 #[cfg(target_arch = "x86_64")]
-use super::x86::{narrow, popcnt, wide};
+use super::x86::{narrow, narrow_masks, popcnt, wide, wide_masks};
 
 /// An instruction set whose vectors the loops of this crate use. A value proves that the processor
 /// has the set, so computing is safe; the caller only has to guarantee that pointers are valid.
@@ -108,6 +108,69 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
         b: Self::Integers,
     ) -> Self::Integers;
 
+    /// Returns a + b.
+    fn add_floats(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// Returns a - b.
+    fn subtract_floats(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// Returns a·b.
+    fn multiply_floats(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// Returns a/b.
+    fn divide_floats(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// Returns a where a > b, else b.
+    fn larger(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// Returns a where a < b, else b.
+    fn smaller(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// Returns a where x > 0, else b.
+    fn if_positive(self, x: Self::Floats, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// Returns the floats nearest to integers.
+    fn floats_of(self, x: Self::Integers) -> Self::Floats;
+
+    /// Returns the bits of floats.
+    fn bits_of(self, x: Self::Floats) -> Self::Integers;
+
+    /// Returns sum + step where x ≥ threshold, else the sum.
+    fn add_if_reached(
+        self,
+        sum: Self::Integers,
+        step: Self::Integers,
+        x: Self::Floats,
+        threshold: Self::Floats,
+    ) -> Self::Integers;
+
+    /// Returns sum + step where x > threshold, else the sum.
+    fn add_if_above(
+        self,
+        sum: Self::Integers,
+        step: Self::Integers,
+        x: Self::Integers,
+        threshold: Self::Integers,
+    ) -> Self::Integers;
+
+    /// Returns the lowest bit of each integer, that of the first one as the lowest bit.
+    fn low_bits(self, x: Self::Integers) -> u32;
+
+    /// Returns the second bit of each integer, that of the first one as the lowest bit.
+    fn second_bits(self, x: Self::Integers) -> u32;
+
+    /// Writes the lowest byte of each integer.
+    ///
+    /// # Safety
+    /// `to` must be valid for writes of [`LANES`](Self::LANES) bytes.
+    unsafe fn store_bytes(self, x: Self::Integers, to: *mut u8);
+
+    /// Writes the lowest 16 bits of each integer.
+    ///
+    /// # Safety
+    /// `to` must be valid for writes of [`LANES`](Self::LANES) integers, at any alignment.
+    unsafe fn store_shorts(self, x: Self::Integers, to: *mut i16);
+
     /// Reads the vector of integers at a pointer.
     ///
     /// # Safety
@@ -150,6 +213,20 @@ macro_rules! operations {
     };
 }
 
+/// Defines methods that call the function of the same name in a module.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! operations_of_floats {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty, $module:ident);* $(;)?) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($argument: $type),*) -> $result {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $module::$name($($argument),*) }
+            }
+        )*
+    };
+}
+
 /// Defines a token and its vectors with the intrinsics of `$arch`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! instruction_set {
@@ -159,7 +236,7 @@ macro_rules! instruction_set {
         registers $registers:literal, $floats:ident, $splat:ident, $load:ident, $store:ident,
         |$sum:ident, $a:ident, $b:ident| $fused:expr, $rounded:expr,
         $integers:ident, $splat_integer:ident, $load_integers:ident, $store_integers:ident,
-        operations $operations:ident, pairs $pairs:path, quads $quads:path, shifts $shifts:literal,
+        operations $operations:ident, masks $masks:ident, pairs $pairs:path, quads $quads:path, shifts $shifts:literal,
         counts $counts:literal $add_count:path, $subtract_count:path, $widen_counts:path
     ) => {
         #[doc = concat!("The proof that the processor has ", $name, "'s vectors.")]
@@ -238,6 +315,44 @@ macro_rules! instruction_set {
                 widen_counts(sum, counts) $widen_counts
             );
 
+            operations_of_floats!(
+                add_floats(a: Self::Floats, b: Self::Floats) -> Self::Floats, $operations;
+                subtract_floats(a: Self::Floats, b: Self::Floats) -> Self::Floats, $operations;
+                multiply_floats(a: Self::Floats, b: Self::Floats) -> Self::Floats, $operations;
+                divide_floats(a: Self::Floats, b: Self::Floats) -> Self::Floats, $operations;
+                larger(a: Self::Floats, b: Self::Floats) -> Self::Floats, $operations;
+                smaller(a: Self::Floats, b: Self::Floats) -> Self::Floats, $operations;
+                floats_of(x: Self::Integers) -> Self::Floats, $operations;
+                bits_of(x: Self::Floats) -> Self::Integers, $operations;
+                if_positive(
+                    x: Self::Floats, a: Self::Floats, b: Self::Floats
+                ) -> Self::Floats, $masks;
+                add_if_reached(
+                    sum: Self::Integers, step: Self::Integers,
+                    x: Self::Floats, threshold: Self::Floats
+                ) -> Self::Integers, $masks;
+                add_if_above(
+                    sum: Self::Integers, step: Self::Integers,
+                    x: Self::Integers, threshold: Self::Integers
+                ) -> Self::Integers, $masks;
+                low_bits(x: Self::Integers) -> u32, $masks;
+                second_bits(x: Self::Integers) -> u32, $masks;
+            );
+
+            #[inline(always)]
+            unsafe fn store_bytes(self, x: Self::Integers, to: *mut u8) {
+                // SAFETY: the token proves that the processor has the instructions; the caller
+                // guarantees the bytes.
+                unsafe { $masks::store_bytes(x, to) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_shorts(self, x: Self::Integers, to: *mut i16) {
+                // SAFETY: the token proves that the processor has the instructions; the caller
+                // guarantees the integers.
+                unsafe { $masks::store_shorts(x, to) }
+            }
+
             #[inline(always)]
             unsafe fn load_integers(self, from: *const i32) -> Self::Integers {
                 // SAFETY: the token proves that the processor has the instruction; the caller
@@ -288,7 +403,7 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
     __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
-    operations wide, pairs wide::pairs, quads wide::quads,
+    operations wide, masks wide_masks, pairs wide::pairs, quads wide::quads,
     shifts false,
     counts 15 wide::add_count, wide::subtract_count, wide::widen_counts
 );
@@ -302,7 +417,7 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
     __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
-    operations wide, pairs _mm512_dpwssd_epi32, quads _mm512_dpbusd_epi32,
+    operations wide, masks wide_masks, pairs _mm512_dpwssd_epi32, quads _mm512_dpbusd_epi32,
     shifts false,
     counts 15 wide::add_count, wide::subtract_count, wide::widen_counts
 );
@@ -316,7 +431,7 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm512_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm512_add_ps(sum, core::arch::x86_64::_mm512_mul_ps(a, b)),
     __m512i, _mm512_set1_epi32, _mm512_loadu_si512, _mm512_storeu_si512,
-    operations wide, pairs _mm512_dpwssd_epi32, quads _mm512_dpbusd_epi32,
+    operations wide, masks wide_masks, pairs _mm512_dpwssd_epi32, quads _mm512_dpbusd_epi32,
     shifts false,
     counts 0x7FFF_FFFF popcnt::add_count, popcnt::subtract_count, wide::add
 );
@@ -330,7 +445,7 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
     __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
-    operations narrow, pairs _mm256_dpwssd_avx_epi32, quads _mm256_dpbusd_avx_epi32,
+    operations narrow, masks narrow_masks, pairs _mm256_dpwssd_avx_epi32, quads _mm256_dpbusd_avx_epi32,
     shifts false,
     counts 15 narrow::add_count, narrow::subtract_count, narrow::widen_counts
 );
@@ -344,7 +459,7 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
     __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
-    operations narrow, pairs narrow::pairs, quads narrow::quads,
+    operations narrow, masks narrow_masks, pairs narrow::pairs, quads narrow::quads,
     shifts false,
     counts 15 narrow::add_count, narrow::subtract_count, narrow::widen_counts
 );
@@ -358,7 +473,7 @@ instruction_set!(
     |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
     core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
     int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
-    operations neon, pairs neon::pairs, quads neon::quads,
+    operations neon, masks neon, pairs neon::pairs, quads neon::quads,
     shifts false,
     counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
 );
@@ -372,7 +487,7 @@ instruction_set!(
     |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
     core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
     int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
-    operations neon, pairs neon::pairs, quads neon::quads_of_signed,
+    operations neon, masks neon, pairs neon::pairs, quads neon::quads_of_signed,
     shifts true,
     counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
 );
@@ -386,7 +501,7 @@ instruction_set!(
     |sum, a, b| core::arch::aarch64::vfmaq_f32(sum, a, b),
     core::arch::aarch64::vaddq_f32(sum, core::arch::aarch64::vmulq_f32(a, b)),
     int32x4_t, vdupq_n_s32, vld1q_s32, vst1q_s32,
-    operations neon, pairs neon::pairs, quads neon::quads_of_mixed,
+    operations neon, masks neon, pairs neon::pairs, quads neon::quads_of_mixed,
     shifts false,
     counts 15 neon::add_count, neon::subtract_count, neon::widen_counts
 );

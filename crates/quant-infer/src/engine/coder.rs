@@ -2,7 +2,10 @@
 
 use alloc::vec::Vec;
 
-use quant_kernels::simd::InstructionSet;
+use quant_kernels::{
+    elementwise::{self, BLOCK, Stored, Table},
+    simd::InstructionSet,
+};
 
 use super::{
     even::Even,
@@ -12,7 +15,7 @@ use super::{
 use crate::model::{Quantizer, Term};
 
 /// Number of numbers that are processed together.
-pub(super) const LANES: usize = 16;
+pub(super) const LANES: usize = BLOCK;
 
 /// The largest number of levels whose thresholds are all compared with each number.
 const MOST_COMPARED: usize = 16;
@@ -44,6 +47,11 @@ impl<T: Copy + Default> PerThreshold<T> {
             .flat_map(|first| (0..thresholds).map(move |threshold| block(first, threshold)))
             .collect();
         Self { blocks, thresholds }
+    }
+
+    /// Returns the numbers for operations on each number.
+    pub(super) fn table(&self) -> Table<'_, T> {
+        Table { blocks: &self.blocks, count: self.thresholds }
     }
 
     /// Returns the number of a threshold and a channel.
@@ -313,6 +321,36 @@ impl Integers {
     /// Returns the number that is stored for a channel of a position.
     pub(super) fn read(&self, words: &[u32], channel: usize) -> i32 {
         self.encoding.read(words, channel)
+    }
+
+    /// Returns the stored numbers of floats as vectors compute them, if they can.
+    pub(super) fn rule<'a>(&'a self, coder: &'a Coder) -> Option<elementwise::Integers<'a>> {
+        match (&coder.even, self.line, &coder.few) {
+            (Some(Formula { even, divisors }), Some([first, difference]), _) => {
+                Some(even.rule(divisors.table(), first, difference))
+            }
+            (_, _, Some(few)) => {
+                let [steps, lowest] = self.steps();
+                let thresholds = few.thresholds.table();
+                Some(elementwise::Integers::Thresholds { thresholds, steps, lowest })
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what each threshold adds, and the numbers of the lowest code.
+    pub(super) fn steps(&self) -> [Table<'_, i32>; 2] {
+        [self.steps.table(), self.lowest.table()]
+    }
+
+    /// Returns words in the form in which numbers are stored in them.
+    pub(super) fn stored<'a>(&self, words: &'a mut [u32]) -> Stored<'a> {
+        match self.packing() {
+            Packing::Pairs => Stored::Shorts(bytemuck::cast_slice_mut(words)),
+            Packing::Bytes => Stored::Bytes(bytemuck::cast_slice_mut(words)),
+            Packing::Signs => Stored::Bits(words),
+            Packing::Ternary => Stored::TwoBits(words),
+        }
     }
 
     /// Returns whether the numbers do not depend on the channel.

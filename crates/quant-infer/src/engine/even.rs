@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use quant_kernels::elementwise::{Integers, Table};
+
 use crate::model::Quantizer;
 
 /// A formula for the code of a number: R(clamp((x/a + c)·b, lo, hi)) - lo, where a is the divisor
@@ -89,6 +91,17 @@ impl Even {
             .filter(|_| is_usual && self.lowest.abs() <= 255.0)
             .map(|distance| f32::from_bits(near.to_bits().wrapping_add_signed(distance)))
             .find(|divisor| is_right(*divisor))
+    }
+
+    /// Returns the formula for vectors. The codes become `first` plus multiples of `difference`.
+    pub(super) fn rule<'a>(
+        &self,
+        divisors: Table<'a, f32>,
+        first: i32,
+        difference: i32,
+    ) -> Integers<'a> {
+        let Self { shift, factor, lowest, highest, .. } = *self;
+        Integers::Formula { divisors, shift, factor, lowest, highest, first, difference }
     }
 
     /// Returns the code of a number.

@@ -7,6 +7,7 @@ mod guess;
 mod layout;
 mod links;
 mod network;
+mod one_pass;
 mod packing;
 mod per_channel;
 mod pixels;

@@ -57,6 +57,8 @@ pub(super) struct Step {
     pub(super) shape: usize,
     /// Whether the sinks read sums of integers, and no links are applied.
     pub(super) is_folded: bool,
+    /// Whether the numbers can be computed and stored in one pass.
+    pub(super) takes_one_pass: bool,
 }
 
 /// How the numbers of a step are produced. Indices are those of storages.

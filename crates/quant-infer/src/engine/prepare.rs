@@ -9,6 +9,7 @@ use super::{
     conv::{FloatConv, Folded, IntegerConv, fold},
     links::Link,
     network::{CodesOf, Content, Producer, Sink, Step},
+    one_pass,
     packing::Encoding,
     per_channel::PerChannel,
     pixels::ByteWords,
@@ -74,7 +75,11 @@ impl Prepare<'_> {
         }
         let first = draft.head.or(draft.links.first().copied()).unwrap_or(0);
         let node = layers[first].node;
-        Step { node, producer, links, sinks, shape, is_folded: folded.is_some() }
+        let is_folded = folded.is_some();
+        let channels = self.shapes[shape][0];
+        let takes_one_pass =
+            one_pass::is_possible(channels, (&producer, is_folded), &links, &sinks);
+        Step { node, producer, links, sinks, shape, is_folded, takes_one_pass }
     }
 
     /// Lets sinks that read the image's own numbers store its bytes.

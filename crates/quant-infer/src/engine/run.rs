@@ -56,9 +56,12 @@ impl Run<'_> {
                 }
             }
             self.sum(index, step, strip.clone());
+            let takes_one_pass = self.takes_one_pass(index, step);
             for first in strip.clone().step_by(in_chunk) {
                 let chunk = first..(first + in_chunk).min(strip.end);
-                if step.is_folded {
+                if takes_one_pass {
+                    self.pass(index, step, image, (&strip, chunk));
+                } else if step.is_folded {
                     self.store_folded(index, step, &strip, chunk);
                 } else {
                     self.produce(index, step, image, (&strip, chunk.clone()));
@@ -251,7 +254,7 @@ impl Run<'_> {
     }
 
     /// Computes the numbers of a chunk of a strip.
-    fn produce(
+    pub(super) fn produce(
         &mut self,
         index: usize,
         step: &Step,

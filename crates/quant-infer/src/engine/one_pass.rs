@@ -3,14 +3,15 @@
 use alloc::vec::Vec;
 use core::{array, mem, ops::Range};
 
-use quant_kernels::elementwise::{Operation, apply, is_supported};
+use quant_kernels::elementwise::{Operation, Size, apply, is_supported};
 
 use super::{
     coder::Integers,
-    conv::{IntegerConv, OperandSize},
+    conv::{Group, IntegerConv},
     links::Link,
     network::{Content, Producer, Sink, Step},
     packing::Packing,
+    per_channel::chunk,
     run::{Run, stored},
 };
 use crate::Image;
@@ -86,12 +87,12 @@ fn is_flat(conv: &IntegerConv, channels: usize) -> bool {
 }
 
 impl Link {
-    /// Returns the operation on `count` numbers of a chunk. `other` has the other numbers of a sum.
-    fn operation<'a>(&'a self, count: usize, other: &'a [f32]) -> Option<Operation<'a>> {
+    /// Returns the operation. `other` has the other numbers of a sum.
+    fn operation<'a>(&'a self, other: &'a [f32]) -> Option<Operation<'a>> {
         Some(match self {
-            Self::Bias(bias) => Operation::Add(bias.repeated(count)),
+            Self::Bias(bias) => Operation::AddChannels(bias.all_repeated()),
             Self::Affine { scale, shift } => {
-                Operation::Affine { scale: scale.repeated(count), shift: shift.repeated(count) }
+                Operation::Affine { scale: scale.all_repeated(), shift: shift.all_repeated() }
             }
             Self::AddScalar(number) => Operation::AddScalar(*number),
             Self::MulScalar(number) => Operation::MultiplyScalar(*number),
@@ -99,9 +100,9 @@ impl Link {
             Self::Relu6 => Operation::Relu6,
             Self::LeakyRelu(slope) => Operation::LeakyRelu(*slope),
             Self::RPRelu { before, slope, after } => Operation::RPRelu {
-                before: before.repeated(count),
-                slope: slope.repeated(count),
-                after: after.repeated(count),
+                before: before.all_repeated(),
+                slope: slope.all_repeated(),
+                after: after.all_repeated(),
             },
             Self::Add(_) => Operation::Add(other),
             Self::Quantize(_) => return None,
@@ -110,8 +111,8 @@ impl Link {
 }
 
 impl Run<'_> {
-    /// Returns whether the step is computed in one pass here: it is possible, and nobody watches
-    /// the codes of a sum that has become thresholds.
+    /// Returns whether the step is computed in one pass here: it is possible, and a convolution
+    /// writes its sums in the order of the numbers.
     pub(super) fn takes_one_pass(&self, index: usize, step: &Step) -> bool {
         if !step.is_folded {
             return step.takes_one_pass;
@@ -122,130 +123,186 @@ impl Run<'_> {
         step.takes_one_pass && is_flat(conv, channels) && constants.of(0, 0).is_none()
     }
 
-    /// Computes the numbers of a chunk of a strip, and stores what the sinks need of them.
+    /// Computes the numbers at positions of a strip, and stores what the sinks need of them.
     pub(super) fn pass(
         &mut self,
         index: usize,
         step: &Step,
         image: &Image<'_>,
-        (strip, positions): (&Range<usize>, Range<usize>),
+        strip: &Range<usize>,
     ) {
-        let (network, layout) = (self.network, self.layout);
-        let [channels, _, width] = layout.shapes[step.shape];
-        let constants = &layout.places[index].constants;
-        let sums_of = match &step.producer {
-            Producer::Integer { conv, .. } if is_flat(conv, channels) => {
-                let mut passes = 0..conv.groups[0].passes.len();
-                passes.all(|pass| constants.of(0, pass).is_none()).then_some(&conv.groups[0])
-            }
+        let channels = self.layout.shapes[step.shape][0];
+        let group = match &step.producer {
+            Producer::Integer { conv, .. } if is_flat(conv, channels) => Some(&conv.groups[0]),
             _ => None,
         };
-        if sums_of.is_none() {
-            self.produce(index, step, image, (strip, positions.clone()));
-        }
+        // The numbers of other steps are produced in chunks.
+        let together = if group.is_some() { strip.len() } else { chunk(channels) };
         // What is written is taken out of the memory, so that the rest can be read meanwhile.
-        let mut taken: [(Vec<f32>, Vec<u32>); MOST_SINKS] = Default::default();
-        for (sink, taken) in step.sinks.iter().zip(&mut taken) {
-            let buffer = layout.buffers[sink.storage];
-            match &sink.content {
-                Content::Floats { .. } => taken.0 = mem::take(&mut self.memory.floats[buffer]),
-                Content::Integers { .. } => taken.1 = mem::take(&mut self.memory.words[buffer]),
+        let mut taken: [Taken; MOST_SINKS] = Default::default();
+        for positions in parts(strip.clone(), together) {
+            if group.is_none() {
+                self.produce(index, step, image, (strip, positions.clone()));
+            }
+            for (sink, taken) in step.sinks.iter().zip(&mut taken) {
+                self.exchange(sink, taken);
+            }
+            for part in self.rows(step, positions.clone()) {
+                let mut operations = Operations::new();
+                match group {
+                    Some(group) if !step.is_folded => {
+                        self.add_sums(index, group, (strip, &part), &mut operations);
+                    }
+                    Some(_) => {}
+                    None => {
+                        let from = (part.start - positions.start) * channels;
+                        let numbers = &self.memory.chunk[from..][..part.len() * channels];
+                        operations.push(Operation::Read(numbers));
+                    }
+                }
+                self.add_links(step, (strip, &part), &mut taken, &mut operations);
+                let Operations { array, count } = &mut operations;
+                let size = Size {
+                    count: part.len() * channels,
+                    channels,
+                    period: chunk(channels) * channels,
+                };
+                apply(self.network.set, size, &mut array[..*count]);
+            }
+            for (sink, taken) in step.sinks.iter().zip(&mut taken) {
+                self.exchange(sink, taken);
             }
         }
+    }
+
+    /// Exchanges the buffer of a sink with another one.
+    fn exchange(&mut self, sink: &Sink, taken: &mut Taken) {
+        let buffer = self.layout.buffers[sink.storage];
+        match &sink.content {
+            Content::Floats { .. } => mem::swap(&mut taken.floats, &mut self.memory.floats[buffer]),
+            Content::Integers { .. } => mem::swap(&mut taken.words, &mut self.memory.words[buffer]),
+        }
+    }
+
+    /// Returns the parts of positions that are contiguous in what every sink stores: rows, if one of
+    /// them has padding beside them.
+    fn rows(&self, step: &Step, positions: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let layout = self.layout;
         let pads = |sink: &Sink| layout.sizes[sink.storage].padding[1] > 0;
-        let in_row = if step.sinks.iter().any(pads) { width } else { usize::MAX };
+        let width = layout.shapes[step.shape][2];
+        let in_row = if step.sinks.iter().any(pads) { width } else { positions.end.max(1) };
         let mut first = positions.start;
-        while first < positions.end {
-            let last = positions.end.min(first.saturating_add(in_row - first % in_row));
-            let count = (last - first) * channels;
-            let mut operations = Operations::new();
-            if let Some(group) = sums_of {
-                let mut rest = &self.memory.sums[..];
-                for (pass, content) in group.passes.iter().enumerate() {
-                    let (of_pass, after) = rest.split_at(strip.len() * channels);
-                    rest = after;
-                    let sums = &of_pass[(first - strip.start) * channels..][..count];
-                    let scales = content.scales.repeated(count);
-                    operations.push(match pass {
-                        _ if step.is_folded => continue,
-                        0 => Operation::Scale { sums, scales },
-                        _ => Operation::AddScaled { sums, scales },
-                    });
-                }
-            } else {
-                let from = (first - positions.start) * channels;
-                operations.push(Operation::Read(&self.memory.chunk[from..][..count]));
-            }
-            let mut sinks = step.sinks.iter().zip(&mut taken).peekable();
-            for after in 0..=step.links.len() {
-                while let Some((sink, taken)) =
-                    sinks.next_if(|(sink, _)| step.is_folded || sink.after == after)
-                {
-                    let size = &layout.sizes[sink.storage];
-                    let at = place(size, first);
-                    match &sink.content {
-                        Content::Floats { .. } => {
-                            operations.push(Operation::Write(&mut taken.0[at..][..count]));
-                        }
-                        Content::Integers { coder, terms, folded, .. } => {
-                            let words = (last - first) * size.channels;
-                            let to = taken.1.chunks_exact_mut(size.elements());
-                            for (to, term) in to.zip(terms) {
-                                if term.is_constant() {
-                                    continue;
-                                }
-                                let to = term.stored(&mut to[at..][..words]);
-                                if let Some(thresholds) = folded {
-                                    let first = (first - strip.start) * channels;
-                                    let sums = &self.memory.sums[first..][..count];
-                                    let [steps, lowest] = term.steps();
-                                    let thresholds = thresholds.table();
-                                    operations.push(Operation::StoreSums {
-                                        sums,
-                                        thresholds,
-                                        steps,
-                                        lowest,
-                                        to,
-                                    });
-                                } else if let Some(rule) = term.rule(coder) {
-                                    operations.push(Operation::Store(rule, to));
-                                }
-                            }
-                        }
-                    }
-                }
-                let Some(link) = step.links.get(after).filter(|_| !step.is_folded) else {
-                    continue;
-                };
-                let other = match link {
-                    Link::Add(storage) => {
-                        let value = stored(network, layout, &self.memory.floats, *storage);
-                        &value.numbers[first * channels..][..count]
-                    }
-                    _ => &[],
-                };
-                if let Some(operation) = link.operation(count, other) {
-                    operations.push(operation);
-                }
-            }
-            let Operations { array, count: used } = &mut operations;
-            apply(network.set, count, channels, &mut array[..*used]);
+        core::iter::from_fn(move || {
+            let last = positions.end.min(first + in_row - first % in_row);
+            let part = first..last;
             first = last;
+            (!part.is_empty()).then_some(part)
+        })
+    }
+
+    /// Adds the sums of the passes of a convolution.
+    fn add_sums<'a>(
+        &'a self,
+        index: usize,
+        group: &'a Group,
+        (strip, part): (&Range<usize>, &Range<usize>),
+        operations: &mut Operations<'a>,
+    ) {
+        let constants = &self.layout.places[index].constants;
+        let channels = group.outputs;
+        let mut rest = &self.memory.sums[..];
+        for (pass, content) in group.passes.iter().enumerate() {
+            if let Some(constant) = constants.of(0, pass) {
+                let (rows, starts) = constant.rows(part.clone());
+                operations.push(Operation::AddRows { rows, starts });
+                continue;
+            }
+            let (of_pass, after) = rest.split_at(strip.len() * channels);
+            rest = after;
+            let sums = &of_pass[(part.start - strip.start) * channels..][..part.len() * channels];
+            operations.push(Operation::AddScaled { sums, scales: content.scales.all_repeated() });
         }
-        for (sink, taken) in step.sinks.iter().zip(&mut taken) {
-            let buffer = layout.buffers[sink.storage];
-            match &sink.content {
-                Content::Floats { .. } => self.memory.floats[buffer] = mem::take(&mut taken.0),
-                Content::Integers { .. } => self.memory.words[buffer] = mem::take(&mut taken.1),
+    }
+
+    /// Adds the links, and what the sinks store after them.
+    fn add_links<'a>(
+        &'a self,
+        step: &'a Step,
+        (strip, part): (&Range<usize>, &Range<usize>),
+        taken: &'a mut [Taken],
+        operations: &mut Operations<'a>,
+    ) {
+        let channels = self.layout.shapes[step.shape][0];
+        let numbers = part.start * channels..part.end * channels;
+        let mut sinks = step.sinks.iter().zip(taken).peekable();
+        for after in 0..=step.links.len() {
+            while let Some((sink, taken)) =
+                sinks.next_if(|(sink, _)| step.is_folded || sink.after == after)
+            {
+                let first = (part.start - strip.start) * channels;
+                let sums = &self.memory.sums[..];
+                let sums = if step.is_folded { &sums[first..][..numbers.len()] } else { &[] };
+                self.add_sink(sink, (part, sums), taken, operations);
+            }
+            let Some(link) = step.links.get(after).filter(|_| !step.is_folded) else { continue };
+            let other = match link {
+                Link::Add(storage) => {
+                    let floats = &self.memory.floats;
+                    let value = stored(self.network, self.layout, floats, *storage);
+                    &value.numbers[numbers.clone()]
+                }
+                _ => &[],
+            };
+            if let Some(operation) = link.operation(other) {
+                operations.push(operation);
+            }
+        }
+    }
+
+    /// Adds what a sink stores. `sums` are those that its thresholds belong to, if it has such.
+    fn add_sink<'a>(
+        &'a self,
+        sink: &'a Sink,
+        (part, sums): (&Range<usize>, &'a [i32]),
+        taken: &'a mut Taken,
+        operations: &mut Operations<'a>,
+    ) {
+        let size = &self.layout.sizes[sink.storage];
+        let [above, left] = size.padding;
+        let width = size.width - 2 * left;
+        let (y, x) = (part.start / width, part.start % width);
+        let at = ((y + above) * size.width + x + left) * size.channels;
+        let elements = at..at + part.len() * size.channels;
+        match &sink.content {
+            Content::Floats { .. } => {
+                operations.push(Operation::Write(&mut taken.floats[elements]));
+            }
+            Content::Integers { coder, terms, folded, .. } => {
+                let to = taken.words.chunks_exact_mut(size.elements()).zip(terms);
+                for (to, term) in to.filter(|(_, term)| !term.is_constant()) {
+                    let to = term.stored(&mut to[elements.clone()]);
+                    if let Some(thresholds) = folded {
+                        let ([steps, lowest], thresholds) = (term.steps(), thresholds.table());
+                        let sums = Operation::StoreSums { sums, thresholds, steps, lowest, to };
+                        operations.push(sums);
+                    } else if let Some(rule) = term.rule(coder) {
+                        operations.push(Operation::Store(rule, to));
+                    }
+                }
             }
         }
     }
 }
 
-/// Returns the index of a position in a storage.
-fn place(size: &OperandSize, position: usize) -> usize {
-    let [above, left] = size.padding;
-    let width = size.width - 2 * left;
-    let (y, x) = (position / width, position % width);
-    ((y + above) * size.width + x + left) * size.channels
+/// The buffers of a sink.
+#[derive(Default)]
+struct Taken {
+    floats: Vec<f32>,
+    words: Vec<u32>,
+}
+
+/// Returns parts of a range, of at most `most` each.
+fn parts(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(most.max(1)).map(move |first| first..(first + most).min(end))
 }

@@ -42,6 +42,11 @@ impl PerChannel {
         &self.numbers[..self.channels]
     }
 
+    /// Returns the numbers of `[positions, channels]`, for a whole chunk.
+    pub(super) fn all_repeated(&self) -> &[f32] {
+        &self.numbers
+    }
+
     /// Returns the first numbers of `[positions, channels]`, for at most a chunk.
     #[inline(always)]
     pub(super) fn repeated(&self, count: usize) -> &[f32] {

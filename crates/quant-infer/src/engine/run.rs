@@ -56,12 +56,13 @@ impl Run<'_> {
                 }
             }
             self.sum(index, step, strip.clone());
-            let takes_one_pass = self.takes_one_pass(index, step);
+            if self.takes_one_pass(index, step) {
+                self.pass(index, step, image, &strip);
+                continue;
+            }
             for first in strip.clone().step_by(in_chunk) {
                 let chunk = first..(first + in_chunk).min(strip.end);
-                if takes_one_pass {
-                    self.pass(index, step, image, (&strip, chunk));
-                } else if step.is_folded {
+                if step.is_folded {
                     self.store_folded(index, step, &strip, chunk);
                 } else {
                     self.produce(index, step, image, (&strip, chunk.clone()));

@@ -1,14 +1,13 @@
 //! The loop over tiles of numbers, which stay in registers from the first operation to the last.
 
-use super::{BLOCK, Integers, Operation, Stored, Table};
+use super::{BLOCK, Integers, Operation, Size, Stored, Table};
 use crate::simd::{Job, Simd};
 
 /// The operations on all numbers. `apply` is the only place that creates it, after it has checked
 /// all lengths.
 pub(super) struct Apply<'j, 'a> {
     pub(super) operations: &'j mut [Operation<'a>],
-    pub(super) count: usize,
-    pub(super) channels: usize,
+    pub(super) size: Size,
 }
 
 impl Job for Apply<'_, '_> {
@@ -34,12 +33,26 @@ impl Job for Apply<'_, '_> {
 struct At {
     /// The first number.
     number: usize,
-    /// The channel of the first number.
+    /// The same from the start of the period.
+    in_period: usize,
+    /// The position and channel of the first number.
+    position: usize,
     channel: usize,
     channels: usize,
 }
 
 impl At {
+    /// Returns the position and channel of a lane.
+    #[inline(always)]
+    fn lane(self, lane: usize) -> (usize, usize) {
+        let (mut position, mut channel) = (self.position, self.channel + lane);
+        while channel >= self.channels {
+            channel -= self.channels;
+            position += 1;
+        }
+        (position, channel)
+    }
+
     /// Returns a pointer to the numbers of a vector's channels in a table, the first of several.
     ///
     /// # Safety
@@ -47,23 +60,18 @@ impl At {
     #[inline(always)]
     unsafe fn of<T>(self, table: &Table<'_, T>, lane: usize) -> *const T {
         let first = table.blocks.as_ptr().cast::<T>();
-        let mut channel = self.channel + lane;
-        // The channels fill whole blocks.
-        let in_block = channel % BLOCK;
         if table.blocks.len() == table.count {
-            // SAFETY: there is a block, which holds whole vectors.
-            return unsafe { first.add(in_block) };
+            // SAFETY: there is a block, which holds whole vectors. The channels fill whole blocks.
+            return unsafe { first.add((self.channel + lane) % BLOCK) };
         }
-        while channel >= self.channels {
-            channel -= self.channels;
-        }
+        let (_, channel) = self.lane(lane);
         // SAFETY: the caller guarantees the block of this channel.
-        unsafe { first.add(channel / BLOCK * table.count * BLOCK + in_block) }
+        unsafe { first.add(channel / BLOCK * table.count * BLOCK + channel % BLOCK) }
     }
 }
 
 impl Apply<'_, '_> {
-    /// Applies the operations to tiles of so many vectors; the last ones are smaller.
+    /// Applies the operations to tiles of so many vectors; the last ones of a period are smaller.
     ///
     /// # Safety
     /// Slices and tables must be long enough, and the small tile must divide a block.
@@ -72,9 +80,10 @@ impl Apply<'_, '_> {
         &mut self,
         simd: S,
     ) {
-        let mut at = At { number: 0, channel: 0, channels: self.channels };
-        while at.number < self.count {
-            let left = self.count - at.number;
+        let Size { count, channels, period } = self.size;
+        let mut at = At { number: 0, in_period: 0, position: 0, channel: 0, channels };
+        while at.number < count {
+            let left = (count - at.number).min(period - at.in_period);
             // SAFETY: the caller guarantees the slices, and the tile is not larger than what is
             // left.
             let done = unsafe {
@@ -87,10 +96,11 @@ impl Apply<'_, '_> {
                 }
             };
             at.number += done;
-            at.channel += done;
-            while at.channel >= self.channels {
-                at.channel -= self.channels;
+            at.in_period += done;
+            if at.in_period == period {
+                at.in_period = 0;
             }
+            (at.position, at.channel) = at.lane(done);
         }
     }
 }
@@ -105,27 +115,30 @@ unsafe fn tile<S: Simd, const V: usize>(
     operations: &mut [Operation<'_>],
     at: At,
 ) -> usize {
-    let mut numbers = [simd.splat(0.0); V];
+    let mut numbers = [simd.splat(-0.0); V];
     // SAFETY: the caller guarantees the elements.
     unsafe {
         let floats = |slice: &[f32], vector: usize| {
             simd.load(slice.as_ptr().add(at.number + vector * S::LANES))
         };
-        let scaled = |sums: &[i32], scales: &[f32], vector: usize| {
-            let sums = sums.as_ptr().add(at.number + vector * S::LANES);
-            let sums = simd.floats_of(simd.load_integers(sums));
-            simd.multiply_floats(sums, floats(scales, vector))
+        let of_channels = |slice: &[f32], vector: usize| {
+            simd.load(slice.as_ptr().add(at.in_period + vector * S::LANES))
         };
         for operation in operations.iter_mut() {
             match operation {
-                Operation::Scale { sums, scales } => {
-                    for (vector, x) in numbers.iter_mut().enumerate() {
-                        *x = scaled(sums, scales, vector);
-                    }
-                }
                 Operation::AddScaled { sums, scales } => {
                     for (vector, x) in numbers.iter_mut().enumerate() {
-                        *x = simd.add_floats(*x, scaled(sums, scales, vector));
+                        let sums = sums.as_ptr().add(at.number + vector * S::LANES);
+                        let sums = simd.floats_of(simd.load_integers(sums));
+                        let scaled = simd.multiply_floats(sums, of_channels(scales, vector));
+                        *x = simd.add_floats(*x, scaled);
+                    }
+                }
+                Operation::AddRows { rows, starts } => {
+                    for (vector, x) in numbers.iter_mut().enumerate() {
+                        let (position, channel) = at.lane(vector * S::LANES);
+                        let start = *starts.get_unchecked(position) as usize;
+                        *x = simd.add_floats(*x, simd.load(rows.as_ptr().add(start + channel)));
                     }
                 }
                 Operation::Read(from) => {
@@ -138,10 +151,15 @@ unsafe fn tile<S: Simd, const V: usize>(
                         *x = simd.add_floats(*x, floats(other, vector));
                     }
                 }
+                Operation::AddChannels(other) => {
+                    for (vector, x) in numbers.iter_mut().enumerate() {
+                        *x = simd.add_floats(*x, of_channels(other, vector));
+                    }
+                }
                 Operation::Affine { scale, shift } => {
                     for (vector, x) in numbers.iter_mut().enumerate() {
-                        let product = simd.multiply_floats(*x, floats(scale, vector));
-                        *x = simd.add_floats(product, floats(shift, vector));
+                        let product = simd.multiply_floats(*x, of_channels(scale, vector));
+                        *x = simd.add_floats(product, of_channels(shift, vector));
                     }
                 }
                 Operation::AddScalar(number) => {
@@ -176,10 +194,10 @@ unsafe fn tile<S: Simd, const V: usize>(
                 }
                 Operation::RPRelu { before, slope, after } => {
                     for (vector, x) in numbers.iter_mut().enumerate() {
-                        let moved = simd.subtract_floats(*x, floats(before, vector));
-                        let below = simd.multiply_floats(moved, floats(slope, vector));
+                        let moved = simd.subtract_floats(*x, of_channels(before, vector));
+                        let below = simd.multiply_floats(moved, of_channels(slope, vector));
                         let bent = simd.if_positive(moved, moved, below);
-                        *x = simd.add_floats(bent, floats(after, vector));
+                        *x = simd.add_floats(bent, of_channels(after, vector));
                     }
                 }
                 Operation::Write(to) => {

@@ -5,16 +5,17 @@
 //! bits as plain code.
 //!
 //! ```
-//! use quant_kernels::{elementwise::{Operation, apply}, simd::InstructionSet};
+//! use quant_kernels::{elementwise::{Operation, Size, apply}, simd::InstructionSet};
 //!
-//! let (sums, scales, mut numbers) = ([-4; 16], [0.5; 16], [0.0; 16]);
+//! let (sums, scales, mut numbers) = ([-4; 48], [0.5; 16], [0.0; 48]);
 //! let operations = &mut [
-//!     Operation::Scale { sums: &sums, scales: &scales },
+//!     Operation::AddScaled { sums: &sums, scales: &scales },
 //!     Operation::AddScalar(3.0),
 //!     Operation::Write(&mut numbers),
 //! ];
-//! apply(InstructionSet::detect(), 16, 16, operations);
-//! assert_eq!(numbers, [1.0; 16]);
+//! let size = Size { count: 48, channels: 16, period: 16 };
+//! apply(InstructionSet::detect(), size, operations);
+//! assert_eq!(numbers, [1.0; 48]);
 //! ```
 
 #[expect(unsafe_code, reason = "vectors are read and written through pointers")]
@@ -88,32 +89,47 @@ pub enum Stored<'a> {
     TwoBits(&'a mut [u32]),
 }
 
-/// An operation on numbers. All slices have at least one element for each of them.
+/// The numbers of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// How many there are: `[positions, channels]`.
+    pub count: usize,
+    /// The number of channels, a multiple of [`BLOCK`].
+    pub channels: usize,
+    /// The number of elements after which those of channels begin again. They are repeated for
+    /// several positions, so that loops are long: it is a multiple of the number of channels.
+    pub period: usize,
+}
+
+/// An operation on numbers. Slices have at least one element for each of them, except those of
+/// channels, which have the elements of a [period](Size::period).
 #[derive(Debug)]
 pub enum Operation<'a> {
-    /// The number becomes the float of an integer times a scale.
-    Scale {
-        /// The integers.
-        sums: &'a [i32],
-        /// The scales.
-        scales: &'a [f32],
-    },
-    /// Adds the float of an integer times a scale.
+    /// Adds the float of an integer times the scale of its channel.
     AddScaled {
         /// The integers.
         sums: &'a [i32],
-        /// The scales.
+        /// The scales of channels.
         scales: &'a [f32],
+    },
+    /// Adds a row of numbers to each position, one for each channel.
+    AddRows {
+        /// The numbers of all rows.
+        rows: &'a [f32],
+        /// The index of each position's row, a multiple of [`BLOCK`].
+        starts: &'a [u32],
     },
     /// The number becomes that of a slice.
     Read(&'a [f32]),
     /// x + a.
     Add(&'a [f32]),
+    /// x + a, for the numbers a of channels.
+    AddChannels(&'a [f32]),
     /// x·scale + shift.
     Affine {
-        /// The factors.
+        /// The factors of channels.
         scale: &'a [f32],
-        /// The summands.
+        /// The summands of channels.
         shift: &'a [f32],
     },
     /// x + a.
@@ -128,7 +144,7 @@ pub enum Operation<'a> {
     LeakyRelu(f32),
     /// y + after, where y is d = x - before where d > 0, and else d·slope.
     RPRelu {
-        /// What is subtracted first.
+        /// What is subtracted first, for each channel, as all others.
         before: &'a [f32],
         /// The slopes below 0.
         slope: &'a [f32],
@@ -161,86 +177,112 @@ pub fn is_supported(channels: usize, needs_words: bool) -> bool {
     channels.is_multiple_of(if needs_words { 32 } else { BLOCK })
 }
 
-/// Applies operations, one after another, to `count` numbers `[positions, channels]`. They are 0
-/// at first.
+/// Applies operations, one after another, to numbers `[positions, channels]`. They are -0 at first,
+/// whose sum with any number is that number.
 ///
 /// # Panics
-/// If a slice is too short, a table lacks blocks, or the sizes are not
-/// [supported](is_supported).
-pub fn apply(set: InstructionSet, count: usize, channels: usize, operations: &mut [Operation<'_>]) {
-    assert!(count.is_multiple_of(BLOCK), "{count} numbers fill no vectors");
-    assert!(channels > 0 && channels.is_multiple_of(BLOCK), "{channels} channels fill no blocks");
+/// If a slice is too short, a table lacks blocks, or the size is not [supported](is_supported).
+pub fn apply(set: InstructionSet, size: Size, operations: &mut [Operation<'_>]) {
+    let Size { count, channels, period } = size;
+    let is_valid = channels > 0
+        && channels.is_multiple_of(BLOCK)
+        && count.is_multiple_of(channels)
+        && period > 0
+        && period.is_multiple_of(channels);
+    assert!(is_valid, "{size:?} fills no vectors");
     for operation in operations.iter() {
-        check(operation, count, channels);
+        size.check(operation);
     }
-    set.run(kernel::Apply { operations, count, channels });
+    set.run(kernel::Apply { operations, size });
 }
 
-/// Checks everything that the loops rely on.
-fn check(operation: &Operation<'_>, count: usize, channels: usize) {
-    let has = |length: usize| assert!(length >= count, "{length} elements for {count} numbers");
-    let of_table = |blocks: usize, of_channel: usize, is_uniform: bool| {
-        let is_complete = is_uniform || blocks == channels / BLOCK * of_channel;
-        assert!(is_complete, "{blocks} blocks for {channels} channels of {of_channel} numbers");
-    };
-    fn table<T>(table: &Table<'_, T>) -> (usize, usize, bool) {
-        (table.blocks.len(), table.count, table.is_uniform())
-    }
-    let has_table = |(blocks, of_channel, is_uniform)| of_table(blocks, of_channel, is_uniform);
-    let has_stored = |stored: &Stored<'_>| match stored {
-        Stored::Bytes(to) => has(to.len()),
-        Stored::Shorts(to) => has(to.len()),
-        Stored::Bits(to) => {
-            assert!(count.is_multiple_of(32), "{count} numbers fill no words");
-            has(32 * to.len());
-        }
-        Stored::TwoBits(to) => {
-            assert!(count.is_multiple_of(32), "{count} numbers fill no words");
-            has(16 * to.len());
-        }
-    };
-    match operation {
-        Operation::Scale { sums, scales } | Operation::AddScaled { sums, scales } => {
-            has(sums.len());
-            has(scales.len());
-        }
-        Operation::Read(numbers) | Operation::Add(numbers) => has(numbers.len()),
-        Operation::Affine { scale, shift } => {
-            has(scale.len());
-            has(shift.len());
-        }
-        Operation::RPRelu { before, slope, after } => {
-            [before, slope, after].iter().for_each(|numbers| has(numbers.len()));
-        }
-        Operation::Write(numbers) => has(numbers.len()),
-        Operation::Store(integers, to) => {
-            has_stored(to);
-            match integers {
-                Integers::Thresholds { thresholds, steps, lowest } => {
-                    assert_eq!((thresholds.count, 1), (steps.count, lowest.count), "steps");
-                    has_table(table(thresholds));
-                    has_table(table(steps));
-                    has_table(table(lowest));
-                }
-                Integers::Formula { divisors, .. } => {
-                    assert_eq!(divisors.count, 1, "divisors");
-                    has_table(table(divisors));
+impl Size {
+    /// Checks everything that the loops rely on.
+    fn check(self, operation: &Operation<'_>) {
+        match operation {
+            Operation::AddScaled { sums, scales } => {
+                self.has(sums.len());
+                self.has_channels(scales.len());
+            }
+            Operation::AddRows { rows, starts } => {
+                self.has(starts.len() * self.channels);
+                let starts = &starts[..self.count / self.channels];
+                let last = starts.iter().fold(0, |last, start| last.max(*start)) as usize;
+                let is_in = last.checked_add(self.channels).is_some_and(|end| end <= rows.len());
+                assert!(is_in || starts.is_empty(), "no row at {last} of {}", rows.len());
+            }
+            Operation::Read(numbers) | Operation::Add(numbers) => self.has(numbers.len()),
+            Operation::AddChannels(numbers) => self.has_channels(numbers.len()),
+            Operation::Affine { scale, shift } => {
+                self.has_channels(scale.len());
+                self.has_channels(shift.len());
+            }
+            Operation::RPRelu { before, slope, after } => {
+                [before, slope, after].iter().for_each(|numbers| self.has_channels(numbers.len()));
+            }
+            Operation::Write(numbers) => self.has(numbers.len()),
+            Operation::Store(integers, to) => {
+                self.has_stored(to);
+                match integers {
+                    Integers::Thresholds { thresholds, steps, lowest } => {
+                        self.has_thresholds(thresholds, steps, lowest);
+                    }
+                    Integers::Formula { divisors, .. } => {
+                        assert_eq!(divisors.count, 1, "divisors");
+                        self.has_table(divisors);
+                    }
                 }
             }
+            Operation::StoreSums { sums, thresholds, steps, lowest, to } => {
+                self.has(sums.len());
+                self.has_stored(to);
+                self.has_thresholds(thresholds, steps, lowest);
+            }
+            Operation::AddScalar(_)
+            | Operation::MultiplyScalar(_)
+            | Operation::Relu
+            | Operation::Relu6
+            | Operation::LeakyRelu(_) => {}
         }
-        Operation::StoreSums { sums, thresholds, steps, lowest, to } => {
-            has(sums.len());
-            has_stored(to);
-            assert_eq!((thresholds.count, 1), (steps.count, lowest.count), "steps");
-            has_table(table(thresholds));
-            has_table(table(steps));
-            has_table(table(lowest));
+    }
+
+    fn has(self, length: usize) {
+        assert!(length >= self.count, "{length} elements for {} numbers", self.count);
+    }
+
+    fn has_channels(self, length: usize) {
+        let most = self.count.min(self.period);
+        assert!(length >= most, "{length} elements for a period of {most} numbers");
+    }
+
+    fn has_table<T>(self, table: &Table<'_, T>) {
+        let (blocks, channels) = (table.blocks.len(), self.channels);
+        let is_complete =
+            blocks > 0 && (table.is_uniform() || blocks == channels / BLOCK * table.count);
+        assert!(is_complete || table.count == 0, "{blocks} blocks for {channels} channels");
+    }
+
+    fn has_thresholds<T>(
+        self,
+        thresholds: &Table<'_, T>,
+        steps: &Table<'_, i32>,
+        lowest: &Table<'_, i32>,
+    ) {
+        assert_eq!((thresholds.count, 1), (steps.count, lowest.count), "steps");
+        self.has_table(thresholds);
+        self.has_table(steps);
+        self.has_table(lowest);
+    }
+
+    fn has_stored(self, stored: &Stored<'_>) {
+        let needs_words = matches!(stored, Stored::Bits(_) | Stored::TwoBits(_));
+        assert!(!needs_words || self.channels.is_multiple_of(32), "{self:?} fills no words");
+        match stored {
+            Stored::Bytes(to) => self.has(to.len()),
+            Stored::Shorts(to) => self.has(to.len()),
+            Stored::Bits(to) => self.has(32 * to.len()),
+            Stored::TwoBits(to) => self.has(16 * to.len()),
         }
-        Operation::AddScalar(_)
-        | Operation::MultiplyScalar(_)
-        | Operation::Relu
-        | Operation::Relu6
-        | Operation::LeakyRelu(_) => {}
     }
 }
 

@@ -26,58 +26,79 @@ fn assert_same(a: &[f32], b: &[f32], what: &str) {
     }
 }
 
-const SIZES: [(usize, usize); 6] =
-    [(16, 16), (16 * 7, 16), (48, 48), (960, 96), (64, 64), (32, 32)];
+/// Sizes with tiles of all lengths at the end of numbers and of periods.
+const SIZES: [Size; 8] = [
+    Size { count: 16, channels: 16, period: 16 },
+    Size { count: 16 * 7, channels: 16, period: 16 * 3 },
+    Size { count: 48, channels: 48, period: 48 * 5 },
+    Size { count: 48 * 5, channels: 48, period: 48 },
+    Size { count: 960, channels: 96, period: 96 * 3 },
+    Size { count: 64 * 9, channels: 64, period: 128 },
+    Size { count: 32, channels: 32, period: 32 },
+    Size { count: 32 * 11, channels: 32, period: 32 * 5 },
+];
 
 #[test]
 fn operations_compute_the_bits_of_their_formulas_on_every_set() {
     for set in InstructionSet::available() {
-        for (count, channels) in SIZES {
-            let [a, b, c] = [1, 300, 707].map(|from| numbers(count, from));
+        for size in SIZES {
+            let Size { count, channels, period } = size;
+            let c = numbers(count, 707);
+            let [a, b, d] = [1, 300, 523].map(|from| numbers(period, from));
+            let starts: Vec<u32> = (0..count / channels)
+                .map(|position| (position * 7 % 3 * channels) as u32)
+                .collect();
+            let rows = numbers(3 * channels, 1009);
             let (sums, more) = (integers(count, 5), integers(count, 77));
             let mut first = vec![0.0; count];
             let mut last = vec![0.0; count];
             apply(
                 set,
-                count,
-                channels,
+                size,
                 &mut [
-                    Operation::Scale { sums: &sums, scales: &a },
+                    Operation::AddScaled { sums: &sums, scales: &a },
+                    Operation::AddRows { rows: &rows, starts: &starts },
                     Operation::AddScaled { sums: &more, scales: &b },
                     Operation::Write(&mut first),
                     Operation::Read(&c),
                     Operation::Affine { scale: &a, shift: &b },
                     Operation::Add(&c),
+                    Operation::AddChannels(&d),
                     Operation::AddScalar(0.3),
                     Operation::MultiplyScalar(1.7),
                     Operation::LeakyRelu(0.1),
-                    Operation::RPRelu { before: &b, slope: &c, after: &a },
+                    Operation::RPRelu { before: &b, slope: &d, after: &a },
                     Operation::Write(&mut last),
                 ],
             );
-            let scaled = |at: usize| sums[at] as f32 * a[at] + more[at] as f32 * b[at];
+            let row = |at: usize| rows[starts[at / channels] as usize + at % channels];
+            let scaled = |at: usize| {
+                let of = at % period;
+                sums[at] as f32 * a[of] + row(at) + more[at] as f32 * b[of]
+            };
             let expected: Vec<f32> = (0..count).map(scaled).collect();
             assert_same(&first, &expected, "sums");
             let bent = |x: f32, slope: f32| if x > 0.0 { x } else { x * slope };
             let chain = |at: usize| {
-                let x = ((c[at] * a[at] + b[at]) + c[at] + 0.3) * 1.7;
-                bent(bent(x, 0.1) - b[at], c[at]) + a[at]
+                let of = at % period;
+                let x = ((c[at] * a[of] + b[of]) + c[at] + d[of] + 0.3) * 1.7;
+                bent(bent(x, 0.1) - b[of], d[of]) + a[of]
             };
             let expected: Vec<f32> = (0..count).map(chain).collect();
             assert_same(&last, &expected, "chain");
 
             let (mut relu, mut relu6) = (vec![0.0; count], vec![0.0; count]);
             let clips = &mut [
-                Operation::Read(&a),
+                Operation::Read(&c),
                 Operation::Relu,
                 Operation::Write(&mut relu),
-                Operation::Read(&a),
+                Operation::Read(&c),
                 Operation::Relu6,
                 Operation::Write(&mut relu6),
             ];
-            apply(set, count, channels, clips);
+            apply(set, size, clips);
             let positive = |x: f32| if x > 0.0 { x } else { 0.0 };
-            let expected: Vec<f32> = a.iter().map(|x| positive(*x)).collect();
+            let expected: Vec<f32> = c.iter().map(|x| positive(*x)).collect();
             assert_same(&relu, &expected, "relu");
             let expected: Vec<f32> =
                 expected.iter().map(|x| if *x > 6.0 { 6.0 } else { *x }).collect();
@@ -99,17 +120,17 @@ fn blocks<T: Copy>(
 }
 
 /// Returns what is stored in each form.
-fn stored(count: usize, mut store: impl FnMut(Stored<'_>)) -> [Vec<i32>; 4] {
+fn stored(Size { count, channels, .. }: Size, mut store: impl FnMut(Stored<'_>)) -> [Vec<i32>; 4] {
     let (mut bytes, mut shorts) = (vec![0u8; count], vec![0i16; count]);
     store(Stored::Bytes(&mut bytes));
     store(Stored::Shorts(&mut shorts));
     let (mut bits, mut two_bits) = (vec![0u32; count / 32], vec![0u32; count / 16]);
-    if count.is_multiple_of(32) {
+    if channels.is_multiple_of(32) {
         store(Stored::Bits(&mut bits));
         store(Stored::TwoBits(&mut two_bits));
     }
     let bit = |word: u32, at: usize| (word >> (at % 32) & 1) as i32;
-    let count = if count.is_multiple_of(32) { count } else { 0 };
+    let count = if channels.is_multiple_of(32) { count } else { 0 };
     let bits = (0..count).map(|at| bit(bits[at / 32], at)).collect();
     let two_bits = (0..count)
         .map(|at| bit(two_bits[at / 32 * 2], at) | bit(two_bits[at / 32 * 2 + 1], at) << 1)
@@ -131,7 +152,8 @@ fn check_stored(stored: &[Vec<i32>; 4], expected: &[i32], what: &str) {
 #[test]
 fn integers_follow_from_thresholds_and_formulas_on_every_set() {
     for set in InstructionSet::available() {
-        for (count, channels) in SIZES {
+        for size in SIZES {
+            let Size { count, channels, .. } = size;
             for is_uniform in [true, false] {
                 let width = if is_uniform { BLOCK } else { channels };
                 let of = |channel: usize| if is_uniform { 0 } else { channel };
@@ -151,9 +173,9 @@ fn integers_follow_from_thresholds_and_formulas_on_every_set() {
                     steps: Table { blocks: &of_steps, count: 3 },
                     lowest: Table { blocks: &of_lowest, count: 1 },
                 };
-                let all = stored(count, |to| {
+                let all = stored(size, |to| {
                     let operations = &mut [Operation::Read(&x), Operation::Store(rule, to)];
-                    apply(set, count, channels, operations);
+                    apply(set, size, operations);
                 });
                 let expected: Vec<i32> = (0..count)
                     .map(|at| {
@@ -168,7 +190,7 @@ fn integers_follow_from_thresholds_and_formulas_on_every_set() {
                 let above =
                     |k: usize, channel: usize| (k as i32 - 1) * 100_000 + of(channel) as i32 * 11;
                 let of_above = blocks(3, width, above);
-                let all = stored(count, |to| {
+                let all = stored(size, |to| {
                     let operations = &mut [Operation::StoreSums {
                         sums: &sums,
                         thresholds: Table { blocks: &of_above, count: 3 },
@@ -176,7 +198,7 @@ fn integers_follow_from_thresholds_and_formulas_on_every_set() {
                         lowest: Table { blocks: &of_lowest, count: 1 },
                         to,
                     }];
-                    apply(set, count, channels, operations);
+                    apply(set, size, operations);
                 });
                 let expected: Vec<i32> = (0..count)
                     .map(|at| {
@@ -199,9 +221,9 @@ fn integers_follow_from_thresholds_and_formulas_on_every_set() {
                         first: 5,
                         difference,
                     };
-                    let all = stored(count, |to| {
+                    let all = stored(size, |to| {
                         let operations = &mut [Operation::Read(&x), Operation::Store(rule, to)];
-                        apply(set, count, channels, operations);
+                        apply(set, size, operations);
                     });
                     let expected: Vec<i32> = (0..count)
                         .map(|at| {
@@ -221,11 +243,21 @@ fn integers_follow_from_thresholds_and_formulas_on_every_set() {
 #[should_panic(expected = "elements for 64 numbers")]
 fn short_slices_are_refused() {
     let x = [0.0; 63];
-    apply(InstructionSet::detect(), 64, 64, &mut [Operation::Read(&x)]);
+    let size = Size { count: 64, channels: 64, period: 64 };
+    apply(InstructionSet::detect(), size, &mut [Operation::Read(&x)]);
 }
 
 #[test]
-#[should_panic(expected = "fill no words")]
+#[should_panic(expected = "no row at 64")]
+fn rows_that_do_not_exist_are_refused() {
+    let (rows, starts) = ([0.0; 127], [0, 64]);
+    let size = Size { count: 128, channels: 64, period: 64 };
+    let operations = &mut [Operation::AddRows { rows: &rows, starts: &starts }];
+    apply(InstructionSet::detect(), size, operations);
+}
+
+#[test]
+#[should_panic(expected = "fills no words")]
 fn bits_need_whole_words() {
     let (divisors, mut words) = ([[1.0; BLOCK]], [0; 2]);
     let rule = Integers::Formula {
@@ -238,5 +270,6 @@ fn bits_need_whole_words() {
         difference: 1,
     };
     let operations = &mut [Operation::Store(rule, Stored::Bits(&mut words))];
-    apply(InstructionSet::detect(), 48, 16, operations);
+    let size = Size { count: 48, channels: 16, period: 16 };
+    apply(InstructionSet::detect(), size, operations);
 }

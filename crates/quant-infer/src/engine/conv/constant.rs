@@ -21,10 +21,8 @@ pub(crate) struct ConstantSums {
     /// The sums times the scales of the pass.
     summands: Vec<f32>,
     stride: usize,
-    /// The class of each row, times the number of classes of columns.
-    rows: Vec<usize>,
-    /// The class of each column.
-    columns: Vec<usize>,
+    /// The index of each position's first sum.
+    starts: Vec<u32>,
 }
 
 impl Constants {
@@ -77,7 +75,11 @@ impl Constants {
                 conv.add_elements(pass, &operand, &size, &mut elements);
             }
             conv.run(pass, (&operand, &elements), &positions, 0..count, to);
-            let rows = rows.iter().map(|class| class * first_columns.len()).collect();
+            let of_row = |row: &usize| {
+                let first = row * first_columns.len();
+                columns.iter().map(move |column| ((first + column) * stride) as u32)
+            };
+            let starts = rows.iter().flat_map(of_row).collect();
             let scales = pass.scales.channels();
             let of_class = |sums: &[i32]| -> Vec<f32> {
                 // The places of a vector that belong to no channel have the factor 0.
@@ -85,34 +87,23 @@ impl Constants {
                 sums.iter().zip(scales).map(|(sum, scale)| *sum as f32 * scale).collect()
             };
             let summands = sums.chunks_exact(stride).flat_map(of_class).collect();
-            Some(ConstantSums { sums, summands, stride, rows, columns: columns.clone() })
+            Some(ConstantSums { sums, summands, stride, starts })
         };
         Self((conv.groups.iter()).map(|group| group.passes.iter().map(of_pass).collect()).collect())
     }
 }
 
 impl ConstantSums {
-    /// Returns the class of each position of a range.
-    #[inline(always)]
-    fn classes(&self, positions: Range<usize>) -> impl Iterator<Item = usize> {
-        let width = self.columns.len();
-        let (mut row, mut column) = (positions.start / width, positions.start % width);
-        positions.map(move |_| {
-            let class = self.rows[row] + self.columns[column];
-            column += 1;
-            if column == width {
-                (row, column) = (row + 1, 0);
-            }
-            class
-        })
-    }
-
     /// Returns the sums of a position.
     #[inline(always)]
     pub(crate) fn sums(&self, position: usize) -> &[i32] {
-        let width = self.columns.len();
-        let class = self.rows[position / width] + self.columns[position % width];
-        &self.sums[class * self.stride..][..self.stride]
+        &self.sums[self.starts[position] as usize..][..self.stride]
+    }
+
+    /// Returns the sums times the scales of the pass, of all classes, and the index of the first
+    /// one of each position of a range.
+    pub(crate) fn rows(&self, positions: Range<usize>) -> (&[f32], &[u32]) {
+        (&self.summands, &self.starts[positions])
     }
 }
 
@@ -126,10 +117,11 @@ pub(super) fn add_constants(
     (first, outputs, channels): (usize, usize, usize),
 ) {
     let Some(constant) = passes[0] else { return };
-    let classes = constant.classes(positions);
-    for (numbers, class) in numbers.chunks_exact_mut(channels).zip(classes) {
+    // The passes have the same classes and strides.
+    let (_, starts) = constant.rows(positions);
+    for (numbers, start) in numbers.chunks_exact_mut(channels).zip(starts) {
         let numbers = numbers[first..][..outputs].iter_mut();
-        let of = |pass: &'_ ConstantSums| class * pass.stride..class * pass.stride + outputs;
+        let of = |_: &ConstantSums| *start as usize..*start as usize + outputs;
         match passes {
             [Some(a), Some(b), Some(c)] => {
                 let each = numbers.zip(&a.summands[of(a)]).zip(&b.summands[of(b)]);

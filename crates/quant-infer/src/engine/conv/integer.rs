@@ -429,11 +429,11 @@ impl IntegerConv {
                 let mut numbers = None;
                 if pass.extra != 0 {
                     extra.clear();
-                    extra.extend(starts.iter().map(|start| {
-                        let first = *start as usize / places.words;
-                        let below = places.elements.iter().map(|at| elements[first + at]);
-                        below.sum::<i32>().wrapping_mul(pass.extra)
-                    }));
+                    extra.resize(starts.len(), 0);
+                    self.set.vectorize(
+                        #[inline(always)]
+                        || places.add_elements(starts, elements, pass.extra, extra),
+                    );
                     numbers = Some(&extra[..]);
                 }
                 weights.multiply(operand, runs, starts, (pass.finish.as_ref(), numbers), sums);

@@ -37,6 +37,38 @@ pub(crate) struct Places {
     pub(crate) constants: Constants,
 }
 
+impl Places {
+    /// Adds, for each position, the sum over the kernel's elements of the numbers of the elements
+    /// below, times a factor. `starts` are those of the positions.
+    #[inline(always)]
+    pub(super) fn add_elements(
+        &self,
+        starts: &[u32],
+        numbers: &[i32],
+        factor: i32,
+        sums: &mut [i32],
+    ) {
+        let words = self.words as u32;
+        let mut position = 0;
+        while position < starts.len() {
+            let rest = &starts[position..];
+            // The elements of neighbours lie side by side, so one loop runs over them.
+            let neighbours =
+                rest.windows(2).take_while(|pair| pair[1].wrapping_sub(pair[0]) == words);
+            let count = neighbours.count() + 1;
+            let first = (rest[0] / words) as usize;
+            let sums = &mut sums[position..][..count];
+            for distance in &self.elements {
+                let numbers = &numbers[first + distance..][..count];
+                for (sum, number) in sums.iter_mut().zip(numbers) {
+                    *sum = sum.wrapping_add(number.wrapping_mul(factor));
+                }
+            }
+            position += count;
+        }
+    }
+}
+
 impl OperandSize {
     /// Returns the number of elements.
     pub(crate) fn elements(&self) -> usize {

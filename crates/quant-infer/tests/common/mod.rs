@@ -153,7 +153,7 @@ impl Random {
         [height, width]: [usize; 2],
         linear: bool,
     ) -> Conv {
-        let mut outputs = self.of(&[1, 2, 3, 5, 8, 12, 16, 17, 33, 40]);
+        let mut outputs = self.of(&[1, 2, 3, 5, 8, 12, 16, 16, 17, 32, 32, 33, 40, 48, 64, 96]);
         let groups = match self.below(4) {
             0 if !linear => self.divisor(channels),
             1 if !linear => channels,

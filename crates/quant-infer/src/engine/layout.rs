@@ -118,7 +118,10 @@ fn assign_buffers(network: &Network, sizes: &[OperandSize]) -> (Vec<usize>, [Vec
     let mut born = vec![Vec::new(); network.steps.len() + 1];
     let mut dying = born.clone();
     for (index, storage) in network.storages.iter().enumerate() {
-        born[storage.life[0]].push(index);
+        // A step that follows another row by row writes while that one still runs.
+        let first = storage.life[0];
+        let is_early = network.steps[first].follows_rows;
+        born[if is_early { first - 1 } else { first }].push(index);
         dying[storage.life[1]].push(index);
     }
     for (born, dying) in born.into_iter().zip(dying) {

@@ -59,6 +59,33 @@ pub(super) struct Step {
     pub(super) is_folded: bool,
     /// Whether the numbers can be computed and stored in one pass.
     pub(super) takes_one_pass: bool,
+    /// Whether its rows are computed as soon as the step before has computed what they need.
+    pub(super) follows_rows: bool,
+}
+
+impl Step {
+    /// Returns the number of rows of the value that a pooling layer reads for its rows up to one.
+    /// It is at least the number of these rows.
+    pub(super) fn rows_needed(&self, row: usize) -> usize {
+        match &self.producer {
+            Producer::Layer { op: Op::MaxPool(pool), .. } => {
+                (row * pool.stride + pool.kernel).saturating_sub(pool.padding)
+            }
+            Producer::Layer { op: Op::AveragePool(side), .. } => (row + 1) * side,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Returns whether the step pools what the step before stores, and reads nothing else of it.
+    fn can_follow(&self, before: &Self) -> bool {
+        let Producer::Layer { op: Op::MaxPool(_) | Op::AveragePool(_), values } = &self.producer
+        else {
+            return false;
+        };
+        let stores = |storage: usize| before.sinks.iter().any(|sink| sink.storage == storage);
+        let adds = |link: &Link| matches!(link, Link::Add(storage) if stores(*storage));
+        stores(values[0]) && !self.links.iter().any(adds)
+    }
 }
 
 /// How the numbers of a step are produced. Indices are those of storages.
@@ -168,7 +195,12 @@ impl Network {
         let plan = Plan::new(model, set, preferred);
         let prepare = Prepare { plan: &plan, input: &model.input, shapes: &shapes, set };
         let mut codes = vec![None; model.nodes.len()];
-        let steps = (0..plan.drafts.len()).map(|step| prepare.step(step, &mut codes)).collect();
+        let mut steps: Vec<Step> =
+            (0..plan.drafts.len()).map(|step| prepare.step(step, &mut codes)).collect();
+        for index in 1..steps.len() {
+            steps[index].follows_rows =
+                !steps[index - 1].follows_rows && steps[index].can_follow(&steps[index - 1]);
+        }
         let scores = plan.value_of[plan.layers.len() - 1].unwrap_or_default();
         Ok(Self {
             set,

@@ -192,7 +192,12 @@ pub(super) fn layer<'a>(
         Op::GlobalPool => mean(set, value, [0, 0], [value.shape[1], value.shape[2]], out),
         Op::MaxPool(pool) => set.vectorize(
             #[inline(always)]
-            || each.for_each(|((y, x), out)| maximum(value, pool, [y, x], out)),
+            || {
+                // A loop, because the functions of iterators are not always inlined.
+                for (out, position) in out.chunks_exact_mut(channels).zip(positions) {
+                    maximum(value, pool, [position / width, position % width], out);
+                }
+            },
         ),
         Op::SpaceToDepth(side) => each.for_each(|((y, x), out)| {
             let square = side * side;

@@ -36,38 +36,80 @@ pub(super) fn stored<'a>(
 }
 
 impl Run<'_> {
-    /// Computes a step.
+    /// Computes a step, and the one that follows it row by row, if there is such.
     pub(super) fn step(&mut self, index: usize, image: &Image<'_>) {
-        let step = &self.network.steps[index];
+        let steps = &self.network.steps;
+        let step = &steps[index];
+        if step.follows_rows {
+            return;
+        }
+        self.begin(index, step);
+        let next = index + 1;
+        let follower = steps.get(next).filter(|step| step.follows_rows);
+        if let Some(follower) = follower {
+            self.begin(next, follower);
+        }
+        let [channels, height, width] = self.layout.shapes[step.shape];
+        let in_strip = strip(step.producer.sums(channels), height * width);
+        let mut rows = 0;
+        for first in (0..height * width).step_by(in_strip) {
+            let strip = first..(first + in_strip).min(height * width);
+            let rows_ready = strip.end / width;
+            self.strip(index, step, image, strip);
+            // Its rows are still in the cache.
+            if let Some(follower) = follower {
+                let [_, height, width] = self.layout.shapes[follower.shape];
+                let first = rows;
+                while rows < height && follower.rows_needed(rows) <= rows_ready {
+                    rows += 1;
+                }
+                self.positions(next, follower, image, first * width..rows * width);
+            }
+        }
+        if let Some(follower) = follower {
+            let [_, height, width] = self.layout.shapes[follower.shape];
+            self.positions(next, follower, image, rows * width..height * width);
+        }
+    }
+
+    /// Prepares a step.
+    fn begin(&mut self, index: usize, step: &Step) {
         self.prepare(step);
         self.unroll(index, step);
         self.add_elements(index, step);
         self.watch_step(index, step);
+    }
+
+    /// Computes positions of a step.
+    fn positions(&mut self, index: usize, step: &Step, image: &Image<'_>, range: Range<usize>) {
         let [channels, height, width] = self.layout.shapes[step.shape];
         let in_strip = strip(step.producer.sums(channels), height * width);
-        let in_chunk = chunk(channels);
-        for first in (0..height * width).step_by(in_strip) {
-            let strip = first..(first + in_strip).min(height * width);
-            let takes_bytes = matches!(step.producer, Producer::Input) && image.has_bytes();
-            if takes_bytes {
-                self.store_bytes(step, image, strip.clone());
-                if step.sinks.iter().all(Sink::takes_bytes) {
-                    continue;
-                }
+        for first in range.clone().step_by(in_strip) {
+            self.strip(index, step, image, first..(first + in_strip).min(range.end));
+        }
+    }
+
+    /// Computes a strip of positions of a step.
+    fn strip(&mut self, index: usize, step: &Step, image: &Image<'_>, strip: Range<usize>) {
+        let takes_bytes = matches!(step.producer, Producer::Input) && image.has_bytes();
+        if takes_bytes {
+            self.store_bytes(step, image, strip.clone());
+            if step.sinks.iter().all(Sink::takes_bytes) {
+                return;
             }
-            self.sum(index, step, strip.clone());
-            if self.takes_one_pass(index, step) {
-                self.pass(index, step, image, &strip);
-                continue;
-            }
-            for first in strip.clone().step_by(in_chunk) {
-                let chunk = first..(first + in_chunk).min(strip.end);
-                if step.is_folded {
-                    self.store_folded(index, step, &strip, chunk);
-                } else {
-                    self.produce(index, step, image, (&strip, chunk.clone()));
-                    self.follow(index, step, chunk, takes_bytes);
-                }
+        }
+        self.sum(index, step, strip.clone());
+        if self.takes_one_pass(index, step) {
+            return self.pass(index, step, image, &strip);
+        }
+        let in_chunk = chunk(self.layout.shapes[step.shape][0]);
+        for first in strip.clone().step_by(in_chunk) {
+            let chunk = first..(first + in_chunk).min(strip.end);
+            if step.is_folded {
+                self.store_folded(index, step, &strip, chunk);
+            } else {
+                self.produce(index, step, image, (&strip, chunk.clone()));
+                self.follow(index, step, chunk, takes_bytes);
             }
         }
     }

@@ -188,9 +188,18 @@ pub(super) fn add_bytes(
     set.vectorize(
         #[inline(always)]
         || {
+            let (first, count) = (taps.start, taps.len());
             for (words, sum) in operand.chunks_exact(words).zip(sums) {
-                let bytes: &[u8] = bytemuck::cast_slice(&words[taps.clone()]);
-                *sum = bytes.iter().map(|byte| i32::from(*byte)).sum();
+                // The sums of the even bytes, and of the odd ones, fit into 16 bits each as long as
+                // there are at most 128 words.
+                *sum = words[first..][..count]
+                    .chunks(128)
+                    .map(|words| {
+                        let pairs = |word: &u32| (word & 0xFF_00FF) + (word >> 8 & 0xFF_00FF);
+                        let pairs: u32 = words.iter().map(pairs).sum();
+                        (pairs & 0xFFFF) + (pairs >> 16)
+                    })
+                    .sum::<u32>() as i32;
             }
         },
     );

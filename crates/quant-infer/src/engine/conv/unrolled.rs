@@ -26,6 +26,9 @@ pub(crate) struct Unrolled {
     geometry: Geometry,
 }
 
+/// An operand with its size and that of the output, a row of it, and where it is stored again.
+type Stores<'a> = (&'a [u32], (&'a OperandSize, [usize; 2]), (&'a mut Vec<u32>, &'a mut [u32]));
+
 impl Unrolled {
     /// Returns how the operand of a convolution is stored again, if it can be. Then it always takes
     /// fewer words for an output, or as many.
@@ -90,22 +93,30 @@ impl Unrolled {
             #[inline(always)]
             || match self.packing {
                 Packing::Bytes => {
-                    self.store_as::<u8, 4>(operand, (size, output), (row, to), |x| x as u8)
+                    let all = (operand, (size, output), (row, to));
+                    // The usual kernels have 3, 5 or 7 columns.
+                    match self.words() {
+                        1 => self.store_as::<u8, 4, 1>(all, |x| x as u8),
+                        2 => self.store_as::<u8, 4, 2>(all, |x| x as u8),
+                        _ => self.store_as::<u8, 4, 0>(all, |x| x as u8),
+                    }
                 }
-                _ => self.store_as::<u16, 2>(operand, (size, output), (row, to), |x| x as u16),
+                _ => {
+                    let all = (operand, (size, output), (row, to));
+                    self.store_as::<u16, 2, 0>(all, |x| x as u16);
+                }
             },
         );
     }
 
+    /// `WORDS` is the number of words, or 0 for any number.
     #[inline(always)]
-    fn store_as<T: Pod, const ELEMENTS: usize>(
+    fn store_as<T: Pod, const ELEMENTS: usize, const WORDS: usize>(
         &self,
-        operand: &[u32],
-        (size, output): (&OperandSize, [usize; 2]),
-        (row, to): (&mut Vec<u32>, &mut [u32]),
+        (operand, (size, output), (row, to)): Stores<'_>,
         convert: impl Fn(u32) -> T,
     ) {
-        let words = self.words();
+        let words = if WORDS == 0 { self.words() } else { WORDS };
         let skipped = size.padding[1] - self.geometry.padding[1];
         let length = (size.width + words * ELEMENTS).next_multiple_of(ELEMENTS);
         row.clear();

@@ -91,6 +91,70 @@ fn maxima_of_zeros_and_nan_are_those_of_the_reference() {
     }
 }
 
+/// Images so large that a pool is computed while the convolution before it still runs, and only the
+/// last rows of its numbers are kept.
+#[test]
+fn pools_of_large_images_are_those_of_the_reference() {
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+    let max = |kernel, stride, padding, ceil| Op::MaxPool(Pool { kernel, stride, padding, ceil });
+    let pools = [
+        max(3, 2, 1, false),
+        max(2, 2, 0, true),
+        max(3, 1, 1, false),
+        max(1, 3, 0, false),
+        max(2, 3, 1, true),
+        Op::AveragePool(2),
+        Op::AveragePool(3),
+    ];
+    let mut random = Random(11);
+    for (pool, also_reads) in
+        pools.into_iter().flat_map(|pool| [(pool.clone(), false), (pool, true)])
+    {
+        let conv = loop {
+            let conv = random.conv(3, [61, 44], false);
+            let is_whole = conv.groups == 1 && conv.stride == [1, 1] && conv.kernel[0] <= 3;
+            if is_whole && conv.out_channels.is_multiple_of(16) {
+                break conv;
+            }
+        };
+        let channels = conv.out_channels;
+        let input = Input {
+            size: [61, 44],
+            shorter_side: None,
+            scale: vec![0.0171; 3],
+            shift: vec![-2.0, 0.5, -1.0],
+        };
+        let mut nodes = vec![
+            node("input", Op::Input, vec![]),
+            node("conv", Op::Conv(Box::new(conv)), vec![0]),
+            node("relu", Op::Relu, vec![1]),
+            node("pool", pool, vec![2]),
+        ];
+        let [_, height, width] = {
+            let model = Model {
+                name: String::new(),
+                producer: String::new(),
+                classes: Vec::new(),
+                input: input.clone(),
+                nodes: nodes.clone(),
+            };
+            model.shapes([61, 44]).unwrap()[3]
+        };
+        let next = random.conv(channels, [height, width], false);
+        nodes.push(node("next", Op::Conv(Box::new(next)), vec![3]));
+        nodes.push(node("scores", Op::GlobalPool, vec![4]));
+        if also_reads {
+            // The numbers before the pool are needed once more, so all rows must be kept.
+            nodes.push(node("mean", Op::GlobalPool, vec![2]));
+            nodes.push(node("both", Op::Concatenate, vec![5, 6]));
+        }
+        let (name, producer) = ("pools".into(), "test".into());
+        let model = Model { name, producer, classes: Vec::new(), input, nodes };
+        let bytes = random.bytes(3 * 61 * 44);
+        compare(&model, &Image::interleaved(&bytes, [61, 44])).unwrap();
+    }
+}
+
 #[test]
 fn a_batch_has_the_scores_of_its_images() {
     let mut random = Random(7);

@@ -18,6 +18,9 @@ pub(super) struct Layout {
     pub(super) shapes: Vec<[usize; 3]>,
     /// The size of each storage. Those of integers count words.
     pub(super) sizes: Vec<OperandSize>,
+    /// The bits of the index of a row that say where the row lies in each storage. All of them
+    /// count, unless only the last rows are kept.
+    pub(super) row_masks: Vec<usize>,
     /// The buffer of each storage, among those of its kind.
     pub(super) buffers: Vec<usize>,
     /// The lengths of the buffers for floats, and of those for words of integers.
@@ -42,7 +45,8 @@ pub(super) fn strip(sums: usize, positions: usize) -> usize {
 impl Layout {
     pub(super) fn new(network: &Network, size: [usize; 2]) -> Result<Self, Error> {
         let shapes = network.model.shapes(size)?;
-        let sizes: Vec<OperandSize> = (network.storages.iter())
+        let mut row_masks = vec![usize::MAX; network.storages.len()];
+        let mut sizes: Vec<OperandSize> = (network.storages.iter())
             .map(|storage| {
                 let [channels, height, width] = shapes[storage.shape];
                 let channels = match storage.form {
@@ -54,6 +58,10 @@ impl Layout {
                 OperandSize { height, width, channels, padding: storage.padding }
             })
             .collect();
+        for (storage, rows) in rolling(network, &shapes) {
+            row_masks[storage] = rows - 1;
+            sizes[storage].height = rows;
+        }
         let (buffers, lengths) = assign_buffers(network, &sizes);
         let again: Option<usize> = (network.steps.iter())
             .map(|step| match &step.producer {
@@ -98,7 +106,7 @@ impl Layout {
                 }
             })
             .collect();
-        Ok(Self { size, shapes, sizes, buffers, lengths, places })
+        Ok(Self { size, shapes, sizes, row_masks, buffers, lengths, places })
     }
 }
 
@@ -108,6 +116,29 @@ impl Layout {
     pub(super) fn operand(&self, step: usize, storage: usize) -> OperandSize {
         self.places[step].unrolled.unwrap_or(self.sizes[storage])
     }
+}
+
+/// Returns the storages of which only the last rows are kept, because a step that follows row by row
+/// is the only one that reads them, and the number of these rows, a power of two.
+fn rolling<'a>(
+    network: &'a Network,
+    shapes: &'a [[usize; 3]],
+) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let pairs = network.steps.windows(2).enumerate();
+    pairs.filter_map(move |(index, pair)| {
+        let [step, follower] = pair else { return None };
+        let Producer::Layer { values, .. } = &follower.producer else { return None };
+        let storage = *values.first()?;
+        let is_read_here = network.storages[storage].life == [index, index + 1];
+        if !(follower.follows_rows && step.takes_one_pass && is_read_here) {
+            return None;
+        }
+        let [channels, height, width] = shapes[step.shape];
+        // The rows of a window, those of a strip, and one that is not complete.
+        let in_strip = strip(step.producer.sums(channels), height * width).div_ceil(width) + 1;
+        let rows = (follower.window() + in_strip + 1).next_power_of_two();
+        (rows < height).then_some((storage, rows))
+    })
 }
 
 /// Gives each storage a buffer. A buffer is used again after the last step that reads it.

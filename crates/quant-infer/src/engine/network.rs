@@ -76,6 +76,15 @@ impl Step {
         }
     }
 
+    /// Returns the number of rows that a pooling layer reads for one.
+    pub(super) fn window(&self) -> usize {
+        match &self.producer {
+            Producer::Layer { op: Op::MaxPool(pool), .. } => pool.kernel,
+            Producer::Layer { op: Op::AveragePool(side), .. } => *side,
+            _ => usize::MAX,
+        }
+    }
+
     /// Returns whether the step pools what the step before stores, and reads nothing else of it.
     fn can_follow(&self, before: &Self) -> bool {
         let Producer::Layer { op: Op::MaxPool(_) | Op::AveragePool(_), values } = &self.producer

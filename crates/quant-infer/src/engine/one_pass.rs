@@ -185,12 +185,15 @@ impl Run<'_> {
     }
 
     /// Returns the parts of positions that are contiguous in what every sink stores: rows, if one of
-    /// them has padding beside them.
+    /// them has padding beside them or keeps only the last ones.
     fn rows(&self, step: &Step, positions: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let layout = self.layout;
-        let pads = |sink: &Sink| layout.sizes[sink.storage].padding[1] > 0;
+        let is_in_rows = |sink: &Sink| {
+            layout.sizes[sink.storage].padding[1] > 0
+                || layout.row_masks[sink.storage] != usize::MAX
+        };
         let width = layout.shapes[step.shape][2];
-        let in_row = if step.sinks.iter().any(pads) { width } else { positions.end.max(1) };
+        let in_row = if step.sinks.iter().any(is_in_rows) { width } else { positions.end.max(1) };
         let mut first = positions.start;
         core::iter::from_fn(move || {
             let last = positions.end.min(first + in_row - first % in_row);
@@ -271,6 +274,7 @@ impl Run<'_> {
         let [above, left] = size.padding;
         let width = size.width - 2 * left;
         let (y, x) = (part.start / width, part.start % width);
+        let y = y & self.layout.row_masks[sink.storage];
         let at = ((y + above) * size.width + x + left) * size.channels;
         let elements = at..at + part.len() * size.channels;
         match &sink.content {

@@ -14,6 +14,8 @@ pub(super) struct Stored<'a> {
     pub(super) numbers: &'a [f32],
     /// Channels, height and width.
     pub(super) shape: [usize; 3],
+    /// The bits of the index of a row that say where it lies.
+    pub(super) row_mask: usize,
 }
 
 impl<'a> Stored<'a> {
@@ -21,7 +23,7 @@ impl<'a> Stored<'a> {
     #[inline(always)]
     fn at(&self, y: usize, x: usize) -> &'a [f32] {
         let [channels, _, width] = self.shape;
-        &self.numbers[(y * width + x) * channels..][..channels]
+        &self.numbers[((y & self.row_mask) * width + x) * channels..][..channels]
     }
 
     /// Returns the numbers of a channel by row and column.

@@ -31,8 +31,9 @@ pub(super) fn stored<'a>(
     storage: usize,
 ) -> Stored<'a> {
     let shape = layout.shapes[network.storages[storage].shape];
-    let length = shape[0] * shape[1] * shape[2];
-    Stored { numbers: &floats[layout.buffers[storage]][..length], shape }
+    let length = layout.sizes[storage].elements();
+    let row_mask = layout.row_masks[storage];
+    Stored { numbers: &floats[layout.buffers[storage]][..length], shape, row_mask }
 }
 
 impl Run<'_> {
@@ -43,12 +44,13 @@ impl Run<'_> {
         if step.follows_rows {
             return;
         }
-        self.begin(index, step);
         let next = index + 1;
         let follower = steps.get(next).filter(|step| step.follows_rows);
+        // First, because pools have no statistics, and remove those that this step may need.
         if let Some(follower) = follower {
             self.begin(next, follower);
         }
+        self.begin(index, step);
         let [channels, height, width] = self.layout.shapes[step.shape];
         let in_strip = strip(step.producer.sums(channels), height * width);
         let mut rows = 0;

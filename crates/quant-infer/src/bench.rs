@@ -168,12 +168,12 @@ impl Kernel {
     /// `None` for kernels without such a limit.
     pub fn peak(self, set: InstructionSet) -> Option<f64> {
         let taps = |per_word: usize| 9 * PEAK_CHANNELS / per_word;
-        let bytes = |_, tap: usize| [1, -2, 3, tap as i8 & 3];
+        let bytes = |_| |tap: usize| [1, -2, 3, tap as i8 & 3];
         let all = PEAK_CHANNELS;
         Some(match self {
-            Self::Floats => peak(1, &Weights::floats(set, all, taps(1), |_, _| 1.0)),
+            Self::Floats => peak(1, &Weights::floats(set, all, taps(1), |_| |_| 1.0)),
             Self::Integers(Packing::Pairs) => {
-                peak(2, &Weights::pairs(set, all, taps(2), |_, _| [1, 2]))
+                peak(2, &Weights::pairs(set, all, taps(2), |_| |_| [1, 2]))
             }
             Self::Integers(Packing::Bytes) => {
                 let plain = peak(4, &Weights::bytes(set, all, taps(4), bytes));
@@ -182,10 +182,10 @@ impl Kernel {
                 small.map_or(plain, |small| plain.max(peak(4, &small)))
             }
             Self::Integers(Packing::Signs) => {
-                peak(32, &Weights::signs(set, all, taps(32), |_, _| 7))
+                peak(32, &Weights::signs(set, all, taps(32), |_| |_| 7))
             }
             Self::Integers(Packing::Ternary) => {
-                peak(32, &Weights::ternary(set, all, taps(32), |_, _| [7, 2]))
+                peak(32, &Weights::ternary(set, all, taps(32), |_| |_| [7, 2]))
             }
             Self::Depthwise => return None,
         })

@@ -55,17 +55,17 @@ fn main() {
         for (channels, size) in shapes {
             let shape = Shape { channels, size };
             let taps = |per_word: usize| 9 * channels / per_word;
-            let bytes = |_, tap: usize| [1, -2, 3, tap as i8 & 3];
+            let bytes = |_| |tap: usize| [1, -2, 3, tap as i8 & 3];
             let small = Weights::small_bytes(set, (channels, taps(4)), 3, bytes);
             println!(
                 "  {channels:3} channels, {size} x {size}: floats {:6.1}, pairs {:6.1}, \
                  bytes {:6.1}, small bytes {:6.1}, signs {:6.1}, ternary {:6.1} products/ns",
-                shape.measure(1, &Weights::floats(set, channels, taps(1), |_, _| 1.0)),
-                shape.measure(2, &Weights::pairs(set, channels, taps(2), |_, _| [1, 2])),
+                shape.measure(1, &Weights::floats(set, channels, taps(1), |_| |_| 1.0)),
+                shape.measure(2, &Weights::pairs(set, channels, taps(2), |_| |_| [1, 2])),
                 shape.measure(4, &Weights::bytes(set, channels, taps(4), bytes)),
                 small.map_or(0.0, |small| shape.measure(4, &small)),
-                shape.measure(32, &Weights::signs(set, channels, taps(32), |_, _| 7)),
-                shape.measure(32, &Weights::ternary(set, channels, taps(32), |_, _| [7, 2])),
+                shape.measure(32, &Weights::signs(set, channels, taps(32), |_| |_| 7)),
+                shape.measure(32, &Weights::ternary(set, channels, taps(32), |_| |_| [7, 2])),
             );
         }
     }

@@ -96,7 +96,7 @@ proptest! {
         let weights: Vec<f32> = numbers(case.seed + 1).collect();
         let weight = |output, tap| weights[output * 100 + tap];
         for set in InstructionSet::available() {
-            let packed = Weights::floats(set, case.outputs, case.taps().len(), weight);
+            let packed = Weights::floats(set, case.outputs, case.taps().len(), |output| move |tap| weight(output, tap));
             case.check(&packed, &input, (None, None), |places, _, output| {
                 places.iter().enumerate().fold(0.0, |sum, (tap, place)| {
                     sum + input[*place as usize] * weight(output, tap)
@@ -113,7 +113,7 @@ proptest! {
         let weight = |output, tap| [0, 1].map(|half| weights[200 * output + 2 * tap + half]);
         let extra: Vec<i32> = (0..case.starts.len() as i32).map(|at| 1000 * at - 3).collect();
         for set in InstructionSet::available() {
-            let packed = Weights::pairs(set, case.outputs, case.taps().len(), weight);
+            let packed = Weights::pairs(set, case.outputs, case.taps().len(), |output| move |tap| weight(output, tap));
             let finish = packed.finish(factor, |output| output as i32 * 7);
             let sum = |places: &[u32], output: usize| {
                 let product = |(tap, place): (usize, &u32)| {
@@ -155,13 +155,13 @@ proptest! {
         };
         let size = (case.outputs, case.taps().len());
         for set in InstructionSet::available() {
-            let bytes = Weights::bytes(set, size.0, size.1, weight);
+            let bytes = Weights::bytes(set, size.0, size.1, |output| move |tap| weight(output, tap));
             case.check(&bytes, &words, (None, None), expected)?;
             let finish = bytes.finish(-3, |output| output as i32);
             case.check(&bytes, &words, (Some(&finish), None), |places, position, output| {
                 output as i32 - 3 * expected(places, position, output)
             })?;
-            let small = Weights::small_bytes(set, size, largest as u8, weight);
+            let small = Weights::small_bytes(set, size, largest as u8, |output| move |tap| weight(output, tap));
             prop_assert!(small.is_some() || weight_bits == 8);
             if let Some(small) = small {
                 case.check(&small, &words, (None, None), expected)?;
@@ -176,7 +176,7 @@ proptest! {
         let weights: Vec<u32> = (0..150 * 100).map(|_| next(u32::MAX)).collect();
         let weight = |output, tap| weights[100 * output + tap];
         for set in InstructionSet::available() {
-            let packed = Weights::signs(set, case.outputs, case.taps().len(), weight);
+            let packed = Weights::signs(set, case.outputs, case.taps().len(), |output| move |tap| weight(output, tap));
             let finish = packed.finish(-2, |_| 32);
             case.check(&packed, &input, (Some(&finish), None), |places, _, output| {
                 let product = |(tap, place): (usize, &u32)| {
@@ -202,7 +202,7 @@ proptest! {
             (nonzero >> bit & 1) as i32 * (1 - 2 * (negative >> bit & 1) as i32)
         };
         for set in InstructionSet::available() {
-            let packed = Weights::ternary(set, case.outputs, case.taps().len(), weight);
+            let packed = Weights::ternary(set, case.outputs, case.taps().len(), |output| move |tap| weight(output, tap));
             case.check(&packed, input.as_flattened(), (None, None), |places, _, output| {
                 let product = |(tap, place): (usize, &u32)| {
                     let (x, w) = (input[*place as usize / 2], weight(output, tap));
@@ -250,7 +250,7 @@ proptest! {
 #[test]
 #[should_panic(expected = "taps lie within the input")]
 fn a_tap_beyond_the_input_is_refused() {
-    let weights = Weights::floats(InstructionSet::detect(), 1, 2, |_, _| 1.0);
+    let weights = Weights::floats(InstructionSet::detect(), 1, 2, |_| |_| 1.0);
     let runs = [Run { start: 0, length: 2, step: 3 }];
     weights.multiply(&[0.0; 4], &runs, &[1], (None, None), &mut [0.0; 16], 16);
 }

@@ -55,27 +55,33 @@ pub(super) fn blocks(vectors: usize, registers: usize) -> impl Iterator<Item = u
 }
 
 impl<A: Arithmetic> Weights<A> {
-    /// Packs the weights for an instruction set. `weight` returns that of an output and a tap.
-    fn new(
+    /// Packs the weights for an instruction set. `weights` returns a function of the taps of an
+    /// output.
+    fn new<W: Fn(usize) -> A::Tap>(
         set: InstructionSet,
         outputs: usize,
         taps: usize,
-        weight: impl Fn(usize, usize) -> A::Tap,
+        weights: impl Fn(usize) -> W,
     ) -> Self {
         let lanes = set.lanes();
         let vectors = outputs.div_ceil(lanes);
         let words_of_tap = A::Tap::default().as_ref().len();
         let mut words = Vec::with_capacity(vectors * lanes * taps * words_of_tap);
+        // The taps of the outputs of a block, output by output.
+        let mut rows = Vec::new();
         let mut first = 0;
         for block in blocks(vectors, set.registers()) {
             let outputs_of_block = first..first + block * lanes;
             first = outputs_of_block.end;
+            rows.clear();
+            for output in outputs_of_block.start..outputs_of_block.end.min(outputs) {
+                rows.extend((0..taps).map(weights(output)));
+            }
+            rows.resize(block * lanes * taps, A::Tap::default());
             for tap in 0..taps {
-                let all = outputs_of_block.clone().map(|output| {
-                    if output < outputs { weight(output, tap) } else { A::Tap::default() }
-                });
                 for word in 0..words_of_tap {
-                    words.extend(all.clone().map(|tap| tap.as_ref()[word]));
+                    let all = (0..block * lanes).map(|lane| rows[lane * taps + tap]);
+                    words.extend(all.map(|tap| tap.as_ref()[word]));
                 }
             }
         }
@@ -168,65 +174,78 @@ impl<A: Arithmetic<Sum = i32>> Weights<A> {
 }
 
 impl Weights<Floats> {
-    /// Packs floats.
-    pub fn floats(
+    /// Packs floats. `weights` returns a function of the taps of an output.
+    pub fn floats<W: Fn(usize) -> f32>(
         set: InstructionSet,
         outputs: usize,
         taps: usize,
-        weight: impl Fn(usize, usize) -> f32,
+        weights: impl Fn(usize) -> W,
     ) -> Self {
-        Self::new(set, outputs, taps, |output, tap| [weight(output, tap)])
+        Self::new(set, outputs, taps, |output| {
+            let weight = weights(output);
+            move |tap| [weight(tap)]
+        })
     }
 }
 
 impl Weights<Pairs> {
-    /// Packs pairs of integers.
-    pub fn pairs(
+    /// Packs pairs of integers. `weights` returns a function of the taps of an output.
+    pub fn pairs<W: Fn(usize) -> [i16; 2]>(
         set: InstructionSet,
         outputs: usize,
         taps: usize,
-        weight: impl Fn(usize, usize) -> [i16; 2],
+        weights: impl Fn(usize) -> W,
     ) -> Self {
-        Self::new(set, outputs, taps, |output, tap| [word_of_pair(weight(output, tap))])
+        Self::new(set, outputs, taps, |output| {
+            let weight = weights(output);
+            move |tap| [word_of_pair(weight(tap))]
+        })
     }
 }
 
 impl Weights<Bytes> {
-    /// Packs bytes.
-    pub fn bytes(
+    /// Packs bytes. `weights` returns a function of the taps of an output.
+    pub fn bytes<W: Fn(usize) -> [i8; 4]>(
         set: InstructionSet,
         outputs: usize,
         taps: usize,
-        weight: impl Fn(usize, usize) -> [i8; 4],
+        weights: impl Fn(usize) -> W,
     ) -> Self {
-        let mut weights =
-            Self::new(set, outputs, taps, |output, tap| [word_of_bytes(weight(output, tap))]);
+        let mut packed = Self::new(set, outputs, taps, |output| {
+            let weight = weights(output);
+            move |tap| [word_of_bytes(weight(tap))]
+        });
         if set.shifts_quads() {
             // The kernel subtracts 128 from the bytes of the image.
-            weights.correction = Some(weights.finish(1, |output| {
-                let bytes = (0..taps).flat_map(|tap| weight(output, tap));
+            packed.correction = Some(packed.finish(1, |output| {
+                if output >= outputs {
+                    return 0;
+                }
+                let bytes = (0..taps).flat_map(weights(output));
                 let sum = |sum: i32, byte: i8| sum.wrapping_add(i32::from(byte));
-                if output < outputs { bytes.fold(0, sum).wrapping_mul(128) } else { 0 }
+                bytes.fold(0, sum).wrapping_mul(128)
             }));
         }
-        weights
+        packed
     }
 }
 
 impl Weights<SmallBytes> {
-    /// Packs bytes. `largest` is the largest byte of the image. Returns `None` if the sum of two
-    /// products can exceed 16 bits.
-    pub fn small_bytes(
+    /// Packs bytes. `weights` returns a function of the taps of an output, and `largest` is the
+    /// largest byte of the image. Returns `None` if the sum of two products can exceed 16 bits.
+    pub fn small_bytes<W: Fn(usize) -> [i8; 4]>(
         set: InstructionSet,
         (outputs, taps): (usize, usize),
         largest: u8,
-        weight: impl Fn(usize, usize) -> [i8; 4],
+        weights: impl Fn(usize) -> W,
     ) -> Option<Self> {
         let mut most: i32 = 0;
         for output in 0..outputs {
-            for tap in 0..taps {
-                let [a, b, c, d] = weight(output, tap).map(i32::from);
-                let of_pair = |a: i32, b: i32| (a.max(0) + b.max(0)).max(-(a.min(0) + b.min(0)));
+            for [a, b, c, d] in (0..taps).map(weights(output)) {
+                let of_pair = |a: i8, b: i8| {
+                    let [a, b] = [a, b].map(i32::from);
+                    (a.max(0) + b.max(0)).max(-(a.min(0) + b.min(0)))
+                };
                 most = most.max(of_pair(a, b)).max(of_pair(c, d));
             }
         }
@@ -236,35 +255,40 @@ impl Weights<SmallBytes> {
         if widen_after == 0 {
             return None;
         }
-        let weights =
-            Self::new(set, outputs, taps, |output, tap| [word_of_bytes(weight(output, tap))]);
-        Some(Self { widen_after, ..weights })
+        let packed = Self::new(set, outputs, taps, |output| {
+            let weight = weights(output);
+            move |tap| [word_of_bytes(weight(tap))]
+        });
+        Some(Self { widen_after, ..packed })
     }
 }
 
 impl Weights<Signs> {
-    /// Packs bits.
-    pub fn signs(
+    /// Packs bits. `weights` returns a function of the taps of an output.
+    pub fn signs<W: Fn(usize) -> u32>(
         set: InstructionSet,
         outputs: usize,
         taps: usize,
-        weight: impl Fn(usize, usize) -> u32,
+        weights: impl Fn(usize) -> W,
     ) -> Self {
-        let weights = Self::new(set, outputs, taps, |output, tap| [weight(output, tap)]);
-        Self { widen_after: set.counts(), ..weights }
+        let packed = Self::new(set, outputs, taps, |output| {
+            let weight = weights(output);
+            move |tap| [weight(tap)]
+        });
+        Self { widen_after: set.counts(), ..packed }
     }
 }
 
 impl Weights<Ternary> {
     /// Packs numbers that are -1, 0 or 1: the bits of those that are not 0, and of the negative
-    /// ones.
-    pub fn ternary(
+    /// ones. `weights` returns a function of the taps of an output.
+    pub fn ternary<W: Fn(usize) -> [u32; 2]>(
         set: InstructionSet,
         outputs: usize,
         taps: usize,
-        weight: impl Fn(usize, usize) -> [u32; 2],
+        weights: impl Fn(usize) -> W,
     ) -> Self {
-        Self { widen_after: set.counts(), ..Self::new(set, outputs, taps, weight) }
+        Self { widen_after: set.counts(), ..Self::new(set, outputs, taps, weights) }
     }
 }
 

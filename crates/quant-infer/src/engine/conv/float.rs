@@ -54,8 +54,9 @@ impl FloatConv {
         } else {
             let groups = (0..conv.groups)
                 .map(|group| {
-                    Weights::floats(set, outputs, channels * taps, |output, tap| {
-                        weight(group * outputs + output, tap)
+                    let weight = &weight;
+                    Weights::floats(set, outputs, channels * taps, |output| {
+                        move |tap| weight(group * outputs + output, tap)
                     })
                 })
                 .collect();

@@ -1,6 +1,6 @@
 //! Convolutions in integers.
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use quant_kernels::{
@@ -13,13 +13,14 @@ use super::{
     taps::{Geometry, OperandSize, Places, runs},
     tiles::{Line, Tiles, add_bytes},
     unrolled::Unrolled,
+    weights::WeightIntegers,
 };
 use crate::{
     engine::{
         packing::{Encoding, Packing},
         per_channel::PerChannel,
     },
-    model::{Conv, Term, Terms, WeightCodes},
+    model::{Conv, Terms, WeightCodes},
 };
 
 /// A convolution whose operand and weight are integers.
@@ -70,56 +71,8 @@ enum Kernel {
     Depthwise { weights: Vec<i16>, channels: usize },
 }
 
-/// The integers of a weight.
-struct WeightIntegers<'a> {
-    codes: &'a WeightCodes,
-    terms: &'a Terms,
-    channels: usize,
-    taps: usize,
-    /// The integers of each term, `[outputs, channels, taps]`.
-    integers: Vec<Vec<i16>>,
-}
-
-impl<'a> WeightIntegers<'a> {
-    /// Finds the integers. `negate` says for each output channel whether they are negated.
-    fn new(conv: &Conv, terms: &'a Terms, codes: &'a WeightCodes, negate: &[bool]) -> Self {
-        let (channels, taps) = (conv.in_channels / conv.groups, conv.kernel[0] * conv.kernel[1]);
-        let per_output = channels * taps;
-        let of_term = |term: &Term| {
-            let mut integers = Vec::with_capacity(codes.codes.len());
-            let outputs = codes.codes.chunks_exact(per_output).zip(negate);
-            for (output, (row, negate)) in outputs.enumerate() {
-                // All elements of an output channel belong to one group.
-                let group = codes.group_of(output * per_output);
-                let sign = if *negate { -1 } else { 1 };
-                let mut table = [0; 256];
-                for (to, integer) in table.iter_mut().zip(term.integers_of(group, codes.levels)) {
-                    *to = sign * integer;
-                }
-                integers.extend(row.iter().map(|code| table[usize::from(*code)]));
-            }
-            integers
-        };
-        let integers = terms.0.iter().map(of_term).collect();
-        Self { codes, terms, channels, taps, integers }
-    }
-
-    fn scale(&self, term: usize, output: usize) -> f32 {
-        let group = self.codes.group_of(output * self.channels * self.taps);
-        self.terms.0[term].scale_of(group)
-    }
-
-    /// Returns the integers of an output channel, `[channels, taps]`.
-    fn of_output(&self, term: usize, output: usize) -> &[i16] {
-        let per_output = self.channels * self.taps;
-        &self.integers[term][output * per_output..][..per_output]
-    }
-
-    /// Returns the integer of an output channel, a channel of its group, and a tap.
-    fn of(&self, term: usize, output: usize, channel: usize, tap: usize) -> i16 {
-        self.of_output(term, output)[channel * self.taps + tap]
-    }
-}
+/// Stands for an element of a tap that belongs to no channel, or to none of a range.
+const NO_ELEMENT: u32 = u32::MAX;
 
 impl IntegerConv {
     /// Prepares a convolution. `negate` says for each output channel whether its sums are negated,
@@ -153,10 +106,13 @@ impl IntegerConv {
     fn add_depthwise(&mut self, conv: &Conv, input_terms: &Terms, integers: &WeightIntegers<'_>) {
         let channels = conv.out_channels;
         for term in 0..integers.terms.0.len() {
-            let weights = (0..integers.taps)
-                .flat_map(|tap| (0..channels).map(move |channel| (channel, tap)))
-                .map(|(channel, tap)| integers.of(term, channel, 0, tap))
-                .collect();
+            let mut weights = vec![0; integers.places * channels];
+            for channel in 0..channels {
+                let table = integers.table(term, channel);
+                for (place, code) in integers.codes(channel).iter().enumerate() {
+                    weights[place * channels + channel] = table[usize::from(*code)];
+                }
+            }
             self.weights.push(Kernel::Depthwise { weights, channels });
         }
         let mut passes = Vec::new();
@@ -209,12 +165,9 @@ impl IntegerConv {
                         if output >= outputs {
                             return 0;
                         }
-                        let row = integers.of_output(weight_term, first + output);
-                        let row =
-                            &row[channels.start * integers.taps..channels.end * integers.taps];
-                        row.iter().map(|integer| i32::from(*integer)).sum::<i32>()
+                        integers.sum(weight_term, first + output, &channels)
                     };
-                    let count = channels.len() * integers.taps;
+                    let count = channels.len() * integers.places;
                     let (finish, extra) =
                         self.finish(weights, encodings[term], count, sum_of_weights);
                     let scales = PerChannel::new(&scales);
@@ -249,7 +202,10 @@ impl IntegerConv {
         if (factor, input.offset, extra) == (1, 0, 0) {
             return (None, 0);
         }
-        let base = |output: usize| sum_of_weights(output).wrapping_mul(input.offset);
+        let base = |output: usize| match input.offset {
+            0 => 0,
+            offset => sum_of_weights(output).wrapping_mul(offset),
+        };
         (Some(weights.finish(factor, base)), extra)
     }
 
@@ -270,13 +226,13 @@ impl IntegerConv {
         };
         let places = match &self.unrolled {
             Some(_) => self.geometry.kernel[0],
-            None => integers.taps,
+            None => integers.places,
         };
         let levels = &integers.terms.0[term].integers;
         let negated = levels.iter().flat_map(|integer| [*integer, -*integer]);
         // The kernel was chosen because its weights can be stored.
         let line = Line::new(packing, negated).unwrap_or(Line { offset: 0, step: 1 });
-        // Where each element of each tap lies among the integers of an output channel.
+        // Where each element of each tap lies among the codes of an output channel.
         let element = |index: usize| {
             let (tap, element) = (index / per_tap, index % per_tap);
             let (place, tap) = (tap / taps.len(), taps.start + tap % taps.len());
@@ -288,22 +244,24 @@ impl IntegerConv {
                 None => (place, per_tap * tap + element),
             };
             let is_in = range.contains(&channel);
-            is_in.then(|| (channel - all.start) * integers.taps + place)
+            is_in.then(|| ((channel - all.start) * integers.places + place) as u32)
         };
-        let elements: Vec<Option<usize>> =
-            (0..places * taps.len() * per_tap).map(element).collect();
-        // The numbers of all taps, `[outputs, taps, elements]`.
-        let mut numbers = Vec::with_capacity(outputs.len() * elements.len());
-        for output in outputs.clone() {
-            let row = integers.of_output(term, output);
-            numbers.extend(elements.iter().map(|at| at.map_or(0, |at| line.number(row[at]))));
-        }
-        let weight = |output: usize, tap: usize| {
-            &numbers[output * elements.len() + tap * per_tap..][..per_tap]
+        let elements: Vec<u32> = (0..places * taps.len() * per_tap)
+            .map(|index| element(index).unwrap_or(NO_ELEMENT))
+            .collect();
+        let weights = |output: usize| {
+            let output = outputs.start + output;
+            let codes = integers.codes(output);
+            let table = integers.table(term, output).map(|integer| line.number(integer));
+            let elements = &elements;
+            move |index: usize| match elements[index] {
+                NO_ELEMENT => 0,
+                at => table[usize::from(codes[at as usize])],
+            }
         };
         let size = (outputs.len(), places * taps.len());
         let largest = encodings.iter().map(|encoding| encoding.largest).max().unwrap_or(0);
-        let weights = Tiles::new(self.set, (packing, line), size, largest, weight);
+        let weights = Tiles::new(self.set, (packing, line), size, largest, weights);
         Kernel::Tiles { weights, taps }
     }
 

@@ -9,6 +9,7 @@ mod integer;
 mod taps;
 mod tiles;
 mod unrolled;
+mod weights;
 
 pub(super) use choice::choose;
 pub(super) use combine::StripSums;

@@ -70,36 +70,33 @@ impl Line {
 
 impl Line {
     /// Returns what is stored for an integer.
-    #[inline]
     pub(super) fn number(self, integer: i16) -> i16 {
-        let number = i32::from(integer) - self.offset;
-        // Divisions of all weights take long, and most of them are by 1.
-        (if self.step == 1 { number } else { number / self.step }) as i16
+        ((i32::from(integer) - self.offset) / self.step) as i16
     }
 }
 
 impl Tiles {
-    /// Packs weights. `weight` returns the stored numbers of an output and a tap; `largest` is the
-    /// largest number that the operand has.
-    pub(super) fn new<'a>(
+    /// Packs weights. `weights` returns a function that returns the stored number at an index of an
+    /// output `[taps, channels of a tap]`; `largest` is the largest number that the operand has.
+    pub(super) fn new<W: Fn(usize) -> i16>(
         set: InstructionSet,
         (packing, line): (Packing, Line),
         (outputs, taps): (usize, usize),
         largest: i32,
-        weight: impl Fn(usize, usize) -> &'a [i16],
+        weights: impl Fn(usize) -> W,
     ) -> Self {
-        let bytes = |output, tap| {
-            let numbers = weight(output, tap);
-            [numbers[0], numbers[1], numbers[2], numbers[3]].map(|number| number as i8)
+        let bytes = |output| {
+            let weight = weights(output);
+            move |tap| [0, 1, 2, 3].map(|index| weight(4 * tap + index) as i8)
         };
-        let bits = |output, tap, is_set: fn(i16) -> bool| {
-            let numbers = weight(output, tap).iter().enumerate();
-            numbers.map(|(channel, x)| u32::from(is_set(*x)) << channel).sum::<u32>()
+        let bits = |weight: &W, tap: usize, is_set: fn(i16) -> bool| {
+            let bit = |channel| u32::from(is_set(weight(32 * tap + channel))) << channel;
+            (0..32).map(bit).sum::<u32>()
         };
         let kernel = match packing {
-            Packing::Pairs => Kernel::Pairs(Weights::pairs(set, outputs, taps, |output, tap| {
-                let numbers = weight(output, tap);
-                [numbers[0], numbers[1]]
+            Packing::Pairs => Kernel::Pairs(Weights::pairs(set, outputs, taps, |output| {
+                let weight = weights(output);
+                move |tap| [weight(2 * tap), weight(2 * tap + 1)]
             })),
             Packing::Bytes => {
                 let largest = u8::try_from(largest).ok().filter(|_| !set.has_dot_products());
@@ -110,14 +107,14 @@ impl Tiles {
                     None => Kernel::Bytes(Weights::bytes(set, outputs, taps, bytes)),
                 }
             }
-            Packing::Signs => Kernel::Signs(Weights::signs(set, outputs, taps, |output, tap| {
-                bits(output, tap, |x| x > 0)
+            Packing::Signs => Kernel::Signs(Weights::signs(set, outputs, taps, |output| {
+                let weight = weights(output);
+                move |tap| bits(&weight, tap, |x| x > 0)
             })),
-            Packing::Ternary => {
-                Kernel::Ternary(Weights::ternary(set, outputs, taps, |output, tap| {
-                    [bits(output, tap, |x| x != 0), bits(output, tap, |x| x < 0)]
-                }))
-            }
+            Packing::Ternary => Kernel::Ternary(Weights::ternary(set, outputs, taps, |output| {
+                let weight = weights(output);
+                move |tap| [bits(&weight, tap, |x| x != 0), bits(&weight, tap, |x| x < 0)]
+            })),
         };
         Self { kernel, line }
     }

@@ -3,6 +3,7 @@
 //!
 //! - [`conv`]: two-dimensional convolution.
 //! - [`channels_last`]: sums of floats and integers for serving, over images with their channels last.
+//! - [`elementwise`]: what serving computes from each number alone, from sums to packed integers.
 //! - [`batch_norm`]: batch normalisation, with the addition and the ReLU that may follow it.
 //! - [`relu`]: the rectified linear unit.
 //! - [`quantize`]: the formulas that quantizers apply to each number, and their gradients.
@@ -31,9 +32,9 @@
 //! - A closure of plain loops over arrays, which the compiler vectorises. Quantizers and batch
 //!   norms are of this kind, because their arithmetic is short and varied. Results are identical on
 //!   every set, because Rust neither contracts nor reorders floating point operations.
-//! - Code that uses the vectors of the set explicitly. The inner loops of a convolution are of this
-//!   kind, because their speed depends on how many sums stay in registers, which compilers do not
-//!   optimise well. Products and sums are fused where the set has such an instruction, so the last
+//! - Code that uses the vectors of the set explicitly. The inner loops of a convolution and
+//!   [`elementwise`] are of this kind, because their speed depends on how many numbers stay in
+//!   registers, which compilers do not optimise well. A convolution's products and sums are fused where the set has such an instruction, so the last
 //!   bit of a sum depends on the set.
 //!
 //! Closures use the widest vectors, except loops that were measured to be faster with at most eight
@@ -50,8 +51,8 @@
 //!
 //! The files in `simd` call intrinsics and functions with target features. The tokens are private
 //! values that are only created by detection, which proves that the processor has the instructions.
-//! Reading and writing vectors through pointers remains `unsafe`, which `conv/micro_kernels.rs` and
-//! `channels_last` (its arithmetic and micro kernel) do. Before their loops run, every offset, size
+//! Reading and writing vectors through pointers remains `unsafe`, which `conv/micro_kernels.rs`,
+//! `channels_last` (its arithmetic and micro kernel) and `elementwise/kernel.rs` do. Before their loops run, every offset, size
 //! and length that they rely on is checked. The first is only called by `conv/passes.rs`, which
 //! checks where results are written. All other code is safe code over slices.
 

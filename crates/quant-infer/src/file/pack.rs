@@ -112,13 +112,16 @@ impl Packing {
             (codes, number == 0)
         };
         let table: [([u8; 8], bool); 256] = core::array::from_fn(of_byte);
-        let mut codes = Vec::with_capacity(words.len() * self.codes);
+        // Eight codes are always written, since a copy of a known size is one instruction. The next
+        // word overwrites those that are too many.
+        let mut codes = alloc::vec![0; words.len() * self.codes + 8];
         let mut are_small = true;
-        for word in words {
+        for (index, word) in words.iter().enumerate() {
             let (of_word, is_small) = &table[usize::from(*word)];
-            codes.extend_from_slice(&of_word[..self.codes]);
+            codes[index * self.codes..][..8].copy_from_slice(of_word);
             are_small &= is_small;
         }
+        codes.truncate(words.len() * self.codes);
         // The last word is filled up with code 0.
         let is_filled = codes[count..].iter().all(|code| *code == 0);
         codes.truncate(count);

@@ -252,7 +252,8 @@ impl IntegerConv {
         let weights = |output: usize| {
             let output = outputs.start + output;
             let codes = integers.codes(output);
-            let table = integers.table(term, output).map(|integer| line.number(integer));
+            let mut table = integers.table(term, output);
+            table[..integers.levels()].iter_mut().for_each(|x| *x = line.number(*x));
             let elements = &elements;
             move |index: usize| match elements[index] {
                 NO_ELEMENT => 0,

@@ -28,6 +28,11 @@ impl<'a> WeightIntegers<'a> {
         Self { codes, terms, channels: conv.in_channels / conv.groups, places, negate }
     }
 
+    /// Returns the number of codes.
+    pub(super) fn levels(&self) -> usize {
+        self.codes.levels
+    }
+
     fn group(&self, output: usize) -> usize {
         // All elements of an output channel belong to one group.
         self.codes.group_of(output * self.channels * self.places)

@@ -8,6 +8,7 @@ use quant_nn::{
     ResNetConfig, StateDict,
     resnet::{Depth, Stem},
 };
+use quant_train::WeightsFile;
 
 fn description(model: &str, keyword: &str, options: &str) -> Description {
     let given = |text: &str| Some(text.to_owned());
@@ -64,7 +65,8 @@ fn a_converted_torchvision_state_computes_the_same() {
     assert!(said.contains("entries in"), "{said}");
 
     let keyword = ResNetConfig { names: quant_nn::resnet::NameStyle::Keyword, ..base };
-    let (ours, report) = StateDict::read(&to).unwrap().load_into(keyword.init(&device).unwrap());
+    let (ours, report) =
+        WeightsFile::new(&to).read().unwrap().load_into(keyword.init(&device).unwrap());
     assert!(report.is_complete(), "{report}");
     let x = Tensor::ones([1, 3, 32, 32], &device);
     let same = ours.forward(x.clone()).equal(theirs.forward(x)).all().into_scalar::<bool>();

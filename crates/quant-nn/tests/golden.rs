@@ -209,9 +209,7 @@ fn same_order(network: &Network, expected: &[(String, Vec<usize>)]) -> Result<()
 fn round_trip(config: &NetworkConfig, state: &StateDict, case: &Case) -> Result<(), String> {
     let device = Device::flex();
     let filled = filled(state, 0.0);
-    let file = tempfile::NamedTempFile::new().map_err(text)?;
-    std::fs::write(file.path(), filled.to_bytes().map_err(text)?).map_err(text)?;
-    let read = StateDict::read(file.path()).map_err(text)?;
+    let read = StateDict::from_bytes(&filled.to_bytes().map_err(text)?).map_err(text)?;
     let outputs = [filled, read].map(|state| {
         let (network, report) = state.load_into(config.init(&device).map_err(text)?);
         report.require(false).map_err(text)?;

@@ -58,7 +58,7 @@ fn refusal(desk: &Desk, text: &str) -> String {
 }
 
 fn state(run: &Run, file: &str) -> StateDict {
-    StateDict::read(&run.folder().join(file)).unwrap()
+    common::state(&run.folder().join(file))
 }
 
 fn learning_rates(run: &Run) -> Vec<f64> {

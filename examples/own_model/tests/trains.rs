@@ -14,9 +14,9 @@ use burn::{module::Module, tensor::Device};
 use own_model::Net;
 use quant_core::{Levels, Role};
 use quant_infer::model::Op;
-use quant_nn::{QuantizedModule, StateDict};
+use quant_nn::QuantizedModule;
 use quant_train::{
-    Build, Recipe, Run, RunOptions, Summary, TrainError,
+    Build, Recipe, Run, RunOptions, Summary, TrainError, WeightsFile,
     events::{Event, read_log},
     group::Threads,
 };
@@ -187,7 +187,7 @@ fn a_network_file_says_which_quantizers_were_in_force() {
     let folder = tempfile::tempdir().unwrap();
     let run = create(folder.path(), &[]);
     train(&run).unwrap();
-    let state = StateDict::read(&last(run.folder())).unwrap();
+    let state = WeightsFile::new(last(run.folder())).read().unwrap();
     let (config, enabled) = state.quantizer("blocks.0.depthwise", Role::Weight).unwrap();
     assert_eq!((config.levels, enabled), (Levels::from_bits(3).unwrap(), true));
     // The recipe builds the network with weights of four bits, but the saved state has three.

@@ -70,6 +70,7 @@ mod weights_of_pytorch {
 use burn::tensor::Device;
 use quant_core::QuantizerConfig;
 use quant_nn::{StateDict, resnet::{Depth, Quantization, ResNetConfig, Stem}, summarize};
+use quant_train::WeightsFile;
 
 fn page(
     activation: QuantizerConfig, weight: QuantizerConfig, device: Device,
@@ -78,7 +79,7 @@ let config = ResNetConfig {
     quantization: Quantization { activation: Some(activation), weight: Some(weight), ..Default::default() },
     ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 1000, 224)
 };
-let (network, report) = StateDict::read("resnet18.pth".as_ref())?.load_into(config.init(&device)?);
+let (network, report) = WeightsFile::new("resnet18.pth").read()?.load_into(config.init(&device)?);
 println!("{report}\n{}", summarize(&network, &StateDict::of(&network)));
     Ok(())
 }

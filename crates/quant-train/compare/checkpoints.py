@@ -1,7 +1,7 @@
 """Writes torchvision checkpoints with random weights, and what PyTorch computes with them.
 
-    python crates/quant-nn/compare/checkpoints.py /tmp/checkpoints
-    QUANT_CHECKPOINTS=/tmp/checkpoints cargo test --release -p quant-nn --test checkpoints -- --ignored
+    python crates/quant-train/compare/checkpoints.py /tmp/checkpoints
+    QUANT_CHECKPOINTS=/tmp/checkpoints cargo test --release --workspace --test checkpoints -- --ignored
 
 Needs torch, torchvision and safetensors.
 """

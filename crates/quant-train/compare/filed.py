@@ -1,6 +1,6 @@
 """Writes the small checkpoints of tests/pytorch: one state, filed as public projects file theirs.
 
-    python crates/quant-nn/compare/filed.py crates/quant-nn/tests/pytorch
+    python crates/quant-train/compare/filed.py crates/quant-train/tests/pytorch
 
 The state is that of two layers: `stem.0.weight` [2, 1, 1, 1] holds 1 and 2, `fc.weight` [2, 2] holds
 3 to 6, `fc.bias` [2] holds 7 and 8. Needs torch.

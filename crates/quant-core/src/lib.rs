@@ -72,6 +72,8 @@ pub mod gradient;
 mod gradient_scale;
 #[doc(hidden)]
 pub mod host;
+mod image_scale;
+mod learned;
 pub mod method;
 pub mod methods;
 mod normalize;
@@ -107,6 +109,8 @@ pub use codes::{Affine, Codes, Decoding, Table};
 pub use config::{Granularity, Levels, Normalization, QuantizerConfig, Range};
 pub use error::QuantizerError;
 pub use gradient::{Estimator, GradientScale, GradientScaleRule};
+pub use image_scale::ImageScale;
+pub use learned::Learned;
 pub use method::{FatnnOptions, LqNetsOptions, Method, Role, SignScale, TtqOptions, XnorOptions};
 pub use methods::{OwnMethod, register};
 pub use options::{Accepted, OptionInfo, OptionValue};
@@ -117,7 +121,6 @@ pub use reach::{
 };
 pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quantize_weights};
 pub use scope::{TrainingCall, training_call};
-pub use serving::ImageScale;
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;

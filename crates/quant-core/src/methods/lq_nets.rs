@@ -51,10 +51,10 @@ use crate::{
     codes::{Codes, Decoding, Table},
     config::{Levels, Normalization, QuantizerConfig, Range},
     host::values,
+    image_scale::ImageScale,
     method::{LqNetsOptions, Role},
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
-    serving::ImageScale,
     site::Grouping,
     staircase::Staircase,
 };

@@ -44,12 +44,12 @@ use crate::{
     codes::{Affine, Codes, Decoding},
     config::{Levels, QuantizerConfig, Range},
     gradient::Estimator,
+    image_scale::ImageScale,
     method::{Role, SignScale, XnorOptions},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, estimated, quantize, straight_through},
     parameter::{Parameter, ParameterKind},
     per_group::add_per_group,
-    serving::ImageScale,
     site::Grouping,
     staircase::Staircase,
 };

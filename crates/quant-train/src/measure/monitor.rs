@@ -85,7 +85,7 @@ impl Monitor {
     /// Returns the mean of the quantizer's first learned parameter. Warns if it has changed too
     /// much, or if a learned parameter is invalid.
     fn follow(&mut self, quantizer: &Quantizer, warnings: &mut Vec<String>) -> Option<f64> {
-        if let Err(error) = quantizer.check() {
+        if let Err(error) = quantizer.validate() {
             let how = "groups.exceptions of the phase can give it its own learning rate";
             warnings.push(format!("{error} ({how})"));
         }

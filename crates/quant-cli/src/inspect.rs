@@ -8,8 +8,8 @@ use crate::{
 };
 
 /// Returns a table of the entries of a file of weights: their names, shapes and types, and the
-/// smallest and the largest value of each. The file's metadata come first. For a packed network, the
-/// table has one line for each node.
+/// smallest and the largest value of each. The file's metadata come first. For a packed network,
+/// the table has one line for each node.
 ///
 /// # Errors
 /// As [`WeightsFile::read`](quant_train::WeightsFile::read); and for options that have no effect.

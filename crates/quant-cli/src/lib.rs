@@ -7,15 +7,25 @@
 //! - [`machine`] chooses the devices for both kinds of programs, and [`memory`] keeps the memory
 //!   that a training step frees for the next one.
 
+#[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
 pub mod data;
+#[doc(hidden)]
 pub mod evaluation;
+#[doc(hidden)]
 pub mod inspect;
+#[doc(hidden)]
 pub mod machine;
+#[doc(hidden)]
 pub mod memory;
+#[doc(hidden)]
 pub mod networks;
+#[doc(hidden)]
 pub mod packed;
+#[doc(hidden)]
 pub mod recipes;
+#[doc(hidden)]
 pub mod runs;
 mod score;
 pub mod train;

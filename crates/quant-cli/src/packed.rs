@@ -261,8 +261,8 @@ learning_rate = 0.1
 ";
 
 /// Evaluates a packed network on validation data, with `threads` threads or, by default, with one
-/// for each core. `recipe` names a recipe that describes the data. Returns the score, and the images
-/// that could not be used, each with the reason.
+/// for each core. `recipe` names a recipe that describes the data. Returns the score, and the
+/// images that could not be used, each with the reason.
 pub(crate) fn evaluate(
     path: &Path,
     recipe: Option<&str>,

@@ -12,21 +12,14 @@
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 mod common;
+#[path = "common/gpu.rs"]
+mod gpu;
 
 use burn::tensor::{Device, Tensor};
 use common::{configs, host, make, randomize};
+use gpu::gpu;
 use proptest::prelude::*;
 use quant_core::QuantizerConfig;
-
-fn gpu() -> Device {
-    cfg_select! {
-        feature = "cuda" => Device::cuda(0),
-        feature = "rocm" => Device::rocm(0),
-        feature = "metal" => Device::metal(Default::default()),
-        feature = "vulkan" => Device::vulkan(Default::default()),
-        _ => Device::wgpu(Default::default()),
-    }
-}
 
 /// The results of a training call.
 struct Outcome {

@@ -75,8 +75,8 @@ pub enum NetworkError {
     Description(#[source] serde_json::Error),
     /// The contents of a file do not match its checksum.
     #[error(
-        "its checksum is {found}, but its contents have {computed}: the file is damaged, or another \
-         program has changed it without removing {key:?} from its metadata"
+        "its checksum is {found}, but its contents have {computed}: the file is damaged, or \
+         another program has changed it without removing {key:?} from its metadata"
     )]
     Checksum {
         /// The checksum in the file.

@@ -82,7 +82,8 @@ fn warnings(run: &Path) -> Vec<String> {
 #[test]
 fn divergence_in_the_very_last_step_is_an_error_and_the_last_finite_checkpoint_stays() {
     let desk = Desk::new();
-    // One step an epoch; the second and last has a rate at which every weight overflows, and a finite loss.
+    // One step an epoch; the second and last has a rate at which every weight overflows, and a
+    // finite loss.
     let wild = [
         "phase.full_precision.epochs=2",
         "phase.full_precision.batch_size=40",
@@ -577,7 +578,8 @@ fn unusable_images_do_not_part_processes() {
             );
             skipped.count()
         };
-        // Three epochs in all; evaluation follows each, whoever had the image. Dropped batches have some too.
+        // Three epochs in all; evaluation follows each, whoever had the image. Dropped batches have
+        // some too.
         let (train, val) = (named("/train/"), named("/val/"));
         assert!(if whole { train == 9 } else { train <= 9 }, "{train}");
         assert_eq!(val, 6);

@@ -19,8 +19,8 @@ use quant_train::{
     group::{Alone, Group, Threads},
 };
 
-/// `{batch}` is to be filled in. Batch norms are frozen: else each process normalises by its own images, unless
-/// they share their statistics.
+/// `{batch}` is to be filled in. Batch norms are frozen: else each process normalises by its own
+/// images, unless they share their statistics.
 const RECIPE: &str = r#"
     name = "shared"
     [data]

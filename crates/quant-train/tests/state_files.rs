@@ -1,5 +1,5 @@
-//! Files of states as other programs write them: below any key, after any prefix, with numbers of any
-//! type, and in other shapes.
+//! Files of states as other programs write them: below any key, after any prefix, with numbers of
+//! any type, and in other shapes.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 

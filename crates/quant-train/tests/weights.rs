@@ -47,8 +47,8 @@ const RECIPE: &str = concat!(
 /// A phase that changes no weights and no statistics, with these quantizers.
 fn still(name: &str, fields: &str, quantization: &str) -> String {
     format!(
-        "[[phase]]\nname = '{name}'\nepochs = 1\nbatch_size = 8\nlearning_rate = 0.1\nfrozen_batches = 1000\n\
-         schedule = {{ policy = 'fix' }}\noptimizer = {{ kind = 'sgd' }}\n\
+        "[[phase]]\nname = '{name}'\nepochs = 1\nbatch_size = 8\nlearning_rate = 0.1\n\
+         frozen_batches = 1000\nschedule = {{ policy = 'fix' }}\noptimizer = {{ kind = 'sgd' }}\n\
          frozen_statistics = ['']\n{fields}\n{quantization}\n"
     )
 }

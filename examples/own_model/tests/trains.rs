@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
+mod common;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -21,24 +24,9 @@ use quant_train::{
     group::Threads,
 };
 
-const RECIPE: &str = r#"
-    name = "own"
-    [data]
-    kind = "fake"
-    input_size = 16
-    fake = { train = 24, val = 12, classes = 3 }
-    [model]
-    own = "net"
-    [[phase]]
-    name = "full"
-    epochs = 1
-    batch_size = 4
-    learning_rate = 0.01
-    [[phase]]
-    name = "quantized"
-    epochs = 2
-    batch_size = 4
-    learning_rate = 0.01
+const RECIPE: &str = own!(
+    2,
+    r#"
     checkpoint_steps = 2
     average = 0.9
     distillation = { teacher = "full", kind = "soft" }
@@ -46,11 +34,9 @@ const RECIPE: &str = r#"
     at = { epoch = 1 }
     role = "weight"
     change = { bits = 3 }
-    [phase.quantization]
-    warm_up = { steps = 2, roles = ["activation"] }
-    activation = { method = "lsq", bits = 4 }
-    weight = { method = "lsq", bits = 4, granularity = "per-channel" }
-"#;
+    "#,
+    r#"warm_up = { steps = 2, roles = ["activation"] }"#
+);
 
 fn recipe(changes: &[&str]) -> Recipe {
     let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();

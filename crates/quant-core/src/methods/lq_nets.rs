@@ -96,6 +96,7 @@ impl MethodFacts for LqNetsOptions {
 
 /// Quantizer with a learned basis: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct LqNets {
     /// The basis, `[bits, groups]`.
     pub basis: RunningState<Tensor<2>>,

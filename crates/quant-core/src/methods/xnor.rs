@@ -101,6 +101,7 @@ impl MethodFacts for XnorOptions {
 
 /// Sign quantizer of activations: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct SignActivation {
     /// The value of x at which the sign changes, `[groups]`.
     pub shift: Option<Param<Tensor<1>>>,
@@ -114,6 +115,7 @@ pub struct SignActivation {
 
 /// Sign quantizer of weights: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct SignWeight {
     /// The factor on the quantized value, `[groups]`.
     pub gamma: Option<Param<Tensor<1>>>,

@@ -363,6 +363,7 @@ fn reshape(net: &mut NetworkConfig, f: impl FnOnce(&mut PointReshape)) -> bool {
 }
 
 /// Returns every word as a Markdown table, with its effect and the words that it excludes.
+#[doc(hidden)]
 pub fn table() -> String {
     use std::fmt::Write;
     let mut table = String::from("| word | what it does | excludes |\n|---|---|---|\n");

@@ -1,5 +1,5 @@
-//! State dictionaries as data: the entries, the texts that are stored with them, and the description
-//! of the network.
+//! State dictionaries as data: the entries, the texts that are stored with them, and the
+//! description of the network.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -87,8 +87,8 @@ impl StateDict {
         self.description.as_ref()?.quantizer(&quantizer_name(layer, role))
     }
 
-    /// Returns the entries whose names begin with a key and a dot, without the key and the dot. Keys
-    /// are, for example, `state_dict_ema` or `checkpoint.model`.
+    /// Returns the entries whose names begin with a key and a dot, without the key and the dot.
+    /// Keys are, for example, `state_dict_ema` or `checkpoint.model`.
     ///
     /// # Errors
     /// [`NetworkError::Key`] if there are no such entries. The error lists the keys that exist.
@@ -106,10 +106,10 @@ impl StateDict {
         Ok(self)
     }
 
-    /// Returns the weights in a file that has other things beside them, without a network to compare
-    /// the names with. These are the entries below the first of the usual keys (`state_dict`,
-    /// `model`, `net`, ...) that has weights below it. Prefixes that wrappers put before every name
-    /// (`module.`, `_orig_mod.`, `model.`, `backbone.`, `net.`) are removed.
+    /// Returns the weights in a file that has other things beside them, without a network to
+    /// compare the names with. These are the entries below the first of the usual keys
+    /// (`state_dict`, `model`, `net`, ...) that has weights below it. Prefixes that wrappers put
+    /// before every name (`module.`, `_orig_mod.`, `model.`, `backbone.`, `net.`) are removed.
     #[must_use]
     pub fn main(mut self) -> Self {
         let prefix = main_prefix(self.entries.keys().map(String::as_str));

@@ -84,8 +84,8 @@ impl StateDict {
         (network, loader.report)
     }
 
-    /// Finds the prefix of the entries that belong to a network with the state `network`. The second
-    /// value says whether these entries have torchvision's names.
+    /// Finds the prefix of the entries that belong to a network with the state `network`. The
+    /// second value says whether these entries have torchvision's names.
     fn find(&self, network: &StateDict, quantizers: &[String]) -> (PrefixMatch, bool) {
         let names: HashSet<&str> = network.entries.keys().map(String::as_str).collect();
         let entries = || self.entries.keys().map(String::as_str);

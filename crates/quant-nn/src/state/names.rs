@@ -4,8 +4,8 @@
 /// the beginnings of these names.
 const RUNNING: [&str; 4] = ["running_", "basis", "iteration", "num_batches_tracked"];
 
-/// Returns whether the entry with this name is computed from the data (running statistics, a learned
-/// basis) instead of being trained by a gradient.
+/// Returns whether the entry with this name is computed from the data (running statistics, a
+/// learned basis) instead of being trained by a gradient.
 #[doc(hidden)]
 pub fn is_running(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();

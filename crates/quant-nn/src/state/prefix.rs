@@ -1,9 +1,9 @@
 //! Finds the entries of a file that are a network's state.
 //!
-//! Training programs store a state at the top level of a file or under a key (`state_dict`, `model`,
-//! `ema`, ...). Wrappers (`DataParallel`, `torch.compile`, a model inside another) put prefixes
-//! before its names. Keys are joined to names by dots, so a key is a prefix, too. The prefix of the
-//! state is the one after which the most names in the file are names of the network.
+//! Training programs store a state at the top level of a file or under a key (`state_dict`,
+//! `model`, `ema`, ...). Wrappers (`DataParallel`, `torch.compile`, a model inside another) put
+//! prefixes before its names. Keys are joined to names by dots, so a key is a prefix, too. The
+//! prefix of the state is the one after which the most names in the file are names of the network.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +60,8 @@ pub(super) fn best_prefix<'a>(
     PrefixMatch { prefix: best.next().unwrap_or_default(), matched, others: best.collect() }
 }
 
-/// Returns a value by which prefixes that match equally well are sorted: averaged weights come last,
-/// no prefix and the usual keys first, and shorter prefixes before longer ones.
+/// Returns a value by which prefixes that match equally well are sorted: averaged weights come
+/// last, no prefix and the usual keys first, and shorter prefixes before longer ones.
 fn rank(prefix: &str) -> (bool, usize, usize) {
     let key = prefix.split('.').next().unwrap_or_default();
     let usual = match key {

@@ -65,8 +65,8 @@ impl StateDict {
     }
 }
 
-/// Returns the difference between a quantizer and one with this configuration that was on or off, if
-/// they compute different values.
+/// Returns the difference between a quantizer and one with this configuration that was on or off,
+/// if they compute different values.
 fn difference(config: &QuantizerConfig, enabled: bool, ours: &Quantizer) -> Option<String> {
     let on = |enabled: bool| if enabled { "on" } else { "off" };
     if enabled != ours.is_enabled() {

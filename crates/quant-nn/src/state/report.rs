@@ -5,8 +5,8 @@ use std::fmt;
 use super::names::is_quantizers;
 use crate::error::NetworkError;
 
-/// The report of loading a state into a network: it lists what was done with every entry of the state
-/// and with every parameter of the network.
+/// The report of loading a state into a network: it lists what was done with every entry of the
+/// state and with every parameter of the network.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LoadReport {
     /// The parameters that were set.

@@ -1,5 +1,5 @@
-//! The safetensors format. All types of numbers of 8 bits and more are read, apart from 8-bit floats
-//! and complex numbers. All tensors are written as 32-bit floats.
+//! The safetensors format. All types of numbers of 8 bits and more are read, apart from 8-bit
+//! floats and complex numbers. All tensors are written as 32-bit floats.
 //!
 //! A file that is written here has a CRC-32C of its contents in its metadata, and the fields of its
 //! header are in alphabetical order. Files of other programs need neither.

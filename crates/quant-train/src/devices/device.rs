@@ -37,6 +37,7 @@ pub fn select(name: &str) -> Result<Device, TrainError> {
 ///
 /// # Errors
 /// As [`select`].
+#[doc(hidden)]
 pub fn select_number(name: &str, index: usize) -> Result<Device, TrainError> {
     let fail = |reason: String| {
         let available = match available().as_slice() {

@@ -13,8 +13,8 @@ use crate::error::TrainError;
 /// numbers.
 const ALWAYS_ACCEPTED: u64 = 1 << 26;
 
-/// Returns the tensors of a checkpoint. Those of nested dictionaries are named by their keys, joined
-/// by dots: `state_dict.fc.weight`. A whole module that was saved gives its state.
+/// Returns the tensors of a checkpoint. Those of nested dictionaries are named by their keys,
+/// joined by dots: `state_dict.fc.weight`. A whole module that was saved gives its state.
 ///
 /// # Errors
 /// [`TrainError::Weights`].

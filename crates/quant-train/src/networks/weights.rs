@@ -37,8 +37,8 @@ impl WeightsFile {
     /// dictionaries are joined by dots. Floats of 16, 32 and 64 bits, integers and truth values
     /// become 32-bit floats. Nothing in the file is executed.
     ///
-    /// With a key, the result is the entries below it. With renaming rules, they have the names that
-    /// the rules give them.
+    /// With a key, the result is the entries below it. With renaming rules, they have the names
+    /// that the rules give them.
     ///
     /// # Errors
     /// [`TrainError::Weights`] if the file cannot be read or is damaged, and with the errors of
@@ -174,6 +174,7 @@ pub(crate) fn other_classifier<M: Classifier>(network: &M, report: &LoadReport) 
 ///
 /// # Errors
 /// The errors of reading, and of networks that cannot be built.
+#[doc(hidden)]
 pub fn with_classes_of(
     file: &WeightsFile,
     mut candidates: Vec<(String, NetworkConfig)>,
@@ -223,6 +224,7 @@ fn advice(network: &Network, report: &LoadReport) -> String {
 ///
 /// # Errors
 /// The errors of the format.
+#[doc(hidden)]
 pub fn state_bytes<M: Classifier>(network: &M) -> Result<Vec<u8>, TrainError> {
     Ok(StateDict::of(network).to_bytes()?)
 }

@@ -15,7 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::adam::Adam;
-pub use super::clip::{clip_gradients, clipped_gradients};
+#[doc(hidden)]
+pub use super::clip::clipped_gradients;
 use crate::schema::stand_ins::BelowOneField;
 
 /// The optimizer.
@@ -82,6 +83,7 @@ fn nine_tenths() -> f64 {
 /// The weight decay and the learning rate of the parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[doc(hidden)]
 pub struct GroupRules {
     /// The L2 weight decay. SGD and Adam add it to the gradient (PyTorch's coupled decay), and
     /// AdamW applies it decoupled. Raise it against overfitting. 0 turns it off.
@@ -119,6 +121,7 @@ pub struct GroupException {
 
 /// The rule by which one parameter is optimized.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[doc(hidden)]
 pub struct ParameterRule {
     /// The L2 weight decay.
     pub weight_decay: f64,
@@ -145,6 +148,7 @@ impl GroupRules {
 }
 
 /// The optimizers of a whole network: one for each group of parameters that have the same rule.
+#[doc(hidden)]
 pub struct Optimizers {
     groups: Vec<Group>,
 }
@@ -261,6 +265,7 @@ impl Optimizer {
 
 /// A trainable parameter of a network.
 #[derive(Debug, Clone, PartialEq)]
+#[doc(hidden)]
 pub struct NamedParameter {
     /// The identity of the parameter.
     pub id: ParamId,
@@ -274,6 +279,7 @@ pub struct NamedParameter {
 
 /// Returns the network's trainable parameters. Running statistics and frozen parameters are not
 /// among them.
+#[doc(hidden)]
 pub fn parameters<M: QuantizedModule>(network: &M) -> Vec<NamedParameter> {
     struct Shapes(Vec<(ParamId, Vec<usize>)>);
     impl ModuleVisitor for Shapes {

@@ -218,33 +218,21 @@ fn options(net: &mut NetworkConfig, qtool: &QtoolOptions) -> Result<(), NetworkE
         let reason = "only the value 1 is supported, because QTool documents no other".to_owned();
         return Err(NetworkError::Keyword { word: "block_alpha".to_owned(), reason });
     }
-    let set = |field: &mut usize, value: Option<usize>| *field = value.unwrap_or(*field);
+    let size = size.unwrap_or(net.input_size());
     match net {
-        NetworkConfig::ResNet(c) => {
-            set(&mut c.input_size, size);
-            if c.names == NameStyle::Keyword {
-                set(&mut c.classes, classes);
-                set(&mut c.branches, branches);
-                c.width_alpha = alpha.unwrap_or(c.width_alpha);
+        // torchvision's networks keep their 1000 classes and their width.
+        NetworkConfig::ResNet(c) if c.names == NameStyle::Torchvision => c.input_size = size,
+        net => {
+            net.set_data(classes.unwrap_or(net.classes()), size);
+            match net {
+                NetworkConfig::ResNet(c) => {
+                    c.branches = branches.unwrap_or(c.branches);
+                    c.width_alpha = alpha.unwrap_or(c.width_alpha);
+                }
+                NetworkConfig::MobilenetV1(c) => c.width_alpha = alpha.unwrap_or(c.width_alpha),
+                NetworkConfig::MobilenetV2(c) => c.width_alpha = alpha.unwrap_or(c.width_alpha),
+                _ => {}
             }
-        }
-        NetworkConfig::MobilenetV1(c) => {
-            set(&mut c.classes, classes);
-            set(&mut c.input_size, size);
-            c.width_alpha = alpha.unwrap_or(c.width_alpha);
-        }
-        NetworkConfig::MobilenetV2(c) => {
-            set(&mut c.classes, classes);
-            set(&mut c.input_size, size);
-            c.width_alpha = alpha.unwrap_or(c.width_alpha);
-        }
-        NetworkConfig::VggSmall(c) => {
-            set(&mut c.classes, classes);
-            set(&mut c.input_size, size);
-        }
-        NetworkConfig::Nin(c) => {
-            set(&mut c.classes, classes);
-            set(&mut c.input_size, size);
         }
     }
     let quantization = net.quantization_mut();

@@ -5,7 +5,7 @@ use quant_core::qtool::QtoolOptions;
 use super::beside::{IGNORED, QUANTIZERS};
 use crate::{
     config::{
-        FirstLast, FirstLastQuantizers, NetworkConfig,
+        FirstLast, FirstLastQuantizers, NetworkConfig, each_config,
         mobilenet::{MobileNetV1Config, MobileSkip},
         resnet::{
             DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order, PointReshape,
@@ -52,13 +52,7 @@ fn v1(net: &mut NetworkConfig, f: impl FnOnce(&mut MobileNetV1Config)) -> bool {
 }
 
 fn layers(net: &mut NetworkConfig) -> (&mut NormKind, &mut ActivationKind) {
-    match net {
-        NetworkConfig::ResNet(c) => (&mut c.norm, &mut c.activation),
-        NetworkConfig::MobilenetV1(c) => (&mut c.norm, &mut c.activation),
-        NetworkConfig::MobilenetV2(c) => (&mut c.norm, &mut c.activation),
-        NetworkConfig::VggSmall(c) => (&mut c.norm, &mut c.activation),
-        NetworkConfig::Nin(c) => (&mut c.norm, &mut c.activation),
-    }
+    each_config!(net, config => (&mut config.norm, &mut config.activation))
 }
 
 fn norm(net: &mut NetworkConfig, kind: NormKind) -> bool {
@@ -104,8 +98,7 @@ fn data(net: &mut NetworkConfig, classes: usize, size: usize) -> bool {
         NetworkConfig::MobilenetV2(c) => {
             (c.classes, c.input_size, c.small_images) = (classes, size, Some(size == 32));
         }
-        NetworkConfig::VggSmall(c) => (c.classes, c.input_size) = (classes, size),
-        NetworkConfig::Nin(c) => (c.classes, c.input_size) = (classes, size),
+        other => other.set_data(classes, size),
     }
     true
 }

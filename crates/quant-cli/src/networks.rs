@@ -22,7 +22,7 @@ pub use self::{
     description::Description,
     guide::guide,
 };
-use crate::recipes::library::{classes, find};
+use crate::recipes::library::find;
 
 /// Returns a text with one line per keyword and a drawing of a block: the first block that changes
 /// the resolution, or the first block of a network without such a block.
@@ -67,7 +67,7 @@ pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
         Subject::Keywords => Ok(table(&of.description.network()?)),
         Subject::Recipe(name) => {
             let recipe = recipe_of(&name)?;
-            let candidates = recipe.candidates(of.phase.as_deref(), classes(&recipe))?;
+            let candidates = recipe.candidates(of.phase.as_deref(), recipe.data.usual_classes())?;
             let (phase, config) = candidates.into_iter().next().ok_or("the recipe has no phase")?;
             Ok(format!("phase {phase}\n{}", table(&config.init(&Device::default())?)))
         }

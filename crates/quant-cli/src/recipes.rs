@@ -8,19 +8,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quant_data::{LastBatch, dataset::cifar::Split};
+use quant_data::LastBatch;
 use quant_train::{
-    Recipe, RunOptions, TrainError,
-    data::DataKind,
-    files,
+    Recipe, RunOptions, TrainError, files,
     output::{self, plural},
     qtool::{config::ShellConfig, import},
 };
 
 pub(crate) mod library;
 
+use library::read;
 pub use library::{RECIPES, find};
-use library::{classes, read};
 
 use crate::{
     machine::MachineArguments,
@@ -82,7 +80,7 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
         recipe.data.input_size
     );
     for (index, phase) in recipe.phases.iter().enumerate() {
-        let classes = classes(&recipe);
+        let classes = recipe.data.usual_classes();
         let network = recipe.network(phase, classes)?.init(&burn::tensor::Device::default())?;
         let summary = quant_nn::summarize(&network, &quant_nn::StateDict::of(&network));
         writeln!(
@@ -98,7 +96,7 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
             summary.size_bytes_packed,
             plural(classes, "class", "classes")
         )?;
-        let batches = train_images(&recipe).map(|images| match phase.last_batch {
+        let batches = recipe.data.train_images().map(|images| match phase.last_batch {
             LastBatch::Drop => images / phase.batch_size,
             LastBatch::Keep => images.div_ceil(phase.batch_size),
         });
@@ -117,20 +115,6 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
         }
     }
     Ok(lines)
-}
-
-/// Returns the number of training images of a recipe's data, if it is known without the data.
-fn train_images(recipe: &Recipe) -> Option<usize> {
-    let data = &recipe.data;
-    match data.kind {
-        DataKind::Fake => Some(data.fake.unwrap_or_default().train),
-        DataKind::Rendered => {
-            let rendered = data.rendered.clone().unwrap_or_default();
-            Some(rendered.train_per_class * classes(recipe))
-        }
-        DataKind::Cifar10 | DataKind::Cifar100 => Some(Split::Train.images()),
-        DataKind::ImageFolder | DataKind::Shards | DataKind::Idx => None,
-    }
 }
 
 /// Converts a configuration file of QTool into a recipe, which is written to `to`. Returns a text

@@ -5,8 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quant_train::{Recipe, data::DataKind};
-
 macro_rules! recipes {
     ($($name:literal),* $(,)?) => {
         /// The names and texts of the recipes that come with the program.
@@ -121,17 +119,6 @@ pub fn find(name: &str) -> Result<(String, PathBuf), Box<dyn Error>> {
 /// Returns whether a recipe of this name comes with the program.
 pub(crate) fn is_known(name: &str) -> bool {
     RECIPES.iter().any(|(known, _)| *known == name)
-}
-
-/// Returns the number of classes of a recipe's data, as far as it is known without the data. For
-/// class folders and shards it is 1000, the number of ImageNet's classes.
-pub(crate) fn classes(recipe: &Recipe) -> usize {
-    match recipe.data.kind {
-        DataKind::Cifar100 => 100,
-        DataKind::ImageFolder | DataKind::Shards => 1000,
-        DataKind::Fake => recipe.data.fake.unwrap_or_default().classes,
-        DataKind::Cifar10 | DataKind::Idx | DataKind::Rendered => 10,
-    }
 }
 
 /// Returns the text of a file.

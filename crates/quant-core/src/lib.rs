@@ -57,8 +57,8 @@
 //! # Ok::<(), quant_core::QuantizerError>(())
 //! ```
 //!
-//! The backends are Cargo features: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`. None
-//! is on by default. Turn on the features of this crate, not those of Burn, because the features of
+//! The backends are Cargo features, such as `flex` (CPU) and `cuda`; the README lists them. None is
+//! on by default. Turn on the features of this crate, not those of Burn, because the features of
 //! this crate also compile its own operations for the backend.
 
 pub mod calibrate;

@@ -2,13 +2,7 @@
 //! where rounding in the last place decides between two levels; the same gradients; the same
 //! running values. Without a GPU feature there is no test.
 
-#![cfg(any(
-    feature = "cuda",
-    feature = "rocm",
-    feature = "metal",
-    feature = "vulkan",
-    feature = "wgpu"
-))]
+#![cfg(feature = "cube")]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 mod common;

@@ -83,7 +83,6 @@ fn nine_tenths() -> f64 {
 /// The weight decay and the learning rate of the parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[doc(hidden)]
 pub struct GroupRules {
     /// The L2 weight decay. SGD and Adam add it to the gradient (PyTorch's coupled decay), and
     /// AdamW applies it decoupled. Raise it against overfitting. 0 turns it off.

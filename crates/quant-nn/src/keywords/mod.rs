@@ -222,7 +222,7 @@ fn options(net: &mut NetworkConfig, qtool: &QtoolOptions) -> Result<(), NetworkE
     match net {
         // torchvision's networks keep their 1000 classes and their width.
         NetworkConfig::ResNet(c) if c.names == NameStyle::Torchvision => c.input_size = size,
-        net => {
+        _ => {
             net.set_data(classes.unwrap_or(net.classes()), size);
             match net {
                 NetworkConfig::ResNet(c) => {

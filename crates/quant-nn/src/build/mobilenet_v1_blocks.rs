@@ -1,5 +1,5 @@
-//! The blocks of MobileNet v1 (Howard et al. 2017, table 1). The benchmarks of `quant-infer` include
-//! this file, too.
+//! The blocks of MobileNet v1 (Howard et al. 2017, table 1). The benchmarks of `quant-infer`
+//! include this file, too.
 
 /// The number of output channels and the stride of each block: a depthwise convolution with this
 /// stride, and a pointwise one with these outputs.

@@ -2,6 +2,8 @@
 
 mod builder;
 mod measure;
+#[path = "../../../crates/quant-nn/src/build/mobilenet_v1_blocks.rs"]
+mod mobilenet_v1_blocks;
 mod networks;
 
 pub use measure::{Times, image, measure, median};

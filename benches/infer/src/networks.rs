@@ -2,7 +2,10 @@
 
 use quant_infer::{bench::Width, model::Model};
 
-use crate::builder::{Builder, Shape};
+use crate::{
+    builder::{Builder, Shape},
+    mobilenet_v1_blocks,
+};
 
 /// The widths of the table of results, the widest first. The first and the last layer always have 8
 /// bits.
@@ -123,29 +126,11 @@ fn skip(builder: &mut Builder, x: usize, outputs: usize, stride: usize) -> usize
     builder.norm(y)
 }
 
-/// Output channels and stride of each pointwise convolution of MobileNet v1, with the depthwise one
-/// before it.
-const MOBILENET: [(usize, usize); 13] = [
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (1024, 2),
-    (1024, 1),
-];
-
 fn mobilenet(builder: &mut Builder) {
     let mut x = builder.stem(0, Shape::new(32, 3, 2));
     x = builder.norm(x);
     x = builder.real_relu(x);
-    for (outputs, stride) in MOBILENET {
+    for (outputs, stride) in mobilenet_v1_blocks::BLOCKS {
         let channels = builder.channels(x);
         let shape = Shape { groups: channels, ..Shape::new(channels, 3, stride) };
         x = builder.conv("depthwise", x, shape, false);

@@ -6,12 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quant_train::{
-    Evaluation, Recipe, Run, RunOptions, ServedOutcome, WeightsFile, data::DataRecipe,
-    evaluate::Score, output::plural,
-};
+use quant_train::{Evaluation, Recipe, Run, RunOptions, ServedOutcome, WeightsFile};
 
-use crate::{machine::EvalArguments, networks::Reading, packed, recipes, train};
+use crate::{
+    machine::EvalArguments,
+    networks::{Reading, is_packed, no_effect},
+    packed,
+    recipes::library::find,
+    runs::data_folder,
+    score::{score_line, skipped_lines},
+};
 
 /// What is evaluated, and on which data.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -48,7 +52,7 @@ pub struct EvalChoice {
 
 impl EvalChoice {
     /// Checks that no option is given that has no effect on this subject.
-    fn check(&self, subject: Subject) -> Result<(), String> {
+    fn refuse_idle(&self, subject: Subject) -> Result<(), String> {
         let (name, run, weights, packed) = match subject {
             Subject::Run => ("a run, which has its own recipe and networks", true, false, false),
             Subject::Weights => ("a file of weights", false, true, false),
@@ -64,8 +68,7 @@ impl EvalChoice {
             ("--served", self.served && packed),
             ("--threads", self.threads.is_some() && !packed),
         ];
-        let first = ignored.into_iter().find(|(_, given)| *given);
-        first.map_or(Ok(()), |(option, _)| Err(format!("{option} has no effect with {name}")))
+        no_effect(&ignored, name)
     }
 }
 
@@ -105,33 +108,11 @@ impl Source {
     fn of_file(path: &Path, choice: &EvalChoice) -> Result<Self, Box<dyn Error>> {
         let recipe = choice.recipe.as_ref();
         let recipe = recipe.ok_or("a file needs --recipe, which describes the data")?;
-        let (text, recipe_path) = recipes::find(recipe)?;
+        let (text, recipe_path) = find(recipe)?;
         let recipe = Recipe::parse_with(&text, &recipe_path, &choice.changes)?;
         let data = data_folder(choice.data.as_deref(), &recipe.data)?;
         Ok(Self { file: choice.reading.file(path), recipe, phase: choice.phase.clone(), data })
     }
-}
-
-/// Returns the folder of the data of a recipe, which made data do not need.
-///
-/// # Errors
-/// If a folder is needed and not given, or given and not needed.
-pub(crate) fn data_folder(given: Option<&Path>, data: &DataRecipe) -> Result<PathBuf, String> {
-    match given {
-        Some(_) if data.is_made() => Err(made_data(data)),
-        Some(folder) => Ok(folder.to_owned()),
-        None if data.is_made() => Ok(PathBuf::from(".")),
-        None => Err(train::no_data(data)),
-    }
-}
-
-/// Returns the error text for a folder of data that is given with data that are made.
-fn made_data(data: &DataRecipe) -> String {
-    let kind = data.kind.name();
-    format!(
-        "--data has no effect: the recipe's data are of the kind {kind}, which the program makes; \
-         leave it out, or change the kind, such as by --set data.kind=image-folder"
-    )
 }
 
 /// Evaluates a run folder, a file of weights or a packed network, and returns the scores as text.
@@ -144,18 +125,20 @@ pub fn evaluate(
     choice: &EvalChoice,
     machine: &EvalArguments,
 ) -> Result<String, Box<dyn Error>> {
-    let subject = match (network.is_dir(), packed::is_packed(network)) {
+    let subject = match (network.is_dir(), is_packed(network)) {
         (true, _) => Subject::Run,
         (false, true) => Subject::Packed,
         (false, false) => Subject::Weights,
     };
-    choice.check(subject)?;
+    choice.refuse_idle(subject)?;
     let options = machine.options()?;
     let source = match subject {
         Subject::Run => Source::of_run(network, choice, &options)?,
         Subject::Weights => Source::of_file(network, choice)?,
         Subject::Packed => {
-            let (score, skipped) = packed::evaluate(network, choice, &options)?;
+            let EvalChoice { recipe, data, threads, .. } = choice;
+            let (recipe, data) = (recipe.as_deref(), data.as_deref());
+            let (score, skipped) = packed::evaluate(network, recipe, data, *threads, &options)?;
             let mut text = skipped_lines(&skipped)?;
             text += &score_line(&score)?;
             return Ok(text);
@@ -175,15 +158,6 @@ pub fn evaluate(
     Ok(evaluation_lines(&evaluation)? + &score_line(&evaluation.score)?)
 }
 
-/// Returns a line for each unusable image.
-pub(crate) fn skipped_lines(skipped: &[String]) -> Result<String, Box<dyn Error>> {
-    let mut text = String::new();
-    for reason in skipped {
-        writeln!(text, "skipped: {reason}")?;
-    }
-    Ok(text)
-}
-
 /// Returns the lines that stand before the score of a network that was read from a file.
 fn evaluation_lines(found: &Evaluation) -> Result<String, Box<dyn Error>> {
     let mut text = skipped_lines(&found.skipped)?;
@@ -195,16 +169,6 @@ fn evaluation_lines(found: &Evaluation) -> Result<String, Box<dyn Error>> {
             text,
             "warning: the network is for images of {own} pixels, but the recipe gives {given}"
         )?;
-    }
-    Ok(text)
-}
-
-pub(crate) fn score_line(score: &Score) -> Result<String, Box<dyn Error>> {
-    let Score { top1, top5, loss, images, skipped } = score;
-    let mut text = format!("top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.4} on ");
-    text += &plural(*images, "image", "images");
-    if *skipped > 0 {
-        write!(text, ", {skipped} skipped")?;
     }
     Ok(text)
 }

@@ -7,11 +7,12 @@ use quant_cli::{
     bench,
     data::{self, CutShort, Downloadable, Format},
     evaluation::{self, EvalChoice},
+    inspect,
     machine::{DeviceArguments, EvalArguments, MachineArguments},
     networks::{self, Description, Reading, Summarized},
     packed::{self, ExportFormat, OnnxImages},
     recipes,
-    train::{self, ResumeArguments, StartArguments},
+    runs::{self, ResumeArguments, StartArguments},
 };
 use quant_train::{Run, output};
 
@@ -302,12 +303,12 @@ fn run(command: Command) -> Printed {
     match command {
         Command::Train { recipe, start, machine } => {
             let (text, path) = recipes::find(&recipe)?;
-            let run = |options| train::execute(&train::create(&text, &path, &start, options)?);
-            machine.execute(train::stop_on_signals()?, run).map(nothing)
+            let run = |options| runs::execute(&runs::create(&text, &path, &start, options)?);
+            machine.execute(runs::stop_on_signals()?, run).map(nothing)
         }
         Command::Resume { run, asked, machine } => {
-            let resume = |options| train::resume(&run, &asked, options);
-            machine.execute(train::stop_on_signals()?, resume).map(nothing)
+            let resume = |options| runs::resume(&run, &asked, options);
+            machine.execute(runs::stop_on_signals()?, resume).map(nothing)
         }
         Command::Eval { network, choice, machine } => {
             evaluation::evaluate(&network, &choice, &machine)
@@ -351,7 +352,7 @@ fn run(command: Command) -> Printed {
             packed::run(&network, &pictures, top.into()).map(nothing)
         }
         Command::Bench { network, images, set } => bench::bench(&network, images, set.as_deref()),
-        Command::Inspect { file, reading } => networks::inspect(&file, &reading),
+        Command::Inspect { file, reading } => inspect::inspect(&file, &reading),
         Command::Convert { from, to, reading, from_torchvision } => {
             networks::convert(&from, &to, &reading, from_torchvision)
         }
@@ -367,7 +368,7 @@ fn run(command: Command) -> Printed {
 fn main() -> ExitCode {
     quant_cli::memory::keep();
     let result = run(Arguments::parse().command);
-    train::exit_code(result.and_then(|text| match text.trim_end() {
+    runs::exit_code(result.and_then(|text| match text.trim_end() {
         "" => Ok(()),
         text => Ok(output::print(text)?),
     }))

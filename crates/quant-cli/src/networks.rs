@@ -1,14 +1,11 @@
 //! The commands of the `quant` program for networks and their weights. They return the text that
 //! the program prints.
 
+mod choice;
 mod description;
 mod guide;
 
-use std::{
-    error::Error,
-    fmt::Write,
-    path::{Path, PathBuf},
-};
+use std::{error::Error, fmt::Write, path::Path};
 
 use burn::tensor::Device;
 use quant_core::WeightCodes;
@@ -18,8 +15,14 @@ use quant_nn::{
 };
 use quant_train::{Recipe, Run, RunOptions, WeightsFile, output::plural, weights};
 
-pub use self::{description::Description, guide::guide};
-use crate::{packed, recipes};
+use self::choice::{Subject, refuse_packed};
+pub(crate) use self::choice::{is_packed, no_effect};
+pub use self::{
+    choice::{Reading, Summarized},
+    description::Description,
+    guide::guide,
+};
+use crate::recipes::library::find;
 
 /// Returns a text with one line per keyword and a drawing of a block: the first block that changes
 /// the resolution, or the first block of a network without such a block.
@@ -49,108 +52,6 @@ pub fn explain(description: &Description) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// How a file of weights is read.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Reading {
-    /// Key in the file under which the weights are, such as state_dict_ema; by default the key
-    /// whose entries fit the network
-    #[arg(long, value_name = "NAME")]
-    pub key: Option<String>,
-    /// File of renaming rules, one per line: `old new` renames, `old -` removes a prefix, and
-    /// `!old` drops entries; lists are written as in conv{1,2} layer.{0,1}
-    #[arg(long, value_name = "FILE")]
-    pub map: Option<PathBuf>,
-}
-
-impl Reading {
-    /// Returns the file at `path`, to be read with these options.
-    pub fn file(&self, path: &Path) -> WeightsFile {
-        WeightsFile { path: path.to_owned(), key: self.key.clone(), map: self.map.clone() }
-    }
-}
-
-/// The network that `quant summary` and `quant codes` are for.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Summarized {
-    /// The network: keywords, a run folder, a recipe, or a file of weights.
-    #[command(flatten)]
-    pub description: Description,
-    /// With a file that does not describe its network: recipe that describes it
-    #[arg(long)]
-    pub recipe: Option<String>,
-    /// With a run, a recipe or a file: the phase; by default the last phase or, with a file, the
-    /// last phase whose network the file fits
-    #[arg(long)]
-    pub phase: Option<String>,
-    /// With a file: how it is read.
-    #[command(flatten)]
-    pub reading: Reading,
-}
-
-impl Summarized {
-    /// Returns whether nothing is given but the first argument.
-    pub(crate) fn is_named_alone(&self) -> bool {
-        let Self { description, recipe, phase, reading } = self;
-        let Reading { key, map } = reading;
-        description.is_empty()
-            && [recipe, phase, key].iter().all(|option| option.is_none())
-            && map.is_none()
-    }
-}
-
-/// What the first argument is.
-enum Subject {
-    Keywords,
-    Run(PathBuf),
-    Recipe(String),
-    File(PathBuf),
-}
-
-impl Subject {
-    /// Returns what an argument is.
-    ///
-    /// # Errors
-    /// If the argument looks like a path but nothing is there.
-    fn find(text: Option<&str>) -> Result<Self, Box<dyn Error>> {
-        let Some(text) = text else { return Ok(Self::Keywords) };
-        let path = Path::new(text);
-        if path.is_dir() {
-            return Ok(Self::Run(path.to_owned()));
-        }
-        let is_toml = path.extension().is_some_and(|extension| extension == "toml");
-        match (path.exists(), is_toml || recipes::is_known(text)) {
-            (_, true) => Ok(Self::Recipe(text.to_owned())),
-            (true, false) => Ok(Self::File(path.to_owned())),
-            _ if path.components().count() > 1 || path.extension().is_some() => {
-                Err(format!("{text}: there is no such file or run folder").into())
-            }
-            _ => Ok(Self::Keywords),
-        }
-    }
-
-    /// Checks that no option is given that has no effect on this subject.
-    fn check(&self, of: &Summarized) -> Result<(), String> {
-        let (name, described, file, phase) = match self {
-            Self::Keywords => ("keywords", true, false, false),
-            Self::Run(_) => ("a run, which has its own recipe and networks", false, false, true),
-            Self::Recipe(_) => ("a recipe, which describes its networks", false, false, true),
-            Self::File(_) => ("a file", true, true, true),
-        };
-        let Summarized { description, recipe, phase: chosen, reading } = of;
-        let ignored = [
-            ("--model", description.model.is_some() && !described),
-            ("--keyword", description.keyword.is_some() && !described),
-            ("--options", description.options.is_some() && !described),
-            ("--recipe", recipe.is_some() && !file),
-            ("--phase", chosen.is_some() && !phase),
-            ("--key", reading.key.is_some() && !file),
-            ("--map", reading.map.is_some() && !file),
-        ];
-        let first = ignored.into_iter().find(|(_, given)| *given);
-        first.map_or(Ok(()), |(option, _)| Err(format!("{option} has no effect with {name}")))
-    }
-}
-
 /// Returns a table of the shapes, bits, parameters and multiply-accumulate operations of each
 /// layer, and their totals. The network is described by keywords or by a phase of a recipe, or read
 /// from a run or a file.
@@ -160,13 +61,13 @@ impl Subject {
 /// options that have no effect.
 pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
     let subject = Subject::find(of.description.keywords.as_deref())?;
-    subject.check(of)?;
+    subject.refuse_idle(of)?;
     refuse_packed(&subject, "`quant inspect` describes it")?;
     match subject {
         Subject::Keywords => Ok(table(&of.description.network()?)),
         Subject::Recipe(name) => {
             let recipe = recipe_of(&name)?;
-            let candidates = recipe.candidates(of.phase.as_deref(), recipes::classes(&recipe))?;
+            let candidates = recipe.candidates(of.phase.as_deref(), recipe.data.usual_classes())?;
             let (phase, config) = candidates.into_iter().next().ok_or("the recipe has no phase")?;
             Ok(format!("phase {phase}\n{}", table(&config.init(&Device::default())?)))
         }
@@ -222,7 +123,7 @@ fn of_file(path: &Path, of: &Summarized) -> Result<FileAndCandidates, Box<dyn Er
 pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
     let named = of.description.keywords.as_deref();
     let subject = Subject::find(named)?;
-    subject.check(of)?;
+    subject.refuse_idle(of)?;
     let elsewhere = "its weights are codes already, which `quant inspect` describes; `quant codes` \
                      takes the run or the file of weights that it was packed from";
     refuse_packed(&subject, elsewhere)?;
@@ -267,7 +168,7 @@ pub fn trained(
 ) -> Result<(Network, Recipe, Vec<String>), Box<dyn Error>> {
     let named = of.description.keywords.as_deref();
     let subject = Subject::find(named)?;
-    subject.check(of)?;
+    subject.refuse_idle(of)?;
     refuse_packed(&subject, "it is packed already")?;
     match subject {
         Subject::Run(folder) => {
@@ -288,17 +189,6 @@ pub fn trained(
             let what = "expected a run folder, a safetensors file or a PyTorch checkpoint";
             Err(format!("{named}: {what}").into())
         }
-    }
-}
-
-/// Refuses a packed network, for a command that is for files of weights. `works` says what can be
-/// done with it.
-fn refuse_packed(subject: &Subject, works: &str) -> Result<(), String> {
-    match subject {
-        Subject::File(path) if packed::is_packed(path) => {
-            Err(format!("{}: it is a packed network: {works}", path.display()))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -333,48 +223,8 @@ fn summary_of(read: FileAndCandidates) -> Result<String, Box<dyn Error>> {
 }
 
 fn recipe_of(name: &str) -> Result<Recipe, Box<dyn Error>> {
-    let (text, path) = recipes::find(name)?;
+    let (text, path) = find(name)?;
     Ok(Recipe::parse(&text, &path)?)
-}
-
-/// Returns a table of the entries of a file of weights: their names, shapes and types, and the
-/// smallest and the largest value of each. The file's metadata come first.
-///
-/// # Errors
-/// As [`WeightsFile::read`].
-pub fn inspect(file: &Path, reading: &Reading) -> Result<String, Box<dyn Error>> {
-    if packed::is_packed(file) {
-        let given = [("--key", reading.key.is_some()), ("--map", reading.map.is_some())];
-        return match given.into_iter().find(|(_, given)| *given) {
-            Some((option, _)) => {
-                Err(format!("{option} has no effect with a packed network").into())
-            }
-            None => packed::inspect(file),
-        };
-    }
-    let state = reading.file(file).read()?;
-    let mut text = String::new();
-    for (key, value) in state.metadata() {
-        writeln!(text, "{key}: {value}")?;
-    }
-    let (name, shape, kind) = ("name", "shape", "type");
-    writeln!(text, "{name:<52} {shape:<16} {kind:<5} {:>12} {:>12}", "smallest", "largest")?;
-    let mut elements = 0;
-    for (name, entry) in state.entries() {
-        let shape: Vec<String> = entry.shape.iter().map(usize::to_string).collect();
-        let (low, high) = (entry.values.iter())
-            .fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
-        let unusual = match entry.values.iter().filter(|x| !x.is_finite()).count() {
-            0 => String::new(),
-            count => format!("   {count} not finite"),
-        };
-        let shape = shape.join("x");
-        let kind = state.stored_type(name).unwrap_or("-");
-        writeln!(text, "{name:<52} {shape:<16} {kind:<5} {low:>12.5} {high:>12.5}{unusual}")?;
-        elements += entry.values.len();
-    }
-    write!(text, "{} entries, {elements} elements", state.entries().count())?;
-    Ok(text)
 }
 
 /// Reads a PyTorch checkpoint or safetensors file, and writes its entries to the safetensors file

@@ -20,18 +20,10 @@ use quant_train::{
 };
 
 use crate::{
-    evaluation::{EvalChoice, data_folder},
-    networks::{self, Summarized},
-    recipes,
+    networks::{self, Summarized, is_packed},
+    recipes::library::find,
+    runs::data_folder,
 };
-
-/// The extension of packed networks.
-const EXTENSION: &str = "qnet";
-
-/// Returns whether a path has the extension of packed networks.
-pub fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(EXTENSION))
-}
 
 /// Reads a packed network.
 fn read(path: &Path) -> Result<Network, Box<dyn Error>> {
@@ -195,7 +187,7 @@ pub fn pack(
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn inspect(path: &Path) -> Result<String, Box<dyn Error>> {
+pub(crate) fn describe(path: &Path) -> Result<String, Box<dyn Error>> {
     let at = |error: &dyn Error| format!("{}: {error}", path.display());
     let bytes = fs::read(path).map_err(|error| at(&error))?;
     Ok(Overview::of_file(&bytes).map_err(|error| at(&error))?.to_string())
@@ -247,7 +239,7 @@ fn preparation(network: &Network) -> Pipeline {
 /// with a folder of pictures for each class, which are prepared as the network says.
 fn recipe_of(network: &Network, name: Option<&str>) -> Result<Recipe, Box<dyn Error>> {
     if let Some(name) = name {
-        let (text, path) = recipes::find(name)?;
+        let (text, path) = find(name)?;
         return Ok(Recipe::parse(&text, &path)?);
     }
     let mut data = DataRecipe::new(DataKind::ImageFolder, network.input().size[0]);
@@ -268,16 +260,19 @@ batch_size = 1
 learning_rate = 0.1
 ";
 
-/// Evaluates a packed network on validation data. Returns its score, and the images that could not
-/// be used, each with the reason.
+/// Evaluates a packed network on validation data, with `threads` threads or, by default, with one
+/// for each core. `recipe` names a recipe that describes the data. Returns the score, and the
+/// images that could not be used, each with the reason.
 pub(crate) fn evaluate(
     path: &Path,
-    choice: &EvalChoice,
+    recipe: Option<&str>,
+    data: Option<&Path>,
+    threads: Option<usize>,
     options: &RunOptions,
 ) -> Result<(Score, Vec<String>), Box<dyn Error>> {
     let network = read(path)?;
-    let recipe = recipe_of(&network, choice.recipe.as_deref())?;
-    let data = match (&choice.data, &choice.recipe) {
+    let described = recipe_of(&network, recipe)?;
+    let data = match (data, recipe) {
         (None, None) => {
             return Err(
                 "--data <folder> is needed: a folder val inside has one folder of pictures \
@@ -285,14 +280,14 @@ pub(crate) fn evaluate(
                     .into(),
             );
         }
-        (data, _) => data_folder(data.as_deref(), &recipe.data)?,
+        (data, _) => data_folder(data, &described.data)?,
     };
-    let threads = match choice.threads.unwrap_or_default() {
+    let threads = match threads.unwrap_or_default() {
         0 => available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
     let mut skipped = Vec::new();
     let tell = |reason| skipped.push(reason);
-    let score = Run::evaluate_packed(path, &network, &recipe, &data, threads, options, tell)?;
+    let score = Run::evaluate_packed(path, &network, &described, &data, threads, options, tell)?;
     Ok((score, skipped))
 }

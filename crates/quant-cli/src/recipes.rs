@@ -8,147 +8,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quant_data::{LastBatch, dataset::cifar::Split};
+use quant_data::LastBatch;
 use quant_train::{
-    Recipe, RunOptions, TrainError,
-    data::DataKind,
-    files,
+    Recipe, RunOptions, TrainError, files,
     output::{self, plural},
     qtool::{config::ShellConfig, import},
 };
 
+pub(crate) mod library;
+
+use library::read;
+pub use library::{RECIPES, find};
+
 use crate::{
     machine::MachineArguments,
     networks,
-    train::{self, ResumeArguments, StartArguments},
+    runs::{self, ResumeArguments, StartArguments},
 };
-
-macro_rules! recipes {
-    ($($name:literal),* $(,)?) => {
-        /// The names and texts of the recipes that come with the program.
-        pub const RECIPES: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("../recipes/", $name, ".toml")))),*];
-    };
-}
-
-recipes!(
-    "shapes-lsq-w2a2",
-    "shapes-lsq-w2a2-8bit",
-    "shapes-lq-nets-w2a2",
-    "shapes-xnor-bireal",
-    "shapes-xnor-bireal-8bit",
-    "fashion-resnet20-lsq-w2a2",
-    "fashion-resnet20-xnor-bireal",
-    "fine-tune-resnet18-lsq-w2a2",
-    "cifar10-resnet20-lsq-w2a2",
-    "cifar100-resnet20-fp",
-    "cifar100-resnet20-dorefa-w2a2",
-    "cifar100-resnet20-lq-nets-w2a2",
-    "cifar100-resnet20-lsq-w2a2",
-    "cifar100-resnet20-lsq-w3a3",
-    "cifar100-resnet20-lsq-w4a4",
-    "cifar100-resnet20-pact-w2a2",
-    "cifar100-resnet20-fatnn-ternary",
-    "cifar100-resnet20-xnor-bireal",
-    "imagenet-resnet18-lsq-w2a2",
-    "imagenet-resnet18-lsq-w2a2-8bit",
-    "imagenet-resnet18-lsq-w3a3",
-    "imagenet-resnet18-lsq-w4a4",
-    "imagenet-resnet18-lq-nets-w2a2",
-    "imagenet-resnet18-pact-w2a2",
-    "imagenet-resnet18-apot-w2a2",
-    "imagenet-resnet18-n2uq-w2a2",
-    "imagenet-resnet18-pact-w3a3",
-    "imagenet-resnet18-pact-w4a4",
-    "imagenet-resnet18-lq-nets-w3a3",
-    "imagenet-resnet18-lq-nets-w4a4",
-    "imagenet-resnet18-apot-w3a3",
-    "imagenet-resnet18-apot-w4a4",
-    "imagenet-resnet18-n2uq-w3a3",
-    "imagenet-resnet18-n2uq-w4a4",
-    "imagenet-resnet18-dorefa-w2a2",
-    "imagenet-resnet18-fatnn-ternary",
-    "imagenet-resnet18-xnor-bireal",
-    "imagenet-resnet18-xnor-bireal-8bit",
-    "imagenet-mobilenet-react",
-    "qtool-cifar100-resnet20-baseline-w2a2",
-    "qtool-cifar100-resnet20-baseline-w2a2-shortcut",
-    "qtool-cifar100-resnet20-lossless-c-w2a2",
-    "qtool-cifar100-resnet20-lossless-cb-w2a2",
-    "qtool-cifar100-resnet20-lossless-cb-w2a2-shortcut",
-    "qtool-cifar100-resnet20-lossless-ca-w2a2",
-    "qtool-cifar100-resnet20-lossless-cba-w2a2",
-    "qtool-cifar100-resnet20-lossless-cba-w2a2-shortcut",
-    "qtool-cifar100-resnet18",
-    "qtool-cifar100-resnet18-pointwise",
-    "qtool-cifar100-resnet50",
-    "qtool-cifar100-resnet50-pointwise",
-    "qtool-imagenet-resnet18-fp",
-    "qtool-imagenet-torch-resnet18-fp",
-    "qtool-imagenet-resnet18-fixup",
-    "qtool-imagenet-resnet50-fixup",
-    "qtool-imagenet-resnet18-tresnet-stem",
-    "qtool-imagenet-resnet18-lossless-cb",
-    "qtool-imagenet-resnet18-lq-nets",
-    "qtool-imagenet-resnet18-lq-nets-groups",
-    "qtool-imagenet-resnet18-lq-nets-normalized-ep40",
-    "qtool-imagenet-resnet18-lq-nets-normalized",
-    "qtool-imagenet-resnet18-lq-nets-normalized-tensor",
-    "qtool-imagenet-resnet18-dorefa-w2a2",
-    "qtool-imagenet-torch-resnet18-lsq-w2a2",
-    "qtool-imagenet-torch-resnet18-lsq-w1a1",
-    "qtool-imagenet-torch-resnet18-lsq-ternary",
-    "qtool-imagenet-torch-resnet34-lsq-ternary",
-    "qtool-imagenet-torch-resnet50-lsq-ternary",
-    "qtool-imagenet-resnet18-lsq-w2a2-taught",
-    "qtool-imagenet-torch-resnet18-fatnn-w2a2",
-    "qtool-imagenet-torch-resnet18-fatnn-ternary",
-    "qtool-imagenet-resnet18-xnor-triangle",
-    "qtool-imagenet-resnet18-xnor-ste",
-    "qtool-imagenet-resnet18-group-net",
-);
-
-/// Returns the text and the path of a recipe. `name` is the path of a file, or the name of a recipe
-/// that comes with the program.
-///
-/// # Errors
-/// If there is neither such a file nor such a recipe: the message suggests a similar name. If the
-/// file cannot be read as text.
-pub fn find(name: &str) -> Result<(String, PathBuf), Box<dyn Error>> {
-    let path = Path::new(name);
-    if path.is_file() {
-        return Ok((train::read(path)?, path.to_owned()));
-    }
-    match RECIPES.iter().find(|(known, _)| *known == name) {
-        Some((known, text)) => Ok(((*text).to_owned(), PathBuf::from(format!("{known}.toml")))),
-        None => {
-            let near =
-                RECIPES.iter().map(|(known, _)| (strsim::damerau_levenshtein(name, known), known));
-            let near = near.min().filter(|(distance, _)| *distance <= 1 + name.len() / 3);
-            let near = near.map_or(String::new(), |(_, known)| format!("; did you mean {known}?"));
-            Err(format!(
-                "{name}: no such file, and no recipe of this name (see quant recipe list){near}"
-            )
-            .into())
-        }
-    }
-}
-
-/// Returns whether a recipe of this name comes with the program.
-pub(crate) fn is_known(name: &str) -> bool {
-    RECIPES.iter().any(|(known, _)| *known == name)
-}
-
-/// Returns the number of classes of a recipe's data, as far as it is known without the data. For
-/// class folders and shards it is 1000, the number of ImageNet's classes.
-pub(crate) fn classes(recipe: &Recipe) -> usize {
-    match recipe.data.kind {
-        DataKind::Cifar100 => 100,
-        DataKind::ImageFolder | DataKind::Shards => 1000,
-        DataKind::Fake => recipe.data.fake.unwrap_or_default().classes,
-        DataKind::Cifar10 | DataKind::Idx | DataKind::Rendered => 10,
-    }
-}
 
 /// Returns a table of the recipes that come with the program, with the published and the expected
 /// top-1 accuracy.
@@ -204,7 +80,7 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
         recipe.data.input_size
     );
     for (index, phase) in recipe.phases.iter().enumerate() {
-        let classes = classes(&recipe);
+        let classes = recipe.data.usual_classes();
         let network = recipe.network(phase, classes)?.init(&burn::tensor::Device::default())?;
         let summary = quant_nn::summarize(&network, &quant_nn::StateDict::of(&network));
         writeln!(
@@ -220,7 +96,7 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
             summary.size_bytes_packed,
             plural(classes, "class", "classes")
         )?;
-        let batches = train_images(&recipe).map(|images| match phase.last_batch {
+        let batches = recipe.data.train_images().map(|images| match phase.last_batch {
             LastBatch::Drop => images / phase.batch_size,
             LastBatch::Keep => images.div_ceil(phase.batch_size),
         });
@@ -241,20 +117,6 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
     Ok(lines)
 }
 
-/// Returns the number of training images of a recipe's data, if it is known without the data.
-fn train_images(recipe: &Recipe) -> Option<usize> {
-    let data = &recipe.data;
-    match data.kind {
-        DataKind::Fake => Some(data.fake.unwrap_or_default().train),
-        DataKind::Rendered => {
-            let rendered = data.rendered.clone().unwrap_or_default();
-            Some(rendered.train_per_class * classes(recipe))
-        }
-        DataKind::Cifar10 | DataKind::Cifar100 => Some(Split::Train.images()),
-        DataKind::ImageFolder | DataKind::Shards | DataKind::Idx => None,
-    }
-}
-
 /// Converts a configuration file of QTool into a recipe, which is written to `to`. Returns a text
 /// that says what each setting became, and the command to use next.
 ///
@@ -264,7 +126,7 @@ fn train_images(recipe: &Recipe) -> Option<usize> {
 pub fn import(from: &Path, to: &Path) -> Result<String, Box<dyn Error>> {
     let outside: BTreeMap<String, String> =
         std::env::var("FASTDIR").map(|value| ("FASTDIR".to_owned(), value)).into_iter().collect();
-    let config = ShellConfig::parse(&train::read(from)?, &outside);
+    let config = ShellConfig::parse(&read(from)?, &outside);
     let folder = from.parent().unwrap_or(Path::new(""));
     let imported = import::import(&config, |file| {
         let path = folder.join(file);
@@ -316,8 +178,8 @@ pub fn verify(
     let expected =
         expected.ok_or("the recipe has no [expected] score, because no run has measured one")?;
     let tolerance = expected.tolerance()?;
-    machine.execute(train::stop_on_signals()?, |options| {
-        let run = train::create(&text, &path, start, options)?;
+    machine.execute(runs::stop_on_signals()?, |options| {
+        let run = runs::create(&text, &path, start, options)?;
         let last = run.execute()?.phases.last().ok_or("the recipe has no phase")?.last;
         let difference = (last.top1 - expected.top1).abs();
         let line = format!(
@@ -361,7 +223,7 @@ pub fn queue(
     if start.data.is_some() && made == found.len() {
         return Err("--data has no effect: the data of all recipes are made by the program".into());
     }
-    let stop = train::stop_on_signals()?;
+    let stop = runs::stop_on_signals()?;
     machine.execute(stop, |options| run_all(&found, retries, start, &options))
 }
 
@@ -378,16 +240,16 @@ fn run_all(
             let recipe = Recipe::parse_with(text, path, &start.changes)?;
             let data = start.data.clone().filter(|_| !recipe.data.is_made());
             let start = &StartArguments { data, ..start.clone() };
-            let run = train::create(text, path, start, options.clone())?;
-            let mut result = train::execute(&run);
+            let run = runs::create(text, path, start, options.clone())?;
+            let mut result = runs::execute(&run);
             for left in (0..retries).rev() {
                 match &result {
-                    Err(error) if !train::is_stop(error.as_ref()) => {
+                    Err(error) if !runs::is_stop(error.as_ref()) => {
                         output::tell(&format!(
                             "{}: {error}; trying again (retries left after this: {left})",
                             path.display()
                         ));
-                        result = train::resume(
+                        result = runs::resume(
                             run.folder(),
                             &ResumeArguments::default(),
                             options.clone(),
@@ -399,7 +261,7 @@ fn run_all(
             result
         };
         match attempt() {
-            Err(error) if train::is_stop(error.as_ref()) => return Err(error),
+            Err(error) if runs::is_stop(error.as_ref()) => return Err(error),
             Err(error) => {
                 output::tell(&format!("error: {}: {error}", path.display()));
                 failed.push(path.display().to_string());

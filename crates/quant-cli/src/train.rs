@@ -1,10 +1,9 @@
-//! The command line of programs that train: it starts a run or resumes one, and prints the result.
+//! The command line of programs that bring their own recipe, data, network or method.
 
 use std::{
     error::Error,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
 use burn::tensor::Device;
@@ -12,17 +11,21 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use quant_core::WeightCodes;
 use quant_nn::{Classifier, NetworkSummary, QuantizedModule, StateDict, summarize};
 use quant_train::{
-    Build, BuildError, Recipe, Run, RunOptions, Stop, Summary, TrainError,
-    data::DataRecipe,
+    Build, BuildError, Recipe, Run, RunOptions, TrainError,
     deploy::{LowerError, Lowering},
     evaluate::Score,
-    group, output,
+    output,
 };
 
 use crate::{
-    evaluation,
     machine::{DeviceArguments, EvalArguments, MachineArguments},
     networks,
+    recipes::library::read,
+    runs::{
+        Execute, ResumeArguments, StartArguments, create, execute_with, exit_code, reopened,
+        stop_on_signals,
+    },
+    score::{score_line, skipped_lines},
 };
 
 /// A function that returns the folder of the data, which it creates if necessary.
@@ -111,42 +114,9 @@ enum OfRun {
     },
 }
 
-/// The options of a new run.
-#[derive(Debug, Clone, clap::Args)]
-pub struct StartArguments {
-    /// Folder of the data, in the format that the recipe names
-    #[arg(long)]
-    pub data: Option<PathBuf>,
-    /// Folder in which the folder of the run is created
-    #[arg(long, default_value = "runs")]
-    pub runs: PathBuf,
-    /// Weights that the first phase starts from: a safetensors file or a PyTorch checkpoint
-    #[arg(long, value_name = "FILE")]
-    pub init: Option<PathBuf>,
-    /// Change a field of the recipe, such as phase.quantized.learning_rate=0.01 (may be repeated)
-    #[arg(long = "set", value_name = "FIELD=VALUE")]
-    pub changes: Vec<String>,
-}
-
-/// The options of continuing a run.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct ResumeArguments {
-    /// Folder of the data, if it has moved since the run was started
-    #[arg(long)]
-    pub data: Option<PathBuf>,
-    /// Change a field of the run's recipe: the number of epochs, such as
-    /// phase.quantized.epochs=40, the schedule or the learning rate (may be repeated)
-    #[arg(long = "set", value_name = "FIELD=VALUE")]
-    pub changes: Vec<String>,
-    /// Continue even if the images or the number of devices are not those that the run was started
-    /// with
-    #[arg(long)]
-    pub accept_changes: bool,
-}
-
 /// Runs the program: reads the command line, trains, and prints the result, whose last line is
 /// `run folder: <path>`. Ctrl+C and SIGTERM save the run and end the program with exit code
-/// [`STOPPED`].
+/// [`STOPPED`](crate::runs::STOPPED).
 ///
 /// The program also has the commands `eval`, `report`, `summary` and `codes` for its runs, which
 /// `quant` has for runs of networks and methods that it knows.
@@ -210,9 +180,6 @@ fn main_of_own<M: Classifier>(
     main_of(program, &Work { execute, report: &report, evaluate: &evaluate, describe: &describe })
 }
 
-/// A function that executes a run.
-type Execute<'a> = &'a (dyn Fn(&Run) -> Result<Summary, TrainError> + Sync);
-
 /// A score, and the images that could not be used, each with the reason.
 type Evaluated = (Score, Vec<String>);
 
@@ -253,7 +220,7 @@ fn of_run(command: OfRun, work: &Work<'_>) -> Result<String, Box<dyn Error>> {
         OfRun::Eval { run, phase, best, data, machine } => {
             let run = Run::resume(&run, data.as_deref(), machine.options()?)?;
             let (score, skipped) = (work.evaluate)(&run, phase.as_deref(), best)?;
-            Ok(evaluation::skipped_lines(&skipped)? + &evaluation::score_line(&score)?)
+            Ok(skipped_lines(&skipped)? + &score_line(&score)?)
         }
         OfRun::Report { run, device } => {
             let run = Run::resume(&run, None, device.options()?)?;
@@ -268,47 +235,6 @@ fn of_run(command: OfRun, work: &Work<'_>) -> Result<String, Box<dyn Error>> {
             networks::write_codes(&weights, &output)
         }
     }
-}
-
-/// Prints the error, if there is one, and returns the exit code of the program.
-pub fn exit_code(result: Result<(), Box<dyn Error>>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_stop(error.as_ref()) => {
-            output::tell(&error.to_string());
-            ExitCode::from(STOPPED)
-        }
-        Err(error) => {
-            output::tell(&format!("error: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Returns whether an error says that a run was stopped at the user's request.
-pub(crate) fn is_stop(error: &(dyn Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(TrainError::Stopped { .. }))
-}
-
-/// The exit code after a run was stopped at the user's request and can be continued: `EX_TEMPFAIL`
-/// of sysexits.h.
-pub const STOPPED: u8 = 75;
-
-/// Returns a [`Stop`] that Ctrl+C and SIGTERM ask to stop: the run then finishes its step and is
-/// saved. A second signal ends the program at once, with exit code 130.
-///
-/// # Errors
-/// If the program handles these signals already.
-pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
-    let stop = Stop::default();
-    let asked = stop.clone();
-    ctrlc::set_handler(move || {
-        if asked.ask() {
-            std::process::exit(130);
-        }
-        output::tell("stopping after this step; press Ctrl+C again to stop at once");
-    })?;
-    Ok(stop)
 }
 
 fn run(
@@ -342,117 +268,4 @@ fn run(
     arguments.machine.execute(stop, |options| {
         execute_with(&create(&text, &path, &start, named(options))?, execute)
     })
-}
-
-/// Returns the text of a file.
-///
-/// # Errors
-/// If the file cannot be read as text; the message has its path.
-pub fn read(path: &Path) -> Result<String, Box<dyn Error>> {
-    Ok(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
-}
-
-/// Creates a run of the recipe `text`, which was read from `path`.
-///
-/// # Errors
-/// As [`Recipe::parse_with`] and [`Run::create`]; if the recipe needs data and none are given; and
-/// if the path of `--init` is not UTF-8.
-pub fn create(
-    text: &str,
-    path: &Path,
-    start: &StartArguments,
-    options: RunOptions,
-) -> Result<Run, Box<dyn Error>> {
-    let mut recipe = Recipe::parse_with(text, path, &start.changes)?;
-    if let (Some(file), Some(first)) = (&start.init, recipe.phases.first_mut()) {
-        // A path on the command line is relative to the current folder, and a path in a recipe is
-        // relative to the folder of the recipe.
-        let file = std::path::absolute(file)?;
-        let Some(file) = file.to_str() else {
-            return Err(
-                "--init: the path must be UTF-8, because it is written to the recipe".into()
-            );
-        };
-        first.init = Some(file.to_owned());
-    }
-    let data = evaluation::data_folder(start.data.as_deref(), &recipe.data)?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Ok(Run::create(&start.runs, recipe, folder, &data, options)?)
-}
-
-/// Returns the error text for a recipe that needs data if none are given.
-pub fn no_data(data: &DataRecipe) -> String {
-    let kind = data.kind.name();
-    format!("--data <folder> is needed, because the recipe's data are of the kind {kind}")
-}
-
-/// Continues the run in `folder`.
-///
-/// # Errors
-/// As [`Run::resume`], [`Run::with_changes`] and [`Run::execute`].
-pub fn resume(
-    folder: &Path,
-    asked: &ResumeArguments,
-    options: RunOptions,
-) -> Result<(), Box<dyn Error>> {
-    execute(&reopened(folder, asked, options)?)
-}
-
-fn reopened(
-    folder: &Path,
-    asked: &ResumeArguments,
-    options: RunOptions,
-) -> Result<Run, TrainError> {
-    let group = Arc::clone(&options.group);
-    let opened = || -> Result<Run, TrainError> {
-        let run = Run::resume(folder, asked.data.as_deref(), options)?;
-        let run = run.with_changes(&asked.changes)?;
-        Ok(if asked.accept_changes { run.accepting_changes() } else { run })
-    };
-    group::tell(group.as_ref(), opened())
-}
-
-/// Executes a run and prints its result.
-///
-/// # Errors
-/// As [`Run::execute`].
-pub fn execute(run: &Run) -> Result<(), Box<dyn Error>> {
-    execute_with(run, &|run| run.execute())
-}
-
-fn execute_with(run: &Run, execute: Execute<'_>) -> Result<(), Box<dyn Error>> {
-    let folder = run.folder().display();
-    let summary = execute(run).inspect_err(|error| {
-        // Where the run would only end with the same error again, resuming is no advice.
-        if let (true, true, Some(more)) = (run.reports(), run.can_resume(), error.resumes_with()) {
-            // `quant` cannot build the networks of other programs.
-            let how = match run.options().program.as_str() {
-                "" | "quant" => format!("quant resume {folder}{more}"),
-                program => format!("{program} --resume {folder}{more}"),
-            };
-            output::tell(&format!("to continue from the last checkpoint: {how}"));
-        }
-    })?;
-    if run.reports() {
-        output::print(&result(&summary, run.folder()))?;
-    }
-    Ok(())
-}
-
-/// Returns the result of a run as text.
-fn result(summary: &Summary, folder: &Path) -> String {
-    let mut text = String::new();
-    for (name, score) in
-        [("full precision:", summary.full_precision), ("quantized:", summary.quantized)]
-    {
-        if let Some(score) = score {
-            text += &format!("{name:<15} top-1 {:.2} %, top-5 {:.2} %\n", score.top1, score.top5);
-        }
-    }
-    format!(
-        "{text}model size:     {} bytes at 32 bits, {} bytes packed\nrun folder: {}",
-        summary.size_bytes_float,
-        summary.size_bytes_packed,
-        folder.display()
-    )
 }

@@ -2,22 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
 mod common;
 
 use std::{fs, io, process::Stdio};
 
 use common::Desk;
 
-const RECIPE: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "fake"
-    input_size = 32
-    fake = { train = 16, val = 8, classes = 10 }
-    [model]
-    depth = "resnet18"
-    stem = "imagenet"
-    width_alpha = 0.04
+const RECIPE: &str = concat!(
+    tiny!(
+        "kind = 'fake', fake = { train = 16, val = 8, classes = 10 }",
+        "depth = 'resnet18', stem = 'imagenet', width_alpha = 0.04"
+    ),
+    r#"
     [[phase]]
     name = "only"
     epochs = 1
@@ -25,7 +22,8 @@ const RECIPE: &str = r#"
     learning_rate = 0.005
     schedule = { policy = "fix" }
     optimizer = { kind = "sgd" }
-"#;
+"#
+);
 
 /// Returns a pipe whose reader has ended, as in `quant ... | head -1`.
 fn closed() -> Stdio {

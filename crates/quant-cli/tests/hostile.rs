@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use quant_data::{
     Dataset, ImageFolder, RgbImage, Shards, dataset::shards::write_shards, random::Random,
 };
+use quant_golden::hostile::damaged;
 use quant_nn::{
     NetworkConfig, ResNetConfig,
     resnet::{Depth, Stem},
@@ -21,34 +22,12 @@ mod readers;
 
 const ROUNDS: u64 = 400;
 
-/// Returns a damaged version of `bytes`.
-fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    for _ in 0..=random.below(4) {
-        if bytes.is_empty() {
-            return bytes;
-        }
-        let at = random.below(bytes.len());
-        let length = random.below(16).min(bytes.len() - at);
-        match random.below(5) {
-            0 => bytes[at] = random.next_u64() as u8,
-            1 => bytes[at] ^= 1 << random.below(8),
-            2 => drop(bytes.drain(at..at + length)),
-            3 => {
-                let piece = bytes[at..at + length].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            _ => bytes.truncate(at),
-        }
-    }
-    bytes
-}
-
 /// Gives `seed`, and `rounds` damaged versions of it, to `read`.
 fn attack(seed: &[u8], rounds: u64, read: impl Fn(&[u8])) {
     read(seed);
     for round in 0..rounds {
-        read(&damaged(seed, &mut Random::new(&[round])));
+        let mut random = Random::new(&[round]);
+        read(&damaged(seed, |limit| random.below(limit)));
     }
 }
 
@@ -127,7 +106,8 @@ fn networks() {
     // Only the head of the file is damaged, because it has everything that can be misread.
     let head = seed.len().min(6000);
     for round in 0..ROUNDS {
-        let mut bytes = damaged(&seed[..head], &mut Random::new(&[round]));
+        let mut random = Random::new(&[round]);
+        let mut bytes = damaged(&seed[..head], |limit| random.below(limit));
         bytes.extend(&seed[head..]);
         readers::checkpoint(&bytes);
     }

@@ -3,22 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
 mod common;
 
 use std::fs;
 
 use common::Desk;
 
-const RECIPE: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "fake"
-    input_size = 32
-    fake = { train = 16, val = 8, classes = 2 }
-    [model]
-    depth = "resnet20"
-    stem = "cifar"
-    width_alpha = 0.1
+const RECIPE: &str = concat!(
+    tiny!(
+        "kind = 'fake', fake = { train = 16, val = 8, classes = 2 }",
+        "depth = 'resnet20', stem = 'cifar', width_alpha = 0.1"
+    ),
+    r#"
     [[phase]]
     name = "float"
     epochs = 1
@@ -31,7 +28,8 @@ const RECIPE: &str = r#"
     learning_rate = 0.005
     quantization.activation = { method = "lsq", bits = 2 }
     quantization.weight = { method = "lsq", bits = 2 }
-"#;
+"#
+);
 
 fn error_of(desk: &Desk, arguments: &[&str]) -> String {
     let error = desk.fails(arguments);

@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use quant_cli::networks::{self, Description, Reading, Summarized};
+use quant_cli::{
+    inspect,
+    networks::{self, Description, Reading, Summarized},
+};
 use quant_nn::{
     ResNetConfig, StateDict,
     resnet::{Depth, Stem},
 };
+use quant_train::WeightsFile;
 
 fn description(model: &str, keyword: &str, options: &str) -> Description {
     let given = |text: &str| Some(text.to_owned());
@@ -64,12 +68,13 @@ fn a_converted_torchvision_state_computes_the_same() {
     assert!(said.contains("entries in"), "{said}");
 
     let keyword = ResNetConfig { names: quant_nn::resnet::NameStyle::Keyword, ..base };
-    let (ours, report) = StateDict::read(&to).unwrap().load_into(keyword.init(&device).unwrap());
+    let (ours, report) =
+        WeightsFile::new(&to).read().unwrap().load_into(keyword.init(&device).unwrap());
     assert!(report.is_complete(), "{report}");
     let x = Tensor::ones([1, 3, 32, 32], &device);
     let same = ours.forward(x.clone()).equal(theirs.forward(x)).all().into_scalar::<bool>();
     assert!(same);
-    let listed = networks::inspect(&to, &Reading::default()).unwrap();
+    let listed = inspect::inspect(&to, &Reading::default()).unwrap();
     assert!(listed.contains("layer2.0.skip.1.weight") && listed.contains("8x4x1x1"), "{listed}");
 }
 
@@ -92,6 +97,6 @@ fn a_file_that_is_none_is_named_and_nothing_is_written() {
         assert!(!to.exists());
     }
     let error =
-        networks::inspect(Path::new("absent.pth"), &Reading::default()).unwrap_err().to_string();
+        inspect::inspect(Path::new("absent.pth"), &Reading::default()).unwrap_err().to_string();
     assert!(error.contains("absent.pth"), "{error}");
 }

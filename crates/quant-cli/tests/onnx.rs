@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
 mod common;
 
 use std::fs;
@@ -9,16 +10,12 @@ use std::fs;
 use common::Desk;
 use quant_infer::{Image, Network};
 
-const RECIPE: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "rendered"
-    input_size = 32
-    rendered = { side = 48, train_per_class = 4, val_per_class = 2 }
-    [model]
-    depth = "resnet20"
-    stem = "cifar"
-    width_alpha = 0.25
+const RECIPE: &str = concat!(
+    tiny!(
+        "kind = 'rendered', rendered = { side = 48, train_per_class = 4, val_per_class = 2 }",
+        "depth = 'resnet20', stem = 'cifar', width_alpha = 0.25"
+    ),
+    r#"
     [[phase]]
     name = "low"
     epochs = 1
@@ -26,7 +23,8 @@ const RECIPE: &str = r#"
     learning_rate = 0.01
     quantization.activation = { method = "lsq", bits = 2 }
     quantization.weight = { method = "lsq", bits = 4, granularity = "per-channel" }
-"#;
+"#
+);
 
 #[test]
 fn a_trained_network_leaves_in_three_formats_and_comes_back() {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
 mod common;
 
 use std::fs;
@@ -11,16 +12,12 @@ use common::Desk;
 use serde_json::Value;
 
 /// Pictures of 32 pixels, three phases apart only in what is quantized.
-const RECIPE: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "rendered"
-    input_size = 32
-    rendered = { side = 48, train_per_class = 8, val_per_class = 6 }
-    [model]
-    depth = "resnet20"
-    stem = "cifar"
-    width_alpha = 0.25
+const RECIPE: &str = concat!(
+    tiny!(
+        "kind = 'rendered', rendered = { side = 48, train_per_class = 8, val_per_class = 6 }",
+        "depth = 'resnet20', stem = 'cifar', width_alpha = 0.25"
+    ),
+    r#"
     [[phase]]
     name = "float"
     epochs = 1
@@ -33,7 +30,8 @@ const RECIPE: &str = r#"
     learning_rate = 0.01
     quantization.activation = { method = "lsq", bits = 2 }
     quantization.weight = { method = "lsq", bits = 2, granularity = "per-channel" }
-"#;
+"#
+);
 
 /// Returns the number after `key` in the line that begins with `line`.
 fn number(text: &str, line: &str, key: &str) -> f64 {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
 mod common;
 
 use std::{
@@ -14,16 +15,12 @@ use std::{
 
 use common::Desk;
 
-const RECIPE: &str = r#"
-    name = "tiny"
-    [data]
-    kind = "fake"
-    input_size = 32
-    fake = { train = 64, val = 20, classes = 10 }
-    [model]
-    depth = "resnet18"
-    stem = "imagenet"
-    width_alpha = 0.04
+const RECIPE: &str = concat!(
+    tiny!(
+        "kind = 'fake', fake = { train = 64, val = 20, classes = 10 }",
+        "depth = 'resnet18', stem = 'imagenet', width_alpha = 0.04"
+    ),
+    r#"
     [[phase]]
     name = "full_precision"
     epochs = 1
@@ -45,7 +42,8 @@ const RECIPE: &str = r#"
     [phase.quantization]
     activation = { method = "lsq", bits = 2 }
     weight = { method = "lsq", bits = 2 }
-"#;
+"#
+);
 
 fn last(run: &Path) -> Vec<u8> {
     fs::read(run.join("quantized/last.safetensors")).unwrap()
@@ -203,9 +201,8 @@ fn two_programs_do_not_write_in_one_run() {
 fn a_queue_goes_on_after_a_failure_and_names_it() {
     let desk = Desk::new(RECIPE);
     // At this learning rate, the loss soon is not a number.
-    let wild = RECIPE
-        .replace("learning_rate = 0.005", "learning_rate = 1e30")
-        .replace("\"tiny\"", "\"wild\"");
+    let wild =
+        RECIPE.replace("learning_rate = 0.005", "learning_rate = 1e30").replace("'tiny'", "'wild'");
     fs::write(desk.path("wild.toml"), wild).unwrap();
     let output = desk.quant(&[
         "queue",

@@ -6,7 +6,7 @@ use crate::{
     error::QuantizerError,
     gradient::{Estimator, GradientScale},
     method::{Method, Role},
-    qtool::Compatibility,
+    qtool::compatibility::Compatibility,
 };
 
 /// The number of values that a quantizer can take: 2 to 256.

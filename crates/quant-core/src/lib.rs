@@ -57,8 +57,8 @@
 //! # Ok::<(), quant_core::QuantizerError>(())
 //! ```
 //!
-//! The backends are Cargo features: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`. None
-//! is on by default. Turn on the features of this crate, not those of Burn, because the features of
+//! The backends are Cargo features, such as `flex` (CPU) and `cuda`; the README lists them. None is
+//! on by default. Turn on the features of this crate, not those of Burn, because the features of
 //! this crate also compile its own operations for the backend.
 
 pub mod calibrate;
@@ -72,6 +72,8 @@ pub mod gradient;
 mod gradient_scale;
 #[doc(hidden)]
 pub mod host;
+mod image_scale;
+mod learned;
 pub mod method;
 pub mod methods;
 mod normalize;
@@ -107,6 +109,8 @@ pub use codes::{Affine, Codes, Decoding, Table};
 pub use config::{Granularity, Levels, Normalization, QuantizerConfig, Range};
 pub use error::QuantizerError;
 pub use gradient::{Estimator, GradientScale, GradientScaleRule};
+pub use image_scale::ImageScale;
+pub use learned::Learned;
 pub use method::{FatnnOptions, LqNetsOptions, Method, Role, SignScale, TtqOptions, XnorOptions};
 pub use methods::{OwnMethod, register};
 pub use options::{Accepted, OptionInfo, OptionValue};
@@ -117,7 +121,6 @@ pub use reach::{
 };
 pub use reparameterize::{ReportedWeight, WeightQuantization, WeightReport, quantize_weights};
 pub use scope::{TrainingCall, training_call};
-pub use serving::ImageScale;
 pub use signature::Signature;
 pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;

@@ -314,6 +314,7 @@ impl<'de> Deserialize<'de> for Method {
 
 /// The name of a method that a program outside this crate registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[doc(hidden)]
 pub struct OwnName(&'static str);
 
 static OWN_NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());

@@ -60,6 +60,7 @@ impl Reached {
 }
 
 /// Returns the path of the layer that the quantizer at `path` belongs to.
+#[doc(hidden)]
 pub fn layer_of(path: &str) -> &str {
     let Some((layer, last)) = path.rsplit_once('.') else { return path };
     match last {
@@ -127,6 +128,7 @@ pub fn change_quantizers<M: Module>(module: M, change: impl FnMut(&str, &mut Qua
 }
 
 /// Names each quantizer of `module` by its path. Messages use the names.
+#[doc(hidden)]
 pub fn name_quantizers<M: Module>(module: M) -> M {
     change_quantizers(module, |path, quantizer| quantizer.set_name(path))
 }

@@ -6,30 +6,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::{
     codes::Codes,
     host,
+    image_scale::ImageScale,
     methods::{Parameters, each_method},
     quantizer::Quantizer,
 };
-
-/// The part of an activation's quantizer that depends on the image.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ImageScale {
-    /// The value is multiplied by the mean of |x - shift| over the channels of its position
-    /// (XNOR-Net). The shift has one number for each group; without one it is 0.
-    MeanOverChannels {
-        /// Subtracted from x first.
-        shift: Option<Vec<f32>>,
-    },
-    /// The value is multiplied by the mean of |x - shift| over the positions of its channel.
-    MeanOverPositions {
-        /// Subtracted from x first.
-        shift: Option<Vec<f32>>,
-    },
-    /// With f the mean of x over the image, plus 1e-5: codes are those of x/f, and the value is
-    /// multiplied by f (LQ-Nets).
-    Mean,
-    /// The same, where f is the unbiased standard deviation of x over the image, plus 1e-5.
-    Deviation,
-}
 
 impl Quantizer {
     /// Returns the number of channels of the tensor that is quantized.

@@ -25,8 +25,8 @@ impl Quantizer {
     /// these calls have already been made. Meanwhile the clipping value follows the mean of their
     /// max|x|·`correlate` (of max|x| where `correlate` is not above 0): after the k-th call,
     /// clip := (max|x|·correlate + (k - 1)·clip)/k.
-    /// [`TrainingCall::settle`](crate::TrainingCall::settle) updates it and counts the call: without
-    /// [`training_call`](crate::training_call) a warm-up does not end.
+    /// [`TrainingCall::settle`](crate::TrainingCall::settle) updates it and counts the call:
+    /// without [`training_call`](crate::training_call) a warm-up does not end.
     pub fn set_warm_up(&mut self, calls: usize, correlate: f32, done: usize) {
         self.aids.warm_up = (done < calls).then_some(WarmUp { calls, correlate, done });
     }

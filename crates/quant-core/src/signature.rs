@@ -22,6 +22,7 @@ use crate::{
 /// [`try_load_record`](Module::try_load_record). The values of the constants are zeros. Records
 /// that were written without them load with `allow_partial(true)`.
 #[derive(Debug, Clone)]
+#[doc(hidden)]
 pub struct Signature {
     name: String,
     sizes: Sizes,

@@ -12,7 +12,7 @@ use crate::{
     method::{Method, Role},
     methods::facts,
     options::OptionValue,
-    qtool::Compatibility,
+    qtool::compatibility::Compatibility,
 };
 
 impl QuantizerConfig {

@@ -2,31 +2,18 @@
 //! where rounding in the last place decides between two levels; the same gradients; the same
 //! running values. Without a GPU feature there is no test.
 
-#![cfg(any(
-    feature = "cuda",
-    feature = "rocm",
-    feature = "metal",
-    feature = "vulkan",
-    feature = "wgpu"
-))]
+#![cfg(feature = "cube")]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 mod common;
+#[path = "common/gpu.rs"]
+mod gpu;
 
 use burn::tensor::{Device, Tensor};
 use common::{configs, host, make, randomize};
+use gpu::gpu;
 use proptest::prelude::*;
 use quant_core::QuantizerConfig;
-
-fn gpu() -> Device {
-    cfg_select! {
-        feature = "cuda" => Device::cuda(0),
-        feature = "rocm" => Device::rocm(0),
-        feature = "metal" => Device::metal(Default::default()),
-        feature = "vulkan" => Device::vulkan(Default::default()),
-        _ => Device::wgpu(Default::default()),
-    }
-}
 
 /// The results of a training call.
 struct Outcome {

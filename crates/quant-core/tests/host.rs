@@ -40,7 +40,7 @@ fn describing_a_quantizer_reads_its_values_back() {
     let config = QuantizerConfig::new(Method::Lsq, Role::Activation, levels);
     let quantizer = make(&config, common::SHAPE, &Device::flex());
     let before = reads();
-    quantizer.check().unwrap();
+    quantizer.validate().unwrap();
     assert!(reads() > before);
 }
 

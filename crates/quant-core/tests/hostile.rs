@@ -121,10 +121,10 @@ fn degenerate_parameters_are_reported_with_their_layer() {
             let free = matches!(name, "gamma" | "offset" | "shift" | "start");
             for value in [0.0, -0.5, f32::NAN, f32::INFINITY] {
                 let mut quantizer = make(&config, [1, 4, 1, 2], &device);
-                assert_eq!(quantizer.check(), Ok(()));
+                assert_eq!(quantizer.validate(), Ok(()));
                 let count = quantizer.learned_values(name).unwrap().len();
                 assert!(quantizer.set_learned(name, &vec![value; count]));
-                let checked = quantizer.check();
+                let checked = quantizer.validate();
                 if free && value.is_finite() {
                     assert_eq!(checked, Ok(()), "{name}");
                 } else {

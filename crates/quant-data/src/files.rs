@@ -67,6 +67,16 @@ pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
     text.map_err(|error| DataError::io(path)(std::io::Error::other(error.utf8_error())))
 }
 
+/// Reads the lines of a file that are not empty, without the white space around them.
+///
+/// # Errors
+/// As [`read_text`].
+pub(crate) fn read_lines(path: &Path) -> Result<Vec<String>, DataError> {
+    let text = read_text(path)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(lines.map(str::to_owned).collect())
+}
+
 fn check_kind(path: &Path, kind: FileType) -> Result<(), DataError> {
     if kind.is_file() {
         Ok(())

@@ -34,12 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn models(folder: &Folder) -> Option<Report> {
-    let cases: Vec<Case> = folder.json("models.json")?;
-    let mut report = Report::default();
-    for case in &cases {
-        report.case(&case.name, check(case));
-    }
-    Some(report)
+    folder.cases("models.json", |case: &Case| &case.name, check)
 }
 
 fn text(error: impl std::fmt::Display) -> String {

@@ -287,7 +287,13 @@ proptest! {
         seeds in seeds(),
         weights in prop::collection::vec(-1.0f32..1.0, 37),
         bytes in prop::collection::vec(any::<u8>(), CHANNELS * SIZE[0] * SIZE[1]),
-        shape in (1usize..=2, 1usize..=2, prop::sample::select(vec![1usize, 2, 4]), 1usize..=2, 0usize..=1),
+        shape in (
+            1usize..=2,
+            1usize..=2,
+            prop::sample::select(vec![1usize, 2, 4]),
+            1usize..=2,
+            0usize..=1,
+        ),
         after in any::<bool>(),
         kept in (prop::bool::weighted(0.9), prop::bool::weighted(0.9)),
     ) {

@@ -120,8 +120,8 @@ fn mobile_networks_and_network_in_network() {
         for config in configs {
             let network = config.init(&Device::flex()).unwrap();
             let lowered = check(&randomized(network, name), name, 3);
-            // A depthwise convolution reads one scale for each output, so it has integers also where
-            // each channel has its own.
+            // A depthwise convolution reads one scale for each output, so it has integers also
+            // where each channel has its own.
             let depthwise = lowered.model.nodes.iter().filter(
                 |node| matches!(&node.op, Op::Conv(conv) if conv.groups == conv.in_channels),
             );

@@ -1,8 +1,10 @@
-//! Reads the golden vectors with which this workspace's tests compare their results, and reports on
-//! the comparison.
+//! Helps the tests of this workspace: it reads the golden vectors with which they compare their
+//! results, and reports on the comparison. [`hostile`] damages files for the readers.
 //!
 //! Each crate keeps its vectors in `tests/golden`. The environment variable `QUANT_GOLDEN_DIR`
 //! names another folder in the same format to be checked instead.
+
+pub mod hostile;
 
 use std::{
     collections::BTreeMap,
@@ -113,6 +115,22 @@ impl Folder {
             (name, Values { shape, values })
         });
         Some(floats.collect())
+    }
+
+    /// Checks every case of the JSON file `file`. `name` returns the name of a case. Returns `None`
+    /// if the folder does not have the file.
+    pub fn cases<C: DeserializeOwned>(
+        &self,
+        file: &str,
+        name: impl Fn(&C) -> &str,
+        check: impl Fn(&C) -> Result<(), String>,
+    ) -> Option<Report> {
+        let cases: Vec<C> = self.json(file)?;
+        let mut report = Report::default();
+        for case in &cases {
+            report.case(name(case), check(case));
+        }
+        Some(report)
     }
 
     /// Returns the path of the file `name`, or `None` if the folder does not have it.

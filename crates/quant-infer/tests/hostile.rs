@@ -160,7 +160,8 @@ proptest! {
             shapes.iter().map(|shape| shape.iter().product::<usize>()).sum::<usize>()
                 < MOST_ELEMENTS
         };
-        if valid.is_ok() && model.shapes(model.input.size).is_ok_and(small) && small_padding(&model) {
+        let is_small = model.shapes(model.input.size).is_ok_and(small) && small_padding(&model);
+        if valid.is_ok() && is_small {
             let size = model.input.size;
             let bytes = random.bytes(size[0] * size[1] * model.input.scale.len());
             let scores = Network::new(&model).unwrap().run(&Image::planar(&bytes, size)).unwrap();

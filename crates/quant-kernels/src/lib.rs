@@ -2,7 +2,8 @@
 //! quantizers for training on the CPU, with their gradients.
 //!
 //! - [`conv`]: two-dimensional convolution.
-//! - [`channels_last`]: sums of floats and integers for serving, over images with their channels last.
+//! - [`channels_last`]: sums of floats and integers for serving, over images with their channels
+//!   last.
 //! - [`elementwise`]: what serving computes from each number alone, from sums to packed integers.
 //! - [`batch_norm`]: batch normalisation, with the addition and the ReLU that may follow it.
 //! - [`relu`]: the rectified linear unit.

@@ -1,10 +1,8 @@
 //! The errors of configuring, building and loading networks.
 
-use std::path::PathBuf;
-
 use quant_core::QuantizerError;
 
-/// An invalid configuration or an unusable state file.
+/// A configuration that is invalid, or a state that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {
@@ -37,30 +35,12 @@ pub enum NetworkError {
         /// The reason why it cannot be used.
         reason: String,
     },
-    /// A file cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The error that caused it.
-        source: std::io::Error,
-    },
-    /// A file is not a usable safetensors file.
-    #[error("{path}: not a usable safetensors file: {source}")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The error that caused it.
-        source: safetensors::SafeTensorError,
-    },
-    /// A file is not a usable PyTorch checkpoint.
-    #[error("{path}: not a usable PyTorch checkpoint, or one that is cut short: {source}")]
-    Pytorch {
-        /// The file.
-        path: PathBuf,
-        /// The error that caused it.
-        source: pytorch_reader::PytorchError,
-    },
+    /// Bytes are not a usable safetensors file.
+    #[error("not a usable safetensors file: {0}")]
+    Format(#[source] safetensors::SafeTensorError),
+    /// Tensors cannot be written as a safetensors file.
+    #[error("these tensors cannot be written as a safetensors file: {0}")]
+    Unwritable(#[source] safetensors::SafeTensorError),
     /// A line of a renaming file is not a rule, or the rules do not fit the entries.
     #[error("{}{text:?}: {reason}", line.map_or(String::new(), |line| format!("line {line}: ")))]
     Renaming {
@@ -73,12 +53,10 @@ pub enum NetworkError {
     },
     /// An entry of a state file has a type that networks do not use.
     #[error(
-        "{path}: entry {name} has type {dtype}; expected floats of 16, 32 or 64 bits, integers or \
-         truth values"
+        "entry {name} has type {dtype}; expected floats of 16, 32 or 64 bits, integers or truth \
+         values"
     )]
     Type {
-        /// The file.
-        path: PathBuf,
         /// The name of the entry.
         name: String,
         /// The type of the entry.
@@ -93,36 +71,14 @@ pub enum NetworkError {
         keys: Vec<String>,
     },
     /// A state file describes its network in a way that cannot be read.
-    #[error("{path}: its description of the network cannot be read: {source}")]
-    Description {
-        /// The file.
-        path: PathBuf,
-        /// The error that caused it.
-        source: serde_json::Error,
-    },
-    /// The header of a file announces more numbers than the file can hold.
-    #[error(
-        "{path}: its header announces {claimed} numbers, but a file of {length} bytes may have at \
-         most {bound}"
-    )]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The number of elements of all tensors together, as the header gives it.
-        claimed: u128,
-        /// The largest number that is accepted.
-        bound: u64,
-        /// The length of the file.
-        length: u64,
-    },
+    #[error("its description of the network cannot be read: {0}")]
+    Description(#[source] serde_json::Error),
     /// The contents of a file do not match its checksum.
     #[error(
-        "{path}: its checksum is {found}, but its contents have {computed}: the file is damaged, or \
+        "its checksum is {found}, but its contents have {computed}: the file is damaged, or \
          another program has changed it without removing {key:?} from its metadata"
     )]
     Checksum {
-        /// The file.
-        path: PathBuf,
         /// The checksum in the file.
         found: String,
         /// The checksum of the contents.

@@ -12,14 +12,14 @@
 //!   network in the order of the reference.
 //! - [`summary`] counts parameters and multiply-accumulates, and computes the size at the true bit
 //!   width.
-//! - [`state`] reads state dictionaries from PyTorch checkpoints and safetensors files, and writes
-//!   safetensors files; [`rename`] gives their entries other names.
+//! - [`state`] has state dictionaries with PyTorch's names, as data and as the bytes of safetensors
+//!   files; [`rename`] gives their entries other names.
 //!
 //! A module of this crate uses only modules that come before it in this order:
 //!
 //! 1. [`ops`], [`layers`] and [`graph`];
 //! 2. the configurations, which are data, and [`keywords`], which change them;
-//! 3. entries and files of state dictionaries (in [`state`]);
+//! 3. entries of state dictionaries, and their bytes (in [`state`]);
 //! 4. [`visit`], with the trait of modules with quantizers;
 //! 5. taking and loading the state of such a module (also in [`state`]), and [`summary`];
 //! 6. [`network`], which implements that trait;

@@ -157,7 +157,15 @@ impl fmt::Display for NetworkSummary {
             f,
             "{} parameters, {macs} MACs, {} bytes at 32 bits, {} bytes packed",
             self.parameters, self.size_bytes_float, self.size_bytes_packed
-        )
+        )?;
+        if unknown {
+            write!(
+                f,
+                "\n?: not known, because a layer of Burn does not say the size of its output. \
+                 The program can give it: override `QuantizedModule::layer_shapes`"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -165,7 +173,10 @@ impl fmt::Display for NetworkSummary {
 mod tests {
     use burn::{
         module::{Module, Param},
-        nn::{Linear, LinearConfig},
+        nn::{
+            Linear, LinearConfig,
+            conv::{Conv2d, Conv2dConfig},
+        },
         tensor::{Device, Tensor},
     };
     use quant_core::{Levels, Method, QuantizerConfig, WeightQuantization};
@@ -199,5 +210,23 @@ mod tests {
         let summary = summarize(&net, &StateDict::of(&net));
         assert_eq!(summary.size_bytes_packed, 24 / 2 + 8 / 4 + 4 * (2 + 2));
         assert_eq!(summary.size_bytes_float, 4 * (24 + 8 + 2));
+    }
+
+    #[derive(Module, Debug)]
+    struct Convolutional {
+        conv: Conv2d,
+    }
+
+    impl QuantizedModule for Convolutional {}
+
+    #[test]
+    fn a_summary_says_why_it_does_not_know_multiply_accumulates() {
+        let device = Device::flex();
+        let net = Convolutional { conv: Conv2dConfig::new([3, 8], [3, 3]).init(&device) };
+        let mut summary = summarize(&net, &StateDict::of(&net));
+        let text = summary.to_string();
+        assert!(text.contains(", ? MACs, ") && text.contains("`QuantizedModule::layer_shapes`"));
+        summary.layers[0].output_size = 30;
+        assert!(!summary.to_string().contains('?'));
     }
 }

@@ -245,8 +245,8 @@ pub trait QuantizedModule: Module {
     /// # Errors
     /// [`QuantizerError::Degenerate`] for the first clipping value that is zero, negative or not a
     /// number.
-    fn check_quantizers(&self) -> Result<(), QuantizerError> {
-        self.quantizers().iter().try_for_each(|(_, _, quantizer)| quantizer.check())
+    fn validate_quantizers(&self) -> Result<(), QuantizerError> {
+        self.quantizers().iter().try_for_each(|(_, _, quantizer)| quantizer.validate())
     }
 }
 

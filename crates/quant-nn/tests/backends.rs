@@ -9,26 +9,20 @@
     feature = "wgpu"
 ))]
 
+#[path = "../../quant-core/tests/common/gpu.rs"]
+mod gpu;
+
 use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Device, Gradients, Tensor},
 };
+use gpu::gpu;
 use quant_core::{Levels, Method, QuantizerConfig, Role};
 use quant_nn::{
     Quantization, ResNetConfig, StateDict,
     layers::activation::ActivationKind,
     resnet::{Depth, Stem},
 };
-
-fn gpu() -> Device {
-    cfg_select! {
-        feature = "cuda" => Device::cuda(0),
-        feature = "rocm" => Device::rocm(0),
-        feature = "metal" => Device::metal(Default::default()),
-        feature = "vulkan" => Device::vulkan(Default::default()),
-        _ => Device::wgpu(Default::default()),
-    }
-}
 
 /// Numbers in -1..1 that all devices are given.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {

@@ -55,12 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn models(folder: &Folder) -> Option<Report> {
-    let cases: Vec<Case> = folder.json("models.json")?;
-    let mut report = Report::default();
-    for case in &cases {
-        report.case(&case.name, check(case));
-    }
-    Some(report)
+    folder.cases("models.json", |case: &Case| &case.name, check)
 }
 
 fn check(case: &Case) -> Result<(), String> {
@@ -209,9 +204,7 @@ fn same_order(network: &Network, expected: &[(String, Vec<usize>)]) -> Result<()
 fn round_trip(config: &NetworkConfig, state: &StateDict, case: &Case) -> Result<(), String> {
     let device = Device::flex();
     let filled = filled(state, 0.0);
-    let file = tempfile::NamedTempFile::new().map_err(text)?;
-    std::fs::write(file.path(), filled.to_bytes().map_err(text)?).map_err(text)?;
-    let read = StateDict::read(file.path()).map_err(text)?;
+    let read = StateDict::from_bytes(&filled.to_bytes().map_err(text)?).map_err(text)?;
     let outputs = [filled, read].map(|state| {
         let (network, report) = state.load_into(config.init(&device).map_err(text)?);
         report.require(false).map_err(text)?;

@@ -41,7 +41,8 @@ proptest! {
     #[test]
     fn convolutions_are_burns(
         (batch, groups, inputs, outputs) in (1..9usize, 1..3usize, 1..20usize, 1..40usize),
-        (side, kernel, stride) in (1..34usize, prop_oneof![Just(1usize), Just(3), Just(5), Just(7)], 1..3usize),
+        (side, kernel, stride) in
+            (1..34usize, prop_oneof![Just(1usize), Just(3), Just(5), Just(7)], 1..3usize),
         transposed: bool,
     ) {
         let device = Device::flex().autodiff();
@@ -78,7 +79,9 @@ proptest! {
         let inputs = || [Gradient::Of4(&x), Gradient::Of1(&w), Gradient::Of1(&b)];
         let burns = module::batch_norm_train(x.clone(), w.clone(), b.clone(), 1e-2);
         let ours = batch_norm(x.clone(), w.clone(), b.clone(), 1e-2);
-        let of = |mean: Tensor<1>, variance: Tensor<1>| vec![mean.into_data(), variance.into_data()];
+        let of = |mean: Tensor<1>, variance: Tensor<1>| {
+            vec![mean.into_data(), variance.into_data()]
+        };
         close(of(ours.mean, ours.variance), of(burns.mean, burns.variance));
         close(all(ours.output, g.clone(), inputs()), all(burns.output, g, inputs()));
     }

@@ -3,11 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
 use burn::tensor::{Device, Tensor};
 use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
 use quant_nn::{
@@ -51,18 +46,18 @@ fn scores(network: &Network) -> Vec<f32> {
     network.forward(images).into_data().iter().collect()
 }
 
-fn written(network: &Network) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("network.safetensors");
-    fs::write(&path, StateDict::of(network).to_bytes().unwrap()).unwrap();
-    (folder, path)
+fn written(network: &Network) -> Vec<u8> {
+    StateDict::of(network).to_bytes().unwrap()
+}
+
+fn read(bytes: &[u8]) -> StateDict {
+    StateDict::from_bytes(bytes).unwrap()
 }
 
 #[test]
 fn a_network_whose_levels_were_changed_comes_back_with_them() {
     let trained = changed();
-    let (_folder, path) = written(&trained);
-    let state = StateDict::read(&path).unwrap();
+    let state = read(&written(&trained));
     let fresh = state.network(&Device::flex()).unwrap().unwrap();
     let (restored, report) = state.load_into(fresh);
     report.require(false).unwrap();
@@ -73,8 +68,7 @@ fn a_network_whose_levels_were_changed_comes_back_with_them() {
 
 #[test]
 fn a_network_rebuilt_from_its_configuration_alone_is_refused() {
-    let (_folder, path) = written(&changed());
-    let (rebuilt, report) = StateDict::read(&path).unwrap().load_into(network(Method::Lsq, 4));
+    let (rebuilt, report) = read(&written(&changed())).load_into(network(Method::Lsq, 4));
     assert!(report.missing.is_empty() && report.mismatched.is_empty());
     let text = report.require(false).unwrap_err().to_string();
     let name = "layer1.0.conv1.quant_weight";
@@ -145,8 +139,7 @@ fn files_of_earlier_versions_load() {
         serde_json::to_string(&described).unwrap(),
         serde_json::to_string(&changed).unwrap()
     );
-    let (_folder, path) = written(&trained);
-    let state = StateDict::read(&path).unwrap();
+    let state = read(&written(&trained));
     let views: Vec<(String, Vec<usize>, Vec<u8>)> = (state.entries())
         .map(|(name, entry)| {
             let bytes = entry.values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -158,9 +151,7 @@ fn files_of_earlier_versions_load() {
         (name, safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes).unwrap())
     });
     let metadata = std::collections::HashMap::from([("config".to_owned(), text)]);
-    fs::write(&path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
-
-    let state = StateDict::read(&path).unwrap();
+    let state = read(&safetensors::serialize(views, Some(metadata)).unwrap());
     let fresh = state.network(&Device::flex()).unwrap().unwrap();
     let (restored, report) = state.load_into(fresh);
     report.require(false).unwrap();
@@ -177,41 +168,34 @@ fn equal_networks_are_equal_files() {
         texts.fold(state, |state, key| state.with_metadata(key, "text")).to_bytes().unwrap()
     };
     assert!(bytes() == bytes());
-    let (_folder, path) = written(&changed());
-    let (first, again) =
-        (fs::read(&path).unwrap(), StateDict::read(&path).unwrap().to_bytes().unwrap());
+    let first = written(&changed());
+    let again = read(&first).to_bytes().unwrap();
     assert!(first == again, "reading and writing changes nothing");
 }
 
 /// Every seventh byte of the header, and every 97th of the data.
 #[test]
 fn a_damaged_file_is_an_error_or_the_same_network() {
-    let (_folder, path) = written(&changed());
-    let (bytes, whole) = (fs::read(&path).unwrap(), StateDict::read(&path).unwrap());
+    let bytes = written(&changed());
+    let whole = read(&bytes);
     let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize + 8;
     let same = |a: &StateDict, b: &StateDict| a.entries().eq(b.entries());
     let mut refused = 0;
     for at in (0..header).step_by(7).chain((header..bytes.len()).step_by(97)) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
-        fs::write(&path, &damaged).unwrap();
-        match StateDict::read(&path) {
+        match StateDict::from_bytes(&damaged) {
             Ok(state) => assert!(same(&state, &whole) && at < header, "byte {at}"),
-            Err(error) => {
-                refused += 1;
-                assert!(error.to_string().contains("network.safetensors"), "{error}");
-            }
+            Err(_) => refused += 1,
         }
     }
     assert!(refused > header / 14);
     for length in [0, 7, header, bytes.len() - 1] {
-        fs::write(&path, &bytes[..length]).unwrap();
-        assert!(StateDict::read(&path).is_err(), "{length} bytes");
+        assert!(StateDict::from_bytes(&bytes[..length]).is_err(), "{length} bytes");
     }
     let mut damaged = bytes.clone();
     *damaged.last_mut().unwrap() ^= 1;
-    fs::write(&path, &damaged).unwrap();
-    let error = StateDict::read(&path).unwrap_err();
+    let error = StateDict::from_bytes(&damaged).unwrap_err();
     assert!(matches!(error, NetworkError::Checksum { .. }), "{error}");
     assert!(error.to_string().contains("damaged"), "{error}");
 }
@@ -254,13 +238,4 @@ fn sizes_beyond_their_bounds_are_refused_before_anything_is_made() {
     let qtool = quant_core::qtool::QtoolOptions::parse("cifar10,origin,cbsa,fix", options).unwrap();
     let config = keywords::network("resnet20", &qtool).unwrap();
     assert!(config.init(&Device::flex()).is_err());
-}
-
-/// 959 bytes that claim 2^31 numbers of one that is stored.
-#[test]
-fn a_view_that_claims_more_than_its_file_can_hold_is_refused() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pytorch");
-    let error = StateDict::read(&folder.join("stride_zero.pth")).unwrap_err();
-    let NetworkError::TooLarge { claimed, bound, .. } = error else { panic!("{error}") };
-    assert_eq!((claimed, bound), (1 << 31, 1 << 26));
 }

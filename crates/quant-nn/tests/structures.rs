@@ -166,7 +166,11 @@ fn runs(network: &Network, size: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_global_rejects: 4096, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        max_global_rejects: 4096,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_residual_network_runs(config in common::resnets()) {

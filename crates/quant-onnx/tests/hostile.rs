@@ -6,31 +6,9 @@
 mod models;
 
 use models::{Random, random, resnet};
+use quant_golden::hostile::damaged;
 use quant_infer::Network;
 use quant_onnx::{Format, ImportOptions, OnnxError, export, import};
-
-/// Returns a damaged version of some bytes.
-fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    for _ in 0..=random.below(4) {
-        if bytes.is_empty() {
-            return bytes;
-        }
-        let at = random.below(bytes.len());
-        let length = random.below(16).min(bytes.len() - at);
-        match random.below(5) {
-            0 => bytes[at] = random.next() as u8,
-            1 => bytes[at] ^= 1 << random.below(8),
-            2 => drop(bytes.drain(at..at + length)),
-            3 => {
-                let piece = bytes[at..at + length].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            _ => bytes.truncate(at),
-        }
-    }
-    bytes
-}
 
 #[test]
 fn damaged_files_do_not_make_the_reader_panic() {
@@ -41,7 +19,10 @@ fn damaged_files_do_not_make_the_reader_panic() {
             let bytes = export(&model, format).unwrap().bytes;
             for round in 0..60 {
                 let mut random = Random(seed * 1000 + round);
-                match import(&damaged(&bytes, &mut random), &ImportOptions::default()) {
+                match import(
+                    &damaged(&bytes, |limit| random.below(limit)),
+                    &ImportOptions::default(),
+                ) {
                     Ok(found) => {
                         assert!(Network::new(&found.model).is_ok());
                         read += 1;

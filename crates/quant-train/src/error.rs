@@ -213,9 +213,9 @@ pub enum TrainError {
     /// Something that training computes is no longer a finite number.
     #[error(
         "phase {phase}, step {step}: {found}: training has diverged. The usual cause is the \
-         learning rate: lower it, or clip gradients. Other causes are a weight_decay or loss factor that is \
-         too large, a data.std that does not fit the images, and batches of very few images. The \
-         last checkpoint, if there is one, is from before"
+         learning rate: lower it, or clip gradients. Other causes are a weight_decay or loss \
+         factor that is too large, a data.std that does not fit the images, and batches of very \
+         few images. The last checkpoint, if there is one, is from before"
     )]
     Diverged {
         /// Name of the phase.

@@ -11,15 +11,15 @@
 //!   checkpoint. [`run`] has the run, and [`Evaluation`] is the score of a file of weights.
 //! - `networks`: the sources of a run's networks. [`weights`] reads files of weights, those of runs
 //!   and those of other programs. [`networks`] has the networks that a program brings.
-//! - `batches`: what happens to images before a step. [`upload`] moves them to the device, and
+//! - `batches`: what happens to images before a step. `upload` moves them to the device, and
 //!   [`mixing`] is mixup and CutMix.
-//! - `training`: the training of one phase. [`trainer`] has the objects that it needs, the private
-//!   module `phase_loop` its loop and the application of policies, [`step`] one optimizer step,
-//!   [`loss`] cross-entropy, focal loss and distillation, and [`checkpoint`] everything that a
+//! - `training`: the training of one phase. `trainer` has the objects that it needs,
+//!   `phase_loop` its loop and the application of policies, `step` one optimizer step,
+//!   [`loss`] cross-entropy, focal loss and distillation, and `checkpoint` everything that a
 //!   phase needs to continue.
 //! - `optimize`: how weights change. [`optimizer`] is SGD, Adam and AdamW over parameter groups,
-//!   with PyTorch's semantics ([`adam`] has the last two). [`schedule`] has the learning rates,
-//!   [`precision`] products in 16 bits and the loss scale, and [`average`] the moving average of
+//!   with PyTorch's semantics (`adam` has the last two). [`schedule`] has the learning rates,
+//!   [`precision`] products in 16 bits and the loss scale, and `average` the moving average of
 //!   the weights.
 //! - `measure`: measurements of a network. [`evaluate`] gives loss, top-1 and top-5 accuracy, and
 //!   [`monitor`] the health of the quantizers.
@@ -30,18 +30,20 @@
 //!   [`summary`] is the result of a run.
 //! - `qtool`: [`qtool`] makes recipes from the configuration files of QTool.
 //!
-//! Four modules have no folder: [`error`], [`files`] (files that are written completely or not at
-//! all), [`output`] (printing) and [`stop`] (how a run is asked to stop).
+//! Four modules have no folder: [`error`], `files` (files that are written completely or not at
+//! all), `output` (printing) and [`stop`] (how a run is asked to stop).
 
 mod batches;
 pub mod deploy;
 mod devices;
 pub mod error;
 pub mod events;
+#[doc(hidden)]
 pub mod files;
 mod measure;
 pub mod networks;
 mod optimize;
+#[doc(hidden)]
 pub mod output;
 pub mod qtool;
 pub mod recipe;
@@ -52,18 +54,19 @@ pub mod summary;
 mod training;
 
 /// The page of all fields of a recipe: the values that each takes, its default and its purpose.
+#[doc(hidden)]
 pub mod fields {
     pub use crate::recipe::guide::guide;
 }
 
-pub use batches::{mixing, upload};
+pub use batches::mixing;
 #[cfg(feature = "mpi")]
 pub use devices::mpi;
 pub use devices::{device, group};
 pub use error::TrainError;
 pub use measure::{evaluate, monitor};
 pub use networks::{Build, BuildError, weights, weights::WeightsFile};
-pub use optimize::{adam, average, optimizer, precision, schedule};
+pub use optimize::{optimizer, precision, schedule};
 pub use recipe::{Recipe, data, phase, policy, quantization};
 pub use run::{
     Run, RunOptions,
@@ -71,7 +74,9 @@ pub use run::{
 };
 pub use stop::Stop;
 pub use summary::Summary;
-pub use training::{checkpoint, loss, step, trainer};
+#[doc(hidden)]
+pub use training::checkpoint;
+pub use training::loss;
 
 /// Tests the example of the README.
 #[cfg(doctest)]

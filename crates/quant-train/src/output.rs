@@ -20,6 +20,28 @@ pub fn tell(line: &str) {
     let _ = write_line(&mut io::stderr().lock(), line);
 }
 
+/// Breaks a paragraph into lines of at most 100 characters, between words. A longer word has a line
+/// of its own.
+#[doc(hidden)]
+pub fn wrapped(paragraph: &str) -> String {
+    const WIDTH: usize = 100;
+    let mut text = String::new();
+    let mut width = 0;
+    for word in paragraph.split_whitespace() {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > WIDTH {
+            text.push('\n');
+            width = 0;
+        } else if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += length;
+    }
+    text
+}
+
 /// Writes a line and flushes it. A closed pipe is not an error.
 fn write_line(to: &mut impl Write, line: &str) -> io::Result<()> {
     // The line is written in one call, so that lines of several processes do not mix.
@@ -52,6 +74,13 @@ mod tests {
         let error = write_line(&mut Fails(ErrorKind::StorageFull), "line").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         assert!(error.to_string().starts_with("output: "), "{error}");
+    }
+
+    #[test]
+    fn a_paragraph_is_broken_between_words() {
+        let words = ["a".repeat(60), "b".repeat(39), "c".to_owned(), "d".repeat(120)];
+        let lines: Vec<usize> = wrapped(&words.join(" ")).lines().map(str::len).collect();
+        assert_eq!(lines, [100, 1, 120]);
     }
 
     #[test]

@@ -82,7 +82,8 @@ fn warnings(run: &Path) -> Vec<String> {
 #[test]
 fn divergence_in_the_very_last_step_is_an_error_and_the_last_finite_checkpoint_stays() {
     let desk = Desk::new();
-    // One step an epoch; the second and last has a rate at which every weight overflows, and a finite loss.
+    // One step an epoch; the second and last has a rate at which every weight overflows, and a
+    // finite loss.
     let wild = [
         "phase.full_precision.epochs=2",
         "phase.full_precision.batch_size=40",
@@ -95,7 +96,7 @@ fn divergence_in_the_very_last_step_is_an_error_and_the_last_finite_checkpoint_s
     let place = run.folder().join("full_precision");
     assert_eq!(steps(&place), ["step-000000001"]);
     assert!(!place.join("result.json").exists() && !place.join("last.safetensors").exists());
-    let best = StateDict::read(&place.join("best.safetensors")).unwrap();
+    let best = common::state(&place.join("best.safetensors"));
     assert!(best.entries().all(|(_, entry)| entry.values.iter().all(|value| value.is_finite())));
     // It goes on from there, again into the same end, or to a better one at another rate.
     assert!(matches!(resume(run.folder()).execute(), Err(TrainError::Diverged { step: 2, .. })));
@@ -315,7 +316,7 @@ fn a_best_network_that_is_lost_is_told_and_found_again_where_that_is_possible() 
         resume(&copied).execute().unwrap();
         let told = warnings(&copied).join("\n");
         assert!(told.contains("the best network of the phase cannot be read"), "{told}");
-        StateDict::read(&best(&copied)).unwrap();
+        common::state(&best(&copied));
         assert!(last(&copied) == last(run.folder()), "the weights differ");
     }
 }
@@ -577,7 +578,8 @@ fn unusable_images_do_not_part_processes() {
             );
             skipped.count()
         };
-        // Three epochs in all; evaluation follows each, whoever had the image. Dropped batches have some too.
+        // Three epochs in all; evaluation follows each, whoever had the image. Dropped batches have
+        // some too.
         let (train, val) = (named("/train/"), named("/val/"));
         assert!(if whole { train == 9 } else { train <= 9 }, "{train}");
         assert_eq!(val, 6);

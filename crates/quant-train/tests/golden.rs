@@ -39,12 +39,7 @@ struct ScheduleCase {
 }
 
 fn schedules(folder: &Folder) -> Option<Report> {
-    let cases: Vec<ScheduleCase> = folder.json("schedules.json")?;
-    let mut report = Report::default();
-    for case in &cases {
-        report.case(&case.name, schedule(case));
-    }
-    Some(report)
+    folder.cases("schedules.json", |case: &ScheduleCase| &case.name, schedule)
 }
 
 fn schedule(case: &ScheduleCase) -> Result<(), String> {
@@ -88,12 +83,7 @@ enum Rate {
 }
 
 fn parameter_groups(folder: &Folder) -> Option<Report> {
-    let cases: Vec<GroupsCase> = folder.json("parameter_groups.json")?;
-    let mut report = Report::default();
-    for case in &cases {
-        report.case(&case.name, groups(case));
-    }
-    Some(report)
+    folder.cases("parameter_groups.json", |case: &GroupsCase| &case.name, groups)
 }
 
 fn groups(case: &GroupsCase) -> Result<(), String> {
@@ -150,7 +140,8 @@ fn train(case: &TrainingCase) -> Result<(), String> {
         return Ok(());
     };
     // Some steps are ill-conditioned from the start: rounding in the last place moves them further
-    // than the tolerance. Then ours may differ by four times what an ulp on every parameter moves it.
+    // than the tolerance. Then ours may differ by four times what an ulp on every parameter moves
+    // it.
     let moved = NUDGES.into_iter().map(|by| Measured::new(case, by));
     let moved = moved.collect::<Result<Vec<_>, _>>()?;
     measured.check(case, &moved).map_err(|still| format!("{error}; with noise: {still}"))

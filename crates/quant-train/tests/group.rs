@@ -12,16 +12,15 @@ use std::{
     time::Duration,
 };
 
-use common::{data, options};
+use common::{data, options, state};
 use quant_core::Method;
-use quant_nn::StateDict;
 use quant_train::{
     Recipe, Run, Summary, TrainError,
     group::{Alone, Group, Threads},
 };
 
-/// `{batch}` is to be filled in. Batch norms are frozen: else each process normalises by its own images, unless
-/// they share their statistics.
+/// `{batch}` is to be filled in. Batch norms are frozen: else each process normalises by its own
+/// images, unless they share their statistics.
 const RECIPE: &str = r#"
     name = "shared"
     [data]
@@ -82,9 +81,7 @@ fn run(runs: &Path, data: &Path, size: usize, recipe: &Recipe) -> Vec<(PathBuf, 
 }
 
 fn distance(a: &Path, b: &Path) -> f32 {
-    let read = |run: &Path, phase: &str| {
-        StateDict::read(&run.join(phase).join("last.safetensors")).unwrap()
-    };
+    let read = |run: &Path, phase: &str| state(&run.join(phase).join("last.safetensors"));
     let mut largest = 0.0f32;
     for phase in ["full_precision", "quantized"] {
         let (a, b) = (read(a, phase), read(b, phase));

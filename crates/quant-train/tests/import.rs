@@ -33,9 +33,11 @@ const CONFIG: &str = r#"
     epochs=90
     options=""
     options="$options --lr 0.01 --lr_policy sgdr_step --lr_custom_step 30,60 --eta_min 1e-6"
-    options="$options --wd 1e-4 --custom_decay_list clip_val --custom_decay 0.001 --nesterov --grad_clip 5"
+    options="$options --wd 1e-4 --custom_decay_list clip_val --custom_decay 0.001 --nesterov"
+    options="$options --grad_clip 5"
     options="$options --fm_bit 2 --fm_enable --wt_bit 2 --wt_enable --stable 100 --fm_correlate 0.9"
-    options="$options --iter-size 2 --warmup 10 --wakeup 20 --extra_epoch 3 --save_freq 5 --seed 7 --aa -j 4"
+    options="$options --iter-size 2 --warmup 10 --wakeup 20 --extra_epoch 3 --save_freq 5"
+    options="$options --seed 7 --aa -j 4"
     options="$options --mixup_enable --distill_teacher t.safetensors --distill_loss_type hard"
     options="$options --policy my.policy --evaluate --device-ids 0 --nonsense 3"
 "#;
@@ -97,7 +99,8 @@ fn every_setting_finds_its_place() {
 
 #[test]
 fn a_full_precision_configuration_has_no_quantizers() {
-    let text = "dataset=cifar10\nmodel=resnet20\nkeyword=\"cifar10,origin,cbsa,fix\"\noptions=\"--lr 0.1\"";
+    let text = "dataset=cifar10\nmodel=resnet20\nkeyword=\"cifar10,origin,cbsa,fix\"\n\
+                options=\"--lr 0.1\"";
     let recipe = read(text).unwrap().recipe;
     assert!(recipe.phases[0].quantization.is_none());
     assert_eq!((recipe.data.kind, recipe.data.input_size), (DataKind::Cifar10, 32));

@@ -1,4 +1,5 @@
-//! What the loop can do beyond plain training: accumulation, mixing, distillation, averages, policies.
+//! What the loop can do beyond plain training: accumulation, mixing, distillation, averages,
+//! policies.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -58,7 +59,7 @@ fn refusal(desk: &Desk, text: &str) -> String {
 }
 
 fn state(run: &Run, file: &str) -> StateDict {
-    StateDict::read(&run.folder().join(file)).unwrap()
+    common::state(&run.folder().join(file))
 }
 
 fn learning_rates(run: &Run) -> Vec<f64> {
@@ -78,16 +79,19 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
         DATA,
         FULL,
         QUANTIZED,
-        "precision = { compute = 'f16', growth_steps = 2 }\nextra_epochs = 1\naccumulate = { batches = 2 }\nramp_batches = 3\nfrozen_batches = 2
+        "precision = { compute = 'f16', growth_steps = 2 }\nextra_epochs = 1
+         accumulate = { batches = 2 }\nramp_batches = 3\nfrozen_batches = 2
          mixing = { mixup = 0.7, cutmix = 1.0 }\naverage = 0.9\nfrozen_statistics = ['bn1']
          keep_every = 2\ndistillation = { teacher = 'full_precision' }",
         LSQ,
         "warm_up = { steps = 3 }\nproximal = { epochs = 2.0 }
-        [[phase.policy]]\nat = 'start'\nlayers = [0]\nrole = 'activation'\nchange = { enabled = false }
+        [[phase.policy]]\nat = 'start'\nlayers = [0]\nrole = 'activation'
+        change = { enabled = false }
         [[phase.policy]]\nat = { epoch = 1 }\nlayers = [0]\nchange = { enabled = true }
         [[phase.policy]]\nat = { batch = 3 }\nrole = 'weight'\nchange = { levels_by = -12 }
         [[phase.policy]]\nat = { batch = 8 }\nchange = { bits = 2, granularity = 'per-channel' }
-        [[phase.policy]]\nat = { batch = 1 }\nrole = 'activation'\nchange = { loss = { kind = 'l2', factor = 0.1 } }",
+        [[phase.policy]]\nat = { batch = 1 }\nrole = 'activation'
+        change = { loss = { kind = 'l2', factor = 0.1 } }",
     ]
     .join("\n");
     let whole = run(&desk, &text);
@@ -100,7 +104,8 @@ fn everything_together_resumes_after_every_step_with_the_same_bits() {
             _ => None,
         })
         .collect();
-    // 5 batches an epoch are 3 steps; the policy of batch 3 stands before the step of batches 2 and 3.
+    // 5 batches an epoch are 3 steps; the policy of batch 3 stands before the step of batches 2 and
+    // 3.
     assert_eq!(applied, [(4, 0), (2, 1), (1, 3), (3, 4)]);
     let kept = whole.folder().join("quantized/epoch-0002.safetensors");
     let kept = WeightsFile::new(kept);

@@ -10,7 +10,7 @@ use burn::{module::Module, tensor::Device};
 use common::{TWO_PHASES, alone, data};
 use quant_data::dataset::shapes::ShapesConfig;
 use quant_train::{
-    Recipe, Run, TrainError,
+    Recipe, Run, TrainError, WeightsFile,
     events::{Event, read_log},
 };
 
@@ -46,7 +46,7 @@ fn a_run_leaves_report_summary_log_and_networks() {
     });
     assert!(calibrated.unwrap().iter().all(|info| info.error_after < 0.5));
     for file in ["full_precision/best.safetensors", "quantized/last.safetensors"] {
-        assert!(quant_nn::StateDict::read(&run.folder().join(file)).is_ok(), "{file}");
+        assert!(WeightsFile::new(run.folder().join(file)).read().is_ok(), "{file}");
     }
 }
 

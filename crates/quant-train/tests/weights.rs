@@ -47,8 +47,8 @@ const RECIPE: &str = concat!(
 /// A phase that changes no weights and no statistics, with these quantizers.
 fn still(name: &str, fields: &str, quantization: &str) -> String {
     format!(
-        "[[phase]]\nname = '{name}'\nepochs = 1\nbatch_size = 8\nlearning_rate = 0.1\nfrozen_batches = 1000\n\
-         schedule = {{ policy = 'fix' }}\noptimizer = {{ kind = 'sgd' }}\n\
+        "[[phase]]\nname = '{name}'\nepochs = 1\nbatch_size = 8\nlearning_rate = 0.1\n\
+         frozen_batches = 1000\nschedule = {{ policy = 'fix' }}\noptimizer = {{ kind = 'sgd' }}\n\
          frozen_statistics = ['']\n{fields}\n{quantization}\n"
     )
 }
@@ -62,7 +62,7 @@ fn run(folder: &Path, data: &Path, text: &str) -> Run {
 }
 
 fn entries(run: &Run, phase: &str) -> StateDict {
-    let state = StateDict::read(&run.network_file(phase, false)).unwrap();
+    let state = common::state(&run.network_file(phase, false));
     StateDict::from_entries(state.entries().map(|(name, e)| (name.to_owned(), e.clone())))
 }
 
@@ -187,7 +187,7 @@ fn a_classifier_of_other_classes_starts_fresh_where_the_recipe_says_so() {
 
     let run = start("fresh_classifier = true").unwrap();
     run.execute().unwrap();
-    let (theirs, ours) = (StateDict::read(&path).unwrap(), entries(&run, "tuned"));
+    let (theirs, ours) = (common::state(&path), entries(&run, "tuned"));
     for (name, entry) in ours.entries() {
         let same = theirs.get(name) == Some(entry);
         assert_eq!(same, !name.starts_with("fc."), "{name}");

@@ -2,33 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
+mod common;
+
 use std::{fs, path::Path, process::Command};
 
 use burn::tensor::Device;
 use quant_train::{Run, RunOptions};
 
-const RECIPE: &str = r#"
-    name = "own"
-    [data]
-    kind = "fake"
-    input_size = 16
-    fake = { train = 24, val = 12, classes = 3 }
-    [model]
-    own = "net"
-    [[phase]]
-    name = "full"
-    epochs = 1
-    batch_size = 4
-    learning_rate = 0.01
-    [[phase]]
-    name = "quantized"
-    epochs = 1
-    batch_size = 4
-    learning_rate = 0.01
-    [phase.quantization]
-    activation = { method = "lsq", bits = 4 }
-    weight = { method = "lsq", bits = 4, granularity = "per-channel" }
-"#;
+const RECIPE: &str = own!(1, "", "");
 
 /// Runs the program in a folder, and returns what it prints and what it tells.
 fn own_model(folder: &Path, arguments: &[&str]) -> (bool, String, String) {

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[macro_use]
+mod common;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,31 +17,16 @@ use burn::{module::Module, tensor::Device};
 use own_model::Net;
 use quant_core::{Levels, Role};
 use quant_infer::model::Op;
-use quant_nn::{QuantizedModule, StateDict};
+use quant_nn::QuantizedModule;
 use quant_train::{
-    Build, Recipe, Run, RunOptions, Summary, TrainError,
+    Build, Recipe, Run, RunOptions, Summary, TrainError, WeightsFile,
     events::{Event, read_log},
     group::Threads,
 };
 
-const RECIPE: &str = r#"
-    name = "own"
-    [data]
-    kind = "fake"
-    input_size = 16
-    fake = { train = 24, val = 12, classes = 3 }
-    [model]
-    own = "net"
-    [[phase]]
-    name = "full"
-    epochs = 1
-    batch_size = 4
-    learning_rate = 0.01
-    [[phase]]
-    name = "quantized"
-    epochs = 2
-    batch_size = 4
-    learning_rate = 0.01
+const RECIPE: &str = own!(
+    2,
+    r#"
     checkpoint_steps = 2
     average = 0.9
     distillation = { teacher = "full", kind = "soft" }
@@ -46,11 +34,9 @@ const RECIPE: &str = r#"
     at = { epoch = 1 }
     role = "weight"
     change = { bits = 3 }
-    [phase.quantization]
-    warm_up = { steps = 2, roles = ["activation"] }
-    activation = { method = "lsq", bits = 4 }
-    weight = { method = "lsq", bits = 4, granularity = "per-channel" }
-"#;
+    "#,
+    r#"warm_up = { steps = 2, roles = ["activation"] }"#
+);
 
 fn recipe(changes: &[&str]) -> Recipe {
     let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
@@ -187,7 +173,7 @@ fn a_network_file_says_which_quantizers_were_in_force() {
     let folder = tempfile::tempdir().unwrap();
     let run = create(folder.path(), &[]);
     train(&run).unwrap();
-    let state = StateDict::read(&last(run.folder())).unwrap();
+    let state = WeightsFile::new(last(run.folder())).read().unwrap();
     let (config, enabled) = state.quantizer("blocks.0.depthwise", Role::Weight).unwrap();
     assert_eq!((config.levels, enabled), (Levels::from_bits(3).unwrap(), true));
     // The recipe builds the network with weights of four bits, but the saved state has three.

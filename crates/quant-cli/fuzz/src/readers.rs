@@ -82,8 +82,8 @@ pub fn keywords(bytes: &[u8]) {
 
 /// Reads a checkpoint of PyTorch or of this project.
 pub fn checkpoint(bytes: &[u8]) {
+    let _ = StateDict::from_bytes(bytes);
     in_file("network.safetensors", bytes, |path| {
-        let _ = StateDict::read(path);
         let _ = weights::read_network(&WeightsFile::new(path), &[], &Device::flex());
     });
 }

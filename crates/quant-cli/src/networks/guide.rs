@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Write};
 
 use quant_nn::keywords;
+use quant_train::output::wrapped;
 
 use super::description::Description;
 
@@ -58,7 +59,8 @@ pub fn guide() -> Result<String, Box<dyn Error>> {
         let drawing = network.draw(block);
         write!(text, "\n### {title}\n\n`{block}` of {model}:\n\n```text\n{drawing}```\n")?;
     }
-    write!(text, "\n## Models\n\n{}\n", keywords::MODELS.map(|m| format!("`{m}`")).join(", "))?;
+    let models = keywords::MODELS.map(|model| format!("`{model}`")).join(", ");
+    write!(text, "\n## Models\n\n{}\n", wrapped(&models))?;
     write!(text, "\n## Keywords\n\n{WORDS}\n{}", keywords::table())?;
     Ok(text)
 }

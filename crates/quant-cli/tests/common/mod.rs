@@ -6,6 +6,20 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+/// The start of a recipe for images of 32 pixels, to which phases are added. `$data` and `$model`
+/// are further fields of these tables.
+macro_rules! tiny {
+    ($data:literal, $model:literal) => {
+        concat!(
+            "name = 'tiny'\ndata = { input_size = 32, ",
+            $data,
+            " }\nmodel = { ",
+            $model,
+            " }\n"
+        )
+    };
+}
+
 /// A folder with a recipe, in which commands are run.
 pub(crate) struct Desk {
     pub(crate) folder: tempfile::TempDir,

@@ -36,13 +36,13 @@ fn the_code_of_the_page_runs() -> Result<(), super::Failure> {
     let weight_config = QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(2)?);
     let conv = Conv2dConfig::new([3, 64], [3, 3]).init(&device);
     let input = Site::activation("quantizer", 64);
-    let quantizer =
-        QuantizerConfig::new(Method::Pact, Role::Activation, Levels::from_bits(2)?).init(&input, &device)?;
+    let pact = QuantizerConfig::new(Method::Pact, Role::Activation, Levels::from_bits(2)?);
+    let quantizer = pact.init(&input, &device)?;
     let model = Model { conv, quantizer };
 let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
 let quantizer = config.init(&Site::activation("conv2", 64), &device)?;   // a Burn module
 let y = quantizer.forward(x);                                           // 4 levels, differentiable
-let (model, report) = WeightQuantization::new(weight_config).apply(model)?; // weights of stock layers
+let (model, report) = WeightQuantization::new(weight_config).apply(model)?; // of stock layers
 let (model, found) = calibrate(model, Calibration::default(), batches, |model, x| model.forward(x));
 for found in quantizers(&model) { println!("{}", found.path); }         // all quantizers, by path
     assert_eq!(y.dims(), [1, 64, 2, 2]);
@@ -70,15 +70,20 @@ mod weights_of_pytorch {
 use burn::tensor::Device;
 use quant_core::QuantizerConfig;
 use quant_nn::{StateDict, resnet::{Depth, Quantization, ResNetConfig, Stem}, summarize};
+use quant_train::WeightsFile;
 
 fn page(
     activation: QuantizerConfig, weight: QuantizerConfig, device: Device,
 ) -> Result<(), super::Failure> {
 let config = ResNetConfig {
-    quantization: Quantization { activation: Some(activation), weight: Some(weight), ..Default::default() },
+    quantization: Quantization {
+        activation: Some(activation),
+        weight: Some(weight),
+        ..Default::default()
+    },
     ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 1000, 224)
 };
-let (network, report) = StateDict::read("resnet18.pth".as_ref())?.load_into(config.init(&device)?);
+let (network, report) = WeightsFile::new("resnet18.pth").read()?.load_into(config.init(&device)?);
 println!("{report}\n{}", summarize(&network, &StateDict::of(&network)));
     Ok(())
 }

@@ -85,6 +85,7 @@ impl MethodFacts for Facts {
 
 /// Additive powers of two: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct Apot {
     /// The clipping value, `[groups]`.
     pub clip_val: Param<Tensor<1>>,

@@ -92,6 +92,7 @@ const NOTHING: f32 = 1e-15;
 
 /// DoReFa quantizer of activations and outputs: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct DorefaActivation {
     /// The factor on the quantized value, `[groups]`.
     pub gamma: Option<Param<Tensor<1>>>,
@@ -155,6 +156,7 @@ impl Parameters for DorefaActivation {
 
 /// DoReFa quantizer of weights: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct DorefaWeight {
     /// The factor on the quantized value, `[groups]`.
     pub gamma: Option<Param<Tensor<1>>>,

@@ -104,6 +104,7 @@ impl MethodFacts for FatnnOptions {
 
 /// Learned thresholds with integer values: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct Fatnn {
     /// The slope of the first piece, `[groups]`.
     pub alpha0: Param<Tensor<1>>,

@@ -51,10 +51,10 @@ use crate::{
     codes::{Codes, Decoding, Table},
     config::{Levels, Normalization, QuantizerConfig, Range},
     host::values,
+    image_scale::ImageScale,
     method::{LqNetsOptions, Role},
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
-    serving::ImageScale,
     site::Grouping,
     staircase::Staircase,
 };
@@ -96,6 +96,7 @@ impl MethodFacts for LqNetsOptions {
 
 /// Quantizer with a learned basis: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct LqNets {
     /// The basis, `[bits, groups]`.
     pub basis: RunningState<Tensor<2>>,

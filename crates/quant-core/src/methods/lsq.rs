@@ -90,6 +90,7 @@ impl MethodFacts for Facts {
 
 /// Learned step size quantizer, in the clipping-value form: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct Lsq {
     /// The clipping value, `[groups]`.
     pub clip_val: Param<Tensor<1>>,

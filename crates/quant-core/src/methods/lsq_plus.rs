@@ -71,6 +71,7 @@ impl MethodFacts for Facts {
 
 /// Quantizer with a learned step size and offset: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct LsqPlus {
     /// The step size, `[groups]`.
     pub step_size: Param<Tensor<1>>,

@@ -81,6 +81,7 @@ impl MethodFacts for Facts {
 
 /// Quantizer with a learned step size: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct LsqStep {
     /// The step size, `[groups]`.
     pub step_size: Param<Tensor<1>>,

@@ -18,11 +18,11 @@ use crate::{
     config::{Levels, Normalization, QuantizerConfig, Range},
     gradient::GradientScaleRule,
     host::values,
+    image_scale::ImageScale,
     method::{Method, Role},
     ops::estimated,
     parameter::Parameter,
     per_group::multiply_per_group,
-    serving::ImageScale,
     site::Grouping,
     staircase::Staircase,
 };

@@ -107,6 +107,7 @@ impl MethodFacts for Facts {
 
 /// Quantizer of activations and outputs with learned thresholds: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct N2uqActivation {
     /// The start of the first interval, `[groups]`.
     pub start: Param<Tensor<1>>,
@@ -124,6 +125,7 @@ pub struct N2uqActivation {
 
 /// Entropy-preserving quantizer of weights: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct N2uqWeight {
     /// The clipping value in units of r·mean|w|, `[groups]`.
     pub clip_val: Param<Tensor<1>>,

@@ -78,6 +78,7 @@ impl MethodFacts for Facts {
 
 /// Parameterized clipping activation: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct Pact {
     /// The clipping value, `[1]`.
     pub clip_val: Param<Tensor<1>>,

@@ -77,6 +77,7 @@ impl MethodFacts for TtqOptions {
 
 /// Trained ternary quantizer: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct Ttq {
     /// The positive value, `[groups]`.
     pub positive: Param<Tensor<1>>,

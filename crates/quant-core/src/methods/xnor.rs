@@ -44,12 +44,12 @@ use crate::{
     codes::{Affine, Codes, Decoding},
     config::{Levels, QuantizerConfig, Range},
     gradient::Estimator,
+    image_scale::ImageScale,
     method::{Role, SignScale, XnorOptions},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, estimated, quantize, straight_through},
     parameter::{Parameter, ParameterKind},
     per_group::add_per_group,
-    serving::ImageScale,
     site::Grouping,
     staircase::Staircase,
 };
@@ -101,6 +101,7 @@ impl MethodFacts for XnorOptions {
 
 /// Sign quantizer of activations: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct SignActivation {
     /// The value of x at which the sign changes, `[groups]`.
     pub shift: Option<Param<Tensor<1>>>,
@@ -114,6 +115,7 @@ pub struct SignActivation {
 
 /// Sign quantizer of weights: see the [module](self).
 #[derive(Module, Debug)]
+#[doc(hidden)]
 pub struct SignWeight {
     /// The factor on the quantized value, `[groups]`.
     pub gamma: Option<Param<Tensor<1>>>,

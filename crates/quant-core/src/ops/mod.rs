@@ -1,5 +1,5 @@
-//! The operations of this crate on tensors. Those of quantizers are one backend extension trait with
-//! a fallback composed of tensor operations, a hand-written backward pass, and kernels where a
+//! The operations of this crate on tensors. Those of quantizers are one backend extension trait
+//! with a fallback composed of tensor operations, a hand-written backward pass, and kernels where a
 //! backend has them. The other operations are in `tensor_ops`.
 //!
 //! Backends are named in this module only.

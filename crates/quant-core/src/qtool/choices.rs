@@ -1,6 +1,6 @@
 //! Options with a fixed set of values that depends on the method and the role.
 
-use super::unusable;
+use super::options::unusable;
 use crate::{
     config::Normalization,
     error::QuantizerError,

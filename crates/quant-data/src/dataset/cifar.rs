@@ -196,8 +196,12 @@ fn check_counts(
 /// Returns the names from the archive's own list, or numbers if there is no usable list.
 fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<String>, DataError> {
     let names = match (version, kind) {
-        (Version::Binary, CifarKind::Cifar10) => lines(&folder.join("batches.meta.txt")),
-        (Version::Binary, CifarKind::Cifar100) => lines(&folder.join("fine_label_names.txt")),
+        (Version::Binary, CifarKind::Cifar10) => {
+            files::read_lines(&folder.join("batches.meta.txt")).ok()
+        }
+        (Version::Binary, CifarKind::Cifar100) => {
+            files::read_lines(&folder.join("fine_label_names.txt")).ok()
+        }
         (Version::Python, CifarKind::Cifar10) => {
             python::class_names(&folder.join("batches.meta"), "label_names")?
         }
@@ -208,12 +212,6 @@ fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<S
     let count = kind.classes();
     let numbers = || (0..count).map(|label| label.to_string()).collect();
     Ok(names.filter(|names| names.len() == count).unwrap_or_else(numbers))
-}
-
-/// Returns the lines of a file that are not empty.
-fn lines(path: &Path) -> Option<Vec<String>> {
-    let text = files::read_text(path).ok()?;
-    Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 impl Dataset for Cifar {

@@ -225,9 +225,7 @@ fn elements(
 /// file.
 fn classes(labels: &Path, highest: u8) -> Result<Vec<String>, DataError> {
     let path = labels.with_file_name("classes.txt");
-    let text = if path.exists() { files::read_text(&path)? } else { String::new() };
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let names: Vec<String> = lines.map(str::to_owned).collect();
+    let names = if path.exists() { files::read_lines(&path)? } else { Vec::new() };
     Ok(if names.is_empty() {
         (0..=highest).map(|label| label.to_string()).collect()
     } else {

@@ -53,7 +53,7 @@ impl LoaderConfig {
     ///
     /// # Errors
     /// [`DataError::Setting`] for the first number that is not.
-    pub(super) fn check(&self) -> Result<(), DataError> {
+    pub(super) fn validate(&self) -> Result<(), DataError> {
         let Share { rank, of } = self.share;
         let up_to = |most: usize| format!("{most} at most");
         let settings = [

@@ -80,8 +80,8 @@ impl Loader {
         pipeline: Pipeline,
         config: LoaderConfig,
     ) -> Result<Self, DataError> {
-        config.check()?;
-        pipeline.check()?;
+        config.validate()?;
+        pipeline.validate()?;
         check_labels(dataset.as_ref())?;
         let size = pipeline.output_size().ok_or(DataError::NoOutputSize)?;
         let loader = Self { dataset, pipeline, config, size };

@@ -171,7 +171,7 @@ impl Pipeline {
     /// # Errors
     /// [`DataError::NoOutputSize`]; [`DataError::Setting`] for a size or a padding that is out of
     /// range.
-    pub(crate) fn check(&self) -> Result<(), DataError> {
+    pub(crate) fn validate(&self) -> Result<(), DataError> {
         let range = |field, value: usize, least| {
             if (least..=LARGEST_SIDE).contains(&value) {
                 Ok(())

@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 
-/// How codes below a number of levels L are packed: words of `bytes` bytes, least significant first,
-/// hold `codes` codes each. The word is the sum of code i times Lⁱ.
+/// How codes below a number of levels L are packed: words of `bytes` bytes, least significant
+/// first, hold `codes` codes each. The word is the sum of code i times Lⁱ.
 ///
-/// Where L is a power of two, these are bits in a row, beginning with the least significant: element
-/// i stands at bit i·log2(L). Three levels take 1.6 bits, five codes to a byte. No number of levels
-/// up to 128 takes more than 1.06·log2(L) bits, and none more than 1.13·log2(L).
+/// Where L is a power of two, these are bits in a row, beginning with the least significant:
+/// element i stands at bit i·log2(L). Three levels take 1.6 bits, five codes to a byte. No number
+/// of levels up to 128 takes more than 1.06·log2(L) bits, and none more than 1.13·log2(L).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packing {
     levels: u64,

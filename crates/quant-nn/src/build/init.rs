@@ -5,7 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use burn::tensor::Device;
 
 use crate::{
-    config::NetworkConfig, error::NetworkError, network::Network, state::StateDict,
+    config::{NetworkConfig, each_config},
+    error::NetworkError,
+    network::Network,
+    state::StateDict,
     visit::QuantizedModule,
 };
 
@@ -28,13 +31,7 @@ impl NetworkConfig {
     /// [`NetworkError::Field`] and [`NetworkError::Structure`] if parts do not fit together, and
     /// the errors of the quantizers.
     pub fn init(&self, device: &Device) -> Result<Network, NetworkError> {
-        match self {
-            NetworkConfig::ResNet(config) => config.init(device),
-            NetworkConfig::MobilenetV1(config) => config.init(device),
-            NetworkConfig::MobilenetV2(config) => config.init(device),
-            NetworkConfig::VggSmall(config) => config.init(device),
-            NetworkConfig::Nin(config) => config.init(device),
-        }
+        each_config!(self, config => config.init(device))
     }
 
     /// Makes the network with weights that depend only on `seed`, on the configuration and on the

@@ -2,7 +2,10 @@
 
 use burn::tensor::Device;
 
-use super::builder::{Builder, ConvSpec, NodeId, Place};
+use super::{
+    builder::{Builder, ConvSpec, NodeId, Place},
+    mobilenet_v1_blocks::BLOCKS,
+};
 use crate::{
     config::{
         NetworkConfig,
@@ -12,23 +15,6 @@ use crate::{
     graph::Op,
     network::Network,
 };
-
-/// The number of output channels and the stride of each block.
-const V1: [(usize, usize); 13] = [
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (1024, 2),
-    (1024, 1),
-];
 
 impl MobileNetV1Config {
     /// Makes the network with freshly drawn weights.
@@ -48,7 +34,7 @@ impl MobileNetV1Config {
             x = b.batch_norm(x, "root.1")?;
             x = b.activation(x, "root.2");
         }
-        for (index, (channels, stride)) in V1.into_iter().enumerate() {
+        for (index, (channels, stride)) in BLOCKS.into_iter().enumerate() {
             let name = format!("model.{index}");
             b.enter(&name);
             x = self.block(b, &name, x, (scaled(channels, self.width_alpha), stride))?;

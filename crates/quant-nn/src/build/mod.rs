@@ -4,6 +4,7 @@
 mod builder;
 mod init;
 mod mobilenet_v1;
+mod mobilenet_v1_blocks;
 mod mobilenet_v2;
 mod nin;
 mod resnet;

@@ -14,4 +14,5 @@ pub mod vgg_small;
 
 pub use first_last::{FirstLast, FirstLastQuantizers};
 pub use network::NetworkConfig;
+pub(crate) use network::each_config;
 pub(crate) use quantization::Quantization;

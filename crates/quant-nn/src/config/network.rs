@@ -33,14 +33,15 @@ pub enum NetworkConfig {
 macro_rules! each_config {
     ($self:expr, $config:ident => $body:expr) => {
         match $self {
-            NetworkConfig::ResNet($config) => $body,
-            NetworkConfig::MobilenetV1($config) => $body,
-            NetworkConfig::MobilenetV2($config) => $body,
-            NetworkConfig::VggSmall($config) => $body,
-            NetworkConfig::Nin($config) => $body,
+            $crate::config::NetworkConfig::ResNet($config) => $body,
+            $crate::config::NetworkConfig::MobilenetV1($config) => $body,
+            $crate::config::NetworkConfig::MobilenetV2($config) => $body,
+            $crate::config::NetworkConfig::VggSmall($config) => $body,
+            $crate::config::NetworkConfig::Nin($config) => $body,
         }
     };
 }
+pub(crate) use each_config;
 
 impl From<ResNetConfig> for NetworkConfig {
     fn from(config: ResNetConfig) -> Self {

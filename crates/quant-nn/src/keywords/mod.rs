@@ -9,21 +9,21 @@
 use quant_core::{Role, qtool::QtoolOptions};
 
 use crate::{
-    config::{
-        NetworkConfig, Quantization,
-        mobilenet::{MobileNetV1Config, MobileNetV2Config},
-        nin::NinConfig,
-        resnet::{Depth, DownsampleKind, NameStyle, ResNetConfig, SkipSpan, Stem},
-        vgg_small::VggSmallConfig,
-    },
+    config::{NetworkConfig, Quantization, resnet::NameStyle},
     error::NetworkError,
 };
 
+mod beside;
 mod lenient;
+mod models;
 mod table;
+#[cfg(test)]
+mod tests;
 
+use beside::{IGNORED, OPTIONS, QUANTIZER_OPTIONS, QUANTIZERS};
 pub use lenient::{Acting, acting, nearest};
-use table::{IGNORED, OPTIONS, QUANTIZER_OPTIONS, QUANTIZERS};
+pub use models::MODELS;
+use models::model;
 pub use table::{WORDS, Word, table};
 
 /// A word that a program has registered.
@@ -65,86 +65,6 @@ pub struct Explained {
     /// Harmless oddities: words that are given twice, and words without effect on this model.
     pub warnings: Vec<String>,
 }
-
-/// Returns the network of a model name, before any keyword is applied.
-fn model(name: &str) -> Result<NetworkConfig, NetworkError> {
-    let keyword = |depth| {
-        NetworkConfig::ResNet(ResNetConfig {
-            skip: SkipSpan::Layer,
-            fix: false,
-            norm_before_pool: false,
-            downsample: DownsampleKind::AveragePool,
-            names: NameStyle::Keyword,
-            ..ResNetConfig::new(depth, Stem::ImageNet, 1000, 224)
-        })
-    };
-    let torchvision = |depth, groups, width_per_group| {
-        NetworkConfig::ResNet(ResNetConfig {
-            groups,
-            width_per_group,
-            ..ResNetConfig::new(depth, Stem::ImageNet, 1000, 224)
-        })
-    };
-    Ok(match name {
-        "resnet18" => keyword(Depth::ResNet18),
-        "resnet20" => keyword(Depth::ResNet20),
-        "resnet20_" => keyword(Depth::ResNet20Wide),
-        "resnet32" => keyword(Depth::ResNet32),
-        "resnet34" => keyword(Depth::ResNet34),
-        "resnet34_" => keyword(Depth::ResNet34Deep),
-        "resnet44" => keyword(Depth::ResNet44),
-        "resnet50" => keyword(Depth::ResNet50),
-        "resnet56" => keyword(Depth::ResNet56),
-        "resnet101" => keyword(Depth::ResNet101),
-        "pytorch-resnet18" => torchvision(Depth::ResNet18, 1, 64),
-        "pytorch-resnet34" => torchvision(Depth::ResNet34, 1, 64),
-        "pytorch-resnet50" => torchvision(Depth::ResNet50, 1, 64),
-        "pytorch-resnet101" => torchvision(Depth::ResNet101, 1, 64),
-        "pytorch-resnet152" => torchvision(Depth::ResNet152, 1, 64),
-        "pytorch-resnext50_32x4d" => torchvision(Depth::ResNet50, 32, 4),
-        "pytorch-wide_resnet50_2" => torchvision(Depth::ResNet50, 1, 128),
-        // Words say whether images are small, whatever their size is.
-        "mobilenetv1" => NetworkConfig::MobilenetV1(MobileNetV1Config {
-            strided_stem: Some(true),
-            ..MobileNetV1Config::new(1000, 224)
-        }),
-        "mobilenetv2" => NetworkConfig::MobilenetV2(MobileNetV2Config {
-            small_images: Some(false),
-            ..MobileNetV2Config::new(1000, 224)
-        }),
-        "vgg_small" => NetworkConfig::VggSmall(VggSmallConfig::new(10, 32)),
-        "nin" => NetworkConfig::Nin(NinConfig::new(10, 32)),
-        _ => {
-            let reason = format!("no such model; known: {}", MODELS.join(", "));
-            return Err(NetworkError::Keyword { word: name.to_owned(), reason });
-        }
-    })
-}
-
-/// The names of the models.
-pub const MODELS: [&str; 21] = [
-    "resnet18",
-    "resnet20",
-    "resnet20_",
-    "resnet32",
-    "resnet34",
-    "resnet34_",
-    "resnet44",
-    "resnet50",
-    "resnet56",
-    "resnet101",
-    "pytorch-resnet18",
-    "pytorch-resnet34",
-    "pytorch-resnet50",
-    "pytorch-resnet101",
-    "pytorch-resnet152",
-    "pytorch-resnext50_32x4d",
-    "pytorch-wide_resnet50_2",
-    "mobilenetv1",
-    "mobilenetv2",
-    "vgg_small",
-    "nin",
-];
 
 /// Returns the network that QTool builds from `model_name`, its keywords and its options.
 ///
@@ -298,33 +218,21 @@ fn options(net: &mut NetworkConfig, qtool: &QtoolOptions) -> Result<(), NetworkE
         let reason = "only the value 1 is supported, because QTool documents no other".to_owned();
         return Err(NetworkError::Keyword { word: "block_alpha".to_owned(), reason });
     }
-    let set = |field: &mut usize, value: Option<usize>| *field = value.unwrap_or(*field);
+    let size = size.unwrap_or(net.input_size());
     match net {
-        NetworkConfig::ResNet(c) => {
-            set(&mut c.input_size, size);
-            if c.names == NameStyle::Keyword {
-                set(&mut c.classes, classes);
-                set(&mut c.branches, branches);
-                c.width_alpha = alpha.unwrap_or(c.width_alpha);
+        // torchvision's networks keep their 1000 classes and their width.
+        NetworkConfig::ResNet(c) if c.names == NameStyle::Torchvision => c.input_size = size,
+        _ => {
+            net.set_data(classes.unwrap_or(net.classes()), size);
+            match net {
+                NetworkConfig::ResNet(c) => {
+                    c.branches = branches.unwrap_or(c.branches);
+                    c.width_alpha = alpha.unwrap_or(c.width_alpha);
+                }
+                NetworkConfig::MobilenetV1(c) => c.width_alpha = alpha.unwrap_or(c.width_alpha),
+                NetworkConfig::MobilenetV2(c) => c.width_alpha = alpha.unwrap_or(c.width_alpha),
+                _ => {}
             }
-        }
-        NetworkConfig::MobilenetV1(c) => {
-            set(&mut c.classes, classes);
-            set(&mut c.input_size, size);
-            c.width_alpha = alpha.unwrap_or(c.width_alpha);
-        }
-        NetworkConfig::MobilenetV2(c) => {
-            set(&mut c.classes, classes);
-            set(&mut c.input_size, size);
-            c.width_alpha = alpha.unwrap_or(c.width_alpha);
-        }
-        NetworkConfig::VggSmall(c) => {
-            set(&mut c.classes, classes);
-            set(&mut c.input_size, size);
-        }
-        NetworkConfig::Nin(c) => {
-            set(&mut c.classes, classes);
-            set(&mut c.input_size, size);
         }
     }
     let quantization = net.quantization_mut();
@@ -337,128 +245,4 @@ fn options(net: &mut NetworkConfig, qtool: &QtoolOptions) -> Result<(), NetworkE
         ..quantization.clone()
     };
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-    use crate::config::resnet::Fixup;
-
-    fn read(model: &str, words: &str, options: &str) -> Result<Explained, NetworkError> {
-        Registry::default().read(model, &QtoolOptions::parse(words, options)?)
-    }
-
-    fn message(model: &str, words: &str) -> String {
-        read(model, words, "").unwrap_err().to_string()
-    }
-
-    /// Each word has an effect on some model, together with the words that it needs, and has an
-    /// explanation.
-    #[test]
-    fn every_word_of_the_table_does_something() {
-        let needs = |word: &str| match word {
-            "ldn3x3" | "f0x0" | "f1x1" => ",ReShapeResolution",
-            "no_prone_downsample" | "bn_before_restore" => ",prone",
-            "bias" => ",fixup",
-            _ => "",
-        };
-        for entry in WORDS {
-            let order = |model: &str| match (model, entry.kind) {
-                (_, "order") => "",
-                ("vgg_small", _) => ",cba",
-                _ => ",cbas",
-            };
-            let found =
-                ["resnet20", "pytorch-resnet18", "mobilenetv1", "vgg_small"].iter().any(|model| {
-                    let words = format!("{}{}{}", entry.word, needs(entry.word), order(model));
-                    let Ok(explained) = read(model, &words, "") else { return false };
-                    let line = format!("{}: {}", entry.word, entry.what);
-                    explained.lines.contains(&line)
-                });
-            assert!(found, "{}", entry.word);
-        }
-    }
-
-    #[test]
-    fn the_order_of_words_does_not_matter() {
-        let one = read("resnet20", "bias,origin,cifar10,cbsa,fixup", "").unwrap();
-        let other = read("resnet20", "cifar10,fixup,cbsa,origin,bias", "").unwrap();
-        assert_eq!(one.config, other.config);
-        let NetworkConfig::ResNet(config) = one.config else { unreachable!() };
-        assert_eq!(config.fixup, Some(Fixup { bias: true }));
-    }
-
-    #[test]
-    fn an_unknown_word_shows_the_nearest() {
-        let text = message("resnet20", "cifar10,cbsa,fix_poolin");
-        assert!(text.contains("fix_poolin") && text.contains("nearest: fix_pooling"), "{text}");
-        assert!(message("resnet19", "cbsa").contains("resnet18"));
-        for (option, nearest) in [("--width_alhpa 0.5", "width_alpha"), ("--wt_bits 2", "wt_bit")] {
-            let text = read("resnet20", "cifar10,cbsa", option).unwrap_err().to_string();
-            assert!(text.contains(&format!("nearest: {nearest}")), "{text}");
-        }
-    }
-
-    #[test]
-    fn contradictions_name_both_words() {
-        for (words, both) in [
-            ("cbas,bacs", ["cbas", "bacs"]),
-            ("cbas,lq,pact", ["lq", "pact"]),
-            ("cbas,xnor,lq", ["lq", "xnor"]),
-            ("cbas,group-norm,static-bn", ["group-norm", "static-bn"]),
-            ("cbas,cifar10,imagenet", ["imagenet", "cifar10"]),
-            ("cbas,bireal,block_skip", ["bireal", "block_skip"]),
-        ] {
-            let text = message("resnet20", words);
-            assert!(both.iter().all(|word| text.contains(&format!("{word:?}"))), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_network_without_an_order_says_what_it_needs() {
-        assert!(message("resnet20", "cifar10,origin").contains("cbas, cbsa, cabs, bacs or bcas"));
-    }
-
-    #[test]
-    fn words_given_twice_and_words_without_effect_are_warnings() {
-        let explained = read("pytorch-resnet18", "preBN,real_skip,real_skip", "").unwrap();
-        assert_eq!(explained.warnings.len(), 2, "{:?}", explained.warnings);
-        assert!(explained.warnings.iter().any(|warning| warning.starts_with("preBN")));
-        assert!(explained.warnings.iter().any(|warning| warning.contains("more than once")));
-    }
-
-    #[test]
-    fn a_word_of_the_callers_own_is_a_closure() {
-        let registry = Registry::default().with("half", "half the width", |network| {
-            if let NetworkConfig::ResNet(config) = network {
-                config.width_alpha /= 2.0;
-            }
-        });
-        let qtool = QtoolOptions::parse("cifar10,cbas,half", "--width_alpha 0.5").unwrap();
-        let explained = registry.read("resnet20", &qtool).unwrap();
-        let NetworkConfig::ResNet(config) = &explained.config else { unreachable!() };
-        assert_eq!(config.width_alpha, 0.25);
-        assert!(explained.lines.contains(&"half: half the width".to_owned()));
-        assert!(message("resnet20", "cifar10,cbas,half").contains("half"));
-    }
-
-    #[test]
-    fn every_model_builds() {
-        for name in MODELS {
-            let (words, options) = match name {
-                "vgg_small" | "nin" => ("cifar10", ""),
-                "resnet34_" => ("cifar10,origin,cbas", "--width_alpha 0.02 --input_size 256"),
-                _ => ("imagenet,origin,cbas", "--width_alpha 0.0625 --input_size 64"),
-            };
-            let words = if name.starts_with("pytorch") { "imagenet" } else { words };
-            let config = read(name, words, options).unwrap().config;
-            assert!(
-                config.init(&Device::flex()).is_ok(),
-                "{name}: {:?}",
-                config.init(&Device::flex())
-            );
-        }
-    }
 }

@@ -2,9 +2,10 @@
 
 use quant_core::qtool::QtoolOptions;
 
+use super::beside::{IGNORED, QUANTIZERS};
 use crate::{
     config::{
-        FirstLast, FirstLastQuantizers, NetworkConfig,
+        FirstLast, FirstLastQuantizers, NetworkConfig, each_config,
         mobilenet::{MobileNetV1Config, MobileSkip},
         resnet::{
             DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order, PointReshape,
@@ -30,149 +31,6 @@ pub struct Word {
     pub(super) apply: Apply,
 }
 
-/// The words that describe quantizers, which `quant_core::qtool` reads.
-pub(super) const QUANTIZERS: [(&str, &str); 26] = [
-    ("dorefa", "DoReFa quantizers"),
-    ("pact", "PACT activations with DoReFa weights"),
-    ("lsq", "LSQ in every role"),
-    ("fm_lsq", "LSQ activations"),
-    ("wt_lsq", "LSQ weights"),
-    ("ot_lsq", "LSQ outputs"),
-    ("wt_bin", "DoReFa's binary weights"),
-    ("gamma", "XNOR-Net++'s learned factor on weights"),
-    ("wt_gamma", "a learned factor on weights"),
-    ("ot_gamma", "a learned factor on outputs"),
-    ("lq", "LQ-Nets"),
-    ("xnor", "signs"),
-    ("non-uniform", "FATNN in every role"),
-    ("fm_non-uniform", "FATNN activations"),
-    ("wt_non-uniform", "FATNN weights"),
-    ("ot_non-uniform", "FATNN outputs"),
-    ("closed_form", "FATNN values times a least squares factor"),
-    ("fm_closed_form", "the same, of activations"),
-    ("wt_closed_form", "the same, of weights"),
-    ("custom-update", "LQ-Nets' basis is the running mean of all solutions"),
-    ("independent_norm", "weights are normalised over the whole tensor"),
-    ("adaptive", "set by --fm_adaptive and --wt_adaptive"),
-    ("proxquant", "proximal quantization, a matter of training"),
-    ("probe", "records quantizers in evaluation"),
-    ("label-smooth", "label smoothing, a matter of training"),
-    ("less_bn", "frozen norms stay in evaluation, a matter of training"),
-];
-
-/// QTool's options that do not describe quantizers: those of the network, and those of training,
-/// which are read elsewhere.
-pub(super) const OPTIONS: [&str; 80] = [
-    "aa",
-    "addition_augment",
-    "arch",
-    "base",
-    "batch_size",
-    "block_alpha",
-    "case",
-    "custom_decay",
-    "custom_decay_list",
-    "custom_lr",
-    "custom_lr_list",
-    "dataset",
-    "decay_small",
-    "delay",
-    "device-ids",
-    "distill_loss_alpha",
-    "distill_loss_temperature",
-    "distill_loss_type",
-    "distill_teacher",
-    "epochs",
-    "eta_min",
-    "evaluate",
-    "extra_epoch",
-    "focal_alpha",
-    "focal_gamma",
-    "fp16",
-    "grad_clip",
-    "input_size",
-    "iter-size",
-    "keyword",
-    "label_smooth",
-    "log_dir",
-    "lr",
-    "lr_custom_step",
-    "lr_decay",
-    "lr_fix_step",
-    "lr_policy",
-    "mean",
-    "mixup_alpha",
-    "mixup_enable",
-    "model",
-    "momentum",
-    "nesterov",
-    "num_classes",
-    "opt_level",
-    "optimizer",
-    "order",
-    "padding_after_quant",
-    "policy",
-    "pretrained",
-    "probe_index",
-    "probe_iteration",
-    "probe_list",
-    "proxquant_step",
-    "ps",
-    "re_init",
-    "report_freq",
-    "resume",
-    "resume_file",
-    "root",
-    "save_freq",
-    "se_reduction",
-    "seed",
-    "stable",
-    "stable_epoch",
-    "std",
-    "stem_kernel",
-    "tensorboard",
-    "unresume_scope",
-    "val_batch_size",
-    "verbose",
-    "wakeup",
-    "wakeup_epoch",
-    "warmup",
-    "warmup_epoch",
-    "wd",
-    "weight_decay",
-    "weights_dir",
-    "width_alpha",
-    "workers",
-];
-
-/// QTool's options of quantizers, without the prefixes `fm_`, `wt_` and `ot_`.
-pub(super) const QUANTIZER_OPTIONS: [&str; 17] = [
-    "enable",
-    "bit",
-    "level",
-    "half_range",
-    "separator",
-    "correlate",
-    "ratio",
-    "scale",
-    "boundary",
-    "quant_group",
-    "adaptive",
-    "grad_type",
-    "grad_scale",
-    "custom",
-    "independent_parameter",
-    "stable",
-    "stable_epoch",
-];
-
-/// Words that the reference accepts and that have no effect here.
-pub(super) const IGNORED: [(&str, &str); 3] = [
-    ("keepdim", "accepted and ignored: point-wise-and-reshape keeps the resolution anyway"),
-    ("wt_pass", "accepted and ignored: the default of XNOR weights"),
-    ("No-ReLU", "accepted and ignored: see NReLU"),
-];
-
 fn resnet(net: &mut NetworkConfig, f: impl FnOnce(&mut ResNetConfig)) -> bool {
     match net {
         NetworkConfig::ResNet(config) if config.names == NameStyle::Keyword => {
@@ -194,13 +52,7 @@ fn v1(net: &mut NetworkConfig, f: impl FnOnce(&mut MobileNetV1Config)) -> bool {
 }
 
 fn layers(net: &mut NetworkConfig) -> (&mut NormKind, &mut ActivationKind) {
-    match net {
-        NetworkConfig::ResNet(c) => (&mut c.norm, &mut c.activation),
-        NetworkConfig::MobilenetV1(c) => (&mut c.norm, &mut c.activation),
-        NetworkConfig::MobilenetV2(c) => (&mut c.norm, &mut c.activation),
-        NetworkConfig::VggSmall(c) => (&mut c.norm, &mut c.activation),
-        NetworkConfig::Nin(c) => (&mut c.norm, &mut c.activation),
-    }
+    each_config!(net, config => (&mut config.norm, &mut config.activation))
 }
 
 fn norm(net: &mut NetworkConfig, kind: NormKind) -> bool {
@@ -246,8 +98,7 @@ fn data(net: &mut NetworkConfig, classes: usize, size: usize) -> bool {
         NetworkConfig::MobilenetV2(c) => {
             (c.classes, c.input_size, c.small_images) = (classes, size, Some(size == 32));
         }
-        NetworkConfig::VggSmall(c) => (c.classes, c.input_size) = (classes, size),
-        NetworkConfig::Nin(c) => (c.classes, c.input_size) = (classes, size),
+        other => other.set_data(classes, size),
     }
     true
 }
@@ -505,6 +356,7 @@ fn reshape(net: &mut NetworkConfig, f: impl FnOnce(&mut PointReshape)) -> bool {
 }
 
 /// Returns every word as a Markdown table, with its effect and the words that it excludes.
+#[doc(hidden)]
 pub fn table() -> String {
     use std::fmt::Write;
     let mut table = String::from("| word | what it does | excludes |\n|---|---|---|\n");

@@ -1,4 +1,4 @@
-//! Quantized weights as integers, in a safetensors file.
+//! Quantized weights as integers, as the bytes of a safetensors file.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,17 @@ use safetensors::{Dtype, tensor::TensorView};
 
 use crate::error::NetworkError;
 
-/// The bytes of a safetensors file that holds quantized weights as integers. For each layer:
+/// Returns the bytes of a safetensors file that has quantized weights as integers. For each layer,
+/// it has three tensors:
 ///
-/// - `<layer>.codes`, U8, of the weight's shape
-/// - `<layer>.values`, F32, `[groups, levels]`: what each code stands for
-/// - `<layer>.run`, I64, `[1]`: element i, row-major, belongs to group i / run mod groups
+/// - `<layer>.codes`, U8, with the shape of the weight: the code of each element
+/// - `<layer>.values`, F32, `[groups, levels]`: the value that each code stands for in each group
+/// - `<layer>.run`, I64, `[1]`: the number of successive elements of one group. Element i, counted
+///   row by row, belongs to the group (i / run) mod groups.
 ///
 /// # Errors
-/// [`NetworkError::Format`] where the file cannot be written, which does not happen for weights of
-/// a network.
+/// [`NetworkError::Unwritable`] if the format does not accept the tensors. This does not happen for
+/// the weights of a network.
 pub fn codes_file(weights: &[WeightCodes]) -> Result<Vec<u8>, NetworkError> {
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for weight in weights {
@@ -34,11 +36,7 @@ pub fn codes_file(weights: &[WeightCodes]) -> Result<Vec<u8>, NetworkError> {
             Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?))
         })
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(unwritable)?;
+        .map_err(NetworkError::Unwritable)?;
     let about = HashMap::from([("format".to_owned(), "quantized weights".to_owned())]);
-    safetensors::serialize(views, Some(about)).map_err(unwritable)
-}
-
-fn unwritable(source: safetensors::SafeTensorError) -> NetworkError {
-    NetworkError::Format { path: "the file of codes".into(), source }
+    safetensors::serialize(views, Some(about)).map_err(NetworkError::Unwritable)
 }

@@ -1,38 +1,39 @@
-//! What a state says of the network it is of: its configuration, and the quantizers that were in
-//! force, which policies may have changed.
+//! The description of a network that a state has with it: the network's configuration, and the
+//! configuration of each quantizer when the state was taken. The two can differ, because policies
+//! change quantizers during training.
 
 use quant_core::{QuantizerConfig, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::config::NetworkConfig;
 
-/// What travels with a state, as the text `config` of its metadata.
+/// The description of a network. It is stored as the text `config` in the metadata of a state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Description {
-    /// The version that wrote it.
+    /// The version of this crate that wrote the description.
     quant_nn: String,
-    /// The network's configuration; none of networks that are not made from one.
+    /// The network's configuration. It is `None` for a network that is not made from one.
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<NetworkConfig>,
-    /// The quantizers, equal ones together.
+    /// The quantizers, in groups of equal configurations.
     quantizers: Vec<QuantizerGroup>,
-    /// Whether the quantizers that are not named are as the network's configuration has them.
+    /// Whether the quantizers that are not listed have the configuration that `network` gives them.
     #[serde(skip)]
     others_as_configured: bool,
 }
 
-/// Quantizers of one configuration.
+/// Quantizers that have the same configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct QuantizerGroup {
     config: QuantizerConfig,
     enabled: bool,
-    /// Their names, such as `layer1.0.conv1.quant_weight`.
+    /// The names of the quantizers, such as `layer1.0.conv1.quant_weight`.
     #[serde(rename = "of")]
     names: Vec<String>,
 }
 
-/// What earlier versions of the training crate wrote: the network's configuration, and the
-/// quantizers that policies had changed.
+/// The description that earlier versions of `quant-train` wrote: the network's configuration, and
+/// the quantizers that policies had changed.
 #[derive(Deserialize)]
 struct EarlierDescription {
     network: NetworkConfig,
@@ -40,14 +41,14 @@ struct EarlierDescription {
     changed: Vec<(String, Role, QuantizerConfig, bool)>,
 }
 
-/// The name under which a layer's quantizer is described.
+/// Returns the name of a layer's quantizer in a description.
 pub(super) fn quantizer_name(layer: &str, role: Role) -> String {
     format!("{layer}.quant_{role}")
 }
 
 impl Description {
-    /// Describes a network of this configuration with these quantizers: their names, their
-    /// configurations and whether they quantize.
+    /// Returns the description of a network with this configuration and these quantizers. Each
+    /// quantizer has a name, a configuration, and whether it is on.
     pub(super) fn new(
         network: Option<&NetworkConfig>,
         quantizers: impl Iterator<Item = (String, QuantizerConfig, bool)>,
@@ -68,17 +69,17 @@ impl Description {
         }
     }
 
-    /// The names of all quantizers.
+    /// Returns the names of all quantizers.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.quantizers.iter().flat_map(|group| &group.names).map(String::as_str)
     }
 
-    /// The layers that have quantizers.
+    /// Returns the name of the layer of each quantizer.
     pub(super) fn layers(&self) -> impl Iterator<Item = &str> {
         self.names().filter_map(|name| Some(name.rsplit_once(".quant_")?.0))
     }
 
-    /// From the metadata's `config`; none where another program wrote it.
+    /// Parses the text `config` of the metadata. Returns `None` if another program wrote it.
     pub(super) fn parse(text: &str) -> Result<Option<Self>, serde_json::Error> {
         if text.contains("\"quant_nn\"") {
             return serde_json::from_str(text).map(Some);
@@ -89,11 +90,12 @@ impl Description {
         serde_json::from_str(text).map(EarlierDescription::into_description).map(Some)
     }
 
+    /// Returns the text that [`parse`](Self::parse) reads.
     pub(super) fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The configuration of a quantizer by its name, and whether it quantized.
+    /// Returns the configuration of the quantizer with this name, and whether it was on.
     pub(super) fn quantizer(&self, name: &str) -> Option<(&QuantizerConfig, bool)> {
         let group = self.quantizers.iter().find(|group| group.names.iter().any(|own| own == name));
         if let Some(group) = group {
@@ -109,8 +111,8 @@ impl Description {
         config.map(|config| (config, true))
     }
 
-    /// The configuration of the network. Earlier versions let options of quantizers pass that
-    /// nothing acts on: it has none of them.
+    /// Returns the configuration of the network, without the options of quantizers that have no
+    /// effect. Earlier versions accepted such options.
     pub(super) fn network(&self) -> Option<NetworkConfig> {
         let mut config = self.network.clone()?;
         let quantization = config.quantization_mut();

@@ -1,5 +1,5 @@
-//! State dictionaries as data: entries, texts that travel with them, and what the state says of the
-//! network it is of.
+//! State dictionaries as data: the entries, the texts that are stored with them, and the
+//! description of the network.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,72 +12,86 @@ use super::{
 };
 use crate::{config::NetworkConfig, error::NetworkError, rename::Renaming};
 
-/// A network's state by PyTorch name.
+/// The state of a network: its parameters and running statistics, by PyTorch's names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StateDict {
     pub(super) entries: BTreeMap<String, Entry>,
     pub(super) metadata: HashMap<String, String>,
-    /// Types that entries had in the file they were read from.
+    /// The types that the entries had in the file that they were read from.
     pub(super) types: BTreeMap<String, String>,
-    /// What it says of its network.
+    /// The description of the network, if the state has one.
     pub(super) description: Option<Description>,
 }
 
-/// Name of the description in the metadata.
+/// The name of the description in the metadata.
 pub(super) const DESCRIPTION: &str = "config";
 
 impl StateDict {
-    /// From entries.
+    /// Makes a state of entries, each with its name.
     pub fn from_entries(entries: impl IntoIterator<Item = (String, Entry)>) -> Self {
         Self { entries: entries.into_iter().collect(), ..Self::default() }
     }
 
-    /// The entries, by name.
+    /// Makes a state of entries that were read from a file, each with its name and the type that
+    /// its numbers had in the file, such as `F32` or `BF16`.
+    pub fn from_typed_entries(entries: impl IntoIterator<Item = (String, String, Entry)>) -> Self {
+        let mut state = Self::default();
+        for (name, stored, entry) in entries {
+            state.types.insert(name.clone(), stored);
+            state.entries.insert(name, entry);
+        }
+        state
+    }
+
+    /// Returns the entries with their names, in alphabetical order.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
-    /// One entry.
+    /// Returns the entry with this name.
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
     }
 
-    /// The type that an entry had in the file it was read from, such as F32 or BF16.
+    /// Returns the type that an entry had in the file that it was read from, such as `F32` or
+    /// `BF16`.
     pub fn stored_type(&self, name: &str) -> Option<&str> {
         self.types.get(name).map(String::as_str)
     }
 
-    /// Text that travels with the file, such as the network's configuration.
+    /// Returns the texts that are stored with the entries, such as the description of the network.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.metadata
     }
 
-    /// Adds text that travels with the file.
+    /// Adds a text that is stored with the entries.
     pub fn with_metadata(mut self, key: &str, value: impl Into<String>) -> Self {
         self.metadata.insert(key.to_owned(), value.into());
         self
     }
 
-    /// Whether it says which quantizers were in force.
+    /// Returns whether the state describes the quantizers that its network had.
     pub fn describes_quantizers(&self) -> bool {
         self.description.is_some()
     }
 
-    /// The configuration of the network that the state says it is of.
+    /// Returns the configuration of the network that the state was taken from, if the state has it.
     pub(crate) fn network_config(&self) -> Option<NetworkConfig> {
         self.description.as_ref()?.network()
     }
 
-    /// The configuration of a layer's quantizer that was in force, and whether it quantized. `None`
-    /// where the layer had none, or the state does not say.
+    /// Returns the configuration that a layer's quantizer had when the state was taken, and whether
+    /// the quantizer was on. It is `None` if the layer had no such quantizer, or if the state does
+    /// not describe its quantizers.
     pub fn quantizer(&self, layer: &str, role: Role) -> Option<(&QuantizerConfig, bool)> {
         self.description.as_ref()?.quantizer(&quantizer_name(layer, role))
     }
 
-    /// The entries below a key, such as `state_dict_ema` or `checkpoint.model`, without it.
+    /// Returns the entries whose names begin with a key and a dot, without the key and the dot.
+    /// Keys are, for example, `state_dict_ema` or `checkpoint.model`.
     ///
     /// # Errors
-    /// [`NetworkError::Key`] where there are none, with the keys that there are.
+    /// [`NetworkError::Key`] if there are no such entries. The error lists the keys that exist.
     pub fn under(mut self, key: &str) -> Result<Self, NetworkError> {
         let prefix = format!("{key}.");
         if !self.entries.keys().any(|name| name.starts_with(&prefix)) {
@@ -92,10 +106,10 @@ impl StateDict {
         Ok(self)
     }
 
-    /// The entries of the state that a file is about, where there is no network to compare with:
-    /// those below the first of the usual keys (`state_dict`, `model`, `net`, ...) that weights are
-    /// filed under, without the prefixes that wrappers put before every name (`module.`,
-    /// `_orig_mod.`, `model.`, `backbone.`, `net.`).
+    /// Returns the weights in a file that has other things beside them, without a network to
+    /// compare the names with. These are the entries below the first of the usual keys
+    /// (`state_dict`, `model`, `net`, ...) that has weights below it. Prefixes that wrappers put
+    /// before every name (`module.`, `_orig_mod.`, `model.`, `backbone.`, `net.`) are removed.
     #[must_use]
     pub fn main(mut self) -> Self {
         let prefix = main_prefix(self.entries.keys().map(String::as_str));
@@ -103,7 +117,7 @@ impl StateDict {
         self
     }
 
-    /// Keeps what begins with `prefix`, without it.
+    /// Keeps the entries whose names begin with `prefix`, and removes the prefix from the names.
     fn cut(&mut self, prefix: &str) {
         fn cut<T>(all: &mut BTreeMap<String, T>, prefix: &str) {
             let old = std::mem::take(all).into_iter();
@@ -116,10 +130,10 @@ impl StateDict {
         cut(&mut self.types, prefix);
     }
 
-    /// Gives entries other names, and leaves out those that the rules drop.
+    /// Renames the entries by rules, and leaves out those that the rules drop.
     ///
     /// # Errors
-    /// [`NetworkError::Renaming`] where two entries would get the same name.
+    /// [`NetworkError::Renaming`] if two entries would get the same name.
     pub fn renamed(self, renaming: &Renaming) -> Result<Self, NetworkError> {
         let (metadata, description) = (self.metadata, self.description);
         let mut renamed = Self { metadata, description, ..Self::default() };

@@ -20,22 +20,24 @@ use super::{
 use crate::{rename::Renaming, visit::QuantizedModule};
 
 impl StateDict {
-    /// Sets every parameter of `network` that the state has in the same shape, or in another one
-    /// with the same sizes but for ones.
+    /// Sets every parameter of `network` that the state has. The two shapes have to be equal, apart
+    /// from dimensions of size 1.
     ///
-    /// The state may lie anywhere among the entries: it is taken from where the most names are the
-    /// network's, below any key and behind any prefix ([`LoadReport::prefix`]). Where several
-    /// places fit as well, the top level comes first, then the usual keys, and averaged weights
-    /// last; [`under`](Self::under) chooses. torchvision's names of ResNets are translated where
-    /// the network has those of keyword networks.
+    /// The names of the entries may have any prefix, such as the key of a nested dictionary. The
+    /// prefix is used under which the most entries have names of the network
+    /// ([`LoadReport::prefix`]). If several prefixes fit equally well, the order is: no prefix, the
+    /// usual keys (`state_dict`, `model`, ...), other keys, averaged weights;
+    /// [`under`](Self::under) chooses another. torchvision's names of ResNets are translated if the
+    /// network has the names of networks that keywords make.
     ///
-    /// Where the state says which quantizers were in force, those of the network that would make
-    /// something else of the same parameters are reported ([`LoadReport::other_quantizers`]).
+    /// If the state describes its quantizers, the report lists the network's quantizers that would
+    /// compute other values from the same parameters ([`LoadReport::other_quantizers`]).
     pub fn load_into<M: QuantizedModule>(&self, network: M) -> (M, LoadReport) {
         let shapes = StateDict::of(&network);
         let mut quantizer_prefixes = network.quantizer_prefixes();
         let (found, torchvision) = self.find(&shapes, &quantizer_prefixes);
-        // Of quantizers that the network does not have, nor anything else of their names.
+        // The state may describe quantizers that the network does not have. Names that begin like
+        // theirs belong to quantizers, unless the network has parameters that begin so.
         let layers = self.description.iter().flat_map(Description::layers);
         let starts = layers.map(|layer| format!("{layer}."));
         let is_unknown =
@@ -82,7 +84,8 @@ impl StateDict {
         (network, loader.report)
     }
 
-    /// Where the state of a network with these entries lies, and whether under torchvision's names.
+    /// Finds the prefix of the entries that belong to a network with the state `network`. The
+    /// second value says whether these entries have torchvision's names.
     fn find(&self, network: &StateDict, quantizers: &[String]) -> (PrefixMatch, bool) {
         let names: HashSet<&str> = network.entries.keys().map(String::as_str).collect();
         let entries = || self.entries.keys().map(String::as_str);
@@ -102,16 +105,17 @@ impl StateDict {
     }
 }
 
-/// Sets the parameters of a module, and notes what became of each.
+/// Sets the parameters of a module, and reports what happened to each.
 struct Loader<'a> {
-    /// By the network's name: the name in the file, and the tensor.
+    /// For each name in the network: the name in the state, and the tensor.
     entries: &'a BTreeMap<String, (&'a str, &'a Entry)>,
     shapes: &'a StateDict,
     names: &'a HashMap<ParamId, String>,
     report: LoadReport,
 }
 
-/// Whether two shapes hold the same elements in the same order: their sizes other than one agree.
+/// Returns whether tensors of two shapes have the same elements in the same order, which is so if
+/// their sizes other than 1 are equal.
 fn same_elements(a: &[usize], b: &[usize]) -> bool {
     let sizes = |shape: &[usize]| -> Vec<usize> {
         shape.iter().copied().filter(|size| *size != 1).collect()

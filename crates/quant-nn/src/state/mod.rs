@@ -1,15 +1,27 @@
-//! State dictionaries: a network's parameters and running statistics under PyTorch's names, from
-//! PyTorch's checkpoints and safetensors files, and to the latter.
+//! State dictionaries: the parameters and running statistics of a network under PyTorch's names.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `entry`, `dict` | the entries, and their selection and renaming |
+//! | `description` | what a state says about its network and its quantizers |
+//! | `bytes`, `safetensors` | states as the bytes of safetensors files |
+//! | `snapshot` | takes the state of a module |
+//! | `load`, `prefix`, `report` | loads a state into a module: finds the entries, reports on each |
+//! | `quantizers` | compares a network's quantizers with those of a state, and restores them |
+//! | `names` | recognises kinds of entries by their names |
+//! | `codes` | quantized weights as integers |
+//!
+//! This crate does not read files. `quant_train::WeightsFile` reads states from safetensors files
+//! and from PyTorch's checkpoints.
 
+mod bytes;
 mod codes;
 mod description;
 mod dict;
 mod entry;
-mod file;
 mod load;
 mod names;
 mod prefix;
-mod pytorch;
 mod quantizers;
 mod report;
 mod safetensors;

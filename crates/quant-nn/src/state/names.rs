@@ -1,21 +1,23 @@
-//! What the names of a state's entries say of them.
+//! Recognises kinds of entries by their names.
 
-/// Names, or their beginnings, of what follows the data instead of a gradient.
+/// The names of entries that are computed from the data instead of being trained by a gradient, or
+/// the beginnings of these names.
 const RUNNING: [&str; 4] = ["running_", "basis", "iteration", "num_batches_tracked"];
 
-/// Whether the entry of this name follows the data (running statistics, a learned basis) instead of
-/// being trained.
+/// Returns whether the entry with this name is computed from the data (running statistics, a
+/// learned basis) instead of being trained by a gradient.
 #[doc(hidden)]
 pub fn is_running(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     RUNNING.iter().any(|start| last.starts_with(start))
 }
 
-/// Entries that PyTorch networks keep beside their state, and ours do without.
+/// Counters and constants that are entries in PyTorch's states, and that networks here do not have.
+/// They are not reported as unused.
 pub(super) const BOOKKEEPING: [&str; 3] = ["num_batches_tracked", "iteration", "level_num"];
 
-/// Whether a parameter of this name belongs to a quantizer that is named as those of our layers
-/// are.
+/// Returns whether the parameter with this name belongs to a quantizer of one of this crate's
+/// layers.
 pub(super) fn is_quantizers(name: &str) -> bool {
     name.contains(".quant_") || name.starts_with("quant_")
 }

@@ -1,13 +1,13 @@
-//! Where in a file a network's state lies.
+//! Finds the entries of a file that are a network's state.
 //!
-//! Training programs file it at the top level or under a key (`state_dict`, `model`, `ema`, ...),
-//! and wrappers (`DataParallel`, `torch.compile`, a model inside another) put prefixes before its
-//! names. A nested name is written with dots, so both are the same: a prefix. The prefix that makes
-//! the most names of the file into names of the network is where the state lies.
+//! Training programs store a state at the top level of a file or under a key (`state_dict`,
+//! `model`, `ema`, ...). Wrappers (`DataParallel`, `torch.compile`, a model inside another) put
+//! prefixes before its names. Keys are joined to names by dots, so a key is a prefix, too. The
+//! prefix of the state is the one after which the most names in the file are names of the network.
 
 use std::collections::BTreeMap;
 
-/// Keys under which programs keep the weights, the most usual first.
+/// The keys under which programs store the weights, the most usual first.
 const KEYS: [&str; 11] = [
     "state_dict",
     "model_state_dict",
@@ -22,23 +22,23 @@ const KEYS: [&str; 11] = [
     "module",
 ];
 
-/// Prefixes that wrappers put before every name.
+/// The prefixes that wrappers put before every name.
 const WRAPPERS: [&str; 5] = ["module", "_orig_mod", "model", "backbone", "net"];
 
-/// Where a state lies.
+/// The prefix of a state in a file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct PrefixMatch {
-    /// What stands before the state's names: empty, or it ends with a dot.
+    /// The text before the state's names. It is empty or ends with a dot.
     pub(super) prefix: String,
-    /// How many names of the network are there.
+    /// The number of the network's names that are in the file after this prefix.
     pub(super) matched: usize,
-    /// Other prefixes under which as many are.
+    /// Other prefixes after which equally many of the network's names are in the file.
     pub(super) others: Vec<String>,
 }
 
-/// Finds the prefix under which the most of `entries` have names of the network, as `is_name`
-/// tells. Of several, the top level comes first, then the usual keys, then other keys, and averaged
-/// weights last.
+/// Finds the prefix after which the most of `entries` are names of the network. `is_name` says
+/// whether a name is one of the network's. Among equal ones, no prefix comes first, then the usual
+/// keys, then other keys, and averaged weights last.
 pub(super) fn best_prefix<'a>(
     entries: impl Iterator<Item = &'a str>,
     is_name: impl Fn(&str) -> bool,
@@ -60,7 +60,8 @@ pub(super) fn best_prefix<'a>(
     PrefixMatch { prefix: best.next().unwrap_or_default(), matched, others: best.collect() }
 }
 
-/// Orders prefixes: averaged weights last, the top level and usual keys first, short ones first.
+/// Returns a value by which prefixes that match equally well are sorted: averaged weights come
+/// last, no prefix and the usual keys first, and shorter prefixes before longer ones.
 fn rank(prefix: &str) -> (bool, usize, usize) {
     let key = prefix.split('.').next().unwrap_or_default();
     let usual = match key {
@@ -70,14 +71,14 @@ fn rank(prefix: &str) -> (bool, usize, usize) {
     (is_averaged(prefix), usual, prefix.len())
 }
 
-/// Whether a prefix is that of a moving average of the weights.
+/// Returns whether a prefix is the name of a moving average of the weights.
 fn is_averaged(prefix: &str) -> bool {
     let mut words = prefix.split(['.', '_']);
     words.any(|word| ["ema", "swa", "average", "averaged", "avg", "shadow"].contains(&word))
 }
 
-/// The prefix of the state, without a network to compare with: the first usual key that weights are
-/// filed under, and wrappers that all of its names share.
+/// Finds the prefix of the state without a network to compare the names with: the first usual key
+/// that has weights below it, and the wrappers that all names below this key have.
 pub(super) fn main_prefix<'a>(entries: impl Iterator<Item = &'a str> + Clone) -> String {
     let holds_weights = |prefix: &str| {
         entries.clone().any(|entry| {

@@ -1,5 +1,5 @@
-//! The quantizers that were in force when a state was taken: described, compared with those of
-//! another network, and restored.
+//! The quantizers that a network had when its state was taken: they are described in the state,
+//! compared with those of another network, and restored.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{error::NetworkError, visit::QuantizedModule};
 
-/// Describes a network and its quantizers.
+/// Returns the description of a network and its quantizers.
 pub(super) fn describe(network: &impl QuantizedModule) -> Description {
     let quantizers = network.quantizers().into_iter().map(|(layer, _, quantizer)| {
         let config = quantizer.config();
@@ -20,7 +20,8 @@ pub(super) fn describe(network: &impl QuantizedModule) -> Description {
     Description::new(network.network_config(), quantizers)
 }
 
-/// The quantizers of a network that compute something else than those that were in force, and how.
+/// Returns the quantizers of a network that compute other values than the described ones, each with
+/// the difference.
 pub(super) fn other_quantizers(
     description: &Description,
     network: &impl QuantizedModule,
@@ -42,11 +43,12 @@ pub(super) fn other_quantizers(
 }
 
 impl StateDict {
-    /// Gives the quantizers of `network` the configurations that were in force when the state was
-    /// taken, as far as it says so; their parameters follow with [`load_into`](Self::load_into).
+    /// Gives the quantizers of `network` the configurations that they had when the state was taken,
+    /// as far as the state describes them. [`load_into`](Self::load_into) then sets their
+    /// parameters.
     ///
     /// # Errors
-    /// Those of the quantizers.
+    /// The error of a quantizer that cannot have its configuration.
     pub fn restore_quantizers<M: QuantizedModule>(
         &self,
         network: &mut M,
@@ -63,7 +65,8 @@ impl StateDict {
     }
 }
 
-/// What a quantizer does otherwise than one of this configuration, which quantized or not.
+/// Returns the difference between a quantizer and one with this configuration that was on or off,
+/// if they compute different values.
 fn difference(config: &QuantizerConfig, enabled: bool, ours: &Quantizer) -> Option<String> {
     let on = |enabled: bool| if enabled { "on" } else { "off" };
     if enabled != ours.is_enabled() {
@@ -78,6 +81,7 @@ fn difference(config: &QuantizerConfig, enabled: bool, ours: &Quantizer) -> Opti
     Some(format!("{field} = {theirs} in the state, {ours} in the network"))
 }
 
+/// Gives a quantizer a configuration, and switches it on or off.
 fn restore(
     quantizer: &mut Quantizer,
     config: &QuantizerConfig,

@@ -1,58 +1,67 @@
-//! What became of every entry and parameter when a state was loaded.
+//! The report of loading a state into a network.
 
 use std::fmt;
 
 use super::names::is_quantizers;
 use crate::error::NetworkError;
 
-/// What became of every entry and parameter when a state was loaded.
+/// The report of loading a state into a network: it lists what was done with every entry of the
+/// state and with every parameter of the network.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LoadReport {
-    /// Parameters that were set.
+    /// The parameters that were set.
     pub loaded: Vec<String>,
-    /// Of those: parameters whose shape in the state was another one with as many elements (state,
-    /// network), such as `[64]` for `[64, 1, 1, 1]`.
+    /// Those of the `loaded` parameters whose shape in the state differs in dimensions of size 1,
+    /// such as `[64]` for `[64, 1, 1, 1]`: the name, the shape in the state, and the shape in the
+    /// network.
     pub reshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// Parameters of the network that the state lacks.
+    /// The parameters of the network that the state does not have.
     pub missing: Vec<String>,
-    /// Entries of the state that the network lacks, bookkeeping (`num_batches_tracked` and the
-    /// like) left aside.
+    /// The entries of the state that the network does not have, apart from counters such as
+    /// `num_batches_tracked`, and from integers.
     pub unused: Vec<String>,
-    /// Entries of integers that the network lacks, such as the switches of PyTorch's fake
-    /// quantizers. Networks learn none, so nothing trained is lost with them.
+    /// The entries of integers that the network does not have, such as the switches of PyTorch's
+    /// fake quantizers. Training does not change integers, so no trained value is lost.
     pub unused_integers: Vec<String>,
-    /// Parameters whose shape in the state is another one (state, network); they were not set.
+    /// The parameters that were not set because the shapes do not fit: the name, the shape in the
+    /// state, and the shape in the network.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// Quantizers that compute something else than those that were in force when the state was
-    /// taken, with the difference: other levels, granularity or method.
+    /// The quantizers that compute other values than those that the network had when the state was
+    /// taken, each with the difference: other levels, another granularity or another method.
     pub other_quantizers: Vec<(String, String)>,
-    /// What the names of quantizers' parameters begin with, in the network and in the state.
+    /// The beginnings of the names of quantizers' parameters, in the network and in the state.
     pub quantizer_prefixes: Vec<String>,
-    /// What stood before the names of the entries that were taken: the key of a nested dictionary,
+    /// The text before the names of the entries that were used: the key of a nested dictionary,
     /// wrappers such as `module.`, or nothing.
     pub prefix: String,
-    /// Where else the file has a state that fits as well, such as averaged weights.
+    /// Other prefixes under which the file has a state that fits equally well, such as averaged
+    /// weights.
     pub also_fit: Vec<String>,
-    /// Whether the entries had torchvision's names, and the network has those of keyword networks.
+    /// Whether the entries had torchvision's names, which were translated to those of networks that
+    /// keywords make.
     pub from_torchvision: bool,
 }
 
 impl LoadReport {
-    /// Whether the parameter of this name belongs to a quantizer, of the network or of the state.
+    /// Returns whether the parameter with this name belongs to a quantizer of the network or of the
+    /// state.
     pub fn is_quantizers(&self, name: &str) -> bool {
         is_quantizers(name) || self.quantizer_prefixes.iter().any(|start| name.starts_with(start))
     }
 
-    /// Whether every parameter was set, every entry used, and every quantizer is what it was.
+    /// Returns whether every parameter was set, every entry was used, and every quantizer computes
+    /// what it computed when the state was taken.
     pub fn is_complete(&self) -> bool {
         let parameters = self.missing.is_empty() && self.mismatched.is_empty();
         parameters && self.unused.is_empty() && self.other_quantizers.is_empty()
     }
 
+    /// Checks that the report [is complete](Self::is_complete). If `quantizers_may_differ`,
+    /// quantizers and their parameters do not count: a full-precision state has none, and other
+    /// quantizers have other parameters.
+    ///
     /// # Errors
-    /// [`NetworkError::State`] unless [complete](Self::is_complete), quantizers and their
-    /// parameters aside where `quantizers_may_differ`: a full-precision state has none, and other
-    /// quantizers have others.
+    /// [`NetworkError::State`] if it is not complete.
     pub fn require(&self, quantizers_may_differ: bool) -> Result<(), NetworkError> {
         let counts = |name: &&String| !(quantizers_may_differ && self.is_quantizers(name));
         let kept = |names: &[String]| names.iter().filter(counts).cloned().collect::<Vec<_>>();

@@ -1,12 +1,10 @@
-//! The safetensors format: reading every type that stands for numbers, writing floats.
+//! The safetensors format. All types of numbers of 8 bits and more are read, apart from 8-bit
+//! floats and complex numbers. All tensors are written as 32-bit floats.
 //!
-//! Files that are written here carry a CRC-32C of their contents in their metadata, and have their
-//! header in a fixed order. Files of other programs have neither.
+//! A file that is written here has a CRC-32C of its contents in its metadata, and the fields of its
+//! header are in alphabetical order. Files of other programs need neither.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{Bytes, DType, TensorData};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
@@ -15,15 +13,15 @@ use serde::{Deserialize, Serialize};
 use super::entry::Entry;
 use crate::error::NetworkError;
 
-/// What a file holds.
+/// The contents of a file.
 pub(super) struct Contents {
-    /// Name, type and tensor.
+    /// The name of each tensor, the type that it has in the file, and its numbers.
     pub(super) entries: Vec<(String, String, Entry)>,
-    /// Texts beside them.
+    /// The texts in the header.
     pub(super) metadata: HashMap<String, String>,
 }
 
-/// Name of the checksum in the metadata.
+/// The name of the checksum in the metadata.
 const CHECKSUM: &str = "quant_nn_checksum";
 
 /// The header of a file.
@@ -35,7 +33,7 @@ struct Header {
     tensors: BTreeMap<String, TensorInfo>,
 }
 
-/// A tensor's type, shape and place in the data.
+/// The type of a tensor, its shape, and the range of its bytes in the data.
 #[derive(Serialize, Deserialize)]
 struct TensorInfo {
     dtype: String,
@@ -44,29 +42,30 @@ struct TensorInfo {
 }
 
 impl Header {
-    /// A file's header and data, where it is as long as it says.
+    /// Splits a file into its header and its data. Returns `None` if the file is shorter than its
+    /// first eight bytes say.
     fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         let (length, rest) = bytes.split_first_chunk()?;
         rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
     }
 
-    /// The CRC-32C of the header without it, and of the data.
+    /// Returns the checksum of the header, which must not have a checksum yet, and of the data.
     fn checksum(&self, data: &[u8]) -> Result<String, serde_json::Error> {
         let header = crc32c::crc32c(&serde_json::to_vec(self)?);
         Ok(format!("crc32c:{:08x}", crc32c::crc32c_append(header, data)))
     }
 
-    /// The file of this header.
+    /// Returns the bytes of a file with this header and these data.
     fn file(&self, data: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
         let mut header = serde_json::to_vec(self)?;
-        // The data begin at a multiple of eight bytes.
+        // The format wants the data to begin at a multiple of eight bytes.
         header.resize(header.len().next_multiple_of(8), b' ');
         Ok([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
     }
 }
 
-/// Compares the checksum that a file carries with its contents.
-fn verify(bytes: &[u8], found: &str, path: &Path) -> Result<(), NetworkError> {
+/// Compares `found`, the checksum in a file, with the checksum of its contents.
+fn verify(bytes: &[u8], found: &str) -> Result<(), NetworkError> {
     let computed = Header::split(bytes).and_then(|(header, data)| {
         let mut header: Header = serde_json::from_slice(header).ok()?;
         header.metadata.remove(CHECKSUM);
@@ -76,25 +75,22 @@ fn verify(bytes: &[u8], found: &str, path: &Path) -> Result<(), NetworkError> {
     if computed == found {
         return Ok(());
     }
-    let (path, found) = (path.to_owned(), found.to_owned());
-    Err(NetworkError::Checksum { path, found, computed, key: CHECKSUM })
+    Err(NetworkError::Checksum { found: found.to_owned(), computed, key: CHECKSUM })
 }
 
-/// Reads the bytes of a file; `path` stands in messages.
-pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Contents, NetworkError> {
-    let format = |source| NetworkError::Format { path: path.to_owned(), source };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+/// Reads the bytes of a file.
+pub(super) fn read(bytes: &[u8]) -> Result<Contents, NetworkError> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(NetworkError::Format)?;
     let mut metadata = header.metadata().clone().unwrap_or_default();
     if let Some(found) = metadata.remove(CHECKSUM) {
-        verify(bytes, &found, path)?;
+        verify(bytes, &found)?;
     }
-    let file = SafeTensors::deserialize(bytes).map_err(format)?;
+    let file = SafeTensors::deserialize(bytes).map_err(NetworkError::Format)?;
     let mut entries = Vec::new();
     for (name, view) in file.iter() {
         let stored = format!("{:?}", view.dtype());
         let Some(dtype) = burn_type(view.dtype()) else {
-            let (path, name) = (path.to_owned(), name.to_owned());
-            return Err(NetworkError::Type { path, name, dtype: stored });
+            return Err(NetworkError::Type { name: name.to_owned(), dtype: stored });
         };
         let shape = view.shape().to_vec();
         let bytes = Bytes::from_bytes_vec(view.data().to_vec());
@@ -105,12 +101,11 @@ pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Contents, NetworkError> 
     Ok(Contents { entries, metadata })
 }
 
-/// The bytes of a file.
+/// Returns the bytes of a file with these entries and these texts.
 pub(super) fn write(
     entries: &BTreeMap<String, Entry>,
     metadata: &HashMap<String, String>,
 ) -> Result<Vec<u8>, NetworkError> {
-    let format = |source| NetworkError::Format { path: "<memory>".into(), source };
     let bytes: Vec<(&String, &Entry, Vec<u8>)> = entries
         .iter()
         .map(|(name, entry)| {
@@ -122,22 +117,24 @@ pub(super) fn write(
         .iter()
         .map(|(name, entry, bytes)| {
             let view = TensorView::new(Dtype::F32, entry.shape.clone(), bytes);
-            view.map(|view| (name.as_str(), view)).map_err(format)
+            view.map(|view| (name.as_str(), view)).map_err(NetworkError::Unwritable)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let file = safetensors::serialize(views, Some(metadata.clone())).map_err(format)?;
-    // The format keeps texts in no fixed order, and equal states should be equal files.
+    let file = safetensors::serialize(views, Some(metadata.clone()));
+    let file = file.map_err(NetworkError::Unwritable)?;
+    // The library writes the texts in no fixed order, and equal states should give equal files.
     let split = Header::split(&file).ok_or(SafeTensorError::InvalidHeaderLength);
-    let (header, data) = split.map_err(format)?;
-    let json = |source| format(SafeTensorError::InvalidHeaderDeserialization(source));
+    let (header, data) = split.map_err(NetworkError::Unwritable)?;
+    let json =
+        |source| NetworkError::Unwritable(SafeTensorError::InvalidHeaderDeserialization(source));
     let mut header: Header = serde_json::from_slice(header).map_err(json)?;
     let checksum = header.checksum(data).map_err(json)?;
     header.metadata.insert(CHECKSUM.to_owned(), checksum);
     header.file(data).map_err(json)
 }
 
-/// Truth values are bytes of 0 and 1. Floats of 8 bits and fewer, and complex numbers, are not
-/// read.
+/// Returns Burn's name of a type. Truth values are stored as bytes of 0 and 1. It is `None` for
+/// floats of 8 bits and fewer and for complex numbers, which are not read.
 fn burn_type(dtype: Dtype) -> Option<DType> {
     match dtype {
         Dtype::F64 => Some(DType::F64),

@@ -15,10 +15,10 @@ use super::{
 use crate::visit::QuantizedModule;
 
 impl StateDict {
-    /// The state of a network, with its configuration and the quantizers in force. Reads every
-    /// tensor back from the device.
+    /// Takes the state of a network, with a description of its configuration and its quantizers.
+    /// Every tensor is read back from the device.
     pub fn of<M: QuantizedModule>(network: &M) -> Self {
-        // A snapshot: it brings running statistics up to date.
+        // This copy has running statistics that are up to date.
         let network = network.valid();
         let mut collector = Collector::new(&network);
         network.visit(&mut collector);
@@ -38,7 +38,7 @@ impl StateDict {
     }
 }
 
-/// The PyTorch name of every parameter and running statistic.
+/// Returns PyTorch's name of every parameter and running statistic.
 #[doc(hidden)]
 pub fn parameter_names<M: QuantizedModule>(network: &M) -> HashMap<ParamId, String> {
     let mut collector = Collector { values: false, ..Collector::new(network) };
@@ -46,11 +46,11 @@ pub fn parameter_names<M: QuantizedModule>(network: &M) -> HashMap<ParamId, Stri
     collector.names
 }
 
-/// Collects the parameters of a module by their PyTorch names, and their values where these are
-/// wanted.
+/// Collects the parameters of a module by their PyTorch names.
 struct Collector<'a, M> {
     network: &'a M,
     path: Vec<String>,
+    /// Whether the values are collected, too.
     values: bool,
     entries: BTreeMap<String, Entry>,
     names: HashMap<ParamId, String>,
@@ -68,7 +68,8 @@ impl<'a, M> Collector<'a, M> {
     }
 }
 
-/// Enum variants are no part of a name, nor is a quantizer's choice of method.
+/// Returns whether a level of the module tree is part of a parameter's name. Variants of enums are
+/// not, nor is the field of a quantizer that has its method.
 fn is_named(name: &str, container: &str) -> bool {
     let method = container == "Struct:Parts" && name == "method";
     !(method || container.starts_with("Enum:"))

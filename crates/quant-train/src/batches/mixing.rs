@@ -22,7 +22,7 @@ pub struct MixingRecipe {
 
 /// The classes of the images of a batch.
 #[derive(Debug, Clone)]
-pub struct Targets {
+pub(crate) struct Targets {
     /// The class of each image, `[batch]`.
     pub labels: Tensor<1, Int>,
     /// The class of each image that was mixed in, `[batch]`, and the weight of `labels` in the
@@ -32,12 +32,12 @@ pub struct Targets {
 
 impl Targets {
     /// Returns the targets of images that are not mixed.
-    pub fn new(labels: Tensor<1, Int>) -> Self {
+    pub(crate) fn new(labels: Tensor<1, Int>) -> Self {
         Self { labels, mixed: None }
     }
 
     /// Returns share·loss(labels) + (1 - share)·loss(others).
-    pub fn weigh(&self, loss: impl Fn(Tensor<1, Int>) -> Tensor<1>) -> Tensor<1> {
+    pub(crate) fn weigh(&self, loss: impl Fn(Tensor<1, Int>) -> Tensor<1>) -> Tensor<1> {
         let first = loss(self.labels.clone());
         match &self.mixed {
             None => first,
@@ -51,7 +51,7 @@ impl Targets {
 impl MixingRecipe {
     /// Mixes each image of `[batch, channels, height, width]` with another image of the batch, by a
     /// random permutation.
-    pub fn apply(
+    pub(crate) fn apply(
         self,
         images: Tensor<4>,
         labels: Tensor<1, Int>,

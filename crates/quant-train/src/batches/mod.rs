@@ -1,4 +1,4 @@
 //! Batches before a step: they are moved to the device, normalised and mixed.
 
 pub mod mixing;
-pub mod upload;
+pub(crate) mod upload;

@@ -87,7 +87,7 @@ impl Normalizer {
 
 /// An iterator over batches that moves each to the device while the batch before it is used.
 /// Dropping it ends the epoch.
-pub struct Uploads {
+pub(crate) struct Uploads {
     /// `None` after the end of the epoch, like the thread.
     batches: Option<Receiver<Result<DeviceBatch, DataError>>>,
     thread: Option<JoinHandle<()>>,
@@ -95,7 +95,7 @@ pub struct Uploads {
 
 impl Uploads {
     /// Moves the batches of `epoch` to `device`.
-    pub fn new(epoch: Epoch, device: &Device) -> Self {
+    pub(crate) fn new(epoch: Epoch, device: &Device) -> Self {
         // The channel has no buffer, so that only one batch waits on the device beside the one in
         // use.
         let (sender, batches) = sync_channel(0);

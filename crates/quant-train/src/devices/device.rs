@@ -6,24 +6,41 @@ use burn::tensor::{Device, Tensor};
 
 use crate::error::TrainError;
 
-/// Every device that a build can have.
-const KNOWN: [&str; 6] = ["flex", "cuda", "rocm", "wgpu", "vulkan", "metal"];
+/// One line for each device: its name, which is also the name of its feature, and how the one with
+/// the number `index` is made.
+macro_rules! devices {
+    ($index:ident: $($name:tt => $device:expr;)*) => {
+        /// Every device that a build can have.
+        const KNOWN: &[&str] = &[$($name),*];
 
-/// Returns the names of the devices of this build.
-pub fn available() -> Vec<&'static str> {
-    let compiled = [
-        cfg!(feature = "flex"),
-        cfg!(feature = "cuda"),
-        cfg!(feature = "rocm"),
-        cfg!(feature = "wgpu"),
-        cfg!(feature = "vulkan"),
-        cfg!(feature = "metal"),
-    ];
-    KNOWN.into_iter().zip(compiled).filter(|(_, here)| *here).map(|(name, _)| name).collect()
+        /// Returns the names of the devices of this build.
+        pub fn available() -> Vec<&'static str> {
+            let compiled = [$(cfg!(feature = $name)),*];
+            KNOWN.iter().zip(compiled).filter(|(_, here)| *here).map(|(name, _)| *name).collect()
+        }
+
+        fn construct(name: &str, $index: usize) -> Option<Device> {
+            let _without_such = $index;
+            match name {
+                $(#[cfg(feature = $name)]
+                $name => Some($device),)*
+                _ => None,
+            }
+        }
+    };
 }
 
-/// Returns the device with a name: `flex` (CPU), `cuda`, `rocm`, `wgpu`, `vulkan` or `metal`. It is
-/// tested with a small computation.
+devices! { index:
+    "flex" => Device::flex();
+    "cuda" => Device::cuda(index);
+    "rocm" => Device::rocm(index);
+    "wgpu" => Device::wgpu(gpu(index));
+    "vulkan" => Device::vulkan(gpu(index));
+    "metal" => Device::metal(gpu(index));
+}
+
+/// Returns the device with a name, such as `flex` (the CPU) or `cuda`. It is tested with a small
+/// computation.
 ///
 /// # Errors
 /// [`TrainError::Device`] for an unknown name, for a device whose feature this build lacks, and for
@@ -37,6 +54,7 @@ pub fn select(name: &str) -> Result<Device, TrainError> {
 ///
 /// # Errors
 /// As [`select`].
+#[doc(hidden)]
 pub fn select_number(name: &str, index: usize) -> Result<Device, TrainError> {
     let fail = |reason: String| {
         let available = match available().as_slice() {
@@ -63,27 +81,8 @@ pub fn select_number(name: &str, index: usize) -> Result<Device, TrainError> {
     }
 }
 
-fn construct(name: &str, index: usize) -> Option<Device> {
-    let _without_such = index;
-    match name {
-        #[cfg(feature = "flex")]
-        "flex" => Some(Device::flex()),
-        #[cfg(feature = "cuda")]
-        "cuda" => Some(Device::cuda(index)),
-        #[cfg(feature = "rocm")]
-        "rocm" => Some(Device::rocm(index)),
-        #[cfg(feature = "wgpu")]
-        "wgpu" => Some(Device::wgpu(gpu(index))),
-        #[cfg(feature = "vulkan")]
-        "vulkan" => Some(Device::vulkan(gpu(index))),
-        #[cfg(feature = "metal")]
-        "metal" => Some(Device::metal(gpu(index))),
-        _ => None,
-    }
-}
-
 /// Number 0 is the device that the driver prefers.
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+#[allow(dead_code, reason = "the devices of a build may have no kinds")]
 fn gpu(index: usize) -> burn::tensor::DeviceKind {
     match index {
         0 => burn::tensor::DeviceKind::DefaultDevice,

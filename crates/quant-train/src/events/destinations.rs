@@ -14,7 +14,7 @@ use super::{event::Event, tensorboard::TensorBoard, terminal::Terminal};
 use crate::{error::TrainError, run::lock::Guard};
 
 /// The destinations of events.
-pub struct Events {
+pub(crate) struct Events {
     path: PathBuf,
     log: Option<File>,
     terminal: Option<Terminal>,
@@ -31,7 +31,7 @@ impl Events {
     ///
     /// # Errors
     /// [`TrainError::Io`] where the log cannot be opened.
-    pub fn open(path: &Path, terminal: bool) -> Result<Self, TrainError> {
+    pub(crate) fn open(path: &Path, terminal: bool) -> Result<Self, TrainError> {
         // If the last line is incomplete, it is ended, so that the next event gets its own line.
         let cut_off = fs::read(path).is_ok_and(|log| log.last().is_some_and(|last| *last != b'\n'));
         let log = OpenOptions::new().create(true).append(true).open(path);
@@ -52,7 +52,7 @@ impl Events {
 
     /// Returns events without a destination, for a process that leaves reporting to another
     /// process.
-    pub fn silent() -> Self {
+    pub(crate) fn silent() -> Self {
         Self {
             path: PathBuf::new(),
             log: None,
@@ -66,7 +66,7 @@ impl Events {
 
     /// Also writes event files for TensorBoard below `folder`.
     #[must_use]
-    pub fn with_tensorboard(mut self, folder: &Path) -> Self {
+    pub(crate) fn with_tensorboard(mut self, folder: &Path) -> Self {
         self.board = Some(TensorBoard::new(folder));
         self
     }
@@ -103,7 +103,7 @@ impl Events {
     /// # Errors
     /// [`TrainError::Io`] where the log cannot be written; [`TrainError::Gone`] where the folder of
     /// the run has gone.
-    pub fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
+    pub(crate) fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
         self.check_folder()?;
         // Histograms are only written for TensorBoard, so that the log stays readable.
         if let (Some(log), false) = (&mut self.log, matches!(event, Event::WeightHistogram { .. }))

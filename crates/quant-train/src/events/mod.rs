@@ -5,9 +5,10 @@
 mod dashboard;
 mod destinations;
 mod event;
-pub mod report;
+pub(crate) mod report;
 mod tensorboard;
 mod terminal;
 
-pub use destinations::{Events, read_log};
+pub(crate) use destinations::Events;
+pub use destinations::read_log;
 pub use event::Event;

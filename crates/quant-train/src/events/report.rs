@@ -11,7 +11,7 @@ use crate::{measure::evaluate::skipped_note, summary::Summary};
 
 /// The distribution of the values that a quantizer gets, and its levels.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     /// The name of the layer and the role of the quantizer.
     pub title: String,
     /// The lowest and the highest value that are drawn.
@@ -27,7 +27,7 @@ const BINS: usize = 64;
 impl Histogram {
     /// Returns the histogram of the `values` that `quantizer` got. If it has several clipping
     /// values, the levels are those of the first group.
-    pub fn new(layer: &str, role: Role, quantizer: &Quantizer, values: &[f32]) -> Self {
+    pub(crate) fn new(layer: &str, role: Role, quantizer: &Quantizer, values: &[f32]) -> Self {
         let kind = match role {
             Role::Activation => "activation",
             Role::Weight => "weight",
@@ -102,7 +102,7 @@ impl Histogram {
 
 /// Returns histograms of the values that the quantizers of `network` get for `images` in
 /// evaluation.
-pub fn histograms<M: Classifier>(network: &M, images: Tensor<4>) -> Vec<Histogram> {
+pub(crate) fn histograms<M: Classifier>(network: &M, images: Tensor<4>) -> Vec<Histogram> {
     let recorded = record(
         network,
         |_| true,
@@ -123,7 +123,7 @@ pub fn histograms<M: Classifier>(network: &M, images: Tensor<4>) -> Vec<Histogra
 }
 
 /// Returns the report of a run.
-pub fn html(summary: &Summary, log: &[Event], histograms: &[Histogram]) -> String {
+pub(crate) fn html(summary: &Summary, log: &[Event], histograms: &[Histogram]) -> String {
     let mut body = String::new();
     let _ = write!(body, "<h1>{}</h1>", escape(&summary.name));
     body += &result_table(summary);

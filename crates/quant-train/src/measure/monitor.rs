@@ -32,7 +32,7 @@ pub struct Health {
 
 /// Remembers the codes and scales of the quantizers at the end of the previous epoch.
 #[derive(Debug, Default)]
-pub struct Monitor {
+pub(crate) struct Monitor {
     codes: HashMap<String, Vec<u8>>,
     scales: HashMap<String, f64>,
 }
@@ -44,7 +44,7 @@ impl Monitor {
     /// Measures every quantizer of `network` that quantizes: those of weights on the weights, and
     /// the others on the values that `images` give. Returns the health of each quantizer, and
     /// warnings with the name of the quantizer and a hint.
-    pub fn look<M: Classifier>(
+    pub(crate) fn look<M: Classifier>(
         &mut self,
         network: &M,
         images: Tensor<4>,
@@ -85,7 +85,7 @@ impl Monitor {
     /// Returns the mean of the quantizer's first learned parameter. Warns if it has changed too
     /// much, or if a learned parameter is invalid.
     fn follow(&mut self, quantizer: &Quantizer, warnings: &mut Vec<String>) -> Option<f64> {
-        if let Err(error) = quantizer.check() {
+        if let Err(error) = quantizer.validate() {
             let how = "groups.exceptions of the phase can give it its own learning rate";
             warnings.push(format!("{error} ({how})"));
         }
@@ -156,7 +156,7 @@ impl Monitor {
 
 /// Returns the lowest and the highest of the finite values, and the counts of values in 40 evenly
 /// spaced bins between them. Returns `None` if no value is finite.
-pub fn histogram(values: &[f32]) -> Option<(f64, f64, Vec<u64>)> {
+pub(crate) fn histogram(values: &[f32]) -> Option<(f64, f64, Vec<u64>)> {
     let finite = || values.iter().copied().filter(|x| x.is_finite()).map(f64::from);
     let low = finite().reduce(f64::min)?;
     let high = finite().reduce(f64::max)?.max(low + f64::MIN_POSITIVE);

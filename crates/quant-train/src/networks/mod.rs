@@ -2,6 +2,7 @@
 //! makes them.
 
 mod named;
+mod pytorch;
 pub(crate) mod source;
 pub mod weights;
 

@@ -3,12 +3,14 @@
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
 use burn::tensor::Device;
 use quant_nn::{Classifier, LoadReport, Network, NetworkConfig, NetworkError, Renaming, StateDict};
 
+use super::pytorch;
 use crate::error::TrainError;
 
 /// A file of weights, and how it is read.
@@ -30,12 +32,18 @@ impl WeightsFile {
         Self { path: path.into(), key: None, map: None }
     }
 
-    /// Reads the entries of the file. With a key, these are the entries below it. With renaming
-    /// rules, they have the names that the rules give them.
+    /// Reads the entries of the file. The first bytes say whether it is a safetensors file or a
+    /// PyTorch checkpoint. Entries have the names that they have in the file; the names of nested
+    /// dictionaries are joined by dots. Floats of 16, 32 and 64 bits, integers and truth values
+    /// become 32-bit floats. Nothing in the file is executed.
+    ///
+    /// With a key, the result is the entries below it. With renaming rules, they have the names
+    /// that the rules give them.
     ///
     /// # Errors
-    /// The errors of [`StateDict::read`], [`StateDict::under`], [`Renaming::parse`] and
-    /// [`StateDict::renamed`], with the path.
+    /// [`TrainError::Weights`] if the file cannot be read or is damaged, and with the errors of
+    /// [`StateDict::under`], [`Renaming::parse`] and [`StateDict::renamed`];
+    /// [`TrainError::Io`] if the file of the rules cannot be read.
     pub fn read(&self) -> Result<StateDict, TrainError> {
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -46,7 +54,7 @@ impl WeightsFile {
                 "it is a folder; the networks of a run are in the files <phase>/last.safetensors";
             return Err(TrainError::Weights { path: self.path.clone(), reason: reason.into() });
         }
-        let mut state = StateDict::read(&self.path)?;
+        let mut state = read_state(&self.path)?;
         if let Some(key) = &self.key {
             state = state.under(key).map_err(at(&self.path))?;
         }
@@ -56,6 +64,21 @@ impl WeightsFile {
             state = state.main().renamed(&rules).map_err(at(&self.path))?;
         }
         Ok(state)
+    }
+}
+
+/// Reads a safetensors file or a PyTorch checkpoint.
+fn read_state(path: &Path) -> Result<StateDict, TrainError> {
+    let fail = |reason: String| TrainError::Weights { path: path.to_owned(), reason };
+    let io = |error: std::io::Error| fail(error.to_string());
+    let mut start = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(9).read_to_end(&mut start)).map_err(io)?;
+    // A safetensors file begins with the length of a JSON header, in eight bytes, and its brace.
+    if start.get(8) == Some(&b'{') || start.is_empty() {
+        let bytes = fs::read(path).map_err(io)?;
+        StateDict::from_bytes(&bytes).map_err(|error| fail(error.to_string()))
+    } else {
+        pytorch::read(path)
     }
 }
 
@@ -151,6 +174,7 @@ pub(crate) fn other_classifier<M: Classifier>(network: &M, report: &LoadReport) 
 ///
 /// # Errors
 /// The errors of reading, and of networks that cannot be built.
+#[doc(hidden)]
 pub fn with_classes_of(
     file: &WeightsFile,
     mut candidates: Vec<(String, NetworkConfig)>,
@@ -200,6 +224,7 @@ fn advice(network: &Network, report: &LoadReport) -> String {
 ///
 /// # Errors
 /// The errors of the format.
+#[doc(hidden)]
 pub fn state_bytes<M: Classifier>(network: &M) -> Result<Vec<u8>, TrainError> {
     Ok(StateDict::of(network).to_bytes()?)
 }

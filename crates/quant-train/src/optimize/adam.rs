@@ -15,7 +15,7 @@ use burn::{
 ///
 /// AdamW first computes w := w·(1 - lr·decay). The state has Burn's type, with t, m and v.
 #[derive(Debug, Clone)]
-pub struct Adam {
+pub(crate) struct Adam {
     /// The number b1, the weight of the old mean.
     pub beta1: f64,
     /// The number b2, the weight of the old mean of squares.

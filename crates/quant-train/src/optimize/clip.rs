@@ -8,6 +8,7 @@ use burn::{
 
 /// Returns the gradients of a network, scaled to a global L2 norm of at most `largest`. As
 /// PyTorch's `clip_grad_norm_` does, it multiplies them by min(1, largest/(norm + 1e-6)).
+#[doc(hidden)]
 pub fn clipped_gradients<M: Module>(
     gradients: Gradients,
     network: &M,
@@ -17,7 +18,7 @@ pub fn clipped_gradients<M: Module>(
 }
 
 /// Clips gradients that already belong to parameters, by the same formula. `None` does not clip.
-pub fn clip_gradients<M: Module>(
+pub(crate) fn clip_gradients<M: Module>(
     mut grads: GradientsParams,
     network: &M,
     largest: Option<f64>,

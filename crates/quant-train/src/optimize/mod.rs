@@ -1,8 +1,8 @@
 //! Updates of weights: the optimizers and their parameter groups, learning rates, the loss scale,
 //! and the moving average.
 
-pub mod adam;
-pub mod average;
+pub(crate) mod adam;
+pub(crate) mod average;
 pub(crate) mod clip;
 pub mod optimizer;
 pub mod precision;

@@ -15,7 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::adam::Adam;
-pub use super::clip::{clip_gradients, clipped_gradients};
+#[doc(hidden)]
+pub use super::clip::clipped_gradients;
 use crate::schema::stand_ins::BelowOneField;
 
 /// The optimizer.
@@ -119,6 +120,7 @@ pub struct GroupException {
 
 /// The rule by which one parameter is optimized.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[doc(hidden)]
 pub struct ParameterRule {
     /// The L2 weight decay.
     pub weight_decay: f64,
@@ -145,6 +147,7 @@ impl GroupRules {
 }
 
 /// The optimizers of a whole network: one for each group of parameters that have the same rule.
+#[doc(hidden)]
 pub struct Optimizers {
     groups: Vec<Group>,
 }
@@ -261,6 +264,7 @@ impl Optimizer {
 
 /// A trainable parameter of a network.
 #[derive(Debug, Clone, PartialEq)]
+#[doc(hidden)]
 pub struct NamedParameter {
     /// The identity of the parameter.
     pub id: ParamId,
@@ -274,6 +278,7 @@ pub struct NamedParameter {
 
 /// Returns the network's trainable parameters. Running statistics and frozen parameters are not
 /// among them.
+#[doc(hidden)]
 pub fn parameters<M: QuantizedModule>(network: &M) -> Vec<NamedParameter> {
     struct Shapes(Vec<(ParamId, Vec<usize>)>);
     impl ModuleVisitor for Shapes {

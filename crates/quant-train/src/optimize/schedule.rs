@@ -128,6 +128,7 @@ fn one() -> f64 {
 
 /// The length of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct Length {
     /// The number of epochs.
     pub epochs: usize,

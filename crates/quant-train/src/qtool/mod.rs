@@ -9,5 +9,7 @@ pub mod policy;
 mod settings;
 mod training;
 
+#[doc(hidden)]
 pub use options::OPTIONS;
+#[doc(hidden)]
 pub use training::{group_rules, optimizer, schedule};

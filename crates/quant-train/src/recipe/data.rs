@@ -219,6 +219,32 @@ impl DataRecipe {
         Pipeline(vec![Transform::CenterCrop { size: self.input_size }])
     }
 
+    /// Returns the number of classes, as far as it is known without the data. For class folders and
+    /// shards it is 1000, the number of ImageNet's classes.
+    #[doc(hidden)]
+    pub fn usual_classes(&self) -> usize {
+        match self.kind {
+            DataKind::Cifar100 => 100,
+            DataKind::ImageFolder | DataKind::Shards => 1000,
+            DataKind::Fake => self.fake.unwrap_or_default().classes,
+            DataKind::Cifar10 | DataKind::Idx | DataKind::Rendered => 10,
+        }
+    }
+
+    /// Returns the number of training images, if it is known without the data.
+    #[doc(hidden)]
+    pub fn train_images(&self) -> Option<usize> {
+        match self.kind {
+            DataKind::Fake => Some(self.fake.unwrap_or_default().train),
+            DataKind::Rendered => {
+                let rendered = self.rendered.clone().unwrap_or_default();
+                Some(rendered.train_per_class * self.usual_classes())
+            }
+            DataKind::Cifar10 | DataKind::Cifar100 => Some(Split::Train.images()),
+            DataKind::ImageFolder | DataKind::Shards | DataKind::Idx => None,
+        }
+    }
+
     /// Returns whether the data are made by the program, so that no data are needed.
     pub fn is_made(&self) -> bool {
         matches!(self.kind, DataKind::Rendered | DataKind::Fake)

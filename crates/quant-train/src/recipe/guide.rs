@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::schema;
-use crate::schema::{
-    check::joined,
-    place::{Place, is_a, is_required},
+use crate::{
+    output::wrapped,
+    schema::{
+        check::joined,
+        place::{Place, is_a, is_required},
+    },
 };
 
 /// A field with the texts that the page shows.
@@ -38,7 +41,7 @@ fn section(
 ) {
     *page += &format!("\n## {title}\n\n");
     if let Some(about) = table.get("description") {
-        *page += &format!("{}\n\n", sentence(about));
+        *page += &format!("{}\n\n", wrapped(&sentence(about)));
     }
     match is_told_apart(table) {
         false => list(page, rows(table)),
@@ -72,7 +75,7 @@ fn subsection(page: &mut String, title: &str, table: &'static Value) {
         }
     };
     let about = table.get("description").map(sentence).unwrap_or_default();
-    *page += &format!("\n### {title} with {with}\n\n{about}\n\n");
+    *page += &format!("\n### {title} with {with}\n\n{}\n\n", wrapped(&about));
     let fields = rows(table);
     match fields.is_empty() {
         true => *page += "It has no other fields.\n",

@@ -277,9 +277,9 @@ impl Phase {
         (values < ENOUGH).then(|| {
             format!(
                 "phase.{}.batch_size = {}: a batch norm behind {layer} is trained on {values} \
-                 values per channel, which quantized activations often make equal; the gradient can then \
-                 grow until training diverges. Take at least {} images per batch, set clip_norm, \
-                 or freeze the statistics (frozen_statistics)",
+                 values per channel, which quantized activations often make equal; the gradient \
+                 can then grow until training diverges. Take at least {} images per batch, set \
+                 clip_norm, or freeze the statistics (frozen_statistics)",
                 self.name,
                 self.batch_size,
                 ENOUGH.div_ceil(side * side * shared)

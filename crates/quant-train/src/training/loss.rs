@@ -10,7 +10,7 @@ pub use crate::recipe::loss::{DistillationKind, DistillationRecipe, FocalRecipe,
 use crate::{batches::mixing::Targets, error::TrainError, recipe::phase::Phase};
 
 /// The training loss of a phase.
-pub struct Objective<M> {
+pub(crate) struct Objective<M> {
     cross_entropy: CrossEntropyLoss,
     focal: Option<FocalRecipe>,
     teacher: Option<Teacher<M>>,
@@ -26,7 +26,7 @@ struct Teacher<M> {
 
 impl<M: Classifier> Objective<M> {
     /// Returns the loss of the phase `recipe`, on `device`.
-    pub fn new(recipe: &Phase, device: &Device) -> Self {
+    pub(crate) fn new(recipe: &Phase, device: &Device) -> Self {
         let smoothing = recipe.label_smoothing as f32;
         let cross_entropy = CrossEntropyLossConfig::new()
             .with_smoothing((smoothing > 0.0).then_some(smoothing))
@@ -39,7 +39,7 @@ impl<M: Classifier> Objective<M> {
     /// # Errors
     /// [`TrainError::Field`] where the teacher has another number of classes, or where no block can
     /// be compared.
-    pub fn with_teacher(
+    pub(crate) fn with_teacher(
         mut self,
         recipe: &DistillationRecipe,
         network: M,
@@ -76,7 +76,7 @@ impl<M: Classifier> Objective<M> {
     }
 
     /// Returns the scores of `images`, `[batch, classes]`, and the loss, `[1]`.
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         network: &M,
         images: Tensor<4>,

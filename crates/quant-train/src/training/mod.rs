@@ -6,5 +6,5 @@ pub mod loss;
 mod phase_loop;
 pub(crate) mod start;
 pub(crate) mod state;
-pub mod step;
-pub mod trainer;
+pub(crate) mod step;
+pub(crate) mod trainer;

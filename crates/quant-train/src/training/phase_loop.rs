@@ -27,7 +27,7 @@ impl<M: Classifier> Trainer<'_, M> {
     /// # Errors
     /// The errors of the loader and of checkpoints; [`TrainError::Diverged`];
     /// [`TrainError::Stopped`].
-    pub fn run(
+    pub(crate) fn run(
         &self,
         mut state: TrainState<M>,
         events: &mut Events,

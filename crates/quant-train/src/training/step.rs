@@ -33,7 +33,7 @@ impl<M: Classifier> Trainer<'_, M> {
     /// [`TrainError::Lost`] and [`TrainError::Peer`] where another process of the group does not
     /// answer or has failed; [`TrainError::OneValue`] where a batch norm gets one value per
     /// channel. In that case the weights have not changed.
-    pub fn step(
+    pub(crate) fn step(
         &self,
         mut state: TrainState<M>,
         batches: Vec<DeviceBatch>,
@@ -156,7 +156,7 @@ impl<M: Classifier> Trainer<'_, M> {
 
 /// The results of steps, on the device.
 #[derive(Debug, Default)]
-pub struct StepOutput {
+pub(crate) struct StepOutput {
     /// The sum of the losses of the images, `[1]`.
     pub loss: Option<Tensor<1>>,
     /// The number of right answers, `[1]`.

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use quant_data::Loader;
 use quant_nn::Classifier;
 
-pub use crate::training::state::TrainState;
+pub(crate) use crate::training::state::TrainState;
 use crate::{
     batches::upload::Normalizer,
     devices::group::{Alone, Group, SharedStatistics},
@@ -68,7 +68,7 @@ use crate::{
 /// assert_eq!(trained.progress.step, 2);
 /// # Ok::<(), quant_train::TrainError>(())
 /// ```
-pub struct Trainer<'a, M> {
+pub(crate) struct Trainer<'a, M> {
     /// The phase.
     pub recipe: &'a Phase,
     /// The loader of the training images.
@@ -93,7 +93,7 @@ pub struct Trainer<'a, M> {
 
 impl<'a, M: Classifier> Trainer<'a, M> {
     /// Returns a trainer on the plain device `device`, which writes its files below `place`.
-    pub fn new(
+    pub(crate) fn new(
         recipe: &'a Phase,
         (train, val): (&'a Loader, &'a Loader),
         normalization: ([f64; 3], [f64; 3]),
@@ -116,7 +116,7 @@ impl<'a, M: Classifier> Trainer<'a, M> {
 
     /// Returns a new state that starts from `network`. The policies of the start have to be applied
     /// to the network before.
-    pub fn start(&self, network: M) -> TrainState<M> {
+    pub(crate) fn start(&self, network: M) -> TrainState<M> {
         let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
         let policies = self.recipe.policies.iter().enumerate();
         let applied = policies.filter(|(_, policy)| policy.at == Trigger::Start);

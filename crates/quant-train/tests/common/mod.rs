@@ -9,8 +9,9 @@ use std::{
 
 use burn::tensor::Device;
 use quant_data::dataset::shapes::ShapesConfig;
+use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, RunOptions, TrainError,
+    Recipe, Run, RunOptions, TrainError, WeightsFile,
     group::{Alone, Group},
 };
 
@@ -94,6 +95,11 @@ impl Desk {
     pub(crate) fn create(&self, recipe: Recipe) -> Result<Run, TrainError> {
         Run::create(&self.runs(), recipe, self.folder.path(), &self.data, alone())
     }
+}
+
+/// Returns the state in a file of weights.
+pub(crate) fn state(path: &Path) -> StateDict {
+    WeightsFile::new(path).read().unwrap()
 }
 
 /// The options of a run of one process.

@@ -1,5 +1,5 @@
-//! Sums of terms whose integers are all equal, such as the offset of a quantizer. They do not depend
-//! on the image, but only on which taps lie beyond its edges.
+//! Sums of terms whose integers are all equal, such as the offset of a quantizer. They do not
+//! depend on the image, but only on which taps lie beyond its edges.
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;

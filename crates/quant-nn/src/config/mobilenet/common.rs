@@ -30,7 +30,7 @@ pub(crate) fn scaled(channels: usize, alpha: f64) -> usize {
 }
 
 /// Checks the fields that both configurations have.
-pub(super) fn check(
+pub(super) fn validate(
     [classes, input_size]: [usize; 2],
     alpha: f64,
     quantization: &Quantization,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{cbas, check, full};
+use super::common::{cbas, full, validate};
 use crate::{
     config::{quantization::Quantization, range::check_field, resnet::Order},
     error::NetworkError,
@@ -71,6 +71,6 @@ impl MobileNetV2Config {
     pub fn validate(&self) -> Result<(), NetworkError> {
         let has = matches!(self.order, Order::Cbas | Order::Bacs);
         check_field(has, "order", self.order.letters(), "cbas or bacs")?;
-        check([self.classes, self.input_size], self.width_alpha, &self.quantization)
+        validate([self.classes, self.input_size], self.width_alpha, &self.quantization)
     }
 }

@@ -7,7 +7,10 @@ use crate::error::TrainError;
 ///
 /// # Errors
 /// The errors of [`Group::sum`].
-pub fn gather_texts(group: &dyn Group, texts: Vec<String>) -> Result<Vec<String>, TrainError> {
+pub(crate) fn gather_texts(
+    group: &dyn Group,
+    texts: Vec<String>,
+) -> Result<Vec<String>, TrainError> {
     if group.size() == 1 {
         return Ok(texts);
     }
@@ -32,7 +35,7 @@ pub fn gather_texts(group: &dyn Group, texts: Vec<String>) -> Result<Vec<String>
 ///
 /// # Errors
 /// The errors of [`Group::sum`].
-pub fn broadcast(group: &dyn Group, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
+pub(crate) fn broadcast(group: &dyn Group, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
     let first = group.rank() == 0;
     let length = group.sum(vec![if first { bytes.len() as f64 } else { 0.0 }])?[0] as usize;
     let values = match first {

@@ -16,11 +16,11 @@ use std::{fmt::Debug, time::Duration};
 
 use burn::tensor::{Tensor, TensorData};
 
-pub use self::{
+pub use self::threads::{Devices, Threads};
+pub(crate) use self::{
     bytes::{broadcast, gather_texts},
     network::{mean_gradients, same_network, same_running},
     shared_statistics::SharedStatistics,
-    threads::{Devices, Threads},
 };
 use crate::error::TrainError;
 

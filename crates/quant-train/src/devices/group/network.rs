@@ -15,7 +15,7 @@ use crate::error::TrainError;
 ///
 /// # Errors
 /// The errors of [`Group::sum`].
-pub fn same_network<M: Classifier>(group: &dyn Group, network: M) -> Result<M, TrainError> {
+pub(crate) fn same_network<M: Classifier>(group: &dyn Group, network: M) -> Result<M, TrainError> {
     if group.size() == 1 {
         return Ok(network);
     }
@@ -35,7 +35,7 @@ pub fn same_network<M: Classifier>(group: &dyn Group, network: M) -> Result<M, T
 ///
 /// # Errors
 /// The errors of [`Group::sum_f32`].
-pub fn mean_gradients<M: Module>(
+pub(crate) fn mean_gradients<M: Module>(
     group: &dyn Group,
     network: &M,
     grads: GradientsParams,
@@ -98,7 +98,7 @@ impl ModuleVisitor for Scatter {
 ///
 /// # Errors
 /// The errors of [`Group::sum_f32`].
-pub fn same_running<M: Classifier>(
+pub(crate) fn same_running<M: Classifier>(
     group: &dyn Group,
     network: &mut M,
     learned: bool,

@@ -13,7 +13,7 @@ use crate::error::TrainError;
 /// The batch statistics over a group. Layers cannot return errors, so an error is stored, and
 /// [`check`](Self::check) returns it.
 #[derive(Debug, Clone)]
-pub struct SharedStatistics {
+pub(crate) struct SharedStatistics {
     group: Arc<dyn Group>,
     failure: Arc<Mutex<Option<TrainError>>>,
     /// Whether this process has no images and adds nothing to the sums.
@@ -22,18 +22,18 @@ pub struct SharedStatistics {
 
 impl SharedStatistics {
     /// Returns the statistics over `group`.
-    pub fn new(group: Arc<dyn Group>) -> Self {
+    pub(crate) fn new(group: Arc<dyn Group>) -> Self {
         Self { group, failure: Arc::default(), absent: Arc::default() }
     }
 
     /// Sets whether the next computations of this process are without images. The process then
     /// takes part in the sums and adds nothing to them.
-    pub fn set_absent(&self, absent: bool) {
+    pub(crate) fn set_absent(&self, absent: bool) {
         self.absent.store(absent, Ordering::Relaxed);
     }
 
     /// Returns the function with which the layers compute sums.
-    pub fn sums(&self) -> SumOverProcesses {
+    pub(crate) fn sums(&self) -> SumOverProcesses {
         let shared = self.clone();
         SumOverProcesses::new(move |mut values| {
             if shared.absent.load(Ordering::Relaxed) {
@@ -55,7 +55,7 @@ impl SharedStatistics {
     ///
     /// # Errors
     /// The first failure, if there was one.
-    pub fn check(&self) -> Result<(), TrainError> {
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         failure.map_or(Ok(()), Err)
     }

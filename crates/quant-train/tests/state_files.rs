@@ -1,5 +1,5 @@
-//! States as other programs file them: below any key, behind any prefix, in any harmless type and
-//! shape.
+//! Files of states as other programs write them: below any key, after any prefix, with numbers of
+//! any type, and in other shapes.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -16,6 +16,7 @@ use quant_nn::{
     },
     state::Entry,
 };
+use quant_train::WeightsFile;
 
 /// The two layers whose state tests/pytorch holds.
 #[derive(Module, Debug)]
@@ -44,7 +45,7 @@ impl QuantizedModule for Net {
 
 fn read(name: &str) -> StateDict {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pytorch"));
-    StateDict::read(&folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    WeightsFile::new(folder.join(name)).read().unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn values(network: &Net) -> Vec<f32> {
@@ -124,10 +125,8 @@ fn every_type_of_number_is_read_from_safetensors() {
         let header = format!(
             "{{\"x\":{{\"dtype\":\"{dtype}\",\"shape\":[],\"data_offsets\":[0,{length}]}}}}"
         );
-        let file = tempfile::NamedTempFile::new().unwrap();
         let contents = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), bytes];
-        std::fs::write(file.path(), contents.concat()).unwrap();
-        let state = StateDict::read(file.path()).unwrap();
+        let state = StateDict::from_bytes(&contents.concat()).unwrap();
         assert_eq!(state.get("x").unwrap().values, [expected], "{dtype}");
         assert_eq!(state.stored_type("x"), Some(dtype));
     }
@@ -195,5 +194,43 @@ fn the_main_state_has_no_prefixes() {
         let names: Vec<&str> = state.entries().map(|(name, _)| name).collect();
         assert_eq!(names[0], first, "{name}");
         assert_eq!(names.len(), 3, "{name}");
+    }
+}
+
+/// A file of 959 bytes claims 2^31 numbers, which are views of a single stored one.
+#[test]
+fn a_view_that_claims_more_than_its_file_can_hold_is_refused() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pytorch"));
+    let error = WeightsFile::new(folder.join("stride_zero.pth")).read().unwrap_err().to_string();
+    let expected = "stride_zero.pth: its header announces 2147483648 numbers, but a file of 959 \
+                    bytes may have at most 67108864";
+    assert!(error.contains(expected), "{error}");
+}
+
+/// Each error begins with the path of the file.
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = StateDict::of(&Net::new(None)).to_bytes().unwrap();
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    let start = folder.path().display();
+    for (name, bytes, reason) in [
+        ("absent.pth", None, "No such file"),
+        ("empty.safetensors", Some(&[][..]), "not a usable safetensors file: "),
+        ("short.safetensors", Some(&whole[..20]), "not a usable safetensors file: "),
+        ("damaged.safetensors", Some(&damaged), "its checksum is crc32c:"),
+        (
+            "text.pth",
+            Some(b"some text"),
+            "not a usable PyTorch checkpoint, or one that is cut short",
+        ),
+    ] {
+        let path = folder.path().join(name);
+        if let Some(bytes) = bytes {
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let error = WeightsFile::new(path).read().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{start}/{name}: {reason}")), "{error}");
     }
 }

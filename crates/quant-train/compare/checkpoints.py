@@ -1,7 +1,8 @@
 """Writes torchvision checkpoints with random weights, and what PyTorch computes with them.
 
-    python crates/quant-nn/compare/checkpoints.py /tmp/checkpoints
-    QUANT_CHECKPOINTS=/tmp/checkpoints cargo test --release -p quant-nn --test checkpoints -- --ignored
+    python crates/quant-train/compare/checkpoints.py /tmp/checkpoints
+    export QUANT_CHECKPOINTS=/tmp/checkpoints
+    cargo test --release --workspace --test checkpoints -- --ignored
 
 Needs torch, torchvision and safetensors.
 """
@@ -30,6 +31,7 @@ for name in ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"]:
     torch.save(state, folder / f"{name}.zip.pth")
     torch.save(state, folder / f"{name}.legacy.pth", _use_new_zipfile_serialization=False)
     parallel = {f"module.{key}": value for key, value in state.items()}
-    torch.save({"epoch": 3, "arch": name, "state_dict": parallel}, folder / f"{name}.nested.pth.tar")
+    nested = {"epoch": 3, "arch": name, "state_dict": parallel}
+    torch.save(nested, folder / f"{name}.nested.pth.tar")
     save_file(state, folder / f"{name}.state.safetensors")
     print(name, logits.abs().mean().item())

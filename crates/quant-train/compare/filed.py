@@ -1,9 +1,9 @@
 """Writes the small checkpoints of tests/pytorch: one state, filed as public projects file theirs.
 
-    python crates/quant-nn/compare/filed.py crates/quant-nn/tests/pytorch
+    python crates/quant-train/compare/filed.py crates/quant-train/tests/pytorch
 
-The state is that of two layers: `stem.0.weight` [2, 1, 1, 1] holds 1 and 2, `fc.weight` [2, 2] holds
-3 to 6, `fc.bias` [2] holds 7 and 8. Needs torch.
+The state is that of two layers: `stem.0.weight` [2, 1, 1, 1] holds 1 and 2, `fc.weight` [2, 2]
+holds 3 to 6, `fc.bias` [2] holds 7 and 8. Needs torch.
 """
 
 import argparse
@@ -45,7 +45,10 @@ def save(name, value, **options):
 save("plain.pth", state)
 save("legacy.pth", state, _use_new_zipfile_serialization=False)
 save("net_module.pth", {"net": behind("module.", state), "acc": 93.1, "epoch": 199})
-save("model_is_text.pth", {"model": "resnet18", "model_state_dict": state, "optimizer_state_dict": {}})
+save(
+    "model_is_text.pth",
+    {"model": "resnet18", "model_state_dict": state, "optimizer_state_dict": {}},
+)
 save(
     "with_arguments.pth.tar",
     {

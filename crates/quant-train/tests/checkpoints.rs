@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use quant_core::qtool::QtoolOptions;
 use quant_nn::{Network, StateDict, keywords::network};
+use quant_train::WeightsFile;
 
 fn folder() -> PathBuf {
     match std::env::var_os("QUANT_CHECKPOINTS") {
@@ -14,7 +15,7 @@ fn folder() -> PathBuf {
 }
 
 fn read(path: &Path) -> StateDict {
-    StateDict::read(path).unwrap_or_else(|error| panic!("{error}"))
+    WeightsFile::new(path).read().unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn tensor(state: &StateDict, name: &str, device: &Device) -> Tensor<4> {

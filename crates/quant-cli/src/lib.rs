@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod data;
 pub mod evaluation;
+pub mod import;
 pub mod machine;
 pub mod memory;
 pub mod networks;

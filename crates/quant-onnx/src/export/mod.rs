@@ -11,7 +11,7 @@ mod weights;
 use std::fmt;
 
 use prost::Message;
-use quant_infer::model::{Model, Node, Op};
+use quant_infer::model::{Input, Model, Node, Op};
 
 pub(crate) use self::graph::QONNX;
 use self::{
@@ -19,7 +19,7 @@ use self::{
     graph::{Graph, int, ints},
 };
 use crate::{
-    OnnxError,
+    OnnxError, Pixels,
     proto::{
         DimensionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
         TensorTypeProto, TypeProto, ValueInfoProto, data_type,
@@ -289,6 +289,14 @@ impl Exporter<'_> {
             })
             .collect();
         metadata.push(entry("producer".to_owned(), model.producer.clone()));
+        let list = |numbers: &[f32]| -> String {
+            let numbers: Vec<String> = numbers.iter().map(f32::to_string).collect();
+            numbers.join(" ")
+        };
+        let Input { scale, shift, .. } = &model.input;
+        for (key, numbers) in Pixels::ENTRIES.into_iter().zip([scale, shift]) {
+            metadata.push(entry(key.to_owned(), list(numbers)));
+        }
         if let Some(side) = model.input.shorter_side {
             metadata.push(entry("shorter_side".to_owned(), side.to_string()));
         }

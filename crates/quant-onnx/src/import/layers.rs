@@ -3,7 +3,7 @@
 use quant_infer::model::{Op, Pool};
 
 use super::{
-    Importer, Value,
+    BatchNorm, Importer, Value,
     constants::reshape,
     dynamic::Dynamic,
     lazy::{Lazy, Step},
@@ -331,7 +331,12 @@ impl Importer {
         let scale: Vec<f32> =
             (0..channels).map(|c| lists[0][c] / (lists[3][c] + epsilon).sqrt()).collect();
         let shift: Vec<f32> = (0..channels).map(|c| lists[1][c] - lists[2][c] * scale[c]).collect();
-        self.simple(node, Op::Affine { scale, shift })
+        let normed = self.simple(node, Op::Affine { scale, shift })?;
+        if let Ok([weight, bias, mean, mut variance]) = <[Vec<f32>; 4]>::try_from(lists) {
+            variance.iter_mut().for_each(|variance| *variance += epsilon - 1e-5);
+            self.norms.insert(normed.node, BatchNorm { weight, bias, mean, variance });
+        }
+        Ok(normed)
     }
 
     fn max_pool(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {

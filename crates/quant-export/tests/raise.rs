@@ -1,16 +1,18 @@
 //! Networks that are lowered and raised again have the same codes and scores.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+#[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use burn::tensor::Device;
 use common::{lowered, randomized};
 use quant_core::{Granularity, Levels, Method, QuantizerConfig, Range, Role};
-use quant_export::{RaiseError, RaiseOptions, Raised, raise};
-use quant_golden::Folder;
+use quant_export::{RaiseError, RaiseOptions, Raised, Statistics, raise};
 use quant_infer::model::{Model, Op};
 use quant_nn::{
     FirstLast, FirstLastQuantizers, NetworkConfig, Quantization, ResNetConfig,
-    keywords::network,
+    layers::norm::NormKind,
     mobilenet::{MobileNetV1Config, MobileNetV2Config},
     nin::NinConfig,
     resnet::{Depth, Order, SkipSpan, Stem},
@@ -86,42 +88,136 @@ fn networks_of_every_family_come_back() {
 
 #[test]
 fn methods_come_back_with_the_same_codes() {
-    for method in Method::ALL {
-        for levels in [2, 3, 4, 8, 16] {
-            let activation = quantizer(*method, Role::Activation, levels);
-            let weight = quantizer(*method, Role::Weight, levels);
-            let valid = |config: &QuantizerConfig| config.validate("test").is_ok();
-            let name = format!("{} {levels}", method.name());
-            for signed in [false, true] {
-                let range = if signed { Range::Signed } else { Range::Unsigned };
-                let activation = QuantizerConfig { range, ..activation.clone() };
-                for (a, w) in [(true, false), (false, true)] {
-                    let quantization = Quantization {
-                        activation: Some(match a {
-                            true => activation.clone(),
-                            false => quantizer(Method::Lsq, Role::Activation, 4),
-                        }),
-                        weight: Some(match w {
-                            true => weight.clone(),
-                            false => quantizer(Method::Lsq, Role::Weight, 4),
-                        }),
-                        ..Quantization::default()
-                    };
-                    if !(quantization.activation.iter().all(valid)
-                        && quantization.weight.iter().all(valid))
-                    {
-                        continue;
-                    }
-                    let config = NetworkConfig::from(narrow(quantization));
-                    let model = model_of(&config, &name);
-                    match raise(&model, &RaiseOptions::default()) {
-                        Ok(raised) => {
-                            println!("{name} {signed} {a}: {} {:?}", raised.verified, raised.notes)
-                        }
-                        Err(error) => println!("{name} {signed} {a}: ERROR {error}"),
-                    }
-                }
+    let mut raised = 0;
+    let ranges = [Range::Unsigned, Range::Signed];
+    for (method, levels) in Method::ALL.iter().flat_map(|m| [2, 3, 4, 8, 16].map(|l| (*m, l))) {
+        let usual = |role| quantizer(Method::Lsq, role, 4);
+        let mut pairs = vec![(usual(Role::Activation), quantizer(method, Role::Weight, levels))];
+        pairs.extend(ranges.map(|range| {
+            let config = quantizer(method, Role::Activation, levels);
+            (QuantizerConfig { range, ..config }, usual(Role::Weight))
+        }));
+        for (activation, weight) in pairs {
+            if activation.validate("test").is_err() || weight.validate("test").is_err() {
+                continue;
             }
+            let name = format!("{} {levels} {:?}", method.name(), activation.range);
+            let quantization = Quantization {
+                activation: Some(activation),
+                weight: Some(weight),
+                ..Quantization::default()
+            };
+            let config = NetworkConfig::from(narrow(quantization));
+            let network = config.init_seeded(3, &Device::flex()).unwrap();
+            let model = lowered(&network, &name).model;
+            let found = raise(&model, &RaiseOptions::default())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let method = |role| {
+                let quantizers = found.network.layers()[1].layer.quantizers();
+                quantizers
+                    .into_iter()
+                    .find(|(own, _)| *own == role)
+                    .map(|(_, q)| q.config().clone())
+            };
+            let methods = [Role::Activation, Role::Weight].map(method);
+            let found = found.verified;
+            assert_eq!((found.codes, found.differing), (417_792, 0), "{name}: {methods:?}");
+            assert_eq!(found.same_best, found.images, "{name}: {found}");
+            assert!(found.apart < 1e-5, "{name}: {found}");
+            raised += 1;
         }
     }
+    assert!(raised > 70, "{raised}");
+}
+
+#[test]
+fn quantized_first_and_last_layers_come_back() {
+    for bits in [4, 8] {
+        let first_last = FirstLast::Own(FirstLastQuantizers::new(bits));
+        let quantization = Quantization { first_last, ..lsq(4) };
+        let found = same(narrow(quantization), "first and last");
+        let found = found.network.config().quantization().first_last;
+        assert_eq!(found, first_last);
+    }
+    let per_channel = |config: Option<QuantizerConfig>| {
+        let granularity = Granularity::PerChannel;
+        config.map(|config| QuantizerConfig { granularity, ..config })
+    };
+    let quantization = lsq(4);
+    let weight = per_channel(quantization.weight.clone());
+    same(narrow(Quantization { weight, ..quantization.clone() }), "weights per channel");
+    let activation = per_channel(quantization.activation.clone());
+    same(narrow(Quantization { activation, ..quantization.clone() }), "inputs per channel");
+    let output = Some(quantizer(Method::Lsq, Role::Output, 16));
+    same(narrow(Quantization { output, ..quantization }), "outputs");
+}
+
+#[test]
+fn quantizers_that_no_convolution_reads_can_be_left_out() {
+    let mut model = model_of(&narrow(lsq(4)).into(), "quantized sums");
+    let quantizer = model.nodes.iter().find_map(|node| match &node.op {
+        Op::Conv(conv) => conv.quantizer.clone(),
+        _ => None,
+    });
+    // The first sum reads a norm through a quantizer.
+    let at = model.nodes.iter().position(|node| node.op == Op::Add).unwrap();
+    let reads = model.nodes[at].inputs[0];
+    let op = Op::Quantize(Box::new(quantizer.unwrap()));
+    let node = quant_infer::model::Node { name: "between".into(), op, inputs: vec![reads] };
+    model.nodes[at].inputs[0] = at;
+    for node in &mut model.nodes[at + 1..] {
+        node.inputs.iter_mut().filter(|input| **input >= at).for_each(|input| *input += 1);
+    }
+    model.nodes.insert(at, node);
+    let error = raise(&model, &RaiseOptions::default()).unwrap_err();
+    let RaiseError::Structure { node, is, .. } = &error else { panic!("{error}") };
+    assert_eq!((&**node, &**is), ("between", "a quantizer that no convolution reads"));
+    let options = RaiseOptions { leave_out_quantizers: true, ..RaiseOptions::default() };
+    let raised = raise(&model, &options).unwrap();
+    assert!(raised.notes[0].starts_with("between: its quantizer was left out"));
+    assert!(raised.verified.codes > 0);
+}
+
+#[test]
+fn statistics_of_norms_are_kept_where_they_give_the_same_numbers() {
+    let config = NetworkConfig::from(narrow(lsq(4)));
+    let network = randomized(config.init_seeded(3, &Device::flex()).unwrap(), "statistics");
+    let state = quant_nn::StateDict::of(&network);
+    let numbers =
+        |name: &str, part: &str| state.get(&format!("{name}.{part}")).unwrap().values.clone();
+    let model = lowered(&network, "statistics").model;
+    let statistics = (model.nodes.iter())
+        .filter(|node| matches!(node.op, Op::Affine { .. }))
+        .map(|node| {
+            let part = |part: &str| numbers(&node.name, part);
+            let statistics = Statistics {
+                weight: part("weight"),
+                bias: part("bias"),
+                mean: part("running_mean"),
+                variance: part("running_var"),
+            };
+            (node.name.clone(), statistics)
+        })
+        .collect();
+    let options = RaiseOptions { statistics, ..RaiseOptions::default() };
+    let raised = raise(&model, &options).unwrap();
+    assert_eq!(raised.verified.apart, 0.0);
+    let again = quant_nn::StateDict::of(&raised.network);
+    for (name, entry) in state.entries().filter(|(name, _)| name.contains("bn")) {
+        assert_eq!(again.get(name), Some(entry), "{name}");
+    }
+    let NetworkConfig::ResNet(config) = raised.network.config() else { panic!("a ResNet") };
+    assert_eq!(config.norm, NormKind::Batch);
+    // Without them, norms compute in training what they compute in evaluation.
+    let raised = raise(&model, &RaiseOptions::default()).unwrap();
+    let NetworkConfig::ResNet(config) = raised.network.config() else { panic!("a ResNet") };
+    assert_eq!(config.norm, NormKind::Static);
+}
+
+#[test]
+fn images_of_one_channel_are_refused() {
+    let mut model = model_of(&narrow(lsq(4)).into(), "grey");
+    model.input.size = [32, 16];
+    let text = raise(&model, &RaiseOptions::default()).unwrap_err().to_string();
+    assert!(text.contains("3 channels and 32x16 pixels"), "{text}");
 }

@@ -1,5 +1,6 @@
 //! Every golden network that is lowered is raised again, with the same codes and scores.
 
+#[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use std::process::ExitCode;
@@ -20,6 +21,9 @@ struct Case {
     options: String,
 }
 
+/// Networks that do not come back: those whose norms scale before they normalise.
+const REFUSED: [&str; 1] = ["norm/reverse-bn"];
+
 fn main() -> ExitCode {
     let checks: &[Check] = &[("models.json", models)];
     quant_golden::run(concat!(env!("CARGO_MANIFEST_DIR"), "/../quant-nn"), checks)
@@ -29,9 +33,11 @@ fn models(folder: &Folder) -> Option<Report> {
     let cases: Vec<Case> = folder.json("models.json")?;
     let mut report = Report::default();
     for case in &cases {
-        let start = std::time::Instant::now();
-        let result = check(case);
-        println!("{} {:?} {:?}", case.name, start.elapsed(), result);
+        let result = match (check(case), REFUSED.contains(&&*case.name)) {
+            (Err(reason), true) if reason.starts_with("the structure is none of") => Ok(()),
+            (Ok(()), true) => Err("it is no longer refused".to_owned()),
+            (result, _) => result,
+        };
         report.case(&case.name, result);
     }
     Some(report)

@@ -101,14 +101,19 @@ impl Kind {
                 format!("a 1x1 convolution or linear layer of {inputs} to {outputs} channels")
             }
             Self::Conv(Geometry {
-                channels: [inputs, outputs], kernel, stride, groups, ..
+                channels: [inputs, outputs],
+                kernel,
+                stride,
+                padding,
+                groups,
+                ..
             }) => {
                 let groups =
                     if *groups == 1 { String::new() } else { format!(" in {groups} groups") };
                 format!(
                     "a {}x{} convolution of {inputs} to {outputs} channels{groups} with the \
-                     stride {}",
-                    kernel[0], kernel[1], stride[0]
+                     stride {} and the padding {}",
+                    kernel[0], kernel[1], stride[0], padding[0]
                 )
             }
             Self::Image => "the image".into(),

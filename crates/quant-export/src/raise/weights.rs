@@ -122,7 +122,8 @@ fn unit(values: &[f64]) -> Option<f64> {
     }
     let gaps = values.windows(2).map(|pair| pair[1] - pair[0]);
     let gap = gaps.fold(2.0 * largest, f64::min);
-    [1.0, 2.0].into_iter().map(|part| gap / part).find(|unit| {
+    // The values that are there may all be several units apart.
+    (1..=64).map(|part| gap / f64::from(part)).find(|unit| {
         let whole = |value: &f64| ((value / unit).round() * unit - value).abs() < 1e-5 * largest;
         largest / unit < 256.0 && values.iter().all(whole)
     })

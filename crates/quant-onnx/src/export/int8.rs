@@ -38,6 +38,9 @@ pub(super) struct Plan {
     scales: Vec<f32>,
     /// Whether zeros are put around the image first.
     pads: bool,
+    /// Whether the weights are twice as large as bytes: each is then the sum of two bytes, and the
+    /// convolution reads its input twice.
+    halves: bool,
 }
 
 /// Returns how a convolution multiplies bytes, or why it does not.
@@ -67,7 +70,8 @@ pub(super) fn plan(conv: &Conv) -> Result<Plan, String> {
     let mut weights = integers(conv, codes, weight_term);
     let divisor = weights.iter().fold(0, |divisor, i| gcd(divisor, i.abs())).max(1);
     let largest = weights.iter().map(|i| i.abs() / divisor).max().unwrap_or(0).max(1);
-    if largest > 127 {
+    let halves = largest > 127;
+    if largest > 254 || halves && conv.groups > 1 {
         return Err(format!(
             "its weight has integers up to {largest}, and signed bytes hold up to 127"
         ));
@@ -90,7 +94,7 @@ pub(super) fn plan(conv: &Conv) -> Result<Plan, String> {
     let (bytes, zero, scale, offset) = bytes(conv, quantizer, scale, step, first)?;
     let of_zero = i32::from(quantizer.code_of(0, 0.0)) * step + first;
     let pads = conv.pads_codes && (of_zero != 0 || offset != 0.0);
-    Ok(Plan { bytes, zero, scale, offset, weights, scales, pads })
+    Ok(Plan { bytes, zero, scale, offset, weights, scales, pads, halves })
 }
 
 /// Returns how the input becomes bytes, the byte of 0, what a byte stands for, and how far the
@@ -133,9 +137,22 @@ fn bytes(
     Err("0 lies between two values of its input, which needs a ninth bit".into())
 }
 
+impl Plan {
+    /// Whether the input becomes bytes by a `QuantizeLinear`.
+    pub(super) fn is_rounded(&self) -> bool {
+        matches!(self.bytes, Bytes::Rounded { .. })
+    }
+}
+
 impl Exporter<'_> {
     /// Adds a convolution of bytes, with the batch norm that follows it. The names are those of the
-    /// convolution and of the last layer.
+    /// convolution and of the last layer. `quantized` says whether a quantizer alone reads the
+    /// result.
+    ///
+    /// ONNX Runtime makes a convolution of integers only of one that a quantizer follows. Any other
+    /// it computes in floats, and it would compute the floats of its weights again for each image
+    /// if these came from a `DequantizeLinear`. Those of a `Cast` and a `Mul` it computes once.
+    /// OpenVINO takes both for the same.
     pub(super) fn int8(
         &mut self,
         [name, last]: [&str; 2],
@@ -143,6 +160,7 @@ impl Exporter<'_> {
         plan: Plan,
         x: &str,
         norm: Option<(&[f32], &[f32])>,
+        quantized: bool,
     ) -> String {
         let Some(quantizer) = &conv.quantizer else { return x.to_owned() };
         let mut padding = conv.padding;
@@ -177,16 +195,32 @@ impl Exporter<'_> {
             }
             bias[output] = total as f32;
         }
-        let bytes = weights.iter().map(|i| *i as i8 as u8).collect();
         let part = |part: &str| format!("{name}.weight{part}");
-        let sides = dims(conv);
+        let mut sides = dims(conv);
+        if plan.halves {
+            sides[1] *= 2;
+            // The larger half of each row, and then the smaller one.
+            let rows = weights.chunks(of_output);
+            let halves = rows.flat_map(|row| {
+                let larger = row.iter().map(|i| i - i / 2);
+                larger.chain(row.iter().map(|i| i / 2))
+            });
+            weights = halves.collect();
+        }
+        let bytes = weights.iter().map(|i| *i as i8 as u8).collect();
         let weight = self.graph.raw(&part(".integers"), data_type::INT8, &sides, bytes);
-        let scale = self.graph.floats(&part(".scale"), &[outputs], &scales);
-        let zero =
-            self.graph.raw(&part(".zero_point"), data_type::INT8, &[outputs], vec![0; outputs]);
-        let axis = vec![int("axis", 0)];
-        let inputs = [&*weight, &scale, &zero];
-        let weight = self.graph.add("DequantizeLinear", &part(""), &inputs, axis);
+        let weight = if quantized {
+            let scale = self.graph.floats(&part(".scale"), &[outputs], &scales);
+            let zeros = vec![0; outputs];
+            let zero = self.graph.raw(&part(".zero_point"), data_type::INT8, &[outputs], zeros);
+            let axis = vec![int("axis", 0)];
+            self.graph.add("DequantizeLinear", &part(""), &[&weight, &scale, &zero], axis)
+        } else {
+            let scale = self.graph.floats(&part(".scale"), &[outputs, 1, 1, 1], &scales);
+            let to_float = vec![int("to", data_type::FLOAT.into())];
+            let floats = self.graph.add("Cast", &part("/floats"), &[&weight], to_float);
+            self.graph.add("Mul", &part(""), &[&floats, &scale], vec![])
+        };
         let mut inputs = vec![&*x, &weight];
         let named;
         if bias.iter().any(|number| *number != 0.0) {
@@ -250,6 +284,12 @@ impl Exporter<'_> {
                 let to_byte = vec![int("to", data_type::UINT8.into())];
                 self.graph.add("Cast", &format!("{name}/bytes"), &[&x], to_byte)
             }
+        };
+        let bytes = if plan.halves {
+            let both = format!("{name}/twice");
+            self.graph.add("Concat", &both, &[&bytes, &bytes], vec![int("axis", 1)])
+        } else {
+            bytes
         };
         let inputs = [&*bytes, &scale, &zero];
         self.graph.add("DequantizeLinear", &format!("{name}/values"), &inputs, vec![])

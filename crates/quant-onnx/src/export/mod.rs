@@ -184,6 +184,20 @@ impl Exporter<'_> {
         matches!((nodes.next(), nodes.next()), (Some((next, _)), None) if next == at + 1)
     }
 
+    /// Whether only a quantizer reads a node, or a ReLU that only a quantizer reads, and the
+    /// quantizer is a `QuantizeLinear`.
+    fn is_quantized(&self, at: usize) -> bool {
+        let mut readers =
+            self.model.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&at));
+        match (readers.next(), readers.next()) {
+            (Some((at, Node { op: Op::Relu, .. })), None) => self.is_quantized(at),
+            (Some((_, Node { op: Op::Conv(conv), .. })), None) => {
+                int8::plan(conv).is_ok_and(|plan| plan.is_rounded())
+            }
+            _ => false,
+        }
+    }
+
     /// Adds a node, and what its convolution takes in of the nodes after it. Returns the next node.
     fn node(&mut self, at: usize) -> usize {
         let model = self.model;
@@ -210,7 +224,9 @@ impl Exporter<'_> {
                                 None => &node.name,
                             };
                             let names = [&*node.name, name];
-                            let tensor = self.int8(names, conv, plan, &inputs[0], norm);
+                            let last = at + usize::from(norm.is_some());
+                            let quantized = self.is_quantized(last);
+                            let tensor = self.int8(names, conv, plan, &inputs[0], norm, quantized);
                             self.tensors.push(tensor.clone());
                             if norm.is_some() {
                                 self.tensors.push(tensor);

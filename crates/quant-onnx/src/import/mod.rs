@@ -1,12 +1,18 @@
 //! ONNX files become models.
 
+mod constant_shapes;
 mod constants;
 mod convolution;
 mod dynamic;
+mod functions;
+mod group_norm;
 mod layers;
 mod lazy;
 mod node;
+mod pools;
+mod quantize_linear;
 mod quantizers;
+mod shapes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -433,3 +439,6 @@ fn metadata<'a>(file: &'a ModelProto, key: &str) -> Option<&'a str> {
     let entry = file.metadata_props.iter().find(|entry| entry.key.as_deref() == Some(key))?;
     entry.value.as_deref()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use quant_core::{
-    Granularity, Levels, LqNetsOptions, Method, Normalization, Quantizer, QuantizerConfig, Role,
-    Site, TtqOptions,
+    Granularity, Levels, LqNetsOptions, Method, Normalization, QuantizedWeight, Quantizer,
+    QuantizerConfig, Reached, Role, Site, TtqOptions,
 };
 
 use super::inputs::{self, Found, moved};
@@ -47,7 +47,7 @@ const UNITS: i32 = 16;
 pub(super) fn find(wanted: &Wanted<'_>, device: &Device) -> Result<Weight, String> {
     let outputs = wanted.shape[0];
     let attempts = [
-        grid(wanted).and_then(|grid| on_grid(wanted, &grid)),
+        grid(wanted).and_then(|grid| on_grid(wanted, &grid, device)),
         ternary(wanted),
         sums(wanted),
         powers(wanted),
@@ -87,9 +87,16 @@ fn grid(wanted: &Wanted<'_>) -> Option<Grid> {
             let mut integers = Vec::with_capacity(wanted.values.len());
             let mut units: Vec<f64> = Vec::with_capacity(outputs);
             for row in wanted.values.chunks(of_output) {
-                let unit = unit(&distinct(row))?;
-                integers.extend(row.iter().map(|value| (value / unit).round() as i32));
-                units.push(unit);
+                let near = unit(&distinct(row))?;
+                // The unit with the smallest squared error.
+                let (mut products, mut squares) = (0.0, 0.0);
+                for value in row {
+                    let integer = (value / near).round();
+                    integers.push(integer as i32);
+                    products += value * integer;
+                    squares += integer * integer;
+                }
+                units.push(if squares > 0.0 { products / squares } else { near });
             }
             (integers, units)
         }
@@ -130,7 +137,7 @@ fn unit(values: &[f64]) -> Option<f64> {
 }
 
 /// LSQ, with its levels on both sides of 0, or as in its paper.
-fn on_grid(wanted: &Wanted<'_>, grid: &Grid) -> Option<Weight> {
+fn on_grid(wanted: &Wanted<'_>, grid: &Grid, device: &Device) -> Option<Weight> {
     let (lowest, highest) = (*grid.integers.iter().min()?, *grid.integers.iter().max()?);
     let odd = grid.integers.iter().all(|i| i % 2 != 0);
     let most = lowest.abs().max(highest);
@@ -151,17 +158,14 @@ fn on_grid(wanted: &Wanted<'_>, grid: &Grid) -> Option<Weight> {
         ..QuantizerConfig::new(method, Role::Weight, Levels::new(levels).ok()?)
     };
     let rows = if granularity == Granularity::PerTensor { 1 } else { grid.units.len() };
-    let numbers: Vec<f32> = (0..rows)
-        .map(|row| {
-            let number = (grid.units[row] * steps) as f32;
-            match (wanted.integers, wanted.input_scale) {
-                (Some((_, factors)), Some(input)) if method == Method::Lsq => {
-                    fitted(number, levels, input, factors[row].abs() * grid.divisor as f32)
-                }
-                _ => number,
-            }
-        })
-        .collect();
+    let mut numbers: Vec<f32> = (0..rows).map(|row| (grid.units[row] * steps) as f32).collect();
+    if let (Some((_, factors)), Some(input), true) =
+        (wanted.integers, wanted.input_scale, method == Method::Lsq)
+    {
+        let product = |row: usize| factors[row].abs() * grid.divisor as f32;
+        let products: Vec<f32> = (0..rows).map(product).collect();
+        numbers = fitted(numbers, &config, input, &products, device)?;
+    }
     let of_output = grid.integers.len() / grid.units.len();
     let value = |(at, i): (usize, &i32)| (grid.units[at / of_output] * f64::from(*i)) as f32;
     let values = grid.integers.iter().enumerate().map(value).collect();
@@ -175,20 +179,43 @@ fn on_grid(wanted: &Wanted<'_>, grid: &Grid) -> Option<Weight> {
     Some(Weight { found, numbers: values })
 }
 
-/// Returns the clipping value near `near` whose levels, lowered, have a unit that gives `product`
-/// when it is multiplied by the scale of the input.
-fn fitted(near: f32, levels: usize, input: f32, product: f32) -> f32 {
-    let steps = (levels - 1) as f32;
+/// Returns the clipping values near these whose levels, lowered, have a unit that gives `products`
+/// when it is multiplied by the scale of the input; those that are given where there are none.
+fn fitted(
+    near: Vec<f32>,
+    config: &QuantizerConfig,
+    input: f32,
+    products: &[f32],
+    device: &Device,
+) -> Option<Vec<f32>> {
+    let (rows, levels) = (near.len(), config.levels.count());
+    let shape = [rows, 1, 1, levels];
+    let config = QuantizerConfig { granularity: Granularity::PerChannel, ..config.clone() };
+    let mut quantizer = config.init(&Site::weight("weight", shape), device).ok()?;
+    let mut found: Vec<Option<f32>> = vec![None; rows];
     let mut offsets: Vec<i32> = (-UNITS..=UNITS).collect();
     offsets.sort_by_key(|offset| offset.abs());
-    let fits = |clip: &f32| {
-        let value = |code: usize| (2.0 * (code as f32 / steps) - 1.0) * clip;
-        let values: Vec<f32> = (0..levels).map(value).collect();
-        let found = terms::terms(&values, levels);
-        matches!(found.as_ref().map(|terms| &terms.0[..]), Some([term])
-            if input * term.scales[0] == product)
-    };
-    offsets.into_iter().map(|units| moved(near, units)).find(fits).unwrap_or(near)
+    for units in offsets {
+        let clips: Vec<f32> = near.iter().map(|near| moved(*near, units)).collect();
+        quantizer.set_learned("clip_val", &clips).then_some(())?;
+        let weight = QuantizedWeight {
+            reached: Reached { path: String::new(), quantizer: quantizer.clone() },
+            weight: Tensor::zeros(shape, device),
+            shape: shape.to_vec(),
+        };
+        for (row, values) in weight.to_codes().values.iter().enumerate() {
+            let terms = terms::terms(values, levels);
+            let fits = matches!(terms.as_ref().map(|terms| &terms.0[..]), Some([term])
+                if input * term.scales[0] == products[row]);
+            if fits {
+                found[row].get_or_insert(clips[row]);
+            }
+        }
+        if found.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    Some(found.into_iter().zip(near).map(|(found, near)| found.unwrap_or(near)).collect())
 }
 
 fn plain(method: Method, levels: usize, granularity: Granularity) -> Option<QuantizerConfig> {

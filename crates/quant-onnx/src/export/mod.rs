@@ -1,6 +1,7 @@
 //! Models become ONNX files.
 
 mod codes;
+mod compact;
 mod conv;
 mod formula;
 mod graph;
@@ -8,7 +9,7 @@ mod int8;
 mod plain;
 mod weights;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use prost::Message;
 use quant_infer::model::{Input, Model, Node, Op};
@@ -282,6 +283,11 @@ impl Exporter<'_> {
         };
         let model = self.model;
         let mut graph = self.graph.graph;
+        if self.format == Format::Compact {
+            let kept: BTreeSet<String> =
+                self.tensors.iter().cloned().chain([scores.clone(), "image".to_owned()]).collect();
+            compact::compact(&mut graph, &kept, &mut self.records);
+        }
         graph.name = Some(model.name.clone());
         graph.input = vec![value("image".to_owned(), data_type::UINT8, &self.shapes[0])];
         let classes = self.shapes.last().map_or(0, |shape| shape[0]);

@@ -84,7 +84,7 @@ fn an_exported_network_can_be_trained_further() {
         assert!(said.contains("20 x activation: lsq with 4 levels"), "{said}");
         assert!(said.contains("20 x weight: lsq with 16 levels"), "{said}");
         assert!(said.contains("mean = [0.485, 0.456, 0.406]"), "{said}");
-        assert!(said.contains(" 0 of 417792 codes differ from the file's, 4 best"), "{said}");
+        assert!(said.contains(" 0 of 835584 codes differ from the file's, 4 best"), "{said}");
         // Packed again, it has the same scores, and it is evaluated as the run is.
         desk.says(&["pack", to, "--recipe", "tiny.toml", "-o", "again.qnet"]);
         assert_eq!(scores("again.qnet"), scores(packed), "{from}");

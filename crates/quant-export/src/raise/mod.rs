@@ -404,7 +404,8 @@ fn pads_first(conv: &Conv) -> Option<bool> {
 /// Returns the scale of a quantizer's lowered values, in units of the values that were found in the
 /// model, of which one stands for `factor`.
 fn lowered_scale(found: &Found, values: &[f64], factor: f64) -> f32 {
-    let levels = found.config.levels.count();
+    // There may be fewer values than levels in the configuration.
+    let levels = values.len();
     let Some(terms) = terms::terms(&found.values, levels) else { return factor as f32 };
     let [term] = &terms.0[..] else { return factor as f32 };
     let (theirs, ours) = (values[levels - 1], f64::from(term.integers[levels - 1]));

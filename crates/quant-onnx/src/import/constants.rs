@@ -94,6 +94,25 @@ impl Importer {
                 Ok(self.scaled(node, product))
             }
             "Div" => binary(&|x, y| x / y),
+            "BitShift" if node.text("direction").as_deref() == Some("RIGHT") => {
+                // Each number of a column by each number of a row.
+                let (x, by) = (self.constant(node, 0)?, self.constant(node, 1)?);
+                let ([rows, 1], [1, columns]) = (&x.dims[..], &by.dims[..]) else {
+                    return Err(shapes());
+                };
+                if crate::tensor::elements(&[*rows, *columns]).is_none() {
+                    return Err(problem("has too many elements"));
+                }
+                let by = by.whole();
+                let shifted =
+                    |x: i64| by.iter().map(move |by| x.checked_shr(*by as u32).unwrap_or(0));
+                let data = Data::Integers(x.whole().into_iter().flat_map(shifted).collect());
+                Ok(Constant { dims: vec![*rows, *columns], data, grid: None })
+            }
+            "BitwiseAnd" => {
+                let both = binary(&|x, y| f32::from(x as u8 & y as u8))?;
+                Ok(Constant { data: Data::Integers(both.whole()), ..both })
+            }
             "Pow" => binary(&f32::powf),
             "Sqrt" => unary(&f32::sqrt),
             "Abs" => unary(&f32::abs),

@@ -361,7 +361,11 @@ fn evened(
     let along = |before: usize, after: usize, dilation: usize| {
         let more = before.abs_diff(after);
         let steps = more / dilation;
-        (more % dilation == 0).then_some(if after > before { [steps, 0] } else { [0, steps] })
+        more.is_multiple_of(dilation).then_some(if after > before {
+            [steps, 0]
+        } else {
+            [0, steps]
+        })
     };
     let (of_rows, of_columns) =
         (along(top, bottom, dilation[0])?, along(left, right, dilation[1])?);

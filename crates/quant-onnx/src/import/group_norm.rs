@@ -70,7 +70,7 @@ impl Importer {
         rank: usize,
     ) -> Result<Dynamic, OnnxError> {
         let shape = self.shapes[source];
-        if groups == 0 || shape[0] % groups != 0 || rank != 4 {
+        if groups == 0 || !shape[0].is_multiple_of(groups) || rank != 4 {
             return Err(node.error(format!("has {groups} groups of {} channels", shape[0])));
         }
         self.check_epsilon(node)?;
@@ -130,7 +130,11 @@ impl Importer {
             return Ok(Some(Dynamic::of_node(x.node, 4)));
         }
         let [1, groups, _] = *dims else { return Ok(None) };
-        if x.rank != 4 || x.squares.is_some() || self.channels(x) % groups != 0 || groups == 0 {
+        if x.rank != 4
+            || x.squares.is_some()
+            || groups == 0
+            || !self.channels(x).is_multiple_of(groups)
+        {
             return Ok(None);
         }
         let source = self.materialise(node.input(0)?)?;

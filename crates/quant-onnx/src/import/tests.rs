@@ -118,12 +118,12 @@ fn convolved(
     for row in 0..along(top, bottom) {
         for column in 0..along(left, right) {
             let mut sum = 0.0;
-            for at in 0..kernel * kernel {
+            for (at, weight) in weight.iter().enumerate() {
                 let (r, c) = (row * stride + at / kernel, column * stride + at % kernel);
                 let inside =
                     |at: usize, before: usize| at.checked_sub(before).filter(|at| *at < side);
                 if let (Some(r), Some(c)) = (inside(r, top), inside(c, left)) {
-                    sum += x[r * side + c] * weight[at];
+                    sum += x[r * side + c] * weight;
                 }
             }
             y.push(sum);

@@ -93,23 +93,6 @@ fn networks_of_every_width_come_back_with_the_same_scores_and_codes() {
 }
 
 #[test]
-fn weights_of_eight_bits_without_zero_become_sums_of_bytes() {
-    let (model, _) = resnet::resnet20(1, 256, 256);
-    let exported = export(&model, Format::Int8).unwrap();
-    assert!(exported.in_floats.iter().all(|(_, reason)| !reason.contains("signed bytes")));
-    assert!(exported.layers - exported.in_floats.len() > 8, "{exported}");
-    let again = import(&exported.bytes, &ImportOptions::default()).unwrap();
-    let bytes: Vec<u8> = (0..3 * 32 * 32).map(|at| (at * 37 % 251) as u8).collect();
-    let image = Image::planar(&bytes, [32, 32]);
-    let run = |model: &Model| quant_infer::Network::new(model).unwrap().run(&image).unwrap();
-    let (first, second) = (run(&model), run(&again.model));
-    let largest = first.iter().fold(0.0f32, |most, score| most.max(score.abs()));
-    for (first, second) in first.iter().zip(&second) {
-        assert!((first - second).abs() < 1e-3 * largest, "{first} {second}");
-    }
-}
-
-#[test]
 fn a_compact_file_is_little_larger_than_the_packed_one() {
     for (levels, most) in [(2, 1.7), (4, 1.5), (16, 1.2)] {
         let (model, _) = resnet::resnet20(1, levels, levels);

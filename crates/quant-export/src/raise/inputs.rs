@@ -302,13 +302,17 @@ fn of_intervals(groups: &[Group<'_>]) -> Vec<Try> {
         for (at, pair) in numbers.windows(2).enumerate() {
             constant = 2.0 * (pair[1] - pair[0]) - constant;
             constants.push(constant);
-            if at % 2 == 0 { high = high.min(constant) } else { low = low.max(-constant) }
+            if at.is_multiple_of(2) {
+                high = high.min(constant);
+            } else {
+                low = low.max(-constant);
+            }
         }
         let first = if high.is_finite() { (low + high) / 2.0 } else { numbers[0].abs().max(1e-3) };
         if low >= high {
             return Vec::new();
         }
-        let sign = |at: usize| if at % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = |at: usize| if at.is_multiple_of(2) { 1.0 } else { -1.0 };
         rows.push(constants.iter().enumerate().map(|(at, c)| c + sign(at) * first).collect());
         start.push(numbers[0] - first / 2.0);
         scale.push(group.values[1] - group.values[0]);

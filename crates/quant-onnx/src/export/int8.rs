@@ -12,9 +12,6 @@ use super::{
 };
 use crate::proto::data_type;
 
-/// The most bytes whose sum a weight may be: three, for integers up to 255.
-const MOST_COPIES: usize = 3;
-
 /// How the input becomes bytes.
 #[derive(Debug, Clone, PartialEq)]
 enum Bytes {
@@ -41,8 +38,6 @@ pub(super) struct Plan {
     scales: Vec<f32>,
     /// Whether zeros are put around the image first.
     pads: bool,
-    /// Of how many bytes each weight is the sum. The convolution reads its input that often.
-    copies: usize,
 }
 
 /// Returns how a convolution multiplies bytes, or why it does not.
@@ -72,8 +67,7 @@ pub(super) fn plan(conv: &Conv) -> Result<Plan, String> {
     let mut weights = integers(conv, codes, weight_term);
     let divisor = weights.iter().fold(0, |divisor, i| gcd(divisor, i.abs())).max(1);
     let largest = weights.iter().map(|i| i.abs() / divisor).max().unwrap_or(0).max(1);
-    let copies = largest.unsigned_abs().div_ceil(127) as usize;
-    if copies > MOST_COPIES || copies > 1 && conv.groups > 1 {
+    if largest > 127 {
         return Err(format!(
             "its weight has integers up to {largest}, and signed bytes hold up to 127"
         ));
@@ -96,7 +90,7 @@ pub(super) fn plan(conv: &Conv) -> Result<Plan, String> {
     let (bytes, zero, scale, offset) = bytes(conv, quantizer, scale, step, first)?;
     let of_zero = i32::from(quantizer.code_of(0, 0.0)) * step + first;
     let pads = conv.pads_codes && (of_zero != 0 || offset != 0.0);
-    Ok(Plan { bytes, zero, scale, offset, weights, scales, pads, copies })
+    Ok(Plan { bytes, zero, scale, offset, weights, scales, pads })
 }
 
 /// Returns how the input becomes bytes, the byte of 0, what a byte stands for, and how far the
@@ -198,22 +192,7 @@ impl Exporter<'_> {
             bias[output] = total as f32;
         }
         let part = |part: &str| format!("{name}.weight{part}");
-        let mut sides = dims(conv);
-        if plan.copies > 1 {
-            sides[1] *= plan.copies;
-            // Each row once for each copy of the input, with about equal parts of the integers.
-            let count = plan.copies as i32;
-            let rows = weights.chunks(of_output);
-            let parts = rows.flat_map(|row| {
-                let part = move |copy: i32| {
-                    row.iter().map(move |i| {
-                        i / count + (i % count).signum() * i32::from(copy < (i % count).abs())
-                    })
-                };
-                (0..count).flat_map(part)
-            });
-            weights = parts.collect();
-        }
+        let sides = dims(conv);
         let bytes = weights.iter().map(|i| *i as i8 as u8).collect();
         let weight = self.graph.raw(&part(".integers"), data_type::INT8, &sides, bytes);
         let weight = if quantized {
@@ -291,12 +270,6 @@ impl Exporter<'_> {
                 let to_byte = vec![int("to", data_type::UINT8.into())];
                 self.graph.add("Cast", &format!("{name}/bytes"), &[&x], to_byte)
             }
-        };
-        let bytes = if plan.copies > 1 {
-            let copies = vec![&*bytes; plan.copies];
-            self.graph.add("Concat", &format!("{name}/copies"), &copies, vec![int("axis", 1)])
-        } else {
-            bytes
         };
         let inputs = [&*bytes, &scale, &zero];
         self.graph.add("DequantizeLinear", &format!("{name}/values"), &inputs, vec![])

@@ -14,6 +14,8 @@ pub mod data;
 #[doc(hidden)]
 pub mod evaluation;
 #[doc(hidden)]
+pub mod import;
+#[doc(hidden)]
 pub mod inspect;
 #[doc(hidden)]
 pub mod machine;

@@ -7,6 +7,7 @@ use quant_cli::{
     bench,
     data::{self, CutShort, Downloadable, Format},
     evaluation::{self, EvalChoice},
+    import::{self, ImportArguments},
     inspect,
     machine::{DeviceArguments, EvalArguments, MachineArguments},
     networks::{self, Description, Reading, Summarized},
@@ -139,6 +140,13 @@ enum Command {
         #[arg(long, short, value_name = "FILE.onnx")]
         output: PathBuf,
     },
+    /// Make a network that can be trained further, of an ONNX file or a packed network
+    ///
+    /// The structure has to be that of a network that recipes describe: a ResNet, MobileNet,
+    /// VGG-small or NiN. The file of weights describes its network, so that `quant summary`,
+    /// `quant eval` and `phase.init` of a recipe read it. The command runs both networks on a few
+    /// images of noise, and prints how many codes differ.
+    Import(ImportArguments),
     /// Classify pictures with a packed network
     ///
     /// Prints one line for each picture, with its best classes and their scores. A picture that
@@ -347,6 +355,7 @@ fn run(command: Command) -> Printed {
         Command::Pack { of, images, best, output, explain } => {
             packed::pack(&of, &images, best, &output, explain)
         }
+        Command::Import(asked) => import::import(&asked),
         Command::Export { of, best, format, output } => packed::export(&of, best, format, &output),
         Command::Run { network, pictures, top } => {
             packed::run(&network, &pictures, top.into()).map(nothing)

@@ -53,7 +53,7 @@ pub struct OnnxImages {
 }
 
 impl OnnxImages {
-    fn options(&self) -> Result<ImportOptions, Box<dyn Error>> {
+    pub(crate) fn options(&self) -> Result<ImportOptions, Box<dyn Error>> {
         let size = match self.size[..] {
             [] => None,
             [side] => Some([side; 2]),
@@ -67,7 +67,7 @@ impl OnnxImages {
         Ok(ImportOptions { size, mean, std, name: None })
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.mean.is_empty() && self.std.is_empty() && self.size.is_empty()
     }
 }

@@ -15,7 +15,7 @@ mod tensor;
 
 pub use error::OnnxError;
 pub use export::{Exported, Format, export};
-pub use import::{ImportOptions, Imported, import};
+pub use import::{BatchNorm, ImportOptions, Imported, Pixels, import};
 
 /// Tests the example of the README.
 #[cfg(doctest)]

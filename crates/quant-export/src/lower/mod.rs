@@ -5,7 +5,7 @@ mod layer;
 mod norm;
 mod prune;
 mod quantizer;
-mod terms;
+pub(crate) mod terms;
 mod thresholds;
 mod weight;
 

@@ -248,5 +248,19 @@ fn digits(values: &[f64]) -> Option<Vec<Vec<bool>>> {
     Some(digits)
 }
 
+/// Returns the numbers whose sums, each counted with either sign or once or not at all, are these
+/// values: LQ-Nets' basis.
+pub(crate) fn basis(values: &[f64]) -> Option<Vec<f64>> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let columns = subset_sums(&sorted)?;
+    let signs = |column: &Column, sign: i16| column.integers.iter().all(|i| i.abs() == sign);
+    let signed = columns.iter().all(|column| signs(column, 1));
+    let unsigned = columns.iter().all(|column| column.integers.iter().all(|i| (0..=1).contains(i)));
+    let fits = (signed || unsigned) && columns.iter().all(|column| !signs(column, 0));
+    (fits && reproduces(&columns, &sorted))
+        .then(|| columns.iter().map(|column| column.scale).collect())
+}
+
 #[cfg(test)]
 mod tests;

@@ -133,9 +133,22 @@ fn bytes(
     Err("0 lies between two values of its input, which needs a ninth bit".into())
 }
 
+impl Plan {
+    /// Whether the input becomes bytes by a `QuantizeLinear`.
+    pub(super) fn is_rounded(&self) -> bool {
+        matches!(self.bytes, Bytes::Rounded { .. })
+    }
+}
+
 impl Exporter<'_> {
     /// Adds a convolution of bytes, with the batch norm that follows it. The names are those of the
-    /// convolution and of the last layer.
+    /// convolution and of the last layer. `quantized` says whether a quantizer alone reads the
+    /// result.
+    ///
+    /// ONNX Runtime makes a convolution of integers only of one that a quantizer follows. Any other
+    /// it computes in floats, and it would compute the floats of its weights again for each image
+    /// if these came from a `DequantizeLinear`. Those of a `Cast` and a `Mul` it computes once.
+    /// OpenVINO takes both for the same.
     pub(super) fn int8(
         &mut self,
         [name, last]: [&str; 2],
@@ -143,6 +156,7 @@ impl Exporter<'_> {
         plan: Plan,
         x: &str,
         norm: Option<(&[f32], &[f32])>,
+        quantized: bool,
     ) -> String {
         let Some(quantizer) = &conv.quantizer else { return x.to_owned() };
         let mut padding = conv.padding;
@@ -177,16 +191,22 @@ impl Exporter<'_> {
             }
             bias[output] = total as f32;
         }
-        let bytes = weights.iter().map(|i| *i as i8 as u8).collect();
         let part = |part: &str| format!("{name}.weight{part}");
         let sides = dims(conv);
+        let bytes = weights.iter().map(|i| *i as i8 as u8).collect();
         let weight = self.graph.raw(&part(".integers"), data_type::INT8, &sides, bytes);
-        let scale = self.graph.floats(&part(".scale"), &[outputs], &scales);
-        let zero =
-            self.graph.raw(&part(".zero_point"), data_type::INT8, &[outputs], vec![0; outputs]);
-        let axis = vec![int("axis", 0)];
-        let inputs = [&*weight, &scale, &zero];
-        let weight = self.graph.add("DequantizeLinear", &part(""), &inputs, axis);
+        let weight = if quantized {
+            let scale = self.graph.floats(&part(".scale"), &[outputs], &scales);
+            let zeros = vec![0; outputs];
+            let zero = self.graph.raw(&part(".zero_point"), data_type::INT8, &[outputs], zeros);
+            let axis = vec![int("axis", 0)];
+            self.graph.add("DequantizeLinear", &part(""), &[&weight, &scale, &zero], axis)
+        } else {
+            let scale = self.graph.floats(&part(".scale"), &[outputs, 1, 1, 1], &scales);
+            let to_float = vec![int("to", data_type::FLOAT.into())];
+            let floats = self.graph.add("Cast", &part("/floats"), &[&weight], to_float);
+            self.graph.add("Mul", &part(""), &[&floats, &scale], vec![])
+        };
         let mut inputs = vec![&*x, &weight];
         let named;
         if bias.iter().any(|number| *number != 0.0) {

@@ -1,6 +1,7 @@
 //! Models become ONNX files.
 
 mod codes;
+mod compact;
 mod conv;
 mod formula;
 mod graph;
@@ -8,10 +9,10 @@ mod int8;
 mod plain;
 mod weights;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use prost::Message;
-use quant_infer::model::{Model, Node, Op};
+use quant_infer::model::{Input, Model, Node, Op};
 
 pub(crate) use self::graph::QONNX;
 use self::{
@@ -19,7 +20,7 @@ use self::{
     graph::{Graph, int, ints},
 };
 use crate::{
-    OnnxError,
+    OnnxError, Pixels,
     proto::{
         DimensionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
         TensorTypeProto, TypeProto, ValueInfoProto, data_type,
@@ -184,6 +185,20 @@ impl Exporter<'_> {
         matches!((nodes.next(), nodes.next()), (Some((next, _)), None) if next == at + 1)
     }
 
+    /// Whether only a quantizer reads a node, or a ReLU that only a quantizer reads, and the
+    /// quantizer is a `QuantizeLinear`.
+    fn is_quantized(&self, at: usize) -> bool {
+        let mut readers =
+            self.model.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&at));
+        match (readers.next(), readers.next()) {
+            (Some((at, Node { op: Op::Relu, .. })), None) => self.is_quantized(at),
+            (Some((_, Node { op: Op::Conv(conv), .. })), None) => {
+                int8::plan(conv).is_ok_and(|plan| plan.is_rounded())
+            }
+            _ => false,
+        }
+    }
+
     /// Adds a node, and what its convolution takes in of the nodes after it. Returns the next node.
     fn node(&mut self, at: usize) -> usize {
         let model = self.model;
@@ -210,7 +225,9 @@ impl Exporter<'_> {
                                 None => &node.name,
                             };
                             let names = [&*node.name, name];
-                            let tensor = self.int8(names, conv, plan, &inputs[0], norm);
+                            let last = at + usize::from(norm.is_some());
+                            let quantized = self.is_quantized(last);
+                            let tensor = self.int8(names, conv, plan, &inputs[0], norm, quantized);
                             self.tensors.push(tensor.clone());
                             if norm.is_some() {
                                 self.tensors.push(tensor);
@@ -266,6 +283,11 @@ impl Exporter<'_> {
         };
         let model = self.model;
         let mut graph = self.graph.graph;
+        if self.format == Format::Compact {
+            let kept: BTreeSet<String> =
+                self.tensors.iter().cloned().chain([scores.clone(), "image".to_owned()]).collect();
+            compact::compact(&mut graph, &kept, &mut self.records);
+        }
         graph.name = Some(model.name.clone());
         graph.input = vec![value("image".to_owned(), data_type::UINT8, &self.shapes[0])];
         let classes = self.shapes.last().map_or(0, |shape| shape[0]);
@@ -289,6 +311,14 @@ impl Exporter<'_> {
             })
             .collect();
         metadata.push(entry("producer".to_owned(), model.producer.clone()));
+        let list = |numbers: &[f32]| -> String {
+            let numbers: Vec<String> = numbers.iter().map(f32::to_string).collect();
+            numbers.join(" ")
+        };
+        let Input { scale, shift, .. } = &model.input;
+        for (key, numbers) in Pixels::ENTRIES.into_iter().zip([scale, shift]) {
+            metadata.push(entry(key.to_owned(), list(numbers)));
+        }
         if let Some(side) = model.input.shorter_side {
             metadata.push(entry("shorter_side".to_owned(), side.to_string()));
         }

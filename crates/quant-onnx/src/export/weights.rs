@@ -89,8 +89,11 @@ impl Exporter<'_> {
         }
     }
 
-    /// Adds codes up to `most` with 2, 4 or 8 bits. Returns the type and the name.
+    /// Adds codes up to `most` with 1, 2, 4 or 8 bits. Returns the type and the name.
     fn small(&mut self, name: &str, dims: &[usize; 4], codes: &[u8], most: i32) -> (i32, String) {
+        if most == 1 && codes.len().is_multiple_of(8) {
+            return (data_type::UINT8, self.single_bits(name, dims, codes));
+        }
         let (kind, bits) = match most {
             0..=3 => (data_type::UINT2, 2),
             4..=15 => (data_type::UINT4, 4),
@@ -104,6 +107,26 @@ impl Exporter<'_> {
             .map(|byte| byte as u8)
             .collect();
         (kind, self.graph.raw(name, kind, dims, packed))
+    }
+
+    /// Adds codes of one bit, eight in a byte, from the least significant bit: ONNX has no type for
+    /// them. Each byte is shifted by 0 to 7 bits, and the last bit of each result is a code.
+    fn single_bits(&mut self, name: &str, dims: &[usize; 4], codes: &[u8]) -> String {
+        let bytes: Vec<u8> = (codes.chunks(8))
+            .map(|chunk| chunk.iter().rev().fold(0, |byte, code| byte << 1 | code))
+            .collect();
+        let sides = [bytes.len(), 1];
+        let packed = self.graph.raw(name, data_type::UINT8, &sides, bytes);
+        let step = format!("{name}/bits");
+        let shifts = (0..8).collect();
+        let shifts = self.graph.raw(&format!("{step}.shifts"), data_type::UINT8, &[1, 8], shifts);
+        let right = vec![super::graph::text("direction", "RIGHT")];
+        let bits = self.graph.add("BitShift", &step, &[&packed, &shifts], right);
+        let one = self.graph.raw(&format!("{step}.one"), data_type::UINT8, &[], vec![1]);
+        let bits = self.graph.add("BitwiseAnd", &step, &[&bits, &one], vec![]);
+        let sides: Vec<i64> = dims.iter().map(|side| *side as i64).collect();
+        let sides = self.graph.list(&format!("{step}.shape"), &sides);
+        self.graph.add("Reshape", &step, &[&bits, &sides], vec![])
     }
 
     fn quant_weight(

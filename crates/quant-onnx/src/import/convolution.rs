@@ -169,13 +169,23 @@ impl Importer {
             return Err(node.error("has a stride or a dilation of 0"));
         }
         let shape = self.shapes[x.node];
-        let size = [shape[1] + 2 * x.pad[0], shape[2] + 2 * x.pad[1]];
+        let [top, left, bottom, right] = x.pad;
+        let size = [shape[1] + top + bottom, shape[2] + left + right];
         let reach = |axis: usize| (kernel[axis] - 1).saturating_mul(dilation[axis]) + 1;
         let padding = self.padding(node, size, [reach(0), reach(1)], stride)?;
+        // A Pad before this node is taken in if the node itself pads nothing.
+        let padding_is_of_pad = padding == [0; 4] && x.pad != [0; 4];
+        let own = if padding_is_of_pad { x.pad } else { padding };
+        let (constant, padding) = evened(&constant, own, dilation).ok_or_else(|| {
+            node.error(format!(
+                "pads {own:?}; padding that differs between opposite sides by a multiple of the \
+                 dilation can be packed"
+            ))
+        })?;
         let conv = Conv {
             in_channels: channels,
             out_channels: outputs,
-            kernel,
+            kernel: [constant.dims[2], constant.dims[3]],
             stride,
             padding,
             dilation,
@@ -186,47 +196,50 @@ impl Importer {
             bias: self.bias(node, outputs)?,
         };
         let name = layer_name(node, &self.origin(&tensor));
-        self.add(node, &name, conv)
+        self.add(node, &name, conv, padding_is_of_pad)
     }
 
-    /// Returns the padding of a node: that of both sides, by rows and by columns.
+    /// Returns the padding of a node: above, to the left, below and to the right.
     pub(super) fn padding(
         &self,
         node: &Reader<'_>,
         size: [usize; 2],
         reach: [usize; 2],
         stride: [usize; 2],
-    ) -> Result<[usize; 2], OnnxError> {
-        let uneven = |sides: &[usize]| {
-            node.error(format!(
-                "pads {sides:?}; only padding that is equal on opposite sides can be packed"
-            ))
-        };
+    ) -> Result<[usize; 4], OnnxError> {
         match node.text("auto_pad").as_deref().unwrap_or("NOTSET") {
             "NOTSET" | "" => match node.sides("pads")?.as_deref() {
-                None => Ok([0, 0]),
-                Some([top, left, bottom, right]) if top == bottom && left == right => {
-                    Ok([*top, *left])
-                }
-                Some(sides) => Err(uneven(sides)),
+                None => Ok([0; 4]),
+                Some([top, left, bottom, right]) => Ok([*top, *left, *bottom, *right]),
+                Some(sides) => Err(node.error(format!("pads {sides:?}, and must pad four sides"))),
             },
-            "VALID" => Ok([0, 0]),
-            _ => {
+            "VALID" => Ok([0; 4]),
+            kind => {
                 let total = |axis: usize| {
                     let steps = size[axis].div_ceil(stride[axis]).saturating_sub(1);
                     (steps * stride[axis] + reach[axis]).saturating_sub(size[axis])
                 };
-                let sides = [total(0), total(1)];
-                if sides.iter().any(|side| side % 2 == 1) {
-                    return Err(uneven(&sides));
-                }
-                Ok(sides.map(|side| side / 2))
+                let [rows, columns] = [total(0), total(1)];
+                // An odd one is at the end, unless the node says that it is at the beginning.
+                let [few, many] =
+                    [[rows / 2, columns / 2], [rows.div_ceil(2), columns.div_ceil(2)]];
+                Ok(match kind {
+                    "SAME_LOWER" => [many[0], many[1], few[0], few[1]],
+                    _ => [few[0], few[1], many[0], many[1]],
+                })
             }
         }
     }
 
-    /// Adds a convolution that reads the first input of a node.
-    fn add(&mut self, node: &Reader<'_>, name: &str, mut conv: Conv) -> Result<Dynamic, OnnxError> {
+    /// Adds a convolution that reads the first input of a node. `pads` says whether its padding is
+    /// that of a Pad before the node.
+    fn add(
+        &mut self,
+        node: &Reader<'_>,
+        name: &str,
+        mut conv: Conv,
+        pads: bool,
+    ) -> Result<Dynamic, OnnxError> {
         let tensor = node.input(0)?.to_owned();
         let x = self.dynamic(node, 0)?;
         if x.channels_last {
@@ -236,9 +249,9 @@ impl Importer {
             // The bytes of an image are numbers like others for a weight of floats.
             !lazy.identity || matches!(conv.weight, Weight::Codes(_))
         });
-        let free = conv.padding == [0, 0];
+        let free = x.pad == [0; 4] || pads;
         let source = match quantized {
-            Some(lazy) if (x.pad == [0, 0] || free) && x.squares.is_none() => {
+            Some(lazy) if free && x.squares.is_none() && x.grouped.is_none() => {
                 let quantizer = lazy.quantizer(matches!(conv.weight, Weight::Codes(_)));
                 let integers = quantizer.terms.is_some();
                 if !lazy.rises() && !integers {
@@ -248,17 +261,24 @@ impl Importer {
                     ));
                 }
                 conv.quantizer = Some(quantizer);
-                if x.pad != [0, 0] {
-                    conv.padding = x.pad;
-                    conv.pads_codes = true;
+                conv.pads_codes = pads;
+                x.node
+            }
+            None if x.steps.is_empty()
+                && x.squares.is_none()
+                && x.grouped.is_none()
+                && free
+                && x.rank != 5 =>
+            {
+                x.node
+            }
+            _ => {
+                // The zeros of a Pad become a node, and the convolution pads nothing.
+                if pads {
+                    conv.padding = [0, 0];
                 }
-                x.node
+                self.materialise(&tensor)?
             }
-            None if x.steps.is_empty() && x.squares.is_none() && free => {
-                conv.padding = x.pad;
-                x.node
-            }
-            _ => self.materialise(&tensor)?,
         };
         let from = self.shapes[source];
         let mut shape = [conv.out_channels, 0, 0];
@@ -324,8 +344,72 @@ impl Importer {
             bias,
         };
         let name = layer_name(node, &self.origin(&tensor));
-        self.add(node, &name, conv)
+        self.add(node, &name, conv, false)
     }
+}
+
+/// Returns the weight of a convolution with equal padding on opposite sides that computes the same
+/// as this one with the padding above, to the left, below and to the right: where one side has more
+/// zeros, the other gets as many, and the kernel begins or ends with zeros instead. `None` where
+/// the difference is no multiple of the dilation.
+fn evened(
+    constant: &Constant,
+    [top, left, bottom, right]: [usize; 4],
+    dilation: [usize; 2],
+) -> Option<(Constant, [usize; 2])> {
+    let [outputs, inputs, rows, columns] = constant.dims[..] else { return None };
+    let along = |before: usize, after: usize, dilation: usize| {
+        let more = before.abs_diff(after);
+        let steps = more / dilation;
+        more.is_multiple_of(dilation).then_some(if after > before {
+            [steps, 0]
+        } else {
+            [0, steps]
+        })
+    };
+    let (of_rows, of_columns) =
+        (along(top, bottom, dilation[0])?, along(left, right, dilation[1])?);
+    let padding = [top.max(bottom), left.max(right)];
+    if of_rows == [0, 0] && of_columns == [0, 0] {
+        return Some((constant.clone(), padding));
+    }
+    let (height, width) =
+        (rows + of_rows.iter().sum::<usize>(), columns + of_columns.iter().sum::<usize>());
+    let count = outputs.checked_mul(inputs)?.checked_mul(height)?.checked_mul(width)?;
+    if count > 1 << 28 {
+        return None;
+    }
+    // Where an element was before, if it was there.
+    let place = |at: usize| -> Option<usize> {
+        let (plane, row, column) = (at / (height * width), at / width % height, at % width);
+        let (row, column) = (row.checked_sub(of_rows[0])?, column.checked_sub(of_columns[0])?);
+        (row < rows && column < columns).then_some((plane * rows + row) * columns + column)
+    };
+    fn spread<T: Copy + Default>(
+        numbers: &[T],
+        count: usize,
+        place: impl Fn(usize) -> Option<usize>,
+    ) -> Vec<T> {
+        (0..count).map(|at| place(at).map_or_else(T::default, |at| numbers[at])).collect()
+    }
+    let constant = Constant {
+        dims: vec![outputs, inputs, height, width],
+        data: match &constant.data {
+            Data::Floats(numbers) => Data::Floats(spread(numbers, count, place)),
+            Data::Integers(numbers) => Data::Integers(spread(numbers, count, place)),
+        },
+        grid: constant.grid.as_ref().map(|grid| Grid {
+            integers: spread(&grid.integers, count, place),
+            scales: if grid.scales.len() == 1 {
+                grid.scales.clone()
+            } else {
+                // Zeros have the scale of their channel.
+                let first = |at: usize| at / (height * width) * rows * columns;
+                (0..count).map(|at| grid.scales[place(at).unwrap_or_else(|| first(at))]).collect()
+            },
+        }),
+    };
+    Some((constant, padding))
 }
 
 /// Returns a matrix `[rows, columns]` as `[columns, rows]`.

@@ -4,6 +4,7 @@ use quant_infer::model::Op;
 
 use super::{
     Importer, Value,
+    group_norm::Grouped,
     lazy::{Lazy, Step},
     node::Reader,
     quantizers::MAX_THRESHOLDS,
@@ -23,12 +24,15 @@ pub(super) struct Dynamic {
     pub(super) rank: usize,
     /// Whether channels are the last dimension in the file.
     pub(super) channels_last: bool,
-    /// Zeros around the image, of rows and of columns.
-    pub(super) pad: [usize; 2],
+    /// Zeros around the image: rows above it, columns to the left, rows below it, and columns to
+    /// the right.
+    pub(super) pad: [usize; 4],
     pub(super) steps: Vec<Step>,
     pub(super) lazy: Option<Lazy>,
     /// The side of squares that were split off, and whether they stand before the positions.
     pub(super) squares: Option<(usize, bool)>,
+    /// A step of the normalisation of groups of channels, which have been brought together.
+    pub(super) grouped: Option<Grouped>,
 }
 
 impl Dynamic {
@@ -37,16 +41,18 @@ impl Dynamic {
             node,
             rank,
             channels_last: false,
-            pad: [0, 0],
+            pad: [0; 4],
             steps: Vec::new(),
             lazy: None,
             squares: None,
+            grouped: None,
         }
     }
 
     /// Whether the value is that of the node.
     pub(super) fn is_plain(&self) -> bool {
-        self.pad == [0, 0]
+        self.pad == [0; 4]
+            && self.grouped.is_none()
             && self.steps.is_empty()
             && self.lazy.as_ref().is_none_or(|lazy| lazy.identity)
             && self.squares.is_none()
@@ -94,14 +100,18 @@ impl Importer {
                 "is read between the steps by which squares become channels".into(),
             ));
         }
+        if value.grouped.is_some() {
+            return Err(problem("is read between the steps of a norm of groups".into()));
+        }
         let mut node = value.node;
         let mut shape = self.shapes[node];
-        if value.pad != [0, 0] {
-            let [rows, columns] = value.pad;
-            if rows != columns {
+        if value.pad != [0; 4] {
+            let rows = value.pad[0];
+            if value.pad != [rows; 4] {
                 return Err(problem(format!(
-                    "has {rows} rows and {columns} columns of zeros on each side, and must have \
-                     equally many, or be read by a quantizer and then a convolution"
+                    "has zeros of the widths {:?} above, left, below and right, which must be \
+                     equal, or be read by a convolution, if need be through a quantizer",
+                    value.pad
                 )));
             }
             let grown = |side: usize| side.saturating_add(2 * rows);
@@ -219,7 +229,7 @@ impl Importer {
         value.lazy = None;
         let once = self.read_once(tensor);
         let node = value.node;
-        let first = value.steps.is_empty() && value.pad == [0, 0];
+        let first = value.steps.is_empty() && value.pad == [0; 4];
         if first
             && once
             && let Some(folded) = self.fold(node, &step)

@@ -1,12 +1,18 @@
 //! ONNX files become models.
 
+mod constant_shapes;
 mod constants;
 mod convolution;
 mod dynamic;
+mod functions;
+mod group_norm;
 mod layers;
 mod lazy;
 mod node;
+mod pools;
+mod quantize_linear;
 mod quantizers;
+mod shapes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,6 +56,35 @@ pub struct Imported {
     /// The tensors of the file that quantizers of the model compute: each with the index of the
     /// model's node, a convolution whose input it is or a quantizer that stands alone.
     pub quantized: Vec<(usize, String)>,
+    /// The batch norms of the file that became multiplications and additions of the model, each
+    /// with the index of the model's node.
+    pub norms: Vec<(usize, BatchNorm)>,
+    /// How the bytes of images become the numbers that the network was trained with, for a file of
+    /// this crate whose first layer reads the bytes themselves.
+    pub pixels: Option<Pixels>,
+}
+
+/// The numbers of a `BatchNormalization`, one of each for a channel: x becomes
+/// (x - mean)/sqrt(variance + 1e-5)·weight + bias.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNorm {
+    /// The factors.
+    pub weight: Vec<f32>,
+    /// What is added.
+    pub bias: Vec<f32>,
+    /// The means.
+    pub mean: Vec<f32>,
+    /// The variances.
+    pub variance: Vec<f32>,
+}
+
+/// A factor and a summand for the bytes of each channel of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pixels {
+    /// The factors.
+    pub scale: Vec<f32>,
+    /// What is added.
+    pub shift: Vec<f32>,
 }
 
 impl Imported {
@@ -129,6 +164,8 @@ struct Importer {
     names: BTreeSet<String>,
     notes: BTreeSet<String>,
     quantized: Vec<(usize, String)>,
+    /// The batch norms, by the node that computes them.
+    norms: BTreeMap<usize, BatchNorm>,
     /// How many thresholds have been found so far.
     thresholds: usize,
     input: Input,
@@ -242,6 +279,7 @@ impl Importer {
             names: BTreeSet::from(["image".to_owned()]),
             notes: BTreeSet::new(),
             quantized: Vec::new(),
+            norms: BTreeMap::new(),
             thresholds: 0,
             input,
         })
@@ -289,7 +327,7 @@ impl Importer {
             let shape = self.shapes[at];
             self.push("scores", Op::Flatten, vec![at], shape);
         }
-        let (nodes, quantized) = self.without_unread();
+        let Kept { nodes, quantized, norms } = self.without_unread();
         let classes = metadata(file, "classes")
             .map(|names| names.split('\n').map(str::to_owned).collect())
             .unwrap_or_default();
@@ -302,12 +340,15 @@ impl Importer {
         let producer = format!("{}, by quant-onnx {}", maker.join(" "), env!("CARGO_PKG_VERSION"));
         let model = Model { name, producer, classes, input: self.input, nodes };
         model.check()?;
-        Ok(Imported { model, notes: self.notes.into_iter().collect(), quantized })
+        let notes = self.notes.into_iter().collect();
+        let pixels =
+            Pixels::of(file).filter(|pixels| pixels.scale.len() == model.input.scale.len());
+        Ok(Imported { model, notes, quantized, norms, pixels })
     }
 
     /// Returns the nodes that the last one depends on, and what the first ones do to the image as a
     /// part of the input.
-    fn without_unread(&mut self) -> (Vec<Node>, Vec<(usize, String)>) {
+    fn without_unread(&mut self) -> Kept {
         let count = self.nodes.len();
         let mut read = vec![false; count];
         read[count - 1] = true;
@@ -351,7 +392,32 @@ impl Importer {
         let quantized = std::mem::take(&mut self.quantized);
         let quantized =
             quantized.into_iter().filter(|(at, _)| read[*at]).map(|(at, name)| (place[at], name));
-        (nodes, quantized.collect())
+        let norms = std::mem::take(&mut self.norms).into_iter();
+        let norms = norms.filter(|(at, _)| read[*at]).map(|(at, norm)| (place[at], norm));
+        Kept { nodes, quantized: quantized.collect(), norms: norms.collect() }
+    }
+}
+
+/// The nodes that the last one depends on, with what is known of them by their index.
+struct Kept {
+    nodes: Vec<Node>,
+    quantized: Vec<(usize, String)>,
+    norms: Vec<(usize, BatchNorm)>,
+}
+
+impl Pixels {
+    /// The entries of a file's metadata.
+    pub(crate) const ENTRIES: [&'static str; 2] = ["image_scale", "image_shift"];
+
+    fn of(file: &ModelProto) -> Option<Self> {
+        let numbers = |key: &str| -> Option<Vec<f32>> {
+            let numbers = metadata(file, key)?.split_whitespace().map(str::parse::<f32>);
+            let numbers: Vec<f32> = numbers.collect::<Result<_, _>>().ok()?;
+            numbers.iter().all(|number| number.is_finite()).then_some(numbers)
+        };
+        let [scale, shift] = Self::ENTRIES.map(numbers);
+        let (scale, shift) = (scale?, shift?);
+        (scale.len() == shift.len()).then_some(Self { scale, shift })
     }
 }
 
@@ -373,3 +439,6 @@ fn metadata<'a>(file: &'a ModelProto, key: &str) -> Option<&'a str> {
     let entry = file.metadata_props.iter().find(|entry| entry.key.as_deref() == Some(key))?;
     entry.value.as_deref()
 }
+
+#[cfg(test)]
+mod tests;

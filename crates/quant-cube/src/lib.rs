@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod walk;
+
+#[cfg(feature = "cube")]
+pub mod batch_norm;
+#[cfg(feature = "cube")]
+mod block;
+#[cfg(feature = "cube")]
+mod launch;
+#[cfg(feature = "cube")]
+pub mod quantize;
+
+#[cfg(feature = "cube")]
+pub use launch::{Groups, Operand, Output};
+pub use walk::Walk;

@@ -236,7 +236,7 @@ pub fn input_gradient(v: Variant, adds: bool, relu: bool) -> KernelDefinition {
 }
 
 /// Returns the variants of kernels that compute element by element.
-fn elementwise() -> Vec<Variant> {
+pub fn elementwise() -> Vec<Variant> {
     variants(&[
         (Groups::One, 1),
         (Groups::Rows, 1),
@@ -246,7 +246,7 @@ fn elementwise() -> Vec<Variant> {
 }
 
 /// Returns the variants of kernels that sum over groups.
-fn summing() -> Vec<Variant> {
+pub fn summing() -> Vec<Variant> {
     variants(&[
         (Groups::One, 1),
         (Groups::Rows, 1),
@@ -283,7 +283,7 @@ fn variants(layouts: &[(Groups, usize)]) -> Vec<Variant> {
 }
 
 /// Returns the largest vector whose sums a thread keeps for as many groups, as `Tiling` limits it.
-fn fits(v: Variant, terms: usize) -> bool {
+pub fn fits(v: Variant, terms: usize) -> bool {
     v.groups != Groups::Columns || v.vector == 1 || v.vector * terms <= 8
 }
 

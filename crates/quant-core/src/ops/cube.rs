@@ -1,7 +1,10 @@
 //! The operations on GPUs, whose kernels are in `quant-cube`.
 
-use burn::backend::{
-    TensorMetadata, cubecl::dtype_to_storage_type, ops::FloatTensorOps, tensor::FloatTensor,
+use burn::{
+    backend::{
+        TensorMetadata, cubecl::dtype_to_storage_type, ops::FloatTensorOps, tensor::FloatTensor,
+    },
+    tensor::DType,
 };
 use burn_cubecl::{CubeBackend, cubecl::zspace::Metadata, kernel::untile, tensor::CubeTensor};
 use quant_cube::{Operand, Output, quantize};
@@ -9,17 +12,17 @@ use quant_cube::{Operand, Output, quantize};
 use super::{Elementwise, QuantOps, Rule, reference};
 
 /// Returns a tensor as kernels take it. Its elements may lie in memory in any order.
-fn operand(tensor: CubeTensor) -> Operand {
+pub fn operand(tensor: CubeTensor) -> Operand {
     let tensor = untile(tensor);
     let dtype = dtype_to_storage_type(tensor.dtype);
     Operand { binding: tensor.binding(), dtype }
 }
 
-/// Returns the result of a kernel as a tensor of the type of `like`.
-fn tensor(output: Output, like: &CubeTensor) -> CubeTensor {
+/// Returns the result of a kernel as a tensor on the device of `like`.
+pub fn tensor(output: Output, dtype: DType, like: &CubeTensor) -> CubeTensor {
     let Output { handle, shape, strides } = output;
     let metadata = Metadata::new(shape.as_slice(), strides.as_slice());
-    CubeTensor::new(like.client.clone(), handle, metadata, like.device.clone(), like.dtype)
+    CubeTensor::new(like.client.clone(), handle, metadata, like.device.clone(), dtype)
 }
 
 impl QuantOps for CubeBackend {
@@ -29,7 +32,7 @@ impl QuantOps for CubeBackend {
         operation: Elementwise,
     ) -> FloatTensor<Self> {
         let (input, parameters) = (operand(x.clone()), operand(parameters));
-        tensor(quantize::quantize(&x.client, &input, &parameters, operation), &x)
+        tensor(quantize::quantize(&x.client, &input, &parameters, operation), x.dtype, &x)
     }
 
     fn fake_quantize_backward(
@@ -53,7 +56,7 @@ impl QuantOps for CubeBackend {
             operation,
             parameter_gradient_scale,
         );
-        let gradients = tensor(gradients, &parameters);
-        (tensor(grad_x, &x), Self::float_reshape(gradients, parameters.shape()))
+        let gradients = tensor(gradients, parameters.dtype, &parameters);
+        (tensor(grad_x, x.dtype, &x), Self::float_reshape(gradients, parameters.shape()))
     }
 }

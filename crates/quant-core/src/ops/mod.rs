@@ -26,6 +26,9 @@ mod tensor_ops;
 mod tests;
 
 pub(crate) use clip::ClipQuantize;
+#[cfg(feature = "cube")]
+#[doc(hidden)]
+pub use cube::{operand, tensor};
 pub use quant_kernels::quantize::{Basis, Elementwise, MAX_INTERVALS, Rule, SignSlope};
 pub use tensor_ops::{GradientMap, TensorOps, mapped_on_host, padded};
 

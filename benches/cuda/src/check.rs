@@ -1,0 +1,501 @@
+//! Compares kernels that run on the CPU with the loops of `quant-kernels`.
+
+use quant_cube::{Groups, quantize};
+use quant_kernels::{
+    batch_norm::{self, Epilogue, Forward, Shape},
+    quantize::{Elementwise, Rule, quantize as quantize_on_host, quantize_backward},
+};
+
+use crate::{
+    cpu::HostCompiler,
+    cuda::source,
+    kernels::{self, Type, UNITS, Variant, rules},
+    tensor::{Numbers, drawn},
+};
+
+/// The differences that were found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The number of runs.
+    pub runs: usize,
+    /// What was wrong.
+    pub faults: Vec<String>,
+}
+
+/// Returns `[outer, groups, inner]` of a small tensor that a variant can read. The sizes are odd
+/// but for the vectors.
+fn view(v: Variant) -> [usize; 3] {
+    match v.groups {
+        Groups::One => [1, 1, 1037 * v.vector],
+        Groups::Rows => [3, 5, 7 * v.vector],
+        Groups::Columns => [211, 3 * v.vector, 1],
+        Groups::Any => [3, 8, 7],
+    }
+}
+
+/// Returns parameters of each group that are valid for the rule.
+fn parameters(rule: Rule, groups: usize, seed: u64) -> Vec<f32> {
+    let count = rule.parameters();
+    let sorted = |values: &[f32]| {
+        let mut values = values.to_vec();
+        values.sort_by(f32::total_cmp);
+        values
+    };
+    let positive = |x: &f32| x.abs() + 0.1;
+    let row = |row: &[f32]| -> Vec<f32> {
+        match rule {
+            Rule::Table { thresholds } => {
+                let (bounds, ladder) = row.split_at(3);
+                let (limits, levels) = ladder.split_at(thresholds);
+                let bounds =
+                    vec![positive(&bounds[0]), -positive(&bounds[1]), positive(&bounds[2])];
+                [bounds, sorted(limits), sorted(levels)].concat()
+            }
+            Rule::Clip { learned_bound: true, .. } => vec![row[0]],
+            Rule::Step { .. } => vec![positive(&row[0]), row[1]],
+            Rule::Sign { .. } => vec![row[0] * 0.5, positive(&row[1])],
+            Rule::Intervals { .. } => [positive(&row[0]), row[1]]
+                .into_iter()
+                .chain(row[2..].iter().map(positive))
+                .collect(),
+            _ => row.iter().map(positive).collect(),
+        }
+    };
+    drawn(seed, groups * count).chunks(count).flat_map(row).collect()
+}
+
+/// Returns the first place where numbers differ, beyond `allowed` of a number and the scale.
+fn difference(ours: &[f32], theirs: &[f32], allowed: f32) -> Option<String> {
+    if ours.len() != theirs.len() {
+        return Some(format!("{} numbers, not {}", ours.len(), theirs.len()));
+    }
+    let differs = |(a, b): (&f32, &f32)| {
+        let equal = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || a == b;
+        !equal && !((a - b).abs() <= allowed * b.abs().max(1.0))
+    };
+    let at = ours.iter().zip(theirs).position(differs)?;
+    let count = ours.iter().zip(theirs).filter(|pair| differs(*pair)).count();
+    Some(format!("{count} of {} differ, first at {at}: {} {}", ours.len(), ours[at], theirs[at]))
+}
+
+/// The place of a group's parameters among the lengths that a kernel divides by.
+fn grouping(v: Variant, [_, groups, inner]: [usize; 3]) -> [u64; 2] {
+    match v.groups {
+        Groups::Rows => [groups as u64, (inner / v.vector) as u64],
+        Groups::Columns => [(groups / v.vector) as u64, 1],
+        Groups::One | Groups::Any => [groups as u64, inner as u64],
+    }
+}
+
+/// The division of a tensor among blocks.
+struct Tiles {
+    columns: usize,
+    length: usize,
+    inner: usize,
+    tiles: usize,
+    splits: usize,
+}
+
+impl Tiles {
+    fn new(v: Variant, [outer, groups, inner]: [usize; 3], splits: usize) -> Self {
+        let (columns, length, inner) = match v.groups {
+            Groups::Columns => (groups / v.vector, outer, 1),
+            Groups::One => (1, inner / v.vector, inner / v.vector),
+            _ => (groups, outer * inner / v.vector, inner / v.vector),
+        };
+        Self { columns, length, inner, tiles: columns.div_ceil(v.width), splits }
+    }
+
+    fn numbers(&self) -> [u64; 5] {
+        [self.columns, self.length, self.inner, self.tiles, self.splits].map(|x| x as u64)
+    }
+}
+
+/// Compares everything that `name` is part of the name of.
+pub fn all(compiler: &HostCompiler, name: &str) -> Findings {
+    let mut found = Findings::default();
+    let mut record = |name: String, result: Result<(), String>| {
+        found.runs += 1;
+        if let Err(error) = result {
+            println!("{name}: {error}");
+            found.faults.push(format!("{name}: {error}"));
+        }
+    };
+    let is_asked = |of: &str| of.contains(name);
+    for (rule_name, rule) in rules() {
+        for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
+            let name = format!("forward_{rule_name}_{}", v.name());
+            if is_asked(&name) {
+                record(name.clone(), forward(compiler, &name, rule, v));
+            }
+        }
+        for v in kernels::summing().into_iter().filter(|v| !v.strided) {
+            let name = format!("backward_{rule_name}_{}", v.name());
+            if is_asked(&name) && kernels::fits(v, quantize::terms(rule)) {
+                record(name.clone(), backward(compiler, &name, rule, v));
+            }
+        }
+    }
+    for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
+        for (adds, relu) in [(false, false), (false, true), (true, false), (true, true)] {
+            let name = format!("normalize_{}_{}{}", v.name(), u8::from(adds), u8::from(relu));
+            if is_asked(&name) {
+                record(name.clone(), normalize(compiler, &name, v, adds, relu));
+            }
+        }
+    }
+    for v in kernels::summing().into_iter().filter(|v| !v.strided && kernels::fits(*v, 3)) {
+        for (adds, relu) in [(false, false), (true, true)] {
+            let name = format!("batch_norm_{}_{}{}", v.name(), u8::from(adds), u8::from(relu));
+            if is_asked(&name) {
+                record(name.clone(), whole_batch_norm(compiler, &name, v, adds, relu));
+            }
+        }
+    }
+    found
+}
+
+fn forward(compiler: &HostCompiler, name: &str, rule: Rule, v: Variant) -> Result<(), String> {
+    let view = view(v);
+    let elements: usize = view.iter().product();
+    let mut values = drawn(1, elements);
+    (values[0], values[1], values[2]) = (0.0, -0.5, f32::NAN);
+    let mut x = Numbers::new(&values, v.elements);
+    let mut p = Numbers::new(&parameters(rule, view[1], 2), v.parameters);
+    let mut y = Numbers::unwritten(elements, v.elements);
+    let vectors = elements / v.vector;
+    let [groups, inner] = grouping(v, view);
+    let lengths = [vectors, p.values().len(), vectors].map(|length| length as u64);
+    let [steps, lowest, highest, _] = quantize::numbers(rule);
+    let kernel = compiler.compile(&source(kernels::forward(rule, v)), name)?;
+    let expected = quantize_on_host(&x.values(), &p.values(), Elementwise { rule, view });
+    kernel.run(
+        &mut [x.buffer(), p.buffer(), y.buffer()],
+        &[&lengths[..], &[groups, inner]].concat(),
+        &[steps, lowest, highest],
+        [vectors.div_ceil(UNITS), UNITS],
+    );
+    let expected = Numbers::new(&expected, v.elements).values();
+    difference(&y.values(), &expected, 0.0).map_or(Ok(()), Err)
+}
+
+fn backward(compiler: &HostCompiler, name: &str, rule: Rule, v: Variant) -> Result<(), String> {
+    let view = view(v);
+    let elements: usize = view.iter().product();
+    let (count, terms) = (rule.parameters(), quantize::terms(rule));
+    let mut x = Numbers::new(&drawn(1, elements), v.elements);
+    let mut p = Numbers::new(&parameters(rule, view[1], 2), v.parameters);
+    let mut g = Numbers::new(&drawn(3, elements), v.elements);
+    let operation = Elementwise { rule, view };
+    let mut expected_x = g.values();
+    let (xs, ps) = (x.values(), p.values());
+    let expected = quantize_backward(&xs, &ps, &mut expected_x, operation);
+    // The sums of the magnitudes of the terms bound the errors of the sums.
+    let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+    let mut factor = Numbers::new(&[1.0], v.elements);
+    let mut exact = v.elements == Type::F32;
+    if let Rule::Clip { rescale: true, signed, .. } = rule {
+        let lowest = if signed { -1.0 } else { 0.0 };
+        let of = |at: usize| xs[at] / ps[at / view[2] % view[1]];
+        let inside = (0..elements).filter(|at| of(*at) > lowest && of(*at) < 1.0).count();
+        let value = (elements as f32 / inside.max(1) as f32).sqrt();
+        factor = Numbers::new(&[value], v.elements);
+        exact = false;
+    }
+    let compiled = compiler.compile(&source(kernels::backward(rule, v)), name)?;
+    let finish_name = format!("{name}_finish");
+    let finish = compiler.compile(&source(kernels::finish(rule, v, UNITS)), &finish_name)?;
+    let [steps, lowest, highest, ewgs] = quantize::numbers(rule);
+    let mut before: Option<Vec<f32>> = None;
+    for splits in [1, 3, 3] {
+        let mut grad_x = Numbers::unwritten(elements, v.elements);
+        let mut partial = Numbers::unwritten(view[1] * splits * terms, Type::F32);
+        let tiles = Tiles::new(v, view, splits);
+        let vectors = elements / v.vector;
+        let lengths =
+            [vectors, ps.len(), 1, vectors, vectors, partial.values().len()].map(|x| x as u64);
+        compiled.run(
+            &mut [
+                x.buffer(),
+                p.buffer(),
+                factor.buffer(),
+                g.buffer(),
+                grad_x.buffer(),
+                partial.buffer(),
+            ],
+            &[&lengths[..], &tiles.numbers()].concat(),
+            &[steps, lowest, highest, ewgs],
+            [tiles.tiles * splits, UNITS],
+        );
+        let mut sums = Numbers::unwritten(view[1] * count, v.parameters);
+        let lengths = [view[1] * splits * terms, view[1] * count, view[1], splits];
+        finish.run(
+            &mut [partial.buffer(), sums.buffer()],
+            &lengths.map(|x| x as u64),
+            &[0.5],
+            [view[1], UNITS],
+        );
+        let rounded = Numbers::new(&expected_x, v.elements).values();
+        let unit = if exact { 0.0 } else { unit(v.elements) };
+        if let Some(error) = difference(&grad_x.values(), &rounded, unit) {
+            return Err(format!("the gradient of x: {error}"));
+        }
+        let half: Vec<f32> = expected.iter().map(|sum| sum * 0.5).collect();
+        let allowed = 1e-5 * largest.max(elements as f32 * 0.1) + unit * largest;
+        let allowed = allowed + unit_of_parameters(v) * largest;
+        if let Some(error) = difference(&sums.values(), &half, allowed) {
+            return Err(format!("the gradients of the parameters, {splits} splits: {error}"));
+        }
+        if splits == 3 {
+            if before.as_ref().is_some_and(|before| *before != sums.values()) {
+                return Err("the same sums differ".into());
+            }
+            before = Some(sums.values());
+        }
+    }
+    Ok(())
+}
+
+/// Returns the relative distance of neighbouring numbers.
+fn unit(of: Type) -> f32 {
+    match of {
+        Type::F32 => f32::EPSILON,
+        Type::F16 => 1.0 / 1024.0,
+        Type::BF16 => 1.0 / 128.0,
+    }
+}
+
+fn unit_of_parameters(v: Variant) -> f32 {
+    if v.parameters == Type::F32 { 0.0 } else { unit(v.parameters) }
+}
+
+/// Returns numbers in the order of `quant-kernels`, `[batch, channels, pixels]`, from the order of
+/// the variant, or back.
+fn reordered(values: &[f32], v: Variant, shape: Shape, to_rows: bool) -> Vec<f32> {
+    if v.groups != Groups::Columns {
+        return values.to_vec();
+    }
+    let mut out = vec![0.0; values.len()];
+    for at in 0..values.len() {
+        let (row, channel) = (at / shape.channels, at % shape.channels);
+        let (image, pixel) = (row / shape.pixels, row % shape.pixels);
+        let other = (image * shape.channels + channel) * shape.pixels + pixel;
+        let (from, to) = if to_rows { (at, other) } else { (other, at) };
+        out[to] = values[from];
+    }
+    out
+}
+
+/// Returns the sizes of a small tensor, and its view in the order of the variant.
+fn sizes(v: Variant) -> (Shape, [usize; 3]) {
+    match v.groups {
+        Groups::One => {
+            let pixels = 211 * v.vector;
+            (Shape { batch: 1, channels: 1, pixels }, [1, 1, pixels])
+        }
+        Groups::Rows => {
+            let pixels = 7 * v.vector;
+            (Shape { batch: 3, channels: 5, pixels }, [3, 5, pixels])
+        }
+        Groups::Columns => {
+            let channels = 3 * v.vector;
+            (Shape { batch: 3, channels, pixels: 35 }, [105, channels, 1])
+        }
+        Groups::Any => (Shape { batch: 3, channels: 8, pixels: 7 }, [3, 8, 7]),
+    }
+}
+
+const EPSILON: f32 = 1e-5;
+
+fn normalize(
+    compiler: &HostCompiler,
+    name: &str,
+    v: Variant,
+    adds: bool,
+    relu: bool,
+) -> Result<(), String> {
+    let (shape, view) = sizes(v);
+    let elements: usize = view.iter().product();
+    let mut x = Numbers::new(&drawn(1, elements), v.elements);
+    let mut residual = Numbers::new(&drawn(2, elements), v.elements);
+    let weight = Numbers::new(&drawn(3, shape.channels), v.parameters).values();
+    let mut bias = Numbers::new(&drawn(4, shape.channels), v.parameters);
+    let rows = |numbers: &Numbers| reordered(&numbers.values(), v, shape, true);
+    let (xs, added) = (rows(&x), rows(&residual));
+    let epilogue = Epilogue { residual: adds.then_some(added.as_slice()), relu };
+    let expected = batch_norm::forward(shape, &xs, (&weight, &bias.values()), EPSILON, epilogue);
+    let scale = |channel: usize| weight[channel] / (expected.variance[channel] + EPSILON).sqrt();
+    let scales: Vec<f32> = (0..shape.channels).map(scale).collect();
+    let mut mean = Numbers::new(&expected.mean, Type::F32);
+    let mut scales = Numbers::new(&scales, Type::F32);
+    let mut y = Numbers::unwritten(elements, v.elements);
+    let kernel = compiler.compile(&source(kernels::normalize(v, adds, relu)), name)?;
+    let vectors = elements / v.vector;
+    let channels = shape.channels;
+    let lengths = [vectors, channels, channels, channels, vectors, vectors].map(|x| x as u64);
+    kernel.run(
+        &mut [
+            x.buffer(),
+            mean.buffer(),
+            scales.buffer(),
+            bias.buffer(),
+            residual.buffer(),
+            y.buffer(),
+        ],
+        &[&lengths[..], &grouping(v, view)].concat(),
+        &[],
+        [vectors.div_ceil(UNITS), UNITS],
+    );
+    let expected = Numbers::new(&reordered(&expected.values, v, shape, false), v.elements);
+    difference(&y.values(), &expected.values(), 0.0).map_or(Ok(()), Err)
+}
+
+/// Runs the kernels of a batch norm one after another, forward and backward.
+fn whole_batch_norm(
+    compiler: &HostCompiler,
+    name: &str,
+    v: Variant,
+    adds: bool,
+    relu: bool,
+) -> Result<(), String> {
+    let (shape, view) = sizes(v);
+    let elements: usize = view.iter().product();
+    let channels = shape.channels;
+    let compile = |part: &str, kernel| compiler.compile(&source(kernel), &format!("{name}_{part}"));
+    // A mean that is large beside the deviation.
+    let values: Vec<f32> = drawn(1, elements).iter().map(|x| x * 0.5 + 9.0).collect();
+    let mut x = Numbers::new(&values, v.elements);
+    let mut g = Numbers::new(&drawn(5, elements), v.elements);
+    let mut weight = Numbers::new(&drawn(3, channels), v.parameters);
+    let bias = Numbers::new(&drawn(4, channels), v.parameters).values();
+    let added = Numbers::new(&drawn(2, elements), v.elements).values();
+    let rows = |values: &[f32]| reordered(values, v, shape, true);
+    let (xs, added, ws) = (rows(&x.values()), rows(&added), weight.values());
+    let epilogue = Epilogue { residual: adds.then_some(added.as_slice()), relu };
+    let expected = batch_norm::forward(shape, &xs, (&ws, &bias), EPSILON, epilogue);
+    let lengths = |of: &[usize]| of.iter().map(|x| *x as u64).collect::<Vec<u64>>();
+    let vectors = elements / v.vector;
+    let float = |values: &[f32]| Numbers::new(values, Type::F32);
+    for splits in [1, 3] {
+        let tiles = Tiles::new(v, view, splits);
+        let mut partial = float(&vec![-77.0; channels * splits * 3]);
+        compile("moments", kernels::moments(v))?.run(
+            &mut [x.buffer(), partial.buffer()],
+            &[lengths(&[vectors, channels * splits * 3]), tiles.numbers().to_vec()].concat(),
+            &[],
+            [tiles.tiles * splits, UNITS],
+        );
+        let [mut mean, mut variance, mut scale] = [(); 3].map(|()| float(&vec![-77.0; channels]));
+        compile("statistics", kernels::statistics(v, 32))?.run(
+            &mut [
+                partial.buffer(),
+                weight.buffer(),
+                mean.buffer(),
+                variance.buffer(),
+                scale.buffer(),
+            ],
+            &lengths(&[channels * splits * 3, channels, channels, channels, channels, channels, splits]),
+            &[EPSILON],
+            [channels, 32],
+        );
+        if let Some(error) = difference(&mean.values(), &expected.mean, 1e-6) {
+            return Err(format!("the mean, {splits} splits: {error}"));
+        }
+        if let Some(error) = difference(&variance.values(), &expected.variance, 3e-6) {
+            return Err(format!("the variance, {splits} splits: {error}"));
+        }
+        let (of_mean, of_variance) = (mean.values(), variance.values());
+        // The result of the forward pass decides where a gradient passes the ReLU.
+        let result = Numbers::new(&reordered(&expected.values, v, shape, false), v.elements);
+        let results = rows(&result.values());
+        let forward = Forward {
+            x: &xs,
+            weight: &ws,
+            mean: &of_mean,
+            variance: &of_variance,
+            epsilon: EPSILON,
+            relu_output: relu.then_some(results.as_slice()),
+            has_residual: adds,
+        };
+        let mut passed = rows(&g.values());
+        let gradients = batch_norm::backward(shape, &forward, &mut passed);
+        let by_x = gradients.input.as_ref().unwrap_or(&passed);
+        let mut result = result;
+        let mut partial = float(&vec![-77.0; channels * splits * 2]);
+        compile("sums", kernels::gradient_sums(v, relu))?.run(
+            &mut [x.buffer(), result.buffer(), g.buffer(), mean.buffer(), partial.buffer()],
+            &[
+                lengths(&[vectors, vectors, vectors, channels, channels * splits * 2]),
+                tiles.numbers().to_vec(),
+            ]
+            .concat(),
+            &[],
+            [tiles.tiles * splits, UNITS],
+        );
+        let [mut by_weight, mut by_bias] =
+            [(); 2].map(|()| Numbers::unwritten(channels, v.parameters));
+        let mut numbers = float(&vec![-77.0; channels * 3]);
+        compile("parameters", kernels::parameter_gradients(v, 32))?.run(
+            &mut [
+                partial.buffer(),
+                weight.buffer(),
+                variance.buffer(),
+                by_weight.buffer(),
+                by_bias.buffer(),
+                numbers.buffer(),
+            ],
+            &lengths(&[
+                channels * splits * 2,
+                channels,
+                channels,
+                channels,
+                channels,
+                channels * 3,
+                channels,
+                splits,
+            ]),
+            &[(elements / channels) as f32, EPSILON],
+            [channels, 32],
+        );
+        let of_sums = 2e-5 + unit(v.parameters);
+        for (what, ours, theirs) in
+            [("γ", &by_weight, &gradients.weight), ("β", &by_bias, &gradients.bias)]
+        {
+            if let Some(error) = difference(&ours.values(), theirs, of_sums) {
+                return Err(format!("the gradient of {what}, {splits} splits: {error}"));
+            }
+        }
+        let mut x_gradient = Numbers::unwritten(elements, v.elements);
+        let mut residual_gradient = Numbers::unwritten(elements, v.elements);
+        compile("input", kernels::input_gradient(v, adds, relu))?.run(
+            &mut [
+                x.buffer(),
+                result.buffer(),
+                g.buffer(),
+                mean.buffer(),
+                numbers.buffer(),
+                x_gradient.buffer(),
+                residual_gradient.buffer(),
+            ],
+            &[
+                lengths(&[vectors, vectors, vectors, channels, channels * 3, vectors, vectors]),
+                grouping(v, view).to_vec(),
+            ]
+            .concat(),
+            &[],
+            [vectors.div_ceil(UNITS), UNITS],
+        );
+        let allowed = 1e-5 + if v.elements == Type::F32 { 0.0 } else { unit(v.elements) };
+        let ours = rows(&x_gradient.values());
+        if let Some(error) = difference(&ours, by_x, allowed) {
+            return Err(format!("the gradient of x, {splits} splits: {error}"));
+        }
+        if adds {
+            let ours = rows(&residual_gradient.values());
+            if let Some(error) = difference(&ours, &passed, 0.0) {
+                return Err(format!("the gradient of the residual: {error}"));
+            }
+        }
+    }
+    Ok(())
+}

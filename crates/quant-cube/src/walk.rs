@@ -26,10 +26,11 @@ impl Walk {
     /// Returns the order of a tensor's memory. In the order of the shape, the tensor is viewed as
     /// `view`, `[outer, groups, inner]`.
     ///
-    /// The order is that of the shape if the axes overlap in memory, or if the groups do not lie
-    /// side by side in memory.
+    /// The order is that of the shape if the axes overlap in memory, if the groups do not lie side
+    /// by side in memory, or if there are no elements.
     pub fn of(shape: &[usize], strides: &[usize], view: [usize; 3]) -> Self {
-        in_memory(shape, strides)
+        let known = if shape.contains(&0) { None } else { in_memory(shape, strides) };
+        known
             .and_then(|axes| regrouped(shape, &axes, view).map(|view| Self { axes, view }))
             .unwrap_or_else(|| Self { axes: (0..shape.len()).collect(), view })
     }
@@ -158,8 +159,11 @@ mod tests {
             let mut axes: Vec<usize> = (0..shape.len()).collect();
             axes.sort_by_key(|axis| order[*axis]);
             let elements: usize = shape.iter().product();
-            let divisors = |of: usize| (1..=of).filter(|part| of.is_multiple_of(*part)).collect::<Vec<_>>();
-            let pick = |of: usize, by: u32| divisors(of)[by as usize % divisors(of).len()];
+            let pick = |of: usize, by: u32| {
+                let divisors: Vec<usize> =
+                    (1..=of).filter(|part| of.is_multiple_of(*part)).collect();
+                divisors[by as usize % divisors.len()]
+            };
             let groups = pick(elements, cuts[0]);
             let inner = pick(elements / groups, cuts[1]);
             let view = [elements / groups / inner, groups, inner];
@@ -183,6 +187,12 @@ mod tests {
         assert_eq!(pairs.view, [30, 4, 2]);
         let whole = Walk::of(&shape, &[120, 1, 24, 8], [1, 1, 240]);
         assert_eq!(whole.view, [1, 1, 240]);
+    }
+
+    #[test]
+    fn nothing_is_walked_in_the_order_of_the_shape() {
+        let walk = Walk::of(&[2, 4, 3, 0], &[12, 1, 4, 4], [2, 4, 0]);
+        assert_eq!(walk, Walk { axes: vec![0, 1, 2, 3], view: [2, 4, 0] });
     }
 
     #[test]

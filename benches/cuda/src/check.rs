@@ -376,17 +376,22 @@ fn whole_batch_norm(
     let lengths = |of: &[usize]| of.iter().map(|x| *x as u64).collect::<Vec<u64>>();
     let vectors = elements / v.vector;
     let float = |values: &[f32]| Numbers::new(values, Type::F32);
+    let moments_kernel = compile("moments", kernels::moments(v))?;
+    let statistics_kernel = compile("statistics", kernels::statistics(v, 32))?;
+    let sums_kernel = compile("sums", kernels::gradient_sums(v, relu))?;
+    let parameters_kernel = compile("parameters", kernels::parameter_gradients(v, 32))?;
+    let input_kernel = compile("input", kernels::input_gradient(v, adds, relu))?;
     for splits in [1, 3] {
         let tiles = Tiles::new(v, view, splits);
         let mut partial = float(&vec![-77.0; channels * splits * 3]);
-        compile("moments", kernels::moments(v))?.run(
+        moments_kernel.run(
             &mut [x.buffer(), partial.buffer()],
             &[lengths(&[vectors, channels * splits * 3]), tiles.numbers().to_vec()].concat(),
             &[],
             [tiles.tiles * splits, UNITS],
         );
         let [mut mean, mut variance, mut scale] = [(); 3].map(|()| float(&vec![-77.0; channels]));
-        compile("statistics", kernels::statistics(v, 32))?.run(
+        statistics_kernel.run(
             &mut [
                 partial.buffer(),
                 weight.buffer(),
@@ -422,7 +427,7 @@ fn whole_batch_norm(
         let by_x = gradients.input.as_ref().unwrap_or(&passed);
         let mut result = result;
         let mut partial = float(&vec![-77.0; channels * splits * 2]);
-        compile("sums", kernels::gradient_sums(v, relu))?.run(
+        sums_kernel.run(
             &mut [x.buffer(), result.buffer(), g.buffer(), mean.buffer(), partial.buffer()],
             &[
                 lengths(&[vectors, vectors, vectors, channels, channels * splits * 2]),
@@ -435,7 +440,7 @@ fn whole_batch_norm(
         let [mut by_weight, mut by_bias] =
             [(); 2].map(|()| Numbers::unwritten(channels, v.parameters));
         let mut numbers = float(&vec![-77.0; channels * 3]);
-        compile("parameters", kernels::parameter_gradients(v, 32))?.run(
+        parameters_kernel.run(
             &mut [
                 partial.buffer(),
                 weight.buffer(),
@@ -467,7 +472,7 @@ fn whole_batch_norm(
         }
         let mut x_gradient = Numbers::unwritten(elements, v.elements);
         let mut residual_gradient = Numbers::unwritten(elements, v.elements);
-        compile("input", kernels::input_gradient(v, adds, relu))?.run(
+        input_kernel.run(
             &mut [
                 x.buffer(),
                 result.buffer(),

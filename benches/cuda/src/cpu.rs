@@ -12,10 +12,13 @@ use libloading::Library;
 /// Compiles CUDA C++ for the CPU.
 pub struct HostCompiler {
     /// The folder of CUDA's headers, for 16-bit types.
-    pub include: PathBuf,
+    include: PathBuf,
     /// The folder into which programs are written.
-    pub folder: PathBuf,
+    folder: PathBuf,
 }
+
+/// Without contraction, a product and a sum are rounded as in Rust.
+const OPTIONS: [&str; 5] = ["-O0", "-std=c++17", "-w", "-fPIC", "-ffp-contract=off"];
 
 /// A kernel as a function of this process.
 pub struct HostKernel {
@@ -31,26 +34,38 @@ pub enum Buffer<'a> {
 type Run = unsafe extern "C" fn(*const *mut c_void, *const u64, *const f32, u32, u32);
 
 impl HostCompiler {
+    /// Prepares a folder, with the header that all programs include.
+    pub fn new(include: PathBuf, folder: PathBuf) -> Result<Self, String> {
+        let header = folder.join("shim.h");
+        fs::write(&header, include_str!("shim.h")).map_err(|error| format!("shim.h: {error}"))?;
+        let compiler = Self { include, folder };
+        let compiled = header.with_extension("h.gch");
+        compiler.run_compiler(&["-x", "c++-header"], &header, &compiled)?;
+        Ok(compiler)
+    }
+
+    fn run_compiler(&self, options: &[&str], source: &Path, out: &Path) -> Result<(), String> {
+        let output = Command::new("g++")
+            .args(OPTIONS)
+            .arg("-I")
+            .arg(&self.include)
+            .args(options)
+            .arg(source)
+            .arg("-o")
+            .arg(out)
+            .output()
+            .map_err(|error| format!("g++: {error}"))?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() { Ok(()) } else { Err(format!("{}: {log}", source.display())) }
+    }
+
     /// Compiles a kernel. `name` is the name of its files.
     pub fn compile(&self, source: &str, name: &str) -> Result<HostKernel, String> {
         let program = self.folder.join(format!("{name}.cpp"));
         let library = self.folder.join(format!("{name}.so"));
         let text = host_source(source)?;
         fs::write(&program, text).map_err(|error| format!("{}: {error}", program.display()))?;
-        fs::write(self.folder.join("shim.h"), include_str!("shim.h"))
-            .map_err(|error| format!("shim.h: {error}"))?;
-        let output = Command::new("g++")
-            .args(["-O1", "-std=c++17", "-w", "-shared", "-fPIC", "-ffp-contract=off"])
-            .arg("-I")
-            .arg(&self.include)
-            .arg(&program)
-            .arg("-o")
-            .arg(&library)
-            .output()
-            .map_err(|error| format!("g++: {error}"))?;
-        if !output.status.success() {
-            return Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
-        }
+        self.run_compiler(&["-shared"], &program, &library)?;
         // SAFETY: the library has no code that runs when it is loaded.
         let library = unsafe { Library::new(Path::new(&library)) };
         Ok(HostKernel { library: library.map_err(|error| error.to_string())? })

@@ -148,11 +148,10 @@ fn compile(
             let worst = most.entry(family.to_owned()).or_default();
             worst.registers = worst.registers.max(registers);
             worst.stack = worst.stack.max(needs.stack);
-            worst.shared = worst.shared.max(needs.shared);
         }
     }
-    for (family, Resources { registers, stack, shared, .. }) in &most {
-        println!("{family}: at most {registers} registers, {stack} bytes local, {shared} shared");
+    for (family, Resources { registers, stack, .. }) in &most {
+        println!("{family}: at most {registers} registers, {stack} bytes of local memory");
     }
     let failed = faults.len();
     faults.iter().take(20).for_each(|fault| println!("{fault}"));
@@ -161,7 +160,7 @@ fn compile(
 }
 
 fn on_cpu(cuda: &Path, folder: &Path, name: &str) -> Result<String, String> {
-    let compiler = HostCompiler { include: cuda.join("include"), folder: made(folder)? };
+    let compiler = HostCompiler::new(cuda.join("include"), made(folder)?)?;
     let found = check::all(&compiler, name);
     let summary = format!("{} kernels ran on the CPU, {} differ", found.runs, found.faults.len());
     if found.faults.is_empty() && found.runs > 0 { Ok(summary) } else { Err(summary) }

@@ -8,12 +8,17 @@ use std::{
     ptr,
 };
 
-use libloading::{Library, Symbol};
+use libloading::{
+    Library, Symbol,
+    os::unix::{Library as UnixLibrary, RTLD_GLOBAL, RTLD_NOW},
+};
 
 /// NVIDIA's compilers, as the Python packages `nvidia-cuda-nvrtc`, `nvidia-cuda-runtime` and
 /// `nvidia-cuda-nvcc` install them.
 pub struct Compilers {
     nvrtc: Library,
+    /// NVRTC looks for it by its name alone, and finds it because it is loaded.
+    _builtins: UnixLibrary,
     include: PathBuf,
     ptxas: PathBuf,
 }
@@ -27,8 +32,6 @@ pub struct Resources {
     pub spilled: usize,
     /// The bytes of a thread's local memory.
     pub stack: usize,
-    /// The bytes of a block's shared memory.
-    pub shared: usize,
 }
 
 /// NVRTC's result code of success.
@@ -44,11 +47,17 @@ impl Compilers {
         if !ptxas.exists() {
             return Err(format!("{} does not exist; install nvidia-cuda-nvcc", ptxas.display()));
         }
+        let fail = |path: &Path, error: libloading::Error| {
+            format!("{} cannot be opened: {error}", path.display())
+        };
+        let path = folder.join("lib/libnvrtc-builtins.so.13.0");
+        // SAFETY: loading NVIDIA's libraries runs no code but their initialisation.
+        let builtins = unsafe { UnixLibrary::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }
+            .map_err(|error| fail(&path, error))?;
         let path = folder.join("lib/libnvrtc.so.13");
-        // SAFETY: loading NVRTC runs no code but its initialisation.
-        let nvrtc = unsafe { Library::new(&path) }
-            .map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
-        Ok(Self { nvrtc, include: folder.join("include"), ptxas })
+        // SAFETY: as above.
+        let nvrtc = unsafe { Library::new(&path) }.map_err(|error| fail(&path, error))?;
+        Ok(Self { nvrtc, _builtins: builtins, include: folder.join("include"), ptxas })
     }
 
     fn function<T>(&self, name: &str) -> Symbol<'_, T> {
@@ -131,7 +140,6 @@ impl Compilers {
             spilled: before(" bytes spill stores").unwrap_or(0)
                 + before(" bytes spill loads").unwrap_or(0),
             stack: before(" bytes stack frame").unwrap_or(0),
-            shared: before(" bytes smem").unwrap_or(0),
         })
     }
 

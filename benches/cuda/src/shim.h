@@ -11,6 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 struct Index {
     unsigned x = 0, y = 0, z = 0;
 };

@@ -186,14 +186,12 @@ impl Lanes {
 }
 
 /// How the elements of a tensor are divided among cubes that sum the elements of each group. The
-/// tensor is viewed as `[outer, groups, inner]`. A *column* is a vector that holds one element of
-/// each of `lanes` groups if the groups lie side by side, and else one group.
+/// tensor is viewed as `[outer, groups, inner]`. If groups lie side by side, a *column* is as many
+/// groups as a vector has elements; else it is one group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tiling {
     /// The number of neighbours that are read together.
     pub(crate) vector: usize,
-    /// The number of groups whose elements a vector holds.
-    pub(crate) lanes: usize,
     /// How the groups lie.
     pub(crate) of: Groups,
     /// The number of columns.
@@ -228,18 +226,18 @@ impl Tiling {
         if side_by_side && vector * sums > MOST_SUMS {
             vector = 1;
         }
-        let (of, lanes, columns, length, inner) = if side_by_side {
-            (Groups::Columns, vector, groups / vector, outer, 1)
+        let (of, columns, length, inner) = if side_by_side {
+            (Groups::Columns, groups / vector, outer, 1)
         } else if groups == 1 {
-            (Groups::One, 1, 1, outer * inner / vector, 1)
+            (Groups::One, 1, outer * inner / vector, 1)
         } else {
-            (Groups::Rows, 1, groups, outer * inner / vector, inner / vector)
+            (Groups::Rows, groups, outer * inner / vector, inner / vector)
         };
         let width = if side_by_side { columns.next_power_of_two().min(32) } else { 1 };
         let tiles = columns.div_ceil(width);
         let most = length.div_ceil(UNITS / width * VECTORS_OF_UNIT);
         let splits = cubes_of_device(client).div_ceil(tiles).clamp(1, most.max(1));
-        Self { vector, lanes, of, columns, length, inner, width, tiles, splits }
+        Self { vector, of, columns, length, inner, width, tiles, splits }
     }
 }
 

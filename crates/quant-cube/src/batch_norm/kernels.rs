@@ -1,5 +1,7 @@
 //! The loops of batch normalisation over tensors.
 
+#![expect(missing_docs, reason = "CubeCL makes modules of kernels, without documentation")]
+
 use cubecl::{
     prelude::*,
     std::tensor::layout::linear::{LinearView, LinearViewMut},

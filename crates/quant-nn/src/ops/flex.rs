@@ -1,7 +1,7 @@
 //! The operations on Burn's CPU backend, which use the passes of `quant-kernels`.
 
 use burn::{
-    backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension, tensor::FloatTensor},
+    backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
     tensor::{DType, Device, Shape, Tensor, TensorData, ops::ConvOptions},
 };
 use burn_flex::FlexTensor;

@@ -1,5 +1,6 @@
 //! Compares kernels that run on the CPU with the loops of `quant-kernels`.
 
+use cubecl_runtime::kernel::KernelDefinition;
 use quant_cube::{Groups, quantize};
 use quant_kernels::{
     batch_norm::{self, Epilogue, Forward, Shape},
@@ -7,7 +8,7 @@ use quant_kernels::{
 };
 
 use crate::{
-    cpu::HostCompiler,
+    cpu::{HostCompiler, HostKernel},
     cuda::source,
     kernels::{self, Type, UNITS, Variant, rules},
     tensor::{Numbers, drawn},
@@ -16,11 +17,30 @@ use crate::{
 /// The differences that were found.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// The number of runs.
+    /// The number of comparisons.
     pub runs: usize,
+    /// The number of kernels.
+    pub kernels: usize,
     /// What was wrong.
     pub faults: Vec<String>,
 }
+
+impl Findings {
+    fn fault(&mut self, fault: String) {
+        println!("{fault}");
+        self.faults.push(fault);
+    }
+}
+
+/// A comparison, and the kernels that it runs.
+struct Job {
+    name: String,
+    kernels: Vec<KernelDefinition>,
+    run: Box<dyn Fn(&[HostKernel]) -> Result<(), String>>,
+}
+
+/// The number of kernels that are compiled together.
+const TOGETHER: usize = 16;
 
 /// Returns `[outer, groups, inner]` of a small tensor that a variant can read. The sizes are odd
 /// but for the vectors.
@@ -114,48 +134,105 @@ impl Tiles {
 /// Compares everything that `name` is part of the name of.
 pub fn all(compiler: &HostCompiler, name: &str) -> Findings {
     let mut found = Findings::default();
-    let mut record = |name: String, result: Result<(), String>| {
-        found.runs += 1;
-        if let Err(error) = result {
-            println!("{name}: {error}");
-            found.faults.push(format!("{name}: {error}"));
+    let mut waiting: Vec<Job> = Vec::new();
+    let flush = |waiting: &mut Vec<Job>, found: &mut Findings| {
+        let counts: Vec<usize> = waiting.iter().map(|job| job.kernels.len()).collect();
+        let taken = waiting.iter_mut().flat_map(|job| std::mem::take(&mut job.kernels));
+        let sources: Vec<String> = taken.map(source).collect();
+        found.kernels += sources.len();
+        let program = format!("kernels{}", found.runs);
+        let compiled = match compiler.compile(&sources, &program) {
+            Ok(compiled) => compiled,
+            Err(error) => return found.fault(error),
+        };
+        let mut rest = compiled.as_slice();
+        for (job, count) in waiting.drain(..).zip(counts) {
+            let (kernels, after) = rest.split_at(count);
+            rest = after;
+            found.runs += 1;
+            if let Err(error) = (job.run)(kernels) {
+                found.fault(format!("{}: {error}", job.name));
+            }
         }
     };
-    let is_asked = |of: &str| of.contains(name);
-    for (rule_name, rule) in rules() {
-        for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
-            let name = format!("forward_{rule_name}_{}", v.name());
-            if is_asked(&name) {
-                record(name.clone(), forward(compiler, &name, rule, v));
-            }
-        }
-        for v in kernels::summing().into_iter().filter(|v| !v.strided) {
-            let name = format!("backward_{rule_name}_{}", v.name());
-            if is_asked(&name) && kernels::fits(v, quantize::terms(rule)) {
-                record(name.clone(), backward(compiler, &name, rule, v));
-            }
+    for job in jobs(name) {
+        waiting.push(job);
+        if waiting.iter().map(|job| job.kernels.len()).sum::<usize>() >= TOGETHER {
+            flush(&mut waiting, &mut found);
         }
     }
-    for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
-        for (adds, relu) in [(false, false), (false, true), (true, false), (true, true)] {
-            let name = format!("normalize_{}_{}{}", v.name(), u8::from(adds), u8::from(relu));
-            if is_asked(&name) {
-                record(name.clone(), normalize(compiler, &name, v, adds, relu));
-            }
-        }
-    }
-    for v in kernels::summing().into_iter().filter(|v| !v.strided && kernels::fits(*v, 3)) {
-        for (adds, relu) in [(false, false), (true, true)] {
-            let name = format!("batch_norm_{}_{}{}", v.name(), u8::from(adds), u8::from(relu));
-            if is_asked(&name) {
-                record(name.clone(), whole_batch_norm(compiler, &name, v, adds, relu));
-            }
-        }
+    if !waiting.is_empty() {
+        flush(&mut waiting, &mut found);
     }
     found
 }
 
-fn forward(compiler: &HostCompiler, name: &str, rule: Rule, v: Variant) -> Result<(), String> {
+/// Returns the comparisons whose names contain `part`.
+fn jobs(part: &str) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    let mut add = |name: String, job: &dyn Fn() -> Job| {
+        if name.contains(part) {
+            jobs.push(Job { name, ..job() });
+        }
+    };
+    for (name, rule) in rules() {
+        for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
+            add(format!("forward_{name}_{}", v.name()), &|| forward(rule, v));
+        }
+        for v in kernels::summing().into_iter().filter(|v| !v.strided) {
+            if kernels::fits(v, quantize::terms(rule)) {
+                add(format!("backward_{name}_{}", v.name()), &|| backward(rule, v));
+            }
+        }
+    }
+    let epilogues = [(false, false), (false, true), (true, false), (true, true)];
+    for (adds, relu) in epilogues {
+        let ending = format!("{}{}", u8::from(adds), u8::from(relu));
+        for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
+            add(format!("normalize_{}_{ending}", v.name()), &|| normalize(v, adds, relu));
+        }
+        for v in kernels::summing().into_iter().filter(|v| !v.strided && kernels::fits(*v, 3)) {
+            add(format!("batch_norm_{}_{ending}", v.name()), &|| {
+                whole_batch_norm(v, adds, relu)
+            });
+        }
+    }
+    jobs
+}
+
+fn job(
+    kernels: Vec<KernelDefinition>,
+    run: impl Fn(&[HostKernel]) -> Result<(), String> + 'static,
+) -> Job {
+    Job { name: String::new(), kernels, run: Box::new(run) }
+}
+
+fn forward(rule: Rule, v: Variant) -> Job {
+    job(vec![kernels::forward(rule, v)], move |kernels| run_forward(&kernels[0], rule, v))
+}
+
+fn backward(rule: Rule, v: Variant) -> Job {
+    let kernels = vec![kernels::backward(rule, v), kernels::finish(rule, v, UNITS)];
+    job(kernels, move |kernels| run_backward(&kernels[0], &kernels[1], rule, v))
+}
+
+fn normalize(v: Variant, adds: bool, relu: bool) -> Job {
+    let kernels = vec![kernels::normalize(v, adds, relu)];
+    job(kernels, move |kernels| run_normalize(&kernels[0], v, adds, relu))
+}
+
+fn whole_batch_norm(v: Variant, adds: bool, relu: bool) -> Job {
+    let kernels = vec![
+        kernels::moments(v),
+        kernels::statistics(v, 32),
+        kernels::gradient_sums(v, relu),
+        kernels::parameter_gradients(v, 32),
+        kernels::input_gradient(v, adds, relu),
+    ];
+    job(kernels, move |kernels| run_batch_norm(kernels, v, adds, relu))
+}
+
+fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String> {
     let view = view(v);
     let elements: usize = view.iter().product();
     let mut values = drawn(1, elements);
@@ -167,7 +244,6 @@ fn forward(compiler: &HostCompiler, name: &str, rule: Rule, v: Variant) -> Resul
     let [groups, inner] = grouping(v, view);
     let lengths = [vectors, p.values().len(), vectors].map(|length| length as u64);
     let [steps, lowest, highest, _] = quantize::numbers(rule);
-    let kernel = compiler.compile(&source(kernels::forward(rule, v)), name)?;
     let expected = quantize_on_host(&x.values(), &p.values(), Elementwise { rule, view });
     kernel.run(
         &mut [x.buffer(), p.buffer(), y.buffer()],
@@ -179,7 +255,12 @@ fn forward(compiler: &HostCompiler, name: &str, rule: Rule, v: Variant) -> Resul
     difference(&y.values(), &expected, 0.0).map_or(Ok(()), Err)
 }
 
-fn backward(compiler: &HostCompiler, name: &str, rule: Rule, v: Variant) -> Result<(), String> {
+fn run_backward(
+    kernel: &HostKernel,
+    finish: &HostKernel,
+    rule: Rule,
+    v: Variant,
+) -> Result<(), String> {
     let view = view(v);
     let elements: usize = view.iter().product();
     let (count, terms) = (rule.parameters(), quantize::terms(rule));
@@ -202,9 +283,6 @@ fn backward(compiler: &HostCompiler, name: &str, rule: Rule, v: Variant) -> Resu
         factor = Numbers::new(&[value], v.elements);
         exact = false;
     }
-    let compiled = compiler.compile(&source(kernels::backward(rule, v)), name)?;
-    let finish_name = format!("{name}_finish");
-    let finish = compiler.compile(&source(kernels::finish(rule, v, UNITS)), &finish_name)?;
     let [steps, lowest, highest, ewgs] = quantize::numbers(rule);
     let mut before: Option<Vec<f32>> = None;
     for splits in [1, 3, 3] {
@@ -214,7 +292,7 @@ fn backward(compiler: &HostCompiler, name: &str, rule: Rule, v: Variant) -> Resu
         let vectors = elements / v.vector;
         let lengths =
             [vectors, ps.len(), 1, vectors, vectors, partial.values().len()].map(|x| x as u64);
-        compiled.run(
+        kernel.run(
             &mut [
                 x.buffer(),
                 p.buffer(),
@@ -307,9 +385,8 @@ fn sizes(v: Variant) -> (Shape, [usize; 3]) {
 
 const EPSILON: f32 = 1e-5;
 
-fn normalize(
-    compiler: &HostCompiler,
-    name: &str,
+fn run_normalize(
+    kernel: &HostKernel,
     v: Variant,
     adds: bool,
     relu: bool,
@@ -329,7 +406,6 @@ fn normalize(
     let mut mean = Numbers::new(&expected.mean, Type::F32);
     let mut scales = Numbers::new(&scales, Type::F32);
     let mut y = Numbers::unwritten(elements, v.elements);
-    let kernel = compiler.compile(&source(kernels::normalize(v, adds, relu)), name)?;
     let vectors = elements / v.vector;
     let channels = shape.channels;
     let lengths = [vectors, channels, channels, channels, vectors, vectors].map(|x| x as u64);
@@ -351,9 +427,8 @@ fn normalize(
 }
 
 /// Runs the kernels of a batch norm one after another, forward and backward.
-fn whole_batch_norm(
-    compiler: &HostCompiler,
-    name: &str,
+fn run_batch_norm(
+    kernels: &[HostKernel],
     v: Variant,
     adds: bool,
     relu: bool,
@@ -361,7 +436,10 @@ fn whole_batch_norm(
     let (shape, view) = sizes(v);
     let elements: usize = view.iter().product();
     let channels = shape.channels;
-    let compile = |part: &str, kernel| compiler.compile(&source(kernel), &format!("{name}_{part}"));
+    let [moments_kernel, statistics_kernel, sums_kernel, parameters_kernel, input_kernel] = kernels
+    else {
+        return Err("five kernels are expected".into());
+    };
     // A mean that is large beside the deviation.
     let values: Vec<f32> = drawn(1, elements).iter().map(|x| x * 0.5 + 9.0).collect();
     let mut x = Numbers::new(&values, v.elements);
@@ -376,11 +454,6 @@ fn whole_batch_norm(
     let lengths = |of: &[usize]| of.iter().map(|x| *x as u64).collect::<Vec<u64>>();
     let vectors = elements / v.vector;
     let float = |values: &[f32]| Numbers::new(values, Type::F32);
-    let moments_kernel = compile("moments", kernels::moments(v))?;
-    let statistics_kernel = compile("statistics", kernels::statistics(v, 32))?;
-    let sums_kernel = compile("sums", kernels::gradient_sums(v, relu))?;
-    let parameters_kernel = compile("parameters", kernels::parameter_gradients(v, 32))?;
-    let input_kernel = compile("input", kernels::input_gradient(v, adds, relu))?;
     for splits in [1, 3] {
         let tiles = Tiles::new(v, view, splits);
         let mut partial = float(&vec![-77.0; channels * splits * 3]);

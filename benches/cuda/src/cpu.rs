@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use libloading::Library;
@@ -22,7 +23,9 @@ const OPTIONS: [&str; 5] = ["-O0", "-std=c++17", "-w", "-fPIC", "-ffp-contract=o
 
 /// A kernel as a function of this process.
 pub struct HostKernel {
-    library: Library,
+    library: Arc<Library>,
+    /// The number of the kernel in the library.
+    index: usize,
 }
 
 /// A tensor in the memory of the host.
@@ -59,16 +62,21 @@ impl HostCompiler {
         if output.status.success() { Ok(()) } else { Err(format!("{}: {log}", source.display())) }
     }
 
-    /// Compiles a kernel. `name` is the name of its files.
-    pub fn compile(&self, source: &str, name: &str) -> Result<HostKernel, String> {
+    /// Compiles kernels into one program. `name` is the name of its files.
+    pub fn compile(&self, sources: &[String], name: &str) -> Result<Vec<HostKernel>, String> {
         let program = self.folder.join(format!("{name}.cpp"));
         let library = self.folder.join(format!("{name}.so"));
-        let text = host_source(source)?;
+        let mut text = String::from("#include \"shim.h\"\n");
+        for (index, source) in sources.iter().enumerate() {
+            text += &host_source(source, index)?;
+        }
         fs::write(&program, text).map_err(|error| format!("{}: {error}", program.display()))?;
         self.run_compiler(&["-shared"], &program, &library)?;
         // SAFETY: the library has no code that runs when it is loaded.
         let library = unsafe { Library::new(Path::new(&library)) };
-        Ok(HostKernel { library: library.map_err(|error| error.to_string())? })
+        let library = Arc::new(library.map_err(|error| error.to_string())?);
+        let kernel = |index| HostKernel { library: Arc::clone(&library), index };
+        Ok((0..sources.len()).map(kernel).collect())
     }
 }
 
@@ -98,7 +106,8 @@ impl HostKernel {
         let mut all_floats = floats.to_vec();
         all_floats.resize(padded(all_floats.len()), 0.0);
         // SAFETY: `host_source` writes `run` with this signature.
-        let run = unsafe { self.library.get::<Run>(b"run") }.expect("the library has `run`");
+        let run = unsafe { self.library.get::<Run>(format!("run{}", self.index).as_bytes()) }
+            .expect("the library has the function");
         // SAFETY: a kernel stays within its buffers, which the caller made as long as the numbers
         // that it passes say; it writes only buffers of which it has the only reference.
         unsafe {
@@ -113,14 +122,19 @@ impl HostKernel {
     }
 }
 
-/// Returns a C++ program with a function `run` that runs a kernel.
-fn host_source(source: &str) -> Result<String, String> {
-    let mut text = String::from("#include \"shim.h\"\n");
+/// Returns a part of a C++ program with a function `run<index>` that runs a kernel. `shim.h`
+/// includes what CubeCL includes.
+fn host_source(source: &str, index: usize) -> Result<String, String> {
+    let mut text = format!("namespace kernel{index} {{\n");
     for line in source.lines() {
         let line = line.trim_end();
-        if line.starts_with("typedef unsigned") || line.starts_with("typedef signed") {
+        if ["typedef unsigned", "typedef signed", "#include"]
+            .iter()
+            .any(|start| line.starts_with(start))
+        {
             continue;
         }
+        let line = line.strip_prefix("extern \"C\" ").unwrap_or(line);
         if let Some((before, rest)) = line.split_once("extern __shared__ __align__(") {
             let (align, rest) = rest.split_once(')').ok_or("an alignment")?;
             let (name, after) = rest
@@ -160,11 +174,11 @@ fn host_source(source: &str) -> Result<String, String> {
         }
     }
     text += &format!(
-        "extern \"C\" void run(void **buffers, const uint64_t *integers, const float *floats, \
+        "extern \"C\" void run{index}(void **buffers, const uint64_t *integers, const float *floats, \
          unsigned blocks, unsigned threads) {{\n    info_st info{{}};\n{fill}    \
          void *values[{buffers} + 1];\n    \
          for (int i = 0; i < {buffers}; i++) values[i] = buffers[i];\n    \
-         values[{buffers}] = &info;\n    launch({name}, values, blocks, threads);\n}}\n"
+         values[{buffers}] = &info;\n    launch({name}, values, blocks, threads);\n}}\n}}\n"
     );
     Ok(text)
 }

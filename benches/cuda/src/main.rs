@@ -162,6 +162,8 @@ fn compile(
 fn on_cpu(cuda: &Path, folder: &Path, name: &str) -> Result<String, String> {
     let compiler = HostCompiler::new(cuda.join("include"), made(folder)?)?;
     let found = check::all(&compiler, name);
-    let summary = format!("{} kernels ran on the CPU, {} differ", found.runs, found.faults.len());
+    let (runs, kernels, faults) = (found.runs, found.kernels, found.faults.len());
+    let summary =
+        format!("{kernels} kernels ran on the CPU in {runs} comparisons, {faults} faults");
     if found.faults.is_empty() && found.runs > 0 { Ok(summary) } else { Err(summary) }
 }

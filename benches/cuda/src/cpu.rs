@@ -168,9 +168,7 @@ fn host_source(source: &str, index: usize) -> Result<String, String> {
     ] {
         if let Some(count) = length(field) {
             let name = field.trim_end_matches('[');
-            fill += &format!(
-                "    for (int i = 0; i < {count}; i++) info.{name}[i] = {value};\n"
-            );
+            fill += &format!("    for (int i = 0; i < {count}; i++) info.{name}[i] = {value};\n");
         }
     }
     text += &format!(

@@ -48,13 +48,18 @@ pub fn properties() -> Arc<DeviceProperties> {
 
 /// Returns an argument for a tensor with these sizes and strides.
 pub fn view(shape: &[usize], strides: &[usize]) -> LinearViewLaunch {
+    linear_view(tensor(shape, strides))
+}
+
+/// Returns a tensor with these sizes and strides.
+pub fn tensor(shape: &[usize], strides: &[usize]) -> TensorBinding {
     let service = ServiceId { device: DeviceId::new(0, 0), service: TypeId::of::<()>() };
     let elements: usize = shape.iter().product();
     let handle = Handle::new(service, StreamId::current(), 8 * elements as u64);
-    linear_view(TensorBinding {
+    TensorBinding {
         handle: handle.binding(),
         strides: strides.into(),
         shape: shape.into(),
         tiling: Default::default(),
-    })
+    }
 }

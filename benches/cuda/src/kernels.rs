@@ -26,7 +26,7 @@ pub enum Type {
 impl Type {
     pub const ALL: [Type; 3] = [Type::F32, Type::F16, Type::BF16];
 
-    fn elem(self) -> ElemType {
+    pub fn elem(self) -> ElemType {
         ElemType::Float(match self {
             Type::F32 => FloatKind::F32,
             Type::F16 => FloatKind::F16,
@@ -123,7 +123,9 @@ pub fn rules() -> Vec<(&'static str, Rule)> {
     ]
 }
 
-fn plain(length: usize) -> RuntimeArg<cubecl::std::tensor::layout::linear::LinearView<'static, f32>> {
+fn plain(
+    length: usize,
+) -> RuntimeArg<cubecl::std::tensor::layout::linear::LinearView<'static, f32>> {
     view(&[length], &[1])
 }
 
@@ -153,11 +155,23 @@ macro_rules! kernel {
 pub fn forward(rule: Rule, v: Variant) -> KernelDefinition {
     let [steps, lowest, highest, _] = quantize::numbers(rule);
     kernel!(
-        quantize::forward_kernel, v, UNITS, v.vector,
-        tensor(v.strided), plain(rule.parameters()), plain(LENGTH),
-        1, 1, steps, lowest, highest,
-        rule.parameters(), v.groups, Kind::of(rule), v.elements.elem().into(),
-        v.parameters.elem().into(),
+        quantize::forward_kernel,
+        v,
+        UNITS,
+        v.vector,
+        tensor(v.strided),
+        plain(rule.parameters()),
+        plain(LENGTH),
+        1,
+        1,
+        steps,
+        lowest,
+        highest,
+        rule.parameters(),
+        v.groups,
+        Kind::of(rule),
+        v.elements.elem(),
+        v.parameters.elem(),
     )
 }
 
@@ -166,93 +180,195 @@ pub fn backward(rule: Rule, v: Variant) -> KernelDefinition {
     let [steps, lowest, highest, ewgs] = quantize::numbers(rule);
     let rescaled = matches!(rule, Rule::Clip { rescale: true, .. });
     kernel!(
-        quantize::backward_kernel, v, UNITS, v.vector,
-        plain(LENGTH), plain(rule.parameters()), plain(1), tensor(v.strided), plain(LENGTH),
+        quantize::backward_kernel,
+        v,
+        UNITS,
+        v.vector,
         plain(LENGTH),
-        1, 1, 1, 1, 1, steps, lowest, highest, ewgs,
-        rule.parameters(), quantize::terms(rule), rescaled, v.groups, v.width, UNITS,
-        Kind::of(rule), v.elements.elem().into(), v.parameters.elem().into(),
+        plain(rule.parameters()),
+        plain(1),
+        tensor(v.strided),
+        plain(LENGTH),
+        plain(LENGTH),
+        1,
+        1,
+        1,
+        1,
+        1,
+        steps,
+        lowest,
+        highest,
+        ewgs,
+        rule.parameters(),
+        quantize::terms(rule),
+        rescaled,
+        v.groups,
+        v.width,
+        UNITS,
+        Kind::of(rule),
+        v.elements.elem(),
+        v.parameters.elem(),
     )
 }
 
 /// Defines the kernel that adds what blocks have summed.
 pub fn finish(rule: Rule, v: Variant, units: usize) -> KernelDefinition {
     kernel!(
-        quantize::finish_kernel, v, units, plain(LENGTH), plain(LENGTH), 1, 1, 1.0,
-        rule.parameters(), quantize::terms(rule), units, v.parameters.elem().into(),
+        quantize::finish_kernel,
+        v,
+        units,
+        plain(LENGTH),
+        plain(LENGTH),
+        1,
+        1,
+        1.0,
+        rule.parameters(),
+        quantize::terms(rule),
+        units,
+        v.parameters.elem(),
     )
 }
 
 /// Defines the kernel that computes moments of parts of channels.
 pub fn moments(v: Variant) -> KernelDefinition {
     kernel!(
-        batch_norm::moments_kernel, v, UNITS, v.vector, tensor(v.strided), plain(LENGTH),
-        1, 1, 1, 1, 1, v.groups, v.width, UNITS, v.elements.elem().into(),
+        batch_norm::moments_kernel,
+        v,
+        UNITS,
+        v.vector,
+        tensor(v.strided),
+        plain(LENGTH),
+        1,
+        1,
+        1,
+        1,
+        1,
+        v.groups,
+        v.width,
+        UNITS,
+        v.elements.elem(),
     )
 }
 
 /// Defines the kernel that computes mean and variance.
 pub fn statistics(v: Variant, units: usize) -> KernelDefinition {
     kernel!(
-        batch_norm::statistics_kernel, v, units, plain(LENGTH), plain(LENGTH), plain(LENGTH),
-        plain(LENGTH), plain(LENGTH), 1, 1, 1e-5, units, v.parameters.elem().into(),
+        batch_norm::statistics_kernel,
+        v,
+        units,
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        1,
+        1,
+        1e-5,
+        units,
+        v.parameters.elem(),
     )
 }
 
 /// Defines the kernel that normalises.
 pub fn normalize(v: Variant, adds: bool, relu: bool) -> KernelDefinition {
     kernel!(
-        batch_norm::normalize_kernel, v, UNITS, v.vector, plain(LENGTH), plain(LENGTH),
-        plain(LENGTH), plain(LENGTH), tensor(v.strided), plain(LENGTH), 1, 1, adds, relu,
-        v.groups, v.elements.elem().into(), v.parameters.elem().into(),
+        batch_norm::normalize_kernel,
+        v,
+        UNITS,
+        v.vector,
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        tensor(v.strided),
+        plain(LENGTH),
+        1,
+        1,
+        adds,
+        relu,
+        v.groups,
+        v.elements.elem(),
+        v.parameters.elem(),
     )
 }
 
 /// Defines the kernel that sums the gradients of channels.
 pub fn gradient_sums(v: Variant, relu: bool) -> KernelDefinition {
     kernel!(
-        batch_norm::gradient_sums_kernel, v, UNITS, v.vector, plain(LENGTH), plain(LENGTH),
-        tensor(v.strided), plain(LENGTH), plain(LENGTH), 1, 1, 1, 1, 1, relu, v.groups, v.width,
-        UNITS, v.elements.elem().into(),
+        batch_norm::gradient_sums_kernel,
+        v,
+        UNITS,
+        v.vector,
+        plain(LENGTH),
+        plain(LENGTH),
+        tensor(v.strided),
+        plain(LENGTH),
+        plain(LENGTH),
+        1,
+        1,
+        1,
+        1,
+        1,
+        relu,
+        v.groups,
+        v.width,
+        UNITS,
+        v.elements.elem(),
     )
 }
 
 /// Defines the kernel that computes the gradients of scale and shift.
 pub fn parameter_gradients(v: Variant, units: usize) -> KernelDefinition {
     kernel!(
-        batch_norm::parameter_gradients_kernel, v, units, plain(LENGTH), plain(LENGTH),
-        plain(LENGTH), plain(LENGTH), plain(LENGTH), plain(LENGTH), 1, 1, 1.0, 1e-5, units,
-        v.parameters.elem().into(),
+        batch_norm::parameter_gradients_kernel,
+        v,
+        units,
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        1,
+        1,
+        1.0,
+        1e-5,
+        units,
+        v.parameters.elem(),
     )
 }
 
 /// Defines the kernel that computes the gradient of the input of a batch norm.
 pub fn input_gradient(v: Variant, adds: bool, relu: bool) -> KernelDefinition {
     kernel!(
-        batch_norm::input_gradient_kernel, v, UNITS, v.vector, plain(LENGTH), plain(LENGTH),
-        tensor(v.strided), plain(LENGTH), plain(LENGTH), plain(LENGTH), plain(LENGTH), 1, 1, adds,
-        relu, v.groups, v.elements.elem().into(),
+        batch_norm::input_gradient_kernel,
+        v,
+        UNITS,
+        v.vector,
+        plain(LENGTH),
+        plain(LENGTH),
+        tensor(v.strided),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        1,
+        1,
+        adds,
+        relu,
+        v.groups,
+        v.elements.elem(),
     )
 }
 
 /// Returns the variants of kernels that compute element by element.
 pub fn elementwise() -> Vec<Variant> {
-    variants(&[
-        (Groups::One, 1),
-        (Groups::Rows, 1),
-        (Groups::Columns, 1),
-        (Groups::Any, 1),
-    ])
+    variants(&[(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Any, 1)])
 }
 
 /// Returns the variants of kernels that sum over groups.
 pub fn summing() -> Vec<Variant> {
-    variants(&[
-        (Groups::One, 1),
-        (Groups::Rows, 1),
-        (Groups::Columns, 1),
-        (Groups::Columns, 32),
-    ])
+    variants(&[(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Columns, 32)])
 }
 
 fn variants(layouts: &[(Groups, usize)]) -> Vec<Variant> {

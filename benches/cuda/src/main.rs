@@ -90,8 +90,7 @@ fn sources(folder: &Path, name: &str) -> Result<String, String> {
 }
 
 /// Compiles a kernel, and returns what it needs.
-type CompileKernel =
-    fn(&Compilers, &kernels::Kernel, &str, &Path) -> Result<Resources, String>;
+type CompileKernel = fn(&Compilers, &kernels::Kernel, &str, &Path) -> Result<Resources, String>;
 
 fn nvrtc_of(
     compilers: &Compilers,
@@ -143,7 +142,8 @@ fn compile(
                     kernel.name
                 ));
             }
-            let family = kernel.name.split("_f32_").next().and_then(|name| name.split("_f16_").next());
+            let family =
+                kernel.name.split("_f32_").next().and_then(|name| name.split("_f16_").next());
             let family = family.and_then(|name| name.split("_bf16_").next()).unwrap_or_default();
             let worst = most.entry(family.to_owned()).or_default();
             worst.registers = worst.registers.max(registers);

@@ -133,7 +133,11 @@ impl Compilers {
         }
         let before = |words: &str| {
             let at = log.find(words)?;
-            log[..at].rsplit(|c: char| !c.is_ascii_digit()).find(|word| !word.is_empty())?.parse().ok()
+            log[..at]
+                .rsplit(|c: char| !c.is_ascii_digit())
+                .find(|word| !word.is_empty())?
+                .parse()
+                .ok()
         };
         Ok(Resources {
             registers: before(" registers").ok_or_else(|| format!("no registers in {log}"))?,
@@ -145,7 +149,12 @@ impl Compilers {
 
     /// Compiles CUDA C++, assembles the result, and returns what the kernel needs. `scratch` is
     /// written over.
-    pub fn compile(&self, source: &str, architecture: &str, scratch: &Path) -> Result<Resources, String> {
+    pub fn compile(
+        &self,
+        source: &str,
+        architecture: &str,
+        scratch: &Path,
+    ) -> Result<Resources, String> {
         let ptx = self.ptx(source, architecture)?;
         fs::write(scratch, ptx).map_err(|error| format!("{}: {error}", scratch.display()))?;
         self.assemble(scratch, architecture)

@@ -42,10 +42,25 @@ const CUBES: usize = 512;
 /// The number of cubes that a multiprocessor runs at the same time.
 const CUBES_OF_MULTIPROCESSOR: usize = 8;
 
-/// Returns the number of cubes that fill the device.
-pub(crate) fn cubes_of_device(client: &Client) -> usize {
-    let multiprocessors = client.properties().hardware.num_streaming_multiprocessors;
-    multiprocessors.map_or(CUBES, |count| count as usize * CUBES_OF_MULTIPROCESSOR)
+/// What kernels are adapted to.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The number of cubes that fill the device.
+    pub cubes: usize,
+    /// The number of bytes that a unit reads at once.
+    pub bytes: usize,
+    /// The largest number of elements of a vector.
+    pub elements: usize,
+}
+
+impl Limits {
+    pub(crate) fn of(client: &Client) -> Self {
+        let properties = client.properties();
+        let multiprocessors = properties.hardware.num_streaming_multiprocessors;
+        let cubes = multiprocessors.map_or(CUBES, |count| count as usize * CUBES_OF_MULTIPROCESSOR);
+        let bytes = properties.io_width() as usize / 8;
+        Self { cubes, bytes, elements: properties.hardware.max_vector_size.min(8) }
+    }
 }
 
 /// Returns a grid of at least this many cubes. Every axis of a grid may have 65,535 cubes.
@@ -56,7 +71,7 @@ pub(crate) fn grid(cubes: usize) -> CubeCount {
 
 impl Operand {
     /// Returns the tensor with its axes in the order of the walk.
-    pub(crate) fn presented(&self, walk: &Walk) -> Operand {
+    pub fn presented(&self, walk: &Walk) -> Operand {
         let mut binding = self.binding.clone();
         binding.shape = walk.present(&self.binding.shape).as_slice().into();
         binding.strides = walk.present(&self.binding.strides).as_slice().into();
@@ -124,14 +139,13 @@ impl Output {
 }
 
 /// Returns the number of neighbours that are read together. It divides `run`.
-pub(crate) fn vector_size(client: &Client, operands: &[&Operand], run: usize) -> usize {
+fn vector_size(limits: Limits, operands: &[&Operand], run: usize) -> usize {
     let widest = operands.iter().map(|operand| operand.dtype.size()).max().unwrap_or(4);
-    let mut sizes = client.io_optimized_vector_sizes(widest).filter(|size| *size <= 8);
-    sizes
-        .find(|size| {
-            run.is_multiple_of(*size) && operands.iter().all(|operand| operand.takes_vectors(*size))
-        })
-        .unwrap_or(1)
+    let most = (limits.bytes / widest).min(limits.elements);
+    let fits = |size: &usize| {
+        run.is_multiple_of(*size) && operands.iter().all(|operand| operand.takes_vectors(*size))
+    };
+    [8, 4, 2].into_iter().filter(|size| *size <= most).find(fits).unwrap_or(1)
 }
 
 /// Returns the type that indexes all of these tensors.
@@ -156,21 +170,22 @@ pub enum Groups {
 
 /// How a kernel reads a tensor whose elements it computes one by one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lanes {
+pub struct Lanes {
     /// The number of neighbours that are read together.
-    pub(crate) vector: usize,
+    pub vector: usize,
     /// The number of groups; with [`Groups::Columns`], the number of vectors that they fill.
-    pub(crate) groups: usize,
+    pub groups: usize,
     /// The number of inner elements; with [`Groups::Rows`], of inner vectors.
-    pub(crate) inner: usize,
+    pub inner: usize,
     /// How the groups lie.
-    pub(crate) of: Groups,
+    pub of: Groups,
 }
 
 impl Lanes {
-    pub(crate) fn new(client: &Client, operands: &[&Operand], view: [usize; 3]) -> Self {
+    /// Decides how the operands, whose axes are in the order of the walk, are read.
+    pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3]) -> Self {
         let [outer, groups, inner] = view;
-        let dividing = |run: usize| vector_size(client, operands, run);
+        let dividing = |run: usize| vector_size(limits, operands, run);
         if groups == 1 {
             return Self { vector: dividing(outer * inner), groups, inner, of: Groups::One };
         }
@@ -189,39 +204,35 @@ impl Lanes {
 /// tensor is viewed as `[outer, groups, inner]`. If groups lie side by side, a *column* is as many
 /// groups as a vector has elements; else it is one group.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tiling {
+pub struct Tiling {
     /// The number of neighbours that are read together.
-    pub(crate) vector: usize,
+    pub vector: usize,
     /// How the groups lie.
-    pub(crate) of: Groups,
+    pub of: Groups,
     /// The number of columns.
-    pub(crate) columns: usize,
+    pub columns: usize,
     /// The number of vectors of a column.
-    pub(crate) length: usize,
+    pub length: usize,
     /// The number of vectors between two outer steps of a column.
-    pub(crate) inner: usize,
+    pub inner: usize,
     /// The number of columns that a cube sums next to each other: a power of two.
-    pub(crate) width: usize,
+    pub width: usize,
     /// The number of tiles of `width` columns.
-    pub(crate) tiles: usize,
+    pub tiles: usize,
     /// The number of cubes that share a tile.
-    pub(crate) splits: usize,
+    pub splits: usize,
 }
 
 impl Tiling {
-    /// `sums` is the number of sums for each group.
-    pub(crate) fn new(
-        client: &Client,
-        operands: &[&Operand],
-        view: [usize; 3],
-        sums: usize,
-    ) -> Self {
+    /// Divides the operands, whose axes are in the order of the walk. `sums` is the number of sums
+    /// for each group.
+    pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3], sums: usize) -> Self {
         let [outer, groups, inner] = view;
         let side_by_side = groups > 1 && inner == 1;
         let mut vector = if side_by_side {
-            vector_size(client, operands, groups)
+            vector_size(limits, operands, groups)
         } else {
-            vector_size(client, operands, if groups == 1 { outer * inner } else { inner })
+            vector_size(limits, operands, if groups == 1 { outer * inner } else { inner })
         };
         if side_by_side && vector * sums > MOST_SUMS {
             vector = 1;
@@ -236,7 +247,7 @@ impl Tiling {
         let width = if side_by_side { columns.next_power_of_two().min(32) } else { 1 };
         let tiles = columns.div_ceil(width);
         let most = length.div_ceil(UNITS / width * VECTORS_OF_UNIT);
-        let splits = cubes_of_device(client).div_ceil(tiles).clamp(1, most.max(1));
+        let splits = limits.cubes.div_ceil(tiles).clamp(1, most.max(1));
         Self { vector, of, columns, length, inner, width, tiles, splits }
     }
 }

@@ -13,4 +13,7 @@ pub mod quantize;
 
 #[cfg(feature = "cube")]
 pub use launch::{Groups, Operand, Output};
+#[cfg(feature = "cube")]
+#[doc(hidden)]
+pub use launch::{Lanes, Limits, Tiling};
 pub use walk::Walk;

@@ -75,8 +75,7 @@ fn place(strides: Sizes, at: Sizes) -> usize {
 
 fn indices([batch, channels, pixels]: Sizes) -> impl Iterator<Item = Sizes> {
     (0..batch).flat_map(move |image| {
-        (0..channels)
-            .flat_map(move |channel| (0..pixels).map(move |pixel| [image, channel, pixel]))
+        (0..channels).flat_map(move |channel| (0..pixels).map(move |pixel| [image, channel, pixel]))
     })
 }
 
@@ -390,8 +389,7 @@ fn large_tensors_are_summed_by_several_blocks() {
         let x = upload(&client, &xs, sizes, layout);
         let g = upload(&client, &gs, sizes, layout);
         let p = row(&client, &ps).shaped(&[view[1], 1], &[1, 1]);
-        let (grad_x, sums) =
-            quantize::quantize_backward(&client, &x, &p, None, &g, operation, 1.0);
+        let (grad_x, sums) = quantize::quantize_backward(&client, &x, &p, None, &g, operation, 1.0);
         let mut expected = gs.clone();
         let of_parameters = quantize_backward(&xs, &ps, &mut expected, operation);
         assert!(mostly_close(&download(&client, &grad_x), &expected, 1e-5), "{layout:?}");

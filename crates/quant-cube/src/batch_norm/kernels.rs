@@ -226,8 +226,8 @@ pub fn normalize_kernel<F: Float, P: Float, N: Size>(
     for lane in 0..values.vector_size() {
         let channel = group_of_lane(lane, N::value(), groups, inner, of);
         let x = f32::cast_from(values.extract(lane));
-        let mut value = (x - mean.read(channel)) * scale.read(channel)
-            + f32::cast_from(bias.read(channel));
+        let mut value =
+            (x - mean.read(channel)) * scale.read(channel) + f32::cast_from(bias.read(channel));
         if comptime!(adds) {
             value += f32::cast_from(added.extract(lane));
         }

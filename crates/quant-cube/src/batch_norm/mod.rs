@@ -16,7 +16,7 @@ pub use kernels::{
 
 use crate::{
     Operand, Output, Walk,
-    launch::{FLOAT, Lanes, Tiling, UNITS, address_type, grid},
+    launch::{FLOAT, Lanes, Limits, Tiling, UNITS, address_type, grid},
 };
 
 mod kernels;
@@ -94,7 +94,7 @@ pub fn forward(
     let walk = Walk::of(shape, &x.binding.strides, view_of(shape));
     let channels = shape[1];
     let input = x.presented(&walk);
-    let tiling = Tiling::new(client, &[&input], walk.view, 3);
+    let tiling = Tiling::new(Limits::of(client), &[&input], walk.view, 3);
     let partial = Output::new(client, &[channels, tiling.splits, 3], FLOAT).operand(FLOAT);
     moments_kernel::launch(
         client,
@@ -112,7 +112,7 @@ pub fn forward(
         tiling.of,
         tiling.width,
         UNITS,
-        x.dtype.into(),
+        x.dtype,
     );
     let of_channels = || Output::new(client, &[channels], FLOAT);
     let (mean, variance, scale) = (of_channels(), of_channels(), of_channels());
@@ -131,13 +131,13 @@ pub fn forward(
         tiling.splits,
         epsilon,
         units,
-        affine.weight.dtype.into(),
+        affine.weight.dtype,
     );
     let values = Output::like(client, shape, &walk, x.dtype);
     let output = values.operand(x.dtype).presented(&walk);
     let added = residual.map_or_else(|| input.clone(), |residual| residual.presented(&walk));
     let operands = [&input, &added, &output];
-    let Lanes { vector, groups, inner, of } = Lanes::new(client, &operands, walk.view);
+    let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
     let vectors = x.elements() / vector;
     let dim = CubeDim::new(client, vectors);
     normalize_kernel::launch(
@@ -157,8 +157,8 @@ pub fn forward(
         residual.is_some(),
         relu,
         of,
-        x.dtype.into(),
-        affine.bias.dtype.into(),
+        x.dtype,
+        affine.bias.dtype,
     );
     Normalized { values, mean, variance }
 }
@@ -174,7 +174,7 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
     let result = relu_output.map_or_else(|| input.clone(), |result| result.presented(&walk));
     let relu = relu_output.is_some();
     let operands = [&input, &gradient, &result];
-    let tiling = Tiling::new(client, &operands, walk.view, 2);
+    let tiling = Tiling::new(Limits::of(client), &operands, walk.view, 2);
     let partial = Output::new(client, &[channels, tiling.splits, 2], FLOAT).operand(FLOAT);
     gradient_sums_kernel::launch(
         client,
@@ -196,7 +196,7 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
         tiling.of,
         tiling.width,
         UNITS,
-        x.dtype.into(),
+        x.dtype,
     );
     let of_channels = || Output::new(client, &[channels], weight.dtype);
     let (weight_gradient, bias_gradient) = (of_channels(), of_channels());
@@ -218,18 +218,17 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
         (x.elements() / channels) as f32,
         epsilon,
         units,
-        weight.dtype.into(),
+        weight.dtype,
     );
     let x_gradient = Output::like(client, shape, &walk, x.dtype);
     let adds = has_residual && relu;
     let residual = adds.then(|| Output::like(client, shape, &walk, x.dtype));
     let output = x_gradient.operand(x.dtype).presented(&walk);
-    let passed = residual.as_ref().map_or_else(
-        || output.clone(),
-        |residual| residual.operand(x.dtype).presented(&walk),
-    );
+    let passed = residual
+        .as_ref()
+        .map_or_else(|| output.clone(), |residual| residual.operand(x.dtype).presented(&walk));
     let operands = [&input, &gradient, &result, &output];
-    let Lanes { vector, groups, inner, of } = Lanes::new(client, &operands, walk.view);
+    let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
     let vectors = x.elements() / vector;
     let dim = CubeDim::new(client, vectors);
     input_gradient_kernel::launch(
@@ -250,7 +249,7 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
         adds,
         relu,
         of,
-        x.dtype.into(),
+        x.dtype,
     );
     Gradients { input: x_gradient, weight: weight_gradient, bias: bias_gradient, residual }
 }

@@ -1,5 +1,8 @@
 //! The formula of each rule for one number, in 32 bits, with its parameters of any type.
 
+#![expect(clippy::eq_op, reason = "only NaN differs from itself")]
+#![expect(missing_docs, reason = "CubeCL makes functions of enums, without documentation")]
+
 use cubecl::{prelude::*, std::tensor::layout::linear::LinearView};
 
 /// The properties of a [`Rule`](quant_kernels::quantize::Rule) that kernels are compiled for.
@@ -182,7 +185,8 @@ pub(super) fn differentiated<F: Float>(
             if comptime!(bound) {
                 sums[base] += select(x >= first, g, 0.0f32);
             } else {
-                sums[base] += g * clip_level(v, steps, signed) - passed * limited(v, lowest, 1.0f32);
+                sums[base] +=
+                    g * clip_level(v, steps, signed) - passed * limited(v, lowest, 1.0f32);
             }
             passed
         }

@@ -12,7 +12,7 @@ pub use kernels::{backward_kernel, finish_kernel, forward_kernel};
 
 use crate::{
     Operand, Output, Walk,
-    launch::{FLOAT, Lanes, Tiling, UNITS, address_type, grid},
+    launch::{FLOAT, Lanes, Limits, Tiling, UNITS, address_type, grid},
 };
 
 mod formula;
@@ -74,7 +74,7 @@ pub fn quantize(
     }
     let (input, output) = (x.presented(&walk), y.operand(x.dtype).presented(&walk));
     let operands = [&input, &output];
-    let Lanes { vector, groups, inner, of } = Lanes::new(client, &operands, walk.view);
+    let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
     let units = elements / vector;
     let dim = CubeDim::new(client, units);
     let cubes = calculate_cube_count_elemwise(client, units, dim);
@@ -96,8 +96,8 @@ pub fn quantize(
         rule.parameters(),
         of,
         Kind::of(rule),
-        x.dtype.into(),
-        parameters.dtype.into(),
+        x.dtype,
+        parameters.dtype,
     );
     y
 }
@@ -121,7 +121,7 @@ pub fn quantize_backward(
     let [input, gradient] = [x, grad].map(|operand| operand.presented(&walk));
     let output = grad_x.operand(x.dtype).presented(&walk);
     let operands = [&input, &gradient, &output];
-    let tiling = Tiling::new(client, &operands, walk.view, terms);
+    let tiling = Tiling::new(Limits::of(client), &operands, walk.view, terms);
     let float = FLOAT;
     let partial = Output::new(client, &[groups, tiling.splits, terms], float).operand(float);
     let [steps, lowest, highest, ewgs] = numbers(rule);
@@ -153,8 +153,8 @@ pub fn quantize_backward(
         tiling.width,
         UNITS,
         Kind::of(rule),
-        x.dtype.into(),
-        parameters.dtype.into(),
+        x.dtype,
+        parameters.dtype,
     );
     let gradients = Output::new(client, &[groups, count], parameters.dtype);
     let units = tiling.splits.next_power_of_two().clamp(32, UNITS);
@@ -171,7 +171,7 @@ pub fn quantize_backward(
         count,
         terms,
         units,
-        parameters.dtype.into(),
+        parameters.dtype,
     );
     (grad_x, gradients)
 }

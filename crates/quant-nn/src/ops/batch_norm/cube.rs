@@ -1,9 +1,6 @@
 //! Batch norms on GPUs, whose kernels are in `quant-cube`.
 
-use burn::{
-    backend::tensor::FloatTensor,
-    tensor::DType,
-};
+use burn::{backend::tensor::FloatTensor, tensor::DType};
 use burn_cubecl::CubeBackend;
 use quant_core::ops::{operand, tensor};
 use quant_cube::batch_norm::{self, Affine, Forward, Gradients, Normalized};

@@ -4,6 +4,9 @@
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python steps.py --threads 2 --json steps.json
+    venv/bin/python steps.py --device cuda --batch 64 --bf16 --compile --json steps.json
+
+On a GPU, tensors are in the order channels_last, and products of 32 bits may use TF32.
 
 The quantizers are composed of tensor operations, from the papers' formulas: LSQ (Esser et al.
 2020) by its clipping value, DoReFa (Zhou et al. 2016), PACT (Choi et al. 2018), and XNOR-Net
@@ -132,18 +135,30 @@ def resnet18(method):
 
 
 class Side:
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, model, arguments):
+        self.model = model.to(arguments.device)
+        self.device, self.bf16 = arguments.device, arguments.bf16
+        if arguments.device != "cpu":
+            self.model = self.model.to(memory_format=torch.channels_last)
+        self.run = torch.compile(self.model) if arguments.compile else self.model
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(parameters, 0.01, momentum=0.9, nesterov=True)
         self.seconds = []
 
     def step(self, images, labels):
+        self.wait()
         start = time.perf_counter()
         self.optimizer.zero_grad()
-        F.cross_entropy(self.model(images), labels).backward()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            loss = F.cross_entropy(self.run(images), labels)
+        loss.backward()
         self.optimizer.step()
+        self.wait()
         return time.perf_counter() - start
+
+    def wait(self):
+        if self.device != "cpu":
+            torch.cuda.synchronize()
 
 
 def main():
@@ -151,18 +166,30 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--batch", type=int, help="of ResNet-18; by default 16")
+    parser.add_argument("--bf16", action="store_true", help="products in bf16, by autocast")
+    parser.add_argument("--compile", action="store_true", help="by torch.compile")
     arguments = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
-    cifar = {method: Side(resnet20(method)) for method in QUANTIZERS}
+    cifar = {method: Side(resnet20(method), arguments) for method in QUANTIZERS}
     methods = ("full-precision", "lsq-w2a2")
-    imagenet = {"imagenet-" + method: Side(resnet18(method)) for method in methods}
-    tasks = [(cifar, 128, 32, 10, arguments.rounds), (imagenet, 16, 224, 1000, 5)]
+    if arguments.device != "cpu":
+        methods = QUANTIZERS
+    imagenet = {"imagenet-" + method: Side(resnet18(method), arguments) for method in methods}
+    batch = arguments.batch or 16
+    tasks = [(cifar, 128, 32, 10, arguments.rounds), (imagenet, batch, 224, 1000, 5)]
     median = lambda values: sorted(values)[len(values) // 2]
     rows = {}
     for sides, batch, side, classes, rounds in tasks:
-        images = torch.rand(batch, 3, side, side)
-        labels = torch.arange(batch) % classes
+        images = torch.rand(batch, 3, side, side, device=arguments.device)
+        if arguments.device != "cpu":
+            images = images.to(memory_format=torch.channels_last)
+        labels = torch.arange(batch, device=arguments.device) % classes
         # The first round warms up.
         for index in range(rounds + 1):
             for name in sides:
@@ -173,6 +200,9 @@ def main():
     result = {
         "version": torch.__version__,
         "machine": platform.machine(),
+        "device": arguments.device,
+        "bf16": arguments.bf16,
+        "compiled": arguments.compile,
         "threads": arguments.threads,
         "seconds": rows,
     }

@@ -14,7 +14,7 @@ use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 use qat_overhead::Task;
-use quant_train::output;
+use quant_train::{device, output};
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -25,6 +25,13 @@ struct Arguments {
     /// Also write the rows to this JSON file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// The device of training steps and of quantizers: flex (CPU), cuda, rocm, wgpu, vulkan or
+    /// metal, if the program is built with it
+    #[arg(long, default_value = "flex")]
+    device: String,
+    /// Number of images of a step of ResNet-18
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
     /// Number of rounds; by default as many as the benchmark needs
     #[arg(long)]
     rounds: Option<usize>,
@@ -44,7 +51,7 @@ enum Benchmark {
     /// Time and memory of quantized training steps relative to full precision: CIFAR ResNet-20,
     /// batch size 128
     QatOverhead,
-    /// The same for ImageNet ResNet-18, batch size 16
+    /// The same for ImageNet ResNet-18
     Imagenet,
     /// Speed of quantizers relative to copying memory
     Bandwidth,
@@ -91,17 +98,28 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let wanted = |benchmark| [benchmark, Benchmark::All].contains(&arguments.name);
+    let device = device::select(&arguments.device)?;
     let mut rows = Vec::new();
     if wanted(Benchmark::QatOverhead) {
         let rounds = arguments.rounds.unwrap_or(9);
-        rows.extend(qat_overhead::measure(Task::Cifar, rounds, arguments.pytorch.as_deref())?);
+        rows.extend(qat_overhead::measure(
+            Task::Cifar,
+            &device,
+            rounds,
+            arguments.pytorch.as_deref(),
+        )?);
     }
     if wanted(Benchmark::Imagenet) {
         let rounds = arguments.rounds.unwrap_or(5);
-        rows.extend(qat_overhead::measure(Task::ImageNet, rounds, arguments.pytorch.as_deref())?);
+        rows.extend(qat_overhead::measure(
+            Task::ImageNet { batch: arguments.batch },
+            &device,
+            rounds,
+            arguments.pytorch.as_deref(),
+        )?);
     }
     if wanted(Benchmark::Bandwidth) {
-        rows.extend(bandwidth::measure(arguments.rounds.unwrap_or(15))?);
+        rows.extend(bandwidth::measure(&device, arguments.rounds.unwrap_or(15))?);
     }
     if wanted(Benchmark::Conv) {
         rows.extend(conv::measure(arguments.rounds.unwrap_or(9))?);

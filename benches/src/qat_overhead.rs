@@ -1,6 +1,7 @@
 //! Measures the cost of quantization: the time and memory of a quantized training step (forward,
-//! backward, update) relative to full precision, on the CPU. If PyTorch's times are given, the
-//! steps are compared with them too.
+//! backward, update) relative to full precision, on any device. If PyTorch's times are given, the
+//! steps are compared with them too. The first step of a network is reported apart, because a GPU's
+//! kernels are compiled and chosen in it. Memory is measured on the CPU only.
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path, time::Instant};
 
@@ -24,8 +25,11 @@ use crate::{Row, median, memory};
 pub(crate) enum Task {
     /// CIFAR ResNet-20 with batch size 128.
     Cifar,
-    /// ImageNet ResNet-18 with batch size 16.
-    ImageNet,
+    /// ImageNet ResNet-18.
+    ImageNet {
+        /// Number of images of a step.
+        batch: usize,
+    },
 }
 
 impl Task {
@@ -33,7 +37,7 @@ impl Task {
     fn sizes(self) -> [usize; 3] {
         match self {
             Task::Cifar => [128, 32, 10],
-            Task::ImageNet => [16, 224, 1000],
+            Task::ImageNet { batch } => [batch, 224, 1000],
         }
     }
 
@@ -45,7 +49,7 @@ impl Task {
                 quantization,
                 ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, classes, side)
             },
-            Task::ImageNet => ResNetConfig {
+            Task::ImageNet { .. } => ResNetConfig {
                 quantization,
                 ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, classes, side)
             },
@@ -56,7 +60,7 @@ impl Task {
     fn prefix(self) -> &'static str {
         match self {
             Task::Cifar => "",
-            Task::ImageNet => "imagenet-",
+            Task::ImageNet { .. } => "imagenet-",
         }
     }
 }
@@ -74,6 +78,9 @@ struct Side {
     network: Network,
     optimizers: Optimizers,
     target: &'static str,
+    /// The time of the first step.
+    first: f64,
+    /// The times of the steps after it.
     seconds: Vec<f64>,
     /// The largest number of bytes held during a step, without those held before it.
     peak: usize,
@@ -81,10 +88,11 @@ struct Side {
 
 pub(crate) fn measure(
     task: Task,
+    device: &Device,
     rounds: usize,
     pytorch: Option<&Path>,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
-    let device = Device::flex().autodiff();
+    let (is_cpu, device) = (*device == Device::flex(), device.clone().autodiff());
     let quantized = |activation, weight, levels: Levels| Quantization {
         activation: Some(QuantizerConfig::new(activation, Role::Activation, levels)),
         weight: Some(QuantizerConfig::new(weight, Role::Weight, levels)),
@@ -101,7 +109,7 @@ pub(crate) fn measure(
         ("fatnn-ternary", Method::FATNN, Method::FATNN, Levels::TERNARY, "at most 1.25"),
         ("lq-nets-w2a2", Method::LQ_NETS, Method::LQ_NETS, two, "at most 1.25"),
     ] {
-        if task == Task::Cifar || activation == Method::Lsq {
+        if task == Task::Cifar || activation == Method::Lsq || !is_cpu {
             sides.push(side(task, name, quantized(activation, weight, levels), target, &device)?);
         }
     }
@@ -111,9 +119,11 @@ pub(crate) fn measure(
     // The first round is a warm-up.
     for round in 0..=rounds {
         for side in &mut sides {
-            let seconds = side.step(images.clone(), labels.clone());
+            let seconds = side.step(images.clone(), labels.clone())?;
             if round > 0 {
                 side.seconds.push(seconds);
+            } else {
+                side.first = seconds;
             }
         }
     }
@@ -127,8 +137,15 @@ pub(crate) fn measure(
         } else {
             Row::new(&side.name, median(full.clone()), "s/step", "")
         });
+        if !is_cpu {
+            let name = format!("{}, first step", side.name);
+            rows.push(Row::new(&name, side.first, "s", ""));
+            let name = format!("{}, images", side.name);
+            let images = batch as f64 / median(side.seconds.clone());
+            rows.push(Row::new(&name, images, "images/s", ""));
+        }
         let peak = side.peak as f64 / sides[0].peak as f64;
-        if quantized {
+        if quantized && is_cpu {
             let name = format!("{}, peak memory", side.name);
             rows.push(Row::new(&name, peak, "x full precision", "at most 1.15"));
         }
@@ -161,11 +178,13 @@ fn side(
     let network = task.config(quantization).init(device)?;
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true };
     let optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
-    Ok(Side { name, network, optimizers, target, seconds: Vec::new(), peak: 0 })
+    Ok(Side { name, network, optimizers, target, first: 0.0, seconds: Vec::new(), peak: 0 })
 }
 
 impl Side {
-    fn step(&mut self, images: Tensor<4>, labels: Tensor<1, Int>) -> f64 {
+    fn step(&mut self, images: Tensor<4>, labels: Tensor<1, Int>) -> Result<f64, Box<dyn Error>> {
+        let device = images.device();
+        device.sync()?;
         let held = memory::watch();
         let start = Instant::now();
         let scores = self.network.forward(images);
@@ -173,8 +192,9 @@ impl Side {
         let grads = clipped_gradients(loss.backward(), &self.network, None);
         let network = self.network.clone();
         self.network = self.optimizers.step(0.01, network, grads);
+        device.sync()?;
         let seconds = start.elapsed().as_secs_f64();
         self.peak = memory::peak() - held;
-        seconds
+        Ok(seconds)
     }
 }

@@ -27,7 +27,7 @@
 //! ([`crate::qtool::Compatibility`]).
 //!
 //! **Computed by** `Rule::Slopes`, which this file calls: on the CPU in
-//! `quantize/arithmetic/slopes.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`. The basis
+//! `quantize/arithmetic/slopes.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`. The basis
 //! is computed by tensor operations of this file.
 
 use burn::{

@@ -33,7 +33,7 @@
 //! regularisation, and one update per call instead of the paper's alternation.
 //!
 //! **Computed by** `Rule::Table`, which this file calls: on the CPU in
-//! `quantize/arithmetic/table.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`. The levels
+//! `quantize/arithmetic/table.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`. The levels
 //! of a basis and its least squares solution are computed on the CPU in `quantize/basis.rs` of
 //! `quant-kernels`, on GPUs by the tensor operations in `ops/reference/basis.rs`.
 

@@ -30,7 +30,7 @@
 //! value is a constant.
 //!
 //! **Computed by** `ops/clip.rs`, as `Rule::Clip`: on the CPU in `quantize/arithmetic/clip.rs` of
-//! `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
+//! `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`.
 
 use burn::{
     module::{Module, Param},

@@ -21,7 +21,7 @@
 //! `mean-magnitude` takes LSQ's step above the minimum.
 //!
 //! **Computed by** `Rule::Step`, which `lsq_step.rs` calls for this method too: on the CPU in
-//! `quantize/arithmetic/step.rs` of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
+//! `quantize/arithmetic/step.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`.
 
 use burn::{
     module::{Module, Param},

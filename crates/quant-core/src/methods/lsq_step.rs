@@ -26,7 +26,7 @@
 //! **Where the reference differs from the paper.** It has the clipping-value form only.
 //!
 //! **Computed by** `Rule::Step`, which this file calls: on the CPU in `quantize/arithmetic/step.rs`
-//! of `quant-kernels`, on GPUs in `ops/cube/kernels.rs`.
+//! of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`.
 
 use burn::{
     module::{Module, Param},

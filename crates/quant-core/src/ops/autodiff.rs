@@ -45,15 +45,18 @@ impl<B: Backend + QuantOps> Backward<B, 2> for QuantizeBackward {
         let grad = grads.consume::<B>(&ops.node);
         let s = ops.state;
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(s.x);
-        let (grad_x, grad_parameters) =
-            B::fake_quantize_backward(x, s.parameters, grad, s.operation);
+        let (grad_x, grad_parameters) = B::fake_quantize_backward(
+            x,
+            s.parameters,
+            grad,
+            s.operation,
+            s.parameter_gradient_scale,
+        );
         if let Some(node) = node_x {
             grads.register::<B>(node.id, grad_x);
         }
         if let Some(node) = node_parameters {
-            let scale = s.parameter_gradient_scale;
-            let scaled = B::float_mul_scalar(grad_parameters, scale.into());
-            grads.register::<B>(node.id, scaled);
+            grads.register::<B>(node.id, grad_parameters);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! all others the composed operations.
 
 use burn::{
-    backend::{Flex, TensorMetadata, tensor::FloatTensor},
+    backend::{Flex, TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor},
     tensor::{DType, Shape, TensorData},
 };
 use burn_flex::FlexTensor;
@@ -34,9 +34,13 @@ impl QuantOps for Flex {
         parameters: FlexTensor,
         grad: FlexTensor,
         operation: Elementwise,
+        parameter_gradient_scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let scaled = |gradients| Self::float_mul_scalar(gradients, parameter_gradient_scale.into());
         if !all_f32([&x, &parameters, &grad]) {
-            return reference::fake_quantize_backward::<Self>(x, parameters, grad, operation);
+            let (grad_x, gradients) =
+                reference::fake_quantize_backward::<Self>(x, parameters, grad, operation);
+            return (grad_x, scaled(gradients));
         }
         let parameters_shape = parameters.shape();
         let (x, parameters) = (x.to_contiguous(), parameters.to_contiguous());
@@ -51,7 +55,7 @@ impl QuantOps for Flex {
             grad.storage_mut::<f32>(),
             operation,
         );
-        (grad, from_values(grad_parameters, parameters_shape))
+        (grad, scaled(from_values(grad_parameters, parameters_shape)))
     }
 
     fn count_below(x: FlexTensor, thresholds: FlexTensor) -> FlexTensor {

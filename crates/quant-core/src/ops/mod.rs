@@ -26,6 +26,9 @@ mod tensor_ops;
 mod tests;
 
 pub(crate) use clip::ClipQuantize;
+#[cfg(feature = "cube")]
+#[doc(hidden)]
+pub use cube::{operand, tensor};
 pub use quant_kernels::quantize::{Basis, Elementwise, MAX_INTERVALS, Rule, SignSlope};
 pub use tensor_ops::{GradientMap, TensorOps, mapped_on_host, padded};
 
@@ -60,14 +63,18 @@ pub trait QuantOps: Backend {
     }
 
     /// Returns the gradients of [`fake_quantize`](Self::fake_quantize) by x and by the parameters.
-    #[fusion(meta = |x, parameters, _grad, _operation| (x.clone(), parameters.clone()))]
+    /// The latter is multiplied by `parameter_gradient_scale`.
+    #[fusion(meta = |x, parameters, _grad, _operation, _scale| (x.clone(), parameters.clone()))]
     fn fake_quantize_backward(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         operation: Elementwise,
+        parameter_gradient_scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        reference::fake_quantize_backward::<Self>(x, parameters, grad, operation)
+        let (grad_x, gradients) =
+            reference::fake_quantize_backward::<Self>(x, parameters, grad, operation);
+        (grad_x, Self::float_mul_scalar(gradients, parameter_gradient_scale.into()))
     }
 
     /// Does the same as [`fake_quantize`](Self::fake_quantize), as a differentiable operation. The

@@ -119,7 +119,7 @@ proptest! {
         prop_assert_eq!(host(fast), host(slow));
 
         let (fast_x, fast_parameters) = Flex::fake_quantize_backward(
-            x.clone(), parameters.clone(), grad.clone(), operation,
+            x.clone(), parameters.clone(), grad.clone(), operation, 1.0,
         );
         let (slow_x, slow_parameters) =
             reference::fake_quantize_backward::<Flex>(x, parameters.clone(), grad, operation);

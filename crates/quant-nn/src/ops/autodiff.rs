@@ -13,7 +13,7 @@ use burn::backend::{
 
 use quant_kernels::conv::Geometry;
 
-use super::flex::{BatchNormOptions, TrainingOps};
+use super::flex::TrainingOps;
 
 #[derive(Debug)]
 struct ReluBackward;
@@ -32,36 +32,6 @@ impl<B: Backend + TrainingOps> Backward<B, 1> for ReluBackward {
         let gradient = grads.consume::<B>(&ops.node);
         if let Some(node) = node {
             grads.register::<B>(node.id, B::training_relu_backward(ops.state, gradient));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct BatchNormBackward;
-
-impl<B: Backend + TrainingOps> Backward<B, 4> for BatchNormBackward {
-    /// x, weight, mean, variance and output. The output is any tensor if it is not needed.
-    type State = ([FloatTensor<B>; 5], BatchNormOptions);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 4>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let gradient = grads.consume::<B>(&ops.node);
-        let ([x, weight, mean, variance, y], options) = ops.state;
-        let (x, weight, bias, residual) =
-            B::training_batch_norm_backward(x, weight, mean, variance, y, gradient, options);
-        let [x_node, weight_node, bias_node, residual_node] = ops.parents;
-        let residual = options.has_residual.then_some(residual);
-        let gradients = [Some(x), Some(weight), Some(bias), residual];
-        for (node, gradient) in
-            [x_node, weight_node, bias_node, residual_node].into_iter().zip(gradients)
-        {
-            if let (Some(node), Some(gradient)) = (node, gradient) {
-                grads.register::<B>(node.id, gradient);
-            }
         }
     }
 }
@@ -129,51 +99,6 @@ impl<B: Backend + TrainingOps, C: CheckpointStrategy> TrainingOps for Autodiff<B
             OpsKind::Tracked(prepared) => prepared.finish(y.clone(), y),
             OpsKind::UnTracked(prepared) => prepared.finish(y),
         }
-    }
-
-    fn training_batch_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        options: BatchNormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
-        let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let (bias, residual) = (bias.into_primitive(), residual.into_primitive());
-        let (y, mean, variance) =
-            B::training_batch_norm(x.clone(), weight.clone(), bias, residual, options);
-        let y = match BatchNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => {
-                let output = if options.relu { y.clone() } else { weight.clone() };
-                let state = [x, weight, mean.clone(), variance.clone(), output];
-                prepared.finish((state, options), y)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(y),
-        };
-        (y, Self::from_inner(mean), Self::from_inner(variance))
-    }
-
-    fn training_batch_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        y: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        options: BatchNormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let (x, weight, bias, residual) = B::training_batch_norm_backward(
-            x.into_primitive(),
-            weight.into_primitive(),
-            mean.into_primitive(),
-            variance.into_primitive(),
-            y.into_primitive(),
-            gradient.into_primitive(),
-            options,
-        );
-        let constant = |tensor| Self::from_inner(tensor);
-        (constant(x), constant(weight), constant(bias), constant(residual))
     }
 
     fn training_conv2d_input_gradient(

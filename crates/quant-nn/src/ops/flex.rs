@@ -1,28 +1,14 @@
 //! The operations on Burn's CPU backend, which use the passes of `quant-kernels`.
 
 use burn::{
-    backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension, tensor::FloatTensor},
+    backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
     tensor::{DType, Device, Shape, Tensor, TensorData, ops::ConvOptions},
 };
 use burn_flex::FlexTensor;
 use quant_kernels::{
-    batch_norm::{self, Epilogue, Forward},
     conv::{self, Geometry, GeometryError},
     relu::{relu_backward, relu_in_place},
 };
-
-use super::BatchNormOutput;
-
-/// The options of a batch norm, with the operations that follow it in the same pass.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct BatchNormOptions {
-    /// The number that is added to the variance.
-    pub(super) epsilon: f32,
-    /// Whether a residual is added.
-    pub(super) has_residual: bool,
-    /// Whether a ReLU is applied at the end.
-    pub(super) relu: bool,
-}
 
 /// The operations, on the backend that has them. The prefix distinguishes them from operations of
 /// Burn with the same names.
@@ -57,72 +43,11 @@ pub(super) trait TrainingOps: Backend {
         y: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
-
-    /// Returns output, mean and variance. `residual` is any tensor if none is added.
-    fn training_batch_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        options: BatchNormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-
-    /// Returns the gradients by x, weight, bias and residual. `y` is the output, or any tensor if
-    /// there was no ReLU. If no residual was added, the last gradient is a second copy of the
-    /// gradient by x.
-    fn training_batch_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        y: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        options: BatchNormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// Returns whether x is on the CPU backend, in 32-bit floats.
 pub(super) fn is_flex_f32<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device().without_autodiff() == Device::flex()
-}
-
-/// Returns whether the batch norm of this crate supports these tensors.
-pub(super) fn takes_batch_norm(
-    x: &Tensor<4>,
-    weight: &Tensor<1>,
-    bias: &Tensor<1>,
-    residual: &Option<Tensor<4>>,
-) -> bool {
-    let fits = residual.as_ref().is_none_or(|add| is_flex_f32(add) && add.shape() == x.shape());
-    is_flex_f32(x)
-        && is_flex_f32(weight)
-        && is_flex_f32(bias)
-        && fits
-        && x.shape().num_elements() > 0
-}
-
-pub(super) fn batch_norm(
-    x: Tensor<4>,
-    (weight, bias): (Tensor<1>, Tensor<1>),
-    epsilon: f64,
-    residual: Option<Tensor<4>>,
-    relu: bool,
-) -> BatchNormOutput {
-    let has_residual = residual.is_some();
-    let options = BatchNormOptions { epsilon: epsilon as f32, has_residual, relu };
-    let residual = residual.unwrap_or_else(|| x.clone());
-    let (output, mean, variance) = <Dispatch as TrainingOps>::training_batch_norm(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        residual.into_dispatch(),
-        options,
-    );
-    BatchNormOutput {
-        output: Tensor::from_dispatch(output),
-        mean: Tensor::from_dispatch(mean),
-        variance: Tensor::from_dispatch(variance),
-    }
 }
 
 pub(super) fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -218,58 +143,6 @@ impl TrainingOps for Flex {
         relu_backward(y.storage::<f32>(), x_gradient.storage_mut::<f32>());
         x_gradient
     }
-
-    fn training_batch_norm(
-        x: FlexTensor,
-        weight: FlexTensor,
-        bias: FlexTensor,
-        residual: FlexTensor,
-        options: BatchNormOptions,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (sizes, shape) = batch_norm_shape(&x);
-        let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
-        let residual = options.has_residual.then(|| residual.to_contiguous());
-        let residual = residual.as_ref().map(|residual| residual.storage());
-        let epilogue = Epilogue { residual, relu: options.relu };
-        let parameters = (weight.storage(), bias.storage());
-        let output = batch_norm::forward(sizes, x.storage(), parameters, options.epsilon, epilogue);
-        let of_channels = |values| tensor(values, [sizes.channels]);
-        (tensor(output.values, shape), of_channels(output.mean), of_channels(output.variance))
-    }
-
-    fn training_batch_norm_backward(
-        x: FlexTensor,
-        weight: FlexTensor,
-        mean: FlexTensor,
-        variance: FlexTensor,
-        y: FlexTensor,
-        gradient: FlexTensor,
-        options: BatchNormOptions,
-    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
-        let (sizes, shape) = batch_norm_shape(&x);
-        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
-        let y = options.relu.then(|| y.to_contiguous());
-        let mut gradient_in_place = gradient.to_contiguous();
-        // This drops the other handle, because of which the gradient would have to be copied.
-        drop(gradient);
-        let forward = Forward {
-            x: x.storage(),
-            weight: weight.storage(),
-            mean: mean.storage(),
-            variance: variance.storage(),
-            epsilon: options.epsilon,
-            relu_output: y.as_ref().map(|y| y.storage()),
-            has_residual: options.has_residual,
-        };
-        let gradients = batch_norm::backward(sizes, &forward, gradient_in_place.storage_mut());
-        let x_gradient = match gradients.input {
-            None => gradient_in_place.clone(),
-            Some(values) => tensor(values, shape),
-        };
-        let of_channels = |values| tensor(values, [sizes.channels]);
-        let (weight, bias) = (of_channels(gradients.weight), of_channels(gradients.bias));
-        (x_gradient, weight, bias, gradient_in_place)
-    }
 }
 
 type Pass = fn(&[f32], &[f32], &Geometry) -> Result<Vec<f32>, GeometryError>;
@@ -287,12 +160,6 @@ fn run_pass(
     tensor(values, shape)
 }
 
-fn batch_norm_shape(x: &FlexTensor) -> (batch_norm::Shape, Shape) {
-    let shape = x.shape();
-    let pixels = shape[2] * shape[3];
-    (batch_norm::Shape { batch: shape[0], channels: shape[1], pixels }, shape)
-}
-
-fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }

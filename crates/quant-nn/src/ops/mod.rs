@@ -9,6 +9,8 @@ use burn::tensor::{
 
 #[cfg(feature = "flex")]
 mod autodiff;
+#[cfg(any(feature = "flex", feature = "cube"))]
+mod batch_norm;
 #[cfg(feature = "flex")]
 mod flex;
 
@@ -76,8 +78,8 @@ pub struct BatchNormOutput {
 /// of x, `[batch, channels, height, width]`. γ = `weight` and β = `bias` are `[channels]`. The
 /// result is differentiable in all three.
 ///
-/// On the CPU backend, for 32-bit floats, the passes of [`quant_kernels::batch_norm`] compute it.
-/// Otherwise Burn computes it.
+/// On the CPU backend, for 32-bit floats, the passes of [`quant_kernels::batch_norm`] compute it, on
+/// GPUs the kernels of `quant-cube`. Otherwise Burn computes it.
 ///
 /// # Panics
 /// If γ or β has another length.
@@ -103,9 +105,9 @@ pub fn batch_norm_add_relu(
     residual: Option<Tensor<4>>,
     with_relu: bool,
 ) -> BatchNormOutput {
-    #[cfg(feature = "flex")]
-    if flex::takes_batch_norm(&x, &weight, &bias, &residual) {
-        return flex::batch_norm(x, (weight, bias), epsilon, residual, with_relu);
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    if batch_norm::takes(&x, &weight, &bias, &residual) {
+        return batch_norm::batch_norm(x, (weight, bias), epsilon, residual, with_relu);
     }
     let normalized = batch_norm_train(x, weight, bias, epsilon);
     let output = match residual {

@@ -1,6 +1,9 @@
 //! Selection of a device by its name.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use burn::tensor::{Device, Tensor};
 
@@ -74,11 +77,35 @@ pub fn select_number(name: &str, index: usize) -> Result<Device, TrainError> {
     if !available().contains(&name) {
         return fail(format!("this build lacks it; build with --features {name}"));
     }
-    match catch_unwind(AssertUnwindSafe(works)) {
+    match quietly(works) {
         Ok(Some(device)) => Ok(device),
         Ok(None) => fail("its result in a test is wrong".into()),
-        Err(_) => fail("it does not start; is its driver installed?".into()),
+        Err(None) => fail("it does not start; is its driver installed?".into()),
+        Err(Some(cause)) => fail(format!("it does not start ({cause}); is its driver installed?")),
     }
+}
+
+/// Returns what `task` returns. If it panics, returns the first line of the first panic instead,
+/// of this thread or of another one, and nothing is printed: a driver that is not installed makes
+/// threads of the backend panic before this one.
+fn quietly<T>(task: impl FnOnce() -> T) -> Result<T, Option<String>> {
+    let first: Arc<Mutex<Option<String>>> = Arc::default();
+    let keep = {
+        let first = Arc::clone(&first);
+        move |info: &PanicHookInfo<'_>| {
+            let line = info.payload_as_str().and_then(|text| text.lines().next());
+            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_none() {
+                *first = line.map(str::to_owned);
+            }
+        }
+    };
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(keep));
+    let result = catch_unwind(AssertUnwindSafe(task));
+    panic::set_hook(usual);
+    let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+    result.map_err(|_| first.take())
 }
 
 /// Number 0 is the device that the driver prefers.
@@ -105,6 +132,27 @@ mod tests {
             let text = select("cuda").unwrap_err().to_string();
             assert!(text.contains("--features cuda") && text.contains("flex"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_device_that_does_not_start_is_one_message() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let printed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&printed);
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        }));
+        let found = quietly(|| {
+            let runner = std::thread::spawn(|| panic!("no driver\nof this kind"));
+            assert!(runner.join().is_ok(), "the runner failed");
+        });
+        let after = catch_unwind(|| panic!("printed as before"));
+        panic::set_hook(usual);
+        assert_eq!(found, Err(Some("no driver".to_owned())));
+        assert!(after.is_err());
+        assert_eq!(printed.load(Ordering::SeqCst), 1);
     }
 
     #[test]

@@ -347,21 +347,19 @@ fn factor_inside<B: Backend>(v: &Values<B>, lowest: f32) -> FloatTensor<B> {
     B::float_sqrt(B::float_mul_scalar(B::float_recip(count), elements.into()))
 }
 
-/// Returns the factor by which [`Rule::Clip`] rescales gradients, `[1]`, or 1 where it does not.
+/// Returns the factor by which [`Rule::Clip`] rescales gradients if it does, `[1]`.
 #[cfg(feature = "cube")]
 pub(crate) fn rescale_factor<B: Backend>(
     x: FloatTensor<B>,
     parameters: FloatTensor<B>,
     operation: Elementwise,
 ) -> FloatTensor<B> {
-    match operation.rule {
-        Rule::Clip { rescale: true, signed, learned_bound, .. } => {
-            let (x, p) = viewed::<B>(x, parameters, operation);
-            let v = x / clip_scale(&p[0], learned_bound);
-            factor_inside(&v, if signed { -1.0 } else { 0.0 })
-        }
-        _ => B::float_ones([1].into(), &x.device(), x.dtype().into()),
-    }
+    let Rule::Clip { signed, learned_bound, .. } = operation.rule else {
+        return B::float_ones([1].into(), &x.device(), x.dtype().into());
+    };
+    let (x, p) = viewed::<B>(x, parameters, operation);
+    let v = x / clip_scale(&p[0], learned_bound);
+    factor_inside(&v, if signed { -1.0 } else { 0.0 })
 }
 
 fn ones<B: Backend>(x: &Values<B>) -> Values<B> {

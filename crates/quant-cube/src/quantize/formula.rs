@@ -1,25 +1,33 @@
-//! The kernels: the formula of each rule for one number, in 32 bits, and the loops around it.
+//! The formula of each rule for one number, in 32 bits, with its parameters of any type.
 
-use cubecl::{
-    prelude::*,
-    std::tensor::layout::linear::{LinearView, LinearViewMut},
-};
+#![expect(clippy::eq_op, reason = "only NaN differs from itself")]
+#![expect(missing_docs, reason = "CubeCL makes functions of enums, without documentation")]
 
-/// The properties of a rule that kernels are compiled for.
+use cubecl::{prelude::*, std::tensor::layout::linear::LinearView};
+
+/// The properties of a [`Rule`](quant_kernels::quantize::Rule) that kernels are compiled for.
 #[derive(CubeType, Clone, Copy, Debug, Hash, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// `Rule::Clip`: whether the range is signed, and whether the bound is learned.
     Clip(bool, bool),
+    /// `Rule::Step`.
     Step,
+    /// `Rule::Slopes` with this many pieces above 0.
     Slopes(usize),
+    /// `Rule::Slopes` with a piece on each side of 0.
     SignedSlopes,
+    /// `Rule::Intervals` with this many pieces.
     Intervals(usize),
+    /// `Rule::Ternary`.
     Ternary,
+    /// `Rule::Table` with this many thresholds.
     Table(usize),
+    /// `Rule::Sign` with the gradient estimator 0 (one), 1 (box) or 2 (triangle).
     Sign(usize),
 }
 
 #[cube]
-fn parameter<F: Float>(parameters: &LinearView<'_, F>, at: usize) -> f32 {
+pub(super) fn parameter<F: Float>(parameters: &LinearView<'_, F>, at: usize) -> f32 {
     f32::cast_from(parameters.read(at))
 }
 
@@ -90,7 +98,7 @@ fn table_value<F: Float>(
 }
 
 #[cube]
-fn quantized<F: Float>(
+pub(super) fn quantized<F: Float>(
     x: f32,
     parameters: &LinearView<'_, F>,
     from: usize,
@@ -150,9 +158,10 @@ fn quantized<F: Float>(
     select(x == x, y, x)
 }
 
-/// Returns the gradient of x, and adds the terms of the parameters' gradients to `sums`.
+/// Returns the gradient of x, and adds the terms of the parameters' gradients to `sums`,
+/// from `base` on.
 #[cube]
-fn differentiated<F: Float>(
+pub(super) fn differentiated<F: Float>(
     x: f32,
     g: f32,
     parameters: &LinearView<'_, F>,
@@ -163,6 +172,7 @@ fn differentiated<F: Float>(
     ewgs: f32,
     factor: f32,
     sums: &mut Array<f32>,
+    base: usize,
     #[comptime] kind: Kind,
 ) -> f32 {
     let first = parameter::<F>(parameters, from);
@@ -173,9 +183,10 @@ fn differentiated<F: Float>(
             let passed = scaled_by_element(g, u, ewgs / steps);
             let passed = within(v, lowest, 1.0f32, passed) * factor;
             if comptime!(bound) {
-                sums[0] += select(x >= first, g, 0.0f32);
+                sums[base] += select(x >= first, g, 0.0f32);
             } else {
-                sums[0] += g * clip_level(v, steps, signed) - passed * limited(v, lowest, 1.0f32);
+                sums[base] +=
+                    g * clip_level(v, steps, signed) - passed * limited(v, lowest, 1.0f32);
             }
             passed
         }
@@ -184,8 +195,8 @@ fn differentiated<F: Float>(
             let v = limited(at, lowest, highest);
             let passed = scaled_by_element(g, v, ewgs / steps);
             let passed = within(at, lowest, highest, passed);
-            sums[0] += g * f32::round(v) - passed * v;
-            sums[1] += g - passed;
+            sums[base] += g * f32::round(v) - passed * v;
+            sums[base + 1] += g - passed;
             passed
         }
         Kind::Slopes(pieces) => {
@@ -199,9 +210,9 @@ fn differentiated<F: Float>(
                 #[unroll]
                 for earlier in 0..piece {
                     let other = parameter::<F>(parameters, from + earlier);
-                    sums[earlier] += passed / (other * other);
+                    sums[base + earlier] += passed / (other * other);
                 }
-                sums[piece] += within(u, 0.0f32, 1.0f32, g * (x - start));
+                sums[base + piece] += within(u, 0.0f32, 1.0f32, g * (x - start));
                 grad += passed;
                 start += 1.0f32 / slope;
             }
@@ -210,8 +221,8 @@ fn differentiated<F: Float>(
         Kind::SignedSlopes => {
             let above = parameter::<F>(parameters, from + 1);
             let (u, v) = (x * first, x * above);
-            sums[0] += within(u, -1.0f32, 0.0f32, g * x);
-            sums[1] += within(v, 0.0f32, 1.0f32, g * x);
+            sums[base] += within(u, -1.0f32, 0.0f32, g * x);
+            sums[base + 1] += within(v, 0.0f32, 1.0f32, g * x);
             within(u, -1.0f32, 0.0f32, g * first) + within(v, 0.0f32, 1.0f32, g * above)
         }
         Kind::Intervals(pieces) => {
@@ -225,22 +236,22 @@ fn differentiated<F: Float>(
                 let passed = within(u, 0.0f32, 1.0f32, g * (first / width));
                 #[unroll]
                 for earlier in 0..piece {
-                    sums[2 + earlier] -= passed;
+                    sums[base + 2 + earlier] -= passed;
                 }
-                sums[2 + piece] -= within(u, 0.0f32, 1.0f32, passed * u);
+                sums[base + 2 + piece] -= within(u, 0.0f32, 1.0f32, passed * u);
                 integers += unit_step(u);
                 grad += passed;
                 start += width;
             }
-            sums[0] += g * integers;
-            sums[1] -= grad;
+            sums[base] += g * integers;
+            sums[base + 1] -= grad;
             grad
         }
         Kind::Ternary => {
             let negative = parameter::<F>(parameters, from + 1);
             let bound = parameter::<F>(parameters, from + 2);
-            sums[0] += select(x > bound, g, 0.0f32);
-            sums[1] -= select(x < -bound, g, 0.0f32);
+            sums[base] += select(x > bound, g, 0.0f32);
+            sums[base + 1] -= select(x < -bound, g, 0.0f32);
             g * select(x > bound, first, select(x < -bound, negative, 1.0f32))
         }
         Kind::Table(thresholds) => {
@@ -249,7 +260,7 @@ fn differentiated<F: Float>(
             let highest = parameter::<F>(parameters, from + 2);
             let passed = within(v, lowest, highest, g);
             let value = table_value::<F>(v, parameters, from, thresholds);
-            sums[0] += g * value - passed * within(v, lowest, highest, v);
+            sums[base] += g * value - passed * within(v, lowest, highest, v);
             passed
         }
         Kind::Sign(slope) => {
@@ -261,101 +272,8 @@ fn differentiated<F: Float>(
             } else {
                 select(at < 1.0f32, g * (at * -2.0f32 + 2.0f32), 0.0f32)
             };
-            sums[0] -= passed;
+            sums[base] -= passed;
             passed
         }
-    }
-}
-
-#[cube(launch, address_type = "dynamic")]
-pub(super) fn forward_kernel<F: Float, N: Size>(
-    x: LinearView<'_, Vector<F, N>>,
-    parameters: LinearView<'_, F>,
-    mut y: LinearViewMut<'_, Vector<F, N>>,
-    groups: usize,
-    inner: usize,
-    steps: f32,
-    lowest: f32,
-    highest: f32,
-    #[comptime] count: usize,
-    #[comptime] kind: Kind,
-    #[define(F)] _dtype: ElemType,
-) {
-    if !y.is_in_bounds(ABSOLUTE_POS) {
-        terminate!();
-    }
-    let from = (ABSOLUTE_POS / inner) % groups * count;
-    let values = x.read(ABSOLUTE_POS);
-    let mut out = values;
-    #[unroll]
-    for lane in 0..values.vector_size() {
-        let x = f32::cast_from(values.extract(lane));
-        let level = quantized::<F>(x, &parameters, from, steps, lowest, highest, kind);
-        out.insert(lane, F::cast_from(level));
-    }
-    y.write(ABSOLUTE_POS, out);
-}
-
-#[cube(launch, address_type = "dynamic")]
-pub(super) fn backward_kernel<F: Float, N: Size>(
-    x: LinearView<'_, Vector<F, N>>,
-    parameters: LinearView<'_, F>,
-    factor: LinearView<'_, F>,
-    grad: LinearView<'_, Vector<F, N>>,
-    mut grad_x: LinearViewMut<'_, Vector<F, N>>,
-    mut partial: LinearViewMut<'_, f32>,
-    elements: usize,
-    groups: usize,
-    inner: usize,
-    threads: usize,
-    steps: f32,
-    lowest: f32,
-    highest: f32,
-    ewgs: f32,
-    #[comptime] count: usize,
-    #[comptime] terms: usize,
-    #[comptime] kind: Kind,
-    #[define(F)] _dtype: ElemType,
-) {
-    let group = ABSOLUTE_POS / threads;
-    if group >= groups {
-        terminate!();
-    }
-    let from = group * count;
-    let factor = parameter::<F>(&factor, 0);
-    let mut sums = Array::<f32>::new(terms);
-    #[unroll]
-    for term in 0..terms {
-        sums[term] = 0.0f32;
-    }
-    let mut element = ABSOLUTE_POS % threads;
-    while element < elements {
-        let at = (element / inner * groups + group) * inner + element % inner;
-        let values = x.read(at);
-        let gradients = grad.read(at);
-        let mut out = gradients;
-        #[unroll]
-        for lane in 0..values.vector_size() {
-            let passed = differentiated::<F>(
-                f32::cast_from(values.extract(lane)),
-                f32::cast_from(gradients.extract(lane)),
-                &parameters,
-                from,
-                steps,
-                lowest,
-                highest,
-                ewgs,
-                factor,
-                &mut sums,
-                kind,
-            );
-            out.insert(lane, F::cast_from(passed));
-        }
-        grad_x.write(at, out);
-        element += threads;
-    }
-    #[unroll]
-    for term in 0..terms {
-        partial.write(ABSOLUTE_POS * terms + term, sums[term]);
     }
 }

@@ -1,0 +1,260 @@
+//! Batch normalisation in training mode (Ioffe and Szegedy 2015), with an addition and a ReLU in the
+//! same pass. The operations on each element are those of
+//! [`quant_kernels::batch_norm`], in 32 bits, whatever the type of the tensor. Mean and variance
+//! are 32-bit floats.
+//!
+//! Mean and variance are computed in one pass: a thread sums deviations from the first element that
+//! it reads, and the moments of threads and blocks are combined in a fixed order.
+
+use cubecl::{calculate_cube_count_elemwise, client::Client, prelude::*};
+
+#[doc(hidden)]
+pub use kernels::{
+    gradient_sums_kernel, input_gradient_kernel, moments_kernel, normalize_kernel,
+    parameter_gradients_kernel, statistics_kernel,
+};
+
+use crate::{
+    Operand, Output, Walk,
+    launch::{FLOAT, Lanes, Limits, Tiling, UNITS, address_type, grid},
+};
+
+mod kernels;
+
+/// The scale γ and the shift β of each channel, of one type.
+#[derive(Debug, Clone, Copy)]
+pub struct Affine<'a> {
+    /// γ, `[channels]`.
+    pub weight: &'a Operand,
+    /// β, `[channels]`.
+    pub bias: &'a Operand,
+}
+
+/// The result of [`forward`].
+#[derive(Debug)]
+pub struct Normalized {
+    /// The values γ·(x - mean)/√(variance + ε) + β, after addition and ReLU, of the type of x.
+    pub values: Output,
+    /// The mean of each channel, `[channels]`.
+    pub mean: Output,
+    /// The biased variance of each channel, `[channels]`.
+    pub variance: Output,
+}
+
+/// The tensors of the forward pass that [`backward`] needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Forward<'a> {
+    /// The input.
+    pub x: &'a Operand,
+    /// The scale γ of each channel.
+    pub weight: &'a Operand,
+    /// The mean of each channel.
+    pub mean: &'a Operand,
+    /// The biased variance of each channel.
+    pub variance: &'a Operand,
+    /// The constant ε that is added to the variance.
+    pub epsilon: f32,
+    /// The result, if a ReLU was applied last.
+    pub relu_output: Option<&'a Operand>,
+    /// Whether a residual was added.
+    pub has_residual: bool,
+}
+
+/// The gradients that [`backward`] returns.
+#[derive(Debug)]
+pub struct Gradients {
+    /// The gradient of x.
+    pub input: Output,
+    /// The gradient of γ.
+    pub weight: Output,
+    /// The gradient of β.
+    pub bias: Output,
+    /// The gradient of the residual, if one was added before a ReLU. Without a ReLU it is the
+    /// gradient of the output.
+    pub residual: Option<Output>,
+}
+
+/// Returns the view of a tensor `[batch, channels, ...]`.
+fn view_of(shape: &[usize]) -> [usize; 3] {
+    [shape[0], shape[1], shape[2..].iter().product()]
+}
+
+/// Normalises x, `[batch, channels, ...]`, by the mean and the biased variance of each channel,
+/// multiplies by γ, adds β and the residual, and applies a ReLU if `relu`. The axes of the result
+/// lie in memory in the order of those of x. No size may be 0.
+pub fn forward(
+    client: &Client,
+    x: &Operand,
+    affine: Affine<'_>,
+    epsilon: f32,
+    residual: Option<&Operand>,
+    relu: bool,
+) -> Normalized {
+    let shape = &x.binding.shape;
+    let walk = Walk::of(shape, &x.binding.strides, view_of(shape));
+    let channels = shape[1];
+    let input = x.presented(&walk);
+    let tiling = Tiling::new(Limits::of(client), &[&input], walk.view, 3);
+    let partial = Output::new(client, &[channels, tiling.splits, 3], FLOAT).operand(FLOAT);
+    moments_kernel::launch(
+        client,
+        grid(tiling.tiles * tiling.splits),
+        CubeDim::new_1d(UNITS as u32),
+        address_type(&[&input]),
+        tiling.vector,
+        input.clone().view(),
+        partial.clone().view(),
+        tiling.columns,
+        tiling.length,
+        tiling.inner,
+        tiling.tiles,
+        tiling.splits,
+        tiling.of,
+        tiling.width,
+        UNITS,
+        x.dtype,
+    );
+    let of_channels = || Output::new(client, &[channels], FLOAT);
+    let (mean, variance, scale) = (of_channels(), of_channels(), of_channels());
+    let units = finishing_units(tiling.splits);
+    statistics_kernel::launch(
+        client,
+        grid(channels),
+        CubeDim::new_1d(units as u32),
+        address_type(&[&partial]),
+        partial.view(),
+        affine.weight.clone().view(),
+        mean.operand(FLOAT).view(),
+        variance.operand(FLOAT).view(),
+        scale.operand(FLOAT).view(),
+        channels,
+        tiling.splits,
+        epsilon,
+        units,
+        affine.weight.dtype,
+    );
+    let values = Output::like(client, shape, &walk, x.dtype);
+    let output = values.operand(x.dtype).presented(&walk);
+    let added = residual.map_or_else(|| input.clone(), |residual| residual.presented(&walk));
+    let operands = [&input, &added, &output];
+    let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
+    let vectors = x.elements() / vector;
+    let dim = CubeDim::new(client, vectors);
+    normalize_kernel::launch(
+        client,
+        calculate_cube_count_elemwise(client, vectors, dim),
+        dim,
+        address_type(&operands),
+        vector,
+        input.view(),
+        mean.operand(FLOAT).view(),
+        scale.operand(FLOAT).view(),
+        affine.bias.clone().view(),
+        added.view(),
+        output.view(),
+        groups,
+        inner,
+        residual.is_some(),
+        relu,
+        of,
+        x.dtype,
+        affine.bias.dtype,
+    );
+    Normalized { values, mean, variance }
+}
+
+/// Computes the gradients of [`forward`] from the gradient of its output, as
+/// [`quant_kernels::batch_norm::backward`] defines them.
+pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> Gradients {
+    let Forward { x, weight, mean, variance, epsilon, relu_output, has_residual } = *forward;
+    let shape = &x.binding.shape;
+    let walk = Walk::of(shape, &x.binding.strides, view_of(shape));
+    let channels = shape[1];
+    let (input, gradient) = (x.presented(&walk), gradient.presented(&walk));
+    let result = relu_output.map_or_else(|| input.clone(), |result| result.presented(&walk));
+    let relu = relu_output.is_some();
+    let operands = [&input, &gradient, &result];
+    let tiling = Tiling::new(Limits::of(client), &operands, walk.view, 2);
+    let partial = Output::new(client, &[channels, tiling.splits, 2], FLOAT).operand(FLOAT);
+    gradient_sums_kernel::launch(
+        client,
+        grid(tiling.tiles * tiling.splits),
+        CubeDim::new_1d(UNITS as u32),
+        address_type(&operands),
+        tiling.vector,
+        input.clone().view(),
+        result.clone().view(),
+        gradient.clone().view(),
+        mean.clone().view(),
+        partial.clone().view(),
+        tiling.columns,
+        tiling.length,
+        tiling.inner,
+        tiling.tiles,
+        tiling.splits,
+        relu,
+        tiling.of,
+        tiling.width,
+        UNITS,
+        x.dtype,
+    );
+    let of_channels = || Output::new(client, &[channels], weight.dtype);
+    let (weight_gradient, bias_gradient) = (of_channels(), of_channels());
+    let numbers = Output::new(client, &[channels, 3], FLOAT).operand(FLOAT);
+    let units = finishing_units(tiling.splits);
+    parameter_gradients_kernel::launch(
+        client,
+        grid(channels),
+        CubeDim::new_1d(units as u32),
+        address_type(&[&partial]),
+        partial.view(),
+        weight.clone().view(),
+        variance.clone().view(),
+        weight_gradient.operand(weight.dtype).view(),
+        bias_gradient.operand(weight.dtype).view(),
+        numbers.clone().view(),
+        channels,
+        tiling.splits,
+        (x.elements() / channels) as f32,
+        epsilon,
+        units,
+        weight.dtype,
+    );
+    let x_gradient = Output::like(client, shape, &walk, x.dtype);
+    let adds = has_residual && relu;
+    let residual = adds.then(|| Output::like(client, shape, &walk, x.dtype));
+    let output = x_gradient.operand(x.dtype).presented(&walk);
+    let passed = residual
+        .as_ref()
+        .map_or_else(|| output.clone(), |residual| residual.operand(x.dtype).presented(&walk));
+    let operands = [&input, &gradient, &result, &output];
+    let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
+    let vectors = x.elements() / vector;
+    let dim = CubeDim::new(client, vectors);
+    input_gradient_kernel::launch(
+        client,
+        calculate_cube_count_elemwise(client, vectors, dim),
+        dim,
+        address_type(&operands),
+        vector,
+        input.view(),
+        result.view(),
+        gradient.view(),
+        mean.clone().view(),
+        numbers.view(),
+        output.view(),
+        passed.view(),
+        groups,
+        inner,
+        adds,
+        relu,
+        of,
+        x.dtype,
+    );
+    Gradients { input: x_gradient, weight: weight_gradient, bias: bias_gradient, residual }
+}
+
+/// Returns the number of units that combine the parts of a channel.
+fn finishing_units(splits: usize) -> usize {
+    splits.next_power_of_two().clamp(32, UNITS)
+}

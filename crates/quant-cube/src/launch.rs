@@ -1,0 +1,259 @@
+//! How much of a device a kernel uses, and how tensors are handed to it.
+
+use cubecl::{
+    client::Client,
+    ir::{ElemType, FloatKind},
+    prelude::*,
+    server::{Handle, MemoryLayout, MemoryLayoutDescriptor},
+    std::tensor::layout::linear::{LinearViewLaunch, linear_view},
+};
+
+use crate::Walk;
+
+/// A tensor on a device, and the type of its elements.
+#[derive(Debug, Clone)]
+pub struct Operand {
+    /// Memory, shape and strides.
+    pub binding: TensorBinding,
+    /// The type of the elements.
+    pub dtype: ElemType,
+}
+
+/// A new tensor on a device.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The memory.
+    pub handle: Handle,
+    /// The size of each axis.
+    pub shape: Vec<usize>,
+    /// The number of elements between two neighbours along each axis.
+    pub strides: Vec<usize>,
+}
+
+/// The type of sums.
+pub(crate) const FLOAT: ElemType = ElemType::Float(FloatKind::F32);
+
+/// The number of units of a cube. Devices allow at least this many.
+pub(crate) const UNITS: usize = 256;
+
+/// The number of cubes that fill a device whose number of multiprocessors is not known.
+const CUBES: usize = 512;
+
+/// The number of cubes that a multiprocessor runs at the same time.
+const CUBES_OF_MULTIPROCESSOR: usize = 8;
+
+/// What kernels are adapted to.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The number of cubes that fill the device.
+    pub cubes: usize,
+    /// The number of bytes that a unit reads at once.
+    pub bytes: usize,
+    /// The largest number of elements of a vector.
+    pub elements: usize,
+}
+
+impl Limits {
+    pub(crate) fn of(client: &Client) -> Self {
+        let properties = client.properties();
+        let multiprocessors = properties.hardware.num_streaming_multiprocessors;
+        let cubes = multiprocessors.map_or(CUBES, |count| count as usize * CUBES_OF_MULTIPROCESSOR);
+        let bytes = properties.io_width() as usize / 8;
+        Self { cubes, bytes, elements: properties.hardware.max_vector_size.min(8) }
+    }
+}
+
+/// Returns a grid of at least this many cubes. Every axis of a grid may have 65,535 cubes.
+pub(crate) fn grid(cubes: usize) -> CubeCount {
+    let columns = cubes.clamp(1, 65_535);
+    CubeCount::Static(columns as u32, cubes.div_ceil(columns) as u32, 1)
+}
+
+impl Operand {
+    /// Returns the tensor with its axes in the order of the walk.
+    pub fn presented(&self, walk: &Walk) -> Operand {
+        let mut binding = self.binding.clone();
+        binding.shape = walk.present(&self.binding.shape).as_slice().into();
+        binding.strides = walk.present(&self.binding.strides).as_slice().into();
+        Operand { binding, dtype: self.dtype }
+    }
+
+    pub(crate) fn elements(&self) -> usize {
+        self.binding.shape.iter().product()
+    }
+
+    /// Returns the number of elements from the first to the last in memory.
+    fn extent(&self) -> usize {
+        let steps = self.binding.shape.iter().zip(self.binding.strides.iter());
+        steps.map(|(size, stride)| size.saturating_sub(1) * stride).sum::<usize>() + 1
+    }
+
+    /// Returns whether `vector` neighbours in the order of the axes are neighbours in memory, and
+    /// begin where such a vector may begin.
+    fn takes_vectors(&self, vector: usize) -> bool {
+        let (shape, strides) = (&self.binding.shape, &self.binding.strides);
+        let mut expected = 1;
+        let mut dense = true;
+        for (size, stride) in shape.iter().zip(strides.iter()).rev().filter(|(size, _)| **size > 1)
+        {
+            dense &= *stride == expected;
+            expected *= size;
+        }
+        let Some((last, rest)) = strides.split_last() else {
+            return true;
+        };
+        let rows = *last == 1
+            && shape[shape.len() - 1].is_multiple_of(vector)
+            && rest.iter().all(|stride| stride.is_multiple_of(vector));
+        dense || rows
+    }
+
+    pub(crate) fn view(self) -> LinearViewLaunch {
+        linear_view(self.binding)
+    }
+}
+
+impl Output {
+    /// Returns a tensor without gaps, whose axes lie in memory in the order of the walk.
+    pub(crate) fn like(client: &Client, shape: &[usize], walk: &Walk, dtype: ElemType) -> Self {
+        let Output { handle, strides, .. } = Self::new(client, &walk.present(shape), dtype);
+        Self { handle, shape: shape.to_vec(), strides: walk.restore(&strides) }
+    }
+
+    /// Returns a tensor without gaps.
+    pub(crate) fn new(client: &Client, shape: &[usize], dtype: ElemType) -> Self {
+        let descriptor = MemoryLayoutDescriptor::contiguous(shape.into(), dtype.size());
+        let MemoryLayout { memory, strides } = client.empty_tensors(vec![descriptor]).remove(0);
+        Self { handle: memory, shape: shape.to_vec(), strides: strides.to_vec() }
+    }
+
+    pub(crate) fn operand(&self, dtype: ElemType) -> Operand {
+        let binding = TensorBinding {
+            handle: self.handle.clone().binding(),
+            shape: self.shape.as_slice().into(),
+            strides: self.strides.as_slice().into(),
+            tiling: Default::default(),
+        };
+        Operand { binding, dtype }
+    }
+}
+
+/// Returns the number of neighbours that are read together. It divides `run`.
+fn vector_size(limits: Limits, operands: &[&Operand], run: usize) -> usize {
+    let widest = operands.iter().map(|operand| operand.dtype.size()).max().unwrap_or(4);
+    let most = (limits.bytes / widest).min(limits.elements);
+    let fits = |size: &usize| {
+        run.is_multiple_of(*size) && operands.iter().all(|operand| operand.takes_vectors(*size))
+    };
+    [8, 4, 2].into_iter().filter(|size| *size <= most).find(fits).unwrap_or(1)
+}
+
+/// Returns the type that indexes all of these tensors.
+pub(crate) fn address_type(operands: &[&Operand]) -> AddressType {
+    let longest = operands.iter().map(|operand| operand.extent().max(operand.elements())).max();
+    AddressType::from_len(longest.unwrap_or(1))
+}
+
+/// How the groups of a tensor lie among the vectors that a kernel reads.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Groups {
+    /// There is one group.
+    One,
+    /// All elements of a vector belong to one group.
+    Rows,
+    /// The elements of a vector belong to groups that follow each other, and each vector begins
+    /// such a run.
+    Columns,
+    /// The elements of a vector may belong to any group.
+    Any,
+}
+
+/// How a kernel reads a tensor whose elements it computes one by one.
+#[derive(Debug, Clone, Copy)]
+pub struct Lanes {
+    /// The number of neighbours that are read together.
+    pub vector: usize,
+    /// The number of groups; with [`Groups::Columns`], the number of vectors that they fill.
+    pub groups: usize,
+    /// The number of inner elements; with [`Groups::Rows`], of inner vectors.
+    pub inner: usize,
+    /// How the groups lie.
+    pub of: Groups,
+}
+
+impl Lanes {
+    /// Decides how the operands, whose axes are in the order of the walk, are read.
+    pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3]) -> Self {
+        let [outer, groups, inner] = view;
+        let dividing = |run: usize| vector_size(limits, operands, run);
+        if groups == 1 {
+            return Self { vector: dividing(outer * inner), groups, inner, of: Groups::One };
+        }
+        if inner == 1 {
+            let vector = dividing(groups);
+            return Self { vector, groups: groups / vector, inner, of: Groups::Columns };
+        }
+        match dividing(inner) {
+            1 => Self { vector: dividing(outer * groups * inner), groups, inner, of: Groups::Any },
+            vector => Self { vector, groups, inner: inner / vector, of: Groups::Rows },
+        }
+    }
+}
+
+/// How the elements of a tensor are divided among cubes that sum the elements of each group. The
+/// tensor is viewed as `[outer, groups, inner]`. If groups lie side by side, a *column* is as many
+/// groups as a vector has elements; else it is one group.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiling {
+    /// The number of neighbours that are read together.
+    pub vector: usize,
+    /// How the groups lie.
+    pub of: Groups,
+    /// The number of columns.
+    pub columns: usize,
+    /// The number of vectors of a column.
+    pub length: usize,
+    /// The number of vectors between two outer steps of a column.
+    pub inner: usize,
+    /// The number of columns that a cube sums next to each other: a power of two.
+    pub width: usize,
+    /// The number of tiles of `width` columns.
+    pub tiles: usize,
+    /// The number of cubes that share a tile.
+    pub splits: usize,
+}
+
+impl Tiling {
+    /// Divides the operands, whose axes are in the order of the walk. `sums` is the number of sums
+    /// for each group.
+    pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3], sums: usize) -> Self {
+        let [outer, groups, inner] = view;
+        let side_by_side = groups > 1 && inner == 1;
+        let mut vector = if side_by_side {
+            vector_size(limits, operands, groups)
+        } else {
+            vector_size(limits, operands, if groups == 1 { outer * inner } else { inner })
+        };
+        if side_by_side && vector * sums > MOST_SUMS {
+            vector = 1;
+        }
+        let (of, columns, length, inner) = if side_by_side {
+            (Groups::Columns, groups / vector, outer, 1)
+        } else if groups == 1 {
+            (Groups::One, 1, outer * inner / vector, 1)
+        } else {
+            (Groups::Rows, groups, outer * inner / vector, inner / vector)
+        };
+        let width = if side_by_side { columns.next_power_of_two().min(32) } else { 1 };
+        let tiles = columns.div_ceil(width);
+        let most = length.div_ceil(UNITS / width * VECTORS_OF_UNIT);
+        let splits = limits.cubes.div_ceil(tiles).clamp(1, most.max(1));
+        Self { vector, of, columns, length, inner, width, tiles, splits }
+    }
+}
+
+/// The number of sums that a unit keeps in registers for several groups.
+const MOST_SUMS: usize = 8;
+
+/// The number of vectors that a unit sums at least, if there are so many.
+const VECTORS_OF_UNIT: usize = 4;

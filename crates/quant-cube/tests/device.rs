@@ -1,0 +1,401 @@
+//! Runs the kernels on a device, which may be a software device, and compares them with the loops
+//! of `quant-kernels`. Memory in another order must not be copied: launches are counted.
+
+#![cfg(any(feature = "wgpu", feature = "cuda"))]
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use cubecl::{
+    Device,
+    client::Client,
+    ir::{ElemType, FloatKind},
+    logging::{LaunchObservation, LaunchObserver},
+    prelude::TensorBinding,
+};
+use proptest::prelude::*;
+use quant_cube::{
+    Operand, Output,
+    batch_norm::{self, Affine, Forward},
+    quantize,
+};
+use quant_kernels::{
+    batch_norm as host_norm,
+    quantize::{Elementwise, Rule, SignSlope, quantize as host_quantize, quantize_backward},
+};
+
+const FLOAT: ElemType = ElemType::Float(FloatKind::F32);
+
+fn client() -> Client {
+    cfg_select! {
+        feature = "cuda" => Device::Cuda(Default::default()).client(),
+        feature = "vulkan" => Device::vulkan(Default::default()).unwrap().client(),
+        _ => Device::wgpu(Default::default()).unwrap().client(),
+    }
+}
+
+/// The launches of the whole process are observed, so tests that launch take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A layout of `[batch, channels, pixels]` in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// The order of the shape.
+    Contiguous,
+    /// `[batch, pixels, channels]`, as Burn's convolutions return it.
+    ChannelsLast,
+    /// Rows of pixels with three unused numbers behind each, as CUDA pads rows.
+    Gaps,
+    /// The last images of a larger batch.
+    Sliced,
+}
+
+const LAYOUTS: [Layout; 4] =
+    [Layout::Contiguous, Layout::ChannelsLast, Layout::Gaps, Layout::Sliced];
+
+type Sizes = [usize; 3];
+
+impl Layout {
+    fn strides(self, [_, channels, pixels]: Sizes) -> Sizes {
+        match self {
+            Layout::Contiguous | Layout::Sliced => [channels * pixels, pixels, 1],
+            Layout::ChannelsLast => [channels * pixels, 1, channels],
+            Layout::Gaps => [channels * (pixels + 3), pixels + 3, 1],
+        }
+    }
+}
+
+fn place(strides: Sizes, at: Sizes) -> usize {
+    at.iter().zip(strides).map(|(at, stride)| at * stride).sum()
+}
+
+fn indices([batch, channels, pixels]: Sizes) -> impl Iterator<Item = Sizes> {
+    (0..batch).flat_map(move |image| {
+        (0..channels).flat_map(move |channel| (0..pixels).map(move |pixel| [image, channel, pixel]))
+    })
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Brings `[batch, channels, pixels]` to the device in a layout.
+fn upload(client: &Client, values: &[f32], sizes: Sizes, layout: Layout) -> Operand {
+    let strides = layout.strides(sizes);
+    let length = place(strides, sizes.map(|size| size - 1)) + 1;
+    let mut memory = vec![f32::NAN; length];
+    for (value, at) in values.iter().zip(indices(sizes)) {
+        memory[place(strides, at)] = *value;
+    }
+    let handle = if layout == Layout::Sliced {
+        // 256 bytes are a place at which every device may begin a tensor.
+        let whole = [vec![f32::NAN; 64], memory].concat();
+        client.create_from_slice(&bytes(&whole)).offset_start(256)
+    } else {
+        client.create_from_slice(&bytes(&memory))
+    };
+    let binding = TensorBinding {
+        handle: handle.binding(),
+        shape: sizes.as_slice().into(),
+        strides: strides.as_slice().into(),
+        tiling: Default::default(),
+    };
+    Operand { binding, dtype: FLOAT }
+}
+
+fn row(client: &Client, values: &[f32]) -> Operand {
+    upload(client, values, [1, 1, values.len()], Layout::Contiguous).shaped(&[values.len()], &[1])
+}
+
+trait Shaped {
+    fn shaped(self, shape: &[usize], strides: &[usize]) -> Self;
+}
+
+impl Shaped for Operand {
+    fn shaped(mut self, shape: &[usize], strides: &[usize]) -> Self {
+        self.binding.shape = shape.into();
+        self.binding.strides = strides.into();
+        self
+    }
+}
+
+/// Returns the numbers of a tensor in the order of its shape.
+fn download(client: &Client, output: &Output) -> Vec<f32> {
+    let read = client.read_one(output.handle.clone()).unwrap();
+    let memory: Vec<f32> =
+        read.chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect();
+    let mut indices = vec![0usize];
+    for (size, stride) in output.shape.iter().zip(&output.strides) {
+        let next = |index: usize| (0..*size).map(move |at| index + at * stride);
+        indices = indices.into_iter().flat_map(next).collect();
+    }
+    indices.into_iter().map(|index| memory[index]).collect()
+}
+
+fn operand(output: &Output) -> Operand {
+    let binding = TensorBinding {
+        handle: output.handle.clone().binding(),
+        shape: output.shape.as_slice().into(),
+        strides: output.strides.as_slice().into(),
+        tiling: Default::default(),
+    };
+    Operand { binding, dtype: FLOAT }
+}
+
+/// Returns reproducible values in -2..2.
+fn drawn(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u32 << 22) as f32 - 2.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+#[derive(Default)]
+struct Names(Mutex<Vec<&'static str>>);
+
+impl LaunchObserver for Names {
+    fn launched(&self, kernel: &'static str) {
+        self.0.lock().unwrap().push(kernel);
+    }
+}
+
+/// Returns the result of a task and the names of the kernels that it launches.
+fn observed<T>(task: impl FnOnce() -> T) -> (T, Vec<&'static str>) {
+    let names = Arc::new(Names::default());
+    let watching = LaunchObservation::new(names.clone());
+    let result = task();
+    drop(watching);
+    let names = names.0.lock().unwrap().clone();
+    (result, names)
+}
+
+/// Returns whether all numbers but a few are close. A quotient may be one unit off on a GPU, which
+/// moves a number near a threshold by a level.
+fn mostly_close(ours: &[f32], theirs: &[f32], allowed: f32) -> bool {
+    let far = |(a, b): &(&f32, &f32)| !((**a - **b).abs() <= allowed * b.abs().max(1.0));
+    let count = ours.iter().zip(theirs).filter(far).count();
+    ours.len() == theirs.len() && count * 200 <= ours.len()
+}
+
+fn rules() -> impl Strategy<Value = Rule> {
+    let clip = |(signed, learned_bound, ewgs): (bool, bool, bool)| Rule::Clip {
+        steps: 3.0,
+        signed,
+        rescale: false,
+        learned_bound,
+        ewgs: if ewgs { 0.01 } else { 0.0 },
+    };
+    let slope = prop_oneof![Just(SignSlope::One), Just(SignSlope::Box), Just(SignSlope::Triangle)];
+    prop_oneof![
+        any::<(bool, bool, bool)>().prop_map(clip),
+        Just(Rule::Step { lowest: -2.0, highest: 1.0, ewgs: 0.01 }),
+        (1usize..=3).prop_map(|pieces| Rule::Slopes { pieces, signed: false }),
+        Just(Rule::Slopes { pieces: 2, signed: true }),
+        Just(Rule::Intervals { pieces: 3 }),
+        Just(Rule::Ternary),
+        Just(Rule::Table { thresholds: 3 }),
+        slope.prop_map(|slope| Rule::Sign { slope }),
+    ]
+}
+
+fn parameters(rule: Rule, groups: usize, seed: u64) -> Vec<f32> {
+    let count = rule.parameters();
+    let positive = |x: &f32| x.abs() + 0.1;
+    let of_group = |row: &[f32]| -> Vec<f32> {
+        match rule {
+            Rule::Table { thresholds } => {
+                let (mut limits, mut levels) =
+                    (row[3..3 + thresholds].to_vec(), row[3 + thresholds..].to_vec());
+                limits.sort_by(f32::total_cmp);
+                levels.sort_by(f32::total_cmp);
+                [vec![positive(&row[0]), -1.0, 1.0], limits, levels].concat()
+            }
+            Rule::Step { .. } => vec![positive(&row[0]), row[1]],
+            Rule::Sign { .. } => vec![row[0] * 0.5, positive(&row[1])],
+            Rule::Intervals { .. } => [positive(&row[0]), row[1]]
+                .into_iter()
+                .chain(row[2..].iter().map(positive))
+                .collect(),
+            _ => row.iter().map(positive).collect(),
+        }
+    };
+    drawn(seed, groups * count).chunks(count).flat_map(of_group).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 8, ..ProptestConfig::default() })]
+
+    /// Values and gradients are those of the CPU in every layout, also if the gradient lies in
+    /// memory in another order; they keep the order of x; and there is one launch forward and two
+    /// backward, which leaves none for a copy.
+    #[test]
+    fn quantizers_walk_every_layout(
+        rule in rules(),
+        x_layout in 0usize..4,
+        g_layout in 0usize..4,
+        channels in prop_oneof![Just(1usize), Just(4), Just(6), Just(40)],
+        pixels in prop_oneof![Just(1usize), Just(9), Just(49), Just(64)],
+        per_group in prop_oneof![Just(0usize), Just(1), Just(2)],
+        seed: u64,
+    ) {
+        let _turn = turn();
+        let client = client();
+        let sizes = [3, channels, pixels];
+        let view = match per_group {
+            0 => [1, 1, 3 * channels * pixels],
+            1 => [3, channels, pixels],
+            _ if channels % 2 == 0 => [3, channels / 2, 2 * pixels],
+            _ => [3, channels, pixels],
+        };
+        let operation = Elementwise { rule, view };
+        let count: usize = sizes.iter().product();
+        let (xs, gs) = (drawn(seed, count), drawn(seed ^ 1, count));
+        let ps = parameters(rule, view[1], seed ^ 2);
+        let x = upload(&client, &xs, sizes, LAYOUTS[x_layout]);
+        let g = upload(&client, &gs, sizes, LAYOUTS[g_layout]);
+        let width = rule.parameters();
+        let p = row(&client, &ps).shaped(&[view[1], width], &[width, 1]);
+
+        let (y, names) = observed(|| quantize::quantize(&client, &x, &p, operation));
+        prop_assert_eq!(names.len(), 1, "{:?}", names);
+        prop_assert!(mostly_close(&download(&client, &y), &host_quantize(&xs, &ps, operation), 1e-5));
+        let is_last = |strides: &[usize]| strides[1] == 1 && channels > 1 && pixels > 1;
+        prop_assert_eq!(is_last(&y.strides), is_last(&x.binding.strides));
+
+        let backward =
+            || quantize::quantize_backward(&client, &x, &p, None, &g, operation, 0.5);
+        let ((grad_x, sums), names) = observed(backward);
+        prop_assert_eq!(names.len(), 2, "{:?}", names);
+        prop_assert_eq!(&grad_x.strides, &y.strides);
+        let mut expected = gs.clone();
+        let of_parameters = quantize_backward(&xs, &ps, &mut expected, operation);
+        prop_assert!(mostly_close(&download(&client, &grad_x), &expected, 1e-4));
+        let half: Vec<f32> = of_parameters.iter().map(|sum| sum * 0.5).collect();
+        let sums = download(&client, &sums);
+        // A number that takes another level moves a sum by its gradient.
+        let largest = half.iter().fold(4f32, |largest, x| largest.max(x.abs()));
+        for (a, b) in sums.iter().zip(&half) {
+            prop_assert!((a - b).abs() <= 0.02 * largest, "{:?} {:?}", sums, half);
+        }
+        let (_, again) = backward();
+        prop_assert_eq!(download(&client, &again), sums, "the same sums twice");
+    }
+
+    /// Batch norms are those of the CPU in every layout, with three launches in each direction.
+    #[test]
+    fn batch_norms_walk_every_layout(
+        layouts in any::<[u8; 3]>(),
+        channels in prop_oneof![Just(1usize), Just(4), Just(6), Just(40)],
+        pixels in prop_oneof![Just(9usize), Just(49), Just(64)],
+        adds: bool,
+        relu: bool,
+        seed: u64,
+    ) {
+        let _turn = turn();
+        let client = client();
+        let sizes = [3, channels, pixels];
+        let layout = |at: usize| LAYOUTS[usize::from(layouts[at]) % 4];
+        let count: usize = sizes.iter().product();
+        let shape = host_norm::Shape { batch: 3, channels, pixels };
+        // A mean that is large beside the deviation.
+        let xs: Vec<f32> = drawn(seed, count).iter().map(|x| x * 0.5 + 9.0).collect();
+        let (gs, added) = (drawn(seed ^ 1, count), drawn(seed ^ 2, count));
+        let (ws, bs) = (drawn(seed ^ 3, channels), drawn(seed ^ 4, channels));
+        let epilogue = host_norm::Epilogue { residual: adds.then_some(added.as_slice()), relu };
+        let expected = host_norm::forward(shape, &xs, (&ws, &bs), 1e-5, epilogue);
+
+        let x = upload(&client, &xs, sizes, layout(0));
+        let residual = upload(&client, &added, sizes, layout(1));
+        let g = upload(&client, &gs, sizes, layout(2));
+        let (w, b) = (row(&client, &ws), row(&client, &bs));
+        let affine = Affine { weight: &w, bias: &b };
+        let (y, names) = observed(|| {
+            batch_norm::forward(&client, &x, affine, 1e-5, adds.then_some(&residual), relu)
+        });
+        prop_assert_eq!(names.len(), 3, "{:?}", names);
+        let close = |ours: &[f32], theirs: &[f32], allowed: f32| {
+            ours.len() == theirs.len()
+                && ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() <= allowed * b.abs().max(1.0))
+        };
+        let (mean, variance) = (download(&client, &y.mean), download(&client, &y.variance));
+        prop_assert!(close(&mean, &expected.mean, 1e-6), "{:?} {:?}", mean, expected.mean);
+        prop_assert!(close(&variance, &expected.variance, 1e-5));
+        let values = download(&client, &y.values);
+        prop_assert!(close(&values, &expected.values, 1e-4));
+
+        let (mean_of, variance_of, output) =
+            (operand(&y.mean), operand(&y.variance), operand(&y.values));
+        let saved = Forward {
+            x: &x,
+            weight: &w,
+            mean: &mean_of,
+            variance: &variance_of,
+            epsilon: 1e-5,
+            relu_output: relu.then_some(&output),
+            has_residual: adds,
+        };
+        let (found, names) = observed(|| batch_norm::backward(&client, &saved, &g));
+        prop_assert_eq!(names.len(), 3, "{:?}", names);
+        let mut passed = gs.clone();
+        let on_host = host_norm::Forward {
+            x: &xs,
+            weight: &ws,
+            mean: &mean,
+            variance: &variance,
+            epsilon: 1e-5,
+            relu_output: relu.then_some(values.as_slice()),
+            has_residual: adds,
+        };
+        let gradients = host_norm::backward(shape, &on_host, &mut passed);
+        let by_x = gradients.input.as_ref().unwrap_or(&passed);
+        prop_assert!(close(&download(&client, &found.input), by_x, 1e-4));
+        prop_assert!(close(&download(&client, &found.weight), &gradients.weight, 1e-4));
+        prop_assert!(close(&download(&client, &found.bias), &gradients.bias, 1e-4));
+        prop_assert_eq!(found.residual.is_some(), adds && relu);
+        if let Some(residual) = &found.residual {
+            prop_assert!(close(&download(&client, residual), &passed, 0.0));
+        }
+        let again = batch_norm::backward(&client, &saved, &g);
+        prop_assert_eq!(download(&client, &again.weight), download(&client, &found.weight));
+    }
+}
+
+/// A tensor has more elements than fit into one pass of the device's threads.
+#[test]
+fn large_tensors_are_summed_by_several_blocks() {
+    let _turn = turn();
+    let client = client();
+    let sizes = [16, 24, 1031];
+    let count: usize = sizes.iter().product();
+    let rule =
+        Rule::Clip { steps: 3.0, signed: true, rescale: false, learned_bound: false, ewgs: 0.0 };
+    let (xs, gs) = (drawn(1, count), drawn(2, count));
+    for (layout, view) in [
+        (Layout::Contiguous, [1, 1, count]),
+        (Layout::ChannelsLast, [1, 1, count]),
+        (Layout::Contiguous, [16, 24, 1031]),
+        (Layout::ChannelsLast, [16, 24, 1031]),
+    ] {
+        let operation = Elementwise { rule, view };
+        let ps = parameters(rule, view[1], 3);
+        let x = upload(&client, &xs, sizes, layout);
+        let g = upload(&client, &gs, sizes, layout);
+        let p = row(&client, &ps).shaped(&[view[1], 1], &[1, 1]);
+        let (grad_x, sums) = quantize::quantize_backward(&client, &x, &p, None, &g, operation, 1.0);
+        let mut expected = gs.clone();
+        let of_parameters = quantize_backward(&xs, &ps, &mut expected, operation);
+        assert!(mostly_close(&download(&client, &grad_x), &expected, 1e-5), "{layout:?}");
+        let largest = of_parameters.iter().fold(4f32, |largest, x| largest.max(x.abs()));
+        for (a, b) in download(&client, &sums).iter().zip(&of_parameters) {
+            assert!((a - b).abs() <= 1e-2 * largest, "{layout:?} {a} {b}");
+        }
+    }
+}

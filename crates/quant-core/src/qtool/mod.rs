@@ -1,5 +1,5 @@
-//! Reads QTool's quantizer options into [`QuantizerConfig`]: its command line
-//! (`--fm_bit 2 --fm_enable --wt_quant_group 1 ...`) and keywords (`dorefa,lsq`).
+//! Reads QTool's quantizer options into [`QuantizerConfig`](crate::QuantizerConfig): its command
+//! line (`--fm_bit 2 --fm_enable --wt_quant_group 1 ...`) and keywords (`dorefa,lsq`).
 //!
 //! Only this module uses QTool's names (`fm` for activations, `wt` for weights, `ot` for outputs).
 //! It reproduces QTool's behaviour: bits are truncated to an integer, a number of groups that does

@@ -1,5 +1,7 @@
 //! Every golden network that is lowered is raised again, with the same codes and scores.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 #[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 

@@ -274,9 +274,12 @@ fn combinations(config: &ResNetConfig, facts: &Facts, branches: usize) -> Vec<Re
     vary(stems.iter().map(|change| change as &dyn Fn(&mut ResNetConfig)).collect());
     let orders = ORDERS.map(|order| move |config: &mut ResNetConfig| config.order = order);
     vary(orders.iter().map(|change| change as &dyn Fn(&mut ResNetConfig)).collect());
-    let kinds = [DownsampleKind::StridedConv, DownsampleKind::AveragePool, DownsampleKind::Repeat];
-    let kinds = kinds.map(|kind| move |config: &mut ResNetConfig| config.downsample = kind);
-    vary(kinds.iter().map(|change| change as &dyn Fn(&mut ResNetConfig)).collect());
+    if branches > 1 {
+        let kinds =
+            [DownsampleKind::StridedConv, DownsampleKind::AveragePool, DownsampleKind::Repeat];
+        let kinds = kinds.map(|kind| move |config: &mut ResNetConfig| config.downsample = kind);
+        vary(kinds.iter().map(|change| change as &dyn Fn(&mut ResNetConfig)).collect());
+    }
     vary(vec![&|config| config.skip = SkipSpan::Block, &|config| config.skip = SkipSpan::Layer]);
     vary(vec![&|config| config.fix = false, &|config| config.fix = true]);
     vary(vec![&|config| config.norm_before_pool = false, &|config| config.norm_before_pool = true]);

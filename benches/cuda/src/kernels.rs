@@ -368,7 +368,13 @@ pub fn elementwise() -> Vec<Variant> {
 
 /// Returns the variants of kernels that sum over groups.
 pub fn summing() -> Vec<Variant> {
-    variants(&[(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Columns, 32)])
+    let layouts =
+        [(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Columns, 32)];
+    let narrow = |v: Variant| match v.groups {
+        Groups::Columns => Variant { vector: v.vector.min(4), ..v },
+        _ => v,
+    };
+    variants(&layouts).into_iter().map(narrow).collect()
 }
 
 fn variants(layouts: &[(Groups, usize)]) -> Vec<Variant> {
@@ -398,12 +404,12 @@ fn variants(layouts: &[(Groups, usize)]) -> Vec<Variant> {
     all
 }
 
-/// Returns the largest vector whose sums a thread keeps for as many groups, as `Tiling` limits it.
-pub fn fits(v: Variant, terms: usize) -> bool {
-    v.groups != Groups::Columns || v.vector == 1 || v.vector * terms <= 8
+/// Returns whether `Tiling` chooses such a variant for this number of sums.
+pub fn fits(v: Variant, sums: usize) -> bool {
+    v.groups != Groups::Columns || v.vector == 1 || (v.vector <= 4 && v.vector * sums <= 12)
 }
 
-/// Returns all kernels, or those of the rules alone.
+/// Returns all kernels.
 pub fn all() -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = Vec::new();
     let mut add = |name: String, define: Box<dyn Fn() -> KernelDefinition>| {

@@ -229,6 +229,8 @@ impl Tiling {
     pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3], sums: usize) -> Self {
         let [outer, groups, inner] = view;
         let side_by_side = groups > 1 && inner == 1;
+        let most = if side_by_side { MOST_COLUMNS } else { limits.elements };
+        let limits = Limits { elements: limits.elements.min(most), ..limits };
         let mut vector = if side_by_side {
             vector_size(limits, operands, groups)
         } else {
@@ -253,7 +255,10 @@ impl Tiling {
 }
 
 /// The number of sums that a unit keeps in registers for several groups.
-const MOST_SUMS: usize = 8;
+const MOST_SUMS: usize = 12;
+
+/// The number of groups for which a unit keeps sums. With eight, some kernels spill registers.
+const MOST_COLUMNS: usize = 4;
 
 /// The number of vectors that a unit sums at least, if there are so many.
 const VECTORS_OF_UNIT: usize = 4;

@@ -195,7 +195,7 @@ fn jobs(part: &str) -> Vec<Job> {
         for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
             add(format!("normalize_{}_{ending}", v.name()), &|| normalize(v, adds, relu));
         }
-        for v in kernels::summing().into_iter().filter(|v| !v.strided && kernels::fits(*v, 3)) {
+        for v in kernels::summing().into_iter().filter(|v| !v.strided && kernels::fits(*v, 2)) {
             add(format!("batch_norm_{}_{ending}", v.name()), &|| whole_batch_norm(v, adds, relu));
         }
     }
@@ -455,7 +455,7 @@ fn run_batch_norm(
     let vectors = elements / v.vector;
     let float = |values: &[f32]| Numbers::new(values, Type::F32);
     for cubes in [1, 64] {
-        let tiles = tiling(v, view, 3, cubes)?;
+        let tiles = tiling(v, view, 2, cubes)?;
         let splits = tiles.splits;
         let mut partial = float(&vec![-77.0; channels * splits * 3]);
         moments_kernel.run(

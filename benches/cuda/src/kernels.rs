@@ -406,7 +406,7 @@ fn variants(layouts: &[(Groups, usize)]) -> Vec<Variant> {
 
 /// Returns whether `Tiling` chooses such a variant for this number of sums.
 pub fn fits(v: Variant, sums: usize) -> bool {
-    v.groups != Groups::Columns || v.vector == 1 || (v.vector <= 4 && v.vector * sums <= 12)
+    v.groups != Groups::Columns || v.vector == 1 || (v.vector <= 4 && v.vector * sums <= 8)
 }
 
 /// Returns all kernels.
@@ -438,7 +438,7 @@ pub fn all() -> Vec<Kernel> {
         }
     }
     for v in summing() {
-        if fits(v, 3) {
+        if fits(v, 2) {
             add(format!("moments_{}", v.name()), Box::new(move || moments(v)));
         }
         if fits(v, 2) {

@@ -255,7 +255,7 @@ impl Tiling {
 }
 
 /// The number of sums that a unit keeps in registers for several groups.
-const MOST_SUMS: usize = 12;
+const MOST_SUMS: usize = 8;
 
 /// The number of groups for which a unit keeps sums. With eight, some kernels spill registers.
 const MOST_COLUMNS: usize = 4;

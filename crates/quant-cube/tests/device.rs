@@ -1,7 +1,7 @@
 //! Runs the kernels on a device, which may be a software device, and compares them with the loops
 //! of `quant-kernels`. Memory in another order must not be copied: launches are counted.
 
-#![cfg(any(feature = "wgpu", feature = "cuda"))]
+#![cfg(feature = "cube")]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,7 +28,9 @@ const FLOAT: ElemType = ElemType::Float(FloatKind::F32);
 
 fn client() -> Client {
     cfg_select! {
-        feature = "cuda" => Device::Cuda(Default::default()).client(),
+        feature = "cuda" => Device::cuda(0).unwrap().client(),
+        feature = "rocm" => Device::rocm(0).unwrap().client(),
+        feature = "metal" => Device::wgpu(Default::default()).unwrap().client(),
         feature = "vulkan" => Device::vulkan(Default::default()).unwrap().client(),
         _ => Device::wgpu(Default::default()).unwrap().client(),
     }

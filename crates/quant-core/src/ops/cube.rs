@@ -6,7 +6,9 @@ use burn::{
     },
     tensor::DType,
 };
-use burn_cubecl::{CubeBackend, cubecl::zspace::Metadata, kernel::untile, tensor::CubeTensor};
+use burn_cubecl::{
+    CubeBackend, cubecl::zspace::metadata::Metadata, kernel::untile, tensor::CubeTensor,
+};
 use quant_cube::{Operand, Output, quantize};
 
 use super::{Elementwise, QuantOps, Rule, reference};

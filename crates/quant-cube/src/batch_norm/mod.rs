@@ -94,7 +94,8 @@ pub fn forward(
     let walk = Walk::of(shape, &x.binding.strides, view_of(shape));
     let channels = shape[1];
     let input = x.presented(&walk);
-    let tiling = Tiling::new(Limits::of(client), &[&input], walk.view, 3);
+    // The sum of deviations and that of their squares.
+    let tiling = Tiling::new(Limits::of(client), &[&input], walk.view, 2);
     let partial = Output::new(client, &[channels, tiling.splits, 3], FLOAT).operand(FLOAT);
     moments_kernel::launch(
         client,

@@ -20,7 +20,10 @@ use quant_train::{
     recipe::{ModelRecipe, Structure},
 };
 
-use crate::packed::{self, OnnxImages};
+use crate::{
+    networks::is_packed,
+    packed::{self, OnnxImages},
+};
 
 /// What `quant import` is asked to do.
 #[derive(Debug, Clone, clap::Args)]
@@ -62,7 +65,7 @@ pub fn import(asked: &ImportArguments) -> Result<String, Box<dyn Error>> {
     let mut options =
         RaiseOptions { leave_out_quantizers: *leave_out_quantizers, ..RaiseOptions::default() };
     let mut text = String::new();
-    let model = if packed::is_packed(path) {
+    let model = if is_packed(path) {
         if !images.is_empty() {
             return Err("--mean, --std and --size are for ONNX files".into());
         }

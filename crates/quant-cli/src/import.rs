@@ -20,10 +20,7 @@ use quant_train::{
     recipe::{ModelRecipe, Structure},
 };
 
-use crate::{
-    networks::is_packed,
-    packed::{self, OnnxImages},
-};
+use crate::{networks::is_packed, packed::OnnxImages};
 
 /// What `quant import` is asked to do.
 #[derive(Debug, Clone, clap::Args)]

@@ -20,54 +20,6 @@ use crate::{
 };
 
 /// The objects that training needs and does not change.
-///
-/// ```
-/// use std::sync::Arc;
-///
-/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
-/// use quant_data::{Fake, LastBatch, Loader, LoaderConfig, Pipeline, Share};
-/// use quant_nn::{Classifier, QuantizedModule};
-/// use quant_train::{events::Events, phase::Phase, trainer::Trainer};
-///
-/// #[derive(Module, Debug)]
-/// struct Net {
-///     fc: Linear,
-/// }
-///
-/// impl QuantizedModule for Net {}
-///
-/// impl Classifier for Net {
-///     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-///         self.fc.forward(images.flatten(1, 3))
-///     }
-/// }
-///
-/// let text = "name = 'p'\nepochs = 1\nbatch_size = 4\nlearning_rate = 0.1";
-/// let phase: Phase = toml::from_str(text).unwrap();
-/// let loader = |images, training| {
-///     let config = LoaderConfig {
-///         batch_size: 4,
-///         training,
-///         last_batch: LastBatch::Keep,
-///         seed: 1,
-///         workers: 1,
-///         prefetch: 1,
-///         share: Share::ALL,
-///         max_broken: 0.0,
-///     };
-///     Loader::new(Arc::new(Fake::new(images, 10, 2, 1)), Pipeline::imagenet_eval(8), config)
-/// };
-/// let (train, val) = (loader(8, true)?, loader(4, false)?);
-/// let device = Device::flex();
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let place = folder.path();
-/// let normalization = ([0.5; 3], [0.25; 3]);
-/// let trainer = Trainer::new(&phase, (&train, &val), normalization, &device, place);
-/// let net = Net { fc: LinearConfig::new(3 * 8 * 8, 2).init(&trainer.device) };
-/// let trained = trainer.run(trainer.start(net), &mut Events::silent())?;
-/// assert_eq!(trained.progress.step, 2);
-/// # Ok::<(), quant_train::TrainError>(())
-/// ```
 pub(crate) struct Trainer<'a, M> {
     /// The phase.
     pub recipe: &'a Phase,

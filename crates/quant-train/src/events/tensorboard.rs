@@ -102,6 +102,8 @@ impl EventFile {
     /// # Errors
     /// [`TrainError::Io`].
     fn create(folder: &Path, first: usize) -> Result<Self, TrainError> {
+        // The folder of the phase is in that of all events.
+        files::make_folder(folder.parent().unwrap_or(folder))?;
         files::make_folder(folder)?;
         let seconds = now();
         // A resumed run writes another file. TensorBoard reads all of them in the order of their

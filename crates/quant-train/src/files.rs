@@ -13,20 +13,6 @@ use crate::error::TrainError;
 /// The names of files and folders that are not complete yet begin with this.
 const PARTIAL: &str = ".partial-";
 
-/// Makes a folder if there is none. The folder that it is in has to exist: where a run's folder was
-/// deleted or moved, none is made in its place.
-///
-/// # Errors
-/// [`TrainError::Io`].
-pub(crate) fn make_folder(folder: &Path) -> Result<(), TrainError> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // The folder `.` is there under another name.
-        Err(_) if folder.is_dir() => Ok(()),
-        result => result.map_err(TrainError::io(folder)),
-    }
-}
-
 /// Writes a file beside `path`, flushes it to disk, and renames it to `path`.
 ///
 /// # Errors
@@ -37,7 +23,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
         let reason = "it is a folder, and a file is to be written here; remove or rename it";
         return Err(TrainError::io(path)(io::Error::new(io::ErrorKind::IsADirectory, reason)));
     }
-    make_folder(folder)?;
+    fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
     let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
     file.as_file_mut().write_all(bytes).map_err(TrainError::io(path))?;
     file.as_file().sync_all().map_err(TrainError::io(path))?;
@@ -66,7 +52,7 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 /// [`TrainError::Io`]. No incomplete folder is then left.
 pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
     let parent = folder_of(path);
-    make_folder(parent)?;
+    fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
     let partial = partial_folder(parent).map_err(TrainError::io(parent))?;
     for (name, bytes) in files {
         // Errors name the final path, because the name of the temporary folder means nothing.

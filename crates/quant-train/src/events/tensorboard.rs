@@ -6,14 +6,14 @@
 //! written.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::event::Event;
-use crate::{error::TrainError, files};
+use crate::error::TrainError;
 
 /// Writes scalars when they are reported. `<folder>/<phase>` has the curves over optimizer steps,
 /// and `<folder>/<phase>/epochs` the curves over epochs. TensorBoard shows each folder as a run.
@@ -102,9 +102,7 @@ impl EventFile {
     /// # Errors
     /// [`TrainError::Io`].
     fn create(folder: &Path, first: usize) -> Result<Self, TrainError> {
-        // The folder of the phase is in that of all events.
-        files::make_folder(folder.parent().unwrap_or(folder))?;
-        files::make_folder(folder)?;
+        fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let seconds = now();
         // A resumed run writes another file. TensorBoard reads all of them in the order of their
         // names.
@@ -259,7 +257,7 @@ mod tests {
 
     /// Reads the messages of an event file and checks their frames.
     fn messages(path: &Path) -> Vec<Vec<u8>> {
-        let bytes = std::fs::read(path).unwrap();
+        let bytes = fs::read(path).unwrap();
         let mut rest = bytes.as_slice();
         let mut events = Vec::new();
         while !rest.is_empty() {

@@ -35,8 +35,9 @@
 //!   every set, because Rust neither contracts nor reorders floating point operations.
 //! - Code that uses the vectors of the set explicitly. The inner loops of a convolution and
 //!   [`elementwise`] are of this kind, because their speed depends on how many numbers stay in
-//!   registers, which compilers do not optimise well. A convolution's products and sums are fused where the set has such an instruction, so the last
-//!   bit of a sum depends on the set.
+//!   registers, which compilers do not optimise well. The convolutions of training fuse products and
+//!   sums where the set has such an instruction, so the last bit of a sum depends on the set. All
+//!   code for serving rounds each product and each sum, so its results do not.
 //!
 //! Closures use the widest vectors, except loops that were measured to be faster with at most eight
 //! floats: batch norms, LQ-Nets' fit and the counting of thresholds.
@@ -53,9 +54,10 @@
 //! The files in `simd` call intrinsics and functions with target features. The tokens are private
 //! values that are only created by detection, which proves that the processor has the instructions.
 //! Reading and writing vectors through pointers remains `unsafe`, which `conv/micro_kernels.rs`,
-//! `channels_last` (its arithmetic and micro kernel) and `elementwise/kernel.rs` do. Before their loops run, every offset, size
-//! and length that they rely on is checked. The first is only called by `conv/passes.rs`, which
-//! checks where results are written. All other code is safe code over slices.
+//! `channels_last` (its arithmetic and micro kernel) and `elementwise/kernel.rs` do. Before their
+//! loops run, every offset, size and length that they rely on is checked. The first is only called
+//! by `conv/passes.rs`, which checks where results are written. All other code is safe code over
+//! slices.
 
 #![no_std]
 

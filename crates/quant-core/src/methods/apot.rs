@@ -29,7 +29,8 @@
 //! **The reference implementation** does not have this method.
 //!
 //! **Computed by** `Rule::Table`, which this file calls: on the CPU in
-//! `quantize/arithmetic/table.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`.
+//! `quantize/arithmetic/table.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`.
 
 use burn::{
     module::{Module, Param},

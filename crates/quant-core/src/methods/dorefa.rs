@@ -16,9 +16,9 @@
 //! weight before tanh (`var-mean`).
 //!
 //! **Computed by** `ops/clip.rs` for activations and outputs, as `Rule::Clip`: on the CPU in
-//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`. Weights are
-//! quantized by tensor operations of this file, which Burn's autodiff differentiates; the rounding
-//! with its gradient is `rounded` in `ops/mod.rs`.
+//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`. Weights are quantized by tensor operations of this file, which Burn's autodiff
+//! differentiates; the rounding with its gradient is `rounded` in `ops/mod.rs`.
 
 use burn::{
     module::{Module, Param},

@@ -27,8 +27,8 @@
 //! ([`crate::qtool::Compatibility`]).
 //!
 //! **Computed by** `Rule::Slopes`, which this file calls: on the CPU in
-//! `quantize/arithmetic/slopes.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`. The basis
-//! is computed by tensor operations of this file.
+//! `quantize/arithmetic/slopes.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`. The basis is computed by tensor operations of this file.
 
 use burn::{
     module::{Module, Param, RunningState},

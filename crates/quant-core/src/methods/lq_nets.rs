@@ -33,9 +33,10 @@
 //! regularisation, and one update per call instead of the paper's alternation.
 //!
 //! **Computed by** `Rule::Table`, which this file calls: on the CPU in
-//! `quantize/arithmetic/table.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`. The levels
-//! of a basis and its least squares solution are computed on the CPU in `quantize/basis.rs` of
-//! `quant-kernels`, on GPUs by the tensor operations in `ops/reference/basis.rs`.
+//! `quantize/arithmetic/table.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`. The levels of a basis and its least squares solution are computed on the CPU in
+//! `quantize/basis.rs` of `quant-kernels`, on GPUs by the tensor operations in
+//! `ops/reference/basis.rs`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

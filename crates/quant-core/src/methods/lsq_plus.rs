@@ -21,7 +21,8 @@
 //! `mean-magnitude` takes LSQ's step above the minimum.
 //!
 //! **Computed by** `Rule::Step`, which `lsq_step.rs` calls for this method too: on the CPU in
-//! `quantize/arithmetic/step.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`.
+//! `quantize/arithmetic/step.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`.
 
 use burn::{
     module::{Module, Param},

@@ -36,7 +36,8 @@
 //!
 //! **Computed by** `Rule::Intervals` for activations and outputs, which this file calls, and by
 //! `ops/clip.rs` for weights, as `Rule::Clip`: on the CPU in `quantize/arithmetic/intervals.rs` and
-//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`.
+//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`.
 
 use burn::{
     module::{Module, Param},

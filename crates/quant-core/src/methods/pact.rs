@@ -22,7 +22,8 @@
 //! **Where the reference differs from the paper.** There is no difference.
 //!
 //! **Computed by** `ops/clip.rs`, as `Rule::Clip` with `learned_bound`: on the CPU in
-//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`.
+//! `quantize/arithmetic/clip.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`.
 
 use burn::{
     module::{Module, Param},

@@ -23,7 +23,8 @@
 //! **The reference implementation** does not have this method.
 //!
 //! **Computed by** `Rule::Ternary`, which this file calls: on the CPU in
-//! `quantize/arithmetic/ternary.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`.
+//! `quantize/arithmetic/ternary.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`.
 
 use burn::{
     module::{Module, Param},

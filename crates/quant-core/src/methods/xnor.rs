@@ -26,9 +26,9 @@
 //! window of the convolution; here it is the plain mean. The gradient does not contain the scale.
 //!
 //! **Computed by** `Rule::Sign`, which this file calls: on the CPU in
-//! `quantize/arithmetic/sign.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of `quant-cube`. Activations
-//! with a scale are quantized by tensor operations of this file, with the gradient of `estimated`
-//! in `ops/mod.rs`.
+//! `quantize/arithmetic/sign.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
+//! `quant-cube`. Activations with a scale are quantized by tensor operations of this file, with the
+//! gradient of `estimated` in `ops/mod.rs`.
 
 use burn::{
     module::{Module, Param},

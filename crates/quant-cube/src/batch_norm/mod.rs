@@ -1,7 +1,6 @@
-//! Batch normalisation in training mode (Ioffe and Szegedy 2015), with an addition and a ReLU in the
-//! same pass. The operations on each element are those of
-//! [`quant_kernels::batch_norm`], in 32 bits, whatever the type of the tensor. Mean and variance
-//! are 32-bit floats.
+//! Batch normalisation in training mode (Ioffe and Szegedy 2015), with an addition and a ReLU in
+//! the same pass. The operations on each element are those of [`quant_kernels::batch_norm`], in 32
+//! bits, whatever the type of the tensor. Mean and variance are 32-bit floats.
 //!
 //! Mean and variance are computed in one pass: a thread sums deviations from the first element that
 //! it reads, and the moments of threads and blocks are combined in a fixed order.

@@ -17,7 +17,7 @@ pub enum RaiseError {
     Structure {
         /// The first node that does not fit.
         node: String,
-        /// What it is.
+        /// What kind of layer the node is, with the sizes that do not fit.
         is: String,
         /// The network that has most of the structure.
         nearest: String,

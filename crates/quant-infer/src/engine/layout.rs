@@ -118,8 +118,8 @@ impl Layout {
     }
 }
 
-/// Returns the storages of which only the last rows are kept, because a step that follows row by row
-/// is the only one that reads them, and the number of these rows, a power of two.
+/// Returns the storages of which only the last rows are kept, because a step that follows row by
+/// row is the only one that reads them, and the number of these rows, a power of two.
 fn rolling<'a>(
     network: &'a Network,
     shapes: &'a [[usize; 3]],

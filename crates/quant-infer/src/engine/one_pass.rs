@@ -184,8 +184,8 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the parts of positions that are contiguous in what every sink stores: rows, if one of
-    /// them has padding beside them or keeps only the last ones.
+    /// Returns the parts of positions that are contiguous in what every sink stores: rows, if one
+    /// of them has padding beside them or keeps only the last ones.
     fn rows(&self, step: &Step, positions: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let layout = self.layout;
         let is_in_rows = |sink: &Sink| {

@@ -1,4 +1,4 @@
-use std::{vec, vec::Vec};
+use std::{boxed::Box, vec, vec::Vec};
 
 use proptest::prelude::*;
 
@@ -81,6 +81,13 @@ prop_compose! {
     }
 }
 
+/// Returns the weights as a function of the taps for each output.
+fn by_output<'a, T: 'a>(
+    weight: &'a impl Fn(usize, usize) -> T,
+) -> impl Fn(usize) -> Box<dyn Fn(usize) -> T + 'a> + 'a {
+    move |output| Box::new(move |tap| weight(output, tap))
+}
+
 /// Number of words of the images.
 const WORDS: usize = 300;
 
@@ -96,7 +103,7 @@ proptest! {
         let weights: Vec<f32> = numbers(case.seed + 1).collect();
         let weight = |output, tap| weights[output * 100 + tap];
         for set in InstructionSet::available() {
-            let packed = Weights::floats(set, case.outputs, case.taps().len(), |output| move |tap| weight(output, tap));
+            let packed = Weights::floats(set, case.outputs, case.taps().len(), by_output(&weight));
             case.check(&packed, &input, (None, None), |places, _, output| {
                 places.iter().enumerate().fold(0.0, |sum, (tap, place)| {
                     sum + input[*place as usize] * weight(output, tap)
@@ -113,7 +120,7 @@ proptest! {
         let weight = |output, tap| [0, 1].map(|half| weights[200 * output + 2 * tap + half]);
         let extra: Vec<i32> = (0..case.starts.len() as i32).map(|at| 1000 * at - 3).collect();
         for set in InstructionSet::available() {
-            let packed = Weights::pairs(set, case.outputs, case.taps().len(), |output| move |tap| weight(output, tap));
+            let packed = Weights::pairs(set, case.outputs, case.taps().len(), by_output(&weight));
             let finish = packed.finish(factor, |output| output as i32 * 7);
             let sum = |places: &[u32], output: usize| {
                 let product = |(tap, place): (usize, &u32)| {
@@ -155,13 +162,13 @@ proptest! {
         };
         let size = (case.outputs, case.taps().len());
         for set in InstructionSet::available() {
-            let bytes = Weights::bytes(set, size.0, size.1, |output| move |tap| weight(output, tap));
+            let bytes = Weights::bytes(set, size.0, size.1, by_output(&weight));
             case.check(&bytes, &words, (None, None), expected)?;
             let finish = bytes.finish(-3, |output| output as i32);
             case.check(&bytes, &words, (Some(&finish), None), |places, position, output| {
                 output as i32 - 3 * expected(places, position, output)
             })?;
-            let small = Weights::small_bytes(set, size, largest as u8, |output| move |tap| weight(output, tap));
+            let small = Weights::small_bytes(set, size, largest as u8, by_output(&weight));
             prop_assert!(small.is_some() || weight_bits == 8);
             if let Some(small) = small {
                 case.check(&small, &words, (None, None), expected)?;
@@ -176,7 +183,7 @@ proptest! {
         let weights: Vec<u32> = (0..150 * 100).map(|_| next(u32::MAX)).collect();
         let weight = |output, tap| weights[100 * output + tap];
         for set in InstructionSet::available() {
-            let packed = Weights::signs(set, case.outputs, case.taps().len(), |output| move |tap| weight(output, tap));
+            let packed = Weights::signs(set, case.outputs, case.taps().len(), by_output(&weight));
             let finish = packed.finish(-2, |_| 32);
             case.check(&packed, &input, (Some(&finish), None), |places, _, output| {
                 let product = |(tap, place): (usize, &u32)| {
@@ -202,7 +209,7 @@ proptest! {
             (nonzero >> bit & 1) as i32 * (1 - 2 * (negative >> bit & 1) as i32)
         };
         for set in InstructionSet::available() {
-            let packed = Weights::ternary(set, case.outputs, case.taps().len(), |output| move |tap| weight(output, tap));
+            let packed = Weights::ternary(set, case.outputs, case.taps().len(), by_output(&weight));
             case.check(&packed, input.as_flattened(), (None, None), |places, _, output| {
                 let product = |(tap, place): (usize, &u32)| {
                     let (x, w) = (input[*place as usize / 2], weight(output, tap));

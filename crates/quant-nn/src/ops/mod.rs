@@ -78,8 +78,8 @@ pub struct BatchNormOutput {
 /// of x, `[batch, channels, height, width]`. γ = `weight` and β = `bias` are `[channels]`. The
 /// result is differentiable in all three.
 ///
-/// On the CPU backend, for 32-bit floats, the passes of [`quant_kernels::batch_norm`] compute it, on
-/// GPUs the kernels of `quant-cube`. Otherwise Burn computes it.
+/// On the CPU backend, for 32-bit floats, the passes of [`quant_kernels::batch_norm`] compute it,
+/// on GPUs the kernels of `quant-cube`. Otherwise Burn computes it.
 ///
 /// # Panics
 /// If γ or β has another length.

@@ -109,7 +109,7 @@ fn quietly<T>(task: impl FnOnce() -> T) -> Result<T, Option<String>> {
 }
 
 /// Number 0 is the device that the driver prefers.
-#[allow(dead_code, reason = "the devices of a build may have no kinds")]
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
 fn gpu(index: usize) -> burn::tensor::DeviceKind {
     match index {
         0 => burn::tensor::DeviceKind::DefaultDevice,

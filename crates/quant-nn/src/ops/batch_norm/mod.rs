@@ -44,7 +44,8 @@ pub(crate) struct BatchNormOptions {
     Fusion: cfg(feature = "cube"),
 )]
 pub(crate) trait BatchNormOps: Backend {
-    /// Returns output, mean and variance; the latter two are 32-bit floats. `residual` is any tensor if none is added.
+    /// Returns output, mean and variance; the latter two are 32-bit floats. `residual` is any
+    /// tensor if none is added.
     #[fusion(meta = |x, weight, _bias, _residual, _options| {
         let statistics = || TensorSpec::new(weight.shape.clone(), DType::F32);
         (x.clone(), statistics(), statistics())

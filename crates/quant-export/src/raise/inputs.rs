@@ -8,12 +8,15 @@ use quant_core::{
 
 use crate::lower::terms;
 
+/// Numbers by the name of their parameter.
+pub(super) type Parameters<T> = Vec<(&'static str, Vec<T>)>;
+
 /// A quantizer that was found.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) config: QuantizerConfig,
-    pub(super) learned: Vec<(&'static str, Vec<f32>)>,
-    pub(super) running: Vec<(&'static str, Vec<f32>)>,
+    /// The numbers of its learned parameters and of those that it follows, such as LQ-Nets' basis.
+    pub(super) parameters: Parameters<f32>,
     /// Whether its codes are those of the thresholds for every number.
     pub(super) exact: bool,
     /// The values of its codes, `[groups, levels]`.
@@ -29,30 +32,29 @@ impl Found {
         if self.config != *quantizer.config() {
             quantizer.reconfigure(&self.config, false).map_err(|error| error.to_string())?;
         }
-        let mut all = true;
-        for (name, numbers) in &self.learned {
-            all &= quantizer.set_learned(name, numbers);
-        }
-        for (name, numbers) in &self.running {
-            all &= quantizer.set_running(name, numbers);
-        }
-        if all { Ok(()) } else { Err("its quantizer has other parameters".into()) }
+        set(quantizer, &self.parameters).ok_or_else(|| "its quantizer has other parameters".into())
     }
+}
+
+/// Gives a quantizer its parameters, or returns `None` where it has others.
+fn set(quantizer: &mut Quantizer, parameters: &Parameters<f32>) -> Option<()> {
+    parameters.iter().try_for_each(|(name, numbers)| {
+        (quantizer.set_learned(name, numbers) || quantizer.set_running(name, numbers)).then_some(())
+    })
 }
 
 /// A method with the parameters that would give the thresholds, before rounding.
 struct Try {
     method: Method,
     range: Range,
-    learned: Vec<(&'static str, Vec<f64>)>,
-    running: Vec<(&'static str, Vec<f64>)>,
+    parameters: Parameters<f64>,
     /// The levels of the configuration, where they are not those of the codes.
     levels: Option<usize>,
 }
 
 impl Try {
-    fn new(method: Method, range: Range, learned: Vec<(&'static str, Vec<f64>)>) -> Self {
-        Self { method, range, learned, running: Vec::new(), levels: None }
+    fn new(method: Method, range: Range, parameters: Parameters<f64>) -> Self {
+        Self { method, range, parameters, levels: None }
     }
 }
 
@@ -253,7 +255,7 @@ fn of_middles(groups: &[Group<'_>], levels: usize) -> Vec<Try> {
     tries.push(Try { levels: count, ..Try::new(Method::Apot, range, vec![("clip_val", ends)]) });
     if let Some(basis) = basis(&rows, levels) {
         let method = Method::LqNets(LqNetsOptions::default());
-        tries.push(Try { running: vec![("basis", basis)], ..Try::new(method, range, Vec::new()) });
+        tries.push(Try::new(method, range, vec![("basis", basis)]));
     }
     tries
 }
@@ -343,16 +345,12 @@ fn attempted(wanted: &Wanted<'_>, attempt: &Try, device: &Device) -> Option<Foun
     let config = QuantizerConfig { range: attempt.range, granularity, ..usual };
     config.validate("input").ok()?;
     let mut quantizer = config.init(&Site::activation("input", channels), device).ok()?;
-    for (name, numbers) in &attempt.running {
-        let numbers: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
-        quantizer.set_running(name, &numbers).then_some(())?;
-    }
-    let base: Vec<(&'static str, Vec<f32>)> = (attempt.learned.iter())
+    let base: Parameters<f32> = (attempt.parameters.iter())
         .map(|(name, numbers)| (*name, numbers.iter().map(|number| *number as f32).collect()))
         .collect();
-    // What is moved: the first parameter, and the second of two.
-    let (first, second) = match base.len() {
-        0 => (0, 0),
+    // What is moved: the numbers of each group, if there are at most two, such as a clipping value,
+    // a step size and an offset, or the two numbers of a basis.
+    let (first, second) = match base.iter().map(|(_, numbers)| numbers.len() / groups).sum() {
         1 => (UNITS, 0),
         2 => (UNITS, UNITS_OF_SECOND),
         _ => (0, 0),
@@ -366,15 +364,22 @@ fn attempted(wanted: &Wanted<'_>, attempt: &Try, device: &Device) -> Option<Foun
     let mut fewest: Vec<Option<usize>> = vec![None; groups];
     'search: for b in offsets(second) {
         for a in offsets(first) {
-            let moved: Vec<(&'static str, Vec<f32>)> = (base.iter().enumerate())
-                .map(|(at, (name, numbers))| {
-                    let units = [a, b].get(at).copied().unwrap_or(0);
-                    (*name, numbers.iter().map(|number| moved(*number, units)).collect())
+            let mut units = [a, b].into_iter();
+            let moved: Parameters<f32> = (base.iter())
+                .map(|(name, numbers)| {
+                    (
+                        *name,
+                        numbers
+                            .chunks(groups)
+                            .flat_map(|row| {
+                                let units = units.next().unwrap_or(0);
+                                row.iter().map(move |number| moved(*number, units))
+                            })
+                            .collect(),
+                    )
                 })
                 .collect();
-            for (name, numbers) in &moved {
-                quantizer.set_learned(name, numbers).then_some(())?;
-            }
+            set(&mut quantizer, &moved)?;
             let wrong = wrong(&quantizer, wanted, 0.0, device);
             for (group, wrong) in wrong.into_iter().enumerate() {
                 if fewest[group].is_none_or(|fewest| wrong < fewest) {
@@ -391,9 +396,7 @@ fn attempted(wanted: &Wanted<'_>, attempt: &Try, device: &Device) -> Option<Foun
             }
         }
     }
-    for (name, numbers) in &best {
-        quantizer.set_learned(name, numbers).then_some(())?;
-    }
+    set(&mut quantizer, &best)?;
     let exact = fewest.iter().all(|fewest| *fewest == Some(0));
     if !exact {
         // A few units in the last place of the largest threshold.
@@ -413,10 +416,7 @@ fn attempted(wanted: &Wanted<'_>, attempt: &Try, device: &Device) -> Option<Foun
         };
         ours.iter().zip(theirs).all(fits).then_some(())?;
     }
-    let running = (attempt.running.iter())
-        .map(|(name, numbers)| (*name, numbers.iter().map(|number| *number as f32).collect()))
-        .collect();
-    Some(Found { config, learned: best, running, exact, values })
+    Some(Found { config, parameters: best, exact, values })
 }
 
 /// Counts, for each group, the thresholds at which a quantizer's code is too low, or just below

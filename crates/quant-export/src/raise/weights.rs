@@ -6,7 +6,7 @@ use quant_core::{
     QuantizerConfig, Reached, Role, Site, TtqOptions,
 };
 
-use super::inputs::{self, Found, moved};
+use super::inputs::{self, Found, Parameters, moved};
 use crate::lower::terms;
 
 /// A weight `[outputs, elements of an output]` as integers times a unit for each output.
@@ -169,13 +169,8 @@ fn on_grid(wanted: &Wanted<'_>, grid: &Grid, device: &Device) -> Option<Weight> 
     let of_output = grid.integers.len() / grid.units.len();
     let value = |(at, i): (usize, &i32)| (grid.units[at / of_output] * f64::from(*i)) as f32;
     let values = grid.integers.iter().enumerate().map(value).collect();
-    let found = Found {
-        config,
-        learned: vec![(name, numbers)],
-        running: Vec::new(),
-        exact: true,
-        values: Vec::new(),
-    };
+    let found =
+        Found { config, parameters: vec![(name, numbers)], exact: true, values: Vec::new() };
     Some(Weight { found, numbers: values })
 }
 
@@ -248,7 +243,7 @@ fn ternary(wanted: &Wanted<'_>) -> Option<Weight> {
         }
         let config = plain(Method::Ttq(TtqOptions::default()), 3, granularity)?;
         let learned = vec![("positive", positive), ("negative", negative)];
-        Some(as_they_are(wanted, config, learned, Vec::new()))
+        Some(as_they_are(wanted, config, learned))
     })
 }
 
@@ -260,7 +255,7 @@ fn sums(wanted: &Wanted<'_>) -> Option<Weight> {
         let basis = inputs::basis(&rows, levels)?;
         let config = plain(Method::LqNets(LqNetsOptions::default()), levels, granularity)?;
         let basis = basis.iter().map(|number| *number as f32).collect();
-        Some(as_they_are(wanted, config, Vec::new(), vec![("basis", basis)]))
+        Some(as_they_are(wanted, config, vec![("basis", basis)]))
     })
 }
 
@@ -271,17 +266,16 @@ fn powers(wanted: &Wanted<'_>) -> Option<Weight> {
         let ends: Vec<f32> = rows(wanted, granularity).map(largest).collect();
         let count = rows(wanted, granularity).map(|row| distinct(row).len()).max()?;
         let config = plain(Method::Apot, count.next_power_of_two(), granularity)?;
-        Some(as_they_are(wanted, config, vec![("clip_val", ends)], Vec::new()))
+        Some(as_they_are(wanted, config, vec![("clip_val", ends)]))
     })
 }
 
 fn as_they_are(
     wanted: &Wanted<'_>,
     config: QuantizerConfig,
-    learned: Vec<(&'static str, Vec<f32>)>,
-    running: Vec<(&'static str, Vec<f32>)>,
+    parameters: Parameters<f32>,
 ) -> Weight {
-    let found = Found { config, learned, running, exact: true, values: Vec::new() };
+    let found = Found { config, parameters, exact: true, values: Vec::new() };
     Weight { found, numbers: wanted.values.iter().map(|value| *value as f32).collect() }
 }
 

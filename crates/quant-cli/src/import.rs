@@ -98,7 +98,7 @@ pub fn import(asked: &ImportArguments) -> Result<String, Box<dyn Error>> {
         writeln!(text, "{note}")?;
     }
     let state = StateDict::of(&raised.network);
-    files::write_output(output, &state.to_bytes()?)?;
+    files::write(output, &state.to_bytes()?)?;
     let (mean, std) = normalisation(&raised.input);
     writeln!(text, "{}", description(&raised)?)?;
     writeln!(text, "images: mean = {mean:?}, std = {std:?}")?;
@@ -106,7 +106,7 @@ pub fn import(asked: &ImportArguments) -> Result<String, Box<dyn Error>> {
     if let Some(to) = recipe {
         let name = output.file_stem().map_or("imported".into(), |name| name.to_string_lossy());
         let recipe = recipe_of(&raised, &name, output)?;
-        files::write_output(to, recipe.to_toml()?.as_bytes())?;
+        files::write(to, recipe.to_toml()?.as_bytes())?;
         writeln!(text, "written: {}", to.display())?;
     }
     write!(text, "written: {}, {} entries", output.display(), state.entries().count())?;

@@ -148,7 +148,7 @@ pub(crate) fn write_codes(weights: &[WeightCodes], to: &Path) -> Result<String, 
         return Err("the network has no quantized weights; --phase chooses another phase".into());
     }
     let file = codes_file(weights)?;
-    quant_train::files::write_output(to, &file)?;
+    quant_train::files::write(to, &file)?;
     let elements: usize = weights.iter().map(|weight| weight.codes.len()).sum();
     let (weights, to) = (plural(weights.len(), "weight", "weights"), to.display());
     Ok(format!("{weights}, {elements} integers in {to}"))
@@ -253,7 +253,7 @@ pub fn convert(
     if from_torchvision {
         state = state.renamed(&Renaming::torchvision_to_keywords())?;
     }
-    quant_train::files::write_output(to, &state.to_bytes()?)?;
+    quant_train::files::write(to, &state.to_bytes()?)?;
     let count = state.entries().count();
     let rest = match all - count {
         0 => String::new(),

@@ -174,7 +174,7 @@ pub fn pack(
     let (network, recipe, classes) = networks::trained(of, best)?;
     let lowered = deploy::lower(&network, &recipe.data, &recipe.name, &classes)?;
     let bytes = lowered.model.to_bytes();
-    quant_train::files::write_output(to, &bytes)?;
+    quant_train::files::write(to, &bytes)?;
     let mut text = String::new();
     if explain {
         writeln!(text, "{lowered}\n")?;

@@ -140,7 +140,7 @@ pub fn import(from: &Path, to: &Path) -> Result<String, Box<dyn Error>> {
     for warning in &imported.warnings {
         writeln!(text, "warning: {warning}")?;
     }
-    files::write_output(to, imported.recipe.to_toml()?.as_bytes())?;
+    files::write(to, imported.recipe.to_toml()?.as_bytes())?;
     writeln!(text, "written to {}", to.display())?;
     text.push_str(&next_command(&imported, to));
     Ok(text)

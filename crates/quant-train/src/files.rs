@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -13,17 +13,22 @@ use crate::error::TrainError;
 /// The names of files and folders that are not complete yet begin with this.
 const PARTIAL: &str = ".partial-";
 
-/// Writes a file beside `path`, flushes it to disk, and renames it to `path`.
+/// Writes a file beside `path`, flushes it to disk, and renames it to `path`. Its folder has to
+/// exist: no folder is made for a mistyped name, and the folder of a run that was deleted while the
+/// run writes into it is not made again.
 ///
 /// # Errors
 /// [`TrainError::Io`]. A file that was at `path` before is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let folder = folder_of(path);
+    if !folder.is_dir() {
+        let reason = "there is no such folder to write the file into; make it first";
+        return Err(TrainError::io(folder)(io::Error::new(io::ErrorKind::NotFound, reason)));
+    }
     if path.is_dir() {
         let reason = "it is a folder, and a file is to be written here; remove or rename it";
         return Err(TrainError::io(path)(io::Error::new(io::ErrorKind::IsADirectory, reason)));
     }
-    fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
     let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
     file.as_file_mut().write_all(bytes).map_err(TrainError::io(path))?;
     file.as_file().sync_all().map_err(TrainError::io(path))?;
@@ -31,28 +36,13 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     sync_folder(folder).map_err(TrainError::io(folder))
 }
 
-/// Writes a file that a user has named, as [`write`](fn@write) does. Its folder has to exist: a
-/// name that is mistyped makes no folders.
-///
-/// # Errors
-/// [`TrainError::Io`]. A file that was at `path` before is then unchanged.
-pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let folder = folder_of(path);
-    if !folder.is_dir() {
-        let reason = "there is no such folder to write the file into; make it first";
-        return Err(TrainError::io(folder)(io::Error::new(io::ErrorKind::NotFound, reason)));
-    }
-    write(path, bytes)
-}
-
 /// Writes `files`, each with its name and content, into a new folder that appears complete at
-/// `path`.
+/// `path`. The folder around it has to exist.
 ///
 /// # Errors
 /// [`TrainError::Io`]. No incomplete folder is then left.
 pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
     let parent = folder_of(path);
-    fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
     let partial = partial_folder(parent).map_err(TrainError::io(parent))?;
     for (name, bytes) in files {
         // Errors name the final path, because the name of the temporary folder means nothing.
@@ -68,6 +58,22 @@ pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainE
     fs::rename(partial.path(), path).map_err(TrainError::io(path))?;
     let _moved_away = partial.keep();
     sync_folder(parent).map_err(TrainError::io(parent))
+}
+
+/// Makes the folder `below` in `parent` with the folders between them, as far as they are missing.
+///
+/// # Errors
+/// [`TrainError::Io`], also where `parent` does not exist.
+pub(crate) fn make_folders(parent: &Path, below: impl AsRef<Path>) -> Result<PathBuf, TrainError> {
+    let mut folder = parent.to_owned();
+    for name in below.as_ref() {
+        folder.push(name);
+        match fs::create_dir(&folder) {
+            Err(error) if !folder.is_dir() => return Err(TrainError::io(&folder)(error)),
+            _ => {}
+        }
+    }
+    Ok(folder)
 }
 
 /// Makes a folder below `parent` whose name marks it as incomplete. It is removed when the returned
@@ -228,13 +234,30 @@ mod tests {
     #[test]
     fn a_file_that_a_user_names_is_written_into_a_folder_that_exists() {
         let folder = tempfile::tempdir().unwrap();
-        let error = write_output(&folder.path().join("absent/a.qnet"), b"x").unwrap_err();
+        let error = write(&folder.path().join("absent/a.qnet"), b"x").unwrap_err();
         assert!(error.to_string().contains("absent: there is no such folder"), "{error}");
         assert!(!folder.path().join("absent").exists());
-        write_output(&folder.path().join("a.qnet"), b"x").unwrap();
+        write(&folder.path().join("a.qnet"), b"x").unwrap();
         fs::create_dir(folder.path().join("b")).unwrap();
-        let error = write_output(&folder.path().join("b"), b"x").unwrap_err().to_string();
+        let error = write(&folder.path().join("b"), b"x").unwrap_err().to_string();
         assert!(error.contains("it is a folder"), "{error}");
+    }
+
+    #[test]
+    fn folders_are_made_below_one_that_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let made = make_folders(folder.path(), "phase/checkpoints").unwrap();
+            assert_eq!(made, folder.path().join("phase/checkpoints"));
+            assert!(made.is_dir());
+        }
+        let absent = folder.path().join("absent");
+        make_folders(&absent, "phase").unwrap_err();
+        assert!(!absent.exists());
+        write_folder(&absent.join("phase"), &[("a", Vec::new())]).unwrap_err();
+        assert!(!absent.exists());
+        write(&folder.path().join("a"), b"x").unwrap();
+        make_folders(folder.path(), "a/phase").unwrap_err();
     }
 
     #[test]

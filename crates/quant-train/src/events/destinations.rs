@@ -64,10 +64,10 @@ impl Events {
         }
     }
 
-    /// Also writes event files for TensorBoard below `folder`.
+    /// Also writes event files for TensorBoard into the folder `run`.
     #[must_use]
-    pub(crate) fn with_tensorboard(mut self, folder: &Path) -> Self {
-        self.board = Some(TensorBoard::new(folder));
+    pub(crate) fn with_tensorboard(mut self, run: &Path) -> Self {
+        self.board = Some(TensorBoard::new(run));
         self
     }
 

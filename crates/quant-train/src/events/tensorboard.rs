@@ -6,20 +6,24 @@
 //! written.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::event::Event;
-use crate::error::TrainError;
+use crate::{error::TrainError, files};
 
-/// Writes scalars when they are reported. `<folder>/<phase>` has the curves over optimizer steps,
-/// and `<folder>/<phase>/epochs` the curves over epochs. TensorBoard shows each folder as a run.
+/// The folder of event files in the folder of a run.
+const FOLDER: &str = "tensorboard";
+
+/// Writes scalars when they are reported. `tensorboard/<phase>` in the folder of the run has the
+/// curves over optimizer steps, and `tensorboard/<phase>/epochs` the curves over epochs. TensorBoard
+/// shows each folder as a run.
 #[derive(Debug)]
 pub(super) struct TensorBoard {
-    folder: PathBuf,
+    run: PathBuf,
     phase: Option<Curves>,
 }
 
@@ -31,20 +35,22 @@ struct Curves {
 }
 
 impl TensorBoard {
-    /// Returns a writer of event files below `folder`, which are made when a phase starts.
-    pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), phase: None }
+    /// Returns a writer of event files for the run in the folder `run`. They are made when a phase
+    /// starts.
+    pub(super) fn new(run: &Path) -> Self {
+        Self { run: run.to_owned(), phase: None }
     }
 
     /// # Errors
     /// [`TrainError::Io`].
     pub(super) fn show(&mut self, event: &Event) -> Result<(), TrainError> {
         if let Event::PhaseStarted { phase, step, epoch, .. } = event {
-            let folder = self.folder.join(phase);
+            let folder = Path::new(FOLDER).join(phase);
+            let of_epochs = files::make_folders(&self.run, folder.join("epochs"))?;
             // The results of later steps and epochs were not saved, and are drawn again.
             let curves = Curves {
-                steps: EventFile::create(&folder, step + 1)?,
-                epochs: EventFile::create(&folder.join("epochs"), epoch + 1)?,
+                steps: EventFile::create(&self.run.join(folder), step + 1)?,
+                epochs: EventFile::create(&of_epochs, epoch + 1)?,
             };
             self.phase = Some(curves);
         }
@@ -102,7 +108,6 @@ impl EventFile {
     /// # Errors
     /// [`TrainError::Io`].
     fn create(folder: &Path, first: usize) -> Result<Self, TrainError> {
-        fs::create_dir_all(folder).map_err(TrainError::io(folder))?;
         let seconds = now();
         // A resumed run writes another file. TensorBoard reads all of them in the order of their
         // names.
@@ -245,6 +250,8 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

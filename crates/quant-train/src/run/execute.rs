@@ -153,7 +153,7 @@ impl Run {
         };
         let mut events = match reports {
             true => Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
-                .with_tensorboard(&self.folder.join("tensorboard"))
+                .with_tensorboard(&self.folder)
                 .with_guard(guard),
             false => Events::silent(),
         };

@@ -83,6 +83,9 @@ impl Run {
             }
         };
         let summary = summarize(&state.network, &StateDict::of(&state.network));
+        if trainer.group.rank() == 0 {
+            files::make_folders(&self.folder, &phase.name)?;
+        }
         began.set(true);
         events.emit(&Event::PhaseStarted {
             phase: phase.name.clone(),

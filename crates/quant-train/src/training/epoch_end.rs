@@ -113,6 +113,7 @@ impl<M: Classifier> Trainer<'_, M> {
             return Ok(());
         }
         events.check_folder()?;
-        checkpoint::save(&self.place.join("checkpoints"), self.recipe, state)
+        let folder = files::make_folders(self.place, "checkpoints")?;
+        checkpoint::save(&folder, self.recipe, state)
     }
 }

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     error::Error,
     fmt::Write,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -68,7 +67,7 @@ pub fn import(asked: &ImportArguments) -> Result<String, Box<dyn Error>> {
         }
         Model::load(path)?
     } else {
-        let bytes = fs::read(path).map_err(|error| at(&error))?;
+        let bytes = quant_train::files::read(path).map_err(|error| at(&error))?;
         let imported =
             quant_onnx::import(&bytes, &images.options()?).map_err(|error| at(&error))?;
         for note in &imported.notes {

@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     fmt::Write,
-    fs,
     path::{Path, PathBuf},
     thread::available_parallelism,
 };
@@ -28,7 +27,7 @@ use crate::{
 /// Reads a packed network.
 fn read(path: &Path) -> Result<Network, Box<dyn Error>> {
     let at = |error: &dyn Error| format!("{}: {error}", path.display());
-    let bytes = fs::read(path).map_err(|error| at(&error))?;
+    let bytes = quant_train::files::read(path).map_err(|error| at(&error))?;
     Ok(Network::from_bytes(&bytes).map_err(|error| at(&error))?)
 }
 
@@ -81,7 +80,7 @@ fn pack_onnx(
     explain: bool,
 ) -> Result<String, Box<dyn Error>> {
     let at = |error: &dyn Error| format!("{}: {error}", path.display());
-    let bytes = fs::read(path).map_err(|error| at(&error))?;
+    let bytes = quant_train::files::read(path).map_err(|error| at(&error))?;
     let mut options = images.options()?;
     options.name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
     let imported = quant_onnx::import(&bytes, &options).map_err(|error| at(&error))?;
@@ -189,7 +188,7 @@ pub fn pack(
 /// If the file cannot be read.
 pub(crate) fn describe(path: &Path) -> Result<String, Box<dyn Error>> {
     let at = |error: &dyn Error| format!("{}: {error}", path.display());
-    let bytes = fs::read(path).map_err(|error| at(&error))?;
+    let bytes = quant_train::files::read(path).map_err(|error| at(&error))?;
     Ok(Overview::of_file(&bytes).map_err(|error| at(&error))?.to_string())
 }
 

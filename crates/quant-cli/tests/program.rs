@@ -178,12 +178,7 @@ fn two_programs_do_not_write_in_one_run() {
     let mut command = desk.command(&["train", "tiny.toml", "--set", "phase.epochs=500"]);
     let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let run = desk.path("runs/tiny-001");
-    for _ in 0..12_000 {
-        if run.join("full_precision/checkpoints").is_dir() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_a_checkpoint(&run);
     for command in ["resume", "report"] {
         let error = desk.fails(&[command, "runs/tiny-001"]);
         assert!(error.contains(&format!("process {}", child.id())), "{error}");
@@ -352,11 +347,72 @@ fn a_run_waits_for_another_process() {
     reap.join().unwrap();
 }
 
+/// Waits until a run has a checkpoint.
+fn wait_for_a_checkpoint(run: &Path) {
+    for _ in 0..12_000 {
+        if run.join("full_precision/checkpoints").is_dir() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("no checkpoint after a minute");
+}
+
+/// Sends a signal, such as `TERM`, to a process.
+#[cfg(unix)]
+fn send(signal: &str, process: u32) {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_stop_a_run_after_its_step_and_it_goes_on_to_the_same_weights() {
+    let desk = Desk::new(RECIPE);
+    desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
+    for signal in ["INT", "TERM"] {
+        let mut command = desk.command(&["train", "tiny.toml", "--set", &format!("name={signal}")]);
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let run = desk.path(&format!("runs/{signal}-001"));
+        wait_for_a_checkpoint(&run);
+        send(signal, child.id());
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(75), "{signal}: {told}");
+        assert!(told.contains("quant resume"), "{told}");
+        desk.says(&["resume", run.to_str().unwrap()]);
+        assert!(last(&run) == last(&desk.path("runs/whole-001")), "{signal}: the weights differ");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_interrupt_ends_the_program_at_once() {
+    // One step takes longer than the time between the signals.
+    let slow = ["--set", "model.width_alpha=1", "--set", "phase.batch_size=64"];
+    let desk = Desk::new(RECIPE);
+    let mut command = desk.command(&[&["train", "tiny.toml"][..], &slow[..]].concat());
+    let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let run = desk.path("runs/tiny-001");
+    for _ in 0..12_000 {
+        if run.join("log.jsonl").is_file() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    while child.try_wait().unwrap().is_none() {
+        send("INT", child.id());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 /// A run can be resumed after its process was killed at any moment, and its final weights are then
 /// the same, bit for bit, as those of a run that was never killed.
 #[cfg(unix)]
 #[test]
 fn fifty_kills_change_nothing() {
+    let kills: usize = std::env::var("QUANT_FAULTS").map_or(50, |count| count.parse().unwrap());
     let desk = Desk::new(RECIPE);
     desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
     // The run has 32 steps, with a checkpoint at every second step and at the end of each epoch.
@@ -371,8 +427,15 @@ fn fifty_kills_change_nothing() {
         }
         thread::sleep(Duration::from_millis(5));
     }
-    for _ in 0..50 {
+    for kill in 0..kills {
         thread::sleep(Duration::from_millis(20 + random.below(250) as u64));
+        // Half of the kills are between the first byte of a file and its final name.
+        for _ in 0..if kill % 2 == 0 { 2_000 } else { 0 } {
+            if is_writing(&run) || child.try_wait().unwrap().is_some() {
+                break;
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
         finished |= child.try_wait().unwrap().is_some_and(|status| status.success());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -397,6 +460,14 @@ fn fifty_kills_change_nothing() {
     assert!(last(&run) == last(&desk.path("runs/whole-001")), "the weights differ");
     let left = partial(&desk.path("runs"));
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Returns whether a folder has files or folders that are not complete yet. What goes away
+/// meanwhile does not count.
+fn is_writing(folder: &Path) -> bool {
+    fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        entry.file_name().to_string_lossy().contains("partial") || is_writing(&entry.path())
+    })
 }
 
 /// Returns the files and folders that were left incomplete.

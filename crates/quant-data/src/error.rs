@@ -228,13 +228,13 @@ pub enum DataError {
     },
     /// No image of an epoch is usable.
     #[error(
-        "none of the {images} images is usable: {}; repair or replace them",
-        first_of(.first, *.images)
+        "none of the {images} images is usable{}; repair or replace them",
+        if .first.is_empty() { String::new() } else { format!(": {}", first_of(.first, *.images)) }
     )]
     NoneUsable {
         /// Number of images of the epoch.
         images: usize,
-        /// The first unusable images, with the reasons.
+        /// The first unusable images, with the reasons, as far as this process knows them.
         first: Vec<String>,
     },
     /// The data set is too small for the loader's batch size.

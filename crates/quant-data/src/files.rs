@@ -67,14 +67,20 @@ pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
     text.map_err(|error| DataError::io(path)(std::io::Error::other(error.utf8_error())))
 }
 
-/// Reads the lines of a file that are not empty, without the white space around them.
+/// Reads the lines of a file that are not empty, without the white space around them. There may be
+/// `most` of them.
 ///
 /// # Errors
-/// As [`read_text`].
-pub(crate) fn read_lines(path: &Path) -> Result<Vec<String>, DataError> {
+/// As [`read_text`]; [`DataError::Io`] if there are more lines.
+pub(crate) fn read_lines(path: &Path, most: usize) -> Result<Vec<String>, DataError> {
     let text = read_text(path)?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    Ok(lines.map(str::to_owned).collect())
+    let lines: Vec<String> = lines.take(most + 1).map(str::to_owned).collect();
+    if lines.len() > most {
+        let reason = format!("it has more than {most} lines");
+        return Err(DataError::io(path)(std::io::Error::other(reason)));
+    }
+    Ok(lines)
 }
 
 fn check_kind(path: &Path, kind: FileType) -> Result<(), DataError> {

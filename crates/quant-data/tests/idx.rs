@@ -92,6 +92,17 @@ fn classes_are_named_by_the_list_beside_the_labels() {
 }
 
 #[test]
+fn a_list_of_more_classes_than_labels_can_name_is_refused() {
+    let folder = folder(&[
+        ("train-images-idx3-ubyte", images()),
+        ("train-labels-idx1-ubyte", labels(&[0, 1])),
+        ("classes.txt", "shirt\n".repeat(257).into_bytes()),
+    ]);
+    let error = open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("classes.txt") && error.contains("more than 256 lines"), "{error}");
+}
+
+#[test]
 fn what_is_no_idx_file_is_refused_with_the_reason() {
     let good = images();
     let cut = good[..good.len() - 1].to_vec();

@@ -93,8 +93,9 @@ pub trait Classifier: QuantizedModule + 'static {
     }
 
     /// Returns the name of a batch norm that sees a single position of each image, such as one
-    /// after a global pooling. It cannot be trained with one image. By default this is not known,
-    /// and such a batch norm panics.
+    /// after a global pooling. It cannot be trained with one image, because the variance of one
+    /// value is 0. By default this is not known: then a batch norm of this crate panics, and
+    /// Burn's own learns from zeros.
     fn norm_of_one_position(&self) -> Option<String> {
         None
     }

@@ -11,7 +11,7 @@ use quant_nn::{
     resnet::{Depth, Stem},
 };
 
-fn config(method: Method, bits: u32) -> NetworkConfig {
+fn resnet(method: Method, bits: u32) -> ResNetConfig {
     let levels = Levels::from_bits(bits).unwrap();
     let of = |role| Some(QuantizerConfig::new(method, role, levels));
     let quantization = Quantization {
@@ -20,7 +20,11 @@ fn config(method: Method, bits: u32) -> NetworkConfig {
         ..Quantization::default()
     };
     let config = ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 3, 8);
-    ResNetConfig { width_alpha: 0.05, quantization, ..config }.into()
+    ResNetConfig { width_alpha: 0.05, quantization, ..config }
+}
+
+fn config(method: Method, bits: u32) -> NetworkConfig {
+    resnet(method, bits).into()
 }
 
 fn network(method: Method, bits: u32) -> Network {
@@ -64,6 +68,19 @@ fn a_network_whose_levels_were_changed_comes_back_with_them() {
     assert_eq!(scores(&restored), scores(&trained));
     let (_, _, weight) = &restored.quantizers()[1];
     assert_eq!(weight.config().levels.count(), 4);
+}
+
+#[test]
+fn a_network_with_more_weights_than_the_file_has_numbers_is_not_made() {
+    // A small file whose description names 300 times as many weights.
+    let state = StateDict::of(&network(Method::Lsq, 4));
+    let entries = state.entries().map(|(name, entry)| (name.to_owned(), entry.clone()));
+    let claimed: NetworkConfig = ResNetConfig { width_alpha: 1.0, ..resnet(Method::Lsq, 4) }.into();
+    let description = serde_json::json!({ "quant_train": "0.1.0", "network": claimed }).to_string();
+    let file = StateDict::from_entries(entries).with_metadata("config", description);
+    let error = read(&file.to_bytes().unwrap()).network(&Device::flex()).unwrap_err();
+    assert!(matches!(&error, NetworkError::Structure { .. }), "{error}");
+    assert!(error.to_string().contains("numbers: the file is cut off"), "{error}");
 }
 
 #[test]

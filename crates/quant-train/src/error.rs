@@ -25,6 +25,14 @@ pub enum TrainError {
         /// The reason.
         source: BuildError,
     },
+    /// Data cannot be used in a phase.
+    #[error("phase {phase:?}: {source}")]
+    PhaseData {
+        /// The name of the phase.
+        phase: String,
+        /// The reason.
+        source: DataError,
+    },
     /// Data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -204,7 +212,7 @@ pub enum TrainError {
         /// The checkpoint.
         path: PathBuf,
         /// The name of the part that differs.
-        field: &'static str,
+        field: String,
         /// The value in the checkpoint.
         theirs: String,
         /// The value in this run.

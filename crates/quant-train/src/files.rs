@@ -139,8 +139,11 @@ const DIGITS: usize = 8;
 
 /// Returns the JSON text of a value that is a JSON object, with one more field at its end: the
 /// checksum of the whole text, which is computed with zeros as the digits of the checksum.
-pub fn sealed(value: &impl Serialize) -> Vec<u8> {
-    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+///
+/// # Errors
+/// The error of a value that JSON cannot express, such as a path that is not UTF-8.
+pub fn sealed(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_string_pretty(value)?;
     // The field goes before the end of the object.
     let end = text.strip_suffix("\n}").map_or(0, str::len);
     text.truncate(end);
@@ -150,7 +153,39 @@ pub fn sealed(value: &impl Serialize) -> Vec<u8> {
         let sum = format!("{:08x}", crc32c::crc32c(&bytes));
         bytes[place..place + DIGITS].copy_from_slice(sum.as_bytes());
     }
-    bytes
+    Ok(bytes)
+}
+
+/// Writes a value as [`sealed`] JSON, as [`write`](fn@write) does.
+///
+/// # Errors
+/// [`TrainError::Io`], also with the error of [`sealed`].
+pub(crate) fn write_sealed(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+    let bytes = sealed(value).map_err(|error| TrainError::io(path)(error.into()))?;
+    write(path, &bytes)
+}
+
+/// Reads a regular file, or a link to one. Other files are refused without waiting: the bytes of a
+/// named pipe come from a writer that may never appear.
+///
+/// # Errors
+/// The error of the file system, or a text that says what the path is.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    check_regular(path)?;
+    fs::read(path)
+}
+
+/// Checks that a path is a regular file, or a link to one.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn check_regular(path: &Path) -> io::Result<()> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let what = if kind.is_dir() { "it is a folder" } else { "it is a pipe, a socket or a device" };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{what}, and a file is expected")))
 }
 
 /// Returns the position of the checksum's digits.
@@ -217,7 +252,7 @@ mod tests {
             values: vec![0.1, 1e-300, 7.0],
             last: Last { count: 3 },
         };
-        let bytes = sealed(&numbers);
+        let bytes = sealed(&numbers).unwrap();
         assert_eq!(unsealed::<Numbers>(&bytes).unwrap(), numbers);
         let text: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert!(text["checksum"].as_str().unwrap().starts_with("crc32c:"));

@@ -116,6 +116,6 @@ impl PhaseResult {
     /// # Errors
     /// [`TrainError::Io`].
     pub fn write(&self, place: &Path) -> Result<(), TrainError> {
-        files::write(&place.join("result.json"), &files::sealed(self))
+        files::write_sealed(&place.join("result.json"), self)
     }
 }

@@ -18,7 +18,7 @@ use common::{Desk, TWO_PHASES, alone};
 use quant_data::random::Random;
 use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, Summary, TrainError,
+    Recipe, Run, Summary, TrainError, WeightsFile,
     events::{Event, read_log},
     group::Threads,
 };
@@ -117,12 +117,19 @@ fn weights_that_are_no_numbers_start_nothing() {
     entry.values[3] = f32::NAN;
     let bytes = StateDict::from_entries(entries).to_bytes().unwrap();
     fs::write(desk.folder.path().join("nan.safetensors"), bytes).unwrap();
-    let error = desk.create(recipe(&["phase.full_precision.init=nan.safetensors"])).err().unwrap();
-    let error = error.to_string();
-    assert!(
-        error.contains("nan.safetensors") && error.contains("conv1.weight holds NaN"),
-        "{error}"
-    );
+    let teacher = "phase.quantized.distillation={ teacher = 'nan.safetensors' }";
+    let file = WeightsFile::new(desk.folder.path().join("nan.safetensors"));
+    for error in [
+        desk.create(recipe(&["phase.full_precision.init=nan.safetensors"])).err().unwrap(),
+        desk.create(recipe(&[teacher])).err().unwrap(),
+        Run::evaluate(&file, &recipe(&[]), None, &desk.data, &alone()).unwrap_err(),
+    ] {
+        let error = error.to_string();
+        assert!(
+            error.contains("nan.safetensors") && error.contains("conv1.weight holds NaN"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -391,6 +398,10 @@ fn a_start_that_fails_leaves_no_folder() {
         assert!(error.contains(part), "{change}: {error}");
         assert!(!desk.runs().exists(), "{change}");
     }
+    // What a later phase needs from the data.
+    let large = desk.create(recipe(&["phase.quantized.batch_size=50"])).err().unwrap().to_string();
+    assert!(large.contains("\"quantized\"") && large.contains("one batch of 50"), "{large}");
+    assert!(!desk.runs().exists());
     // Images that are gone between the check and the start.
     let run = desk.create(recipe(&[])).unwrap();
     fs::rename(&desk.data, desk.folder.path().join("gone")).unwrap();
@@ -409,6 +420,74 @@ fn a_start_that_fails_leaves_no_folder() {
     fs::rename(desk.folder.path().join("gone"), &desk.data).unwrap();
     desk.create(recipe(&[])).unwrap();
     assert!(!abandoned.exists());
+}
+
+/// As if the run had been killed between its phases.
+fn before_the_second_phase(run: &Path) {
+    fs::remove_dir_all(run.join("quantized")).unwrap();
+}
+
+#[test]
+fn a_resumed_run_is_checked_before_it_trains_and_before_its_files_change() {
+    let desk = Desk::new();
+    let run = done(&desk, &[]);
+    before_the_second_phase(run.folder());
+    let files =
+        || ["run.json", "recipe.toml"].map(|name| fs::read(run.folder().join(name)).unwrap());
+    let before = files();
+    for (change, part) in [
+        ("phase.quantized.init=absent.pth", "absent.pth"),
+        ("phase.quantized.batch_size=50", "one batch of 50"),
+    ] {
+        let changed = resume(run.folder()).with_changes(&[change.to_owned()]).unwrap();
+        let error = changed.execute().unwrap_err().to_string();
+        assert!(error.contains("\"quantized\"") && error.contains(part), "{error}");
+        assert!(files() == before, "{change}: the files of the run changed");
+    }
+    resume(run.folder()).execute().unwrap();
+}
+
+#[test]
+fn data_with_another_number_of_classes_are_refused_even_if_changes_are_accepted() {
+    let desk = Desk::new();
+    let run = done(&desk, &[]);
+    before_the_second_phase(run.folder());
+    let header = fs::read(run.folder().join("run.json")).unwrap();
+    let fewer = desk.folder.path().join("fewer");
+    copy(&desk.data, &fewer);
+    for part in ["train", "val"] {
+        let classes = fs::read_dir(fewer.join(part)).unwrap().map(|class| class.unwrap().path());
+        fs::remove_dir_all(classes.max().unwrap()).unwrap();
+    }
+    let other = Run::resume(run.folder(), Some(&fewer), alone()).unwrap().accepting_changes();
+    let error = other.execute().unwrap_err();
+    assert!(matches!(&error, TrainError::Unchangeable { .. }), "{error}");
+    assert!(error.to_string().contains("classes: 9, and the networks have 10 outputs"), "{error}");
+    assert!(fs::read(run.folder().join("run.json")).unwrap() == header);
+    resume(run.folder()).execute().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_utf8_are_refused_where_files_would_lose_them_and_work_elsewhere() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let desk = Desk::new();
+    let odd = desk.folder.path().join(OsStr::from_bytes(b"odd\xff"));
+    copy(&desk.data, &odd);
+    let here = desk.folder.path();
+    let error = Run::create(&desk.runs(), recipe(&[]), here, &odd, alone()).err().unwrap();
+    assert!(error.to_string().contains("its name is not UTF-8"), "{error}");
+    assert!(!desk.runs().exists());
+    let run = Run::create(&odd.join("runs"), recipe(&[]), here, &desk.data, alone()).unwrap();
+    run.execute().unwrap();
+    resume(run.folder()).execute().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_are_read_from_regular_files_only() {
+    let error = WeightsFile::new("/dev/zero").read().unwrap_err().to_string();
+    assert!(error.contains("/dev/zero") && error.contains("a device"), "{error}");
 }
 
 /// One damage, of a kind and at a place that `random` chooses; whether the file is another one now.

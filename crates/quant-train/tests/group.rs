@@ -16,6 +16,7 @@ use common::{data, options, state};
 use quant_core::Method;
 use quant_train::{
     Recipe, Run, Summary, TrainError,
+    evaluate::Score,
     group::{Alone, Group, Threads},
 };
 
@@ -210,6 +211,41 @@ fn a_group_that_one_asks_to_stop_stops_at_one_step_and_goes_on() {
     }
     assert_eq!(stops, 8);
     assert!(last(&place.unwrap()) == last(&whole[0].0), "the weights differ");
+}
+
+/// The scores over all images of two processes, from those of each.
+fn of_all(scores: [Score; 2]) -> Vec<Result<Score, TrainError>> {
+    let groups = Threads::new(2, Duration::from_secs(60));
+    thread::scope(|scope| {
+        let threads: Vec<_> = (groups.into_iter().zip(scores))
+            .map(|(group, score)| scope.spawn(move || score.of_all(&group)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn scores_of_several_processes_are_those_of_one() {
+    let score = |hits: f64, images: usize| {
+        let percent = 100.0 / images as f64;
+        Score { top1: hits * percent, top5: 0.0, loss: 0.5, images, skipped: 0 }
+    };
+    for images in [11, 22, 49, 81] {
+        for hits in 0..=images {
+            let mine = hits / 3;
+            let split =
+                [score(mine as f64, images / 2), score((hits - mine) as f64, images - images / 2)];
+            let alone = score(hits as f64, images);
+            for all in of_all(split) {
+                assert_eq!(all.unwrap().top1.to_bits(), alone.top1.to_bits(), "{hits} of {images}");
+            }
+        }
+    }
+    let none = Score { skipped: 3, ..Score::default() };
+    for error in of_all([none, none]) {
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("none of the 6 images is usable"), "{error}");
+    }
 }
 
 #[test]

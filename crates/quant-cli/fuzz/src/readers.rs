@@ -324,7 +324,7 @@ fn sealed_again(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(bytes).ok()?;
     fields.remove("checksum");
-    Some(files::sealed(&fields))
+    files::sealed(&fields).ok()
 }
 
 /// Returns the `progress.json` of a checkpoint with the correct checksums of the file `name` and of

@@ -195,12 +195,13 @@ fn check_counts(
 
 /// Returns the names from the archive's own list, or numbers if there is no usable list.
 fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<String>, DataError> {
+    let count = kind.classes();
     let names = match (version, kind) {
         (Version::Binary, CifarKind::Cifar10) => {
-            files::read_lines(&folder.join("batches.meta.txt")).ok()
+            files::read_lines(&folder.join("batches.meta.txt"), count).ok()
         }
         (Version::Binary, CifarKind::Cifar100) => {
-            files::read_lines(&folder.join("fine_label_names.txt")).ok()
+            files::read_lines(&folder.join("fine_label_names.txt"), count).ok()
         }
         (Version::Python, CifarKind::Cifar10) => {
             python::class_names(&folder.join("batches.meta"), "label_names")?
@@ -209,7 +210,6 @@ fn class_names(folder: &Path, version: Version, kind: CifarKind) -> Result<Vec<S
             python::class_names(&folder.join("meta"), "fine_label_names")?
         }
     };
-    let count = kind.classes();
     let numbers = || (0..count).map(|label| label.to_string()).collect();
     Ok(names.filter(|names| names.len() == count).unwrap_or_else(numbers))
 }

@@ -221,11 +221,14 @@ fn elements(
     }
 }
 
+/// The largest number of classes: labels are bytes.
+const MOST_CLASSES: usize = 256;
+
 /// Returns the lines of `classes.txt` in the folder of the labels, or numbers if there is no such
 /// file.
 fn classes(labels: &Path, highest: u8) -> Result<Vec<String>, DataError> {
     let path = labels.with_file_name("classes.txt");
-    let names = if path.exists() { files::read_lines(&path)? } else { Vec::new() };
+    let names = if path.exists() { files::read_lines(&path, MOST_CLASSES)? } else { Vec::new() };
     Ok(if names.is_empty() {
         (0..=highest).map(|label| label.to_string()).collect()
     } else {

@@ -1,5 +1,7 @@
 //! The configuration of a loader.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
@@ -90,6 +92,14 @@ impl LoaderConfig {
     }
 
     /// Returns how many of `images` images may be unusable.
+    /// Returns the places of this process's images of a batch in the order of an epoch with
+    /// `images` images. In the last batch, some of several processes may have none.
+    pub(super) fn images_of_batch(&self, number: usize, images: usize) -> Range<usize> {
+        let Share { rank, of } = self.share;
+        let start = (number * of + rank).saturating_mul(self.batch_size).min(images);
+        start..start.saturating_add(self.batch_size).min(images)
+    }
+
     pub(super) fn accepted(&self, images: usize) -> usize {
         if self.max_broken == 0.0 {
             return 0;

@@ -87,13 +87,9 @@ impl Work {
     }
 
     fn load(&self, number: usize) -> Batch {
-        let (size, images) = (self.loader.config.batch_size, self.order.len());
-        let Share { rank, of } = self.loader.config.share;
-        // In the last round, some of several processes may have no images.
-        let start = (number * of + rank).saturating_mul(size).min(images);
-        let end = start.saturating_add(size).min(images);
+        let images = self.loader.config.images_of_batch(number, self.order.len());
         let mut batch = Batch::empty(number);
-        for index in &self.order[start..end] {
+        for index in &self.order[images] {
             // If the decoder panics, the image counts as unusable.
             match catch_unwind(AssertUnwindSafe(|| self.sample(*index))) {
                 Ok(Ok(image)) => batch.push(&image, self.loader.dataset.label(*index)),
@@ -170,7 +166,7 @@ impl Iterator for Epoch {
         let room = NAMED.saturating_sub(self.first_broken.len());
         self.first_broken.extend(batch.skipped.iter().take(room).cloned());
         let loader = &self.work.loader;
-        let total = loader.images_of_a_process();
+        let total = loader.images_of_this_process();
         let accepted = loader.config.accepted(total);
         if self.broken <= accepted {
             return Some(Ok(batch));

@@ -120,10 +120,12 @@ impl Loader {
         }
     }
 
-    /// Returns the number of images that one process reads in an epoch, rounded up. The share of
-    /// unusable images that are accepted is a share of this number.
-    fn images_of_a_process(&self) -> usize {
-        self.dataset.len().div_ceil(self.config.share.of)
+    /// Returns the number of images that this process reads in an epoch. The share of unusable
+    /// images that are accepted is a share of this number.
+    fn images_of_this_process(&self) -> usize {
+        // Only the last batch may have fewer images.
+        let Some(full) = self.batches().checked_sub(1) else { return 0 };
+        full * self.config.batch_size + self.config.images_of_batch(full, self.dataset.len()).len()
     }
 
     /// Returns the first batch of epoch 0 that has images, or the error that comes before it.

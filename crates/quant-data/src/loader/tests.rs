@@ -226,6 +226,21 @@ fn a_batch_without_a_usable_image_comes_without_images() {
     assert_eq!((batches.len(), told, used), (101, 2, 799));
 }
 
+#[test]
+fn an_error_about_unusable_images_has_the_number_that_the_process_reads() {
+    // Of 19 images, two processes with batches of 8 have 8 and 8, and then 3 and none.
+    for (rank, read) in [(0, 11), (1, 8)] {
+        let mut loader = loader(19, &(0..19).collect::<Vec<_>>(), false, 2);
+        loader.config.share = Share { rank, of: 2 };
+        loader.config.max_broken = 0.0;
+        let error = loader.epoch(0, 0).find_map(Result::err).unwrap();
+        assert!(
+            matches!(error, DataError::TooManyBroken { total, .. } if total == read),
+            "{error}"
+        );
+    }
+}
+
 /// Returns the error that ends the epoch of a loader of `count` images, if there is one.
 fn ends(count: usize, broken: &[usize], max_broken: f64) -> Option<DataError> {
     let mut loader = loader(count, broken, false, 2);

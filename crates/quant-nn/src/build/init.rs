@@ -54,10 +54,23 @@ impl StateDict {
     /// state does not describe its network.
     ///
     /// # Errors
-    /// The errors of [`NetworkConfig::init`].
+    /// The errors of [`NetworkConfig::init`]; [`NetworkError::Structure`] if the described network
+    /// has more weights than the state has numbers.
     pub fn network(&self, device: &Device) -> Result<Option<Network>, NetworkError> {
         let Some(config) = self.network_config() else { return Ok(None) };
         let mut network = config.init(device)?;
+        // Weights are drawn when they are first used: so far they take no memory.
+        let weights: usize = (network.layer_shapes().iter())
+            .map(|layer| layer.weight.iter().fold(1usize, |all, size| all.saturating_mul(*size)))
+            .fold(0, usize::saturating_add);
+        let numbers: usize = self.entries().map(|(_, entry)| entry.values.len()).sum();
+        if weights > numbers {
+            let reason = format!(
+                "it has {weights} weights, and the file has {numbers} numbers: the file is cut \
+                 off, or its description is that of another network"
+            );
+            return Err(NetworkError::Structure { at: "the described network".into(), reason });
+        }
         self.restore_quantizers(&mut network)?;
         Ok(Some(network))
     }

@@ -4,7 +4,7 @@ use burn::{
     nn::loss::CrossEntropyLossConfig,
     tensor::{Device, Int, Tensor},
 };
-use quant_data::Loader;
+use quant_data::{DataError, Loader};
 use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
@@ -49,19 +49,24 @@ impl Score {
     /// process.
     ///
     /// # Errors
-    /// The errors of [`Group::sum`].
+    /// The errors of [`Group::sum`]; [`TrainError::Data`] if no process had a usable image.
     pub fn of_all(self, group: &dyn Group) -> Result<Self, TrainError> {
         if group.size() == 1 {
             return Ok(self);
         }
         let images = self.images as f64;
         let skipped = self.skipped as f64;
-        let sums = [self.loss * images, self.top1 * images, self.top5 * images, images, skipped];
+        // Right answers are whole numbers, so that the sum is that of a single process.
+        let right = |percent: f64| (percent * images / 100.0).round();
+        let sums = [self.loss * images, right(self.top1), right(self.top5), images, skipped];
         let sums = group.sum(sums.to_vec())?;
-        let mean = |sum: f64| sum / sums[3].max(1.0);
-        let (loss, top1, top5) = (mean(sums[0]), mean(sums[1]), mean(sums[2]));
-        let (images, skipped) = (sums[3] as usize, sums[4] as usize);
-        Ok(Self { loss, top1, top5, images, skipped })
+        let (images, skipped) = (sums[3], sums[4] as usize);
+        if images == 0.0 && skipped > 0 {
+            return Err(DataError::NoneUsable { images: skipped, first: Vec::new() }.into());
+        }
+        let percent = 100.0 / images.max(1.0);
+        let (loss, top1, top5) = (sums[0] / images.max(1.0), sums[1] * percent, sums[2] * percent);
+        Ok(Self { loss, top1, top5, images: images as usize, skipped })
     }
 }
 

@@ -50,6 +50,8 @@ impl Recipe {
         let model = distillation.model.as_ref().unwrap_or(&self.model);
         let config = model.network(None, classes, self.data.input_size)?;
         let candidates = [("teacher".to_owned(), config)];
-        Ok(weights::read_network(file, &candidates, device)?.network)
+        let teacher = weights::read_network(file, &candidates, device)?.network;
+        weights::check_finite(file, &teacher)?;
+        Ok(teacher)
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use quant_nn::{Classifier, LoadReport, Network, NetworkConfig, NetworkError, Renaming, StateDict};
 
 use super::pytorch;
-use crate::error::TrainError;
+use crate::{error::TrainError, files};
 
 /// A file of weights, and how it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +54,17 @@ impl WeightsFile {
                 "it is a folder; the networks of a run are in the files <phase>/last.safetensors";
             return Err(TrainError::Weights { path: self.path.clone(), reason: reason.into() });
         }
+        files::check_regular(&self.path).map_err(|error| TrainError::Weights {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
         let mut state = read_state(&self.path)?;
         if let Some(key) = &self.key {
             state = state.under(key).map_err(at(&self.path))?;
         }
         if let Some(map) = &self.map {
-            let text = fs::read_to_string(map).map_err(TrainError::io(map))?;
+            let text = files::check_regular(map).and_then(|()| fs::read_to_string(map));
+            let text = text.map_err(TrainError::io(map))?;
             let rules = Renaming::parse(&text).map_err(at(map))?;
             state = state.main().renamed(&rules).map_err(at(&self.path))?;
         }
@@ -93,6 +98,33 @@ pub(crate) fn load<M: Classifier>(
         report.prefix = format!("{key}.{}", report.prefix);
     }
     (network, report)
+}
+
+/// Returns a message about the first entry of a network's state that has a number that is not
+/// finite.
+pub(crate) fn not_finite<M: Classifier>(network: &M) -> Option<String> {
+    let state = StateDict::of(network);
+    state.entries().find_map(|(name, entry)| {
+        let value = entry.values.iter().find(|value| !value.is_finite())?;
+        Some(format!("{name} holds {value}"))
+    })
+}
+
+/// Checks that all numbers of the network of a file are finite.
+///
+/// # Errors
+/// [`TrainError::Weights`] with the first that is not.
+pub(crate) fn check_finite<M: Classifier>(
+    file: &WeightsFile,
+    network: &M,
+) -> Result<(), TrainError> {
+    match not_finite(network) {
+        None => Ok(()),
+        Some(found) => {
+            let reason = format!("{found}: its scores would be no numbers");
+            Err(TrainError::Weights { path: file.path.clone(), reason })
+        }
+    }
 }
 
 /// A network that was read, and how it was read.

@@ -240,6 +240,7 @@ fn distillation(settings: &Settings) -> Result<Option<DistillationRecipe>, Train
             return Err(unusable("distill_loss_type", other, "soft, soft-b or hard"));
         }
     };
+    let temperature = settings.number("distill_loss_temperature")?.unwrap_or(5.0);
     Ok(Some(DistillationRecipe {
         teacher: teacher.to_owned(),
         teacher_key: None,
@@ -247,7 +248,10 @@ fn distillation(settings: &Settings) -> Result<Option<DistillationRecipe>, Train
         model: None,
         kind,
         weight: settings.number("distill_loss_alpha")?.unwrap_or(0.1),
-        temperature: settings.number("distill_loss_temperature")?.unwrap_or(5.0),
+        temperature: match kind {
+            DistillationKind::Soft | DistillationKind::SoftCrossEntropy => temperature,
+            DistillationKind::Hard | DistillationKind::Feature => DistillationRecipe::TEMPERATURE,
+        },
         reduction,
     }))
 }

@@ -153,7 +153,10 @@ impl Settings {
         let color = self.has("aa") && kind == DataKind::ImageFolder;
         Ok(DataRecipe {
             // The reference lets Pillow fill in the missing part of truncated images.
-            truncated: Truncated::Accept,
+            truncated: match kind {
+                DataKind::ImageFolder => Truncated::Accept,
+                _ => Truncated::default(),
+            },
             mean: self.triple("mean")?,
             std: self.triple("std")?,
             train: color.then(|| Pipeline::imagenet_train_color(input_size)),

@@ -355,13 +355,28 @@ impl DataRecipe {
             let accepted = "no such table, unless data.kind has its name";
             TrainError::check_field(!given || self.kind == kind, field, "given", accepted)?;
         }
-        Ok(())
+        let has_files = matches!(self.kind, DataKind::ImageFolder | DataKind::Shards);
+        let read = has_files || self.truncated == Truncated::default();
+        let accepted = "refuse, unless data.kind is image-folder or shards";
+        TrainError::check_field(read, "data.truncated", "accept", accepted)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn truncated_images_are_a_matter_of_image_files() {
+        let recipe = |kind: &str| -> DataRecipe {
+            let size = "input_size = 32\ntruncated = 'accept'";
+            toml::from_str(&format!("kind = '{kind}'\n{size}")).unwrap()
+        };
+        recipe("image-folder").validate().unwrap();
+        recipe("shards").validate().unwrap();
+        let error = recipe("cifar10").validate().unwrap_err().to_string();
+        assert!(error.contains("data.truncated"), "{error}");
+    }
 
     #[test]
     fn the_share_of_broken_images_is_a_field_with_a_range() {

@@ -106,7 +106,7 @@ fn half() -> f64 {
 }
 
 fn four() -> f64 {
-    4.0
+    DistillationRecipe::TEMPERATURE
 }
 
 impl FocalRecipe {
@@ -124,6 +124,9 @@ impl FocalRecipe {
 }
 
 impl DistillationRecipe {
+    /// The temperature of recipes that do not give one.
+    pub(crate) const TEMPERATURE: f64 = 4.0;
+
     /// Returns the part of `soft` and `soft-cross-entropy` that is multiplied by the weight: the
     /// loss of the student's `scores` against the teacher's, both `[batch, classes]`.
     pub(crate) fn soft_loss(&self, scores: Tensor<2>, teachers: Tensor<2>) -> Tensor<1> {

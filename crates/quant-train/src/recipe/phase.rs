@@ -360,6 +360,11 @@ impl Phase {
                 || distillation.kind == DistillationKind::Soft;
             let accepted = "batch-mean, or kind = \"soft\"";
             check(fits, "distillation.reduction", "mean", accepted)?;
+            let (kind, value) = (distillation.kind, distillation.temperature);
+            let fits = matches!(kind, DistillationKind::Soft | DistillationKind::SoftCrossEntropy)
+                || value == DistillationRecipe::TEMPERATURE;
+            let accepted = "none, or kind = \"soft\" or \"soft-cross-entropy\"";
+            check(fits, "distillation.temperature", &value.to_string(), accepted)?;
         }
         let reads = |field: &Option<String>| field.is_none() || self.init.is_some();
         let accepted = "none, unless `init` names a file";

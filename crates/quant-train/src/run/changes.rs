@@ -7,6 +7,7 @@ use crate::{
     error::TrainError,
     output::plural,
     recipe::{Recipe, phase::Phase},
+    run::folder::has_begun,
     summary::PhaseResult,
     training::checkpoint,
 };
@@ -154,10 +155,7 @@ fn refusal(folder: &Path, recipe: &Recipe, field: &str) -> Option<String> {
     if ANYWHERE.into_iter().any(is) {
         return None;
     }
-    let begun = |phase: &Phase| {
-        let place = folder.join(&phase.name);
-        place.join("result.json").exists() || checkpoint::exists(&place.join("checkpoints"))
-    };
+    let begun = |phase: &Phase| has_begun(folder, phase);
     let phases = recipe.phases.iter().enumerate();
     let mut of_phase = phases.filter_map(|(index, phase)| {
         Some((index, phase, field.strip_prefix(&format!("phase.{}.", phase.name))?))

@@ -62,34 +62,39 @@ impl Recipe {
         self.check_init(phase, folder, classes, device)
     }
 
-    /// Checks that files of teachers are of networks that were trained on these classes, as far as
-    /// the files know them: the scores of a teacher for other classes would teach nothing.
+    /// Checks that a phase can start on data with these classes: its files, as
+    /// [`check_phase`](Self::check_phase) does, and that the file of its teacher, if it has one, is
+    /// of a network that was trained on these classes, as far as the file knows them: the scores of
+    /// a teacher for other classes would teach nothing.
     ///
     /// # Errors
-    /// [`TrainError::Weights`]; the errors of reading.
-    pub(crate) fn check_teachers(
+    /// As [`check_phase`](Self::check_phase); [`TrainError::Weights`]; the errors of reading.
+    pub(crate) fn check_start(
         &self,
+        index: usize,
         folder: &Path,
         classes: &[String],
+        device: &Device,
     ) -> Result<(), TrainError> {
-        for (index, phase) in self.phases.iter().enumerate() {
-            let Some(distillation) = &phase.distillation else { continue };
-            if self.earlier(index, distillation)?.is_some() {
-                continue;
-            }
-            let file = self.teacher_file(distillation, folder);
-            let known = weights::classes_of(&file.read()?);
-            if let (false, Some(change)) = (known.is_empty(), seen::classes(&known, classes).pop())
-            {
+        self.check_phase(index, folder, Some(classes.len()), device)?;
+        let phase = &self.phases[index];
+        let Some(distillation) = &phase.distillation else { return Ok(()) };
+        if self.earlier(index, distillation)?.is_some() {
+            return Ok(());
+        }
+        let file = self.teacher_file(distillation, folder);
+        let known = weights::classes_of(&file.read()?);
+        match seen::classes(&known, classes).pop() {
+            Some(change) if !known.is_empty() => {
                 let reason = format!(
                     "phase {:?}: distillation.teacher was trained on other classes than those of \
                      the data: {change}",
                     phase.name
                 );
-                return Err(TrainError::Weights { path: file.path, reason });
+                Err(TrainError::Weights { path: file.path, reason })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks what is possible for a phase whose network a program makes: that its files exist.

@@ -138,6 +138,7 @@ impl Opened {
         let classes = val.classes().len();
         let candidates = recipe.candidates(phase, classes)?;
         let loaded = weights::read_network(file, &candidates, &options.device)?;
+        weights::check_finite(file, &loaded.network)?;
         let known = loaded.network.config().classes();
         if let (Some(phase), None, [(_, wanted)]) = (phase, &loaded.candidate, &candidates[..]) {
             let own = loaded.network.config();

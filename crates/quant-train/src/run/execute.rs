@@ -8,6 +8,7 @@ use quant_nn::Classifier;
 use super::{
     Run, changes,
     folder::{self, Header},
+    loaders,
     lock::{Guard, Lock},
     seen::Seen,
 };
@@ -178,7 +179,7 @@ impl Run {
         let mut network = None;
         for (index, phase) in self.recipe.phases.iter().enumerate() {
             let place = self.folder.join(&phase.name);
-            let loaders = self.loaders(phase, &train, &val)?;
+            let loaders = loaders(&self.recipe, phase, &self.options, (&train, &val))?;
             let (trained, result) =
                 match self.finished(networks, phase, classes.len(), &mut events)? {
                     Some(finished) => finished,
@@ -227,10 +228,22 @@ impl Run {
         match seen.check(&header.seen) {
             Ok(()) => {}
             Err(TrainError::OtherData { changes }) if self.accepts_changes => {
+                let (before, now) = (header.seen.classes().len(), seen.classes().len());
+                if before != now {
+                    let change = format!("classes: {now}, and the networks have {before} outputs");
+                    return Err(TrainError::Unchangeable { changes: vec![change] });
+                }
                 lines.extend(changes);
                 header.seen = seen;
             }
             Err(error) => return Err(error),
+        }
+        let (folder, classes) = (&self.header.recipe_folder, header.seen.classes());
+        for (index, phase) in self.recipe.phases.iter().enumerate() {
+            loaders(&self.recipe, phase, &self.options, (train, val))?;
+            if !folder::has_begun(&self.folder, phase) {
+                self.recipe.check_start(index, folder, classes, &self.options.device)?;
+            }
         }
         if self.options.group.rank() == 0 {
             header.write(&self.folder)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::TrainError,
     files::{self, is_partial, partial_folder},
-    recipe::Recipe,
+    recipe::{Recipe, phase::Phase},
     run::{
         lock::{self, Lock},
         seen::Seen,
@@ -83,7 +83,7 @@ impl Header {
         // The header is written last. If the process is killed between the two files, the recipe
         // differs from the header, which is reported as an error.
         files::write(&folder.join(RECIPE), self.recipe.to_toml()?.as_bytes())?;
-        files::write(&folder.join(HEADER), &files::sealed(self))
+        files::write_sealed(&folder.join(HEADER), self)
     }
 }
 
@@ -142,9 +142,13 @@ fn remove_abandoned(runs: &Path) {
 /// Returns whether the folder of a run has a checkpoint or a result from which the run can
 /// continue.
 pub(crate) fn has_progress(folder: &Path, recipe: &Recipe) -> bool {
-    recipe.phases.iter().map(|phase| folder.join(&phase.name)).any(|place| {
-        place.join("result.json").exists() || checkpoint::exists(&place.join("checkpoints"))
-    })
+    recipe.phases.iter().any(|phase| has_begun(folder, phase))
+}
+
+/// Returns whether the folder of a run has a checkpoint or the result of a phase.
+pub(crate) fn has_begun(folder: &Path, phase: &Phase) -> bool {
+    let phase = folder.join(&phase.name);
+    phase.join("result.json").exists() || checkpoint::exists(&phase.join("checkpoints"))
 }
 
 #[cfg(test)]
@@ -157,7 +161,7 @@ mod tests {
         fs::write(folder.path().join(RECIPE), "").unwrap();
         let told = |program: &str| {
             let header = serde_json::json!({ "program": program, "recipe": "unknown here" });
-            fs::write(folder.path().join(HEADER), files::sealed(&header)).unwrap();
+            fs::write(folder.path().join(HEADER), files::sealed(&header).unwrap()).unwrap();
             Header::read(folder.path()).unwrap_err().to_string()
         };
         let error = told("own_method");

@@ -23,7 +23,7 @@ pub(crate) mod seen;
 mod train_phase;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -119,10 +119,19 @@ impl Run {
         let recipe_folder =
             fs::canonicalize(recipe_folder).map_err(TrainError::io(recipe_folder))?;
         let data = data_folder(data)?;
+        for path in [&recipe_folder, &data] {
+            check_utf8(path)?;
+        }
+        if options.group.size() > 1 {
+            // The other processes are told the name of the run's folder.
+            check_utf8(runs)?;
+        }
         let (train, val) = recipe.data.open(&data, &options.cache)?;
         let seen = Seen::new(train.as_ref(), val.as_ref(), options.group.size());
-        recipe.check_files(&recipe_folder, Some(seen.classes().len()), &options.device)?;
-        recipe.check_teachers(&recipe_folder, seen.classes())?;
+        for (index, phase) in recipe.phases.iter().enumerate() {
+            recipe.check_start(index, &recipe_folder, seen.classes(), &options.device)?;
+            loaders(&recipe, phase, &options, (&train, &val))?;
+        }
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (program, recipe_copy) = (options.program.clone(), recipe.clone());
         let header = Header { data, recipe_folder, program, version, recipe: recipe_copy, seen };
@@ -132,7 +141,9 @@ impl Run {
         }
         let name = folder.to_string_lossy().into_owned().into_bytes();
         let name = group::broadcast(options.group.as_ref(), name)?;
-        let folder = PathBuf::from(String::from_utf8_lossy(&name).into_owned());
+        if options.group.rank() != 0 {
+            folder = PathBuf::from(String::from_utf8_lossy(&name).into_owned());
+        }
         Ok(Self {
             folder,
             written: recipe.clone(),
@@ -345,30 +356,45 @@ impl Run {
         let file = WeightsFile::new(self.network_file(&phase.name, false));
         networks.read(&file, phase, classes, &self.options.device)
     }
+}
 
-    /// Returns the loaders of a phase's training images and validation images.
-    fn loaders(
-        &self,
-        phase: &Phase,
-        train: &Arc<dyn Dataset>,
-        val: &Arc<dyn Dataset>,
-    ) -> Result<(Loader, Loader), TrainError> {
-        let data = &self.recipe.data;
-        let workers = workers(self.options.workers.unwrap_or(data.workers));
-        let config = |batch_size, training| LoaderConfig {
-            batch_size,
-            training,
-            last_batch: phase.last_batch,
-            seed: self.recipe.seed,
-            workers,
-            prefetch: data.prefetch,
-            share: Share { rank: self.options.group.rank(), of: self.options.group.size() },
-            max_broken: data.max_broken,
-        };
-        let train = Loader::new(train.clone(), data.train(), config(phase.batch_size, true))?;
-        let val = Loader::new(val.clone(), data.eval(), config(data.eval_batch_size, false))?;
-        Ok((train, val))
+/// Returns the loaders of a phase's training images and validation images.
+///
+/// # Errors
+/// [`TrainError::PhaseData`].
+fn loaders(
+    recipe: &Recipe,
+    phase: &Phase,
+    options: &RunOptions,
+    (train, val): (&Arc<dyn Dataset>, &Arc<dyn Dataset>),
+) -> Result<(Loader, Loader), TrainError> {
+    let data = &recipe.data;
+    let config = |batch_size, training| LoaderConfig {
+        batch_size,
+        training,
+        last_batch: phase.last_batch,
+        seed: recipe.seed,
+        workers: workers(options.workers.unwrap_or(data.workers)),
+        prefetch: data.prefetch,
+        share: Share { rank: options.group.rank(), of: options.group.size() },
+        max_broken: data.max_broken,
+    };
+    let loader = |dataset: &Arc<dyn Dataset>, pipeline, config| {
+        Loader::new(Arc::clone(dataset), pipeline, config)
+            .map_err(|source| TrainError::PhaseData { phase: phase.name.clone(), source })
+    };
+    let train = loader(train, data.train(), config(phase.batch_size, true))?;
+    let val = loader(val, data.eval(), config(data.eval_batch_size, false))?;
+    Ok((train, val))
+}
+
+/// Checks that a path can be stored in `run.json`.
+fn check_utf8(path: &Path) -> Result<(), TrainError> {
+    if path.to_str().is_some() {
+        return Ok(());
     }
+    let reason = "its name is not UTF-8, so that the files of a run cannot name it; rename it";
+    Err(TrainError::io(path)(io::Error::new(io::ErrorKind::InvalidInput, reason)))
 }
 
 /// Returns the absolute path of the folder of data.

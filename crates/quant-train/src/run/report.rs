@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use quant_data::Loader;
 use quant_nn::Classifier;
 
-use super::Run;
+use super::{Run, loaders};
 use crate::{
     batches::upload::{DeviceBatch, Normalizer},
     error::TrainError,
@@ -61,7 +61,7 @@ impl Run {
         let (network, phase) = self.network_own(make, phase, best)?;
         let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         let device = &self.options.device;
-        let (_, loader) = self.loaders(phase, &train, &val)?;
+        let (_, loader) = loaders(&self.recipe, phase, &self.options, (&train, &val))?;
         let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
         evaluate(&network, &loader, &normalizer, device, skipped)
     }
@@ -105,7 +105,7 @@ impl Run {
         let last = results.last().ok_or_else(missing)?;
         let phase = self.recipe.phases.iter().find(|phase| phase.name == last.phase);
         let phase = phase.ok_or_else(missing)?;
-        let loaders = self.loaders(phase, &train, &val)?;
+        let loaders = loaders(&self.recipe, phase, &self.options, (&train, &val))?;
         self.readable_file(&phase.name, false)?;
         let network = self.trained_network(networks, phase, train.classes().len())?;
         let mut summary = Summary::new(&self.recipe.name, results);

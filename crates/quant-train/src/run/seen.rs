@@ -88,7 +88,8 @@ fn first_difference(expected: &[String], found: &[String]) -> String {
     match (expected.get(label), found.get(label)) {
         (Some(expected), Some(found)) => format!("class {label}: {found:?}, expected {expected:?}"),
         (Some(expected), None) => format!("class {label}: missing, expected {expected:?}"),
-        (None, found) => format!("class {label}: {found:?}, expected no further class"),
+        (None, Some(found)) => format!("class {label}: {found:?}, expected no further class"),
+        (None, None) => "none".to_owned(),
     }
 }
 

@@ -19,6 +19,7 @@ use std::{
 use burn::{store::ModuleRecord, tensor::Bytes};
 use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 pub use crate::training::state::{EpochSums, Progress};
 use crate::{
@@ -88,7 +89,7 @@ pub fn save<M: Classifier>(
         optimizer_groups,
         files: sums.collect(),
     };
-    contents.push((PROGRESS, files::sealed(&header)));
+    contents.push((PROGRESS, files::sealed(&header).map_err(|error| fail(error.to_string()))?));
     files::write_folder(&path, &contents)?;
     // Checkpoints with later steps were damaged and passed over when the phase was resumed. They
     // are removed.
@@ -242,9 +243,25 @@ fn same<T: PartialEq + Serialize>(
     if theirs == ours {
         return Ok(());
     }
-    let text = |value: &T| serde_json::to_string(value).unwrap_or_default();
-    let (theirs, ours) = (text(theirs), text(ours));
+    let json = |value: &T| serde_json::to_value(value).unwrap_or_default();
+    let (field, theirs, ours) = first_difference(field.to_owned(), &json(theirs), &json(ours));
     Err(TrainError::Foreign { path: path.to_owned(), field, theirs, ours })
+}
+
+/// Returns the first field in which two values differ, and what each of them has there.
+fn first_difference(at: String, theirs: &Value, ours: &Value) -> (String, String, String) {
+    if let (Value::Object(theirs), Value::Object(ours)) = (theirs, ours) {
+        let names = theirs.keys().chain(ours.keys());
+        if let Some(name) = names.into_iter().find(|name| theirs.get(*name) != ours.get(*name)) {
+            let of = |values: &Map<String, Value>| values.get(name).cloned().unwrap_or_default();
+            return first_difference(format!("{at}.{name}"), &of(theirs), &of(ours));
+        }
+    }
+    let text = |value: &Value| match value {
+        Value::Null => "not set".to_owned(),
+        value => value.to_string(),
+    };
+    (at, text(theirs), text(ours))
 }
 
 /// Returns the checkpoints below `folder` with their steps, in ascending order.

@@ -122,11 +122,9 @@ impl<M: Classifier> Trainer<'_, M> {
         self.report_others_skipped(skipped, events)?;
         seen += self.report_steps(&mut state.progress, &mut pending, &mut last_report, events)?;
         if seen == 0 && first < self.train.batches() {
-            // No batch had a usable image, so that nothing can be learned.
+            // No batch of any process had a usable image. The events above name them.
             let images = self.train.dataset().len();
-            let (batch_size, processes) = (self.recipe.batch_size, self.group.size());
-            let error = quant_data::DataError::TooSmall { images, batch_size, processes };
-            return Err(error.into());
+            return Err(quant_data::DataError::NoneUsable { images, first: Vec::new() }.into());
         }
         Ok(state)
     }

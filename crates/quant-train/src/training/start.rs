@@ -8,10 +8,10 @@ use crate::{
     batches::upload::DeviceBatch,
     error::TrainError,
     events::{Event, Events},
-    networks::weights::{self, WeightsFile},
+    networks::weights::{self, WeightsFile, not_finite},
     recipe::{phase::Phase, policy::Trigger, quantization::QuantizationRecipe},
     run::seen,
-    training::{state::not_finite, trainer::Trainer},
+    training::trainer::Trainer,
 };
 
 /// Applies the policies of the start, loads the weights of `from`, and calibrates the quantizers

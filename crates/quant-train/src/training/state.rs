@@ -1,12 +1,13 @@
 //! The state of training: the network, the state of the optimizers, the average, and the progress
 //! of the phase.
 
-use quant_nn::{Classifier, Compute, StateDict};
+use quant_nn::{Classifier, Compute};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::TrainError,
     measure::evaluate::Score,
+    networks::weights::not_finite,
     optimize::{average::Average, optimizer::Optimizers, precision::LossScale},
     recipe::phase::Phase,
 };
@@ -43,16 +44,6 @@ impl<M: Classifier> TrainState<M> {
         let found = not_finite(&self.network.valid()).or_else(|| not_finite(average?));
         found.map_or(Ok(()), |found| Err(diverged(recipe, &self.progress, found)))
     }
-}
-
-/// Returns a message about the first entry of a network's state that has a number that is not
-/// finite.
-pub(crate) fn not_finite<M: Classifier>(network: &M) -> Option<String> {
-    let state = StateDict::of(network);
-    state.entries().find_map(|(name, entry)| {
-        let value = entry.values.iter().find(|value| !value.is_finite())?;
-        Some(format!("{name} holds {value}"))
-    })
 }
 
 pub(crate) fn diverged(recipe: &Phase, progress: &Progress, found: String) -> TrainError {

@@ -7,7 +7,10 @@ use burn::{
     module::Module,
     nn::{
         Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-        conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig},
+        conv::{
+            Conv2d, Conv2dConfig, Conv3dConfig, ConvTranspose2d, ConvTranspose2dConfig,
+            ConvTranspose3dConfig,
+        },
     },
     tensor::{Device, Int, Tensor},
 };
@@ -229,6 +232,23 @@ fn a_walk_changes_nothing_for_records_devices_and_gradients() {
     assert_eq!(paths(&net.clone().freeze()), paths(&net));
 }
 
+/// The weights of convolutions over volumes have five dimensions.
+#[test]
+fn weights_of_five_dimensions_have_levels_and_codes() {
+    let device = device();
+    let conv = Conv3dConfig::new([2, 3], [2, 2, 2]).init(&device);
+    let up = ConvTranspose3dConfig::new([4, 2], [2, 2, 2]).init(&device);
+    let (conv, _) = WeightQuantization::new(per_channel(2)).apply(conv).unwrap();
+    let (up, report) = WeightQuantization::new(per_channel(2)).apply(up).unwrap();
+    assert_eq!(report.weights[0].groups, 2);
+    for weight in [&quantized_weights(&conv)[0], &quantized_weights(&up)[0]] {
+        let levels = weight.reached.quantizer.level_values();
+        assert_eq!(levels, weight.to_codes().values[0]);
+    }
+    let expected: Vec<f32> = up.weight.val().into_data().iter().collect();
+    assert_eq!(weight_codes(&up)[0].decode(), expected);
+}
+
 #[test]
 #[should_panic(expected = "conv2.quant: expected 8 channels in dimension 1, got 6")]
 fn another_number_of_channels_is_refused() {
@@ -236,6 +256,22 @@ fn another_number_of_channels_is_refused() {
         QuantizerConfig { granularity: Granularity::PerChannel, ..lsq(Role::Activation, 2) };
     let quantizer = config.init(&Site::activation("conv2.quant", 8), &Device::flex()).unwrap();
     quantizer.forward(Tensor::<4>::ones([2, 6, 4, 4], &Device::flex()));
+}
+
+/// 8 groups do not divide 6 channels or 3.
+#[test]
+fn groups_that_do_not_fit_a_tensor_are_refused_before_it_is_quantized() {
+    let config = QuantizerConfig { granularity: Granularity::Groups(8), ..lsq(Role::Activation, 2) };
+    for (channels, shape) in [(6, [2, 6, 4, 4]), (3, [2, 3, 3, 3])] {
+        let error = config.init(&Site::activation("conv2.quant", channels), &device()).unwrap_err();
+        assert!(matches!(error, QuantizerError::Groups { groups: 8, .. }), "{error}");
+        let quantizer = config.init(&Site::activation("conv2.quant", 8), &device()).unwrap();
+        let quantize = || quantizer.forward(Tensor::<4>::ones(shape, &device()));
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(quantize)).unwrap_err();
+        let text = panic.downcast_ref::<String>().unwrap();
+        let expected = format!("expected 8 channels in dimension 1, got {}", shape[1]);
+        assert!(text.contains(&expected), "{text}");
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl LqNets {
         let levels = config.levels.count();
         let bits = if levels == 3 { 1 } else { config.levels.bits() as usize };
         let spread = match config.role {
-            Role::Weight => (2.0 / site.fan() as f64).sqrt(),
+            Role::Weight => (2.0 / site.fan(config.role) as f64).sqrt(),
             Role::Activation | Role::Output => 2.0,
         };
         let base = 0.6745 * spread / f64::powi(2.0, bits as i32 - 1);

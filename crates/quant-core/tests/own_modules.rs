@@ -261,7 +261,8 @@ fn another_number_of_channels_is_refused() {
 /// 8 groups do not divide 6 channels or 3.
 #[test]
 fn groups_that_do_not_fit_a_tensor_are_refused_before_it_is_quantized() {
-    let config = QuantizerConfig { granularity: Granularity::Groups(8), ..lsq(Role::Activation, 2) };
+    let config =
+        QuantizerConfig { granularity: Granularity::Groups(8), ..lsq(Role::Activation, 2) };
     for (channels, shape) in [(6, [2, 6, 4, 4]), (3, [2, 3, 3, 3])] {
         let error = config.init(&Site::activation("conv2.quant", channels), &device()).unwrap_err();
         assert!(matches!(error, QuantizerError::Groups { groups: 8, .. }), "{error}");

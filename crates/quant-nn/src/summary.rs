@@ -106,10 +106,11 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
         kept.map(|(_, entry)| entry.values.len() as u64).sum()
     };
     let all = elements(&|_| true);
+    let trained = network.trained();
     let prefixes = network.quantizer_prefixes();
     let quantizers = elements(&|name| prefixes.iter().any(|start| name.starts_with(start)));
     NetworkSummary {
-        parameters: elements(&|name| network.is_trained(name)),
+        parameters: elements(&|name| trained.contains(name)),
         macs: layers.iter().map(|layer| layer.macs).sum(),
         size_bytes_float: 4 * (all - quantizers),
         size_bytes_packed: 4 * (all - quantized) + packed,

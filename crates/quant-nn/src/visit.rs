@@ -1,7 +1,7 @@
 //! What summaries, calibration, monitors and the trainer need from a module with quantizers, and
 //! the layers of a network in execution order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -15,7 +15,7 @@ use quant_core::{
 use crate::{
     config::NetworkConfig,
     layers::{conv::QuantConv2d, linear::QuantLinear},
-    state::{Entry, StateDict, is_running},
+    state::{Entry, StateDict, parameter_names, trained},
 };
 
 /// A layer that may be quantized.
@@ -71,24 +71,6 @@ impl<'a> Layer<'a> {
     }
 }
 
-impl<'a> LayerMut<'a> {
-    /// Returns the quantizers that the layer has, to change them.
-    pub fn quantizers(self) -> Vec<(Role, &'a mut Quantizer)> {
-        let (activation, weight, output) = match self {
-            LayerMut::Conv(l) => {
-                (&mut l.quant_activation, &mut l.quant_weight, &mut l.quant_output)
-            }
-            LayerMut::Linear(l) => {
-                (&mut l.quant_activation, &mut l.quant_weight, &mut l.quant_output)
-            }
-        };
-        [(Role::Activation, activation), (Role::Weight, weight), (Role::Output, output)]
-            .into_iter()
-            .filter_map(|(role, quantizer)| Some((role, quantizer.as_mut()?)))
-            .collect()
-    }
-}
-
 /// The shape of a layer, from which [summaries](crate::summarize) are computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerShape {
@@ -135,10 +117,13 @@ pub trait QuantizedModule: Module {
         None
     }
 
-    /// Returns whether the parameter with this PyTorch name is trained, which running statistics
-    /// and frozen parameters are not.
-    fn is_trained(&self, name: &str) -> bool {
-        !is_running(name)
+    /// Returns the PyTorch names of the parameters that are trained by gradients. Running
+    /// statistics, frozen parameters, and what quantizers keep besides their learned parameters
+    /// are not among them.
+    fn trained(&self) -> HashSet<String> {
+        let trained = trained(self);
+        let names = parameter_names(self).into_iter();
+        names.filter(|(id, _)| trained.contains(id)).map(|(_, name)| name).collect()
     }
 
     /// Returns the shapes of the convolutional and linear layers, for summaries. By default they
@@ -172,7 +157,8 @@ pub trait QuantizedModule: Module {
     }
 
     /// Returns every quantizer with its role and the name of its layer, in the order of the fields.
-    /// They are clones that share parameters, records, probes and losses with the originals.
+    /// They are clones: changing one does not change the module.
+    /// [`change_quantizers`](Self::change_quantizers) does.
     fn quantizers(&self) -> Vec<(String, Role, Quantizer)> {
         let found = quantizers(self).into_iter();
         let named = found.map(|Reached { path, quantizer }| {

@@ -6,11 +6,21 @@ use std::collections::HashSet;
 
 use burn::{
     module::{Module, Param},
-    nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig},
+    nn::{
+        BatchNorm, BatchNormConfig, Linear, LinearConfig,
+        conv::{
+            Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Conv3d, Conv3dConfig, ConvTranspose1d,
+            ConvTranspose1dConfig, ConvTranspose2d, ConvTranspose2dConfig, ConvTranspose3d,
+            ConvTranspose3dConfig,
+        },
+    },
     tensor::{Device, Tensor},
 };
 use quant_core::{Levels, Method, Quantizer, QuantizerConfig, Role, Site, WeightQuantization};
-use quant_nn::{Classifier, QuantizedModule, StateDict, summarize};
+use quant_nn::{
+    Classifier, QuantizedModule, StateDict, summarize,
+    visit::{LayerShape, stock_layers},
+};
 
 #[derive(Module, Debug)]
 struct Named {
@@ -82,4 +92,99 @@ fn parameters_that_were_set_without_autodiff_are_trained_later() {
     assert!(learned.learned()[0].value.is_require_grad());
     let names: HashSet<&str> = learned.learned().iter().map(|found| found.name).collect();
     assert_eq!(names.len(), 1);
+}
+
+#[derive(Module, Debug)]
+struct Stock {
+    depthwise: Conv2d,
+    line: Conv1d,
+    volume: Conv3d,
+    up: ConvTranspose2d,
+    up_line: ConvTranspose1d,
+    up_volume: ConvTranspose3d,
+    up_without_bias: ConvTranspose2d,
+}
+
+impl QuantizedModule for Stock {
+    /// The inputs of the convolutions have sides of 8, as have those of the transposed ones.
+    fn layer_shapes(&self) -> Vec<LayerShape> {
+        let layers = stock_layers(self).into_iter();
+        let sized = layers.map(|layer| LayerShape {
+            input_size: Some(8),
+            output_size: Some(if layer.transposed { 16 } else { 6 }),
+            ..layer
+        });
+        sized.collect()
+    }
+}
+
+fn stock(device: &Device) -> Stock {
+    Stock {
+        depthwise: Conv2dConfig::new([4, 4], [3, 3]).with_groups(4).init(device),
+        line: Conv1dConfig::new(4, 6, 3).init(device),
+        volume: Conv3dConfig::new([4, 6], [3, 3, 3]).init(device),
+        // The weight is [8, 6/2, 2, 2].
+        up: ConvTranspose2dConfig::new([8, 6], [2, 2])
+            .with_stride([2, 2])
+            .with_groups(2)
+            .init(device),
+        up_line: ConvTranspose1dConfig::new([4, 6], 2).with_stride(2).init(device),
+        up_volume: ConvTranspose3dConfig::new([4, 6], [2; 3]).with_stride([2; 3]).init(device),
+        up_without_bias: ConvTranspose2dConfig::new([8, 6], [2, 2])
+            .with_stride([2, 2])
+            .with_bias(false)
+            .init(device),
+    }
+}
+
+/// A weight of a convolution is used once for each position of the output, and a weight of a
+/// transposed convolution once for each position of the input.
+#[test]
+fn multiply_accumulates_of_stock_layers_are_counted() {
+    let model = stock(&Device::flex());
+    let summary = summarize(&model, &StateDict::of(&model));
+    let macs: Vec<(&str, u64)> =
+        summary.layers.iter().map(|layer| (layer.name.as_str(), layer.macs)).collect();
+    let expected = [
+        ("depthwise", 4 * 9 * 6 * 6),
+        ("line", 6 * 4 * 3 * 6),
+        ("volume", 6 * 4 * 27 * 6 * 6 * 6),
+        ("up", 8 * 3 * 4 * 8 * 8),
+        ("up_line", 4 * 6 * 2 * 8),
+        ("up_volume", 4 * 6 * 8 * 8 * 8 * 8),
+        ("up_without_bias", 8 * 6 * 4 * 8 * 8),
+    ];
+    assert_eq!(macs, expected);
+    assert_eq!(summary.macs, expected.iter().map(|(_, macs)| macs).sum::<u64>());
+    let text = summary.to_string();
+    for (layer, output) in [
+        ("depthwise", "4x6x6"),
+        ("line", "6x6"),
+        ("volume", "6x6x6x6"),
+        ("up", "6x16x16"),
+        ("up_line", "6x16"),
+        ("up_volume", "6x16x16x16"),
+        ("up_without_bias", "?x16x16"),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(&format!("{layer} "))).unwrap();
+        assert!(line.split_whitespace().any(|word| word == output), "{output}: {line}");
+    }
+}
+
+/// The side of the output alone does not tell the positions of a transposed convolution's input.
+#[test]
+fn multiply_accumulates_are_not_guessed() {
+    #[derive(Module, Debug)]
+    struct Up {
+        up: ConvTranspose2d,
+    }
+    impl QuantizedModule for Up {
+        fn layer_shapes(&self) -> Vec<LayerShape> {
+            let layers = stock_layers(self).into_iter();
+            layers.map(|layer| LayerShape { output_size: Some(16), ..layer }).collect()
+        }
+    }
+    let model = Up { up: ConvTranspose2dConfig::new([8, 6], [2, 2]).init(&Device::flex()) };
+    let text = summarize(&model, &StateDict::of(&model)).to_string();
+    assert!(text.contains("6x16x16") && text.contains(", ? MACs, "), "{text}");
 }

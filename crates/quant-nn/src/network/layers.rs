@@ -96,7 +96,16 @@ impl QuantizedModule for Network {
             let submodule = self.names.iter().position(|name| *name == found.name);
             let input = submodule.and_then(|submodule| self.input_of(submodule));
             let reads_images = input.is_some_and(|input| self.graph.is_of_images(input));
-            LayerShape { name: found.name, weight, bias, output_size: Some(size), reads_images }
+            LayerShape {
+                name: found.name,
+                transposed: false,
+                output_channels: Some(weight[0]),
+                output_size: Some(size),
+                input_size: Some(found.input_size),
+                weight,
+                bias,
+                reads_images,
+            }
         });
         shapes.collect()
     }

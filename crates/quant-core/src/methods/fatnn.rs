@@ -48,13 +48,13 @@ use crate::{
     method::{FatnnOptions, Role},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, quantize},
-    parameter::{Parameter, ParameterKind},
+    parameter::{BASIS, Parameter, ParameterKind},
     site::Grouping,
     staircase::Staircase,
 };
 
 /// The slopes of the pieces.
-const SLOPES: [Parameter; 3] = [
+pub const SLOPES: [Parameter; 3] = [
     Parameter::new("alpha0", ParameterKind::Scale),
     Parameter::new("alpha1", ParameterKind::Scale),
     Parameter::new("alpha2", ParameterKind::Scale),
@@ -246,12 +246,12 @@ impl Parameters for Fatnn {
     }
 
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
-        self.basis.iter().map(|basis| ("basis", basis.value_sync())).collect()
+        self.basis.iter().map(|basis| (BASIS, basis.value_sync())).collect()
     }
 
     fn set_running(&self, name: &str, values: &[f32]) -> bool {
         match &self.basis {
-            Some(basis) if name == "basis" && values.len() == 1 => {
+            Some(basis) if name == BASIS && values.len() == 1 => {
                 let device = basis.value_sync().device();
                 basis.update(Tensor::from_floats(values, &device));
                 true

@@ -54,6 +54,7 @@ use crate::{
     method::{LqNetsOptions, Role},
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
+    parameter::BASIS,
     site::Grouping,
     staircase::Staircase,
 };
@@ -68,7 +69,7 @@ impl MethodFacts for LqNetsOptions {
                 Role::Activation | Role::Output => &[Mean, Var],
             },
             options: &["threshold_position", "running_mean_basis"],
-            running: &["basis"],
+            running: &[BASIS],
             ..Capability::base(role)
         })
     }
@@ -250,12 +251,12 @@ impl Parameters for LqNets {
     }
 
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
-        vec![("basis", self.basis.value_sync().flatten(0, 1))]
+        vec![(BASIS, self.basis.value_sync().flatten(0, 1))]
     }
 
     fn set_running(&self, name: &str, values: &[f32]) -> bool {
         let old = self.basis.value_sync();
-        if name != "basis" || values.len() != old.shape().num_elements() {
+        if name != BASIS || values.len() != old.shape().num_elements() {
             return false;
         }
         self.basis.update(Tensor::<1>::from_floats(values, &old.device()).reshape(old.shape()));

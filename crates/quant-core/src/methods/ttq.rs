@@ -49,9 +49,9 @@ use crate::{
 };
 
 /// The positive value.
-const POSITIVE: Parameter = Parameter::new("positive", ParameterKind::Scale);
+pub const POSITIVE: Parameter = Parameter::new("positive", ParameterKind::Scale);
 /// The magnitude of the negative value.
-const NEGATIVE: Parameter = Parameter::new("negative", ParameterKind::Scale);
+pub const NEGATIVE: Parameter = Parameter::new("negative", ParameterKind::Scale);
 
 impl MethodFacts for TtqOptions {
     fn capability(&self, role: Role, _range: Range) -> Option<Capability> {

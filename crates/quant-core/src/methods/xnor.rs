@@ -55,7 +55,7 @@ use crate::{
 };
 
 /// The value of x at which the sign changes.
-const SHIFT: Parameter = Parameter::new("shift", ParameterKind::Free);
+pub const SHIFT: Parameter = Parameter::new("shift", ParameterKind::Free);
 
 impl MethodFacts for XnorOptions {
     fn capability(&self, role: Role, _range: Range) -> Option<Capability> {

@@ -7,6 +7,23 @@ use crate::{
 };
 
 /// The tensor that a quantizer is given, as far as the quantizer depends on it.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role, Site};
+///
+/// let config = QuantizerConfig {
+///     granularity: Granularity::PerChannel,
+///     ..QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(2)?)
+/// };
+/// // The output channels of a convolution are dimension 0 of its weight, and those of a linear
+/// // layer, `[in, out]`, dimension 1.
+/// let conv = Site::weight("conv1", [64, 3, 7, 7]);
+/// let linear = Site { channel_axis: 1, ..Site::weight("fc", [512, 10]) };
+/// assert_eq!(config.init(&conv, &Device::flex())?.groups(), 64);
+/// assert_eq!(config.init(&linear, &Device::flex())?.groups(), 10);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     /// The name of the layer, for messages.

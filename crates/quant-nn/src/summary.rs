@@ -63,6 +63,23 @@ pub struct NetworkSummary {
 }
 
 /// Returns the summary of `network`, whose state is `state`.
+///
+/// ```
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// use quant_nn::{QuantizedModule, StateDict, summarize};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     fc: Linear,
+/// }
+///
+/// impl QuantizedModule for Net {}
+///
+/// let net = Net { fc: LinearConfig::new(8, 4).init(&Device::flex()) };
+/// let summary = summarize(&net, &StateDict::of(&net));
+/// println!("{summary}"); // a table of the layers
+/// assert_eq!((summary.parameters, summary.macs), (8 * 4 + 4, 8 * 4));
+/// ```
 pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSummary {
     let mut layers = Vec::new();
     let all_quantizers = network.quantizers();

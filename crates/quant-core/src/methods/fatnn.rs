@@ -48,6 +48,7 @@ use crate::{
     method::{FatnnOptions, Role},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, quantize},
+    options::field_names,
     parameter::{BASIS, Parameter, ParameterKind},
     site::Grouping,
     staircase::Staircase,
@@ -68,10 +69,16 @@ impl MethodFacts for FatnnOptions {
                 Range::Unsigned => LevelSet::Between(2, 4),
             },
             options: match role {
-                Role::Weight => &["gradient_scale", "initial_slope", "closed_form"],
-                Role::Activation | Role::Output => {
-                    &["gradient_scale", "initial_slope", "boundary", "closed_form"]
-                }
+                Role::Weight => field_names!(
+                    QuantizerConfig: gradient_scale;
+                    FatnnOptions: initial_slope, closed_form
+                ),
+                Role::Activation | Role::Output => field_names!(
+                    QuantizerConfig: gradient_scale;
+                    FatnnOptions: initial_slope;
+                    QuantizerConfig: boundary;
+                    FatnnOptions: closed_form
+                ),
             },
             learned: match range {
                 Range::Signed => &SLOPES[..2],

@@ -54,6 +54,7 @@ use crate::{
     method::{LqNetsOptions, Role},
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
+    options::field_names,
     parameter::BASIS,
     site::Grouping,
     staircase::Staircase,
@@ -68,7 +69,7 @@ impl MethodFacts for LqNetsOptions {
                 Role::Weight => &[Mean, Var, MeanVar],
                 Role::Activation | Role::Output => &[Mean, Var],
             },
-            options: &["threshold_position", "running_mean_basis"],
+            options: field_names!(LqNetsOptions: threshold_position, running_mean_basis),
             running: &[BASIS],
             ..Capability::base(role)
         })

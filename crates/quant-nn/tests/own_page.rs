@@ -135,6 +135,28 @@ fn a_state_in_full_precision_loads_and_leaves_the_quantizers() {
     assert!(report.require(true).is_ok() && report.require(false).is_err(), "{report}");
 }
 
+/// A parameter of a user's own whose name begins like those of quantizers is missed like any other.
+#[test]
+fn a_parameter_is_not_a_quantizers_because_of_the_beginning_of_its_name() {
+    use burn::{
+        module::{Module, Param},
+        tensor::{Device, Tensor},
+    };
+    use quant_nn::{QuantizedModule, StateDict};
+
+    #[derive(Module, Debug)]
+    struct Scaled {
+        quant_scale: Param<Tensor<1>>,
+    }
+
+    impl QuantizedModule for Scaled {}
+
+    let scaled = Scaled { quant_scale: Param::from_tensor(Tensor::ones([2], &Device::flex())) };
+    let (_, report) = StateDict::default().load_into(scaled);
+    assert_eq!(report.missing, ["quant_scale"]);
+    assert!(report.require(true).is_err(), "{report}");
+}
+
 #[test]
 fn the_page_has_this_code() {
     let page = include_str!("../../../docs/own-models.md");

@@ -9,8 +9,12 @@ pub(super) fn is_bookkeeping(name: &str) -> bool {
     BOOKKEEPING.contains(&name.rsplit('.').next().unwrap_or_default())
 }
 
+/// The fields of this crate's layers that have quantizers.
+const QUANTIZERS: [&str; 3] = ["quant_activation", "quant_weight", "quant_output"];
+
 /// Returns whether the parameter with this name belongs to a quantizer of one of this crate's
 /// layers.
 pub(super) fn is_quantizers(name: &str) -> bool {
-    name.contains(".quant_") || name.starts_with("quant_")
+    let owner = name.rsplit_once('.').map_or("", |(owner, _)| owner);
+    owner.split('.').any(|part| QUANTIZERS.contains(&part))
 }

@@ -6,6 +6,22 @@ use serde::{Deserialize, Serialize};
 use crate::{error::QuantizerError, host::values, site::Grouping, staircase::Staircase};
 
 /// How the clipping value is found from samples x.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{Calibration, Levels, Method, QuantizerConfig, Role, Site};
+///
+/// let device = Device::flex();
+/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
+/// let mut quantizer = config.init(&Site::activation("quant", 1), &device)?;
+/// let x = Tensor::<1>::from_floats([0.0, 0.5, 0.5, 1.0, 4.0], &device);
+/// quantizer.calibrate_on(x.clone(), Calibration::MinMax);
+/// assert_eq!(quantizer.learned_values("clip_val"), Some(vec![4.0]));
+/// // Clipping some samples can make the squared error smaller, and never makes it larger.
+/// let info = quantizer.calibrate_on(x, Calibration::SquaredError).unwrap();
+/// assert!(info.error_after <= info.error_before);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Calibration {

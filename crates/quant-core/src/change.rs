@@ -131,7 +131,9 @@ impl Quantizer {
         let parameters = each_method!(&mut self.method, method => method.parameters_mut());
         for (_, param) in parameters.into_iter().filter(|(other, _)| other.name == name) {
             let (value, learned) = (param.val().detach(), param.val().is_require_grad());
-            *param = Param::initialized(ParamId::new(), value.set_require_grad(learned));
+            let (_, _, mapper) = param.clone().consume();
+            let value = value.set_require_grad(learned);
+            *param = Param::from_mapped_value(ParamId::new(), value, mapper);
         }
     }
 

@@ -91,6 +91,24 @@ pub enum Range {
 }
 
 /// Which elements share one clipping value.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role, Site};
+///
+/// let site = Site::weight("conv", [8, 4, 3, 3]);
+/// for (granularity, groups) in [
+///     (Granularity::PerTensor, 1),
+///     (Granularity::PerChannel, 8),
+///     (Granularity::Groups(2), 2),
+///     (Granularity::GroupsOf(4), 8 * 4 / 4),
+/// ] {
+///     let config = QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(2)?);
+///     let config = QuantizerConfig { granularity, ..config };
+///     assert_eq!(config.init(&site, &Device::flex())?.groups(), groups);
+/// }
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Granularity {

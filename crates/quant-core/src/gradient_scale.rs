@@ -55,7 +55,7 @@ impl ScaleByTensor {
             scale: config.gradient_scale,
             skip_integer_one: config.qtool.skip_integer_one,
             lsq,
-            fan: site.fan() as f64,
+            fan: site.fan(config.role) as f64,
             elements: (config.role == Role::Weight).then_some(elements),
             channels: elements,
             positions: config.qtool.positions,
@@ -152,6 +152,14 @@ mod tests {
         close(weight(GradientScaleRule::ScaleElement), 0.5 / 6.0);
         let activation = |rule| scale(rule, Role::Activation, false);
         close(activation(GradientScaleRule::ElementScale), 0.5 * 72f64.sqrt());
+    }
+
+    /// The weight of a linear layer from 100 to 4 elements, `[in, out]`, has the fan 100.
+    #[test]
+    fn the_fan_is_that_of_the_output_channels() {
+        let site = Site { channel_axis: 1, ..Site::weight("w", [100, 4]) };
+        let of = |rule| scale_at(&site, rule, Role::Weight, Compatibility::default());
+        assert_eq!(of(GradientScaleRule::FanScale).of(&[100, 4]), 5.0);
     }
 
     #[test]

@@ -205,7 +205,9 @@ impl Quantizer {
     }
 }
 
-/// Replaces the value of a parameter, which was `old`, by another on the same device.
+/// Replaces the value of a parameter, which was `old`, by another on the same device. A parameter
+/// that is trained still is, also on a device without autodiff, where its value does not say so.
 fn set_value(param: &mut Param<Tensor<1>>, value: Tensor<1>, old: &Tensor<1>) {
-    *param = Param::initialized(param.id, value.detach().set_require_grad(old.is_require_grad()));
+    let value = value.detach().set_require_grad(old.is_require_grad());
+    *param = param.clone().map(|_| value);
 }

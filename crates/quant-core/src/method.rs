@@ -82,7 +82,7 @@ method_options! {
     pub struct FatnnOptions {
         /// Initial slope of FATNN's pieces: of weights; over the boundary, of activations. By
         /// default it is 0.5.
-        pub initial_slope: f64 = 0.5, Above(0.0);
+        pub initial_slope: f64 = 0.5, Above(0.0), initial;
         /// Whether FATNN's values are multiplied by a least squares factor. By default they are
         /// not.
         pub closed_form: bool = false, Flag;

@@ -86,6 +86,9 @@ pub struct OptionInfo {
     pub default: OptionValue,
     /// The values that the option accepts.
     pub accepted: Accepted,
+    /// Whether only initial values depend on the option, and not what a quantizer computes from its
+    /// parameters.
+    pub only_initial: bool,
 }
 
 /// Options of a method, by name.
@@ -131,14 +134,16 @@ impl OptionField for f64 {
     }
 }
 
-/// Declares the options of a method: fields with documentation, default and accepted values.
+/// Declares the options of a method: fields with documentation, default and accepted values, and
+/// the word `initial` where only initial values depend on the option.
 macro_rules! method_options {
     (
         $(#[$doc:meta])*
         pub struct $options:ident {
             $(
                 $(#[doc = $text:literal])*
-                pub $field:ident: $type:ty = $default:expr, $accepted:ident $(($($bound:expr),*))?;
+                pub $field:ident: $type:ty = $default:expr, $accepted:ident $(($($bound:expr),*))?
+                    $(, $initial:ident)?;
             )*
         }
     ) => {
@@ -167,6 +172,7 @@ macro_rules! method_options {
                     description: concat!($($text),*).trim().to_owned(),
                     default: $crate::options::OptionField::to_value(&default.$field),
                     accepted: $crate::options::Accepted::$accepted $(($($bound),*))?,
+                    only_initial: method_options!(@only_initial $($initial)?),
                 }),*]
             }
 
@@ -195,5 +201,18 @@ macro_rules! method_options {
             }
         }
     };
+    (@only_initial) => { false };
+    (@only_initial initial) => { true };
 }
 pub(crate) use method_options;
+
+/// Returns the names of fields of these types. A name that is no field does not compile.
+macro_rules! field_names {
+    ($($of:ty: $($field:ident),+);+) => {{
+        $(const _: fn(&$of) = |options| {
+            $(let _ = &options.$field;)+
+        };)+
+        &[$($(stringify!($field)),+),+]
+    }};
+}
+pub(crate) use field_names;

@@ -1,4 +1,5 @@
-//! The learned parameters of the methods: their names, and the values that they may have.
+//! The learned parameters of the methods: their names, and the values that they may have. A
+//! parameter of one method is declared in the file of that method, and one of several methods here.
 
 /// A learned parameter: `[groups]` values, or `[count, groups]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,3 +45,7 @@ impl Parameter {
         self.kind != ParameterKind::Free
     }
 }
+
+/// The name of the running values that LQ-Nets and FATNN's closed form have: the basis, or the
+/// least squares factor.
+pub const BASIS: &str = "basis";

@@ -237,10 +237,21 @@ impl Quantizer {
             Some(learned) => learned.value.val().device(),
             None => Device::default(),
         };
-        let ones = Tensor::<1>::ones([self.site.shape.iter().product::<usize>()], &device);
-        let dims = self.site.shape.iter().copied().chain(std::iter::repeat(1)).take(4);
-        let shape: Vec<usize> = dims.collect();
-        let codes = self.codes(ones.reshape([shape[0], shape[1], shape[2], shape[3]]));
+        // Weights of convolutions over volumes have five dimensions. Dimensions of size 1 at the
+        // end change nothing.
+        if self.site.shape.len() <= 4 {
+            self.level_values_of_ones::<4>(&device)
+        } else {
+            self.level_values_of_ones::<8>(&device)
+        }
+    }
+
+    fn level_values_of_ones<const D: usize>(&self, device: &Device) -> Vec<f32> {
+        let mut shape = [1; D];
+        for (side, of_site) in shape.iter_mut().zip(&self.site.shape) {
+            *side = *of_site;
+        }
+        let codes = self.codes(Tensor::<D>::ones(shape, device));
         codes.decoding.first_values(self.config.levels)
     }
 

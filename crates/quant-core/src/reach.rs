@@ -103,6 +103,22 @@ pub fn quantizers<M: Module>(module: &M) -> Vec<Reached> {
 /// Returns the quantized weights of `module`, in the order of its fields: the weights that
 /// [`quantize_weights`](crate::quantize_weights) gave a quantizer, and the weights that are named
 /// `weight` and have a weight quantizer named `quant_weight` beside them.
+///
+/// ```
+/// use burn::{nn::LinearConfig, tensor::Device};
+/// use quant_core::{
+///     Levels, Method, QuantizerConfig, Role, quantize_weights, quantized_weights,
+/// };
+///
+/// let config = QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(2)?);
+/// let layer = LinearConfig::new(8, 4).init(&Device::flex());
+/// let layer = quantize_weights(layer, &config, |path| path == "weight")?;
+/// let found = &quantized_weights(&layer)[0];
+/// assert_eq!(found.reached.path, "weight.quant_weight");
+/// assert_eq!(found.shape, [8, 4]);
+/// assert!(found.codes().iter().all(|code| *code < 4));
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 pub fn quantized_weights<M: Module>(module: &M) -> Vec<QuantizedWeight> {
     let mut reader =
         Reader { path: ModulePath::default(), weights: Some(HashMap::new()), found: Vec::new() };

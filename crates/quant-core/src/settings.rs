@@ -16,7 +16,8 @@ impl Quantizer {
     }
 
     /// Adds `factor` times this loss on the quantization error to training calls.
-    /// [`training_call`](crate::training_call) returns the losses. `None` ends this.
+    /// [`training_loss`](crate::training_loss) adds them to the loss of the model, and
+    /// [`training_call`](crate::training_call) returns them. `None` ends this.
     pub fn set_loss(&mut self, loss: Option<(QuantizationLoss, f32)>) {
         self.aids.loss = loss;
     }
@@ -25,8 +26,8 @@ impl Quantizer {
     /// these calls have already been made. Meanwhile the clipping value follows the mean of their
     /// max|x|·`correlate` (of max|x| where `correlate` is not above 0): after the k-th call,
     /// clip := (max|x|·correlate + (k - 1)·clip)/k.
-    /// [`TrainingCall::settle`](crate::TrainingCall::settle) updates it and counts the call:
-    /// without [`training_call`](crate::training_call) a warm-up does not end.
+    /// [`training_loss`](crate::training_loss) updates it and counts the call. In a training loop
+    /// without it, a warm-up does not end. The trainer of `quant-train` has such a loop.
     pub fn set_warm_up(&mut self, calls: usize, correlate: f32, done: usize) {
         self.aids.warm_up = (done < calls).then_some(WarmUp { calls, correlate, done });
     }

@@ -7,6 +7,23 @@ use crate::{
 };
 
 /// The tensor that a quantizer is given, as far as the quantizer depends on it.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role, Site};
+///
+/// let config = QuantizerConfig {
+///     granularity: Granularity::PerChannel,
+///     ..QuantizerConfig::new(Method::Lsq, Role::Weight, Levels::from_bits(2)?)
+/// };
+/// // The output channels of a convolution are dimension 0 of its weight, and those of a linear
+/// // layer, `[in, out]`, dimension 1.
+/// let conv = Site::weight("conv1", [64, 3, 7, 7]);
+/// let linear = Site { channel_axis: 1, ..Site::weight("fc", [512, 10]) };
+/// assert_eq!(config.init(&conv, &Device::flex())?.groups(), 64);
+/// assert_eq!(config.init(&linear, &Device::flex())?.groups(), 10);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     /// The name of the layer, for messages.
@@ -29,10 +46,21 @@ impl Site {
         Self { name: name.into(), shape: vec![1, channels, 1, 1], channel_axis: 1 }
     }
 
-    /// Returns the number of elements per output channel: the product of all dimensions except the
-    /// first.
-    pub fn fan(&self) -> usize {
-        self.shape.iter().skip(1).product()
+    /// Returns the fan of a quantizer with this role: the number of elements of a weight that
+    /// belong to the same index of the channel axis, or the number of channels of an activation or
+    /// output.
+    ///
+    /// In a convolution, this is the number of weights that one output is a sum over, also where
+    /// the convolution has groups: its weight `[out, in/g, k, k]` has the fan in/g·k². A weight of
+    /// a linear layer, `[in, out]`, has the fan in. A transposed convolution has a weight
+    /// `[in, out/g, k, k]` and the fan in·k². An index of its channel axis stands for g output
+    /// channels, one in each group, which share the parameters of the quantizer.
+    pub fn fan(&self, role: Role) -> usize {
+        let channels = self.shape.get(self.channel_axis).copied().unwrap_or(1);
+        match role {
+            Role::Weight => self.shape.iter().product::<usize>() / channels.max(1),
+            Role::Activation | Role::Output => channels,
+        }
     }
 
     /// Returns the number of groups that the granularity of a configuration makes here, and a
@@ -138,5 +166,30 @@ impl Grouping {
             _ => shape[..self.channel_axis].iter().product(),
         };
         [outer, self.groups, elements / (outer * self.groups).max(1)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fan(shape: &[usize], channel_axis: usize) -> usize {
+        Site { channel_axis, ..Site::weight("w", shape) }.fan(Role::Weight)
+    }
+
+    #[test]
+    fn the_fan_of_a_weight_counts_all_axes_but_that_of_the_channels() {
+        assert_eq!(fan(&[8, 3, 5, 5], 0), 3 * 25);
+        assert_eq!(fan(&[8, 1, 5, 5], 0), 25, "a depthwise convolution");
+        assert_eq!(fan(&[100, 7], 1), 100, "a linear layer");
+        assert_eq!(fan(&[6, 4, 2, 2], 1), 6 * 4, "a transposed convolution, in any groups");
+        assert_eq!(fan(&[8, 3, 5, 5, 5], 0), 3 * 125);
+    }
+
+    #[test]
+    fn the_fan_of_an_activation_is_its_number_of_channels() {
+        let last = Site { shape: vec![1, 9, 4], channel_axis: 2, name: "a".into() };
+        assert_eq!(last.fan(Role::Activation), 4);
+        assert_eq!(Site::activation("a", 4).fan(Role::Output), 4);
     }
 }

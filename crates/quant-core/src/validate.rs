@@ -157,10 +157,13 @@ impl QuantizerConfig {
         other: &QuantizerConfig,
     ) -> Vec<(&'static str, String, String)> {
         let fixed = facts(&self.method).has_fixed_boundary();
+        let mut initial = self.method.own_options().list();
+        initial.retain(|option| option.only_initial);
         let mut differing = self.differences(other);
         differing.retain(|(field, ..)| match *field {
             "boundary" => fixed,
-            "estimator" | "ewgs_factor" | "initial_slope" | "qtool" => false,
+            "estimator" | "ewgs_factor" | "qtool" => false,
+            field if initial.iter().any(|option| option.name == field) => false,
             field => !field.starts_with("gradient_scale"),
         });
         differing

@@ -13,7 +13,7 @@ use crate::{
     host::{self, data},
     quantizer::Quantizer,
     reach::{Reached, change_quantizers, name_quantizers, quantizers},
-    scope::{TrainingCall, calls, inputs},
+    scope::{TrainingCall, calls, inputs, training_call},
 };
 
 impl TrainingCall {
@@ -29,6 +29,38 @@ impl TrainingCall {
             }
         })
     }
+}
+
+/// Runs one training call of `model`, whose loss, `[1]`, `run` computes. Returns the loss with the
+/// losses of the quantizers added ([`Quantizer::set_loss`]), and the model after the call, in which
+/// the quantizers that warm up have followed their inputs ([`Quantizer::set_warm_up`]).
+///
+/// A training loop takes the gradients of the loss by the parameters of the returned model. A loop
+/// whose quantizers neither warm up nor have losses does not need this function.
+/// [`training_call`] is for loops that need both steps apart from each other.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{Levels, Method, QuantizerConfig, Role, Site, training_loss};
+///
+/// let device = Device::flex().autodiff();
+/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2)?);
+/// let mut model = config.init(&Site::activation("quant", 1), &device)?;
+/// model.set_warm_up(2, 1.0, 0);
+/// for largest in [4.0, 2.0] {
+///     let x = Tensor::<1>::from_floats([0.5, largest], &device);
+///     let (settled, loss) = training_loss(model, |model| model.forward(x).mean());
+///     assert_eq!(loss.into_scalar::<f32>(), (0.5 + largest) / 2.0, "x passes through");
+///     model = settled;
+/// }
+/// assert_eq!(model.warm_up_left(), 0);
+/// assert_eq!(model.learned_values("clip_val"), Some(vec![3.0]));
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
+pub fn training_loss<M: Module>(model: M, run: impl FnOnce(&M) -> Tensor<1>) -> (M, Tensor<1>) {
+    let (loss, mut call) = training_call(|| run(&model));
+    let loss = call.add_losses(loss);
+    (call.settle(model), loss)
 }
 
 /// The inputs that a quantizer had while [`record`] ran.
@@ -157,6 +189,25 @@ pub fn probe<M: Module>(
 /// Calibrates those quantizers of `model` that `select` chooses, on their inputs while `run` calls
 /// the model. Meanwhile the chosen quantizers pass their inputs through unchanged, and the others
 /// quantize. [`calibrate`](crate::calibrate()) is the short form for all quantizers.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{Calibration, Levels, Method, QuantizerConfig, Role, Site, calibrate_where};
+///
+/// let device = Device::flex();
+/// let config = |role| QuantizerConfig::new(Method::Lsq, role, Levels::BINARY);
+/// let quantizer = |role, name| config(role).init(&Site::activation(name, 3), &device);
+/// let model = [quantizer(Role::Activation, "in")?, quantizer(Role::Output, "out")?];
+/// let x = Tensor::<2>::from_floats([[0.5, 1.0, 2.0]], &device);
+/// let outputs = |quantizer: &quant_core::Quantizer| quantizer.config().role == Role::Output;
+/// let (model, found) = calibrate_where(model, outputs, Calibration::MinMax, |[first, last]| {
+///     last.forward(first.forward(x));
+/// });
+/// // The first quantizer clips at its default of 1, and keeps it.
+/// assert_eq!(found.len(), 1);
+/// assert_eq!((found[0].layer.as_str(), &found[0].after[..]), ("out", &[1.0][..]));
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
 pub fn calibrate_where<M: Module>(
     model: M,
     select: impl Fn(&Quantizer) -> bool,

@@ -13,7 +13,7 @@ use burn::{
 use common::{COUNT, SHAPE, config, host, make, methods, row, tensor};
 use quant_core::{
     Calibration, Granularity, Levels, Method, Percentile, QuantizationLoss, QuantizerConfig,
-    QuantizerError, Role, probe, quantize_weights, record, training_call,
+    QuantizerError, Role, probe, quantize_weights, record, training_call, training_loss,
 };
 
 fn wave() -> Vec<f32> {
@@ -128,6 +128,20 @@ fn a_warm_up_passes_inputs_and_follows_their_maximum() {
         assert_ne!(host(y), [0.4, 0.1]);
         assert!(!call.has_warmed_up());
     }
+}
+
+/// After a warm-up of one call the clipping value is 2, and the loss is that of the rounding.
+#[test]
+fn a_training_loop_needs_one_function_for_warm_ups_and_losses() {
+    let device = Device::flex().autodiff();
+    let mut model = make(&config(Method::Lsq, Role::Activation, 2), [1, 1, 1, 2], &device);
+    model.set_warm_up(1, 1.0, 0);
+    model.set_loss(Some((QuantizationLoss::L1, 3.0)));
+    let x = tensor(&[0.5, 2.0], [1, 1, 1, 2], &device);
+    let (settled, loss) = training_loss(model, |model| model.forward(x.clone()).sum());
+    assert_eq!(loss.into_scalar::<f32>(), 2.5);
+    let (_, loss) = training_loss(settled, |model| model.forward(x).sum());
+    assert_eq!(loss.into_scalar::<f32>(), 2.0 + 3.0 * 0.25);
 }
 
 #[test]

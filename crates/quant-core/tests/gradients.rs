@@ -11,7 +11,9 @@
 mod common;
 
 use burn::tensor::{Device, Tensor};
-use common::{COUNT, SHAPE, cases, config, configs, group_members, host, make, randomize, tensor};
+use common::{
+    COUNT, SHAPE, cases, config, configs, group_members, host, make, methods, randomize, tensor,
+};
 use proptest::prelude::*;
 use quant_core::{
     Estimator, GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization,
@@ -595,5 +597,40 @@ fn bounds_pass_no_gradient() {
         let input = tensor(&[0.0, 0.5001, 1.0], [1, 1, 1, 3], &device).require_grad();
         let gradients = quantizer.forward(input.clone()).sum().backward();
         assert_eq!(host(input.grad(&gradients).unwrap()), [0.0, 1.0, 0.0], "{method:?}");
+    }
+}
+
+/// The weight of a linear layer, `[in, out]`, has its channels in dimension 1. It gets the values
+/// and the gradients that its transpose has with the channels in dimension 0.
+#[test]
+fn the_dimension_of_the_channels_does_not_matter() {
+    let device = Device::flex().autodiff();
+    let weight: Vec<f32> = (0..24).map(|index| ((index * 7 % 24) as f32 - 11.5) / 10.0).collect();
+    let gradient_scale =
+        GradientScale { rule: GradientScaleRule::ScaleFan, ..GradientScale::default() };
+    for (method, _) in methods().into_iter().filter(|(_, role)| *role == Role::Weight) {
+        let granularity = Granularity::PerChannel;
+        let config = config(method, Role::Weight, 4);
+        let config = QuantizerConfig { granularity, gradient_scale, ..config }.nearest();
+        let results = [[4, 6], [6, 4]].map(|shape| {
+            let channel_axis = usize::from(shape[0] == 6);
+            let site = Site { channel_axis, ..Site::weight("w", shape) };
+            let quantizer = config.init(&site, &device).unwrap();
+            let w = tensor(&weight, [4, 6, 1, 1], &device).reshape([4, 6]).require_grad();
+            let y = if channel_axis == 0 {
+                quantizer.forward(w.clone())
+            } else {
+                quantizer.forward(w.clone().transpose()).transpose()
+            };
+            let gradients = (y.clone() * w.clone().detach()).sum().backward();
+            let learned = quantizer.learned().into_iter();
+            let by_learned = learned.flat_map(|l| host(l.value.val().grad(&gradients).unwrap()));
+            let by_w = host(w.grad(&gradients).unwrap());
+            [host(y), by_w, by_learned.collect()].concat()
+        });
+        for (a, b) in results[0].iter().zip(&results[1]) {
+            assert!((a - b).abs() <= 1e-5 * (1.0 + a.abs()), "{method:?}: {a} {b}");
+        }
+        assert_eq!(results[0].len(), results[1].len());
     }
 }

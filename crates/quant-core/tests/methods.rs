@@ -183,14 +183,16 @@ fn a_basis_that_the_data_do_not_determine_is_regularised_and_reported() {
     for role in [Role::Activation, Role::Weight] {
         for value in [0.0, 100.0] {
             let quantizer = make(&config(Method::LQ_NETS, role, 4), SHAPE, &device);
-            quantizer.forward(tensor(&[value; COUNT], SHAPE, &device));
+            let x = tensor(&[value; COUNT], SHAPE, &device);
+            let MethodModule::LqNets(lq) = &quantizer.method else { unreachable!() };
+            let condition = lq.condition(&x);
+            assert_eq!(condition.len(), 1);
+            if value > 0.0 {
+                assert!(condition[0] > 1e3, "{role:?}: {condition:?}");
+            }
+            quantizer.forward(x);
             let basis = host(quantizer.running()[0].1.clone());
             assert!(basis.iter().all(|v| v.is_finite()), "{role:?} {value}: {basis:?}");
-            let MethodModule::LqNets(lq) = &quantizer.method else { unreachable!() };
-            assert_eq!(lq.condition().len(), 1);
-            if value > 0.0 {
-                assert!(lq.condition()[0] > 1e3, "{role:?}: {:?}", lq.condition());
-            }
         }
     }
 }

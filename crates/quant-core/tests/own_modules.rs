@@ -4,17 +4,21 @@
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use burn::{
-    module::Module,
+    module::{Module, ModuleVisitor, Param},
     nn::{
         Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-        conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig},
+        conv::{
+            Conv2d, Conv2dConfig, Conv3dConfig, ConvTranspose2d, ConvTranspose2dConfig,
+            ConvTranspose3dConfig,
+        },
     },
+    optim::{AdamConfig, GradientsParams},
     tensor::{Device, Int, Tensor},
 };
 use quant_core::{
     Calibration, Granularity, Levels, Method, Normalization, Quantizer, QuantizerConfig,
     QuantizerError, Role, Site, WeightQuantization, calibrate, change_quantizers, quantize_weights,
-    quantized_weights, quantizers, weight_codes,
+    quantized_weights, quantizers, training_loss, weight_codes,
 };
 
 #[derive(Module, Debug)]
@@ -229,6 +233,23 @@ fn a_walk_changes_nothing_for_records_devices_and_gradients() {
     assert_eq!(paths(&net.clone().freeze()), paths(&net));
 }
 
+/// The weights of convolutions over volumes have five dimensions.
+#[test]
+fn weights_of_five_dimensions_have_levels_and_codes() {
+    let device = device();
+    let conv = Conv3dConfig::new([2, 3], [2, 2, 2]).init(&device);
+    let up = ConvTranspose3dConfig::new([4, 2], [2, 2, 2]).init(&device);
+    let (conv, _) = WeightQuantization::new(per_channel(2)).apply(conv).unwrap();
+    let (up, report) = WeightQuantization::new(per_channel(2)).apply(up).unwrap();
+    assert_eq!(report.weights[0].groups, 2);
+    for weight in [&quantized_weights(&conv)[0], &quantized_weights(&up)[0]] {
+        let levels = weight.reached.quantizer.level_values();
+        assert_eq!(levels, weight.to_codes().values[0]);
+    }
+    let expected: Vec<f32> = up.weight.val().into_data().iter().collect();
+    assert_eq!(weight_codes(&up)[0].decode(), expected);
+}
+
 #[test]
 #[should_panic(expected = "conv2.quant: expected 8 channels in dimension 1, got 6")]
 fn another_number_of_channels_is_refused() {
@@ -238,6 +259,23 @@ fn another_number_of_channels_is_refused() {
     quantizer.forward(Tensor::<4>::ones([2, 6, 4, 4], &Device::flex()));
 }
 
+/// 8 groups do not divide 6 channels or 3.
+#[test]
+fn groups_that_do_not_fit_a_tensor_are_refused_before_it_is_quantized() {
+    let config =
+        QuantizerConfig { granularity: Granularity::Groups(8), ..lsq(Role::Activation, 2) };
+    for (channels, shape) in [(6, [2, 6, 4, 4]), (3, [2, 3, 3, 3])] {
+        let error = config.init(&Site::activation("conv2.quant", channels), &device()).unwrap_err();
+        assert!(matches!(error, QuantizerError::Groups { groups: 8, .. }), "{error}");
+        let quantizer = config.init(&Site::activation("conv2.quant", 8), &device()).unwrap();
+        let quantize = || quantizer.forward(Tensor::<4>::ones(shape, &device()));
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(quantize)).unwrap_err();
+        let text = panic.downcast_ref::<String>().unwrap();
+        let expected = format!("expected 8 channels in dimension 1, got {}", shape[1]);
+        assert!(text.contains(&expected), "{text}");
+    }
+}
+
 #[test]
 #[should_panic(expected = "conv2.quant: expected 8 channels in dimension 1, got 5")]
 fn codes_of_channels_at_the_end_are_refused() {
@@ -245,4 +283,100 @@ fn codes_of_channels_at_the_end_are_refused() {
         QuantizerConfig { granularity: Granularity::PerChannel, ..lsq(Role::Activation, 2) };
     let quantizer = config.init(&Site::activation("conv2.quant", 8), &Device::flex()).unwrap();
     quantizer.codes(Tensor::<3>::ones([2, 5, 8], &Device::flex()));
+}
+
+#[derive(Module, Debug)]
+struct Trainable {
+    table: Embedding,
+    depthwise: Conv2d,
+    quant: Quantizer,
+    grouped: Conv2d,
+    up: ConvTranspose2d,
+    fc: Linear,
+}
+
+impl Trainable {
+    fn new() -> Self {
+        let device = &device();
+        let quant = lsq(Role::Activation, 3).init(&Site::activation("quant", 6), device).unwrap();
+        Self {
+            table: EmbeddingConfig::new(5, 6).init(device),
+            depthwise: Conv2dConfig::new([6, 6], [3, 3]).with_groups(6).init(device),
+            quant,
+            grouped: Conv2dConfig::new([6, 4], [1, 1]).with_groups(2).init(device),
+            up: ConvTranspose2dConfig::new([4, 8], [2, 2])
+                .with_stride([2, 2])
+                .with_groups(2)
+                .init(device),
+            fc: LinearConfig::new(8, 2).init(device),
+        }
+    }
+
+    /// Returns `[batch, 2]` for images whose 4 by 4 pixels are rows of the table, `[batch, 16]`.
+    fn forward(&self, pixels: Tensor<2, Int>) -> Tensor<2> {
+        let [batch, _] = pixels.dims();
+        let x = self.table.forward(pixels).swap_dims(1, 2).reshape([batch, 6, 4, 4]);
+        let x = self.quant.forward(self.depthwise.forward(x));
+        let x = self.up.forward(self.grouped.forward(x));
+        self.fc.forward(x.mean_dim(3).mean_dim(2).reshape([batch, 8]))
+    }
+}
+
+/// Returns the values of all parameters of two or more dimensions, before they are quantized.
+fn base_weights(net: &Trainable) -> Vec<Vec<f32>> {
+    struct Weights(Vec<Vec<f32>>);
+    impl ModuleVisitor for Weights {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if D >= 2 {
+                self.0.push(param.base().into_data().iter().collect());
+            }
+        }
+    }
+    let mut weights = Weights(Vec::new());
+    net.visit(&mut weights);
+    weights.0
+}
+
+/// The model learns two numbers for each row of its table.
+#[test]
+fn a_quantized_model_of_stock_layers_is_trained() {
+    let quantization = WeightQuantization::new(per_channel(3));
+    let (net, report) = quantization.apply(Trainable::new()).unwrap();
+    // The transposed convolution has two groups, whose channels share parameters in pairs.
+    let groups: Vec<usize> = report.weights.iter().map(|weight| weight.groups).collect();
+    assert_eq!(groups, [6, 4, 4, 2]);
+    let pixels = || {
+        let ids = Tensor::<1, Int>::arange(0..5, &device()).reshape([5, 1]);
+        ids.repeat_dim(1, 16)
+    };
+    let targets = || {
+        let rows = [[1.0, -2.0], [2.0, -1.0], [3.0, -3.0], [2.0, -2.0], [4.0, -1.0]];
+        Tensor::<2>::from_floats(rows, &device())
+    };
+    let (mut net, found) =
+        calibrate(net, Calibration::default(), [pixels().inner()], Trainable::forward);
+    assert_eq!(found.len(), 5);
+    let learned = |net: &Trainable| -> Vec<Vec<f32>> {
+        let all = quantizers(net).into_iter();
+        all.map(|found| found.quantizer.learned_values("clip_val").unwrap()).collect()
+    };
+    let (clips, weights) = (learned(&net), base_weights(&net));
+    let mut optimizer = AdamConfig::new().init();
+    let mut losses = Vec::new();
+    for _ in 0..120 {
+        let (after, loss) =
+            training_loss(net, |net| (net.forward(pixels()) - targets()).square().mean());
+        losses.push(loss.clone().into_scalar::<f32>());
+        let grads = GradientsParams::from_grads(loss.backward(), &after);
+        net = optimizer.step(0.02, after, grads);
+    }
+    let (first, last) = (losses[0], losses[119]);
+    assert!(last < 0.25 * first, "from {first} to {last}");
+    // The table, the weights and the clipping values have moved.
+    assert_eq!(weights.len(), 5);
+    assert!(weights.iter().zip(base_weights(&net)).all(|(old, new)| *old != new));
+    assert!(clips.iter().zip(learned(&net)).all(|(old, new)| *old != new));
+    for weight in weight_codes(&net) {
+        assert!(weight.codes.iter().all(|code| *code < 8), "{}", weight.layer);
+    }
 }

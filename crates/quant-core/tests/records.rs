@@ -96,6 +96,32 @@ fn a_record_without_signature_loads_where_parts_may_be_missing() {
 }
 
 /// The record of a layer of Burn's contains the quantizers on its weights.
+/// A record in full precision is loaded before the weights are quantized. Loaded afterwards, it is
+/// refused unless parts may be missing; calibrated again, the model is then the same.
+#[test]
+fn a_record_in_full_precision_loads_in_either_order() {
+    let device = Device::flex();
+    let lsq = config(Method::Lsq, Role::Weight, 4);
+    let fresh = || LinearConfig::new(8, 4).init(&device);
+    let quantized = |layer| quantize_weights(layer, &lsq, |_| true).unwrap();
+    let trained = fresh();
+    let saved = || {
+        let bytes = trained.clone().into_record().into_bytes().unwrap();
+        ModuleRecord::from_bytes(bytes).unwrap()
+    };
+    let before = quantized(fresh().load_record(saved()));
+    let refused = quantized(fresh()).try_load_record(saved()).unwrap_err().to_string();
+    assert!(refused.contains("weight.quant_weight"), "{refused}");
+    let after = quantized(fresh()).try_load_record(saved().allow_partial(true)).unwrap();
+    assert_eq!(host(after.weight.base()), host(trained.weight.val()));
+    let after = quantized(after);
+    assert_eq!(host(after.weight.val()), host(before.weight.val()));
+
+    // A record of the quantized model holds more than a model in full precision has.
+    let refused = fresh().try_load_record(before.into_record()).unwrap_err().to_string();
+    assert!(refused.contains("weight.quant_weight"), "{refused}");
+}
+
 #[test]
 fn a_record_of_a_users_model_knows_its_quantizers() {
     let model = |bits: u32| {

@@ -11,7 +11,7 @@ use burn::{
 use crate::{
     layers::{Compute, norm::SumOverProcesses},
     network::Network,
-    state::{is_running, parameter_names},
+    state::{parameter_names, running_states},
     visit::QuantizedModule,
 };
 
@@ -121,7 +121,7 @@ pub trait Classifier: QuantizedModule + 'static {
     }
 
     /// Returns the running means and variances of the norms, one after another. Processes exchange
-    /// them.
+    /// them. By default these are all running states of Burn that do not belong to quantizers.
     fn running_statistics(&self) -> Vec<f32> {
         struct Read<'a>(&'a HashSet<ParamId>, Vec<f32>);
         impl ModuleVisitor for Read<'_> {
@@ -163,9 +163,11 @@ pub trait Classifier: QuantizedModule + 'static {
 fn running_ids(network: &impl QuantizedModule) -> HashSet<ParamId> {
     let quantizers = network.quantizer_prefixes();
     let of_quantizer = |name: &str| quantizers.iter().any(|start| name.starts_with(start));
-    let names = parameter_names(network).into_iter();
-    let running = names.filter(|(_, name)| is_running(name) && !of_quantizer(name));
-    running.map(|(id, _)| id).collect()
+    let mut running = running_states(network);
+    for (id, _) in parameter_names(network).into_iter().filter(|(_, name)| of_quantizer(name)) {
+        running.remove(&id);
+    }
+    running
 }
 
 impl Classifier for Network {

@@ -20,6 +20,9 @@ pub struct LayerSummary {
     pub name: String,
     /// The shape of the weight.
     pub weight_shape: Vec<usize>,
+    /// The number of channels of the output. It is 0 if it is not known.
+    #[serde(default)]
+    pub output_channels: usize,
     /// The side of the output, in pixels. It is 0 for layers whose output size is known only in a
     /// call.
     pub output_size: usize,
@@ -31,8 +34,9 @@ pub struct LayerSummary {
     pub weight_bits: u32,
     /// The number of elements of weight and bias.
     pub parameters: u64,
-    /// The multiply-accumulates for one image. The number is 0 if the side of the output is not
-    /// known.
+    /// The multiply-accumulates for one image: weights times positions of the output, or of the
+    /// input for a transposed convolution. The number is 0 if the side of the output or input is
+    /// not known.
     pub macs: u64,
     /// The bit operations for one image: multiply-accumulates times activation bits times weight
     /// bits.
@@ -48,7 +52,7 @@ pub struct NetworkSummary {
     pub layers: Vec<LayerSummary>,
     /// The number of trainable elements, including those of quantizers and norms.
     pub parameters: u64,
-    /// The multiply-accumulates for one image, of the layers whose output size is known.
+    /// The multiply-accumulates for one image, of the layers for which they are known.
     pub macs: u64,
     /// The bytes of the whole state at 32 bits per element, including running statistics, without
     /// the parameters of the quantizers.
@@ -59,11 +63,28 @@ pub struct NetworkSummary {
 }
 
 /// Returns the summary of `network`, whose state is `state`.
+///
+/// ```
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// use quant_nn::{QuantizedModule, StateDict, summarize};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     fc: Linear,
+/// }
+///
+/// impl QuantizedModule for Net {}
+///
+/// let net = Net { fc: LinearConfig::new(8, 4).init(&Device::flex()) };
+/// let summary = summarize(&net, &StateDict::of(&net));
+/// println!("{summary}"); // a table of the layers
+/// assert_eq!((summary.parameters, summary.macs), (8 * 4 + 4, 8 * 4));
+/// ```
 pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSummary {
     let mut layers = Vec::new();
     let all_quantizers = network.quantizers();
     for layer in network.layer_shapes() {
-        let LayerShape { name, weight: shape, bias, output_size, reads_images } = layer;
+        let LayerShape { name, weight: shape, bias, output_size, reads_images, .. } = layer;
         let weights: u64 = shape.iter().map(|side| *side as u64).product();
         let bits = |wanted| {
             let mut enabled = all_quantizers.iter().filter(|(layer, role, quantizer)| {
@@ -76,15 +97,18 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             32 if reads_images && weight_bits < 32 => PIXEL_BITS,
             bits => bits,
         };
-        let output_size = output_size.unwrap_or(0);
-        let macs = weights * (output_size * output_size) as u64;
+        let side = if layer.transposed { layer.input_size } else { output_size };
+        let positions =
+            side.map_or(0, |side| (side as u64).pow(shape.len().saturating_sub(2) as u32));
+        let macs = weights * positions;
         let bias_elements = bias as u64;
         layers.push(LayerSummary {
             name,
             parameters: weights + bias_elements,
             bytes: (weights * u64::from(weight_bits)).div_ceil(8) + 4 * bias_elements,
             weight_shape: shape,
-            output_size,
+            output_channels: layer.output_channels.unwrap_or(0),
+            output_size: output_size.unwrap_or(0),
             activation_bits,
             weight_bits,
             macs,
@@ -106,10 +130,11 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
         kept.map(|(_, entry)| entry.values.len() as u64).sum()
     };
     let all = elements(&|_| true);
+    let trained = network.trained();
     let prefixes = network.quantizer_prefixes();
     let quantizers = elements(&|name| prefixes.iter().any(|start| name.starts_with(start)));
     NetworkSummary {
-        parameters: elements(&|name| network.is_trained(name)),
+        parameters: elements(&|name| trained.contains(name)),
         macs: layers.iter().map(|layer| layer.macs).sum(),
         size_bytes_float: 4 * (all - quantizers),
         size_bytes_packed: 4 * (all - quantized) + packed,
@@ -133,25 +158,32 @@ impl fmt::Display for NetworkSummary {
         )?;
         for layer in &self.layers {
             let shape: Vec<String> = layer.weight_shape.iter().map(usize::to_string).collect();
-            let (channels, size) = (layer.weight_shape[0], layer.output_size);
-            let known = |text: String| if size == 0 { "?".to_owned() } else { text };
+            let size = layer.output_size;
+            let known = |number: u64| if number == 0 { "?".to_owned() } else { number.to_string() };
+            let output = if size == 0 {
+                "?".to_owned()
+            } else {
+                // The output of a linear layer is shown as an image of one pixel.
+                let sides = if shape.len() == 2 { 2 } else { shape.len() - 2 };
+                known(layer.output_channels as u64) + &format!("x{size}").repeat(sides)
+            };
             writeln!(
                 f,
                 "{:<26} {:<16} {:>13} {:>8} {:>11} {:>13} {:>16} {:>10}",
                 layer.name,
                 shape.join("x"),
-                known(format!("{channels}x{size}x{size}")),
+                output,
                 match (layer.activation_bits, size) {
                     (32, 0) => format!("?/{}", layer.weight_bits),
                     (bits, _) => format!("{bits}/{}", layer.weight_bits),
                 },
                 layer.parameters,
-                known(layer.macs.to_string()),
-                known(layer.bit_operations.to_string()),
+                known(layer.macs),
+                known(layer.bit_operations),
                 layer.bytes,
             )?;
         }
-        let unknown = self.layers.iter().any(|layer| layer.output_size == 0);
+        let unknown = self.layers.iter().any(|layer| layer.macs == 0);
         let macs = if unknown { "?".to_owned() } else { self.macs.to_string() };
         write!(
             f,
@@ -161,8 +193,8 @@ impl fmt::Display for NetworkSummary {
         if unknown {
             write!(
                 f,
-                "\n?: not known, because a layer of Burn does not say the size of its output. \
-                 The program can give it: override `QuantizedModule::layer_shapes`"
+                "\n?: not known, because a layer of Burn does not say the sizes of its input and \
+                 output. The program can give them: override `QuantizedModule::layer_shapes`"
             )?;
         }
         Ok(())
@@ -226,7 +258,12 @@ mod tests {
         let mut summary = summarize(&net, &StateDict::of(&net));
         let text = summary.to_string();
         assert!(text.contains(", ? MACs, ") && text.contains("`QuantizedModule::layer_shapes`"));
-        summary.layers[0].output_size = 30;
+        summary.layers[0] = LayerSummary {
+            output_size: 30,
+            macs: 1,
+            bit_operations: 1,
+            ..summary.layers[0].clone()
+        };
         assert!(!summary.to_string().contains('?'));
     }
 }

@@ -1,7 +1,7 @@
 //! What summaries, calibration, monitors and the trainer need from a module with quantizers, and
 //! the layers of a network in execution order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -15,7 +15,7 @@ use quant_core::{
 use crate::{
     config::NetworkConfig,
     layers::{conv::QuantConv2d, linear::QuantLinear},
-    state::{Entry, StateDict, is_running},
+    state::{Entry, StateDict, parameter_names, trained},
 };
 
 /// A layer that may be quantized.
@@ -71,35 +71,26 @@ impl<'a> Layer<'a> {
     }
 }
 
-impl<'a> LayerMut<'a> {
-    /// Returns the quantizers that the layer has, to change them.
-    pub fn quantizers(self) -> Vec<(Role, &'a mut Quantizer)> {
-        let (activation, weight, output) = match self {
-            LayerMut::Conv(l) => {
-                (&mut l.quant_activation, &mut l.quant_weight, &mut l.quant_output)
-            }
-            LayerMut::Linear(l) => {
-                (&mut l.quant_activation, &mut l.quant_weight, &mut l.quant_output)
-            }
-        };
-        [(Role::Activation, activation), (Role::Weight, weight), (Role::Output, output)]
-            .into_iter()
-            .filter_map(|(role, quantizer)| Some((role, quantizer.as_mut()?)))
-            .collect()
-    }
-}
-
 /// The shape of a layer, from which [summaries](crate::summarize) are computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerShape {
     /// The PyTorch name of the layer, such as `layer1.0.conv1`.
     pub name: String,
-    /// The shape of the weight, `[out, in, ...]`.
+    /// The shape of the weight, `[out, in, ...]`. In a layer of g groups this is
+    /// `[out, in/g, ...]`, or `[out/g, in, ...]` if the layer is transposed.
     pub weight: Vec<usize>,
     /// The number of elements of the bias; 0 if there is none.
     pub bias: usize,
+    /// Whether the layer is a transposed convolution. Each of its weights is multiplied at every
+    /// position of the input, and each weight of another layer at every position of the output.
+    pub transposed: bool,
+    /// The number of channels of the output; `None` if it is not known.
+    pub output_channels: Option<usize>,
     /// The side of the output in pixels; `None` if it is known only in a call.
     pub output_size: Option<usize>,
+    /// The side of the input in pixels; `None` if it is known only in a call. The
+    /// multiply-accumulates of a transposed convolution follow from it.
+    pub input_size: Option<usize>,
     /// Whether its input are the images, whose pixels are bytes before they are normalised. `false`
     /// too where only a call would tell.
     pub reads_images: bool,
@@ -135,10 +126,13 @@ pub trait QuantizedModule: Module {
         None
     }
 
-    /// Returns whether the parameter with this PyTorch name is trained, which running statistics
-    /// and frozen parameters are not.
-    fn is_trained(&self, name: &str) -> bool {
-        !is_running(name)
+    /// Returns the PyTorch names of the parameters that are trained by gradients. Running
+    /// statistics, frozen parameters, and what quantizers keep besides their learned parameters
+    /// are not among them.
+    fn trained(&self) -> HashSet<String> {
+        let trained = trained(self);
+        let names = parameter_names(self).into_iter();
+        names.filter(|(id, _)| trained.contains(id)).map(|(_, name)| name).collect()
     }
 
     /// Returns the shapes of the convolutional and linear layers, for summaries. By default they
@@ -172,7 +166,8 @@ pub trait QuantizedModule: Module {
     }
 
     /// Returns every quantizer with its role and the name of its layer, in the order of the fields.
-    /// They are clones that share parameters, records, probes and losses with the originals.
+    /// They are clones: changing one does not change the module.
+    /// [`change_quantizers`](Self::change_quantizers) does.
     fn quantizers(&self) -> Vec<(String, Role, Quantizer)> {
         let found = quantizers(self).into_iter();
         let named = found.map(|Reached { path, quantizer }| {
@@ -253,15 +248,17 @@ pub trait QuantizedModule: Module {
 /// Returns the shapes of Burn's convolutional and linear layers in a module, in the order of its
 /// fields.
 ///
-/// Burn's layers do not report their calls, so that not even a forward pass tells the size of a
-/// convolution's output: `output_size` is `None`. A linear layer is assumed to be called with one
-/// vector for each image; a layer that is called with a sequence computes more. Embeddings are left
-/// out, because a lookup multiplies nothing.
+/// Burn's layers do not report their calls, so that not even a forward pass tells the sizes of a
+/// convolution's input and output: `input_size` and `output_size` are `None`. A linear layer is
+/// assumed to be called with one vector for each image; a layer that is called with a sequence
+/// computes more. The number of channels that a transposed convolution returns depends on its
+/// groups. It is that of its bias, and not known without a bias. Embeddings are left out, because a
+/// lookup multiplies nothing.
 pub fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
     struct Layers {
         path: Vec<String>,
         containers: Vec<String>,
-        found: Vec<(String, Vec<usize>)>,
+        found: Vec<(String, bool, Vec<usize>)>,
         biases: HashMap<String, usize>,
     }
     impl ModuleVisitor for Layers {
@@ -280,8 +277,16 @@ pub fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
         }
 
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            const LAYERS: [&str; 5] =
-                ["Conv1d", "Conv2d", "ConvTranspose2d", "DeformConv2d", "Linear"];
+            const LAYERS: [&str; 8] = [
+                "Conv1d",
+                "Conv2d",
+                "Conv3d",
+                "ConvTranspose1d",
+                "ConvTranspose2d",
+                "ConvTranspose3d",
+                "DeformConv2d",
+                "Linear",
+            ];
             let container = self.containers.last().and_then(|name| name.strip_prefix("Struct:"));
             let Some(((last, layer), _)) =
                 self.path.split_last().zip(container.filter(|name| LAYERS.contains(name)))
@@ -290,11 +295,13 @@ pub fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
             };
             match last.as_str() {
                 "weight" => {
+                    let kind = container.unwrap_or_default();
+                    let transposed = kind.starts_with("ConvTranspose");
                     let mut shape = param.lazy_shape().to_vec();
-                    if matches!(container, Some("Linear" | "ConvTranspose2d")) {
+                    if transposed || kind == "Linear" {
                         shape.swap(0, 1);
                     }
-                    self.found.push((layer.join("."), shape));
+                    self.found.push((layer.join("."), transposed, shape));
                 }
                 "bias" => {
                     self.biases.insert(layer.join("."), param.lazy_shape().num_elements());
@@ -311,12 +318,19 @@ pub fn stock_layers<M: QuantizedModule>(module: &M) -> Vec<LayerShape> {
     };
     module.visit(&mut layers);
     let Layers { found, biases, .. } = layers;
-    let shapes = found.into_iter().map(|(path, weight)| LayerShape {
-        name: module.pytorch_name(&path),
-        bias: biases.get(&path).copied().unwrap_or(0),
-        output_size: (weight.len() == 2).then_some(1),
-        weight,
-        reads_images: false,
+    let shapes = found.into_iter().map(|(path, transposed, weight)| {
+        let bias = biases.get(&path).copied();
+        let size = (weight.len() == 2).then_some(1);
+        LayerShape {
+            name: module.pytorch_name(&path),
+            bias: bias.unwrap_or(0),
+            transposed,
+            output_channels: if transposed { bias } else { Some(weight[0]) },
+            output_size: size,
+            input_size: size,
+            weight,
+            reads_images: false,
+        }
     });
     shapes.collect()
 }

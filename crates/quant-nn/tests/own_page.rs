@@ -54,6 +54,26 @@ fn quantized() -> Result<Net, quant_core::QuantizerError> {
     Ok(net)
 }
 
+use burn::optim::{GradientsParams, SgdConfig};
+use quant_core::{change_quantizers, training_loss};
+
+fn train(net: Net, batches: impl Iterator<Item = (Tensor<4>, Tensor<2>)>) -> Net {
+    // For ten calls activations are not quantized, and their clipping values follow their size.
+    let mut net = change_quantizers(net, |_, quantizer| {
+        if quantizer.config().role == Role::Activation {
+            quantizer.set_warm_up(10, 1.0, 0);
+        }
+    });
+    let mut optimizer = SgdConfig::new().init();
+    for (images, targets) in batches {
+        let (after, loss) =
+            training_loss(net, |net| (net.forward(images) - targets).square().mean());
+        let grads = GradientsParams::from_grads(loss.backward(), &after);
+        net = optimizer.step(0.01, after, grads);
+    }
+    net
+}
+
 use quant_nn::{Classifier, QuantizedModule};
 
 impl QuantizedModule for Net {}
@@ -69,6 +89,12 @@ fn the_code_of_the_page_runs() {
     let scores = quantized().unwrap_or_else(|error| panic!("{error}"));
     let images = Tensor::<4>::ones([2, 3, 8, 8], &Device::flex());
     assert_eq!(Classifier::forward(&scores.valid(), images).dims(), [2, 10]);
+    let device = Device::flex().autodiff();
+    let batch = (Tensor::ones([4, 3, 8, 8], &device), Tensor::zeros([4, 10], &device));
+    let trained = train(scores, std::iter::repeat_n(batch, 11));
+    for found in quantizers(&trained) {
+        assert_eq!(found.quantizer.warm_up_left(), 0, "{}", found.path);
+    }
 }
 }
 
@@ -109,6 +135,28 @@ fn a_state_in_full_precision_loads_and_leaves_the_quantizers() {
     assert!(report.require(true).is_ok() && report.require(false).is_err(), "{report}");
 }
 
+/// A parameter of a user's own whose name begins like those of quantizers is missed like any other.
+#[test]
+fn a_parameter_is_not_a_quantizers_because_of_the_beginning_of_its_name() {
+    use burn::{
+        module::{Module, Param},
+        tensor::{Device, Tensor},
+    };
+    use quant_nn::{QuantizedModule, StateDict};
+
+    #[derive(Module, Debug)]
+    struct Scaled {
+        quant_scale: Param<Tensor<1>>,
+    }
+
+    impl QuantizedModule for Scaled {}
+
+    let scaled = Scaled { quant_scale: Param::from_tensor(Tensor::ones([2], &Device::flex())) };
+    let (_, report) = StateDict::default().load_into(scaled);
+    assert_eq!(report.missing, ["quant_scale"]);
+    assert!(report.require(true).is_err(), "{report}");
+}
+
 #[test]
 fn the_page_has_this_code() {
     let page = include_str!("../../../docs/own-models.md");
@@ -119,5 +167,5 @@ fn the_page_has_this_code() {
         assert!(own.contains(block), "not in tests/own_page.rs:\n{block}");
         count += 1;
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }

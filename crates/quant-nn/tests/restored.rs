@@ -34,13 +34,11 @@ fn network(method: Method, bits: u32) -> Network {
 /// A network whose weights a policy has brought to two bits, and one of whose quantizers is off.
 fn changed() -> Network {
     let mut network = network(Method::Lsq, 4);
-    for (role, quantizer) in network.quantizers_mut() {
-        match role {
-            Role::Weight => drop(quantizer.set_levels(Levels::from_bits(2).unwrap()).unwrap()),
-            _ if quantizer.name().contains("layer1.1.conv1") => quantizer.set_enabled(false),
-            _ => {}
-        }
-    }
+    network.change_quantizers(|layer, quantizer| match quantizer.config().role {
+        Role::Weight => drop(quantizer.set_levels(Levels::from_bits(2).unwrap()).unwrap()),
+        _ if layer == "layer1.1.conv1" => quantizer.set_enabled(false),
+        _ => {}
+    });
     network
 }
 

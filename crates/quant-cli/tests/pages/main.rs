@@ -278,6 +278,72 @@ let explained = registry.read("resnet20", &QtoolOptions::parse("cifar10,cbas,hal
 }
 }
 
+#[rustfmt::skip]
+mod data_of_its_own {
+use std::sync::Arc;
+
+use quant_data::{
+    DataError, Dataset, LastBatch, Loader, LoaderConfig, Pipeline, RgbImage, Share,
+};
+
+const SIDE: usize = 16;
+const RECORD: usize = 1 + SIDE * SIDE;
+
+/// Grey images of 16 by 16 bytes, one after another, each behind a byte with its label.
+struct Squares {
+    bytes: Vec<u8>,
+    classes: Vec<String>,
+}
+
+impl Dataset for Squares {
+    fn len(&self) -> usize {
+        self.bytes.len() / RECORD
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.bytes[index * RECORD].into()
+    }
+
+    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+        let grey = &self.bytes[index * RECORD + 1..][..SIDE * SIDE];
+        let pixels = grey.iter().flat_map(|value| [*value; 3]).collect();
+        Ok(RgbImage { width: SIDE, height: SIDE, pixels })
+    }
+}
+
+fn loader(squares: Squares) -> Result<Loader, DataError> {
+    let config = LoaderConfig {
+        batch_size: 32,
+        training: true, // in random order, which depends on the seed and the epoch
+        last_batch: LastBatch::Keep,
+        seed: 1,
+        workers: 2,
+        prefetch: 4,
+        max_broken: LoaderConfig::MAX_BROKEN,
+        share: Share::ALL,
+    };
+    Loader::new(Arc::new(squares), Pipeline::cifar_train(SIDE), config)
+}
+
+#[test]
+fn the_code_of_the_page_runs() -> Result<(), super::Failure> {
+    let image = |label: u8| std::iter::once(label).chain([7; SIDE * SIDE]);
+    let bytes = (0..40).flat_map(|index| image(index % 2)).collect();
+    let squares = Squares { bytes, classes: vec!["even".into(), "odd".into()] };
+    let batches: Vec<_> = loader(squares)?.epoch(0, 0).collect::<Result<_, _>>()?;
+    let counts: Vec<usize> = batches.iter().map(|batch| batch.labels.len()).collect();
+    assert_eq!(counts, [32, 8]);
+    assert_eq!(batches[0].pixels.len(), 32 * 3 * SIDE * SIDE);
+    let odd: usize = batches.iter().flat_map(|batch| &batch.labels).sum();
+    assert_eq!(odd, 20);
+    Ok(())
+}
+}
+
 /// The blocks of `page` in the language `language`, such as `rust`.
 fn blocks<'a>(page: &'a str, language: &'static str) -> impl Iterator<Item = &'a str> {
     let blocks = page.split("\n```").skip(1).step_by(2).filter_map(|rest| rest.split_once('\n'));
@@ -290,7 +356,7 @@ fn the_pages_have_this_code() {
     let pages = [
         ("README.md", include_str!("../../../../README.md"), "rust", 6),
         ("docs/networks.md", include_str!("../../../../docs/networks.md"), "rust", 1),
-        ("docs/own-models.md", include_str!("../../../../docs/own-models.md"), "rust,no_run", 3),
+        ("docs/own-models.md", include_str!("../../../../docs/own-models.md"), "rust,no_run", 4),
         ("docs/deployment.md", include_str!("../../../../docs/deployment.md"), "rust,no_run", 1),
     ];
     for (name, page, language, expected) in pages {

@@ -48,13 +48,14 @@ use crate::{
     method::{FatnnOptions, Role},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, quantize},
-    parameter::{Parameter, ParameterKind},
+    options::field_names,
+    parameter::{BASIS, Parameter, ParameterKind},
     site::Grouping,
     staircase::Staircase,
 };
 
 /// The slopes of the pieces.
-const SLOPES: [Parameter; 3] = [
+pub const SLOPES: [Parameter; 3] = [
     Parameter::new("alpha0", ParameterKind::Scale),
     Parameter::new("alpha1", ParameterKind::Scale),
     Parameter::new("alpha2", ParameterKind::Scale),
@@ -68,10 +69,16 @@ impl MethodFacts for FatnnOptions {
                 Range::Unsigned => LevelSet::Between(2, 4),
             },
             options: match role {
-                Role::Weight => &["gradient_scale", "initial_slope", "closed_form"],
-                Role::Activation | Role::Output => {
-                    &["gradient_scale", "initial_slope", "boundary", "closed_form"]
-                }
+                Role::Weight => field_names!(
+                    QuantizerConfig: gradient_scale;
+                    FatnnOptions: initial_slope, closed_form
+                ),
+                Role::Activation | Role::Output => field_names!(
+                    QuantizerConfig: gradient_scale;
+                    FatnnOptions: initial_slope;
+                    QuantizerConfig: boundary;
+                    FatnnOptions: closed_form
+                ),
             },
             learned: match range {
                 Range::Signed => &SLOPES[..2],
@@ -246,12 +253,12 @@ impl Parameters for Fatnn {
     }
 
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
-        self.basis.iter().map(|basis| ("basis", basis.value_sync())).collect()
+        self.basis.iter().map(|basis| (BASIS, basis.value_sync())).collect()
     }
 
     fn set_running(&self, name: &str, values: &[f32]) -> bool {
         match &self.basis {
-            Some(basis) if name == "basis" && values.len() == 1 => {
+            Some(basis) if name == BASIS && values.len() == 1 => {
                 let device = basis.value_sync().device();
                 basis.update(Tensor::from_floats(values, &device));
                 true

@@ -38,8 +38,6 @@
 //! `quantize/basis.rs` of `quant-kernels`, on GPUs by the tensor operations in
 //! `ops/reference/basis.rs`.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use burn::{
     module::{Module, RunningState},
     tensor::Tensor,
@@ -56,6 +54,8 @@ use crate::{
     method::{LqNetsOptions, Role},
     normalize::{Restore, normalize},
     ops::{Basis, Elementwise, Rule, basis_levels, count_below, fit_basis, quantize},
+    options::field_names,
+    parameter::BASIS,
     site::Grouping,
     staircase::Staircase,
 };
@@ -69,8 +69,8 @@ impl MethodFacts for LqNetsOptions {
                 Role::Weight => &[Mean, Var, MeanVar],
                 Role::Activation | Role::Output => &[Mean, Var],
             },
-            options: &["threshold_position", "running_mean_basis"],
-            running: &["basis"],
+            options: field_names!(LqNetsOptions: threshold_position, running_mean_basis),
+            running: &[BASIS],
             ..Capability::base(role)
         })
     }
@@ -115,9 +115,6 @@ pub struct LqNets {
     normalized_together: Grouping,
     #[module(skip)]
     grouping: Grouping,
-    /// The condition of each group's last system, on the device.
-    #[module(skip)]
-    condition: Arc<Mutex<Option<Tensor<1>>>>,
 }
 
 impl LqNets {
@@ -126,7 +123,7 @@ impl LqNets {
         let levels = config.levels.count();
         let bits = if levels == 3 { 1 } else { config.levels.bits() as usize };
         let spread = match config.role {
-            Role::Weight => (2.0 / site.fan() as f64).sqrt(),
+            Role::Weight => (2.0 / site.fan(config.role) as f64).sqrt(),
             Role::Activation | Role::Output => 2.0,
         };
         let base = 0.6745 * spread / f64::powi(2.0, bits as i32 - 1);
@@ -148,17 +145,24 @@ impl LqNets {
             normalization: config.normalization,
             normalized_together: if config.independent_norm { Grouping::WHOLE } else { grouping },
             grouping,
-            condition: Arc::default(),
         }
     }
 
-    /// Returns, for each group, how much its last update amplified rounding errors: the ratio of
-    /// the largest to the smallest pivot of its system. Above about 1e6 the basis was determined by
-    /// the regularisation and not by the data.
-    pub fn condition(&self) -> Vec<f64> {
-        let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let values = condition.map(values).unwrap_or_default();
-        values.into_iter().map(f64::from).collect()
+    /// Returns, for each group, how much an update of the basis by `x` amplifies rounding errors:
+    /// the ratio of the largest to the smallest pivot of its system. Above about 1e6 the
+    /// regularisation determines the basis, and not the data.
+    pub fn condition<const D: usize>(&self, x: &Tensor<D>) -> Vec<f64> {
+        let fitted = self.fitted(x, self.values());
+        values(fitted.narrow(1, self.rule.bits, 1)).into_iter().map(f64::from).collect()
+    }
+
+    /// Returns the least squares solution for x, and behind it the condition of its system:
+    /// `[groups, bits + 1]`.
+    fn fitted<const D: usize>(&self, x: &Tensor<D>, old: Tensor<2>) -> Tensor<2> {
+        let (x, _) = self.normalized(x.clone().detach());
+        let view = self.grouping.view(&x.shape());
+        let x = x.reshape(view).inner();
+        fit_basis(x, old, self.rule, view)
     }
 
     /// Returns the basis as `[groups, bits]`, a constant.
@@ -174,11 +178,10 @@ impl LqNets {
     }
 
     /// Moves the basis towards the least squares solution for x.
-    fn update(&self, x: Tensor<3>) {
-        let (bits, groups, view) = (self.rule.bits, self.grouping.groups, x.dims());
+    fn update<const D: usize>(&self, x: &Tensor<D>) {
+        let (bits, groups) = (self.rule.bits, self.grouping.groups);
         let old = self.values();
-        let fitted = fit_basis(x, old.clone(), self.rule, view);
-        let solution = fitted.clone().narrow(1, 0, bits);
+        let solution = self.fitted(x, old.clone()).narrow(1, 0, bits);
         let done = self.iteration.value_sync().inner();
         let next = if self.running_mean {
             let done = done.clone().reshape([1, 1]);
@@ -191,8 +194,6 @@ impl LqNets {
         let next = next.mask_where(lost.expand([groups, bits]), old);
         self.basis.update(next.transpose());
         self.iteration.update(done.add_scalar(1.0));
-        let condition = fitted.narrow(1, bits, 1).reshape([groups]);
-        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = Some(condition);
     }
 
     fn normalized<const D: usize>(&self, x: Tensor<D>) -> (Tensor<D>, Restore) {
@@ -227,9 +228,7 @@ impl Quantize for LqNets {
     }
 
     fn observe_training<const D: usize>(&self, x: &Tensor<D>) {
-        let (x, _) = self.normalized(x.clone().detach());
-        let view = self.grouping.view(&x.shape());
-        self.update(x.reshape(view).inner());
+        self.update(x);
     }
 }
 
@@ -253,12 +252,12 @@ impl Parameters for LqNets {
     }
 
     fn running(&self) -> Vec<(&'static str, Tensor<1>)> {
-        vec![("basis", self.basis.value_sync().flatten(0, 1))]
+        vec![(BASIS, self.basis.value_sync().flatten(0, 1))]
     }
 
     fn set_running(&self, name: &str, values: &[f32]) -> bool {
         let old = self.basis.value_sync();
-        if name != "basis" || values.len() != old.shape().num_elements() {
+        if name != BASIS || values.len() != old.shape().num_elements() {
             return false;
         }
         self.basis.update(Tensor::<1>::from_floats(values, &old.device()).reshape(old.shape()));

@@ -64,11 +64,11 @@ use crate::{
 };
 
 /// The difference between two neighbouring values.
-const SCALE: Parameter = Parameter::new("scale", ParameterKind::Scale);
+pub const SCALE: Parameter = Parameter::new("scale", ParameterKind::Scale);
 /// The start of the first interval.
-const START: Parameter = Parameter::new("start", ParameterKind::Free);
+pub const START: Parameter = Parameter::new("start", ParameterKind::Free);
 /// The widths of the intervals.
-const INTERVALS: Parameter = Parameter::new("intervals", ParameterKind::Scale);
+pub const INTERVALS: Parameter = Parameter::new("intervals", ParameterKind::Scale);
 
 /// What the rest of the crate needs to know about the method: see `MethodFacts`.
 pub(crate) struct Facts;

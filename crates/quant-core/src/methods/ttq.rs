@@ -38,26 +38,30 @@ use crate::{
     calibrate::{Calibration, GroupSamples},
     capability::{Capability, LevelSet},
     codes::{Codes, Decoding, Table},
-    config::Range,
+    config::{QuantizerConfig, Range},
     gradient_scale::ScaleByTensor,
     method::{Method, Role, TtqOptions},
     normalize::Normalizer,
     ops::{Elementwise, Rule, columns, quantize},
+    options::field_names,
     parameter::{Parameter, ParameterKind},
     site::Grouping,
     staircase::Staircase,
 };
 
 /// The positive value.
-const POSITIVE: Parameter = Parameter::new("positive", ParameterKind::Scale);
+pub const POSITIVE: Parameter = Parameter::new("positive", ParameterKind::Scale);
 /// The magnitude of the negative value.
-const NEGATIVE: Parameter = Parameter::new("negative", ParameterKind::Scale);
+pub const NEGATIVE: Parameter = Parameter::new("negative", ParameterKind::Scale);
 
 impl MethodFacts for TtqOptions {
     fn capability(&self, role: Role, _range: Range) -> Option<Capability> {
         (role == Role::Weight).then(|| Capability {
             levels: LevelSet::Between(3, 3),
-            options: &["gradient_scale", "boundary", "ternary_threshold"],
+            options: field_names!(
+                QuantizerConfig: gradient_scale, boundary;
+                TtqOptions: ternary_threshold
+            ),
             learned: &[POSITIVE, NEGATIVE],
             ..Capability::base(role)
         })

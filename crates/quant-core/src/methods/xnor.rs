@@ -48,6 +48,7 @@ use crate::{
     method::{Role, SignScale, XnorOptions},
     normalize::{Normalizer, Restore},
     ops::{Elementwise, Rule, columns, estimated, quantize, straight_through},
+    options::field_names,
     parameter::{Parameter, ParameterKind},
     per_group::add_per_group,
     site::Grouping,
@@ -55,7 +56,7 @@ use crate::{
 };
 
 /// The value of x at which the sign changes.
-const SHIFT: Parameter = Parameter::new("shift", ParameterKind::Free);
+pub const SHIFT: Parameter = Parameter::new("shift", ParameterKind::Free);
 
 impl MethodFacts for XnorOptions {
     fn capability(&self, role: Role, _range: Range) -> Option<Capability> {
@@ -67,7 +68,7 @@ impl MethodFacts for XnorOptions {
         Some(match role {
             Role::Weight => Capability { options: &["gamma"], ..base },
             Role::Activation | Role::Output => {
-                Capability { options: &["sign_scale", "shift"], ..base }
+                Capability { options: field_names!(XnorOptions: sign_scale, shift), ..base }
             }
         })
     }

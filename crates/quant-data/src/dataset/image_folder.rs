@@ -29,6 +29,21 @@ use crate::{
 /// A root with a file `val_annotations.txt` and `images` as its only folder is the validation part
 /// of Tiny ImageNet. Each line of the file holds, separated by tabs, the name of an image, the name
 /// of its class, and numbers that are not used. The classes are then those named in the file.
+///
+/// ```
+/// use quant_data::{Dataset, ImageFolder, RgbImage};
+///
+/// let root = tempfile::tempdir()?;
+/// for class in ["cat", "dog"] {
+///     let folder = root.path().join(class);
+///     std::fs::create_dir(&folder)?;
+///     std::fs::write(folder.join("first.jpg"), RgbImage::new(8, 6).to_jpeg(90)?)?;
+/// }
+/// let images = ImageFolder::open(root.path())?;
+/// assert_eq!((images.len(), images.classes()), (2, &["cat".to_owned(), "dog".to_owned()][..]));
+/// assert_eq!((images.label(1), images.image(1)?.width), (1, 8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
     root: PathBuf,

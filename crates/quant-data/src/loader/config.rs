@@ -7,6 +7,25 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 
 /// The configuration of a [`Loader`](super::Loader).
+///
+/// ```
+/// use quant_data::{LastBatch, LoaderConfig, Share};
+///
+/// let training = LoaderConfig {
+///     batch_size: 64,
+///     training: true,
+///     last_batch: LastBatch::Drop,
+///     seed: 1,
+///     workers: 4,
+///     prefetch: 8,
+///     share: Share::ALL, // all batches, and not those of one of several processes
+///     max_broken: LoaderConfig::MAX_BROKEN,
+/// };
+/// let evaluation = LoaderConfig { training: false, ..training.clone() };
+/// assert!(training.training && !evaluation.training);
+/// ```
+///
+/// [`Loader`](super::Loader) has an example that loads images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoaderConfig {
     /// Number of images per batch, at least 1.

@@ -81,6 +81,15 @@ pub enum Transform {
 const LARGEST_SIDE: usize = 16_384;
 
 /// Steps that are applied in order.
+///
+/// ```
+/// use quant_data::{Pipeline, RgbImage, random::Random};
+///
+/// let pipeline = Pipeline::imagenet_eval(224);
+/// assert_eq!(pipeline.output_size(), Some(224));
+/// let image = pipeline.apply(RgbImage::new(640, 480), &mut Random::new(&[1]));
+/// assert_eq!((image.width, image.height), (224, 224));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pipeline(pub Vec<Transform>);

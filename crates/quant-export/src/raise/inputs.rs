@@ -2,11 +2,17 @@
 
 use burn::tensor::Device;
 use quant_core::{
-    FatnnOptions, Granularity, Levels, LqNetsOptions, Method, Quantizer, QuantizerConfig, Range,
-    Role, Site, XnorOptions,
+    FatnnOptions, Granularity, Levels, LqNetsOptions, Method, Parameter, Quantizer,
+    QuantizerConfig, Range, Role, Site, XnorOptions,
+    methods::{fatnn::SLOPES, n2uq, xnor},
+    parameter::BASIS,
 };
 
 use crate::lower::terms;
+
+/// The names of parameters that several methods have.
+pub(super) const CLIPPING_VALUE: &str = Parameter::CLIPPING_VALUE.name;
+pub(super) const STEP_SIZE: &str = Parameter::STEP_SIZE.name;
 
 /// Numbers by the name of their parameter.
 pub(super) type Parameters<T> = Vec<(&'static str, Vec<T>)>;
@@ -164,18 +170,18 @@ fn tries(wanted: &Wanted<'_>) -> Vec<Try> {
     let mut tries = Vec::new();
     if let Some(found) = all(&|group| step_for(group, 0.0)) {
         let clip: Vec<f64> = found.iter().map(|step| step * steps).collect();
-        tries.push(Try::new(Method::Lsq, Range::Unsigned, vec![("clip_val", clip.clone())]));
-        tries.push(Try::new(Method::LsqStep, Range::Unsigned, vec![("step_size", found)]));
-        tries.push(Try::new(Method::Pact, Range::Unsigned, vec![("clip_val", clip)]));
+        tries.push(Try::new(Method::Lsq, Range::Unsigned, vec![(CLIPPING_VALUE, clip.clone())]));
+        tries.push(Try::new(Method::LsqStep, Range::Unsigned, vec![(STEP_SIZE, found)]));
+        tries.push(Try::new(Method::Pact, Range::Unsigned, vec![(CLIPPING_VALUE, clip)]));
     }
     if let Some(found) = all(&|group| step_for(group, -steps / 2.0)) {
         let clip: Vec<f64> = found.iter().map(|step| step * steps / 2.0).collect();
-        tries.push(Try::new(Method::Lsq, Range::Signed, vec![("clip_val", clip)]));
+        tries.push(Try::new(Method::Lsq, Range::Signed, vec![(CLIPPING_VALUE, clip)]));
     }
     if levels.is_multiple_of(2)
         && let Some(found) = all(&|group| step_for(group, -(levels as f64) / 2.0))
     {
-        tries.push(Try::new(Method::LsqStep, Range::Signed, vec![("step_size", found)]));
+        tries.push(Try::new(Method::LsqStep, Range::Signed, vec![(STEP_SIZE, found)]));
     }
     if levels == 2 {
         tries.extend(of_two(&groups));
@@ -198,7 +204,7 @@ fn tries(wanted: &Wanted<'_>) -> Vec<Try> {
             found.push(step);
             offsets.push(offset);
         }
-        Some(vec![("step_size", found), ("offset", offsets)])
+        Some(vec![(STEP_SIZE, found), (Parameter::OFFSET.name, offsets)])
     };
     if let Some(learned) = even() {
         tries.push(Try::new(Method::LsqPlus, Range::Unsigned, learned));
@@ -223,8 +229,8 @@ fn of_two(groups: &[Group<'_>]) -> Vec<Try> {
     let ends: Vec<f64> = groups.iter().map(|group| group.values[1]).collect();
     let shifted = Method::Xnor(XnorOptions { shift: true, ..XnorOptions::default() });
     vec![
-        Try::new(Method::Lsq, Range::Signed, vec![("clip_val", ends)]),
-        Try::new(shifted, Range::Signed, vec![("shift", thresholds)]),
+        Try::new(Method::Lsq, Range::Signed, vec![(CLIPPING_VALUE, ends)]),
+        Try::new(shifted, Range::Signed, vec![(xnor::SHIFT.name, thresholds)]),
     ]
 }
 
@@ -252,10 +258,11 @@ fn of_middles(groups: &[Group<'_>], levels: usize) -> Vec<Try> {
     let ends: Vec<f64> = rows.iter().map(|row| row[levels - 1]).collect();
     // Signed APoT has a value less than 2^bits.
     let count = signed.then_some(levels + 1);
-    tries.push(Try { levels: count, ..Try::new(Method::Apot, range, vec![("clip_val", ends)]) });
+    tries
+        .push(Try { levels: count, ..Try::new(Method::Apot, range, vec![(CLIPPING_VALUE, ends)]) });
     if let Some(basis) = basis(&rows, levels) {
         let method = Method::LqNets(LqNetsOptions::default());
-        tries.push(Try::new(method, range, vec![("basis", basis)]));
+        tries.push(Try::new(method, range, vec![(BASIS, basis)]));
     }
     tries
 }
@@ -283,7 +290,7 @@ fn of_ternary(groups: &[Group<'_>], levels: usize) -> Vec<Try> {
     let slopes = |at: usize| {
         groups.iter().map(|group| 0.5 / f64::from(group.thresholds[at]).abs()).collect()
     };
-    let learned = vec![("alpha0", slopes(0)), ("alpha1", slopes(1))];
+    let learned = vec![(SLOPES[0].name, slopes(0)), (SLOPES[1].name, slopes(1))];
     vec![Try::new(Method::Fatnn(FatnnOptions::default()), Range::Signed, learned)]
 }
 
@@ -322,7 +329,11 @@ fn of_intervals(groups: &[Group<'_>]) -> Vec<Try> {
     let count = rows[0].len();
     let intervals =
         (0..count * rows.len()).map(|at| rows[at % rows.len()][at / rows.len()]).collect();
-    let learned = vec![("start", start), ("intervals", intervals), ("scale", scale)];
+    let learned = vec![
+        (n2uq::START.name, start),
+        (n2uq::INTERVALS.name, intervals),
+        (n2uq::SCALE.name, scale),
+    ];
     vec![Try::new(Method::N2uq, Range::Unsigned, learned)]
 }
 

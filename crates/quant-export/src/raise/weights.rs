@@ -4,9 +4,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use quant_core::{
     Granularity, Levels, LqNetsOptions, Method, Normalization, QuantizedWeight, Quantizer,
     QuantizerConfig, Reached, Role, Site, TtqOptions,
+    methods::ttq::{NEGATIVE, POSITIVE},
+    parameter::BASIS,
 };
 
-use super::inputs::{self, Found, Parameters, moved};
+use super::inputs::{self, CLIPPING_VALUE, Found, Parameters, STEP_SIZE, moved};
 use crate::lower::terms;
 
 /// A weight `[outputs, elements of an output]` as integers times a unit for each output.
@@ -143,12 +145,12 @@ fn on_grid(wanted: &Wanted<'_>, grid: &Grid, device: &Device) -> Option<Weight> 
     let most = lowest.abs().max(highest);
     let (method, name, levels, steps) = if odd {
         let levels = (most as usize + 1).next_power_of_two().max(2);
-        (Method::Lsq, "clip_val", levels, (levels - 1) as f64)
+        (Method::Lsq, CLIPPING_VALUE, levels, (levels - 1) as f64)
     } else if -lowest > highest && (-lowest as usize).is_power_of_two() && lowest < -1 {
-        (Method::LsqStep, "step_size", 2 * -lowest as usize, 1.0)
+        (Method::LsqStep, STEP_SIZE, 2 * -lowest as usize, 1.0)
     } else {
         let levels = (2 * most as usize + 2).next_power_of_two().max(4) - 1;
-        (Method::Lsq, "clip_val", levels, (levels - 1) as f64 / 2.0)
+        (Method::Lsq, CLIPPING_VALUE, levels, (levels - 1) as f64 / 2.0)
     };
     let one = grid.units.iter().all(|unit| (unit - grid.units[0]).abs() <= 1e-6 * unit);
     let same = wanted.integers.is_none_or(|(_, factors)| factors.iter().all(|f| *f == factors[0]));
@@ -192,7 +194,7 @@ fn fitted(
     offsets.sort_by_key(|offset| offset.abs());
     for units in offsets {
         let clips: Vec<f32> = near.iter().map(|near| moved(*near, units)).collect();
-        quantizer.set_learned("clip_val", &clips).then_some(())?;
+        quantizer.set_learned(CLIPPING_VALUE, &clips).then_some(())?;
         let weight = QuantizedWeight {
             reached: Reached { path: String::new(), quantizer: quantizer.clone() },
             weight: Tensor::zeros(shape, device),
@@ -242,7 +244,7 @@ fn ternary(wanted: &Wanted<'_>) -> Option<Weight> {
             negative.push(one(-1.0)?);
         }
         let config = plain(Method::Ttq(TtqOptions::default()), 3, granularity)?;
-        let learned = vec![("positive", positive), ("negative", negative)];
+        let learned = vec![(POSITIVE.name, positive), (NEGATIVE.name, negative)];
         Some(as_they_are(wanted, config, learned))
     })
 }
@@ -255,7 +257,7 @@ fn sums(wanted: &Wanted<'_>) -> Option<Weight> {
         let basis = inputs::basis(&rows, levels)?;
         let config = plain(Method::LqNets(LqNetsOptions::default()), levels, granularity)?;
         let basis = basis.iter().map(|number| *number as f32).collect();
-        Some(as_they_are(wanted, config, vec![("basis", basis)]))
+        Some(as_they_are(wanted, config, vec![(BASIS, basis)]))
     })
 }
 
@@ -266,7 +268,7 @@ fn powers(wanted: &Wanted<'_>) -> Option<Weight> {
         let ends: Vec<f32> = rows(wanted, granularity).map(largest).collect();
         let count = rows(wanted, granularity).map(|row| distinct(row).len()).max()?;
         let config = plain(Method::Apot, count.next_power_of_two(), granularity)?;
-        Some(as_they_are(wanted, config, vec![("clip_val", ends)]))
+        Some(as_they_are(wanted, config, vec![(CLIPPING_VALUE, ends)]))
     })
 }
 

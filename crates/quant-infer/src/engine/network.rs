@@ -31,6 +31,31 @@ use crate::{
 };
 
 /// A network that is prepared for running. It does not change, so threads may share it.
+///
+/// ```
+/// use quant_infer::{Image, Network};
+/// # use quant_infer::model::{Input, Model, Node, Op};
+/// # let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+/// # let model = Model {
+/// #     name: "average".into(),
+/// #     producer: "example".into(),
+/// #     classes: vec!["red".into(), "green".into()],
+/// #     input: Input { size: [1, 2], shorter_side: None, scale: vec![0.5; 2], shift: vec![0.0; 2] },
+/// #     nodes: vec![
+/// #         node("input", Op::Input, vec![]),
+/// #         node("pool", Op::GlobalPool, vec![0]),
+/// #     ],
+/// # };
+///
+/// // The bytes of a file `.qnet`, here of a network that averages each of two channels.
+/// let file: Vec<u8> = model.to_bytes();
+/// let network = Network::from_bytes(&file)?;
+/// let images = [&[0, 8, 2, 8], &[4, 0, 4, 2]].map(|bytes| Image::interleaved(bytes, [1, 2]));
+/// let scores = network.run_batch(&images, 2)?; // by two threads
+/// assert_eq!(scores, [[0.5, 4.0], [2.0, 0.5]]);
+/// assert_eq!(network.top_k(&scores[0], 1), [("green".into(), 4.0)]);
+/// # Ok::<(), quant_infer::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Network {
     pub(super) set: InstructionSet,

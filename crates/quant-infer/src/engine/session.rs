@@ -13,6 +13,30 @@ use crate::{Error, Image};
 
 /// Runs a network on one image after another. A session owns the memory that this needs, and
 /// allocates only for the first image of each size that follows another size.
+///
+/// ```
+/// use quant_infer::{Image, Network};
+/// # use quant_infer::model::{Input, Model, Node, Op};
+/// # let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+/// # let model = Model {
+/// #     name: "average".into(),
+/// #     producer: "example".into(),
+/// #     classes: vec!["red".into(), "green".into()],
+/// #     input: Input { size: [1, 2], shorter_side: None, scale: vec![0.5; 2], shift: vec![0.0; 2] },
+/// #     nodes: vec![
+/// #         node("input", Op::Input, vec![]),
+/// #         node("pool", Op::GlobalPool, vec![0]),
+/// #     ],
+/// # };
+///
+/// // A network that averages each of two channels.
+/// let network = Network::new(&model)?;
+/// let mut session = network.session();
+/// for (bytes, expected) in [([0, 8, 2, 8], [0.5, 4.0]), ([4, 0, 4, 2], [2.0, 0.5])] {
+///     assert_eq!(session.run(&Image::interleaved(&bytes, [1, 2]))?, expected);
+/// }
+/// # Ok::<(), quant_infer::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Session<'n> {
     network: &'n Network,

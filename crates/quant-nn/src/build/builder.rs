@@ -317,7 +317,7 @@ impl<'a> Builder<'a> {
             let weight = norm.weight_mut();
             let old = weight.val();
             let zeros = old.zeros_like().set_require_grad(old.is_require_grad());
-            *weight = Param::initialized(weight.id, zeros);
+            *weight = weight.clone().map(|_| zeros);
         }
     }
 

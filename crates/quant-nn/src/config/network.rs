@@ -13,6 +13,31 @@ use super::{
 use crate::error::NetworkError;
 
 /// A network of any structure.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use quant_core::{Levels, Method, QuantizerConfig, Role};
+/// use quant_nn::{
+///     NetworkConfig, Quantization, ResNetConfig,
+///     resnet::{Depth, Stem},
+/// };
+///
+/// let quantizer = |role| QuantizerConfig::new(Method::Lsq, role, Levels::TERNARY);
+/// let config = NetworkConfig::from(ResNetConfig {
+///     width_alpha: 0.25,
+///     quantization: Quantization {
+///         activation: Some(quantizer(Role::Activation)),
+///         weight: Some(quantizer(Role::Weight)),
+///         ..Quantization::default()
+///     },
+///     // For 10 classes and images of 32 by 32 pixels.
+///     ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32)
+/// });
+/// let device = Device::flex();
+/// let network = config.init(&device)?;
+/// assert_eq!(network.forward(Tensor::zeros([2, 3, 32, 32], &device)).dims(), [2, 10]);
+/// # Ok::<(), quant_nn::NetworkError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "architecture", rename_all = "kebab-case")]
 pub enum NetworkConfig {

@@ -72,11 +72,6 @@ impl Normalization {
         }
     }
 
-    /// Returns whether scale and shift are learned.
-    pub(crate) fn is_trained(&self) -> bool {
-        !matches!(self, Normalization::Static(StaticNorm2d { trained: false, .. }))
-    }
-
     /// Returns the normalised x, `[batch, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
@@ -99,8 +94,6 @@ pub struct StaticNorm2d {
     pub running_mean: RunningState<Tensor<1>>,
     /// The variance, `[channels]`.
     pub running_var: RunningState<Tensor<1>>,
-    #[module(skip)]
-    trained: bool,
 }
 
 impl StaticNorm2d {
@@ -116,7 +109,6 @@ impl StaticNorm2d {
             bias: param(0.0),
             running_mean: RunningState::new(filled(0.0)),
             running_var: RunningState::new(filled(1.0 - EPSILON)),
-            trained,
         }
     }
 

@@ -1,14 +1,13 @@
 //! The layers of a network in execution order, and a network as a module with quantizers.
 
 use burn::{module::Param, tensor::Tensor};
-use quant_core::{Quantizer, Role};
+use quant_core::Quantizer;
 
 use super::{Network, Submodule};
 use crate::{
     config::NetworkConfig,
     graph::Op,
     layers::Compute,
-    state::is_running,
     visit::{Layer, LayerMut, LayerShape, NetworkLayer, QuantizedModule},
 };
 
@@ -40,11 +39,6 @@ impl Network {
             _ => None,
         });
         layers.collect()
-    }
-
-    /// Returns the quantizers, to change them.
-    pub fn quantizers_mut(&mut self) -> Vec<(Role, &mut Quantizer)> {
-        self.layers_mut().into_iter().flat_map(LayerMut::quantizers).collect()
     }
 
     /// Returns the network with convolutions and linear layers that are computed in another type.
@@ -102,7 +96,16 @@ impl QuantizedModule for Network {
             let submodule = self.names.iter().position(|name| *name == found.name);
             let input = submodule.and_then(|submodule| self.input_of(submodule));
             let reads_images = input.is_some_and(|input| self.graph.is_of_images(input));
-            LayerShape { name: found.name, weight, bias, output_size: Some(size), reads_images }
+            LayerShape {
+                name: found.name,
+                transposed: false,
+                output_channels: Some(weight[0]),
+                output_size: Some(size),
+                input_size: Some(found.input_size),
+                weight,
+                bias,
+                reads_images,
+            }
         });
         shapes.collect()
     }
@@ -122,22 +125,5 @@ impl QuantizedModule for Network {
             }
         }
         folded
-    }
-
-    fn is_trained(&self, name: &str) -> bool {
-        let within = |owner: &str| name.strip_prefix(owner)?.strip_prefix('.');
-        let frozen = self.pieces.iter().zip(&self.names).any(|(submodule, owner)| {
-            matches!(submodule, Submodule::Norm(norm) if !norm.is_trained())
-                && within(owner).is_some()
-        });
-        // The parameters of a quantizer are trained if the quantizer says that they are learned.
-        let layers = self.layers();
-        let mut quantizers = layers.iter().flat_map(|found| found.layer.quantizers());
-        let kept = quantizers.any(|(_, quantizer)| {
-            let field = within(quantizer.name());
-            let learned = |field| quantizer.learned().iter().any(|learned| learned.name == field);
-            field.is_some_and(|field| !learned(field))
-        });
-        !frozen && !kept && !is_running(name)
     }
 }

@@ -13,6 +13,26 @@ use super::{
 use crate::{config::NetworkConfig, error::NetworkError, rename::Renaming};
 
 /// The state of a network: its parameters and running statistics, by PyTorch's names.
+///
+/// ```
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// use quant_nn::{QuantizedModule, StateDict};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     fc: Linear,
+/// }
+///
+/// impl QuantizedModule for Net {}
+///
+/// let net = || Net { fc: LinearConfig::new(8, 4).init(&Device::flex()) };
+/// let state = StateDict::of(&net());
+/// let file = state.to_bytes()?; // the bytes of a safetensors file
+/// let (loaded, report) = StateDict::from_bytes(&file)?.load_into(net());
+/// report.require(false)?; // an error lists what is missing or too much
+/// assert_eq!(StateDict::of(&loaded).get("fc.weight"), state.get("fc.weight"));
+/// # Ok::<(), quant_nn::NetworkError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StateDict {
     pub(super) entries: BTreeMap<String, Entry>,

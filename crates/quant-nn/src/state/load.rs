@@ -11,7 +11,7 @@ use super::{
     description::Description,
     dict::StateDict,
     entry::Entry,
-    names::{BOOKKEEPING, is_quantizers},
+    names::{is_bookkeeping, is_quantizers},
     prefix::{PrefixMatch, best_prefix},
     quantizers::other_quantizers,
     report::LoadReport,
@@ -52,10 +52,9 @@ impl StateDict {
             Some((named(rest), (name.as_str(), entry)))
         });
         let entries: BTreeMap<String, (&str, &Entry)> = entries.collect();
-        let unused = entries.iter().filter(|(name, _)| {
-            let bookkeeping = BOOKKEEPING.iter().any(|end| name.ends_with(end));
-            !shapes.entries.contains_key(*name) && !bookkeeping
-        });
+        let unused = entries
+            .iter()
+            .filter(|(name, _)| !shapes.entries.contains_key(*name) && !is_bookkeeping(name));
         let integer = |name: &str| {
             let stored = self.types.get(name).map_or("", String::as_str);
             !stored.is_empty() && !stored.contains('F')

@@ -8,7 +8,7 @@
 //! | `snapshot` | takes the state of a module |
 //! | `load`, `prefix`, `report` | loads a state into a module: finds the entries, reports on each |
 //! | `quantizers` | compares a network's quantizers with those of a state, and restores them |
-//! | `names` | recognises kinds of entries by their names |
+//! | `names`, `kinds` | recognise kinds of entries by their names, and of parameters |
 //! | `codes` | quantized weights as integers |
 //!
 //! This crate does not read files. `quant_train::WeightsFile` reads states from safetensors files
@@ -19,6 +19,7 @@ mod codes;
 mod description;
 mod dict;
 mod entry;
+mod kinds;
 mod load;
 mod names;
 mod prefix;
@@ -30,6 +31,7 @@ mod snapshot;
 pub use codes::codes_file;
 pub use dict::StateDict;
 pub use entry::Entry;
-pub use names::is_running;
 pub use report::LoadReport;
 pub use snapshot::parameter_names;
+
+pub(crate) use kinds::{running_states, trained};

@@ -105,6 +105,31 @@ impl fmt::Display for Exported {
 /// name of a tensor, a factor and an offset: a code is tensor·factor + offset. In
 /// [`Format::Compact`] and [`Format::Int8`] the tensor has floats or bytes.
 ///
+/// ```
+/// use quant_infer::model::Model;
+/// use quant_onnx::{Format, export};
+/// # use quant_infer::model::{Input, Node, Op};
+/// # let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+/// # let model = Model {
+/// #     name: "average".into(),
+/// #     producer: "example".into(),
+/// #     classes: vec!["red".into(), "green".into()],
+/// #     input: Input { size: [1, 2], shorter_side: None, scale: vec![0.5; 2], shift: vec![0.0; 2] },
+/// #     nodes: vec![
+/// #         node("input", Op::Input, vec![]),
+/// #         node("pool", Op::GlobalPool, vec![0]),
+/// #     ],
+/// # };
+///
+/// fn write(model: &Model) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+///     let exported = export(model, Format::Qonnx)?;
+///     println!("{exported}"); // which layers compute in floats, and why
+///     Ok(exported.bytes)
+/// }
+/// assert!(!write(&model)?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`OnnxError::Model`] for a model that is not valid.
 pub fn export(model: &Model, format: Format) -> Result<Exported, OnnxError> {

@@ -117,6 +117,31 @@ impl fmt::Display for Imported {
 /// weight are both quantized, the model sums integers, while a float runtime rounds each product
 /// and sum: a code that depends on the last bits of such a sum can differ.
 ///
+/// ```
+/// use quant_infer::model::Model;
+/// use quant_onnx::{Format, ImportOptions, export, import};
+/// # use quant_infer::model::{Input, Node, Op};
+/// # let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+/// # let model = Model {
+/// #     name: "average".into(),
+/// #     producer: "example".into(),
+/// #     classes: vec!["red".into(), "green".into()],
+/// #     input: Input { size: [1, 2], shorter_side: None, scale: vec![0.5; 2], shift: vec![0.0; 2] },
+/// #     nodes: vec![
+/// #         node("input", Op::Input, vec![]),
+/// #         node("pool", Op::GlobalPool, vec![0]),
+/// #     ],
+/// # };
+///
+/// // The bytes of an ONNX file, here of one that this crate writes.
+/// let bytes = export(&model, Format::Qonnx)?.bytes;
+/// let options = ImportOptions { name: Some("average".into()), ..ImportOptions::default() };
+/// let imported = import(&bytes, &options)?;
+/// let model: Model = imported.model; // `quant_infer::Network::new` prepares it for running
+/// assert_eq!(model.name, "average");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`OnnxError::File`] for damaged files and for those that keep constants in other files,
 /// [`OnnxError::Node`] for a node that no layer can compute, and [`OnnxError::Model`] where layers

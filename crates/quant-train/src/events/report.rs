@@ -385,6 +385,7 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
         let shape: Vec<String> = layer.weight_shape.iter().map(usize::to_string).collect();
         let size = layer.output_size;
         let known = |text: String| if size == 0 { "?".to_owned() } else { text };
+        let counted = |number: u64| if number == 0 { "?".to_owned() } else { number.to_string() };
         let _ = write!(
             table,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}/{}</td><td>{}</td>\
@@ -398,8 +399,8 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
             },
             layer.weight_bits,
             layer.parameters,
-            known(layer.macs.to_string()),
-            known(layer.bit_operations.to_string()),
+            counted(layer.macs),
+            counted(layer.bit_operations),
             error(&layer.name, "quant_activation"),
             error(&layer.name, "quant_weight"),
         );

@@ -173,7 +173,7 @@ mod tests {
     use burn::tensor::Device;
     use quant_core::{Granularity, Levels, Method, QuantizerConfig};
     use quant_nn::{
-        Network, NetworkConfig, Quantization, ResNetConfig,
+        Network, NetworkConfig, Quantization, QuantizedModule, ResNetConfig,
         resnet::{Depth, Stem},
     };
 
@@ -214,11 +214,11 @@ mod tests {
         assert_eq!(of(&same, WEIGHT).flip_rate, Some(0.0));
         assert!(warnings.is_empty(), "{warnings:?}");
         // With another clipping value, other weights are clipped.
-        for (role, quantizer) in network.quantizers_mut() {
-            if role == Role::Weight {
+        network.change_quantizers(|_, quantizer| {
+            if quantizer.config().role == Role::Weight {
                 quantizer.set_learned("clip_val", &[0.2]);
             }
-        }
+        });
         let (moved, _) = monitor.look(&network, images());
         let (old, new) = (of(&same, WEIGHT), of(&moved, WEIGHT));
         assert!(new.flip_rate > Some(0.0) && new.at_bounds > old.at_bounds);
@@ -258,11 +258,11 @@ mod tests {
         let (mut monitor, mut network) = (Monitor::default(), network());
         monitor.look(&network, images());
         let set = |network: &mut Network, value: f32| {
-            for (_, quantizer) in network.quantizers_mut() {
+            network.change_quantizers(|_, quantizer| {
                 if quantizer.name() == WEIGHT {
                     quantizer.set_learned("clip_val", &[value]);
                 }
-            }
+            });
         };
         for (value, part) in
             [(1000.0, "within an epoch"), (-1.0, "learning rate"), (f32::NAN, "learning rate")]
@@ -280,14 +280,14 @@ mod tests {
     #[test]
     fn activations_in_several_groups_are_checked_too() {
         let mut network = network();
-        for (role, quantizer) in network.quantizers_mut() {
-            if role == Role::Activation {
+        network.change_quantizers(|_, quantizer| {
+            if quantizer.config().role == Role::Activation {
                 let granularity = Granularity::PerChannel;
                 let config = QuantizerConfig { granularity, ..quantizer.config().clone() };
                 quantizer.reconfigure(&config, false).unwrap();
                 quantizer.set_learned("clip_val", &vec![-1.0; quantizer.groups()]);
             }
-        }
+        });
         let (healths, warnings) = Monitor::default().look(&network, images());
         let name = "layer1.0.conv1.quant_activation";
         assert!(warnings.iter().any(|warning| warning.contains(name)), "{warnings:?}");

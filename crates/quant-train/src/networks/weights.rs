@@ -14,6 +14,30 @@ use super::pytorch;
 use crate::{error::TrainError, files};
 
 /// A file of weights, and how it is read.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use quant_nn::{
+///     NetworkConfig, ResNetConfig, StateDict,
+///     resnet::{Depth, Stem},
+/// };
+/// use quant_train::WeightsFile;
+///
+/// let config = ResNetConfig {
+///     width_alpha: 0.25,
+///     ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32)
+/// };
+/// let config = NetworkConfig::from(config);
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("net.safetensors");
+/// std::fs::write(&path, StateDict::of(&config.init(&Device::flex())?).to_bytes()?)?;
+///
+/// let state = WeightsFile::new(path).read()?; // a checkpoint of PyTorch is read in the same way
+/// let (network, report) = state.load_into(config.init(&Device::flex())?);
+/// report.require(false)?;
+/// # let _ = network;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsFile {
     /// A safetensors file or a PyTorch checkpoint.

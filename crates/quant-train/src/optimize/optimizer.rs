@@ -286,7 +286,7 @@ pub fn parameters<M: QuantizedModule>(network: &M) -> Vec<NamedParameter> {
             self.0.push((param.id, param.lazy_shape().to_vec()));
         }
     }
-    let names = parameter_names(network);
+    let (names, trained) = (parameter_names(network), network.trained());
     let mut learned = BTreeMap::new();
     for (_, _, quantizer) in network.quantizers() {
         let shapes = quantizer.learned().into_iter();
@@ -299,7 +299,7 @@ pub fn parameters<M: QuantizedModule>(network: &M) -> Vec<NamedParameter> {
         let learned = learned.get(&id.val()).cloned();
         let of_quantizer = learned.is_some();
         let shape = learned.unwrap_or(shape);
-        network.is_trained(&name).then_some(NamedParameter { id, name, shape, of_quantizer })
+        trained.contains(&name).then_some(NamedParameter { id, name, shape, of_quantizer })
     });
     named.collect()
 }
@@ -323,7 +323,10 @@ impl ModuleVisitor for TakeGroup<'_> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::{
+        nn::{BatchNorm, BatchNormConfig},
+        tensor::Device,
+    };
     use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
     use quant_nn::{
         Quantization, ResNetConfig,
@@ -383,6 +386,46 @@ mod tests {
             let all = decays(&rules, ".quant_activation.");
             assert!(all.iter().all(|decay| *decay == 0.1), "{method:?}");
         }
+    }
+
+    #[derive(Module, Debug)]
+    struct Own {
+        basis_weight: Param<Tensor<1>>,
+        running_scale: Param<Tensor<1>>,
+        iteration: Param<Tensor<1>>,
+        frozen: Param<Tensor<1>>,
+        norm: BatchNorm,
+    }
+
+    impl QuantizedModule for Own {}
+
+    /// Names of parameters say nothing about how these change.
+    #[test]
+    fn every_parameter_that_takes_a_gradient_is_trained() {
+        let device = Device::flex().autodiff();
+        let ones = || Param::from_tensor(Tensor::ones([2], &device));
+        let own = Own {
+            basis_weight: ones(),
+            running_scale: ones(),
+            iteration: ones(),
+            frozen: ones().set_require_grad(false),
+            norm: BatchNormConfig::new(2).init(&device),
+        };
+        let names: Vec<String> = parameters(&own).into_iter().map(|found| found.name).collect();
+        assert_eq!(
+            names,
+            ["basis_weight", "running_scale", "iteration", "norm.gamma", "norm.beta"]
+        );
+        let rules = GroupRules::default();
+        let mut optimizers = Optimizers::new(Optimizer::default(), &rules, &own);
+        let sum = own.basis_weight.val() + own.running_scale.val() + own.iteration.val();
+        let grads = GradientsParams::from_grads((sum + own.frozen.val()).sum().backward(), &own);
+        let own = optimizers.step(0.5, own, grads);
+        let first = |param: &Param<Tensor<1>>| -> f32 { param.val().narrow(0, 0, 1).into_scalar() };
+        assert_eq!(first(&own.basis_weight), 0.5);
+        assert_eq!(first(&own.running_scale), 0.5);
+        assert_eq!(first(&own.iteration), 0.5);
+        assert_eq!(first(&own.frozen), 1.0);
     }
 
     #[test]

@@ -267,9 +267,10 @@ pub fn values<const D: usize>(quantizer: &Quantizer, x: Tensor<D>) -> Result<(),
     let x = x.detach();
     let inputs = host(x.clone());
     let forward = host(quantizer.forward(x.clone()).detach());
-    let (evaluated, plain) = match x.device().is_autodiff() {
-        true => (quantizer.valid(), x.clone().inner()),
-        false => (quantizer.clone(), x.clone()),
+    let (evaluated, plain) = if x.device().is_autodiff() {
+        (quantizer.valid(), x.clone().inner())
+    } else {
+        (quantizer.clone(), x.clone())
     };
     let evaluation = host(evaluated.forward(plain.clone()));
     let Codes { codes, decoding } = evaluated.codes(plain);

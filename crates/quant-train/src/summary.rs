@@ -100,9 +100,10 @@ impl PhaseResult {
         let path = place.join("result.json");
         match fs::read(&path) {
             Ok(bytes) => {
-                let result = match files::is_sealed(&bytes) {
-                    true => files::unsealed(&bytes),
-                    false => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+                let result = if files::is_sealed(&bytes) {
+                    files::unsealed(&bytes)
+                } else {
+                    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
                 };
                 result.map(Some).map_err(|reason| TrainError::Checkpoint { path, reason })
             }

@@ -101,9 +101,10 @@ impl Registry {
         contradictions(&words)?;
         let (mut lines, mut warnings) = (Vec::new(), Vec::new());
         for entry in WORDS.iter().filter(|entry| words.contains(&entry.word)) {
-            match (entry.apply)(&mut config, qtool)? {
-                true => lines.push(format!("{}: {}", entry.word, entry.what)),
-                false => warnings.push(format!("{}: no effect on {model_name} here", entry.word)),
+            if (entry.apply)(&mut config, qtool)? {
+                lines.push(format!("{}: {}", entry.word, entry.what));
+            } else {
+                warnings.push(format!("{}: no effect on {model_name} here", entry.word));
             }
         }
         let told = QUANTIZERS.iter().chain(&IGNORED);

@@ -213,11 +213,12 @@ fn advice(network: &Network, report: &LoadReport) -> String {
              `fresh_classifier = true` in a phase)"
         );
     }
-    match report.mismatched.is_empty() {
-        true => "; --map renames entries or drops them",
-        false => "; it is of another network than [model] describes",
-    }
-    .into()
+    let advice = if report.mismatched.is_empty() {
+        "; --map renames entries or drops them"
+    } else {
+        "; it is of another network than [model] describes"
+    };
+    advice.to_owned()
 }
 
 /// Returns the state of a network with its configuration, as the bytes of a safetensors file.

@@ -190,15 +190,10 @@ impl Phase {
     pub fn rate(&self, epoch: usize, batch: usize, iterations: usize) -> f64 {
         let length = Length { epochs: self.epochs, iterations };
         let (last, seen) = (self.epochs - 1, epoch * iterations + batch);
-        let (epoch, batch) = match epoch > last {
-            true => (last, iterations.saturating_sub(1)),
-            false => (epoch, batch),
-        };
+        let (epoch, batch) =
+            if epoch > last { (last, iterations.saturating_sub(1)) } else { (epoch, batch) };
         let rate = self.schedule.rate(self.learning_rate, epoch, batch, length);
-        match seen < self.ramp_batches {
-            true => rate * seen as f64 / self.ramp_batches as f64,
-            false => rate,
-        }
+        if seen < self.ramp_batches { rate * seen as f64 / self.ramp_batches as f64 } else { rate }
     }
 
     /// Describes the fields that have no effect, or never their full effect, because the phase is
@@ -303,13 +298,14 @@ impl Phase {
             return Ok(());
         };
         let some: Vec<&str> = norms.iter().take(5).copied().collect();
-        let reason = match some.is_empty() {
-            true => format!("{idle:?} selects nothing: the network has no batch norms"),
-            false => format!(
+        let reason = if some.is_empty() {
+            format!("{idle:?} selects nothing: the network has no batch norms")
+        } else {
+            format!(
                 "{idle:?} is part of no batch norm's name; the names are {}{}",
                 some.join(", "),
                 if norms.len() > some.len() { ", ..." } else { "" }
-            ),
+            )
         };
         let field = format!("phase.{}.frozen_statistics", self.name);
         Err(TrainError::Invalid { field, reason })

@@ -142,10 +142,7 @@ pub(crate) fn possible(
             }
         }
     }
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Err(TrainError::Unchangeable { changes: refused }),
-    }
+    if refused.is_empty() { Ok(()) } else { Err(TrainError::Unchangeable { changes: refused }) }
 }
 
 /// Returns why a field cannot change, or `None` if it can.

@@ -147,15 +147,13 @@ impl Run {
         let data = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         // All processes have to read the header before it is written again.
         self.options.group.sum(vec![0.0])?;
-        let changes = match self.resumed {
-            true => self.check_resumed(&data)?,
-            false => Vec::new(),
-        };
-        let mut events = match reports {
-            true => Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
+        let changes = if self.resumed { self.check_resumed(&data)? } else { Vec::new() };
+        let mut events = if reports {
+            Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
                 .with_tensorboard(&self.folder)
-                .with_guard(guard),
-            false => Events::silent(),
+                .with_guard(guard)
+        } else {
+            Events::silent()
         };
         #[cfg(feature = "tui")]
         if self.options.dashboard {

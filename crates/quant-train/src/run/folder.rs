@@ -102,9 +102,10 @@ pub(crate) fn create(runs: &Path, name: &str, header: &Header) -> Result<PathBuf
     loop {
         let folder = runs.join(format!("{name}-{number:03}"));
         // A folder that has appeared in the meantime is not empty, so it is not replaced.
-        match folder.exists() {
-            true => number += 1,
-            false => match fs::rename(partial.path(), &folder) {
+        if folder.exists() {
+            number += 1;
+        } else {
+            match fs::rename(partial.path(), &folder) {
                 Ok(()) => {
                     let _moved_away = partial.keep();
                     files::sync_folder(runs).map_err(TrainError::io(runs))?;
@@ -112,7 +113,7 @@ pub(crate) fn create(runs: &Path, name: &str, header: &Header) -> Result<PathBuf
                 }
                 Err(_) if folder.exists() => number += 1,
                 Err(error) => return Err(TrainError::io(folder)(error)),
-            },
+            }
         }
     }
 }
@@ -128,9 +129,10 @@ fn remove_abandoned(runs: &Path) {
             let age = SystemTime::now().duration_since(made).ok()?;
             Some(age > Duration::from_secs(60))
         };
-        let abandoned = match path.join(lock::FILE).exists() {
-            true => Lock::take(&path).is_ok(),
-            false => old().unwrap_or(false),
+        let abandoned = if path.join(lock::FILE).exists() {
+            Lock::take(&path).is_ok()
+        } else {
+            old().unwrap_or(false)
         };
         if abandoned {
             // An error is ignored, because a folder that remains does no harm.

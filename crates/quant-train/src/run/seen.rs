@@ -58,10 +58,7 @@ impl Seen {
                 self.processes, started.processes
             ));
         }
-        match changes.is_empty() {
-            true => Ok(()),
-            false => Err(TrainError::OtherData { changes }),
-        }
+        if changes.is_empty() { Ok(()) } else { Err(TrainError::OtherData { changes }) }
     }
 }
 

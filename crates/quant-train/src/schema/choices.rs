@@ -27,13 +27,13 @@ impl<T: DeserializeOwned> JsonSchema for Choice<T> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let one = |name: &&'static str| match brings_a_value::<T>(name) {
-            false => json!({ "const": name }),
-            true => json!({
-                "type": "object",
-                "properties": { *name: { "type": "integer", "minimum": 1, "maximum": LARGEST } },
-                "required": [name],
-            }),
+        let one = |name: &&'static str| {
+            if brings_a_value::<T>(name) {
+                let value = json!({ "type": "integer", "minimum": 1, "maximum": LARGEST });
+                json!({ "type": "object", "properties": { *name: value }, "required": [name] })
+            } else {
+                json!({ "const": name })
+            }
         };
         let possibilities: Vec<Value> = names::<T>().iter().map(one).collect();
         json_schema!({ "oneOf": possibilities })

@@ -65,12 +65,11 @@ pub(crate) fn finite_score(
     progress: &Progress,
     score: Score,
 ) -> Result<Score, TrainError> {
-    match score.loss.is_finite() {
-        true => Ok(score),
-        false => {
-            let found = format!("the validation loss is {}", score.loss);
-            Err(diverged(recipe, progress, found))
-        }
+    if score.loss.is_finite() {
+        Ok(score)
+    } else {
+        let found = format!("the validation loss is {}", score.loss);
+        Err(diverged(recipe, progress, found))
     }
 }
 

@@ -582,8 +582,9 @@ pub fn describe(config: &NetworkConfig) -> String {
             let letters = config.order.letters();
             let channels = (64.0 * config.width_alpha) as usize;
             format!(
-                "a {:?} with {stem}, {channels} channels in its first stage and the order {letters}",
-                config.depth
+                "a {depth:?} with {stem}, {channels} channels in its first stage and the order \
+                 {letters}",
+                depth = config.depth,
             )
         }
         NetworkConfig::MobilenetV1(_) => "MobileNet v1".to_owned(),

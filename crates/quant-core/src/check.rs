@@ -256,10 +256,10 @@ fn compare(found: f32, expected: f64, of: impl Fn() -> String) -> Result<(), Che
     }
 }
 
-/// Compares the values of an evaluation with the decoded codes, to the last bit; and those of the
-/// forward pass on the device of `x` with the [staircases](Quantizer::staircases), where there are
-/// any, up to rounding and except at thresholds. Also checks that codes are below the number of
-/// levels.
+/// Compares the values of an evaluation with the decoded codes, to the last bit. If the quantizer
+/// has [staircases](Quantizer::staircases), the values of the forward pass on the device of `x` are
+/// compared with them too, up to rounding and except at thresholds. Codes must be below the number
+/// of levels.
 ///
 /// # Errors
 /// [`CheckError::Value`] or [`CheckError::Code`] for the first value that differs.

@@ -21,12 +21,15 @@ impl Quantizer {
         self.aids.loss = loss;
     }
 
-    /// Starts a warm-up of `calls` training calls, whose inputs pass through unquantized. `done` of
-    /// these calls have already been made. Meanwhile the clipping value follows the mean of their
-    /// max|x|·`correlate` (of max|x| where `correlate` is not above 0): after the k-th call,
-    /// clip := (max|x|·correlate + (k - 1)·clip)/k.
-    /// [`TrainingCall::settle`](crate::TrainingCall::settle) updates it and counts the call:
-    /// without [`training_call`](crate::training_call) a warm-up does not end.
+    /// Finds a clipping value from data before quantizing begins. The inputs of the first `calls`
+    /// training calls, of which `done` have already been made, pass through unquantized. After
+    /// them, the clipping value is the mean of their max|x|·`correlate`. After the k-th call:
+    ///
+    /// clip := (max|x|·correlate + (k - 1)·clip)/k
+    ///
+    /// If `correlate` is not above 0, it counts as 1.
+    /// [`TrainingCall::settle`](crate::TrainingCall::settle) updates the clipping value and counts
+    /// the call: without [`training_call`](crate::training_call) a warm-up does not end.
     pub fn set_warm_up(&mut self, calls: usize, correlate: f32, done: usize) {
         self.aids.warm_up = (done < calls).then_some(WarmUp { calls, correlate, done });
     }

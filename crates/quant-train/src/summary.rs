@@ -35,7 +35,7 @@ pub struct Summary {
 /// A packed network, and its score by the engine that serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Packed {
-    /// The score.
+    /// The score on the validation images.
     #[serde(flatten)]
     pub score: Score,
     /// The size of the file in bytes.

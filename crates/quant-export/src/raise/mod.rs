@@ -42,20 +42,20 @@ pub struct RaiseOptions {
 /// + bias.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Statistics {
-    /// The factors.
+    /// The factor γ of each channel.
     pub weight: Vec<f32>,
-    /// What is added.
+    /// The number β that is added to each channel.
     pub bias: Vec<f32>,
-    /// The means.
+    /// The mean of each channel.
     pub mean: Vec<f32>,
-    /// The variances.
+    /// The variance of each channel.
     pub variance: Vec<f32>,
 }
 
 /// A network that was made from a model.
 #[derive(Debug, Clone)]
 pub struct Raised {
-    /// The network.
+    /// The network, which can be evaluated and trained.
     pub network: Network,
     /// How the pixels of its images become numbers.
     pub input: Input,

@@ -58,7 +58,7 @@ pub struct Registry {
 /// The network that a description gives, with an explanation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explained {
-    /// The network.
+    /// The configuration of the network.
     pub config: NetworkConfig,
     /// One line for each word, which says what the word did.
     pub lines: Vec<String>,

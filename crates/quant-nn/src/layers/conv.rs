@@ -29,7 +29,7 @@ pub struct QuantConv2dConfig {
     pub bias: bool,
     /// Whether zeros are added after quantizing the input. By default they are added before.
     pub padding_after_quant: bool,
-    /// The quantizers.
+    /// The quantizers of the weight, the input and the output.
     pub quantizers: LayerQuantizers,
 }
 

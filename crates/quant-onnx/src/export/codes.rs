@@ -149,7 +149,7 @@ impl Exporter<'_> {
         Codes { tensor, factor: 1.0, offset: -low, channels }
     }
 
-    /// Adds QONNX's quantizer.
+    /// Adds the node `Quant` of QONNX.
     #[expect(clippy::too_many_arguments, reason = "these are the operator's inputs")]
     pub(super) fn quant(
         &mut self,

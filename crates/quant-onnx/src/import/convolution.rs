@@ -139,7 +139,7 @@ impl Importer {
         }
     }
 
-    /// `Conv`.
+    /// Reads `Conv`, a convolution of two dimensions.
     pub(super) fn convolution(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let tensor = node.input(1)?.to_owned();
         let constant = self.constant(node, 1)?.clone();

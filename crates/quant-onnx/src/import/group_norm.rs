@@ -19,24 +19,24 @@ pub(super) struct Grouped {
 /// What a value is, for x the elements of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
-    /// x.
+    /// The elements: x.
     Values,
-    /// The mean of x.
+    /// The mean of the elements.
     Mean,
-    /// x - mean.
+    /// The elements minus their mean: x - mean.
     Centred,
-    /// (x - mean)².
+    /// The squares of these differences: (x - mean)².
     Squares,
-    /// The mean of (x - mean)².
+    /// The mean of these squares.
     Variance,
     /// The variance plus 1e-5.
     VarianceAndEpsilon,
-    /// The root of that.
+    /// The square root of the variance plus 1e-5.
     Deviation,
 }
 
 impl Importer {
-    /// `InstanceNormalization`.
+    /// Reads `InstanceNormalization`, which normalises each channel or each group of them.
     pub(super) fn instance_norm(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let x = self.dynamic(node, 0)?;
         match x.grouped {
@@ -54,7 +54,7 @@ impl Importer {
         }
     }
 
-    /// `GroupNormalization`.
+    /// Reads `GroupNormalization`, which normalises each group of channels.
     pub(super) fn group_norm(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let x = self.dynamic(node, 0)?;
         let source = self.materialise(node.input(0)?)?;

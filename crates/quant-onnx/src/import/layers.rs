@@ -9,7 +9,7 @@ use crate::{OnnxError, export::QONNX, tensor::Constant};
 const DOMAINS: [&str; 4] = ["", "ai.onnx", QONNX, "onnx.brevitas"];
 
 impl Importer {
-    /// Reads a node.
+    /// Reads a node of the graph, whose operator decides how.
     pub(super) fn node(&mut self, node: &Reader<'_>) -> Result<(), OnnxError> {
         let finn = node.domain().starts_with("finn.custom_op");
         if !DOMAINS.contains(&node.domain()) && !finn {

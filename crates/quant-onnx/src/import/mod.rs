@@ -68,22 +68,22 @@ pub struct Imported {
 /// (x - mean)/sqrt(variance + 1e-5)·weight + bias.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchNorm {
-    /// The factors.
+    /// The factor γ of each channel.
     pub weight: Vec<f32>,
-    /// What is added.
+    /// The number β that is added to each channel.
     pub bias: Vec<f32>,
-    /// The means.
+    /// The mean of each channel.
     pub mean: Vec<f32>,
-    /// The variances.
+    /// The variance of each channel.
     pub variance: Vec<f32>,
 }
 
 /// A factor and a summand for the bytes of each channel of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pixels {
-    /// The factors.
+    /// The factor of each channel.
     pub scale: Vec<f32>,
-    /// What is added.
+    /// The number that is added to each channel.
     pub shift: Vec<f32>,
 }
 

@@ -107,7 +107,7 @@ impl Importer {
         Ok((scales, zeros))
     }
 
-    /// `DequantizeLinear` of activations.
+    /// Reads `DequantizeLinear` of activations.
     pub(super) fn dequantize_linear(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let (scales, zeros) = self.linear(node)?;
         let mut x = self.dynamic(node, 0)?;

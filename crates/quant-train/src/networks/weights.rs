@@ -98,7 +98,7 @@ pub(crate) fn load<M: Classifier>(
 /// A network that was read, and how it was read.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The network.
+    /// The network that has the weights.
     pub network: Network,
     /// What was done with the entries of the file.
     pub report: LoadReport,

@@ -22,7 +22,7 @@ pub(crate) struct Adam {
     pub beta2: f64,
     /// The number eps, which is added to the divisor.
     pub epsilon: f64,
-    /// The weight decay.
+    /// The factor of the weight decay, which is 0 for none.
     pub weight_decay: f64,
     /// Whether the decay is decoupled, as in AdamW.
     pub decoupled: bool,

@@ -27,7 +27,7 @@ use crate::{
 /// A recipe, and what every setting of the configuration became.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Import {
-    /// The recipe.
+    /// The recipe that does what the options ask for.
     pub recipe: Recipe,
     /// The folder of the data, for the command line.
     pub data: Option<String>,

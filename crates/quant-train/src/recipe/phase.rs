@@ -251,10 +251,9 @@ impl Phase {
         found
     }
 
-    /// Describes a danger of a quantized phase whose batches are very small: batch norms that are
-    /// trained on fewer than 16 values per channel, behind quantized activations. Values with few
-    /// levels then often coincide in a whole channel, whose variance is nearly 0, and the gradient
-    /// is divided by its root. `processes` is the number of processes that share statistics.
+    /// Returns a warning if batch norms behind quantized activations get fewer than 16 values per
+    /// channel: their variance can be nearly 0, and gradients then explode. `processes` is the
+    /// number of processes that share statistics.
     pub fn few_values<M: QuantizedModule>(&self, network: &M, processes: usize) -> Option<String> {
         const ENOUGH: usize = 16;
         let quantized = self.quantization.as_ref().is_some_and(|found| found.activation.is_some());

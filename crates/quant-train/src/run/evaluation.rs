@@ -39,7 +39,7 @@ pub struct Evaluation {
 /// The result of an evaluation by the served arithmetic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServedOutcome {
-    /// The usual evaluation.
+    /// The score by the usual evaluation, in floats.
     pub evaluation: Evaluation,
     /// The evaluation by the served arithmetic, next to the usual one.
     pub served: ServedEvaluation,

@@ -13,7 +13,7 @@ use crate::{
 
 /// Everything that training changes.
 pub struct TrainState<M> {
-    /// The network.
+    /// The network that is trained.
     pub network: M,
     /// The state of the optimizers.
     pub optimizers: Optimizers,

@@ -35,7 +35,7 @@ pub(crate) struct Trainer<'a, M> {
     pub place: &'a Path,
     /// The request that training stops.
     pub stop: Stop,
-    /// The loss.
+    /// The loss that is minimised.
     pub objective: Objective<M>,
     /// The group of processes that train together.
     pub group: Arc<dyn Group>,

@@ -12,13 +12,13 @@ impl Quantizer {
     /// (ProxQuant; Bai et al., ICLR 2019). `share`, from 0 to 1, should decrease to 0 during
     /// training. Evaluation quantizes fully.
     pub fn set_proximal(&mut self, share: f32) {
-        self.aids.proximal = share.clamp(0.0, 1.0);
+        self.training_settings.proximal = share.clamp(0.0, 1.0);
     }
 
     /// Adds `factor` times this loss on the quantization error to training calls.
     /// [`training_call`](crate::training_call) returns the losses. `None` ends this.
     pub fn set_loss(&mut self, loss: Option<(QuantizationLoss, f32)>) {
-        self.aids.loss = loss;
+        self.training_settings.loss = loss;
     }
 
     /// Finds a clipping value from data before quantizing begins. The inputs of the first `calls`
@@ -31,18 +31,19 @@ impl Quantizer {
     /// [`TrainingCall::settle`](crate::TrainingCall::settle) updates the clipping value and counts
     /// the call: without [`training_call`](crate::training_call) a warm-up does not end.
     pub fn set_warm_up(&mut self, calls: usize, correlate: f32, done: usize) {
-        self.aids.warm_up = (done < calls).then_some(WarmUp { calls, correlate, done });
+        self.training_settings.warm_up =
+            (done < calls).then_some(WarmUp { calls, correlate, done });
     }
 
     /// Returns how many calls of a [warm-up](Self::set_warm_up) are left.
     pub fn warm_up_left(&self) -> usize {
-        self.aids.warm_up.map_or(0, |warm_up| warm_up.calls - warm_up.done)
+        self.training_settings.warm_up.map_or(0, |warm_up| warm_up.calls - warm_up.done)
     }
 
     /// Ends a training call of a warm-up that saw this largest magnitude, `[1]`: updates the
     /// clipping value and counts the call.
     pub(crate) fn settle(&mut self, largest: Tensor<1>) {
-        let Some(WarmUp { calls, correlate, done }) = self.aids.warm_up else {
+        let Some(WarmUp { calls, correlate, done }) = self.training_settings.warm_up else {
             return;
         };
         let factor = if correlate > 0.0 { correlate } else { 1.0 };

@@ -91,13 +91,13 @@ impl Summary {
 }
 
 impl PhaseResult {
-    /// Reads the result of the phase whose folder is `place`. Returns `None` where the phase is not
+    /// Reads the result of the phase whose folder is `folder`. Returns `None` where the phase is not
     /// finished.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] for a damaged file; [`TrainError::Io`].
-    pub fn read(place: &Path) -> Result<Option<Self>, TrainError> {
-        let path = place.join("result.json");
+    pub fn read(folder: &Path) -> Result<Option<Self>, TrainError> {
+        let path = folder.join("result.json");
         match fs::read(&path) {
             Ok(bytes) => {
                 let result = if files::is_sealed(&bytes) {
@@ -112,11 +112,11 @@ impl PhaseResult {
         }
     }
 
-    /// Writes the result, with a checksum, into the folder `place`.
+    /// Writes the result, with a checksum, into the folder `folder`.
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn write(&self, place: &Path) -> Result<(), TrainError> {
-        files::write(&place.join("result.json"), &files::sealed(self))
+    pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
+        files::write(&folder.join("result.json"), &files::sealed(self))
     }
 }

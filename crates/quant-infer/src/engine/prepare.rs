@@ -135,7 +135,7 @@ impl Prepare<'_> {
                             if storage.pads_codes {
                                 term.of_code(&coder, channel, pads(quantizer, channel).1)
                             } else {
-                                term.of_zero()
+                                term.number_of_zero()
                             }
                         })
                     })

@@ -107,8 +107,8 @@ impl Registry {
                 warnings.push(format!("{}: no effect on {model_name} here", entry.word));
             }
         }
-        let told = QUANTIZERS.iter().chain(&IGNORED);
-        for (word, what) in told.filter(|(word, _)| words.contains(word)) {
+        let described = QUANTIZERS.iter().chain(&IGNORED);
+        for (word, what) in described.filter(|(word, _)| words.contains(word)) {
             lines.push(format!("{word}: {what}"));
         }
         options(&mut config, qtool)?;

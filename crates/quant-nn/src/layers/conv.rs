@@ -178,7 +178,7 @@ impl QuantConv2d {
         if self.padding_after_quant || self.padding == 0 {
             return (quantizer.forward(x), self.padding, 0.0);
         }
-        if let Some(padding_value) = quantizer.of_zero() {
+        if let Some(padding_value) = quantizer.value_of_zero() {
             return (quantizer.forward(x), self.padding, padding_value);
         }
         (quantizer.forward(padded(x, self.padding)), 0, 0.0)

@@ -119,12 +119,12 @@ pub(crate) fn possible(
         }
     }
     for phase in &now.phases {
-        let place = folder.join(&phase.name);
+        let of_phase = folder.join(&phase.name);
         let changed = changes
             .iter()
             .any(|change| change.field.starts_with(&format!("phase.{}.", phase.name)));
         let epochs = phase.all_epochs();
-        match PhaseResult::read(&place).ok().flatten() {
+        match PhaseResult::read(&of_phase).ok().flatten() {
             Some(result) if changed && result.epochs >= epochs => refused.push(format!(
                 "phase.{}: it has ended after {}, and continues only with more epochs",
                 phase.name,
@@ -132,7 +132,7 @@ pub(crate) fn possible(
             )),
             Some(_) => {}
             None => {
-                let done = checkpoint::epochs_done(&place.join("checkpoints")).unwrap_or(0);
+                let done = checkpoint::epochs_done(&of_phase.join("checkpoints")).unwrap_or(0);
                 if done > epochs {
                     refused.push(format!(
                         "phase.{}.epochs: {epochs} is less than the {done} epochs that are done",
@@ -152,8 +152,8 @@ fn refusal(folder: &Path, recipe: &Recipe, field: &str) -> Option<String> {
         return None;
     }
     let begun = |phase: &Phase| {
-        let place = folder.join(&phase.name);
-        place.join("result.json").exists() || checkpoint::exists(&place.join("checkpoints"))
+        let of_phase = folder.join(&phase.name);
+        of_phase.join("result.json").exists() || checkpoint::exists(&of_phase.join("checkpoints"))
     };
     let phases = recipe.phases.iter().enumerate();
     let mut of_phase = phases.filter_map(|(index, phase)| {

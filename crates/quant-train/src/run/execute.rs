@@ -175,16 +175,16 @@ impl Run {
         let mut results: Vec<PhaseResult> = Vec::new();
         let mut network = None;
         for (index, phase) in self.recipe.phases.iter().enumerate() {
-            let place = self.folder.join(&phase.name);
+            let folder = self.folder.join(&phase.name);
             let loaders = self.loaders(phase, &train, &val)?;
             let (trained, result) =
                 match self.finished(networks, phase, classes.len(), &mut events)? {
                     Some(finished) => finished,
                     None => {
                         let fresh = self.fresh_network(networks, index, classes.len())?;
-                        let place = (index, place.as_path());
+                        let phase = (index, folder.as_path());
                         let loaders = (&loaders.0, &loaders.1);
-                        self.train_phase(networks, place, fresh, loaders, &mut events, began)?
+                        self.train_phase(networks, phase, fresh, loaders, &mut events, began)?
                     }
                 };
             results.push(result);
@@ -245,8 +245,8 @@ impl Run {
         classes: usize,
         events: &mut Events,
     ) -> Result<Option<(N::Network, PhaseResult)>, TrainError> {
-        let place = self.folder.join(&phase.name);
-        let result = match PhaseResult::read(&place) {
+        let folder = self.folder.join(&phase.name);
+        let result = match PhaseResult::read(&folder) {
             // The run may have been resumed with more epochs.
             Ok(Some(result)) if result.epochs > 0 && result.epochs < phase.all_epochs() => None,
             Ok(result) => result.map(Ok),
@@ -260,7 +260,7 @@ impl Run {
                 self.check_best(phase, &result, events)?;
                 Ok(Some((network, result)))
             }
-            Err(error) if checkpoint::exists(&place.join("checkpoints")) => {
+            Err(error) if checkpoint::exists(&folder.join("checkpoints")) => {
                 let message = format!("{error}; the phase continues from the last checkpoint");
                 events.emit(&Event::Warning { message })?;
                 Ok(None)

@@ -144,8 +144,8 @@ fn remove_abandoned(runs: &Path) {
 /// Returns whether the folder of a run has a checkpoint or a result from which the run can
 /// continue.
 pub(crate) fn has_progress(folder: &Path, recipe: &Recipe) -> bool {
-    recipe.phases.iter().map(|phase| folder.join(&phase.name)).any(|place| {
-        place.join("result.json").exists() || checkpoint::exists(&place.join("checkpoints"))
+    recipe.phases.iter().map(|phase| folder.join(&phase.name)).any(|of_phase| {
+        of_phase.join("result.json").exists() || checkpoint::exists(&of_phase.join("checkpoints"))
     })
 }
 
@@ -157,14 +157,14 @@ mod tests {
     fn a_run_that_another_program_wrote_names_it() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(RECIPE), "").unwrap();
-        let told = |program: &str| {
+        let refusal = |program: &str| {
             let header = serde_json::json!({ "program": program, "recipe": "unknown here" });
             fs::write(folder.path().join(HEADER), files::sealed(&header)).unwrap();
             Header::read(folder.path()).unwrap_err().to_string()
         };
-        let error = told("own_method");
+        let error = refusal("own_method");
         let command = format!("own_method eval {}", folder.path().display());
         assert!(error.contains("own_method wrote this run") && error.contains(&command), "{error}");
-        assert!(!told("quant").contains("wrote this run"));
+        assert!(!refusal("quant").contains("wrote this run"));
     }
 }

@@ -176,7 +176,7 @@ impl Change {
         }
         let moved = change.rescaled.iter().map(|rescaled| rescaled.name);
         for name in moved.chain(change.fresh.iter().copied()).collect::<Vec<_>>() {
-            quantizer.renew(name);
+            quantizer.reset_optimizer_state(name);
         }
         Ok(change)
     }

@@ -7,7 +7,7 @@ use quant_data::DataError;
 use quant_export::LowerError;
 use quant_nn::NetworkError;
 
-use crate::schema::choices::text_of;
+use crate::output::text_of;
 
 /// The reason why a program's own network cannot be made.
 pub type BuildError = Box<dyn std::error::Error + Send + Sync>;

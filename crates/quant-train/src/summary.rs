@@ -91,8 +91,8 @@ impl Summary {
 }
 
 impl PhaseResult {
-    /// Reads the result of the phase whose folder is `folder`. Returns `None` where the phase is not
-    /// finished.
+    /// Reads the result of the phase whose folder is `folder`. Returns `None` where the phase is
+    /// not finished.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] for a damaged file; [`TrainError::Io`].

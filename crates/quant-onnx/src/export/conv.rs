@@ -3,8 +3,7 @@
 use quant_infer::model::{Conv, Quantizer, Terms, Weight, WeightCodes};
 
 use super::{
-    Exporter,
-    codes::Codes,
+    exporter::{Codes, Exporter},
     graph::{int, ints},
     weights::{dims, integers},
 };

@@ -3,9 +3,9 @@
 use quant_infer::model::{Conv, Quantizer, Weight};
 
 use super::{
-    Exporter,
     codes::evenly_spaced,
     conv::{attributes, reason},
+    exporter::{Codes, Exporter},
     formula::{self, Formula},
     graph::int,
     weights::{dims, gcd, integers},
@@ -258,7 +258,7 @@ impl Exporter<'_> {
                 };
                 self.record(
                     name,
-                    &super::Codes { tensor: codes.clone(), factor: 1.0, offset: 0.0, channels },
+                    &Codes { tensor: codes.clone(), factor: 1.0, offset: 0.0, channels },
                 );
                 codes
             }

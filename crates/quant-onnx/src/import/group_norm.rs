@@ -3,37 +3,15 @@
 
 use quant_infer::model::Op;
 
-use super::{Importer, dynamic::Dynamic, node::Reader};
+use super::{
+    dynamic::{Dynamic, Grouped, Moment},
+    importer::Importer,
+    node::Reader,
+};
 use crate::{OnnxError, proto::data_type};
 
 /// What is added to variances, in models.
 const EPSILON: f32 = 1e-5;
-
-/// A step of a normalisation that is written out. The value is that of the groups of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Grouped {
-    groups: usize,
-    step: Moment,
-}
-
-/// What a value is, for x the elements of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    /// The elements: x.
-    Values,
-    /// The mean of the elements.
-    Mean,
-    /// The elements minus their mean: x - mean.
-    Centred,
-    /// The squares of these differences: (x - mean)².
-    Squares,
-    /// The mean of these squares.
-    Variance,
-    /// The variance plus 1e-5.
-    VarianceAndEpsilon,
-    /// The square root of the variance plus 1e-5.
-    Deviation,
-}
 
 impl Importer {
     /// Reads `InstanceNormalization`, which normalises each channel or each group of them.

@@ -2,8 +2,13 @@
 
 use quant_infer::model::Op;
 
-use super::{Importer, Value, dynamic::Dynamic, lazy::Step, node::Reader};
-use crate::{OnnxError, export::QONNX, tensor::Constant};
+use super::{
+    dynamic::Dynamic,
+    importer::{Importer, Value},
+    lazy::Step,
+    node::Reader,
+};
+use crate::{OnnxError, proto::QONNX, tensor::Constant};
 
 /// Other names of the domain of QONNX's operators.
 const DOMAINS: [&str; 4] = ["", "ai.onnx", QONNX, "onnx.brevitas"];

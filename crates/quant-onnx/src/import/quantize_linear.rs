@@ -1,8 +1,8 @@
 //! `QuantizeLinear`, `DequantizeLinear`, and tables that codes are looked up in.
 
 use super::{
-    Importer,
     dynamic::Dynamic,
+    importer::Importer,
     lazy::{Lazy, Step},
     node::Reader,
     quantizers::of,

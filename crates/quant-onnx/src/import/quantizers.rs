@@ -1,8 +1,8 @@
 //! The operators that quantize activations.
 
 use super::{
-    Importer,
     dynamic::Dynamic,
+    importer::Importer,
     lazy::{Lazy, Step},
     node::Reader,
 };

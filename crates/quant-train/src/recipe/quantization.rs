@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 pub use super::quantizer::{MethodOptions, QuantizationLossRecipe, QuantizerRecipe};
 use crate::{
     error::TrainError,
+    output::text_of,
     schema::{
-        choices::{Choice, text_of},
+        choices::Choice,
         stand_ins::{FirstLastField, PercentileField},
     },
 };

@@ -7,10 +7,10 @@ use burn::tensor::Device;
 use quant_nn::NetworkConfig;
 
 use crate::{
+    classes,
     error::TrainError,
     networks::weights::{self, WeightsFile},
     recipe::{Recipe, loss::DistillationRecipe, phase::Phase},
-    run::seen,
     training::{loss::Objective, start},
 };
 
@@ -79,7 +79,8 @@ impl Recipe {
             }
             let file = self.teacher_file(distillation, folder);
             let known = weights::classes_of(&file.read()?);
-            if let (false, Some(change)) = (known.is_empty(), seen::classes(&known, classes).pop())
+            if let (false, Some(change)) =
+                (known.is_empty(), classes::difference(&known, classes).pop())
             {
                 let reason = format!(
                     "phase {:?}: distillation.teacher was trained on other classes than those of \

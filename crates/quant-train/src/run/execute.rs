@@ -8,7 +8,6 @@ use quant_nn::Classifier;
 use super::{
     Run, changes,
     folder::{self, Header},
-    lock::{Guard, Lock},
     seen::Seen,
 };
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     error::TrainError,
     events::{Event, Events},
     files,
+    lock::{Guard, Lock},
     networks::{
         source::{Build, BuildError, Networks, Own},
         weights::WeightsFile,

@@ -11,11 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::TrainError,
     files::{self, is_partial, partial_folder},
+    lock::{self, Lock},
     recipe::Recipe,
-    run::{
-        lock::{self, Lock},
-        seen::Seen,
-    },
+    run::seen::Seen,
     training::checkpoint,
 };
 

@@ -4,7 +4,6 @@ use std::{borrow::Cow, marker::PhantomData};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
-    Serialize,
     de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor, value::Error},
     forward_to_deserialize_any,
 };
@@ -73,12 +72,6 @@ pub(crate) fn names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut found: &'static [&'static str] = &[];
     let _ = T::deserialize(Names(&mut found));
     found
-}
-
-/// Returns a choice as recipes write it, such as `lq-nets`.
-pub(crate) fn text_of(choice: &impl Serialize) -> String {
-    let text = toml::Value::try_from(choice).ok();
-    text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Returns whether a possibility of a choice has a value.

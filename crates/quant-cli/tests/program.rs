@@ -20,29 +20,9 @@ const RECIPE: &str = concat!(
         "kind = 'fake', fake = { train = 64, val = 20, classes = 10 }",
         "depth = 'resnet18', stem = 'imagenet', width_alpha = 0.04"
     ),
-    r#"
-    [[phase]]
-    name = "full_precision"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.005
-    clip_norm = 1.0
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-    checkpoint_steps = 2
-    [[phase]]
-    name = "quantized"
-    epochs = 3
-    batch_size = 8
-    learning_rate = 0.001
-    clip_norm = 1.0
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-    checkpoint_steps = 2
-    [phase.quantization]
-    activation = { method = "lsq", bits = 2 }
-    weight = { method = "lsq", bits = 2 }
-"#
+    sgd_phase!("full_precision", 1, 0.005, "clip_norm = 1.0\ncheckpoint_steps = 2"),
+    sgd_phase!("quantized", 3, 0.001, "clip_norm = 1.0\ncheckpoint_steps = 2"),
+    two_bits!()
 );
 
 fn last(run: &Path) -> Vec<u8> {

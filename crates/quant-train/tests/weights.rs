@@ -23,24 +23,8 @@ use quant_train::{
 /// Two phases, to which tests add others.
 const RECIPE: &str = concat!(
     tiny!(""),
-    r#"
-    [[phase]]
-    name = "full_precision"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.005
-    clip_norm = 1.0
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-    [[phase]]
-    name = "quantized"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.001
-    clip_norm = 1.0
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-"#,
+    sgd_phase!("full_precision", 1, 0.005, "clip_norm = 1.0"),
+    sgd_phase!("quantized", 1, 0.001, "clip_norm = 1.0"),
     two_bits!()
 );
 

@@ -15,6 +15,7 @@ pub struct Walk {
     pub view: [usize; 3],
 }
 
+/// The dimension of the view that a part of an axis belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dimension {
     Outer,

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::operation::{Kind, Operation};
 
-/// Numbers for operations, which are equal if everything up to the operation has the same structure.
+/// Numbers for operations, which are equal if everything up to the operation has the same
+/// structure.
 #[derive(Debug, Default)]
 pub(super) struct Numbering(HashMap<(Kind, Vec<u32>), u32>);
 

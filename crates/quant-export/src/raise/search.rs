@@ -130,7 +130,8 @@ impl Search<'_> {
         Some(Candidate { config, operations, numbers, score })
     }
 
-    /// Returns the change of a field that makes more of the model's operations those of the network.
+    /// Returns the change of a field that makes more of the model's operations those of the
+    /// network.
     fn improved(&mut self, candidate: &Candidate, facts: &Facts) -> Option<Candidate> {
         if self.is_equal(candidate) {
             return None;

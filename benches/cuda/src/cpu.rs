@@ -172,8 +172,9 @@ fn host_source(source: &str, index: usize) -> Result<String, String> {
         }
     }
     text += &format!(
-        "extern \"C\" void run{index}(void **buffers, const uint64_t *integers, const float *floats, \
-         unsigned blocks, unsigned threads) {{\n    info_st info{{}};\n{fill}    \
+        "extern \"C\" void run{index}(void **buffers, const uint64_t *integers, \
+         const float *floats, unsigned blocks, unsigned threads) {{\n    \
+         info_st info{{}};\n{fill}    \
          void *values[{buffers} + 1];\n    \
          for (int i = 0; i < {buffers}; i++) values[i] = buffers[i];\n    \
          values[{buffers}] = &info;\n    launch({name}, values, blocks, threads);\n}}\n}}\n"

@@ -217,14 +217,14 @@ pub fn download(
     };
     let files =
         |files: IdxFiles| IdxFiles { url: url.clone().unwrap_or(files.url.clone()), ..files };
-    let place = match which {
+    let data = match which {
         Downloadable::Cifar10 => archive(CifarKind::Cifar10).fetch(folder, progress),
         Downloadable::Cifar100 => archive(CifarKind::Cifar100).fetch(folder, progress),
         Downloadable::Mnist => files(IdxFiles::mnist()).fetch(folder, progress),
         Downloadable::FashionMnist => files(IdxFiles::fashion_mnist()).fetch(folder, progress),
         Downloadable::Kmnist => files(IdxFiles::kmnist()).fetch(folder, progress),
     };
-    Ok(format!("the data set is in {}", printable(place?)))
+    Ok(format!("the data set is in {}", printable(data?)))
 }
 
 /// Packs the images in `<from>/train` and `<from>/val` into tar files of about `mebibytes` MiB each

@@ -14,15 +14,7 @@ const RECIPE: &str = concat!(
         "kind = 'fake', fake = { train = 16, val = 8, classes = 10 }",
         "depth = 'resnet18', stem = 'imagenet', width_alpha = 0.04"
     ),
-    r#"
-    [[phase]]
-    name = "only"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.005
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-"#
+    sgd_phase!("only", 1, 0.005, "")
 );
 
 /// Returns a pipe whose reader has ended, as in `quant ... | head -1`.

@@ -38,11 +38,11 @@ fn error_of(desk: &Desk, arguments: &[&str]) -> String {
 }
 
 /// What is said on standard error by a command that succeeds.
-fn told(desk: &Desk, arguments: &[&str]) -> String {
+fn stderr(desk: &Desk, arguments: &[&str]) -> String {
     let output = desk.quant(arguments);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {told}");
-    told
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    stderr
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn fields_without_effect_are_errors_or_warnings_before_and_at_the_start() {
         "phase.low.quantization.warm_up={ steps = 5 }",
     ];
     let checked = desk.says(&[&["recipe", "check", "tiny.toml"][..], &idle].concat());
-    let trained = told(&desk, &[&["train", "tiny.toml"][..], &idle].concat());
+    let trained = stderr(&desk, &[&["train", "tiny.toml"][..], &idle].concat());
     for part in [
         "phase.low.groups.exceptions[0]: no parameter has a name that contains \"nope\"",
         "phase.float.frozen_batches = 2: the phase has 2 batches, so that no weight changes in it",
@@ -207,7 +207,7 @@ fn commands_for_another_kind_of_file_say_which_command_it_is() {
         assert!(!usage.contains("KEYWORDS"), "{usage}");
     }
     assert_eq!(desk.quant(&["run", net, "x.png", "--top", "0"]).status.code(), Some(2));
-    let after = told(&desk, &["eval", "runs/tiny-001", "--after", "4194304"]);
+    let after = stderr(&desk, &["eval", "runs/tiny-001", "--after", "4194304"]);
     assert!(after.contains("there is no process 4194304"), "{after}");
 }
 

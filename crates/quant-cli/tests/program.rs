@@ -20,29 +20,9 @@ const RECIPE: &str = concat!(
         "kind = 'fake', fake = { train = 64, val = 20, classes = 10 }",
         "depth = 'resnet18', stem = 'imagenet', width_alpha = 0.04"
     ),
-    r#"
-    [[phase]]
-    name = "full_precision"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.005
-    clip_norm = 1.0
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-    checkpoint_steps = 2
-    [[phase]]
-    name = "quantized"
-    epochs = 3
-    batch_size = 8
-    learning_rate = 0.001
-    clip_norm = 1.0
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-    checkpoint_steps = 2
-    [phase.quantization]
-    activation = { method = "lsq", bits = 2 }
-    weight = { method = "lsq", bits = 2 }
-"#
+    sgd_phase!("full_precision", 1, 0.005, "clip_norm = 1.0\ncheckpoint_steps = 2"),
+    sgd_phase!("quantized", 3, 0.001, "clip_norm = 1.0\ncheckpoint_steps = 2"),
+    two_bits!()
 );
 
 fn last(run: &Path) -> Vec<u8> {
@@ -136,9 +116,9 @@ fn a_run_goes_on_as_its_user_says_and_refuses_what_is_not_its_own() {
     let run = "runs/tiny-001";
     let more = ["resume", run, "--set", "phase.quantized.epochs=3"];
     let output = desk.quant(&more);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("phase.quantized.epochs: 1 before, 3 now"), "{told}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("phase.quantized.epochs: 1 before, 3 now"), "{stderr}");
     // The learning rate is fixed, so three epochs in one run give the same weights.
     desk.says(&["train", "tiny.toml", "--set", "name=whole"]);
     assert!(last(&desk.path(run)) == last(&desk.path("runs/whole-001")), "the weights differ");
@@ -154,8 +134,8 @@ fn a_run_goes_on_as_its_user_says_and_refuses_what_is_not_its_own() {
     let weights = "runs/tiny-001/full_precision/last.safetensors";
     let from = ["train", "tiny.toml", "--init", weights, "--set", "name=from"];
     let output = desk.quant(&[&from[..], &short[..]].concat());
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && told.contains(weights), "{told}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.contains(weights), "{stderr}");
     // A check reads the weights that exist, and warns of those that do not.
     let fits = format!("phase.quantized.init={weights}");
     desk.says(&["recipe", "check", "tiny.toml", "--set", &fits]);

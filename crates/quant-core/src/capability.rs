@@ -61,7 +61,7 @@ pub struct Capability {
     pub levels: LevelSet,
     /// Whether elements can be grouped in other ways than per tensor.
     pub groups: bool,
-    /// The gradient estimators.
+    /// The gradient estimators that the method takes.
     pub estimators: &'static [Estimator],
     /// The normalisations, in addition to none.
     pub normalizations: &'static [Normalization],

@@ -127,7 +127,7 @@ impl Quantizer {
 
     /// Gives a learned parameter a new identity, so that optimizers treat it as a new parameter and
     /// its momentum starts again.
-    pub fn renew(&mut self, name: &str) {
+    pub fn reset_optimizer_state(&mut self, name: &str) {
         let parameters = each_method!(&mut self.method, method => method.parameters_mut());
         for (_, param) in parameters.into_iter().filter(|(other, _)| other.name == name) {
             let (value, learned) = (param.val().detach(), param.val().is_require_grad());

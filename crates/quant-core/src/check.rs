@@ -256,10 +256,10 @@ fn compare(found: f32, expected: f64, of: impl Fn() -> String) -> Result<(), Che
     }
 }
 
-/// Compares the values of an evaluation with the decoded codes, to the last bit; and those of the
-/// forward pass on the device of `x` with the [staircases](Quantizer::staircases), where there are
-/// any, up to rounding and except at thresholds. Also checks that codes are below the number of
-/// levels.
+/// Compares the values of an evaluation with the decoded codes, to the last bit. If the quantizer
+/// has [staircases](Quantizer::staircases), the values of the forward pass on the device of `x` are
+/// compared with them too, up to rounding and except at thresholds. Codes must be below the number
+/// of levels.
 ///
 /// # Errors
 /// [`CheckError::Value`] or [`CheckError::Code`] for the first value that differs.
@@ -267,9 +267,10 @@ pub fn values<const D: usize>(quantizer: &Quantizer, x: Tensor<D>) -> Result<(),
     let x = x.detach();
     let inputs = host(x.clone());
     let forward = host(quantizer.forward(x.clone()).detach());
-    let (evaluated, plain) = match x.device().is_autodiff() {
-        true => (quantizer.valid(), x.clone().inner()),
-        false => (quantizer.clone(), x.clone()),
+    let (evaluated, plain) = if x.device().is_autodiff() {
+        (quantizer.valid(), x.clone().inner())
+    } else {
+        (quantizer.clone(), x.clone())
     };
     let evaluation = host(evaluated.forward(plain.clone()));
     let Codes { codes, decoding } = evaluated.codes(plain);

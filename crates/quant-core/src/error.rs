@@ -44,7 +44,7 @@ pub enum QuantizerError {
         layer: String,
         /// Name of the field or option.
         field: &'static str,
-        /// Its value.
+        /// The value that the field or option has.
         value: String,
         /// The values that it takes.
         accepted: Accepted,
@@ -100,7 +100,7 @@ pub enum QuantizerError {
         parameter: &'static str,
         /// The group that the value belongs to.
         group: usize,
-        /// The value.
+        /// The value of the parameter for this group.
         value: f32,
         /// The values that would be valid.
         expected: &'static str,

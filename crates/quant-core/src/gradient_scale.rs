@@ -166,10 +166,10 @@ mod tests {
     fn what_the_configuration_says_is_not_counted() {
         let site = Site::activation("a", 4);
         let images = Some(8);
-        for told in [Some(64), None] {
-            let qtool = Compatibility { positions: told, images, ..Compatibility::default() };
+        for given in [Some(64), None] {
+            let qtool = Compatibility { positions: given, images, ..Compatibility::default() };
             let scale = scale_at(&site, GradientScaleRule::ElementScale, Role::Activation, qtool);
-            let positions = told.unwrap_or(25);
+            let positions = given.unwrap_or(25);
             let expected = 0.5 * ((4 * positions * 8) as f64).sqrt();
             close(f64::from(scale.of(&[2, 4, 5, 5])), expected);
         }

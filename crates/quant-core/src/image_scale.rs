@@ -6,17 +6,17 @@ pub enum ImageScale {
     /// The value is multiplied by the mean of |x - shift| over the channels of its position
     /// (XNOR-Net). The shift has one number for each group; without one it is 0.
     MeanOverChannels {
-        /// Subtracted from x first.
+        /// The number of each group that is subtracted from x first.
         shift: Option<Vec<f32>>,
     },
     /// The value is multiplied by the mean of |x - shift| over the positions of its channel.
     MeanOverPositions {
-        /// Subtracted from x first.
+        /// The number of each group that is subtracted from x first.
         shift: Option<Vec<f32>>,
     },
-    /// With f the mean of x over the image, plus 1e-5: codes are those of x/f, and the value is
-    /// multiplied by f (LQ-Nets).
+    /// x is divided by f before it is quantized, and the value is multiplied by f afterwards. f is
+    /// the mean of x over the image, plus 1e-5 (LQ-Nets).
     Mean,
-    /// The same, where f is the unbiased standard deviation of x over the image, plus 1e-5.
+    /// As `Mean`, but f is the unbiased standard deviation of x over the image, plus 1e-5.
     Deviation,
 }

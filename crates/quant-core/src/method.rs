@@ -29,7 +29,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles.
+    /// All roles, in the order of their declaration.
     pub const ALL: [Role; 3] = [Role::Activation, Role::Weight, Role::Output];
 }
 
@@ -80,8 +80,8 @@ method_options! {
 method_options! {
     /// Options of FATNN.
     pub struct FatnnOptions {
-        /// Initial slope of FATNN's pieces: of weights; over the boundary, of activations. By
-        /// default it is 0.5.
+        /// The initial slope of FATNN's pieces for weights. For activations it is this number
+        /// divided by the boundary. By default it is 0.5.
         pub initial_slope: f64 = 0.5, Above(0.0), initial;
         /// Whether FATNN's values are multiplied by a least squares factor. By default they are
         /// not.

@@ -17,7 +17,7 @@ use crate::{
     signature::Signature,
     site::{GroupFallback, Grouping, Site},
     staircase::Staircase,
-    training::TrainingAids,
+    training::TrainingSettings,
 };
 
 impl QuantizerConfig {
@@ -91,7 +91,7 @@ pub struct Parts {
     #[module(skip)]
     pub(crate) changed: bool,
     #[module(skip)]
-    pub(crate) aids: TrainingAids,
+    pub(crate) training_settings: TrainingSettings,
 }
 
 impl Deref for Quantizer {
@@ -127,7 +127,7 @@ impl Quantizer {
             fallback,
             enabled: true,
             changed: false,
-            aids: TrainingAids::default(),
+            training_settings: TrainingSettings::default(),
         }))
     }
 
@@ -173,7 +173,7 @@ impl Quantizer {
         if scope::input(self.id(), self.grouping, presented) {
             return x;
         }
-        if training && self.aids.warm_up.is_some() {
+        if training && self.training_settings.warm_up.is_some() {
             scope::add_largest(self.id(), || x.clone().detach().abs().max());
             return x;
         }
@@ -194,7 +194,7 @@ impl Quantizer {
             method.prepare_training(&x);
             let y = method.forward(x.clone());
             method.observe_training(&x);
-            self.aids.apply(x, y)
+            self.training_settings.apply(x, y)
         })
     }
 
@@ -258,10 +258,11 @@ impl Quantizer {
     /// Returns the value that zeros are quantized to, or `None` where the value depends on the data
     /// or where zeros contribute to the gradients. With this value, padding with zeros before
     /// quantizing can be replaced by padding with the value after quantizing.
-    pub fn of_zero(&self) -> Option<f32> {
+    pub fn value_of_zero(&self) -> Option<f32> {
         let zero = facts(&self.config.method).zero(&self.config)?;
         // A quantizer that passes its input through also keeps zeros at zero.
-        let quantizes = self.enabled && self.aids.is_none() && !scope::looks_at(self.id());
+        let quantizes =
+            self.enabled && self.training_settings.is_none() && !scope::looks_at(self.id());
         (zero == 0.0 || quantizes).then_some(zero)
     }
 

@@ -25,9 +25,9 @@ impl Quantizer {
         (quantizer, scale)
     }
 
-    /// Returns the codes of numbers, `[groups, count]` row-major in and out: those of each row as
-    /// the codes of elements of its group. This is for quantizers of activations and outputs whose
-    /// codes do not depend on the image.
+    /// Returns the codes of `x`, which is `[groups, count]`, row-major. Row g has the numbers of
+    /// group g. The result has the same shape. This is for quantizers of activations and outputs
+    /// whose codes do not depend on the image.
     ///
     /// # Panics
     /// Panics where the numbers are not equally many for each group.

@@ -1,5 +1,5 @@
-//! Aids to training that work with every method: proximal quantization, a loss on the quantization
-//! error, and a warm-up.
+//! What a quantizer can do in training in addition to quantizing, with every method: proximal
+//! quantization, a loss on the quantization error, and a warm-up.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ impl QuantizationLoss {
 
 /// What training calls do in addition to quantizing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct TrainingAids {
+pub(crate) struct TrainingSettings {
     /// The share of the unquantized input in the result.
     pub(crate) proximal: f32,
     pub(crate) loss: Option<(QuantizationLoss, f32)>,
@@ -53,7 +53,7 @@ pub(crate) struct WarmUp {
     pub(crate) done: usize,
 }
 
-impl TrainingAids {
+impl TrainingSettings {
     /// Returns whether training calls return what the method computes, and do nothing else.
     pub(crate) fn is_none(&self) -> bool {
         *self == Self::default()

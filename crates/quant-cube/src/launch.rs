@@ -22,7 +22,7 @@ pub struct Operand {
 /// A new tensor on a device.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// The memory.
+    /// The memory that holds the tensor's elements.
     pub handle: Handle,
     /// The size of each axis.
     pub shape: Vec<usize>,

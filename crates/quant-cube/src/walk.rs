@@ -15,8 +15,9 @@ pub struct Walk {
     pub view: [usize; 3],
 }
 
+/// The dimension of the view that a part of an axis belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum Dimension {
     Outer,
     Group,
     Inner,
@@ -81,12 +82,12 @@ fn regrouped(shape: &[usize], axes: &[usize], view: [usize; 3]) -> Option<[usize
         parts.extend(parts_of_axis(shape[*axis], after, inner, groups)?);
     }
     parts.retain(|(size, ..)| *size != 1);
-    let is_group = |(_, _, part): &(usize, usize, Part)| *part == Part::Group;
+    let is_group = |(_, _, part): &(usize, usize, Dimension)| *part == Dimension::Group;
     let first = parts.iter().position(is_group)?;
     let last = parts.iter().rposition(is_group)?;
     let run = &parts[first..=last];
     let in_order = run.windows(2).all(|pair| pair[0].1 > pair[1].1);
-    let size = |parts: &[(usize, usize, Part)]| parts.iter().map(|(size, ..)| size).product();
+    let size = |parts: &[(usize, usize, Dimension)]| parts.iter().map(|(size, ..)| size).product();
     (run.iter().all(is_group) && in_order)
         .then(|| [size(&parts[..first]), groups, size(&parts[last + 1..])])
 }
@@ -99,7 +100,7 @@ fn parts_of_axis(
     after: usize,
     inner: usize,
     groups: usize,
-) -> Option<Vec<(usize, usize, Part)>> {
+) -> Option<Vec<(usize, usize, Dimension)>> {
     let end = after * size;
     let mut bounds = vec![after];
     bounds.extend([inner, inner * groups].into_iter().filter(|at| after < *at && *at < end));
@@ -110,9 +111,9 @@ fn parts_of_axis(
         .map(|pair| {
             let [low, high] = [pair[0], pair[1]];
             let part = match low {
-                low if low >= inner * groups => Part::Outer,
-                low if low >= inner => Part::Group,
-                _ => Part::Inner,
+                low if low >= inner * groups => Dimension::Outer,
+                low if low >= inner => Dimension::Group,
+                _ => Dimension::Inner,
             };
             high.is_multiple_of(low).then_some((high / low, low, part))
         })

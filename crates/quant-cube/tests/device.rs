@@ -233,7 +233,11 @@ fn parameters(rule: Rule, groups: usize, seed: u64) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 8, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 8,
+        ..ProptestConfig::default()
+    })]
 
     /// Values and gradients are those of the CPU in every layout, also if the gradient lies in
     /// memory in another order; they keep the order of x; and there is one launch forward and two
@@ -268,7 +272,8 @@ proptest! {
 
         let (y, names) = observed(|| quantize::quantize(&client, &x, &p, operation));
         prop_assert_eq!(names.len(), 1, "{:?}", names);
-        prop_assert!(mostly_close(&download(&client, &y), &host_quantize(&xs, &ps, operation), 1e-5));
+        let values = host_quantize(&xs, &ps, operation);
+        prop_assert!(mostly_close(&download(&client, &y), &values, 1e-5));
         let is_last = |strides: &[usize]| strides[1] == 1 && channels > 1 && pixels > 1;
         prop_assert_eq!(is_last(&y.strides), is_last(&x.binding.strides));
 

@@ -25,7 +25,7 @@ pub enum DataError {
         printable(.path)
     )]
     NotAFile {
-        /// The path.
+        /// The path of the file or folder.
         path: PathBuf,
         /// What is at the path, such as "a named pipe".
         kind: &'static str,
@@ -51,7 +51,7 @@ pub enum DataError {
     /// The folder of the data does not exist.
     #[error("{}: there is no such folder of data", printable(.path))]
     NoFolder {
-        /// The path.
+        /// The path of the file or folder.
         path: PathBuf,
     },
     /// A folder has no subfolder for its training or its validation data.

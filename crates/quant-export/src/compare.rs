@@ -15,14 +15,14 @@ pub struct LayerComparison {
     pub layer: String,
     /// The codes that were compared.
     pub codes: u64,
-    /// Those that differ.
+    /// The number of codes that differ.
     pub differ: u64,
 }
 
 /// How the usual and the served evaluation differ.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Images.
+    /// The number of images that were compared.
     pub images: usize,
     /// Images for which both have the same best class.
     pub same_top1: usize,
@@ -33,7 +33,7 @@ pub struct Comparison {
 /// A comparison, with the scores of both.
 #[derive(Debug, Clone)]
 pub struct Compared {
-    /// What differs.
+    /// The differences from the usual evaluation.
     pub comparison: Comparison,
     /// Scores of the usual evaluation, `[batch, classes]`.
     pub usual: Tensor<2>,

@@ -11,7 +11,7 @@ pub enum LowerError {
          {expected}; only a quantizer whose codes never fall while its input rises can be packed"
     )]
     NotMonotone {
-        /// The quantizer.
+        /// The path of the quantizer.
         layer: String,
         /// A number that shows it.
         x: f32,
@@ -26,7 +26,7 @@ pub enum LowerError {
          descending order can be packed"
     )]
     Values {
-        /// The quantizer.
+        /// The path of the quantizer.
         layer: String,
         /// The values of one of its groups.
         values: Vec<f32>,
@@ -34,7 +34,7 @@ pub enum LowerError {
     /// A layer does not have what a lowered one must have.
     #[error("{layer}: {reason}")]
     Layer {
-        /// The layer.
+        /// The path of the layer.
         layer: String,
         /// What is wrong with it, and what would work.
         reason: String,

@@ -17,7 +17,7 @@ pub enum Became {
         /// channels whose scales differ.
         sums: usize,
     },
-    /// In floats.
+    /// The operation computes with floats.
     Floats,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Became {
 /// A convolution or linear layer that was lowered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explained {
-    /// PyTorch name.
+    /// The layer's name in PyTorch.
     pub name: String,
     /// How it is computed.
     pub became: Became,
@@ -91,7 +91,7 @@ fn weights(conv: &Conv) -> usize {
 pub struct FileParts {
     /// Convolutions and linear layers: weights, values of codes, biases, quantizers and names.
     pub layers: u64,
-    /// All other operations.
+    /// The number of all other operations.
     pub others: u64,
     /// The header, the description of the network and its classes, and the bytes that align
     /// weights.

@@ -62,9 +62,12 @@ fn check(case: &Case) -> Result<(), String> {
     let compared = compare(&network, &lowered, &served, Tensor::from_data(batch, &device));
     let scores: Vec<f32> = compared.served.into_data().iter().collect();
     let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    let same = |by: &str, others: &[f32]| match bits(&scores) == bits(others) {
-        true => Ok(()),
-        false => Err(format!("scores {scores:?}, by the {by} {others:?}")),
+    let same = |by: &str, others: &[f32]| {
+        if bits(&scores) == bits(others) {
+            Ok(())
+        } else {
+            Err(format!("scores {scores:?}, by the {by} {others:?}"))
+        }
     };
     let image = Image::floats(&image, [size; 2]);
     let engine = quant_infer::Network::new(&lowered.model).map_err(text)?;

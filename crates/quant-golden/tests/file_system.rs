@@ -8,7 +8,8 @@ use common::sources;
 
 /// The crates that do not use the file system. `quant-data`, which reads data sets, `quant-infer`,
 /// which reads packed networks, and `quant-train` with the crates that depend on it do use it.
-const BELOW: [&str; 5] = ["quant-kernels", "quant-core", "quant-export", "quant-onnx", "quant-nn"];
+const BELOW: [&str; 6] =
+    ["quant-kernels", "quant-cube", "quant-core", "quant-export", "quant-onnx", "quant-nn"];
 
 /// Modules and types whose functions use the file system.
 const OWNERS: [&str; 6] =

@@ -24,7 +24,7 @@ pub enum Width {
     Ternary,
     /// Weights and activations are -1 or 1.
     Signs,
-    /// Floats.
+    /// The layer computes with floats.
     Floats,
 }
 

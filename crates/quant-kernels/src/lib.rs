@@ -35,9 +35,9 @@
 //!   every set, because Rust neither contracts nor reorders floating point operations.
 //! - Code that uses the vectors of the set explicitly. The inner loops of a convolution and
 //!   [`elementwise`] are of this kind, because their speed depends on how many numbers stay in
-//!   registers, which compilers do not optimise well. The convolutions of training fuse products and
-//!   sums where the set has such an instruction, so the last bit of a sum depends on the set. All
-//!   code for serving rounds each product and each sum, so its results do not.
+//!   registers, which compilers do not optimise well. The convolutions of training fuse products
+//!   and sums where the set has such an instruction, so the last bit of a sum depends on the set.
+//!   All code for serving rounds each product and each sum, so its results do not.
 //!
 //! Closures use the widest vectors, except loops that were measured to be faster with at most eight
 //! floats: batch norms, LQ-Nets' fit and the counting of thresholds.

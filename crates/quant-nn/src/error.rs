@@ -24,13 +24,13 @@ pub enum NetworkError {
     Structure {
         /// The layer or block.
         at: String,
-        /// The reason.
+        /// Why it cannot be built.
         reason: String,
     },
     /// A keyword or option of another program has no counterpart.
     #[error("keyword {word:?}: {reason}")]
     Keyword {
-        /// The word.
+        /// The word, as it was given.
         word: String,
         /// The reason why it cannot be used.
         reason: String,
@@ -48,7 +48,7 @@ pub enum NetworkError {
         line: Option<usize>,
         /// The text of the line, or the name of the entry.
         text: String,
-        /// The reason.
+        /// What is wrong with it.
         reason: String,
     },
     /// An entry of a state file has a type that networks do not use.

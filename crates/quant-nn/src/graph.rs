@@ -12,7 +12,7 @@ use crate::layers::{activation::ActivationKind, norm::normalize_groups};
 /// The operation of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// The images.
+    /// The images that the network is given.
     Input,
     /// A submodule with a state, by its index: a convolution, a norm, an activation function or a
     /// linear layer.
@@ -27,7 +27,7 @@ pub enum Op {
     MaxPool {
         /// The side of the squares.
         kernel_size: usize,
-        /// The stride.
+        /// The stride of the windows, in pixels.
         stride: usize,
         /// The padding with minus infinity on every side.
         padding: usize,

@@ -14,7 +14,7 @@ pub struct Renaming {
 /// What a prefix becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Becomes {
-    /// Another prefix.
+    /// This prefix replaces the usual one.
     Named(String),
     /// Nothing: the prefix and its dot are removed.
     Removed,

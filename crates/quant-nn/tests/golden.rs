@@ -83,10 +83,7 @@ fn check(case: &Case) -> Result<(), String> {
         let moved = NUDGES.into_iter().map(run).collect::<Result<Vec<_>, _>>()?;
         failures = measured.failures(case, quantized, &moved);
     }
-    match failures.is_empty() {
-        true => Ok(()),
-        false => Err(failures.join("; ")),
-    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 
 /// What is compared: one evaluation, and one training step's forward and backward.
@@ -194,10 +191,7 @@ fn same_order(network: &Network, expected: &[(String, Vec<usize>)]) -> Result<()
     let weights = expected.iter().filter(|(_, shape)| shape.len() > 1);
     let weights = weights.filter_map(|(name, _)| name.strip_suffix(".weight"));
     let theirs: Vec<&str> = weights.collect();
-    match layers == theirs {
-        true => Ok(()),
-        false => Err(format!("layers {layers:?}, expected {theirs:?}")),
-    }
+    if layers == theirs { Ok(()) } else { Err(format!("layers {layers:?}, expected {theirs:?}")) }
 }
 
 /// Saved and loaded into another network of the same configuration, it computes the same bits.
@@ -214,10 +208,7 @@ fn round_trip(config: &NetworkConfig, state: &StateDict, case: &Case) -> Result<
         Ok::<Vec<f32>, String>(logits.into_data().iter().collect())
     });
     let [before, after] = outputs;
-    match before? == after? {
-        true => Ok(()),
-        false => Err("saving and loading changes the outputs".into()),
-    }
+    if before? == after? { Ok(()) } else { Err("saving and loading changes the outputs".into()) }
 }
 
 /// Zero is as far from zero as it can be: not at all.

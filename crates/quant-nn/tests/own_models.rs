@@ -87,7 +87,7 @@ fn parameters_that_were_set_without_autodiff_are_trained_later() {
     let lsq = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::from_bits(2).unwrap());
     let mut quantizer = lsq.init(&Site::activation("a", 4), &Device::flex()).unwrap();
     quantizer.set_learned(quantizer.learned()[0].name, &[2.0]);
-    quantizer.renew(quantizer.learned()[0].name);
+    quantizer.reset_optimizer_state(quantizer.learned()[0].name);
     let learned = quantizer.train();
     assert!(learned.learned()[0].value.is_require_grad());
     let names: HashSet<&str> = learned.learned().iter().map(|found| found.name).collect();

@@ -12,7 +12,7 @@ pub enum OnnxError {
     Node {
         /// The name of the node, or of its first output where it has none.
         node: String,
-        /// The operator.
+        /// The type of the operator, such as `Conv`.
         op: String,
         /// What is wrong with it, and what would work.
         problem: String,
@@ -20,7 +20,7 @@ pub enum OnnxError {
     /// A layer that a format cannot hold.
     #[error("layer {layer} cannot be exported: {problem}")]
     Layer {
-        /// The layer.
+        /// The name of the layer.
         layer: String,
         /// What is wrong with it, and what would work.
         problem: String,

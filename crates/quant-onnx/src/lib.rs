@@ -10,12 +10,14 @@
 mod error;
 mod export;
 mod import;
+mod pixels;
 mod proto;
 mod tensor;
 
 pub use error::OnnxError;
 pub use export::{Exported, Format, export};
-pub use import::{BatchNorm, ImportOptions, Imported, Pixels, import};
+pub use import::{BatchNorm, ImportOptions, Imported, import};
+pub use pixels::Pixels;
 
 /// Tests the example of the README.
 #[cfg(doctest)]

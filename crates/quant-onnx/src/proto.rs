@@ -4,6 +4,9 @@
 
 use prost::Message;
 
+/// The domain of QONNX's operators.
+pub(crate) const QONNX: &str = "qonnx.custom_op.general";
+
 /// A file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ModelProto {

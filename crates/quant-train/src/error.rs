@@ -7,7 +7,7 @@ use quant_data::DataError;
 use quant_export::LowerError;
 use quant_nn::NetworkError;
 
-use crate::schema::choices::text_of;
+use crate::output::text_of;
 
 /// The reason why a program's own network cannot be made.
 pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
@@ -22,7 +22,7 @@ pub enum TrainError {
     /// A program's own network cannot be made.
     #[error("the program's own network cannot be made: {source}")]
     OwnNetwork {
-        /// The reason.
+        /// Why the network could not be built.
         source: BuildError,
     },
     /// Data cannot be used in a phase.
@@ -45,7 +45,7 @@ pub enum TrainError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The error that caused it.
         source: std::io::Error,
@@ -53,7 +53,7 @@ pub enum TrainError {
     /// A recipe is not valid TOML, or it has a field that does not exist.
     #[error("{path}: {message}")]
     Recipe {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The place in the file and the reason, with the nearest known field.
         message: String,
@@ -61,7 +61,7 @@ pub enum TrainError {
     /// A field of a recipe has a value that is not accepted.
     #[error("recipe: {field} = {value}: expected {accepted}")]
     Field {
-        /// The field.
+        /// The path of the field in the recipe.
         field: String,
         /// The value of the field.
         value: String,
@@ -98,7 +98,7 @@ pub enum TrainError {
     /// A file that a phase names does not exist.
     #[error("phase {phase:?}: {field} = {path}, which is not a file: expected {accepted}")]
     Absent {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
         /// The field of the recipe that names the file.
         field: String,
@@ -128,7 +128,7 @@ pub enum TrainError {
     Device {
         /// The device that was asked for.
         name: String,
-        /// The reason.
+        /// Why it cannot be used.
         reason: String,
         /// The devices that this build has.
         available: String,
@@ -136,7 +136,7 @@ pub enum TrainError {
     /// The run was asked to stop, and its state is saved.
     #[error("stopped in phase {phase:?} after step {step}, as asked; everything is saved")]
     Stopped {
-        /// The phase.
+        /// The name of the phase.
         phase: String,
         /// The number of steps of that phase so far.
         step: usize,
@@ -158,21 +158,21 @@ pub enum TrainError {
     /// MPI does not work.
     #[error("MPI: {reason}")]
     Mpi {
-        /// The reason.
+        /// What MPI reports.
         reason: String,
     },
     /// A checkpoint is damaged.
     #[error("{path}: not a usable checkpoint: {reason}")]
     Checkpoint {
-        /// The checkpoint.
+        /// The path of the checkpoint.
         path: PathBuf,
-        /// The reason.
+        /// What is wrong with the checkpoint.
         reason: String,
     },
     /// A file of weights is not of the network that is needed.
     #[error("{path}: {reason}")]
     Weights {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The reason, and what is accepted instead.
         reason: String,
@@ -209,7 +209,7 @@ pub enum TrainError {
     /// A checkpoint belongs to another recipe or network.
     #[error("{path}: a checkpoint of another run: {field} is {theirs}, expected {ours}")]
     Foreign {
-        /// The checkpoint.
+        /// The path of the checkpoint.
         path: PathBuf,
         /// The name of the part that differs.
         field: String,
@@ -256,7 +256,7 @@ pub enum TrainError {
     /// Another process writes in the run folder.
     #[error("{path}: the run is in use by {holder}; wait until it ends, or stop it")]
     InUse {
-        /// The run folder.
+        /// The path of the run folder.
         path: PathBuf,
         /// The other process, with its command.
         holder: String,
@@ -321,7 +321,7 @@ pub enum TrainError {
     /// A folder is not the folder of a run, or it lacks what is needed.
     #[error("{path}: not a run folder that can be used: {missing}")]
     NoRun {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
         /// What the folder lacks.
         missing: String,
@@ -335,8 +335,8 @@ impl From<QuantizerError> for TrainError {
 }
 
 impl TrainError {
-    /// Returns how a run that ended with this error can be continued with the command that resumes
-    /// it, and that command's further arguments, or `None` if it would only end in the same way.
+    /// Returns what the user must add to the resume command to continue after this error. `None`:
+    /// resuming would fail again.
     pub fn resumes_with(&self) -> Option<String> {
         use std::io::ErrorKind::{IsADirectory, PermissionDenied, ReadOnlyFilesystem};
         match self {

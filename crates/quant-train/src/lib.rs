@@ -30,16 +30,19 @@
 //!   [`summary`] is the result of a run.
 //! - `qtool`: [`qtool`] makes recipes from the configuration files of QTool.
 //!
-//! Four modules have no folder: [`error`], `files` (files that are written completely or not at
-//! all), `output` (printing) and [`stop`] (how a run is asked to stop).
+//! Six modules have no folder: `classes` (differences between the classes of data and networks),
+//! [`error`], `files` (files that are written completely or not at all), `lock` (the lock of a
+//! run's folder), `output` (printing) and [`stop`] (how a run is asked to stop).
 
 mod batches;
+mod classes;
 pub mod deploy;
 mod devices;
 pub mod error;
 pub mod events;
 #[doc(hidden)]
 pub mod files;
+mod lock;
 mod measure;
 pub mod networks;
 mod optimize;

@@ -5,6 +5,7 @@
 use std::io::{self, ErrorKind, Write};
 
 pub use quant_data::names::plural;
+use serde::Serialize;
 
 /// Prints a line of a result on standard output.
 ///
@@ -18,6 +19,12 @@ pub fn print(line: &str) -> io::Result<()> {
 /// no other place where it could be reported.
 pub fn tell(line: &str) {
     let _ = write_line(&mut io::stderr().lock(), line);
+}
+
+/// Returns a choice as recipes write it, such as `lq-nets`.
+pub(crate) fn text_of(choice: &impl Serialize) -> String {
+    let text = toml::Value::try_from(choice).ok();
+    text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Breaks a paragraph into lines of at most 100 characters, between words. A longer word has a line

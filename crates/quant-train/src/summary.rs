@@ -35,7 +35,7 @@ pub struct Summary {
 /// A packed network, and its score by the engine that serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Packed {
-    /// The score.
+    /// The score on the validation images.
     #[serde(flatten)]
     pub score: Score,
     /// The size of the file in bytes.
@@ -91,18 +91,19 @@ impl Summary {
 }
 
 impl PhaseResult {
-    /// Reads the result of the phase whose folder is `place`. Returns `None` where the phase is not
-    /// finished.
+    /// Reads the result of the phase whose folder is `folder`. Returns `None` where the phase is
+    /// not finished.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] for a damaged file; [`TrainError::Io`].
-    pub fn read(place: &Path) -> Result<Option<Self>, TrainError> {
-        let path = place.join("result.json");
+    pub fn read(folder: &Path) -> Result<Option<Self>, TrainError> {
+        let path = folder.join("result.json");
         match fs::read(&path) {
             Ok(bytes) => {
-                let result = match files::is_sealed(&bytes) {
-                    true => files::unsealed(&bytes),
-                    false => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+                let result = if files::is_sealed(&bytes) {
+                    files::unsealed(&bytes)
+                } else {
+                    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
                 };
                 result.map(Some).map_err(|reason| TrainError::Checkpoint { path, reason })
             }
@@ -111,11 +112,11 @@ impl PhaseResult {
         }
     }
 
-    /// Writes the result, with a checksum, into the folder `place`.
+    /// Writes the result, with a checksum, into the folder `folder`.
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn write(&self, place: &Path) -> Result<(), TrainError> {
-        files::write_sealed(&place.join("result.json"), self)
+    pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
+        files::write_sealed(&folder.join("result.json"), self)
     }
 }

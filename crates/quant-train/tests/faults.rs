@@ -63,9 +63,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
         }
     }
 }
@@ -93,10 +94,10 @@ fn divergence_in_the_very_last_step_is_an_error_and_the_last_finite_checkpoint_s
     let error = run.execute().unwrap_err();
     assert!(matches!(&error, TrainError::Diverged { step: 2, .. }), "{error}");
     assert!(error.to_string().contains("phase full_precision"), "{error}");
-    let place = run.folder().join("full_precision");
-    assert_eq!(steps(&place), ["step-000000001"]);
-    assert!(!place.join("result.json").exists() && !place.join("last.safetensors").exists());
-    let best = common::state(&place.join("best.safetensors"));
+    let phase = run.folder().join("full_precision");
+    assert_eq!(steps(&phase), ["step-000000001"]);
+    assert!(!phase.join("result.json").exists() && !phase.join("last.safetensors").exists());
+    let best = common::state(&phase.join("best.safetensors"));
     assert!(best.entries().all(|(_, entry)| entry.values.iter().all(|value| value.is_finite())));
     // It goes on from there, again into the same end, or to a better one at another rate.
     assert!(matches!(resume(run.folder()).execute(), Err(TrainError::Diverged { step: 2, .. })));
@@ -165,9 +166,9 @@ fn more_epochs_go_on_from_the_end_of_a_finished_run() {
     resume(short.folder()).with_changes(&more).unwrap().execute().unwrap();
     assert!(last(whole.folder()) == last(short.folder()), "the weights differ");
     let log = read_log(&short.folder().join("log.jsonl")).unwrap();
-    let told = "phase.quantized.epochs: 2 before, 3 now";
+    let change = "phase.quantized.epochs: 2 before, 3 now";
     assert!(
-        log.iter().any(|event| matches!(event, Event::Changed { changes } if changes == &[told]))
+        log.iter().any(|event| matches!(event, Event::Changed { changes } if changes == &[change]))
     );
     // It is the run's recipe from now on.
     resume(short.folder()).execute().unwrap();
@@ -302,15 +303,15 @@ fn a_best_network_that_is_lost_is_told_and_found_again_where_that_is_possible() 
         copy(run.folder(), &copied);
         damage(&best(&copied));
         resume(&copied).execute().unwrap();
-        let told = warnings(&copied).join("\n");
-        assert!(told.contains("the best network cannot be read"), "{told}");
-        assert!(told.contains("best.safetensors"), "{told}");
+        let message = warnings(&copied).join("\n");
+        assert!(message.contains("the best network cannot be read"), "{message}");
+        assert!(message.contains("best.safetensors"), "{message}");
         if known == 2 {
             assert!(fs::read(best(&copied)).unwrap() == whole);
         } else {
             assert!(
-                told.contains(&format!("the network of epoch {} is lost", known + 1)),
-                "{told}"
+                message.contains(&format!("the network of epoch {} is lost", known + 1)),
+                "{message}"
             );
         }
         // Of a phase that continues, the checkpoint may have it; else a later epoch is the best.
@@ -321,8 +322,8 @@ fn a_best_network_that_is_lost_is_told_and_found_again_where_that_is_possible() 
         fs::remove_dir_all(phase.join("checkpoints").join(&steps(&phase)[1])).unwrap();
         damage(&best(&copied));
         resume(&copied).execute().unwrap();
-        let told = warnings(&copied).join("\n");
-        assert!(told.contains("the best network of the phase cannot be read"), "{told}");
+        let message = warnings(&copied).join("\n");
+        assert!(message.contains("the best network of the phase cannot be read"), "{message}");
         common::state(&best(&copied));
         assert!(last(&copied) == last(run.folder()), "the weights differ");
     }
@@ -333,8 +334,8 @@ fn a_folder_in_the_place_of_a_network_is_an_error_that_says_so() {
     let desk = Desk::new();
     let run = done(&desk, &[]);
     reopen(run.folder());
-    let place = run.folder().join("quantized/last.safetensors");
-    fs::create_dir(&place).unwrap();
+    let weights = run.folder().join("quantized/last.safetensors");
+    fs::create_dir(&weights).unwrap();
     let error = resume(run.folder()).execute().unwrap_err().to_string();
     assert!(error.contains("last.safetensors: it is a folder"), "{error}");
 }
@@ -553,15 +554,15 @@ fn a_damaged_checkpoint_is_never_used() {
 fn a_damaged_result_is_made_again_from_the_last_checkpoint() {
     let desk = Desk::new();
     let run = done(&desk, &[]);
-    let (whole, place) = (last(run.folder()), run.folder().join("quantized"));
-    let result = fs::read(place.join("result.json")).unwrap();
+    let (whole, phase) = (last(run.folder()), run.folder().join("quantized"));
+    let result = fs::read(phase.join("result.json")).unwrap();
     let mut random = Random::new(&[17]);
     for name in ["result.json", "last.safetensors"] {
         for _ in 0..5 {
-            damage(&place.join(name), &mut random);
+            damage(&phase.join(name), &mut random);
             resume(run.folder()).execute().unwrap();
             assert!(last(run.folder()) == whole, "{name}: the weights differ");
-            assert!(fs::read(place.join("result.json")).unwrap() == result, "{name}");
+            assert!(fs::read(phase.join("result.json")).unwrap() == result, "{name}");
         }
     }
     assert!(warnings(run.folder()).iter().any(|text| text.contains("continues from the last")));

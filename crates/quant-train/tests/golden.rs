@@ -217,9 +217,10 @@ impl Measured {
             let movement = movements.fold(0.0, f64::max);
             noise = noise.max((expected - repeated).abs().max(movement) / expected);
             let bound = stated.max(4.0 * noise);
-            let good = match bound < 0.05 {
-                true => (loss - expected).abs() <= bound * expected,
-                false => loss.is_finite() && (0.5..=2.0).contains(&(loss / expected)),
+            let good = if bound < 0.05 {
+                (loss - expected).abs() <= bound * expected
+            } else {
+                loss.is_finite() && (0.5..=2.0).contains(&(loss / expected))
             };
             if !good {
                 return Err(format!(

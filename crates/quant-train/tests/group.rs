@@ -173,13 +173,13 @@ fn a_group_that_one_asks_to_stop_stops_at_one_step_and_goes_on() {
     let recipe = recipe(10, 1, "");
     let whole = run(folder.path(), &data, 2, &recipe);
     let last = |run: &Path| fs::read(run.join("quantized/last.safetensors")).unwrap();
-    let mut place: Option<PathBuf> = None;
+    let mut run_folder: Option<PathBuf> = None;
     let mut stops = 0;
     loop {
         let results: Vec<_> = thread::scope(|scope| {
             let threads = Threads::new(2, Duration::from_secs(60)).into_iter().map(|group| {
-                let (place, recipe, data, runs) =
-                    (place.clone(), recipe.clone(), &data, folder.path());
+                let (run_folder, recipe, data, runs) =
+                    (run_folder.clone(), recipe.clone(), &data, folder.path());
                 scope.spawn(move || {
                     let rank = group.rank();
                     let options = options(Arc::new(group));
@@ -187,8 +187,8 @@ fn a_group_that_one_asks_to_stop_stops_at_one_step_and_goes_on() {
                     if rank == 1 {
                         options.stop.ask();
                     }
-                    let run = match place {
-                        Some(place) => Run::resume(&place, None, options),
+                    let run = match run_folder {
+                        Some(run_folder) => Run::resume(&run_folder, None, options),
                         None => Run::create(runs, recipe, runs, data, options),
                     };
                     let run = run.unwrap();
@@ -198,7 +198,7 @@ fn a_group_that_one_asks_to_stop_stops_at_one_step_and_goes_on() {
             let threads: Vec<_> = threads.collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        place = Some(results[0].0.clone());
+        run_folder = Some(results[0].0.clone());
         match (&results[0].1, &results[1].1) {
             (
                 Err(TrainError::Stopped { step, phase }),
@@ -210,7 +210,7 @@ fn a_group_that_one_asks_to_stop_stops_at_one_step_and_goes_on() {
         stops += 1;
     }
     assert_eq!(stops, 8);
-    assert!(last(&place.unwrap()) == last(&whole[0].0), "the weights differ");
+    assert!(last(&run_folder.unwrap()) == last(&whole[0].0), "the weights differ");
 }
 
 /// The scores over all images of two processes, from those of each.

@@ -19,25 +19,9 @@ use quant_train::{
 
 const DATA: &str = tiny!("train = [{ resize = { size = 32 } }, { center-crop = { size = 32 } }]");
 
-const FULL: &str = r#"
-    [[phase]]
-    name = "full_precision"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.05
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-"#;
+const FULL: &str = sgd_phase!("full_precision", 1, 0.05, "");
 
-const QUANTIZED: &str = r#"
-    [[phase]]
-    name = "quantized"
-    epochs = 2
-    batch_size = 8
-    learning_rate = 0.01
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-"#;
+const QUANTIZED: &str = sgd_phase!("quantized", 2, 0.01, "");
 
 const LSQ: &str = r#"
     [phase.quantization]

@@ -23,24 +23,8 @@ use quant_train::{
 /// Two phases, to which tests add others.
 const RECIPE: &str = concat!(
     tiny!(""),
-    r#"
-    [[phase]]
-    name = "full_precision"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.005
-    clip_norm = 1.0
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-    [[phase]]
-    name = "quantized"
-    epochs = 1
-    batch_size = 8
-    learning_rate = 0.001
-    clip_norm = 1.0
-    schedule = { policy = "fix" }
-    optimizer = { kind = "sgd" }
-"#,
+    sgd_phase!("full_precision", 1, 0.005, "clip_norm = 1.0"),
+    sgd_phase!("quantized", 1, 0.001, "clip_norm = 1.0"),
     two_bits!()
 );
 
@@ -194,10 +178,10 @@ fn a_classifier_of_other_classes_starts_fresh_where_the_recipe_says_so() {
     }
     let log = read_log(&run.folder().join("log.jsonl")).unwrap();
     for name in ["fc.weight", "fc.bias"] {
-        let told = log
+        let is_warned = log
             .iter()
             .any(|event| matches!(event, Event::Warning { message } if message.starts_with(name)));
-        assert!(told, "{name}");
+        assert!(is_warned, "{name}");
     }
 }
 
@@ -272,9 +256,9 @@ fn weights_and_teachers_of_other_classes_are_told() {
         let run = run(folder.path(), &data, text);
         run.execute().unwrap();
         let log = read_log(&run.folder().join("log.jsonl")).unwrap();
-        let told = "its network was trained on other classes";
+        let expected = "its network was trained on other classes";
         log.iter().any(|event| {
-            matches!(event, Event::Warning { message } if message.contains(told)
+            matches!(event, Event::Warning { message } if message.contains(expected)
             && message.contains("class 0: \"a_ring\", expected"))
         })
     };

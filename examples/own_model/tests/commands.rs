@@ -16,8 +16,9 @@ const RECIPE: &str = own!(1, "", "");
 fn own_model(folder: &Path, arguments: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_own_model"));
     let output = command.args(arguments).current_dir(folder).output().unwrap();
-    let [said, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    (output.status.success(), said, told)
+    let [said, stderr] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (output.status.success(), said, stderr)
 }
 
 #[test]
@@ -26,8 +27,8 @@ fn a_program_with_its_own_network_evaluates_reports_and_writes_codes() {
     let folder = folder.path();
     fs::write(folder.join("mine.toml"), RECIPE).unwrap();
     let says = |arguments: &[&str]| {
-        let (good, said, told) = own_model(folder, arguments);
-        assert!(good, "{arguments:?}: {told}");
+        let (good, said, stderr) = own_model(folder, arguments);
+        assert!(good, "{arguments:?}: {stderr}");
         said
     };
     let trained = says(&["--recipe", "mine.toml"]);
@@ -42,8 +43,8 @@ fn a_program_with_its_own_network_evaluates_reports_and_writes_codes() {
     let said = says(&["codes", run, "-o", "codes.safetensors"]);
     assert!(said.starts_with("6 weights, "), "{said}");
     assert!(folder.join("codes.safetensors").is_file());
-    let (good, _, told) = own_model(folder, &["codes", run, "--phase", "full", "-o", "x"]);
-    assert!(!good && told.contains("no quantized weights"), "{told}");
+    let (good, _, stderr) = own_model(folder, &["codes", run, "--phase", "full", "-o", "x"]);
+    assert!(!good && stderr.contains("no quantized weights"), "{stderr}");
 
     // Programs that do not know the network name the one that does.
     let run = Run::resume(&folder.join(run), None, RunOptions::new(Device::flex())).unwrap();

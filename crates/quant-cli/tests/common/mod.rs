@@ -6,6 +6,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+#[macro_use]
+#[allow(unused_macros, reason = "each test program uses a part")]
+#[path = "../../../quant-train/tests/common/phases.rs"]
+mod phases;
+
 /// The start of a recipe for images of 32 pixels, to which phases are added. `$data` and `$model`
 /// are further fields of these tables.
 macro_rules! tiny {

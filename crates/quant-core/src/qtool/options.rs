@@ -54,7 +54,7 @@ impl QtoolOptions {
         self.keywords.contains(word)
     }
 
-    /// Returns all keywords.
+    /// Returns the words that the option `keyword` lists.
     pub fn keywords(&self) -> impl Iterator<Item = &str> {
         self.keywords.iter().map(String::as_str)
     }

@@ -23,9 +23,9 @@ mod kernels;
 /// The scale γ and the shift β of each channel, of one type.
 #[derive(Debug, Clone, Copy)]
 pub struct Affine<'a> {
-    /// γ, `[channels]`.
+    /// The factor γ of each channel, `[channels]`.
     pub weight: &'a Operand,
-    /// β, `[channels]`.
+    /// The number β that is added to each channel, `[channels]`.
     pub bias: &'a Operand,
 }
 
@@ -43,7 +43,7 @@ pub struct Normalized {
 /// The tensors of the forward pass that [`backward`] needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward<'a> {
-    /// The input.
+    /// The input of the forward pass.
     pub x: &'a Operand,
     /// The scale γ of each channel.
     pub weight: &'a Operand,

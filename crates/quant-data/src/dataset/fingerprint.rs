@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Fingerprint {
     /// Names of the classes.
     pub classes: Vec<String>,
-    /// Number of images.
+    /// The number of images of the data set.
     pub images: usize,
     /// A hash of the list of images: their labels in order, and what each kind of data set adds to
     /// them, such as file names relative to its folder. Pixels are not part of it. It is serialised

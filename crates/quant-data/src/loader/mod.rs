@@ -95,7 +95,7 @@ impl Loader {
         }
     }
 
-    /// Returns the configuration.
+    /// Returns the configuration that the loader was made with.
     pub fn config(&self) -> &LoaderConfig {
         &self.config
     }

@@ -221,9 +221,9 @@ fn a_batch_without_a_usable_image_comes_without_images() {
     let batches = all(&loader(801, &[3, 800], false, 2), 0, 0);
     let last = batches.last().unwrap();
     assert!(last.labels.is_empty() && last.skipped[0].contains("image 800"), "{last:?}");
-    let told: usize = batches.iter().map(|batch| batch.skipped.len()).sum();
+    let skipped: usize = batches.iter().map(|batch| batch.skipped.len()).sum();
     let used: usize = batches.iter().map(|batch| batch.labels.len()).sum();
-    assert_eq!((batches.len(), told, used), (101, 2, 799));
+    assert_eq!((batches.len(), skipped, used), (101, 2, 799));
 }
 
 #[test]

@@ -67,10 +67,10 @@ pub fn input(size: usize, mean: [f64; 3], std: [f64; 3]) -> Input {
     }
 }
 
-/// A lowered network.
+/// A network that was lowered for serving, and what changed on the way.
 #[derive(Debug, Clone)]
 pub struct Lowered {
-    /// The network.
+    /// The network as it will be served.
     pub model: Model,
     /// What each convolution and linear layer became, in execution order.
     pub explanation: Vec<Explained>,

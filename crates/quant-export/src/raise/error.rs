@@ -27,13 +27,13 @@ pub enum RaiseError {
     /// The images, or the whole, are not what a network has.
     #[error("no trainable network: {reason}")]
     Image {
-        /// What is wrong.
+        /// What of the model no network has.
         reason: String,
     },
     /// A layer has numbers that no quantizer has.
     #[error("{layer}: {reason}")]
     Layer {
-        /// The layer.
+        /// The name of the layer.
         layer: String,
         /// What is wrong with it.
         reason: String,

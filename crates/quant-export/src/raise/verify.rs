@@ -21,7 +21,7 @@ pub struct Verified {
     pub images: usize,
     /// The codes of the inputs of layers that both quantize.
     pub codes: usize,
-    /// Those that differ.
+    /// The number of codes that differ.
     pub differing: usize,
     /// The images for which the best class is the same.
     pub same_best: usize,

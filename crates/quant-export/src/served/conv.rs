@@ -211,9 +211,10 @@ fn places(conv: &Conv, codes: &WeightCodes, term: &Term, device: &Device) -> Vec
     };
     let whole = split(&integers, 16);
     // Digits of the input with at least four bits.
-    let places = match magnitudes(&whole[0].digits) <= EXACT >> 4 {
-        true => whole,
-        false => split(&integers, WEIGHT_DIGIT),
+    let places = if magnitudes(&whole[0].digits) <= EXACT >> 4 {
+        whole
+    } else {
+        split(&integers, WEIGHT_DIGIT)
     };
     let shape = [conv.out_channels, conv.in_channels / conv.groups, conv.kernel[0], conv.kernel[1]];
     let place = |Digits { power, digits }: Digits| {

@@ -44,7 +44,7 @@ pub struct InputCodes {
     pub layer: String,
     /// `[images, channels, height, width]`.
     pub shape: [usize; 4],
-    /// The codes, row-major.
+    /// The code of each number, row-major.
     pub codes: Vec<u8>,
 }
 

@@ -32,7 +32,8 @@ pub(crate) fn sources() -> Vec<(String, String)> {
     files
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
+/// Returns the paths of what a folder has.
+pub(crate) fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder");
     entries.map(|entry| entry.expect("an entry").path()).collect()
 }

@@ -314,7 +314,7 @@ impl Integers {
     }
 
     /// Returns the number of the integer 0.
-    pub(super) fn of_zero(&self) -> i32 {
+    pub(super) fn number_of_zero(&self) -> i32 {
         self.encoding.number(0)
     }
 

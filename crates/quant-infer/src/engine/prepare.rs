@@ -131,9 +131,12 @@ impl Prepare<'_> {
                     .collect();
                 let padding = (terms.iter())
                     .map(|term| {
-                        term.words(|channel| match storage.pads_codes {
-                            true => term.of_code(&coder, channel, pads(quantizer, channel).1),
-                            false => term.of_zero(),
+                        term.words(|channel| {
+                            if storage.pads_codes {
+                                term.of_code(&coder, channel, pads(quantizer, channel).1)
+                            } else {
+                                term.number_of_zero()
+                            }
                         })
                     })
                     .collect();

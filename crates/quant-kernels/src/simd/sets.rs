@@ -236,7 +236,8 @@ macro_rules! instruction_set {
         registers $registers:literal, $floats:ident, $splat:ident, $load:ident, $store:ident,
         |$sum:ident, $a:ident, $b:ident| $fused:expr, $rounded:expr,
         $integers:ident, $splat_integer:ident, $load_integers:ident, $store_integers:ident,
-        operations $operations:ident, masks $masks:ident, pairs $pairs:path, quads $quads:path, shifts $shifts:literal,
+        operations $operations:ident, masks $masks:ident,
+        pairs $pairs:path, quads $quads:path, shifts $shifts:literal,
         counts $counts:literal $add_count:path, $subtract_count:path, $widen_counts:path
     ) => {
         #[doc = concat!("The proof that the processor has ", $name, "'s vectors.")]
@@ -445,8 +446,8 @@ instruction_set!(
     |sum, a, b| core::arch::x86_64::_mm256_fmadd_ps(a, b, sum),
     core::arch::x86_64::_mm256_add_ps(sum, core::arch::x86_64::_mm256_mul_ps(a, b)),
     __m256i, _mm256_set1_epi32, _mm256_loadu_si256, _mm256_storeu_si256,
-    operations narrow, masks narrow_masks, pairs _mm256_dpwssd_avx_epi32, quads _mm256_dpbusd_avx_epi32,
-    shifts false,
+    operations narrow, masks narrow_masks,
+    pairs _mm256_dpwssd_avx_epi32, quads _mm256_dpbusd_avx_epi32, shifts false,
     counts 15 narrow::add_count, narrow::subtract_count, narrow::widen_counts
 );
 

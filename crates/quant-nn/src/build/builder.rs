@@ -181,10 +181,8 @@ impl<'a> Builder<'a> {
                 LayerQuantizers { weight: Some(own.weight()?), ..LayerQuantizers::default() }
             }
             (Place::Last, FirstLast::Own(own)) => {
-                let range = match self.graph.is_never_negative(x) {
-                    true => Range::Unsigned,
-                    false => Range::Signed,
-                };
+                let range =
+                    if self.graph.is_never_negative(x) { Range::Unsigned } else { Range::Signed };
                 LayerQuantizers {
                     activation: Some(own.activation(range)?),
                     weight: Some(own.weight()?),

@@ -37,10 +37,10 @@ pub fn acting(model_name: &str, keywords: &str) -> Result<Acting, NetworkError> 
     let mut notes = Vec::new();
     let mut left: Vec<&str> = Vec::new();
     for word in keywords.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        match known_words().any(|known| known == word) {
-            true if left.contains(&word) => {}
-            true => left.push(word),
-            false => notes.push(unknown(word)),
+        if !known_words().any(|known| known == word) {
+            notes.push(unknown(word));
+        } else if !left.contains(&word) {
+            left.push(word);
         }
     }
     for (kind, order) in FIRST_FOUND {

@@ -58,7 +58,7 @@ pub struct Registry {
 /// The network that a description gives, with an explanation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explained {
-    /// The network.
+    /// The configuration of the network.
     pub config: NetworkConfig,
     /// One line for each word, which says what the word did.
     pub lines: Vec<String>,
@@ -101,13 +101,14 @@ impl Registry {
         contradictions(&words)?;
         let (mut lines, mut warnings) = (Vec::new(), Vec::new());
         for entry in WORDS.iter().filter(|entry| words.contains(&entry.word)) {
-            match (entry.apply)(&mut config, qtool)? {
-                true => lines.push(format!("{}: {}", entry.word, entry.what)),
-                false => warnings.push(format!("{}: no effect on {model_name} here", entry.word)),
+            if (entry.apply)(&mut config, qtool)? {
+                lines.push(format!("{}: {}", entry.word, entry.what));
+            } else {
+                warnings.push(format!("{}: no effect on {model_name} here", entry.word));
             }
         }
-        let told = QUANTIZERS.iter().chain(&IGNORED);
-        for (word, what) in told.filter(|(word, _)| words.contains(word)) {
+        let described = QUANTIZERS.iter().chain(&IGNORED);
+        for (word, what) in described.filter(|(word, _)| words.contains(word)) {
             lines.push(format!("{word}: {what}"));
         }
         options(&mut config, qtool)?;

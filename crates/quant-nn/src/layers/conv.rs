@@ -29,7 +29,7 @@ pub struct QuantConv2dConfig {
     pub bias: bool,
     /// Whether zeros are added after quantizing the input. By default they are added before.
     pub padding_after_quant: bool,
-    /// The quantizers.
+    /// The quantizers of the weight, the input and the output.
     pub quantizers: LayerQuantizers,
 }
 
@@ -178,7 +178,7 @@ impl QuantConv2d {
         if self.padding_after_quant || self.padding == 0 {
             return (quantizer.forward(x), self.padding, 0.0);
         }
-        if let Some(padding_value) = quantizer.of_zero() {
+        if let Some(padding_value) = quantizer.value_of_zero() {
             return (quantizer.forward(x), self.padding, padding_value);
         }
         (quantizer.forward(padded(x, self.padding)), 0, 0.0)

@@ -16,7 +16,7 @@ pub struct QuantLinearConfig {
     pub features: [usize; 2],
     /// Whether a bias is added.
     pub bias: bool,
-    /// The quantizers.
+    /// The quantizers of the weight, the input and the output.
     pub quantizers: LayerQuantizers,
 }
 

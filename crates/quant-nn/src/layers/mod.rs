@@ -36,7 +36,7 @@ fn init_quantizer(
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compute {
-    /// 32 bits.
+    /// Floats of 32 bits.
     #[default]
     F32,
     /// IEEE half precision: 11 bits of precision, up to 65504.

@@ -361,12 +361,10 @@ mod tests {
         let run = |doubled: bool| {
             let mut norm = BatchNorm2d::new(2, &device);
             let x = Tensor::<1>::from_floats(x, &device).reshape([1, 2, 2, 2]).require_grad();
-            let input = match doubled {
-                // The same images a second time, here or in another process that runs in step with
-                // this one.
-                true => Tensor::cat(vec![x.clone(), x.clone()], 0),
-                false => x.clone(),
-            };
+            // The same images a second time, here or in another process that runs in step with
+            // this one.
+            let input =
+                if doubled { Tensor::cat(vec![x.clone(), x.clone()], 0) } else { x.clone() };
             if !doubled {
                 let twice = |values: Vec<f32>| values.into_iter().map(|v| 2.0 * v).collect();
                 norm.sums = Some(SumOverProcesses::new(twice));

@@ -13,6 +13,9 @@ mod autodiff;
 mod batch_norm;
 #[cfg(feature = "flex")]
 mod flex;
+mod output;
+
+pub use output::BatchNormOutput;
 
 /// Returns the convolution of x, `[batch, inputs, height, width]`, with `weight`, `[outputs, inputs
 /// / groups, kernel height, kernel width]`, as defined by
@@ -61,17 +64,6 @@ pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
         return flex::relu(x);
     }
     burn_relu(x)
-}
-
-/// The result of [`batch_norm`].
-#[derive(Debug, Clone)]
-pub struct BatchNormOutput {
-    /// x normalised, scaled and shifted: `[batch, channels, height, width]`.
-    pub output: Tensor<4>,
-    /// The mean of the batch, `[channels]`, without a gradient.
-    pub mean: Tensor<1>,
-    /// The biased variance of the batch, `[channels]`, without a gradient.
-    pub variance: Tensor<1>,
 }
 
 /// Returns γ·(x - mean)/√(variance + ε) + β with the mean and the biased variance of each channel

@@ -3,21 +3,12 @@
 use quant_infer::model::{Dynamic, Quantizer, Term};
 
 use super::{
-    Exporter, Format,
+    exporter::{Codes, Exporter},
+    format::Format,
     formula::{self, Formula},
     graph::{float, int, text},
 };
 use crate::proto::data_type;
-
-/// A tensor that tells the codes of a quantizer: a code is tensor·factor + offset, exactly.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Codes {
-    pub(super) tensor: String,
-    pub(super) factor: f32,
-    pub(super) offset: f32,
-    /// The channels of the tensor.
-    pub(super) channels: usize,
-}
 
 /// One number for each channel, or a single one where all channels have the same.
 pub(super) fn per_channel(numbers: &[f32], channels: usize) -> (Vec<usize>, Vec<f32>) {
@@ -149,7 +140,7 @@ impl Exporter<'_> {
         Codes { tensor, factor: 1.0, offset: -low, channels }
     }
 
-    /// Adds QONNX's quantizer.
+    /// Adds the node `Quant` of QONNX.
     #[expect(clippy::too_many_arguments, reason = "these are the operator's inputs")]
     pub(super) fn quant(
         &mut self,

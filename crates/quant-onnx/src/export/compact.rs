@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Codes;
+use super::exporter::Codes;
 use crate::proto::{GraphProto, NodeProto, TensorProto};
 
 /// Makes a graph smaller. Tensors in `kept` keep their names, and `records` are renamed with the

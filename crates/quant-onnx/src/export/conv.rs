@@ -3,8 +3,7 @@
 use quant_infer::model::{Conv, Quantizer, Terms, Weight, WeightCodes};
 
 use super::{
-    Exporter,
-    codes::Codes,
+    exporter::{Codes, Exporter},
     graph::{int, ints},
     weights::{dims, integers},
 };
@@ -56,8 +55,8 @@ impl Exporter<'_> {
         let mut padding = conv.padding;
         let mut x = x.to_owned();
         if let Some(quantizer) = &conv.quantizer {
-            let of_zero = |group| quantizer.value_of(group, quantizer.code_of(group, 0.0));
-            if conv.pads_codes && (0..quantizer.groups).any(|group| of_zero(group) != 0.0) {
+            let value_of_zero = |group| quantizer.value_of(group, quantizer.code_of(group, 0.0));
+            if conv.pads_codes && (0..quantizer.groups).any(|group| value_of_zero(group) != 0.0) {
                 x = self.padded(name, &x, &mut padding);
             }
             x = self.values(name, quantizer, &x, conv.in_channels);

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_type, data_type};
-
-/// The domain of QONNX's operators.
-pub(crate) const QONNX: &str = "qonnx.custom_op.general";
+use crate::proto::{
+    AttributeProto, GraphProto, NodeProto, QONNX, TensorProto, attribute_type, data_type,
+};
 
 /// Nodes and constants, with names that are used once.
 #[derive(Debug, Default)]

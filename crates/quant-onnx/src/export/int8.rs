@@ -3,9 +3,9 @@
 use quant_infer::model::{Conv, Quantizer, Weight};
 
 use super::{
-    Exporter,
     codes::evenly_spaced,
     conv::{attributes, reason},
+    exporter::{Codes, Exporter},
     formula::{self, Formula},
     graph::int,
     weights::{dims, gcd, integers},
@@ -88,8 +88,8 @@ pub(super) fn plan(conv: &Conv) -> Result<Plan, String> {
         .collect();
     let scale = input_term.scale_of(0);
     let (bytes, zero, scale, offset) = bytes(conv, quantizer, scale, step, first)?;
-    let of_zero = i32::from(quantizer.code_of(0, 0.0)) * step + first;
-    let pads = conv.pads_codes && (of_zero != 0 || offset != 0.0);
+    let number_of_zero = i32::from(quantizer.code_of(0, 0.0)) * step + first;
+    let pads = conv.pads_codes && (number_of_zero != 0 || offset != 0.0);
     Ok(Plan { bytes, zero, scale, offset, weights, scales, pads })
 }
 
@@ -258,7 +258,7 @@ impl Exporter<'_> {
                 };
                 self.record(
                     name,
-                    &super::Codes { tensor: codes.clone(), factor: 1.0, offset: 0.0, channels },
+                    &Codes { tensor: codes.clone(), factor: 1.0, offset: 0.0, channels },
                 );
                 codes
             }

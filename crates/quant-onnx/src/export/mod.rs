@@ -3,6 +3,8 @@
 mod codes;
 mod compact;
 mod conv;
+mod exporter;
+mod format;
 mod formula;
 mod graph;
 mod int8;
@@ -14,55 +16,18 @@ use std::{collections::BTreeSet, fmt};
 use prost::Message;
 use quant_infer::model::{Input, Model, Node, Op};
 
-pub(crate) use self::graph::QONNX;
+pub use self::format::Format;
 use self::{
-    codes::Codes,
-    graph::{Graph, int, ints},
+    exporter::{Codes, Exporter},
+    graph::{Graph, int},
 };
 use crate::{
     OnnxError, Pixels,
     proto::{
-        DimensionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
-        TensorTypeProto, TypeProto, ValueInfoProto, data_type,
+        DimensionProto, ModelProto, OperatorSetIdProto, QONNX, StringStringEntryProto,
+        TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, data_type,
     },
 };
-
-/// A way of writing a low-bit network as an ONNX file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// QONNX: the quantizers are nodes `Quant`, `BipolarQuant` and `MultiThreshold` of the domain
-    /// `qonnx.custom_op.general`, which the Python package `qonnx`, FINN and hls4ml read.
-    /// Convolutions sum integers, and their scales follow as a multiplication, so that 32-bit
-    /// floats hold every sum exactly.
-    Qonnx,
-    /// 8-bit integers with `QuantizeLinear` and `DequantizeLinear` around convolutions, as runtimes
-    /// fuse them: activations are bytes, limited to fewer values where they have fewer bits, and
-    /// weights are signed bytes. Batch norms become part of the weights' scales.
-    Int8,
-    /// As [`Int8`](Self::Int8) for what is not a weight, with weights of 2 and 4 bits in the file,
-    /// and sums of integers as in [`Qonnx`](Self::Qonnx).
-    Compact,
-}
-
-impl Format {
-    /// The version of ONNX's own operators.
-    fn opset(self, two_bits: bool) -> i64 {
-        match self {
-            Self::Qonnx => 17,
-            Self::Int8 => 21,
-            Self::Compact => 21 + 4 * i64::from(two_bits),
-        }
-    }
-
-    /// The version of the file's format that has these operators.
-    fn ir_version(self, two_bits: bool) -> i64 {
-        match self {
-            Self::Qonnx => 8,
-            Self::Int8 => 10,
-            Self::Compact => 10 + 3 * i64::from(two_bits),
-        }
-    }
-}
 
 /// An ONNX file, and what its writer had to do otherwise than the format intends.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,52 +122,7 @@ pub fn export(model: &Model, format: Format) -> Result<Exported, OnnxError> {
     Ok(exporter.finish())
 }
 
-/// A model that is being written.
-struct Exporter<'a> {
-    model: &'a Model,
-    format: Format,
-    graph: Graph,
-    shapes: Vec<[usize; 3]>,
-    /// The tensor of each node's value.
-    tensors: Vec<String>,
-    /// The names of quantizers, with their codes.
-    records: Vec<(String, Codes)>,
-    in_floats: Vec<(String, String)>,
-    layers: usize,
-    exact: usize,
-    near: usize,
-    /// The number of elements that the quantizer reads which is being written.
-    elements: usize,
-    /// Whether the file has weights of 2 bits.
-    two_bits: bool,
-    /// The image's bytes as floats.
-    raw_image: String,
-}
-
 impl Exporter<'_> {
-    fn record(&mut self, name: &str, codes: &Codes) {
-        self.records.push((name.to_owned(), codes.clone()));
-    }
-
-    fn count_quantizer(&mut self, exact: bool) {
-        if exact {
-            self.exact += 1;
-        } else {
-            self.near += 1;
-        }
-    }
-
-    /// Adds the mean over some axes.
-    fn mean(&mut self, name: &str, x: &str, axes: &[usize]) -> String {
-        if self.format.opset(false) < 18 {
-            let axes = vec![ints("axes", axes.iter().copied())];
-            return self.graph.add("ReduceMean", name, &[x], axes);
-        }
-        let axes: Vec<i64> = axes.iter().map(|axis| *axis as i64).collect();
-        let axes = self.graph.list(&format!("{name}.axes"), &axes);
-        self.graph.add("ReduceMean", name, &[x, &axes], vec![])
-    }
-
     /// Whether only the node after this one reads it.
     fn only_next_reads(&self, at: usize) -> bool {
         let readers = |node: &Node| node.inputs.contains(&at);

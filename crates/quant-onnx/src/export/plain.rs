@@ -3,7 +3,7 @@
 use quant_infer::model::{Op, Pool};
 
 use super::{
-    Exporter,
+    exporter::Exporter,
     graph::{float, int, ints, text},
 };
 use crate::proto::data_type;

@@ -2,7 +2,7 @@
 
 use quant_infer::model::{Conv, Term, Weight, WeightCodes};
 
-use super::{Exporter, Format, codes::bits, graph::int};
+use super::{codes::bits, exporter::Exporter, format::Format, graph::int};
 use crate::proto::data_type;
 
 /// Integers as q·step + lowest, with q from 0 to `most`.

@@ -1,8 +1,8 @@
 //! Nodes whose inputs are all constants.
 
 use super::{
-    Importer, Value,
     constant_shapes::{reshape, squeezed, together, transposed},
+    importer::{Importer, Value},
     node::Reader,
     quantizers::Rounding,
 };

@@ -2,7 +2,11 @@
 
 use quant_infer::model::{Conv, Op, Term, Terms, Weight, WeightCodes};
 
-use super::{Importer, Value, dynamic::Dynamic, node::Reader};
+use super::{
+    dynamic::Dynamic,
+    importer::{Importer, Value},
+    node::Reader,
+};
 use crate::{
     OnnxError,
     tensor::{Constant, Data, Grid},
@@ -114,6 +118,19 @@ fn layer_name(node: &Reader<'_>, weight: &str) -> String {
     node.name().to_owned()
 }
 
+/// Whether a convolution's only scales are 1: then factors can become its scales.
+pub(super) fn has_unit_scales(conv: &Conv) -> bool {
+    let one = |scales: &[f32]| scales.iter().all(|scale| *scale == 1.0);
+    conv.bias.is_none()
+        && matches!(&conv.weight, Weight::Codes(_))
+        && conv.integer_terms().is_some_and(|(input, weight)| {
+            input.0.len() == 1
+                && weight.0.len() == 1
+                && one(&input.0[0].scales)
+                && one(&weight.0[0].scales)
+        })
+}
+
 impl Importer {
     /// Returns the tensor that a weight was made from, through quantizers and changes of order.
     fn origin(&self, tensor: &str) -> String {
@@ -139,7 +156,7 @@ impl Importer {
         }
     }
 
-    /// `Conv`.
+    /// Reads `Conv`, a convolution of two dimensions.
     pub(super) fn convolution(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let tensor = node.input(1)?.to_owned();
         let constant = self.constant(node, 1)?.clone();

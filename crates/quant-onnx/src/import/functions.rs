@@ -3,8 +3,9 @@
 use quant_infer::model::Op;
 
 use super::{
-    BatchNorm, Importer, Value,
+    BatchNorm,
     dynamic::Dynamic,
+    importer::{Importer, Value},
     lazy::{Lazy, Step},
     node::Reader,
 };

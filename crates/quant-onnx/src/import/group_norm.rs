@@ -3,40 +3,18 @@
 
 use quant_infer::model::Op;
 
-use super::{Importer, dynamic::Dynamic, node::Reader};
+use super::{
+    dynamic::{Dynamic, Grouped, Moment},
+    importer::Importer,
+    node::Reader,
+};
 use crate::{OnnxError, proto::data_type};
 
 /// What is added to variances, in models.
 const EPSILON: f32 = 1e-5;
 
-/// A step of a normalisation that is written out. The value is that of the groups of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Grouped {
-    groups: usize,
-    step: Moment,
-}
-
-/// What a value is, for x the elements of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    /// x.
-    Values,
-    /// The mean of x.
-    Mean,
-    /// x - mean.
-    Centred,
-    /// (x - mean)².
-    Squares,
-    /// The mean of (x - mean)².
-    Variance,
-    /// The variance plus 1e-5.
-    VarianceAndEpsilon,
-    /// The root of that.
-    Deviation,
-}
-
 impl Importer {
-    /// `InstanceNormalization`.
+    /// Reads `InstanceNormalization`, which normalises each channel or each group of them.
     pub(super) fn instance_norm(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let x = self.dynamic(node, 0)?;
         match x.grouped {
@@ -54,7 +32,7 @@ impl Importer {
         }
     }
 
-    /// `GroupNormalization`.
+    /// Reads `GroupNormalization`, which normalises each group of channels.
     pub(super) fn group_norm(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let x = self.dynamic(node, 0)?;
         let source = self.materialise(node.input(0)?)?;

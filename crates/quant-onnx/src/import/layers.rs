@@ -2,14 +2,19 @@
 
 use quant_infer::model::Op;
 
-use super::{Importer, Value, dynamic::Dynamic, lazy::Step, node::Reader};
-use crate::{OnnxError, export::QONNX, tensor::Constant};
+use super::{
+    dynamic::Dynamic,
+    importer::{Importer, Value},
+    lazy::Step,
+    node::Reader,
+};
+use crate::{OnnxError, proto::QONNX, tensor::Constant};
 
 /// Other names of the domain of QONNX's operators.
 const DOMAINS: [&str; 4] = ["", "ai.onnx", QONNX, "onnx.brevitas"];
 
 impl Importer {
-    /// Reads a node.
+    /// Reads a node of the graph, whose operator decides how.
     pub(super) fn node(&mut self, node: &Reader<'_>) -> Result<(), OnnxError> {
         let finn = node.domain().starts_with("finn.custom_op");
         if !DOMAINS.contains(&node.domain()) && !finn {

@@ -1,11 +1,13 @@
 //! ONNX files become models.
 
+mod arithmetic;
 mod constant_shapes;
 mod constants;
 mod convolution;
 mod dynamic;
 mod functions;
 mod group_norm;
+mod importer;
 mod layers;
 mod lazy;
 mod node;
@@ -20,13 +22,19 @@ use std::{
 };
 
 use prost::Message;
-use quant_infer::model::{Conv, Input, Model, Node, Op, Weight};
+use quant_infer::model::{Input, Model, Node, Op};
 
-use self::{dynamic::Dynamic, lazy::Lazy, node::Reader};
+pub use self::importer::BatchNorm;
+use self::{
+    dynamic::Dynamic,
+    importer::{Importer, Value},
+    lazy::Lazy,
+    node::Reader,
+};
 use crate::{
-    OnnxError,
+    OnnxError, Pixels,
     proto::{GraphProto, ModelProto, data_type},
-    tensor::{self, Constant},
+    tensor,
 };
 
 /// The largest file that is read, in bytes.
@@ -62,29 +70,6 @@ pub struct Imported {
     /// How the bytes of images become the numbers that the network was trained with, for a file of
     /// this crate whose first layer reads the bytes themselves.
     pub pixels: Option<Pixels>,
-}
-
-/// The numbers of a `BatchNormalization`, one of each for a channel: x becomes
-/// (x - mean)/sqrt(variance + 1e-5)·weight + bias.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BatchNorm {
-    /// The factors.
-    pub weight: Vec<f32>,
-    /// What is added.
-    pub bias: Vec<f32>,
-    /// The means.
-    pub mean: Vec<f32>,
-    /// The variances.
-    pub variance: Vec<f32>,
-}
-
-/// A factor and a summand for the bytes of each channel of an image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pixels {
-    /// The factors.
-    pub scale: Vec<f32>,
-    /// What is added.
-    pub shift: Vec<f32>,
 }
 
 impl Imported {
@@ -165,35 +150,6 @@ pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Imported, OnnxErr
         importer.node(&reader)?;
     }
     importer.finish(graph, options, &file)
-}
-
-/// The value of a tensor of the file.
-#[derive(Debug, Clone)]
-enum Value {
-    Constant(Constant),
-    Dynamic(Dynamic),
-}
-
-/// A file that is being read.
-struct Importer {
-    nodes: Vec<Node>,
-    /// The shape of each node's value.
-    shapes: Vec<[usize; 3]>,
-    values: BTreeMap<String, Value>,
-    /// How often each tensor is read.
-    uses: BTreeMap<String, usize>,
-    /// The types of constants.
-    kinds: BTreeMap<String, i64>,
-    /// The constants that other constants were computed from.
-    origins: BTreeMap<String, String>,
-    names: BTreeSet<String>,
-    notes: BTreeSet<String>,
-    quantized: Vec<(usize, String)>,
-    /// The batch norms, by the node that computes them.
-    norms: BTreeMap<usize, BatchNorm>,
-    /// How many thresholds have been found so far.
-    thresholds: usize,
-    input: Input,
 }
 
 impl Importer {
@@ -310,25 +266,6 @@ impl Importer {
         })
     }
 
-    /// Adds a node to the model.
-    fn push(&mut self, name: &str, op: Op, inputs: Vec<usize>, shape: [usize; 3]) -> usize {
-        let mut unique = name.to_owned();
-        let mut count = 1;
-        while !self.names.insert(unique.clone()) {
-            count += 1;
-            unique = format!("{name}_{count}");
-        }
-        self.nodes.push(Node { name: unique, op, inputs });
-        // Larger sides than a model may have are refused by its check.
-        self.shapes.push(shape.map(|side| side.min(1 << 21)));
-        self.nodes.len() - 1
-    }
-
-    /// Whether exactly one node reads a tensor.
-    fn read_once(&self, tensor: &str) -> bool {
-        self.uses.get(tensor) == Some(&1)
-    }
-
     fn finish(
         mut self,
         graph: &GraphProto,
@@ -366,8 +303,7 @@ impl Importer {
         let model = Model { name, producer, classes, input: self.input, nodes };
         model.check()?;
         let notes = self.notes.into_iter().collect();
-        let pixels =
-            Pixels::of(file).filter(|pixels| pixels.scale.len() == model.input.scale.len());
+        let pixels = pixels(file).filter(|pixels| pixels.scale.len() == model.input.scale.len());
         Ok(Imported { model, notes, quantized, norms, pixels })
     }
 
@@ -430,33 +366,16 @@ struct Kept {
     norms: Vec<(usize, BatchNorm)>,
 }
 
-impl Pixels {
-    /// The entries of a file's metadata.
-    pub(crate) const ENTRIES: [&'static str; 2] = ["image_scale", "image_shift"];
-
-    fn of(file: &ModelProto) -> Option<Self> {
-        let numbers = |key: &str| -> Option<Vec<f32>> {
-            let numbers = metadata(file, key)?.split_whitespace().map(str::parse::<f32>);
-            let numbers: Vec<f32> = numbers.collect::<Result<_, _>>().ok()?;
-            numbers.iter().all(|number| number.is_finite()).then_some(numbers)
-        };
-        let [scale, shift] = Self::ENTRIES.map(numbers);
-        let (scale, shift) = (scale?, shift?);
-        (scale.len() == shift.len()).then_some(Self { scale, shift })
-    }
-}
-
-/// Whether a convolution's only scales are 1: then factors can become its scales.
-fn has_unit_scales(conv: &Conv) -> bool {
-    let one = |scales: &[f32]| scales.iter().all(|scale| *scale == 1.0);
-    conv.bias.is_none()
-        && matches!(&conv.weight, Weight::Codes(_))
-        && conv.integer_terms().is_some_and(|(input, weight)| {
-            input.0.len() == 1
-                && weight.0.len() == 1
-                && one(&input.0[0].scales)
-                && one(&weight.0[0].scales)
-        })
+/// Returns how the file says that bytes become the numbers of images.
+fn pixels(file: &ModelProto) -> Option<Pixels> {
+    let numbers = |key: &str| -> Option<Vec<f32>> {
+        let numbers = metadata(file, key)?.split_whitespace().map(str::parse::<f32>);
+        let numbers: Vec<f32> = numbers.collect::<Result<_, _>>().ok()?;
+        numbers.iter().all(|number| number.is_finite()).then_some(numbers)
+    };
+    let [scale, shift] = Pixels::ENTRIES.map(numbers);
+    let (scale, shift) = (scale?, shift?);
+    (scale.len() == shift.len()).then_some(Pixels { scale, shift })
 }
 
 /// Returns an entry of the file's metadata.

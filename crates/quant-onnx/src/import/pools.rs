@@ -3,8 +3,8 @@
 use quant_infer::model::{Op, Pool};
 
 use super::{
-    Importer,
     dynamic::Dynamic,
+    importer::Importer,
     lazy::{Lazy, Step},
     node::Reader,
 };

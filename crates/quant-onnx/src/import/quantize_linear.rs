@@ -1,8 +1,8 @@
 //! `QuantizeLinear`, `DequantizeLinear`, and tables that codes are looked up in.
 
 use super::{
-    Importer,
     dynamic::Dynamic,
+    importer::Importer,
     lazy::{Lazy, Step},
     node::Reader,
     quantizers::of,
@@ -107,7 +107,7 @@ impl Importer {
         Ok((scales, zeros))
     }
 
-    /// `DequantizeLinear` of activations.
+    /// Reads `DequantizeLinear` of activations.
     pub(super) fn dequantize_linear(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let (scales, zeros) = self.linear(node)?;
         let mut x = self.dynamic(node, 0)?;

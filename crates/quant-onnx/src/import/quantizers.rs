@@ -1,8 +1,8 @@
 //! The operators that quantize activations.
 
 use super::{
-    Importer,
     dynamic::Dynamic,
+    importer::Importer,
     lazy::{Lazy, Step},
     node::Reader,
 };
@@ -162,7 +162,7 @@ impl Importer {
         Ok(levels as usize)
     }
 
-    /// `Quant` of activations.
+    /// Reads `Quant` of activations.
     pub(super) fn quant(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let scales = self.scales(node, 1)?;
         let zeros = self.numbers(node, 2)?;
@@ -191,7 +191,7 @@ impl Importer {
         self.quantize(node, levels, channels, code, value)
     }
 
-    /// `BipolarQuant` of activations.
+    /// Reads `BipolarQuant` of activations.
     pub(super) fn bipolar(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let scales = self.scales(node, 1)?;
         let code = |x: f32, _| f32::from(u8::from(x >= 0.0));
@@ -313,7 +313,7 @@ impl Importer {
         Ok(Dynamic { rank, ..found })
     }
 
-    /// `Sign`.
+    /// Reads `Sign`, whose values are -1, 0 and 1.
     pub(super) fn sign(&mut self, node: &Reader<'_>) -> Result<Dynamic, OnnxError> {
         let code = |x: f32, _| {
             if x > 0.0 {

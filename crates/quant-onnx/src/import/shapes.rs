@@ -2,7 +2,7 @@
 
 use quant_infer::model::Op;
 
-use super::{Importer, constant_shapes::reshape, dynamic::Dynamic, node::Reader};
+use super::{constant_shapes::reshape, dynamic::Dynamic, importer::Importer, node::Reader};
 use crate::OnnxError;
 
 impl Importer {

@@ -42,9 +42,10 @@ impl DeviceBatch {
         }
         let labels: Vec<i64> = batch.labels.iter().map(|label| *label as i64).collect();
         let data = TensorData::new(batch.pixels, [labels.len(), 3, batch.size, batch.size]);
-        let pixels = match device.supports_dtype(DType::U8) {
-            true => Pixels::Bytes(Tensor::from_data(data, (device, DType::U8))),
-            false => Pixels::Floats(Tensor::from_data(data, device)),
+        let pixels = if device.supports_dtype(DType::U8) {
+            Pixels::Bytes(Tensor::from_data(data, (device, DType::U8)))
+        } else {
+            Pixels::Floats(Tensor::from_data(data, device))
         };
         Self {
             number: batch.number,

@@ -1,9 +1,9 @@
-//! The way out of training: a network is lowered and packed, and evaluated as it will be served.
+//! Packs trained networks, and evaluates them as they will be served.
 //!
 //! [`lower`] makes the model that [`Model::save`](quant_infer::model::Model::save) writes as a
-//! packed file. [`evaluate_packed`] gives the score of the engine that runs the file, and
-//! [`evaluate_served`] that of the same arithmetic in the trainer, which must be equal, next to
-//! that of the usual evaluation.
+//! packed file. [`evaluate_packed`] returns the score of the engine that runs the file.
+//! [`evaluate_served`] computes the same arithmetic in the trainer. It returns that score, which
+//! must be equal to the engine's, and the score of the usual evaluation.
 //!
 //! [`Lowering`] takes the layers of a network that a program makes itself
 //! ([`Run::execute_own_packed`](crate::Run::execute_own_packed)).

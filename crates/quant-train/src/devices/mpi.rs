@@ -45,7 +45,7 @@ impl Mpi {
     pub fn start() -> Result<Self, TrainError> {
         let (to_thread, asked) = channel::<Sum>();
         let (answers, from_thread) = channel();
-        let (tell, told) = channel();
+        let (to_main, from_start) = channel();
         let thread = thread::spawn(move || {
             // All calls of MPI come from this thread.
             let Some((_universe, _)) = mpi::initialize_with_threading(mpi::Threading::Funneled)
@@ -53,7 +53,7 @@ impl Mpi {
                 return;
             };
             let world = mpi::topology::SimpleCommunicator::world();
-            if tell.send((world.rank() as usize, world.size() as usize)).is_err() {
+            if to_main.send((world.rank() as usize, world.size() as usize)).is_err() {
                 return;
             }
             for sum in asked {
@@ -63,8 +63,9 @@ impl Mpi {
             }
         });
         let failed = |reason: &str| TrainError::Mpi { reason: reason.to_owned() };
-        let (rank, size) =
-            told.recv().map_err(|_| failed("it was already started, or it does not start"))?;
+        let (rank, size) = from_start
+            .recv()
+            .map_err(|_| failed("it was already started, or it does not start"))?;
         let channel = Mutex::new((to_thread, from_thread));
         Ok(Self { rank, size, channel, thread: Some(thread), given_up: AtomicBool::new(false) })
     }

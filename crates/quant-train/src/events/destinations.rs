@@ -11,7 +11,7 @@ use std::{
 #[cfg(feature = "tui")]
 use super::dashboard::Dashboard;
 use super::{event::Event, tensorboard::TensorBoard, terminal::Terminal};
-use crate::{error::TrainError, run::lock::Guard};
+use crate::{error::TrainError, lock::Guard};
 
 /// The destinations of events.
 pub(crate) struct Events {

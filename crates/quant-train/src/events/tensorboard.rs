@@ -19,8 +19,8 @@ use crate::{error::TrainError, files};
 const FOLDER: &str = "tensorboard";
 
 /// Writes scalars when they are reported. `tensorboard/<phase>` in the folder of the run has the
-/// curves over optimizer steps, and `tensorboard/<phase>/epochs` the curves over epochs. TensorBoard
-/// shows each folder as a run.
+/// curves over optimizer steps, and `tensorboard/<phase>/epochs` the curves over epochs.
+/// TensorBoard shows each folder as a run.
 #[derive(Debug)]
 pub(super) struct TensorBoard {
     run: PathBuf,

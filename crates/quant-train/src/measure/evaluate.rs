@@ -18,7 +18,7 @@ use crate::{
 /// The score of a network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The mean cross-entropy.
+    /// The mean cross-entropy over the images.
     #[serde(deserialize_with = "quant_core::number::or_nan")]
     pub loss: f64,
     /// The share of images whose best class is right, in percent.

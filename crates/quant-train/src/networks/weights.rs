@@ -154,7 +154,7 @@ pub(crate) fn check_finite<M: Classifier>(
 /// A network that was read, and how it was read.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The network.
+    /// The network that has the weights.
     pub network: Network,
     /// What was done with the entries of the file.
     pub report: LoadReport,
@@ -269,11 +269,12 @@ fn advice(network: &Network, report: &LoadReport) -> String {
              `fresh_classifier = true` in a phase)"
         );
     }
-    match report.mismatched.is_empty() {
-        true => "; --map renames entries or drops them",
-        false => "; it is of another network than [model] describes",
-    }
-    .into()
+    let advice = if report.mismatched.is_empty() {
+        "; --map renames entries or drops them"
+    } else {
+        "; it is of another network than [model] describes"
+    };
+    advice.to_owned()
 }
 
 /// Returns the state of a network with its configuration, as the bytes of a safetensors file.

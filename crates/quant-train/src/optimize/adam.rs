@@ -22,7 +22,7 @@ pub(crate) struct Adam {
     pub beta2: f64,
     /// The number eps, which is added to the divisor.
     pub epsilon: f64,
-    /// The weight decay.
+    /// The factor of the weight decay, which is 0 for none.
     pub weight_decay: f64,
     /// Whether the decay is decoupled, as in AdamW.
     pub decoupled: bool,
@@ -38,14 +38,13 @@ impl Optimizer for Adam {
         gradient: Tensor<D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
-        let decays = self.weight_decay != 0.0;
-        let (weight, gradient) = match self.decoupled {
-            true if decays => (weight.mul_scalar(1.0 - rate * self.weight_decay), gradient),
-            false if decays => {
-                let gradient = gradient + weight.clone().mul_scalar(self.weight_decay);
-                (weight, gradient)
-            }
-            _ => (weight, gradient),
+        let (weight, gradient) = if self.weight_decay == 0.0 {
+            (weight, gradient)
+        } else if self.decoupled {
+            (weight.mul_scalar(1.0 - rate * self.weight_decay), gradient)
+        } else {
+            let gradient = gradient + weight.clone().mul_scalar(self.weight_decay);
+            (weight, gradient)
         };
         let (steps, mean, square) = match state {
             Some(AdamState { momentum: m }) => (m.time + 1, m.moment_1, m.moment_2),

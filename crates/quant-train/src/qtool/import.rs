@@ -27,7 +27,7 @@ use crate::{
 /// A recipe, and what every setting of the configuration became.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Import {
-    /// The recipe.
+    /// The recipe that does what the options ask for.
     pub recipe: Recipe,
     /// The folder of the data, for the command line.
     pub data: Option<String>,
@@ -189,17 +189,19 @@ fn training(settings: &mut Settings, options: &QtoolOptions) -> Result<Phase, Tr
         optimizer: optimizer(options).map_err(quantizer)?,
         groups: group_rules(options).map_err(quantizer)?,
         clip_norm: settings.number::<f64>("grad_clip")?.filter(|norm| *norm > 0.0),
-        label_smoothing: match options.keyword("label-smooth") {
-            true => settings.number("label_smooth")?.unwrap_or(0.1),
-            false => 0.0,
+        label_smoothing: if options.keyword("label-smooth") {
+            settings.number("label_smooth")?.unwrap_or(0.1)
+        } else {
+            0.0
         },
         focal: focal(settings)?,
-        mixing: match settings.has("mixup_enable") {
-            true => Some(MixingRecipe {
+        mixing: if settings.has("mixup_enable") {
+            Some(MixingRecipe {
                 mixup: Some(settings.number("mixup_alpha")?.unwrap_or(0.7)),
                 cutmix: None,
-            }),
-            false => None,
+            })
+        } else {
+            None
         },
         distillation: distillation(settings)?,
         average: None,

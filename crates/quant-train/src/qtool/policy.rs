@@ -62,10 +62,13 @@ pub fn policies(
                     other => return Err(fail(format!("tag {other:?}: expected fm, wt or ot"))),
                 });
             }
-            field => match rule.set(field, value).map_err(fail)? {
-                true => rule.used = true,
-                false => without_effect(format!("line {}: {field} has no effect here", number + 1)),
-            },
+            field => {
+                if rule.set(field, value).map_err(fail)? {
+                    rule.used = true;
+                } else {
+                    without_effect(format!("line {}: {field} has no effect here", number + 1));
+                }
+            }
         }
     }
     rule.end(&triggers, &mut found);

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::TrainError,
+    output::text_of,
     schema::{
-        choices::{Choice, Steps, text_of},
+        choices::{Choice, Steps},
         stand_ins::{DeviationField, MeanField, RenderedFields},
     },
 };

@@ -43,9 +43,10 @@ fn section(
     if let Some(about) = table.get("description") {
         *page += &format!("{}\n\n", wrapped(&sentence(about)));
     }
-    match is_told_apart(table) {
-        false => list(page, rows(table)),
-        true => kinds(table).for_each(|kind| subsection(page, title, kind)),
+    if is_told_apart(table) {
+        kinds(table).for_each(|kind| subsection(page, title, kind));
+    } else {
+        list(page, rows(table));
     }
     for (name, field) in properties(table) {
         let Some((type_name, below)) = referred(field) else { continue };
@@ -53,9 +54,10 @@ fn section(
             continue;
         }
         let path = joined(path, name);
-        let title = match field.get("items").is_some() {
-            true => format!("`[[{path}]]`"),
-            false => format!("`[{path}]`"),
+        let title = if field.get("items").is_some() {
+            format!("`[[{path}]]`")
+        } else {
+            format!("`[{path}]`")
         };
         section(page, &path, &title, below, shown);
     }
@@ -77,9 +79,10 @@ fn subsection(page: &mut String, title: &str, table: &'static Value) {
     let about = table.get("description").map(sentence).unwrap_or_default();
     *page += &format!("\n### {title} with {with}\n\n{}\n\n", wrapped(&about));
     let fields = rows(table);
-    match fields.is_empty() {
-        true => *page += "It has no other fields.\n",
-        false => list(page, fields),
+    if fields.is_empty() {
+        *page += "It has no other fields.\n";
+    } else {
+        list(page, fields);
     }
 }
 
@@ -129,10 +132,8 @@ fn kind(table: &'static Value) -> Option<Row> {
         properties(table).find_map(|(name, field)| Some((name, field.get("const")?)))?;
     let others = properties(table).filter(|(other, _)| *other != name);
     let others: Vec<_> = others.map(|(other, _)| format!("`{other}`")).collect();
-    let takes = match others.is_empty() {
-        true => String::new(),
-        false => format!("with {}", others.join(", ")),
-    };
+    let takes =
+        if others.is_empty() { String::new() } else { format!("with {}", others.join(", ")) };
     let about = table.get("description").map(sentence).unwrap_or_default();
     let name = format!("`{name} = {value}`");
     Some(Row { name, takes, default: String::new(), about: escaped(&about) })

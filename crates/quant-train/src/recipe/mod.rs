@@ -242,9 +242,10 @@ impl Recipe {
     fn fits(&self, field: &str, batch_size: usize) -> Result<(), TrainError> {
         let size = self.data.input_size;
         let values = batch_size.saturating_mul(3 * size * size);
-        match values <= BATCH_VALUES {
-            true => Ok(()),
-            false => Err(TrainError::OutOfRange {
+        if values <= BATCH_VALUES {
+            Ok(())
+        } else {
+            Err(TrainError::OutOfRange {
                 field: field.to_owned(),
                 value: batch_size.to_string(),
                 takes: format!(
@@ -252,7 +253,7 @@ impl Recipe {
                      take more than 8 GiB",
                     BATCH_VALUES / (3 * size * size)
                 ),
-            }),
+            })
         }
     }
 

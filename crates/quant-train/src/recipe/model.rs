@@ -90,9 +90,12 @@ impl ModelRecipe {
         if !own && !keywords {
             return Structure::read(table).map(Self::Typed);
         }
-        let of_one_way = table.keys().all(|name| match own {
-            true => name == "own",
-            false => ["name", "keywords", "options"].contains(&name.as_str()),
+        let of_one_way = table.keys().all(|name| {
+            if own {
+                name == "own"
+            } else {
+                ["name", "keywords", "options"].contains(&name.as_str())
+            }
         });
         if own && !of_one_way {
             return Err("[model] takes `own` alone, without other fields: the program makes the \
@@ -102,9 +105,10 @@ impl ModelRecipe {
         if !of_one_way {
             return Err(format!("fields of [model] that do not go together: it takes {WAYS}"));
         }
-        let read = match own {
-            true => table.try_into().map(Self::Own),
-            false => table.try_into().map(Self::Keywords),
+        let read = if own {
+            table.try_into().map(Self::Own)
+        } else {
+            table.try_into().map(Self::Keywords)
         };
         read.map_err(|error| error.to_string())
     }

@@ -190,15 +190,10 @@ impl Phase {
     pub fn rate(&self, epoch: usize, batch: usize, iterations: usize) -> f64 {
         let length = Length { epochs: self.epochs, iterations };
         let (last, seen) = (self.epochs - 1, epoch * iterations + batch);
-        let (epoch, batch) = match epoch > last {
-            true => (last, iterations.saturating_sub(1)),
-            false => (epoch, batch),
-        };
+        let (epoch, batch) =
+            if epoch > last { (last, iterations.saturating_sub(1)) } else { (epoch, batch) };
         let rate = self.schedule.rate(self.learning_rate, epoch, batch, length);
-        match seen < self.ramp_batches {
-            true => rate * seen as f64 / self.ramp_batches as f64,
-            false => rate,
-        }
+        if seen < self.ramp_batches { rate * seen as f64 / self.ramp_batches as f64 } else { rate }
     }
 
     /// Describes the fields that have no effect, or never their full effect, because the phase is
@@ -256,10 +251,9 @@ impl Phase {
         found
     }
 
-    /// Describes a danger of a quantized phase whose batches are very small: batch norms that are
-    /// trained on fewer than 16 values per channel, behind quantized activations. Values with few
-    /// levels then often coincide in a whole channel, whose variance is nearly 0, and the gradient
-    /// is divided by its root. `processes` is the number of processes that share statistics.
+    /// Returns a warning if batch norms behind quantized activations get fewer than 16 values per
+    /// channel: their variance can be nearly 0, and gradients then explode. `processes` is the
+    /// number of processes that share statistics.
     pub fn few_values<M: QuantizedModule>(&self, network: &M, processes: usize) -> Option<String> {
         const ENOUGH: usize = 16;
         let quantized = self.quantization.as_ref().is_some_and(|found| found.activation.is_some());
@@ -303,13 +297,14 @@ impl Phase {
             return Ok(());
         };
         let some: Vec<&str> = norms.iter().take(5).copied().collect();
-        let reason = match some.is_empty() {
-            true => format!("{idle:?} selects nothing: the network has no batch norms"),
-            false => format!(
+        let reason = if some.is_empty() {
+            format!("{idle:?} selects nothing: the network has no batch norms")
+        } else {
+            format!(
                 "{idle:?} is part of no batch norm's name; the names are {}{}",
                 some.join(", "),
                 if norms.len() > some.len() { ", ..." } else { "" }
-            ),
+            )
         };
         let field = format!("phase.{}.frozen_statistics", self.name);
         Err(TrainError::Invalid { field, reason })

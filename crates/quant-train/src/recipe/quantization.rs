@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 pub use super::quantizer::{MethodOptions, QuantizationLossRecipe, QuantizerRecipe};
 use crate::{
     error::TrainError,
+    output::text_of,
     schema::{
-        choices::{Choice, text_of},
+        choices::Choice,
         stand_ins::{FirstLastField, PercentileField},
     },
 };
@@ -40,8 +41,7 @@ pub struct QuantizationRecipe {
     #[serde(default)]
     pub real_downsample: bool,
     /// Whether convolutions pad after quantizing instead of before it. The zeros at the borders are
-    /// then exact, even if 0 is not a level. Choose what the hardware does on which the network
-    /// will run.
+    /// then exact, even if 0 is not a level. Choose what your target hardware does.
     #[serde(default)]
     pub padding_after_quant: bool,
     /// The number of images that the gradient scales `element-scale` and `scale-element` use. By
@@ -90,7 +90,7 @@ pub enum CalibrationRecipe {
 }
 
 impl CalibrationRecipe {
-    /// Returns the calibration.
+    /// Returns how initial values are calibrated.
     pub fn method(self) -> Calibration {
         match self {
             Self::SquaredError | Self::Always => Calibration::SquaredError,

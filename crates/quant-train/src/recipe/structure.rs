@@ -113,12 +113,11 @@ fn check_fields(table: &Table) -> Result<(), String> {
     }
     if let Some(field) = missing(&of_this_kind, table) {
         // The fields that every structure needs are those of residual networks.
-        let needs = match field.contains('.') {
-            true => "",
-            false => {
-                ": [model] takes a `depth` and a `stem`, or another `architecture`, or a `name` \
-                 with QTool's keywords"
-            }
+        let needs = if field.contains('.') {
+            ""
+        } else {
+            ": [model] takes a `depth` and a `stem`, or another `architecture`, or a `name` \
+             with QTool's keywords"
         };
         return Err(format!("missing field `{field}`{needs}"));
     }

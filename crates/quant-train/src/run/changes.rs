@@ -120,12 +120,12 @@ pub(crate) fn possible(
         }
     }
     for phase in &now.phases {
-        let place = folder.join(&phase.name);
+        let of_phase = folder.join(&phase.name);
         let changed = changes
             .iter()
             .any(|change| change.field.starts_with(&format!("phase.{}.", phase.name)));
         let epochs = phase.all_epochs();
-        match PhaseResult::read(&place).ok().flatten() {
+        match PhaseResult::read(&of_phase).ok().flatten() {
             Some(result) if changed && result.epochs >= epochs => refused.push(format!(
                 "phase.{}: it has ended after {}, and continues only with more epochs",
                 phase.name,
@@ -133,7 +133,7 @@ pub(crate) fn possible(
             )),
             Some(_) => {}
             None => {
-                let done = checkpoint::epochs_done(&place.join("checkpoints")).unwrap_or(0);
+                let done = checkpoint::epochs_done(&of_phase.join("checkpoints")).unwrap_or(0);
                 if done > epochs {
                     refused.push(format!(
                         "phase.{}.epochs: {epochs} is less than the {done} epochs that are done",
@@ -143,10 +143,7 @@ pub(crate) fn possible(
             }
         }
     }
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Err(TrainError::Unchangeable { changes: refused }),
-    }
+    if refused.is_empty() { Ok(()) } else { Err(TrainError::Unchangeable { changes: refused }) }
 }
 
 /// Returns why a field cannot change, or `None` if it can.

@@ -7,10 +7,10 @@ use burn::tensor::Device;
 use quant_nn::NetworkConfig;
 
 use crate::{
+    classes,
     error::TrainError,
     networks::weights::{self, WeightsFile},
     recipe::{Recipe, loss::DistillationRecipe, phase::Phase},
-    run::seen,
     training::{loss::Objective, start},
 };
 
@@ -84,7 +84,7 @@ impl Recipe {
         }
         let file = self.teacher_file(distillation, folder);
         let known = weights::classes_of(&file.read()?);
-        match seen::classes(&known, classes).pop() {
+        match classes::difference(&known, classes).pop() {
             Some(change) if !known.is_empty() => {
                 let reason = format!(
                     "phase {:?}: distillation.teacher was trained on other classes than those of \

@@ -7,6 +7,7 @@ use quant_nn::LoadReport;
 
 use crate::{
     batches::upload::Normalizer,
+    classes,
     deploy::{ServedEvaluation, evaluate_packed, evaluate_served, lower},
     error::TrainError,
     measure::evaluate::{Score, evaluate},
@@ -15,7 +16,6 @@ use crate::{
     run::{
         Run,
         options::{RunOptions, workers},
-        seen,
     },
 };
 
@@ -39,7 +39,7 @@ pub struct Evaluation {
 /// The result of an evaluation by the served arithmetic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServedOutcome {
-    /// The usual evaluation.
+    /// The score by the usual evaluation, in floats.
     pub evaluation: Evaluation,
     /// The evaluation by the served arithmetic, next to the usual one.
     pub served: ServedEvaluation,
@@ -120,7 +120,7 @@ impl Run {
         let val = recipe.data.open_val(data, &options.cache)?;
         // A network that was packed from a file of weights may not know the names of its classes.
         let known = (file, network.classes(), network.outputs());
-        seen::check_labels(known, (data, recipe.data.kind, val.classes()))?;
+        classes::check_labels(known, (data, recipe.data.kind, val.classes()))?;
         let loader = eval_loader(recipe, val, options)?;
         evaluate_packed(network, &loader, threads, skipped)
     }
@@ -152,7 +152,7 @@ impl Opened {
             }
         }
         let known = (file.path.as_path(), &loaded.classes[..], known);
-        seen::check_labels(known, (data, recipe.data.kind, val.classes()))?;
+        classes::check_labels(known, (data, recipe.data.kind, val.classes()))?;
         let loader = eval_loader(recipe, val.clone(), options)?;
         let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);
         Ok(Self { loaded, val, loader, normalizer })

@@ -9,7 +9,6 @@ use super::{
     Run, changes,
     folder::{self, Header},
     loaders,
-    lock::{Guard, Lock},
     seen::Seen,
 };
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
     error::TrainError,
     events::{Event, Events},
     files,
+    lock::{Guard, Lock},
     networks::{
         source::{Build, BuildError, Networks, Own},
         weights::WeightsFile,
@@ -148,15 +148,13 @@ impl Run {
         let data = self.recipe.data.open(&self.header.data, &self.options.cache)?;
         // All processes have to read the header before it is written again.
         self.options.group.sum(vec![0.0])?;
-        let changes = match self.resumed {
-            true => self.check_resumed(&data)?,
-            false => Vec::new(),
-        };
-        let mut events = match reports {
-            true => Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
+        let changes = if self.resumed { self.check_resumed(&data)? } else { Vec::new() };
+        let mut events = if reports {
+            Events::open(&self.folder.join("log.jsonl"), self.options.terminal)?
                 .with_tensorboard(&self.folder)
-                .with_guard(guard),
-            false => Events::silent(),
+                .with_guard(guard)
+        } else {
+            Events::silent()
         };
         #[cfg(feature = "tui")]
         if self.options.dashboard {
@@ -178,16 +176,16 @@ impl Run {
         let mut results: Vec<PhaseResult> = Vec::new();
         let mut network = None;
         for (index, phase) in self.recipe.phases.iter().enumerate() {
-            let place = self.folder.join(&phase.name);
+            let folder = self.folder.join(&phase.name);
             let loaders = loaders(&self.recipe, phase, &self.options, (&train, &val))?;
             let (trained, result) =
                 match self.finished(networks, phase, classes.len(), &mut events)? {
                     Some(finished) => finished,
                     None => {
                         let fresh = self.fresh_network(networks, index, classes.len())?;
-                        let place = (index, place.as_path());
+                        let phase = (index, folder.as_path());
                         let loaders = (&loaders.0, &loaders.1);
-                        self.train_phase(networks, place, fresh, loaders, &mut events, began)?
+                        self.train_phase(networks, phase, fresh, loaders, &mut events, began)?
                     }
                 };
             results.push(result);
@@ -260,8 +258,8 @@ impl Run {
         classes: usize,
         events: &mut Events,
     ) -> Result<Option<(N::Network, PhaseResult)>, TrainError> {
-        let place = self.folder.join(&phase.name);
-        let result = match PhaseResult::read(&place) {
+        let folder = self.folder.join(&phase.name);
+        let result = match PhaseResult::read(&folder) {
             // The run may have been resumed with more epochs.
             Ok(Some(result)) if result.epochs > 0 && result.epochs < phase.all_epochs() => None,
             Ok(result) => result.map(Ok),
@@ -275,7 +273,7 @@ impl Run {
                 self.check_best(phase, &result, events)?;
                 Ok(Some((network, result)))
             }
-            Err(error) if checkpoint::exists(&place.join("checkpoints")) => {
+            Err(error) if checkpoint::exists(&folder.join("checkpoints")) => {
                 let message = format!("{error}; the phase continues from the last checkpoint");
                 events.emit(&Event::Warning { message })?;
                 Ok(None)

@@ -11,11 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::TrainError,
     files::{self, is_partial, partial_folder},
+    lock::{self, Lock},
     recipe::{Recipe, phase::Phase},
-    run::{
-        lock::{self, Lock},
-        seen::Seen,
-    },
+    run::seen::Seen,
     training::checkpoint,
 };
 
@@ -102,9 +100,10 @@ pub(crate) fn create(runs: &Path, name: &str, header: &Header) -> Result<PathBuf
     loop {
         let folder = runs.join(format!("{name}-{number:03}"));
         // A folder that has appeared in the meantime is not empty, so it is not replaced.
-        match folder.exists() {
-            true => number += 1,
-            false => match fs::rename(partial.path(), &folder) {
+        if folder.exists() {
+            number += 1;
+        } else {
+            match fs::rename(partial.path(), &folder) {
                 Ok(()) => {
                     let _moved_away = partial.keep();
                     files::sync_folder(runs).map_err(TrainError::io(runs))?;
@@ -112,7 +111,7 @@ pub(crate) fn create(runs: &Path, name: &str, header: &Header) -> Result<PathBuf
                 }
                 Err(_) if folder.exists() => number += 1,
                 Err(error) => return Err(TrainError::io(folder)(error)),
-            },
+            }
         }
     }
 }
@@ -128,9 +127,10 @@ fn remove_abandoned(runs: &Path) {
             let age = SystemTime::now().duration_since(made).ok()?;
             Some(age > Duration::from_secs(60))
         };
-        let abandoned = match path.join(lock::FILE).exists() {
-            true => Lock::take(&path).is_ok(),
-            false => old().unwrap_or(false),
+        let abandoned = if path.join(lock::FILE).exists() {
+            Lock::take(&path).is_ok()
+        } else {
+            old().unwrap_or(false)
         };
         if abandoned {
             // An error is ignored, because a folder that remains does no harm.
@@ -159,14 +159,14 @@ mod tests {
     fn a_run_that_another_program_wrote_names_it() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(RECIPE), "").unwrap();
-        let told = |program: &str| {
+        let refusal = |program: &str| {
             let header = serde_json::json!({ "program": program, "recipe": "unknown here" });
             fs::write(folder.path().join(HEADER), files::sealed(&header).unwrap()).unwrap();
             Header::read(folder.path()).unwrap_err().to_string()
         };
-        let error = told("own_method");
+        let error = refusal("own_method");
         let command = format!("own_method eval {}", folder.path().display());
         assert!(error.contains("own_method wrote this run") && error.contains(&command), "{error}");
-        assert!(!told("quant").contains("wrote this run"));
+        assert!(!refusal("quant").contains("wrote this run"));
     }
 }

@@ -15,7 +15,6 @@ mod check_files;
 pub(crate) mod evaluation;
 mod execute;
 mod folder;
-pub(crate) mod lock;
 mod options;
 pub(crate) mod pack;
 mod report;
@@ -31,11 +30,13 @@ use std::{
 use quant_data::{DataError, Dataset, Loader, LoaderConfig, Share};
 
 pub use self::options::RunOptions;
-use self::{folder::Header, lock::Lock, options::workers, seen::Seen};
+use self::{folder::Header, options::workers, seen::Seen};
 use crate::{
+    classes,
     devices::group,
     error::TrainError,
     files,
+    lock::Lock,
     networks::{source::Networks, weights::WeightsFile},
     recipe::{Recipe, phase::Phase},
 };
@@ -306,7 +307,7 @@ impl Run {
         let val = self.recipe.data.open_val(&self.header.data, &self.options.cache)?;
         let names = self.header.seen.classes();
         let network = (self.folder.as_path(), names, names.len());
-        seen::check_labels(network, (&self.header.data, self.recipe.data.kind, val.classes()))
+        classes::check_labels(network, (&self.header.data, self.recipe.data.kind, val.classes()))
     }
 
     /// Checks that the recipe leaves the network to a program if `own` is true, and that it

@@ -28,11 +28,11 @@ use crate::{
 };
 
 impl Run {
-    /// Trains the phase with this index, whose folder is `place`.
+    /// Trains the phase with this index, whose folder is `folder`.
     pub(super) fn train_phase<N: Networks>(
         &self,
         networks: &N,
-        (index, place): (usize, &Path),
+        (index, folder): (usize, &Path),
         fresh: N::Network,
         loaders: (&Loader, &Loader),
         events: &mut Events,
@@ -41,7 +41,7 @@ impl Run {
         let phase = &self.recipe.phases[index];
         let normalization = self.recipe.data.normalization();
         let device = &self.options.device;
-        let mut trainer = Trainer::new(phase, loaders, normalization, device, place);
+        let mut trainer = Trainer::new(phase, loaders, normalization, device, folder);
         trainer.stop = self.options.stop.clone();
         trainer.group = Arc::clone(&self.options.group);
         if phase.shared_statistics && trainer.group.size() > 1 {
@@ -53,7 +53,7 @@ impl Run {
             trainer.objective = trainer.objective.with_teacher(distillation, teacher, &fresh)?;
         }
         let mut damaged = Vec::new();
-        let found = checkpoint::load(&place.join("checkpoints"), phase, &fresh, |error| {
+        let found = checkpoint::load(&folder.join("checkpoints"), phase, &fresh, |error| {
             damaged.push(format!("{error}; the checkpoint before it is used"));
         });
         if found.is_ok() {
@@ -118,8 +118,8 @@ impl Run {
         if group.rank() == 0 {
             events.check_folder()?;
             let bytes = weights::trained_bytes(&served, loaders.0.dataset().classes())?;
-            files::write(&place.join("last.safetensors"), &bytes)?;
-            result.write(place)?;
+            files::write(&folder.join("last.safetensors"), &bytes)?;
+            result.write(folder)?;
         }
         // The next phase reads the files of this phase, so that all processes wait for them.
         group.sum(vec![0.0])?;

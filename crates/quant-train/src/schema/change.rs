@@ -99,9 +99,10 @@ fn put(
             }
             if place.field(next).is_none() {
                 // The name of a phase is followed by the name of a field.
-                return Err(match rest.len() > 1 && !names.is_empty() {
-                    true => no_phase(&place, &names, next),
-                    false => no_field(&place, &at, next),
+                return Err(if rest.len() > 1 && !names.is_empty() {
+                    no_phase(&place, &names, next)
+                } else {
+                    no_field(&place, &at, next)
                 });
             }
             let tables = items.iter_mut().filter_map(Value::as_table_mut);

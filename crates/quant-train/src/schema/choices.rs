@@ -4,7 +4,6 @@ use std::{borrow::Cow, marker::PhantomData};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
-    Serialize,
     de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor, value::Error},
     forward_to_deserialize_any,
 };
@@ -27,13 +26,13 @@ impl<T: DeserializeOwned> JsonSchema for Choice<T> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let one = |name: &&'static str| match brings_a_value::<T>(name) {
-            false => json!({ "const": name }),
-            true => json!({
-                "type": "object",
-                "properties": { *name: { "type": "integer", "minimum": 1, "maximum": LARGEST } },
-                "required": [name],
-            }),
+        let one = |name: &&'static str| {
+            if brings_a_value::<T>(name) {
+                let value = json!({ "type": "integer", "minimum": 1, "maximum": LARGEST });
+                json!({ "type": "object", "properties": { *name: value }, "required": [name] })
+            } else {
+                json!({ "const": name })
+            }
         };
         let possibilities: Vec<Value> = names::<T>().iter().map(one).collect();
         json_schema!({ "oneOf": possibilities })
@@ -73,12 +72,6 @@ pub(crate) fn names<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut found: &'static [&'static str] = &[];
     let _ = T::deserialize(Names(&mut found));
     found
-}
-
-/// Returns a choice as recipes write it, such as `lq-nets`.
-pub(crate) fn text_of(choice: &impl Serialize) -> String {
-    let text = toml::Value::try_from(choice).ok();
-    text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Returns whether a possibility of a choice has a value.

@@ -121,9 +121,10 @@ impl Place {
         let mut names: Vec<String> = self.texts().map(|text| format!("\"{text}\"")).collect();
         let others = self.possibilities.iter().filter(|node| texts(node).next().is_none());
         for node in others {
-            let words = match is_a(node, "boolean") {
-                true => vec!["true".to_owned(), "false".to_owned()],
-                false => vec![self.kind(node)],
+            let words = if is_a(node, "boolean") {
+                vec!["true".to_owned(), "false".to_owned()]
+            } else {
+                vec![self.kind(node)]
             };
             for words in words {
                 if !words.is_empty() && !names.contains(&words) {
@@ -198,10 +199,10 @@ fn collect(schema: &'static Value, node: &'static Value, found: &mut Vec<&'stati
     }
     let kinds = ["anyOf", "oneOf"].into_iter().filter_map(|key| node.get(key)?.as_array());
     let kinds: Vec<_> = kinds.flatten().collect();
-    match kinds.is_empty() {
-        true if is_only(node, "null") => {}
-        true => found.push(node),
-        false => kinds.into_iter().for_each(|kind| collect(schema, kind, found)),
+    if !kinds.is_empty() {
+        kinds.into_iter().for_each(|kind| collect(schema, kind, found));
+    } else if !is_only(node, "null") {
+        found.push(node);
     }
 }
 

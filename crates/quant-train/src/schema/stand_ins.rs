@@ -134,7 +134,8 @@ impl JsonSchema for FirstLastField {
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "FirstLast", extend("x-example" = "{ bits = 8 }"))]
 pub(crate) struct FirstLastFields {
-    /// Bits: 2^bits levels, or one fewer where they are signed. Choose 8 unless you compare.
+    /// The number of bits: 2^bits levels, or one fewer where they are signed. Choose 8, except to
+    /// compare numbers of bits.
     #[schemars(range(min = 2, max = 8))]
     bits: u32,
     /// Which elements of a weight share one clipping value. The input of the last layer always has

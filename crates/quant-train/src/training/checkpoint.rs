@@ -36,7 +36,8 @@ use crate::{
 struct Header {
     version: u32,
     progress: Progress,
-    recipe: Phase,
+    #[serde(rename = "recipe")]
+    phase: Phase,
     /// A description of the network's structure that differs from that of any other structure.
     network: serde_json::Value,
     optimizer_groups: usize,
@@ -58,11 +59,11 @@ const KEPT: usize = 2;
 /// checkpoints are then unchanged.
 pub fn save<M: Classifier>(
     folder: &Path,
-    recipe: &Phase,
+    phase: &Phase,
     state: &TrainState<M>,
 ) -> Result<(), TrainError> {
     let TrainState { network, optimizers, progress, average } = state;
-    state.check(recipe)?;
+    state.check(phase)?;
     let path = folder.join(format!("step-{:09}", progress.step));
     let fail = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
     // `valid` returns a copy in which the running statistics are up to date.
@@ -84,7 +85,7 @@ pub fn save<M: Classifier>(
     let header = Header {
         version: VERSION,
         progress: progress.clone(),
-        recipe: recipe.clone(),
+        phase: phase.clone(),
         network: network.structure(),
         optimizer_groups,
         files: sums.collect(),
@@ -113,13 +114,13 @@ fn optimizer_file(group: usize) -> String {
 /// [`TrainError::Checkpoint`] if all checkpoints are damaged.
 pub fn load<M: Classifier>(
     folder: &Path,
-    recipe: &Phase,
+    phase: &Phase,
     network: &M,
     mut damaged: impl FnMut(&TrainError),
 ) -> Result<Option<TrainState<M>>, TrainError> {
     let mut last = None;
     for (_, path) in list(folder)?.into_iter().rev() {
-        match load_one(&path, recipe, network) {
+        match load_one(&path, phase, network) {
             Ok(state) => return Ok(Some(state)),
             Err(error @ (TrainError::Foreign { .. } | TrainError::Network(_))) => {
                 return Err(error);
@@ -143,7 +144,7 @@ pub fn load<M: Classifier>(
 
 fn load_one<M: Classifier>(
     path: &Path,
-    recipe: &Phase,
+    phase: &Phase,
     network: &M,
 ) -> Result<TrainState<M>, TrainError> {
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
@@ -152,11 +153,11 @@ fn load_one<M: Classifier>(
         contents.get(name).cloned().ok_or_else(|| fail(format!("{name} is not one of its files")))
     };
     same(path, "network", &header.network, &network.structure())?;
-    same(path, "phase", &header.recipe.lasting(), &recipe.lasting())?;
+    same(path, "phase", &header.phase.lasting(), &phase.lasting())?;
     let progress = header.progress;
     let mut network = network.clone();
     for policy in &progress.policies {
-        let policy = recipe.policies.get(*policy);
+        let policy = phase.policies.get(*policy);
         let policy =
             policy.ok_or_else(|| fail("it has a policy that the recipe does not have".into()))?;
         policy.apply(&mut network)?;
@@ -173,20 +174,20 @@ fn load_one<M: Classifier>(
             .unwrap_or_else(|_| Err("it is not a record of this network".into()))
             .map_err(|error| fail(format!("{name}: {error}")))
     };
-    let average = match recipe.average {
+    let average = match phase.average {
         Some(decay) => Some(Average::resume(restore("average.bpk", network.valid())?, decay)),
         None => None,
     };
     let network = restore("network.bpk", network)?;
     let states: Result<Vec<_>, _> =
         (0..header.optimizer_groups).map(|group| read(&optimizer_file(group))).collect();
-    let optimizers = Optimizers::new(recipe.optimizer, &recipe.groups, &network);
+    let optimizers = Optimizers::new(phase.optimizer, &phase.groups, &network);
     let states = states?;
     let optimizers = catch_unwind(AssertUnwindSafe(|| optimizers.load(states)))
         .unwrap_or_else(|_| Err("it is not a state of this optimizer".into()))
         .map_err(|error| fail(format!("optimizer: {error}")))?;
     let state = TrainState { network, optimizers, progress, average };
-    state.check(recipe)?;
+    state.check(phase)?;
     Ok(state)
 }
 

@@ -49,7 +49,7 @@ impl<M: Classifier> Trainer<'_, M> {
         let plain = self.device.clone().without_autodiff();
         let batch = DeviceBatch::new(batch?, &plain);
         let (quantizers, warnings) = monitor.look(network, self.normalizer.images(&batch));
-        let phase = self.recipe.name.clone();
+        let phase = self.phase.name.clone();
         for message in warnings {
             events.emit(&Event::Warning { message })?;
         }
@@ -76,16 +76,16 @@ impl<M: Classifier> Trainer<'_, M> {
         let write = |name: &str| match self.group.rank() {
             0 => {
                 let classes = self.train.dataset().classes();
-                files::write(&self.place.join(name), &weights::trained_bytes(network, classes)?)
+                files::write(&self.folder.join(name), &weights::trained_bytes(network, classes)?)
             }
             _ => Ok(()),
         };
         let progress = &mut state.progress;
         let images = progress.sums.images.max(1) as f64;
         events.emit(&Event::EpochFinished {
-            phase: self.recipe.name.clone(),
+            phase: self.phase.name.clone(),
             epoch: progress.epoch,
-            epochs: self.recipe.all_epochs(),
+            epochs: self.phase.all_epochs(),
             train_loss: progress.sums.loss / images,
             train_top1: 100.0 * progress.sums.right / images,
             val: score,
@@ -99,9 +99,9 @@ impl<M: Classifier> Trainer<'_, M> {
         progress.epoch += 1;
         progress.batch = 0;
         progress.sums = EpochSums::default();
-        let every = self.recipe.keep_every.is_some_and(|every| (epoch + 1).is_multiple_of(every));
-        let steps = self.recipe.schedule.steps();
-        if every || self.recipe.keep_at_steps && steps.contains(&(epoch + 1)) {
+        let every = self.phase.keep_every.is_some_and(|every| (epoch + 1).is_multiple_of(every));
+        let steps = self.phase.schedule.steps();
+        if every || self.phase.keep_at_steps && steps.contains(&(epoch + 1)) {
             write(&format!("epoch-{:04}.safetensors", epoch + 1))?;
         }
         self.save(state, events)
@@ -113,7 +113,7 @@ impl<M: Classifier> Trainer<'_, M> {
             return Ok(());
         }
         events.check_folder()?;
-        let folder = files::make_folders(self.place, "checkpoints")?;
-        checkpoint::save(&folder, self.recipe, state)
+        let folder = files::make_folders(self.folder, "checkpoints")?;
+        checkpoint::save(&folder, self.phase, state)
     }
 }

@@ -25,13 +25,13 @@ struct Teacher<M> {
 }
 
 impl<M: Classifier> Objective<M> {
-    /// Returns the loss of the phase `recipe`, on `device`.
-    pub(crate) fn new(recipe: &Phase, device: &Device) -> Self {
-        let smoothing = recipe.label_smoothing as f32;
+    /// Returns the loss of the phase, on `device`.
+    pub(crate) fn new(phase: &Phase, device: &Device) -> Self {
+        let smoothing = phase.label_smoothing as f32;
         let cross_entropy = CrossEntropyLossConfig::new()
             .with_smoothing((smoothing > 0.0).then_some(smoothing))
             .init(device);
-        Self { cross_entropy, focal: recipe.focal, teacher: None }
+        Self { cross_entropy, focal: phase.focal, teacher: None }
     }
 
     /// Returns the loss with a teacher, a network on the plain device, for `student`.

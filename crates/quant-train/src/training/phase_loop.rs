@@ -36,21 +36,21 @@ impl<M: Classifier> Trainer<'_, M> {
         if let Some(shared) = &self.shared {
             let sharing = state.network.with_shared_statistics(&shared.sums());
             state.network = sharing.ok_or_else(|| TrainError::Field {
-                field: format!("phase {:?}: shared_statistics", self.recipe.name),
+                field: format!("phase {:?}: shared_statistics", self.phase.name),
                 value: "true".into(),
                 accepted: "false, for a network whose batch norms cannot share statistics",
             })?;
         }
         let mut monitor = Monitor::default();
-        while state.progress.epoch < self.recipe.all_epochs() {
+        while state.progress.epoch < self.phase.all_epochs() {
             state = self.epoch(state, events)?;
             // No loss has been computed after the last update of an epoch, so the weights are
             // checked.
-            state.check(self.recipe)?;
+            state.check(self.phase)?;
             let served = state.served();
             let score = self.evaluate(&served, events)?;
-            let score = finite_score(self.recipe, &state.progress, score)?;
-            if self.recipe.quantization.is_some() && self.group.rank() == 0 {
+            let score = finite_score(self.phase, &state.progress, score)?;
+            if self.phase.quantization.is_some() && self.group.rank() == 0 {
                 self.monitor(&mut monitor, &served, state.progress.epoch, events)?;
             }
             self.finish_epoch(&mut state, &served, score, events)?;
@@ -61,7 +61,7 @@ impl<M: Classifier> Trainer<'_, M> {
     /// Sets the warm-up and the losses of the quantizers as the recipe and its policies describe
     /// them. Checkpoints do not contain them, because the step determines their state.
     fn set_warm_ups_and_losses(&self, state: &mut TrainState<M>) {
-        let Some(recipe) = &self.recipe.quantization else {
+        let Some(recipe) = &self.phase.quantization else {
             return;
         };
         let calls = state.progress.calls;
@@ -74,7 +74,7 @@ impl<M: Classifier> Trainer<'_, M> {
             quantizer.set_loss(loss.map(|loss| (loss.kind, loss.factor)));
         });
         for policy in &state.progress.policies {
-            self.recipe.policies[*policy].rearm(&mut state.network);
+            self.phase.policies[*policy].rearm(&mut state.network);
         }
     }
 
@@ -83,7 +83,7 @@ impl<M: Classifier> Trainer<'_, M> {
         mut state: TrainState<M>,
         events: &mut Events,
     ) -> Result<TrainState<M>, TrainError> {
-        if let Some(proximal) = self.recipe.quantization.as_ref().and_then(|q| q.proximal) {
+        if let Some(proximal) = self.phase.quantization.as_ref().and_then(|q| q.proximal) {
             let share = proximal.share(state.progress.epoch);
             state.network.change_quantizers(|_, quantizer| quantizer.set_proximal(share));
         }
@@ -96,7 +96,7 @@ impl<M: Classifier> Trainer<'_, M> {
             self.report_skipped(batch.skipped.drain(..), &mut skipped, events)?;
             let last = batch.number + 1 >= self.train.batches();
             batches.push(batch);
-            if batches.len() < self.recipe.batches_per_step() && !last {
+            if batches.len() < self.phase.batches_per_step() && !last {
                 continue;
             }
             state = self.apply_policies(state, &batches, events)?;
@@ -104,7 +104,7 @@ impl<M: Classifier> Trainer<'_, M> {
             (state, output) = self.step(state, std::mem::take(&mut batches))?;
             let stop = output.stop;
             pending.append(output);
-            let due = (self.recipe.checkpoint_steps)
+            let due = (self.phase.checkpoint_steps)
                 .is_some_and(|steps| state.progress.step.is_multiple_of(steps));
             if due || last || stop || state.progress.step.is_multiple_of(REPORT_INTERVAL) {
                 seen +=
@@ -115,7 +115,7 @@ impl<M: Classifier> Trainer<'_, M> {
             }
             if stop {
                 self.report_others_skipped(skipped, events)?;
-                let (phase, step) = (self.recipe.name.clone(), state.progress.step);
+                let (phase, step) = (self.phase.name.clone(), state.progress.step);
                 return Err(TrainError::Stopped { phase, step });
             }
         }
@@ -139,7 +139,7 @@ impl<M: Classifier> Trainer<'_, M> {
         let iterations = self.train.batches();
         let next = batches.last().map_or(0, |batch| batch.number);
         let at = state.progress.epoch * iterations + next;
-        let policies = self.recipe.policies.iter().enumerate();
+        let policies = self.phase.policies.iter().enumerate();
         let due: Vec<_> = policies
             .filter(|(_, policy)| policy.is_due(at, iterations))
             .filter(|(index, _)| !state.progress.policies.contains(index))
@@ -149,16 +149,16 @@ impl<M: Classifier> Trainer<'_, M> {
         }
         for (index, policy) in due {
             let quantizers = policy.apply(&mut state.network)?;
-            let (phase, step) = (self.recipe.name.clone(), state.progress.step);
+            let (phase, step) = (self.phase.name.clone(), state.progress.step);
             let layers = quantizers.into_iter().map(|change| change.layer).collect();
             events.emit(&Event::PolicyApplied { phase, step, policy: index, layers })?;
             state.progress.policies.push(index);
         }
-        let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
+        let (optimizer, rules) = (self.phase.optimizer, &self.phase.groups);
         state.optimizers = state.optimizers.regroup(optimizer, rules, &state.network);
         // An average over two configurations of quantizers would fit neither of them, so it starts
         // again.
-        state.average = self.recipe.average.map(|decay| Average::new(&state.network, decay));
+        state.average = self.phase.average.map(|decay| Average::new(&state.network, decay));
         Ok(state)
     }
 
@@ -179,12 +179,12 @@ impl<M: Classifier> Trainer<'_, M> {
         }
         let loss = ((progress.sums.loss - before.loss) / images as f64) as f32;
         if !loss.is_finite() {
-            return Err(diverged(self.recipe, progress, format!("the loss is {loss}")));
+            return Err(diverged(self.phase, progress, format!("the loss is {loss}")));
         }
         events.emit(&Event::Progress {
-            phase: self.recipe.name.clone(),
+            phase: self.phase.name.clone(),
             epoch: progress.epoch,
-            epochs: self.recipe.all_epochs(),
+            epochs: self.phase.all_epochs(),
             step: progress.step,
             batch: progress.batch,
             batches: self.train.batches(),

@@ -6,11 +6,11 @@ use quant_nn::{Classifier, LoadReport, StateDict};
 
 use crate::{
     batches::upload::DeviceBatch,
+    classes,
     error::TrainError,
     events::{Event, Events},
     networks::weights::{self, WeightsFile, not_finite},
     recipe::{phase::Phase, policy::Trigger, quantization::QuantizationRecipe},
-    run::seen,
     training::trainer::Trainer,
 };
 
@@ -52,7 +52,7 @@ fn tell_other_classes(
     events: &mut Events,
 ) -> Result<(), TrainError> {
     let known = weights::classes_of(state);
-    match seen::classes(&known, classes).pop() {
+    match classes::difference(&known, classes).pop() {
         Some(change) if !known.is_empty() && !phase.fresh_classifier => {
             let message = format!(
                 "{}: its network was trained on other classes, and its classifier is kept: \

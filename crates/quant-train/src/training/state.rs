@@ -14,7 +14,7 @@ use crate::{
 
 /// Everything that training changes.
 pub struct TrainState<M> {
-    /// The network.
+    /// The network that is trained.
     pub network: M,
     /// The state of the optimizers.
     pub optimizers: Optimizers,
@@ -39,29 +39,28 @@ impl<M: Classifier> TrainState<M> {
     ///
     /// # Errors
     /// [`TrainError::Diverged`] with the first entry that has another number.
-    pub fn check(&self, recipe: &Phase) -> Result<(), TrainError> {
+    pub fn check(&self, phase: &Phase) -> Result<(), TrainError> {
         let average = self.average.as_ref().map(|average| &average.network);
         let found = not_finite(&self.network.valid()).or_else(|| not_finite(average?));
-        found.map_or(Ok(()), |found| Err(diverged(recipe, &self.progress, found)))
+        found.map_or(Ok(()), |found| Err(diverged(phase, &self.progress, found)))
     }
 }
 
-pub(crate) fn diverged(recipe: &Phase, progress: &Progress, found: String) -> TrainError {
-    TrainError::Diverged { phase: recipe.name.clone(), step: progress.step, found }
+pub(crate) fn diverged(phase: &Phase, progress: &Progress, found: String) -> TrainError {
+    TrainError::Diverged { phase: phase.name.clone(), step: progress.step, found }
 }
 
 /// Checks that the loss of a score is finite.
 pub(crate) fn finite_score(
-    recipe: &Phase,
+    phase: &Phase,
     progress: &Progress,
     score: Score,
 ) -> Result<Score, TrainError> {
-    match score.loss.is_finite() {
-        true => Ok(score),
-        false => {
-            let found = format!("the validation loss is {}", score.loss);
-            Err(diverged(recipe, progress, found))
-        }
+    if score.loss.is_finite() {
+        Ok(score)
+    } else {
+        let found = format!("the validation loss is {}", score.loss);
+        Err(diverged(phase, progress, found))
     }
 }
 

@@ -39,7 +39,7 @@ impl<M: Classifier> Trainer<'_, M> {
         batches: Vec<DeviceBatch>,
     ) -> Result<(TrainState<M>, StepOutput), TrainError> {
         let rate = self.rate(&state.progress);
-        let frozen = state.progress.calls < self.recipe.frozen_batches;
+        let frozen = state.progress.calls < self.phase.frozen_batches;
         let group = self.group.as_ref();
         let counts = batches.iter().map(|batch| batch.count as f64).collect();
         // The number of images of every batch in all processes together.
@@ -56,7 +56,7 @@ impl<M: Classifier> Trainer<'_, M> {
         for (batch, total) in &batches {
             self.check_variance(&state.network, batch.count, *total)?;
         }
-        let mean = self.recipe.accumulate.is_some_and(|accumulate| !accumulate.sum);
+        let mean = self.phase.accumulate.is_some_and(|accumulate| !accumulate.sum);
         let scale = state.progress.loss_scale.map_or(1.0, |scale| scale.scale);
         let (mut output, mut sum) = (StepOutput::default(), GradientsAccumulator::new());
         let mut settled = false;
@@ -85,13 +85,13 @@ impl<M: Classifier> Trainer<'_, M> {
         let (grads, asked) = group::mean_gradients(group, &state.network, sum.grads(), asked)?;
         output.stop = asked;
         if !frozen {
-            let scale = state.progress.loss_scale.as_mut().zip(self.recipe.precision);
+            let scale = state.progress.loss_scale.as_mut().zip(self.phase.precision);
             let grads = match scale {
                 Some((scale, recipe)) => scale.unscale(recipe, &state.network, grads),
                 None => Some(grads),
             };
             if let Some(grads) = grads {
-                let grads = clip_gradients(grads, &state.network, self.recipe.clip_norm);
+                let grads = clip_gradients(grads, &state.network, self.phase.clip_norm);
                 state.network = state.optimizers.step(rate, state.network, grads);
             }
         }
@@ -118,7 +118,7 @@ impl<M: Classifier> Trainer<'_, M> {
             return Ok(());
         }
         match network.norm_of_one_position() {
-            Some(layer) => Err(TrainError::OneValue { phase: self.recipe.name.clone(), layer }),
+            Some(layer) => Err(TrainError::OneValue { phase: self.phase.name.clone(), layer }),
             None => Ok(()),
         }
     }
@@ -143,7 +143,7 @@ impl<M: Classifier> Trainer<'_, M> {
             _ => Tensor::from_inner(self.normalizer.images(&batch)),
         };
         let labels = Tensor::from_inner(batch.labels);
-        let (images, targets) = match self.recipe.mixing {
+        let (images, targets) = match self.phase.mixing {
             Some(mixing) => mixing.apply(images, labels, &mut Random::new(&purpose)),
             None => (images, Targets::new(labels)),
         };

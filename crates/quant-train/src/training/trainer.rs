@@ -22,7 +22,7 @@ use crate::{
 /// The objects that training needs and does not change.
 pub(crate) struct Trainer<'a, M> {
     /// The phase.
-    pub recipe: &'a Phase,
+    pub phase: &'a Phase,
     /// The loader of the training images.
     pub train: &'a Loader,
     /// The loader of the validation images.
@@ -32,10 +32,10 @@ pub(crate) struct Trainer<'a, M> {
     /// The device, with autodiff.
     pub device: Device,
     /// The folder of the phase, for its checkpoints and networks.
-    pub place: &'a Path,
+    pub folder: &'a Path,
     /// The request that training stops.
     pub stop: Stop,
-    /// The loss.
+    /// The loss that is minimised.
     pub objective: Objective<M>,
     /// The group of processes that train together.
     pub group: Arc<dyn Group>,
@@ -44,23 +44,23 @@ pub(crate) struct Trainer<'a, M> {
 }
 
 impl<'a, M: Classifier> Trainer<'a, M> {
-    /// Returns a trainer on the plain device `device`, which writes its files below `place`.
+    /// Returns a trainer on the plain device `device`, which writes its files below `folder`.
     pub(crate) fn new(
-        recipe: &'a Phase,
+        phase: &'a Phase,
         (train, val): (&'a Loader, &'a Loader),
         normalization: ([f64; 3], [f64; 3]),
         device: &Device,
-        place: &'a Path,
+        folder: &'a Path,
     ) -> Self {
         Self {
-            recipe,
+            phase,
             train,
             val,
             normalizer: Normalizer::new(normalization, device),
             device: device.clone().autodiff(),
-            place,
+            folder,
             stop: Stop::default(),
-            objective: Objective::new(recipe, device),
+            objective: Objective::new(phase, device),
             group: Arc::new(Alone),
             shared: None,
         }
@@ -69,21 +69,21 @@ impl<'a, M: Classifier> Trainer<'a, M> {
     /// Returns a new state that starts from `network`. The policies of the start have to be applied
     /// to the network before.
     pub(crate) fn start(&self, network: M) -> TrainState<M> {
-        let (optimizer, rules) = (self.recipe.optimizer, &self.recipe.groups);
-        let policies = self.recipe.policies.iter().enumerate();
+        let (optimizer, rules) = (self.phase.optimizer, &self.phase.groups);
+        let policies = self.phase.policies.iter().enumerate();
         let applied = policies.filter(|(_, policy)| policy.at == Trigger::Start);
         TrainState {
             optimizers: Optimizers::new(optimizer, rules, &network),
-            average: self.recipe.average.map(|decay| Average::new(&network, decay)),
+            average: self.phase.average.map(|decay| Average::new(&network, decay)),
             network,
             progress: Progress {
-                phase: self.recipe.name.clone(),
+                phase: self.phase.name.clone(),
                 epoch: 0,
                 batch: 0,
                 step: 0,
                 calls: 0,
                 policies: applied.map(|(index, _)| index).collect(),
-                loss_scale: LossScale::new(self.recipe.precision),
+                loss_scale: LossScale::new(self.phase.precision),
                 sums: EpochSums::default(),
                 best: None,
             },
@@ -92,6 +92,6 @@ impl<'a, M: Classifier> Trainer<'a, M> {
 
     /// Returns the learning rate of the next step.
     pub(crate) fn rate(&self, progress: &Progress) -> f64 {
-        self.recipe.rate(progress.epoch, progress.batch, self.train.batches())
+        self.phase.rate(progress.epoch, progress.batch, self.train.batches())
     }
 }

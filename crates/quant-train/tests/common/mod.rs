@@ -15,6 +15,10 @@ use quant_train::{
     group::{Alone, Group},
 };
 
+#[macro_use]
+#[allow(unused_macros, reason = "each test program uses a part")]
+mod phases;
+
 /// The recipe of a narrow network for the images of [`data`], without phases. `$fields` are further
 /// fields of the data.
 macro_rules! tiny {
@@ -35,17 +39,6 @@ macro_rules! tiny {
     width_alpha = 0.04
 "#
         )
-    };
-}
-
-/// Quantizers with 2 bits, for the last phase of a recipe.
-macro_rules! two_bits {
-    () => {
-        r#"
-    [phase.quantization]
-    activation = { method = "lsq", bits = 2 }
-    weight = { method = "lsq", bits = 2 }
-"#
     };
 }
 

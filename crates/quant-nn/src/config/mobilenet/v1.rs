@@ -87,7 +87,7 @@ pub struct MobileNetV1Config {
     /// paper says.
     #[serde(default)]
     pub activation: ActivationKind,
-    /// The quantizers.
+    /// Which layers are quantized, and by which quantizers.
     #[serde(default)]
     #[schemars(skip)]
     pub quantization: Quantization,

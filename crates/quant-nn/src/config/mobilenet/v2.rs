@@ -42,7 +42,7 @@ pub struct MobileNetV2Config {
     /// The activation function inside blocks. Choose `relu6` for weights that were trained with it.
     #[serde(default)]
     pub activation: ActivationKind,
-    /// The quantizers.
+    /// Which layers are quantized, and by which quantizers.
     #[serde(default)]
     #[schemars(skip)]
     pub quantization: Quantization,

@@ -158,7 +158,7 @@ pub struct ResNetConfig {
     /// were written by QTool's keyword networks.
     #[serde(default)]
     pub names: NameStyle,
-    /// The quantizers.
+    /// Which layers are quantized, and by which quantizers.
     #[serde(default)]
     #[schemars(skip)]
     pub quantization: Quantization,

@@ -17,7 +17,7 @@ use burn::{
     tensor::{DType, Tensor},
 };
 
-use super::BatchNormOutput;
+use super::output::BatchNormOutput;
 
 #[cfg(feature = "cube")]
 mod cube;

@@ -38,9 +38,6 @@ pub(crate) fn gather_texts(
 pub(crate) fn broadcast(group: &dyn Group, bytes: Vec<u8>) -> Result<Vec<u8>, TrainError> {
     let first = group.rank() == 0;
     let length = group.sum(vec![if first { bytes.len() as f64 } else { 0.0 }])?[0] as usize;
-    let values = match first {
-        true => bytes.into_iter().map(f32::from).collect(),
-        false => vec![0.0; length],
-    };
+    let values = if first { bytes.into_iter().map(f32::from).collect() } else { vec![0.0; length] };
     Ok(group.sum_f32(values)?.into_iter().map(|byte| byte as u8).collect())
 }

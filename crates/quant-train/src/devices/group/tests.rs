@@ -64,8 +64,8 @@ fn the_error_of_one_ends_the_others_with_its_message() {
         _ => group.sum(vec![1.0]).unwrap_err().to_string(),
     });
     assert!(begin.elapsed() < Duration::from_secs(10));
-    for told in [&results[0], &results[2]] {
-        assert_eq!(told, "process 1 of the group has failed: disk full");
+    for message in [&results[0], &results[2]] {
+        assert_eq!(message, "process 1 of the group has failed: disk full");
     }
 }
 

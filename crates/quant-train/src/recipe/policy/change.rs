@@ -148,15 +148,16 @@ impl Change {
                 "{reason}; `role` and `layers` of the policy select the quantizers that change"
             ),
         })?;
-        let mut change = match config == old {
-            true => QuantizerChange {
+        let mut change = if config == old {
+            QuantizerChange {
                 layer: quantizer.name().to_owned(),
                 from: old.levels.count(),
                 to: old.levels.count(),
                 rescaled: Vec::new(),
                 fresh: Vec::new(),
-            },
-            false => quantizer.reconfigure(&config, self.progressive.unwrap_or(true))?,
+            }
+        } else {
+            quantizer.reconfigure(&config, self.progressive.unwrap_or(true))?
         };
         if let Some(enabled) = self.enabled {
             quantizer.set_enabled(enabled);
@@ -175,7 +176,7 @@ impl Change {
         }
         let moved = change.rescaled.iter().map(|rescaled| rescaled.name);
         for name in moved.chain(change.fresh.iter().copied()).collect::<Vec<_>>() {
-            quantizer.renew(name);
+            quantizer.reset_optimizer_state(name);
         }
         Ok(change)
     }

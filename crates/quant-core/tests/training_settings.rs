@@ -296,7 +296,7 @@ fn a_reconfigured_quantizer_keeps_what_fits() {
     let wider = of(Method::Lsq, Granularity::PerChannel);
     assert_eq!(quantizer.reconfigure(&wider, false).unwrap().fresh, ["clip_val"]);
     let before = quantizer.learned()[0].value.id;
-    quantizer.renew("clip_val");
+    quantizer.reset_optimizer_state("clip_val");
     assert_ne!(quantizer.learned()[0].value.id, before);
     assert!(quantizer.learned()[0].value.val().is_require_grad());
     assert_eq!(quantizer.learned_values("clip_val").unwrap(), vec![0.75; SHAPE[1]]);

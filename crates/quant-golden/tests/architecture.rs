@@ -1,4 +1,5 @@
-//! Checks that docs/architecture.md agrees with the crates, their files and their dependencies.
+//! Checks that docs/architecture.md agrees with the crates, their files and their dependencies, and
+//! that links between the pages lead somewhere.
 
 #[allow(dead_code, reason = "each test program uses only a part")]
 mod common;
@@ -87,4 +88,37 @@ fn dependencies(name: &str) -> BTreeSet<String> {
     let section = rest.split("\n[").next().unwrap_or_default();
     let names = section.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
     names.filter(|name| name.starts_with("quant-")).map(str::to_owned).collect()
+}
+
+/// Returns the name that a heading has in links.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn links_between_pages_lead_to_a_file_and_a_heading() {
+    let mut pages = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    pages.extend(common::entries(&root().join("docs")));
+    pages.extend(common::entries(&root().join("crates")).iter().map(|path| path.join("README.md")));
+    let mut count = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|kind| kind == "md")) {
+        let Ok(text) = fs::read_to_string(page) else { continue };
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.contains([' ', '\n', ':'])) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let folder = page.parent().expect("the folder of a page");
+            let target = if path.is_empty() { page.clone() } else { folder.join(path) };
+            assert!(target.exists(), "{}: {link}: no such file", page.display());
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&target).expect("a page");
+                let known =
+                    text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+                assert!(known, "{}: {link}: no such heading", page.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 60, "only {count} links were found");
 }

@@ -141,10 +141,19 @@ pub(super) fn read_thresholds(reader: &mut Reader<'_>, length: usize) -> Result<
 impl Thresholds {
     /// The numbers, where codes have these values. None if they do not fit each other.
     pub(super) fn numbers(self, length: usize, values: &Values) -> Option<Vec<f32>> {
+        let count = |rows: &Rows| match rows {
+            Rows::Numbers(numbers) => numbers.len(),
+            Rows::Formula(formula, all) => {
+                (all.len() / formula.parameters()).saturating_mul(length)
+            }
+            Rows::Midpoints(codes) => codes.len(),
+        };
+        // A vector that grows would take more than the numbers.
         let mut all = Vec::new();
+        let count = self.0.iter().map(count).fold(0, usize::saturating_add);
+        all.try_reserve_exact(count).ok()?;
         for rows in self.0 {
             match rows {
-                Rows::Numbers(numbers) if all.is_empty() => all = numbers,
                 Rows::Numbers(numbers) => all.extend(numbers),
                 Rows::Formula(formula, parameters) => {
                     for parameters in parameters.chunks_exact(formula.parameters()) {
@@ -187,7 +196,8 @@ pub(super) fn read_values(reader: &mut Reader<'_>, levels: usize) -> Result<Opti
                 let kind = reader.byte()?;
                 read(reader, kind)
             })?;
-            let numbers = parts.into_iter().flat_map(|part| part.numbers).collect();
+            let mut numbers = Vec::with_capacity(parts.iter().map(|part| part.numbers.len()).sum());
+            parts.into_iter().for_each(|part| numbers.extend(part.numbers));
             Ok(Some(Values { numbers, units: Vec::new() }))
         }
         kind => read(reader, kind).map(Some),
@@ -206,7 +216,11 @@ fn read_units(reader: &mut Reader<'_>, levels: usize) -> Result<Values, Error> {
     let units = units.ok_or_else(|| reader.error("integers that are not one for each value"))?;
     let parameters = parameters(reader, rows, unit.parameters())?;
     let rows = parameters.chunks_exact(unit.parameters());
-    let numbers = rows.flat_map(|parameters| unit.values(&units, parameters)).collect();
+    // A vector that grows would take more than the numbers.
+    let mut numbers = Vec::new();
+    let count = rows.len().saturating_mul(levels);
+    numbers.try_reserve_exact(count).map_err(|_| reader.error("too many values for the memory"))?;
+    rows.for_each(|parameters| numbers.extend(unit.values(&units, parameters)));
     Ok(Values { numbers, units })
 }
 
@@ -370,7 +384,8 @@ mod tests {
             thresholds.extend(steps_of(64, code));
             numbers.extend(units.iter().map(|unit| unit * s));
         }
-        let list = 1 + 1 + 2 * 64;
+        // The first integer has two bytes, and each difference one.
+        let list = 1 + 1 + 2 + 63;
         assert_eq!(quantizer(&thresholds, &numbers, 64), (3 + 12) + (3 + list + 12));
     }
 

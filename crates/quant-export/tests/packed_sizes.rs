@@ -31,9 +31,7 @@ fn ratio(name: &str, quantization: Quantization) -> f64 {
     let bytes = model.to_bytes();
     let read = Model::from_bytes(&bytes).unwrap();
     assert_eq!(format!("{read:?}"), format!("{model:?}"), "{name}");
-    let ratio = bytes.len() as f64 / content as f64;
-    println!("{name}: {} / {content} = {ratio:.3}, version {}", bytes.len(), bytes[8]);
-    ratio
+    bytes.len() as f64 / content as f64
 }
 
 fn quantizer(

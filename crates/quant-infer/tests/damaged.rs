@@ -10,7 +10,7 @@ use models::{Random, node, random, resnet::resnet20};
 use quant_infer::{
     Error,
     file::{File, VERSION},
-    model::{Model, Op},
+    model::{Dynamic, Input, Model, Op, Quantizer},
 };
 
 /// Where a file has its checksum and its length.
@@ -39,8 +39,67 @@ fn sealed_with_length(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// Small files that have all operations between them.
 fn files() -> Vec<Vec<u8>> {
-    let models = (0..60).map(random::model);
+    let models = (0..60).map(random::model).chain([quantizers()]);
     models.map(|model| model.to_bytes()).filter(|bytes| bytes.len() < 3000).collect()
+}
+
+/// Quantizers of eight groups, whose thresholds and values the file has as formulas.
+fn quantizers() -> Model {
+    let floats = |index: i32| f32::from_bits(if index < 0 { !index } else { index } as u32);
+    let threshold = |code: &dyn Fn(f32) -> f32, k: usize| {
+        // Positive floats are in the order of their bits.
+        let (mut low, mut high) = (0, f32::MAX.to_bits() as i32);
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            if code(floats(middle)) > k as f32 { high = middle } else { low = middle }
+        }
+        floats(high)
+    };
+    let mut nodes = vec![node("input", Op::Input, &[])];
+    let levels = 16;
+    for kind in 0..3 {
+        let (mut thresholds, mut values) = (Vec::new(), Vec::new());
+        for group in 0..8 {
+            let s = 0.3 + 0.17 * group as f32;
+            let unit = |c: usize| match kind {
+                0 => c as f32 / 15.0,
+                1 => c as f32,
+                _ => ((c * c) as f64 / 225.0) as f32,
+            };
+            let code = |x: f32| match kind {
+                0 => (x / s * 15.0).round_ties_even(),
+                1 => (x / s).round_ties_even(),
+                _ => {
+                    let half = |k: usize| unit(k) + (unit(k + 1) - unit(k)) / 2.0;
+                    (0..15).filter(|k| x / s > half(*k)).count() as f32
+                }
+            };
+            // The last row follows from no formula.
+            let last = if group == 7 { 1e-3 } else { 0.0 };
+            thresholds.extend((0..15).map(|k| threshold(&code, k) + last * (k % 2) as f32));
+            values.extend((0..levels).map(|c| unit(c) * s));
+        }
+        let dynamic = Dynamic::None;
+        let quantizer = Quantizer { groups: 8, levels, thresholds, values, terms: None, dynamic };
+        nodes.push(node("quantize", Op::Quantize(Box::new(quantizer)), &[kind]));
+    }
+    let input =
+        Input { size: [2; 2], shorter_side: None, scale: vec![1.0; 8], shift: vec![0.0; 8] };
+    let (name, producer) = (String::new(), String::new());
+    Model { name, producer, classes: Vec::new(), input, nodes }
+}
+
+#[test]
+fn formulas_are_read_as_they_were_written_and_older_files_too() {
+    let model = quantizers();
+    let bytes = model.to_bytes();
+    assert_eq!(bytes[8], 2, "{}", bytes.len());
+    // In full, the thresholds and values alone would take four times as much.
+    assert!(bytes.len() < 24 * (15 + 16), "{}", bytes.len());
+    assert_eq!(read(&bytes).as_ref(), Ok(&model));
+    // The networks of the other tests are in files of version 1.
+    assert_eq!(random::model(2).to_bytes()[8], 1);
+    assert_eq!(read(&random::model(2).to_bytes()), Ok(random::model(2)));
 }
 
 /// What a reader may hold for each byte of a file. The most is needed for values of 256 levels in
@@ -208,7 +267,8 @@ fn a_newer_version_is_refused_and_a_newer_minor_version_read() {
     assert_eq!(read(&sealed(bytes.clone())).as_ref(), Ok(&model));
     bytes[8..10].copy_from_slice(&(VERSION + 1).to_le_bytes());
     let error = read(&bytes[..20]).unwrap_err();
-    assert_eq!(error, Error::Version { found: 2, known: 1 });
+    let known = u32::from(VERSION);
+    assert_eq!(error, Error::Version { found: known + 1, known });
     bytes[8..10].copy_from_slice(&0u16.to_le_bytes());
     assert!(matches!(read(&bytes), Err(Error::File(_))));
 }

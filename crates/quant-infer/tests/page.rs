@@ -113,7 +113,7 @@ fn constants_are_those_of_the_page() {
     let page = page.replace('\n', " ");
     let magic: String = MAGIC.iter().map(|byte| format!("{byte:02x} ")).collect();
     assert!(page.contains(&format!("| 0 | 8 bytes | `{}`", magic.trim_end())));
-    assert!(page.contains(&format!("| 8 | u16 | version, {VERSION} |")));
+    assert!(page.contains(&format!("| 8 | u16 | version, 1 or {VERSION} |")));
     assert!(page.contains(&format!("| 10 | u16 | minor version, {MINOR_VERSION} |")));
     assert!(page.contains(&format!("Sections begin at multiples of {ALIGNMENT} bytes")));
     assert!(page.contains(&format!("at the next multiple of {WEIGHT_ALIGNMENT} bytes")));
@@ -186,6 +186,83 @@ fn kinds_of_quantizers_are_those_of_the_page() {
         let byte = model.to_bytes()[64 + 17 + 4 + 5].to_string();
         let name = format!("`Dynamic::{dynamic:?}`");
         assert!(rows(&page).iter().any(|row| row[0] == byte && row[1] == name), "{byte} {name}");
+    }
+}
+
+/// Returns the smallest float whose code is more than 0, that whose code is more than 1, and so on.
+fn thresholds(levels: usize, code: impl Fn(f32) -> f32) -> Vec<f32> {
+    let float = |place: i64| {
+        let bits = place.unsigned_abs() as u32;
+        f32::from_bits(if place < 0 { bits | 1 << 31 } else { bits })
+    };
+    let threshold = |k: usize| {
+        let end = i64::from(f32::MAX.to_bits());
+        let (mut low, mut high) = (-end, end);
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            if code(float(middle)) > k as f32 { high = middle } else { low = middle }
+        }
+        float(high)
+    };
+    (0..levels - 1).map(threshold).collect()
+}
+
+/// The file of a quantizer alone.
+fn quantizer_file(thresholds: Vec<f32>, values: Vec<f32>) -> Vec<u8> {
+    let input = Input { size: [1, 1], shorter_side: None, scale: vec![1.0], shift: vec![0.0] };
+    let levels = values.len();
+    let dynamic = Dynamic::None;
+    let quantizer = Quantizer { groups: 1, levels, thresholds, values, terms: None, dynamic };
+    let quantizer = Op::Quantize(Box::new(quantizer));
+    let nodes = vec![node("", Op::Input, &[]), node("", quantizer, &[0])];
+    let (name, producer) = (String::new(), String::new());
+    Model { name, producer, classes: Vec::new(), input, nodes }.to_bytes()
+}
+
+#[test]
+fn formulas_are_those_of_the_page() {
+    let page = page();
+    let (s, o, n) = (0.75f32, -0.3f32, 255.0f32);
+    let code: [(&str, &dyn Fn(f32) -> f32); 4] = [
+        ("R(x/s·n)", &|x| (x / s * n).round_ties_even()),
+        ("R((x/s + 1)·0.5·n)", &|x| ((x / s + 1.0) * 0.5 * n).round_ties_even()),
+        ("R(x/s) + n - (n/2 rounded down)", &|x| (x / s).round_ties_even() + n - 127.0),
+        ("R((x - o)/s)", &|x| ((x - o) / s).round_ties_even()),
+    ];
+    let value: [(&str, &dyn Fn(f32) -> f32); 5] = [
+        ("c/n·s", &|c| c / n * s),
+        ("(c/n·2 - 1)·s", &|c| (c / n * 2.0 - 1.0) * s),
+        ("(c - (n - (n/2 rounded down)))·s", &|c| (c - (n - 127.0)) * s),
+        ("c·s", &|c| c * s),
+        ("c·s + o", &|c| c * s + o),
+    ];
+    let of = |value: &dyn Fn(f32) -> f32| (0..256).map(|c| value(c as f32)).collect::<Vec<_>>();
+    let has = |file: &[u8], part: &[u8]| file.windows(part.len()).any(|bytes| bytes == part);
+    let row = |kind: u8, number: usize, has_offset: bool| {
+        let mut row = vec![kind, 1, number as u8];
+        row.extend(s.to_le_bytes());
+        row.extend(has_offset.then(|| o.to_le_bytes()).into_iter().flatten());
+        row
+    };
+    let is_in_table = |number: usize, text: &str| {
+        rows(&page).iter().any(|row| row[0] == number.to_string() && row[1] == text)
+    };
+    for (number, (text, code)) in code.into_iter().enumerate() {
+        // The formula with an offset has that of the values.
+        let values = of(value[if number == 3 { 4 } else { number }].1);
+        let file = quantizer_file(thresholds(256, code), values);
+        assert_eq!(file[8], 2);
+        assert!(has(&file, &row(3, number, number == 3)), "{text}");
+        assert!(is_in_table(number, text), "{text}");
+    }
+    for (number, (text, value)) in value.into_iter().enumerate() {
+        let file = quantizer_file(thresholds(256, code[0].1), of(value));
+        assert!(has(&file, &row(5, number, number == 4)), "{text}");
+        assert!(is_in_table(number, text), "{text}");
+    }
+    for row in [row(3, 0, false), row(5, 0, false)] {
+        let hex: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(page.contains(&hex.join(" ")), "{hex:?}");
     }
 }
 

@@ -65,12 +65,17 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+#[cfg(feature = "training")]
 pub mod batch_norm;
 pub mod channels_last;
+#[cfg(feature = "training")]
 pub mod conv;
 pub mod elementwise;
+#[cfg(feature = "training")]
 mod parallel;
+#[cfg(feature = "training")]
 pub mod quantize;
+#[cfg(feature = "training")]
 pub mod relu;
 pub mod simd;
 

@@ -1,6 +1,7 @@
 //! Quantizers, prepared for vectors over channels.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use quant_kernels::{
     elementwise::{self, BLOCK, Stored, Table},
@@ -10,7 +11,7 @@ use quant_kernels::{
 use super::{
     even::Even,
     guess::Guess,
-    packing::{Encoding, Packing},
+    packing::{CHUNK, Encoding, Packing},
 };
 use crate::model::{Quantizer, Term};
 
@@ -78,6 +79,14 @@ fn padded<T: Copy + Default>(numbers: &[T]) -> [T; LANES] {
     let mut lanes = [T::default(); LANES];
     lanes[..numbers.len()].copy_from_slice(numbers);
     lanes
+}
+
+/// Keeps the compiler from computing several passes of the loop around it at once. Where a pass is
+/// a vector of channels, a vector of several passes has to be collected from distant numbers, which
+/// takes longer, and several times the code.
+#[inline(always)]
+fn by_lanes() {
+    compiler_fence(Ordering::AcqRel);
 }
 
 /// A quantizer for a number of channels.
@@ -236,6 +245,7 @@ impl Coder {
                                     result[lane] = values[lane];
                                 }
                             }
+                            by_lanes();
                         }
                         x.copy_from_slice(&result[..x.len()]);
                     }
@@ -358,101 +368,112 @@ impl Integers {
         coder.quantizer.groups == 1 && self.numbers.len() == self.levels
     }
 
-    /// Returns the numbers of some channels: the lowest ones, and the steps of the thresholds that
-    /// are passed.
+    /// Writes the numbers of the channels from `first` on: the lowest ones, and the steps of the
+    /// thresholds that are passed.
     #[inline(always)]
-    fn lanes<T: Copy + Default>(
+    fn add_steps<T: Copy + Default>(
         &self,
         x: &[T],
         first: usize,
         thresholds: &PerThreshold<T>,
         passes: impl Fn(T, T) -> bool,
-    ) -> [i32; LANES] {
-        let numbers = padded(&x[first..]);
-        let mut result = self.lowest.lanes(first)[0];
-        for (thresholds, steps) in thresholds.lanes(first).iter().zip(self.steps.lanes(first)) {
-            for lane in 0..LANES {
-                // A mask, because conditions are not always compiled to vectors.
-                let mask = -i32::from(passes(numbers[lane], thresholds[lane]));
-                result[lane] += steps[lane] & mask;
+        numbers: &mut [i32],
+    ) {
+        let each = x.chunks(LANES).zip(numbers.chunks_exact_mut(LANES)).enumerate();
+        for (block, (x, numbers)) in each {
+            let (x, first) = (padded(x), first + block * LANES);
+            let mut result = self.lowest.lanes(first)[0];
+            for (thresholds, steps) in thresholds.lanes(first).iter().zip(self.steps.lanes(first)) {
+                for lane in 0..LANES {
+                    // A mask, because conditions are not always compiled to vectors.
+                    let mask = -i32::from(passes(x[lane], thresholds[lane]));
+                    result[lane] += steps[lane] & mask;
+                }
+                by_lanes();
             }
+            numbers.copy_from_slice(&result);
         }
-        result
     }
 
     /// Writes the words of a position for the numbers of its channels. If the numbers are
     /// [uniform](Self::is_uniform), and their channels fill all words, they may be those of several
     /// positions.
     #[inline(always)]
-    pub(super) fn of_floats(&self, coder: &Coder, x: &[f32], words: &mut [u32]) {
+    pub(super) fn of_floats(
+        &self,
+        coder: &Coder,
+        x: &[f32],
+        words: &mut [u32],
+        numbers: &mut [i32; CHUNK],
+    ) {
+        self.encoding.write(
+            words,
+            x.len(),
+            numbers,
+            #[inline(always)]
+            |first, numbers| self.numbers_of(coder, &x[first..], first, numbers),
+        );
+    }
+
+    /// Writes the numbers of the channels from `first` on, as far as x and the numbers reach.
+    #[inline(always)]
+    fn numbers_of(&self, coder: &Coder, x: &[f32], first: usize, numbers: &mut [i32]) {
         match (&coder.even, self.line, &coder.few) {
             (Some(Formula { even, divisors }), Some([lowest, difference]), _) => {
-                self.encoding.write(
-                    words,
-                    x.len(),
-                    #[inline(always)]
-                    |first| {
-                        let (numbers, divisors) = (padded(&x[first..]), &divisors.lanes(first)[0]);
-                        // A loop, because the functions of arrays are not always inlined.
-                        let mut result = [0; LANES];
-                        for lane in 0..LANES {
-                            result[lane] =
-                                lowest + difference * even.code(numbers[lane], divisors[lane]);
-                        }
-                        result
-                    },
-                );
+                let each = x.chunks(LANES).zip(numbers.chunks_exact_mut(LANES)).enumerate();
+                for (block, (x, numbers)) in each {
+                    let (x, divisors) = (padded(x), &divisors.lanes(first + block * LANES)[0]);
+                    for lane in 0..LANES {
+                        numbers[lane] = lowest + difference * even.code(x[lane], divisors[lane]);
+                    }
+                }
             }
-            (_, _, Some(few)) => {
-                self.encoding.write(
-                    words,
-                    x.len(),
-                    #[inline(always)]
-                    |first| {
-                        self.lanes(
-                            x,
-                            first,
-                            &few.thresholds,
-                            #[inline(always)]
-                            |x, threshold| x >= threshold,
-                        )
-                    },
-                );
-            }
-            _ => self.encoding.write(
-                words,
-                x.len(),
+            (_, _, Some(few)) => self.add_steps(
+                x,
+                first,
+                &few.thresholds,
                 #[inline(always)]
-                |first| {
-                    let count = (x.len() - first).min(LANES);
-                    let codes = coder.codes(&padded(&x[first..]), first, count);
-                    let mut numbers = [0; LANES];
-                    let each = numbers.iter_mut().zip(codes).enumerate().take(count);
+                |x, threshold| x >= threshold,
+                numbers,
+            ),
+            _ => {
+                let each = x.chunks(LANES).zip(numbers.chunks_exact_mut(LANES)).enumerate();
+                for (block, (x, numbers)) in each {
+                    let first = first + block * LANES;
+                    let codes = coder.codes(&padded(x), first, x.len());
+                    let each = numbers.iter_mut().zip(codes).enumerate().take(x.len());
                     for (lane, (number, code)) in each {
                         *number = self.of_code(coder, first + lane, code);
                     }
-                    numbers
-                },
-            ),
+                }
+            }
         }
     }
 
     /// Writes the words of a position for the sums of its channels. A threshold counts for sums
     /// above it.
     #[inline(always)]
-    pub(super) fn of_sums(&self, sums: &[i32], words: &mut [u32], thresholds: &PerThreshold<i32>) {
+    pub(super) fn of_sums(
+        &self,
+        sums: &[i32],
+        words: &mut [u32],
+        thresholds: &PerThreshold<i32>,
+        numbers: &mut [i32; CHUNK],
+    ) {
         self.encoding.write(
             words,
             sums.len(),
+            numbers,
             #[inline(always)]
-            |first| {
-                self.lanes(
-                    sums,
+            |first, numbers| {
+                self.add_steps(
+                    &sums[first..],
                     first,
                     thresholds,
                     #[inline(always)]
                     |sum, threshold| sum > threshold,
-                )
+                    numbers,
+                );
             },
         );
     }

@@ -6,6 +6,9 @@ use quant_kernels::simd::InstructionSet;
 
 use super::coder::LANES;
 
+/// Number of numbers that are computed before their words are. They are words of all packings.
+pub(super) const CHUNK: usize = 256;
+
 /// A way to store integers in words of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
@@ -134,53 +137,64 @@ impl Encoding {
     /// Returns the words of a position whose channels have these numbers.
     pub(super) fn words(self, numbers: impl Fn(usize) -> i32, channels: usize) -> Vec<u32> {
         let mut words = vec![0; self.packing.words_of(channels)];
-        self.write(&mut words, channels, |first| {
-            let number = |channel| if channel < channels { numbers(channel) } else { 0 };
-            core::array::from_fn(|lane| number(first + lane))
+        self.write(&mut words, channels, &mut [0; CHUNK], |first, chunk| {
+            let each = chunk.iter_mut().enumerate().take(channels - first);
+            each.for_each(|(channel, number)| *number = numbers(first + channel));
         });
         words
     }
 
-    /// Writes the words of a position. `lanes` returns the numbers of the channels from a first one
+    /// Writes the words of a position. `fill` writes the numbers of the channels from a first one
     /// on; those of channels that do not exist are not used.
+    ///
+    /// Numbers and words are computed one after the other, so that each combination of both is not
+    /// compiled on its own. `numbers` is the memory between them.
     #[inline(always)]
     pub(super) fn write(
         self,
         words: &mut [u32],
         channels: usize,
-        lanes: impl Fn(usize) -> [i32; LANES],
+        numbers: &mut [i32; CHUNK],
+        fill: impl Fn(usize, &mut [i32; CHUNK]),
     ) {
+        let of_chunk = self.packing.words_of(CHUNK);
+        let (mut first, mut words) = (0, words);
+        loop {
+            let count = (channels - first).min(CHUNK);
+            let is_last = first + count == channels;
+            let (these, others) = words.split_at_mut(if is_last { words.len() } else { of_chunk });
+            fill(first, numbers);
+            self.pack(numbers, count, these);
+            if is_last {
+                return;
+            }
+            (first, words) = (first + count, others);
+        }
+    }
+
+    /// Writes the words of the first `count` numbers. The numbers after them are overwritten.
+    #[inline(always)]
+    fn pack(self, numbers: &mut [i32; CHUNK], count: usize, words: &mut [u32]) {
         match self.packing {
             Packing::Pairs => {
                 let out: &mut [i16] = bytemuck::cast_slice_mut(words);
-                for (index, out) in out[..channels].chunks_mut(LANES).enumerate() {
-                    let numbers = lanes(index * LANES);
-                    out.iter_mut().zip(numbers).for_each(|(out, number)| *out = number as i16);
-                }
+                out[..count].iter_mut().zip(numbers).for_each(|(out, x)| *out = *x as i16);
             }
             Packing::Bytes => {
                 let out: &mut [u8] = bytemuck::cast_slice_mut(words);
-                for (index, out) in out[..channels].chunks_mut(LANES).enumerate() {
-                    let numbers = lanes(index * LANES);
-                    out.iter_mut().zip(numbers).for_each(|(out, number)| *out = number as u8);
-                }
+                out[..count].iter_mut().zip(numbers).for_each(|(out, x)| *out = *x as u8);
                 // The sums of all bytes that a position reads are used too.
-                out[channels..].fill(0);
+                out[count..].fill(0);
             }
             Packing::Signs | Packing::Ternary => {
-                for (index, words) in words.chunks_mut(self.packing.words()).enumerate() {
-                    let first = 32 * index;
-                    let mut halves = [[0; LANES]; 2];
-                    for (half, numbers) in halves.iter_mut().enumerate() {
-                        let count = channels.saturating_sub(first + half * LANES).min(LANES);
-                        if count > 0 {
-                            *numbers = lanes(first + half * LANES);
-                        }
-                        numbers[count..].fill(0);
-                    }
-                    for (plane, word) in words.iter_mut().enumerate() {
-                        *word = bits(&halves, plane as u32);
-                    }
+                numbers[count..count.next_multiple_of(32)].fill(0);
+                let (numbers, _) = numbers.as_chunks();
+                if self.packing == Packing::Signs {
+                    words.iter_mut().zip(numbers).for_each(|(word, x)| *word = bits::<0>(x));
+                } else {
+                    let (words, _) = words.as_chunks_mut();
+                    let each = words.iter_mut().zip(numbers);
+                    each.for_each(|(words, x)| *words = [bits::<0>(x), bits::<1>(x)]);
                 }
             }
         }
@@ -203,12 +217,11 @@ impl Encoding {
 
 /// Returns a bit of each of 32 numbers.
 #[inline(always)]
-fn bits(halves: &[[i32; LANES]; 2], bit: u32) -> u32 {
-    let [low, high] = halves;
+fn bits<const BIT: u32>(numbers: &[i32; 32]) -> u32 {
     let mut bits = [0; LANES];
     for lane in 0..LANES {
-        let of = |number: i32| number as u32 >> bit & 1;
-        bits[lane] = of(low[lane]) << lane | of(high[lane]) << (lane + LANES);
+        let of = |number: i32| number as u32 >> BIT & 1;
+        bits[lane] = of(numbers[lane]) << lane | of(numbers[lane + LANES]) << (lane + LANES);
     }
     bits.iter().fold(0, |word, bits| word | bits)
 }
@@ -221,10 +234,9 @@ mod tests {
     fn bits_lie_in_the_order_of_the_channels() {
         for set in 0..32 {
             let number = |channel| if channel == set { 2 } else { 1 };
-            let half = |first| core::array::from_fn(|lane| number(first + lane));
-            let numbers = [half(0), half(LANES)];
-            assert_eq!(bits(&numbers, 1), 1 << set);
-            assert_eq!(bits(&numbers, 0), !(1 << set));
+            let numbers = core::array::from_fn(number);
+            assert_eq!(bits::<1>(&numbers), 1 << set);
+            assert_eq!(bits::<0>(&numbers), !(1 << set));
         }
     }
 

@@ -7,6 +7,7 @@ use quant_kernels::simd::InstructionSet;
 use super::{
     coder::{Coder, Integers, PerThreshold},
     conv::OperandSize,
+    packing::CHUNK,
 };
 
 /// Calls f with the parts of a range of positions that are contiguous in a row of the storage: the
@@ -84,6 +85,7 @@ pub(super) fn integers_of_floats(
     set.vectorize(
         #[inline(always)]
         || {
+            let mut integers = [0; CHUNK];
             rows(
                 size,
                 positions,
@@ -94,7 +96,7 @@ pub(super) fn integers_of_floats(
                     let together = if is_flat { count } else { 1 };
                     let each = to.chunks_exact_mut(together * size.channels);
                     for (to, numbers) in each.zip(numbers.chunks_exact(together * channels)) {
-                        term.of_floats(coder, numbers, to);
+                        term.of_floats(coder, numbers, to, &mut integers);
                     }
                 },
             );
@@ -114,6 +116,7 @@ pub(super) fn integers_of_sums(
     set.vectorize(
         #[inline(always)]
         || {
+            let mut integers = [0; CHUNK];
             rows(
                 size,
                 positions,
@@ -123,7 +126,7 @@ pub(super) fn integers_of_sums(
                     let to = &mut storage[at..][..count * size.channels];
                     let each = to.chunks_exact_mut(size.channels);
                     for (to, sums) in each.zip(sums.chunks_exact(stride)) {
-                        term.of_sums(&sums[..channels], to, thresholds);
+                        term.of_sums(&sums[..channels], to, thresholds, &mut integers);
                     }
                 },
             );

@@ -5,7 +5,8 @@ use alloc::{boxed::Box, format, vec::Vec};
 use super::{
     integers,
     reader::Reader,
-    rows, tag,
+    rows::{self, Values},
+    tag,
     view::{Elements, NodeBytes},
 };
 use crate::{
@@ -157,6 +158,7 @@ impl<'a> Decoder<'a> {
         let groups = reader.number()?;
         let run = reader.number()?;
         let (terms, values) = values(reader, levels)?;
+        let values = values.numbers;
         let elements = self.elements(Some(levels), count)?;
         let codes = Vec::new();
         Ok((Weight::Codes(WeightCodes { levels, codes, groups, run, values, terms }), elements))
@@ -228,22 +230,28 @@ fn quantizer(reader: &mut Reader<'_>) -> Result<Quantizer, Error> {
     };
     let groups = reader.number()?;
     let levels = levels(reader)?;
-    let thresholds = rows::read(reader, levels - 1)?;
-    let thresholds = thresholds.ok_or_else(|| reader.error("thresholds cannot have terms"))?;
+    let thresholds = rows::read_thresholds(reader, levels - 1)?;
     let (terms, values) = values(reader, levels)?;
-    Ok(Quantizer { groups, levels, thresholds, values, terms, dynamic })
+    let thresholds = thresholds.numbers(levels - 1, &values);
+    let thresholds = thresholds.ok_or_else(|| reader.error("thresholds without numbers"))?;
+    Ok(Quantizer { groups, levels, thresholds, values: values.numbers, terms, dynamic })
 }
 
 /// Terms, and the values of codes.
-fn values(reader: &mut Reader<'_>, levels: usize) -> Result<(Option<Terms>, Vec<f32>), Error> {
+fn values(reader: &mut Reader<'_>, levels: usize) -> Result<(Option<Terms>, Values), Error> {
     // The shortest term has no scale and an empty list of integers.
     let terms = reader.list(3, |reader| {
         Ok(Term { scales: reader.floats()?, integers: integers::read(reader, levels)? })
     })?;
-    let values = match rows::read(reader, levels)? {
-        Some(values) => values,
-        None => sums::values(&terms, levels)
-            .ok_or_else(|| reader.error("the lengths of terms do not fit each other"))?,
+    let values = match rows::read_values(reader, levels)? {
+        // Where there are terms, thresholds follow from these.
+        Some(values) if terms.is_empty() => values,
+        Some(values) => Values::with_terms(values.numbers, &terms, levels),
+        None => {
+            let sums = sums::values(&terms, levels)
+                .ok_or_else(|| reader.error("the lengths of terms do not fit each other"))?;
+            Values::with_terms(sums, &terms, levels)
+        }
     };
     Ok((Some(terms).filter(|terms| !terms.is_empty()).map(Terms), values))
 }

@@ -7,9 +7,9 @@ use crate::model::{
     Conv, Dynamic, Input, Model, Op, Quantizer, Terms, Weight, WeightCodes, levels,
 };
 
-/// Writes a model.
-pub(super) fn model(model: &Model) -> Writer {
-    let mut writer = Writer::default();
+/// Writes a model, with formulas of version 2 if they are allowed.
+pub(super) fn model(model: &Model, allows_formulas: bool) -> Writer {
+    let mut writer = Writer { allows_formulas, ..Writer::default() };
     writer.text(&model.name);
     writer.text(&model.producer);
     writer.number(model.classes.len());
@@ -132,7 +132,11 @@ fn codes(writer: &mut Writer, weight: &WeightCodes) {
     writer.number(weight.codes.len());
     writer.number(weight.groups);
     writer.number(weight.run);
-    values(writer, &weight.values, weight.levels, weight.terms.as_ref());
+    if terms(writer, weight.terms.as_ref(), &weight.values, weight.levels) {
+        writer.byte(rows::TERMS);
+    } else {
+        rows::write_values(writer, &weight.values, weight.levels);
+    }
     writer.align();
     // The reader refuses other numbers of levels.
     if let Some(packing) = Packing::new(weight.levels) {
@@ -150,12 +154,15 @@ fn quantizer(writer: &mut Writer, quantizer: &Quantizer) {
     });
     writer.number(quantizer.groups);
     writer.number(quantizer.levels);
-    rows::write(writer, &quantizer.thresholds, quantizer.levels.saturating_sub(1));
-    values(writer, &quantizer.values, quantizer.levels, quantizer.terms.as_ref());
+    let Quantizer { thresholds, values, levels, .. } = quantizer;
+    let list = quantizer.terms.as_ref();
+    let write_terms = |writer: &mut Writer| terms(writer, list, values, *levels);
+    let all = list.map_or(&[][..], |terms| &terms.0);
+    rows::write_quantizer(writer, [thresholds, values], *levels, all, write_terms);
 }
 
-/// Terms, and the values of codes, which are not repeated if they are the sums of the terms.
-fn values(writer: &mut Writer, values: &[f32], count: usize, terms: Option<&Terms>) {
+/// Writes terms. Returns whether the values of codes are their sums.
+fn terms(writer: &mut Writer, terms: Option<&Terms>, values: &[f32], count: usize) -> bool {
     let list = terms.map_or(&[][..], |terms| &terms.0);
     writer.number(list.len());
     for term in list {
@@ -163,8 +170,5 @@ fn values(writer: &mut Writer, values: &[f32], count: usize, terms: Option<&Term
         integers::write(writer, &term.integers, count);
     }
     let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
-    match levels::values(list, count) {
-        Some(sums) if bits(&sums) == bits(values) => writer.byte(rows::TERMS),
-        _ => rows::write(writer, values, count),
-    }
+    levels::values(list, count).is_some_and(|sums| bits(&sums) == bits(values))
 }

@@ -10,10 +10,15 @@ const RAW: u8 = 0;
 const DIFFERENCES: u8 = 1;
 /// For each row, the first integer and the step from each to the next.
 const PROGRESSIONS: u8 = 2;
+/// For each row, the first integer and the differences of the others from the one before.
+const ASCENDING: u8 = 3;
 
 /// Writes rows of `levels` integers, in the shortest of the ways.
 pub(super) fn write(writer: &mut Writer, integers: &[i16], levels: usize) {
-    let ways = [progressions(integers, levels), differences(integers)];
+    // Version 1 does not have them.
+    let ascending = Some(levels).filter(|_| writer.allows_formulas);
+    let ascending = ascending.and_then(|levels| ascending_rows(integers, levels));
+    let ways = [progressions(integers, levels), differences(integers), ascending];
     let shortest = ways.into_iter().flatten().min_by_key(Vec::len);
     if let Some(bytes) = shortest.filter(|bytes| bytes.len() < 2 + 2 * integers.len()) {
         writer.bytes(&bytes);
@@ -57,6 +62,23 @@ fn differences(integers: &[i16]) -> Option<Vec<u8>> {
     Some(writer.description)
 }
 
+fn ascending_rows(integers: &[i16], levels: usize) -> Option<Vec<u8>> {
+    if !(2..=256).contains(&levels) || !integers.len().is_multiple_of(levels) {
+        return None;
+    }
+    let mut writer = Writer::default();
+    writer.byte(ASCENDING);
+    writer.number(integers.len() / levels);
+    for row in integers.chunks_exact(levels) {
+        writer.bytes(&row[0].to_le_bytes());
+        for pair in row.windows(2) {
+            let difference = i32::from(pair[1]) - i32::from(pair[0]);
+            writer.number(usize::try_from(difference).ok()?);
+        }
+    }
+    Some(writer.description)
+}
+
 /// Reads rows of `levels` integers; `levels` is at most 256.
 pub(super) fn read(reader: &mut Reader<'_>, levels: usize) -> Result<Vec<i16>, Error> {
     match reader.byte()? {
@@ -64,6 +86,11 @@ pub(super) fn read(reader: &mut Reader<'_>, levels: usize) -> Result<Vec<i16>, E
         DIFFERENCES => read_differences(reader),
         PROGRESSIONS => {
             let rows = reader.list(4, |reader| progression(reader, levels))?;
+            Ok(rows.concat())
+        }
+        ASCENDING => {
+            // The first integer of a row has two bytes, and the others one or more.
+            let rows = reader.list(levels + 1, |reader| ascending_row(reader, levels))?;
             Ok(rows.concat())
         }
         kind => Err(reader.error(format!("a list of integers of the unknown kind {kind}"))),
@@ -95,13 +122,32 @@ fn progression(reader: &mut Reader<'_>, levels: usize) -> Result<Vec<i16>, Error
     (0..levels as i32).map(integer).collect()
 }
 
+fn ascending_row(reader: &mut Reader<'_>, levels: usize) -> Result<Vec<i16>, Error> {
+    let mut integer = reader.integer()?;
+    let mut row = Vec::with_capacity(levels);
+    row.push(integer);
+    for _ in 1..levels {
+        let difference = reader.number()?;
+        let next = i16::try_from(difference as i64 + i64::from(integer));
+        let next = next.ok().filter(|_| difference <= usize::from(u16::MAX));
+        integer = next.ok_or_else(|| reader.error("ascending integers leave 16 bits"))?;
+        row.push(integer);
+    }
+    Ok(row)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The kind of the list, and the bytes that it took.
+    /// The kind of the list, and the bytes that it took in version 1.
     fn round_trip(integers: &[i16], levels: usize) -> (u8, usize) {
-        let mut writer = Writer::default();
+        in_version(integers, levels, true);
+        in_version(integers, levels, false)
+    }
+
+    fn in_version(integers: &[i16], levels: usize, allows_formulas: bool) -> (u8, usize) {
+        let mut writer = Writer { allows_formulas, ..Writer::default() };
         write(&mut writer, integers, levels);
         let mut reader = Reader::new(&writer.description, 0);
         assert_eq!(read(&mut reader, levels).unwrap(), integers);
@@ -116,6 +162,22 @@ mod tests {
         assert_eq!(round_trip(&[1; 16], 16), (PROGRESSIONS, 6));
         let two: Vec<i16> = (0..8).chain((0..8).map(|i| 7 - i)).collect();
         assert_eq!(round_trip(&two, 8), (PROGRESSIONS, 10));
+    }
+
+    #[test]
+    fn ascending_integers_are_their_differences() {
+        let integers: Vec<i16> = (0..256).map(|c| (c * (c + 3) / 4) as i16).collect();
+        // Differences from 128 on take two bytes.
+        let large = integers.windows(2).filter(|pair| pair[1] - pair[0] >= 128).count();
+        assert!(large > 0);
+        assert_eq!(in_version(&integers, 256, true), (ASCENDING, 1 + 1 + 2 + 255 + large));
+        assert_eq!(in_version(&integers, 256, false), (RAW, 1 + 2 + 512));
+        let mut ends = alloc::vec![i16::MIN; 9];
+        ends[8] = i16::MAX;
+        assert_eq!(in_version(&ends, 9, true).0, ASCENDING);
+        for row in [&[ASCENDING, 1, 255, 127, 1, 0][..], &[ASCENDING, 1, 0, 0, 255, 255, 127, 0]] {
+            assert!(read(&mut Reader::new(row, 0), 3).is_err(), "{row:?}");
+        }
     }
 
     #[test]

@@ -24,13 +24,17 @@ pub use view::{Elements, File, NodeBytes};
 
 use alloc::{format, vec::Vec};
 
+use self::writer::Writer;
 use crate::{Error, model::Model};
 
 /// The first bytes of a file. A program that changes line ends or takes them for text damages them.
 pub const MAGIC: [u8; 8] = *b"\x89QNET\r\n\x1a";
 
-/// The version of the format that this program writes, and the newest that it reads.
-pub const VERSION: u16 = 1;
+/// The newest version of the format that this program writes and reads.
+pub const VERSION: u16 = 2;
+
+/// The version of files whose thresholds and values are written without formulas.
+const VERSION_WITHOUT_FORMULAS: u16 = 1;
 
 /// The version's second number. It rises with additions that an older program may ignore.
 pub const MINOR_VERSION: u16 = 0;
@@ -55,23 +59,17 @@ const WEIGHTS: usize = 40;
 
 impl Model {
     /// The file of this model, which [`Model::check`] must accept: the reader refuses others.
+    ///
+    /// The file has version 1, unless version 2 saves at least a fiftieth of it.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let parts = encode::model(self);
-        let weights_at = (HEADER + parts.description.len()).next_multiple_of(ALIGNMENT);
-        let length = weights_at + parts.weights.len();
-        let mut bytes = Vec::with_capacity(length);
-        bytes.extend(MAGIC);
-        bytes.extend(VERSION.to_le_bytes());
-        bytes.extend(MINOR_VERSION.to_le_bytes());
-        bytes.extend([0; 4]);
-        let numbers = [length, HEADER, parts.description.len(), weights_at, parts.weights.len(), 0];
-        bytes.extend(numbers.iter().flat_map(|&number| (number as u64).to_le_bytes()));
-        bytes.extend(parts.description);
-        bytes.resize(weights_at, 0);
-        bytes.extend(parts.weights);
-        let checksum = checksum(&bytes);
-        bytes[CHECKSUM..LENGTH].copy_from_slice(&checksum.to_le_bytes());
-        bytes
+        let without = encode::model(self, false);
+        let with = encode::model(self, true);
+        let [old, new] = [&without, &with].map(|parts| self::length(parts).1);
+        if new + new / 50 < old {
+            bytes(with, VERSION)
+        } else {
+            bytes(without, VERSION_WITHOUT_FORMULAS)
+        }
     }
 
     /// Reads a file that [`Model::to_bytes`] wrote, and checks the model.
@@ -84,6 +82,29 @@ impl Model {
         model.check()?;
         Ok(model)
     }
+}
+
+/// Where the weights begin, and the length of the file.
+fn length(parts: &Writer) -> (usize, usize) {
+    let weights_at = (HEADER + parts.description.len()).next_multiple_of(ALIGNMENT);
+    (weights_at, weights_at + parts.weights.len())
+}
+
+fn bytes(parts: Writer, version: u16) -> Vec<u8> {
+    let (weights_at, length) = length(&parts);
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend(MAGIC);
+    bytes.extend(version.to_le_bytes());
+    bytes.extend(MINOR_VERSION.to_le_bytes());
+    bytes.extend([0; 4]);
+    let numbers = [length, HEADER, parts.description.len(), weights_at, parts.weights.len(), 0];
+    bytes.extend(numbers.iter().flat_map(|&number| (number as u64).to_le_bytes()));
+    bytes.extend(parts.description);
+    bytes.resize(weights_at, 0);
+    bytes.extend(parts.weights);
+    let checksum = checksum(&bytes);
+    bytes[CHECKSUM..LENGTH].copy_from_slice(&checksum.to_le_bytes());
+    bytes
 }
 
 /// The CRC-32 of all bytes but those of the checksum itself, as zlib and PNG compute it.

@@ -9,6 +9,8 @@ pub(super) struct Writer {
     pub(super) description: Vec<u8>,
     /// The weights, each at a multiple of 16 bytes.
     pub(super) weights: Vec<u8>,
+    /// Whether thresholds and values may be written as formulas, which version 1 does not have.
+    pub(super) allows_formulas: bool,
 }
 
 impl Writer {

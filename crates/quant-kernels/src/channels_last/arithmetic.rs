@@ -105,6 +105,9 @@ pub(super) trait Products<S: Simd>: Arithmetic {
     type Operand: Copy;
     /// Whether products are added in another form first, which must be widened from time to time.
     const WIDENS: bool = false;
+    /// Whether several positions are computed together. Portable code does so only in arithmetics
+    /// that can be the fastest there: the loops of the others would be a large part of a program.
+    const TILES: bool = true;
 
     fn zero(simd: S) -> Self::Vector;
 
@@ -209,7 +212,7 @@ impl<S: Simd> Products<S> for Floats {
 /// Implements the arithmetics of integers, which differ in their products.
 macro_rules! integers {
     (
-        $arithmetic:ident, words $words:literal, widens $widens:literal,
+        $arithmetic:ident, words $words:literal, widens $widens:literal, portable $portable:literal,
         |$simd:ident, $sum:ident, $a:ident, $w:ident| $add:expr,
         $widen:expr
     ) => {
@@ -217,6 +220,7 @@ macro_rules! integers {
             type Vector = S::Integers;
             type Operand = [S::Integers; $words];
             const WIDENS: bool = $widens;
+            const TILES: bool = $portable || S::LANES > 4 || S::REGISTERS > 16;
 
             #[inline(always)]
             fn zero(simd: S) -> S::Integers {
@@ -293,6 +297,7 @@ integers!(
     Pairs,
     words 1,
     widens false,
+    portable true,
     |simd, sum, a, w| simd.add_pair_product(sum, a[0], w[0]),
     |_, _, products| products
 );
@@ -300,6 +305,7 @@ integers!(
     Bytes,
     words 1,
     widens false,
+    portable false,
     |simd, sum, a, w| simd.add_quad_product(sum, a[0], w[0]),
     |_, _, products| products
 );
@@ -307,6 +313,7 @@ integers!(
     SmallBytes,
     words 1,
     widens true,
+    portable false,
     |simd, sum, a, w| simd.add_short_products(sum, a[0], w[0]),
     |simd, sum, products| simd.widen_shorts(sum, products)
 );
@@ -314,6 +321,7 @@ integers!(
     Signs,
     words 1,
     widens true,
+    portable true,
     |simd, sum, a, w| simd.add_count(sum, simd.xor(a[0], w[0])),
     |simd, sum, products| simd.widen_counts(sum, products)
 );
@@ -321,6 +329,7 @@ integers!(
     Ternary,
     words 2,
     widens true,
+    portable false,
     |simd, sum, a, w| {
         let nonzero = simd.and(a[0], w[0]);
         let differ = simd.xor(a[1], w[1]);

@@ -144,9 +144,9 @@ unsafe fn positions<S: Simd, A: Products<S>, const VECTORS: usize>(
     // SAFETY: the caller guarantees the same.
     unsafe {
         match job.starts.len() - at.first {
-            POSITIONS.. => tile::<S, A, VECTORS, POSITIONS>(simd, job, at),
-            4.. => tile::<S, A, VECTORS, 4>(simd, job, at),
-            2.. => tile::<S, A, VECTORS, 2>(simd, job, at),
+            POSITIONS.. if A::TILES => tile::<S, A, VECTORS, POSITIONS>(simd, job, at),
+            4.. if A::TILES => tile::<S, A, VECTORS, 4>(simd, job, at),
+            2.. if A::TILES => tile::<S, A, VECTORS, 2>(simd, job, at),
             _ => tile::<S, A, VECTORS, 1>(simd, job, at),
         }
     }

@@ -37,6 +37,7 @@ impl Set {
     }
 
     /// Returns the best set whose vectors have at most eight floats.
+    #[cfg(feature = "training")]
     #[inline]
     pub(super) fn detect_narrow() -> Self {
         #[cfg(target_arch = "x86_64")]

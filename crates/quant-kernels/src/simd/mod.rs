@@ -126,6 +126,7 @@ pub fn vectorize<R>(f: impl FnOnce() -> R) -> R {
 /// Does the same as [`vectorize`] with vectors of at most eight floats. This is for loops whose
 /// sums the compiler only keeps in registers at this width: with sixteen floats, it leaves the sums
 /// of batch norms in memory, which makes them take 1.2 times as long.
+#[cfg(feature = "training")]
 #[inline]
 pub(crate) fn vectorize_narrow<R>(f: impl FnOnce() -> R) -> R {
     InstructionSet(Set::detect_narrow()).vectorize(f)
@@ -136,6 +137,7 @@ pub(crate) fn vectorize_narrow<R>(f: impl FnOnce() -> R) -> R {
 /// If a loop keeps or clears numbers in place, compilers omit the stores of the numbers that are
 /// kept, and write the others under a mask. On some processors, such masked stores take longer than
 /// everything else.
+#[cfg(feature = "training")]
 #[inline(always)]
 pub(crate) fn stored(x: f32) -> f32 {
     x + 0.0

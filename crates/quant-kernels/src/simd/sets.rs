@@ -39,6 +39,7 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
 
     /// Returns sum + a·b. The operation is fused, and rounded once, if the instruction set supports
     /// that.
+    #[cfg_attr(not(feature = "training"), expect(dead_code, reason = "only training uses it"))]
     fn add_product(self, sum: Self::Floats, a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
     /// Returns sum + a·b, where the product and the sum are rounded on their own.

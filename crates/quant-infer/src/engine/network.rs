@@ -57,6 +57,8 @@ pub(super) struct Step {
     pub(super) shape: usize,
     /// Whether the sinks read sums of integers, and no links are applied.
     pub(super) is_folded: bool,
+    /// For each channel of a folded step whether its sums are negated.
+    pub(super) negated: Vec<bool>,
     /// Whether the numbers can be computed and stored in one pass.
     pub(super) takes_one_pass: bool,
     /// Whether its rows are computed as soon as the step before has computed what they need.

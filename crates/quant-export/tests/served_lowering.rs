@@ -299,7 +299,7 @@ fn convolutions_and_batch_norms_of_burn_compute_as_in_burn() {
     lowering.push("scores", Op::GlobalPool, [x]);
     let lowered = lowering.finish().unwrap();
     assert_eq!(lowered.explanation[0].became, Became::Integers { sums: 1 });
-    assert_eq!(lowered.quantized_inputs, [("conv".to_owned(), "before".to_owned())]);
+    assert_eq!(lowered.quantizers, [(1, "before".to_owned())]);
     let x = Tensor::<4>::random([2, 4, 5, 5], Distribution::Uniform(0.0, 1.0), &device);
     let served = Served::new(&lowered.model, &device).unwrap().forward(x.clone());
     let usual = norm.forward(conv.forward(before.forward(x)));

@@ -5,6 +5,8 @@
 //! sums of each output channel: all that can occur if there are at most 2^20, and otherwise those
 //! around each threshold and 2^20 others.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 mod common;
 
 use common::Random;
@@ -221,25 +223,25 @@ fn model(random: &mut Random) -> Model {
 #[test]
 fn all_sums_of_folded_layers_have_the_codes_of_what_was_folded() {
     let (mut folded, mut above, mut sums) = (0, 0, 0);
-    for seed in 0..150 {
+    for seed in 0..80 {
         let compared = compare(&model(&mut Random(seed)));
         folded += compared.convolutions;
         above += usize::from(compared.largest > 1 << 24);
         sums += compared.sums;
     }
-    assert!(folded > 75, "{folded} of 150 were folded");
-    assert!(above > 20, "{above} of 150 have sums that floats round");
-    assert!(sums > 200_000, "{sums} sums were compared");
+    assert!(folded > 40, "{folded} of 80 were folded");
+    assert!(above > 10, "{above} of 80 have sums that floats round");
+    assert!(sums > 100_000, "{sums} sums were compared");
 }
 
 #[test]
 fn folded_layers_of_any_model_have_the_codes_of_what_was_folded() {
     let mut folded = 0;
-    for seed in 0..300 {
+    for seed in 0..150 {
         let model = Random(seed).model();
         if model.check().is_ok() {
             folded += compare(&model).convolutions;
         }
     }
-    assert!(folded > 10, "{folded}");
+    assert!(folded > 5, "{folded}");
 }

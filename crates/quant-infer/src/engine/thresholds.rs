@@ -75,8 +75,7 @@ impl Sums {
         // The range has as many parts as there are others, with one of each.
         let index = (index - self.special.len()) as u64;
         let all = 2 * self.largest as u64 + 1;
-        let part =
-            |index: u64| (u128::from(index) * u128::from(all) / u128::from(self.others)) as u64;
+        let part = |index: u64| index * all / self.others;
         let (first, next) = (part(index), part(index + 1));
         let at = first + index.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (next - first).max(1);
         (at as i64 - i64::from(self.largest)) as i32

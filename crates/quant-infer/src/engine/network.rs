@@ -48,7 +48,6 @@ pub struct Network {
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     /// The node of the model that is its first layer.
-    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only times need names"))]
     pub(super) node: usize,
     pub(super) producer: Producer,
     pub(super) links: Vec<Link>,

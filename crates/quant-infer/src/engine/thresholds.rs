@@ -1,4 +1,5 @@
-//! The comparison of folded thresholds with the layers that they replace, for tests.
+//! Which layers became thresholds of sums, and, for tests, the comparison of these thresholds with
+//! the layers that they replace.
 
 use alloc::{
     format,
@@ -19,6 +20,7 @@ use super::{
     store,
 };
 use crate::{
+    Error,
     model::{Conv, Model, Op, Term, Weight},
     reference::{Value, codes_after},
 };
@@ -83,6 +85,26 @@ impl Sums {
 }
 
 impl Network {
+    /// Returns for each node of a model the convolution whose sums the engine compares with
+    /// thresholds instead of computing the node, if it does so. The bias of such a convolution is
+    /// a part of the thresholds too, and the convolution itself is among the nodes.
+    ///
+    /// # Errors
+    /// Those of [`Model::check`].
+    pub fn folded_layers(model: &Model) -> Result<Vec<Option<usize>>, Error> {
+        let network = Self::new(model)?;
+        let plan = Plan::new(model, network.set, None);
+        let mut folded = vec![None; model.nodes.len()];
+        let steps = network.steps.iter().zip(&plan.drafts);
+        for (step, draft) in steps.filter(|(step, _)| step.is_folded) {
+            folded[step.node] = Some(step.node);
+            for layer in &draft.links {
+                folded[plan.layers[*layer].node] = Some(step.node);
+            }
+        }
+        Ok(folded)
+    }
+
     /// Compares, for each convolution whose next layers became thresholds, the codes that the
     /// thresholds give sums with those of the layers as the reference computes them. `model` is the
     /// one that the network was made of. All sums that a channel's accumulator can have are

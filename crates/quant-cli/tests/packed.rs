@@ -8,8 +8,13 @@ mod common;
 
 use std::fs;
 
+use burn::tensor::{Device, Tensor, TensorData};
 use common::Desk;
+use quant_cli::networks::{self, Description, Summarized};
+use quant_export::Served;
 use quant_infer::model::{Input, Model, Node, Op};
+use quant_nn::StateDict;
+use quant_train::{Recipe, deploy};
 use serde_json::Value;
 
 /// Pictures of 32 pixels, three phases apart only in what is quantized.
@@ -104,6 +109,33 @@ fn a_run_ends_with_a_packed_network_that_scores_as_in_the_trainer() {
     let both = desk.says(&["eval", run, "--served"]);
     assert_eq!(number(&both, "served arithmetic", "top-1"), rounded, "{both}");
     assert!(both.contains("usual evaluation") && both.contains("layer3.2.conv2"), "{both}");
+
+    // The engine computes the bits of the trainer's served arithmetic, in scores and codes.
+    let keywords = Some(desk.path(run).to_str().unwrap().to_owned());
+    let description = Description { keywords, ..Description::default() };
+    let of = Summarized { description, ..Summarized::default() };
+    let (network, recipe, classes) = networks::trained(&of, false).unwrap();
+    let lowered = deploy::lower(&network, &recipe.data, &recipe.name, &classes).unwrap();
+    let images = quant_golden::normals("images", 4 * 3 * 32 * 32);
+    let device = Device::flex();
+    let batch = Tensor::from_data(TensorData::new(images.clone(), [4, 3, 32, 32]), &device);
+    let (scores, codes) = Served::new(&lowered.model, &device).unwrap().forward_codes(batch);
+    let scores: Vec<f32> = scores.into_data().iter().collect();
+    let engine = quant_infer::Network::from_bytes(&file).unwrap();
+    let mut session = engine.session();
+    codes.iter().for_each(|codes| session.watch(codes.node));
+    let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let each = images.chunks(3 * 32 * 32).zip(scores.chunks(scores.len() / 4));
+    for (index, (image, scores)) in each.enumerate() {
+        let found = session.run(&quant_infer::Image::floats(image, [32, 32])).unwrap();
+        assert_eq!(bits(found), bits(scores));
+        for of_layer in &codes {
+            let count = of_layer.codes.len() / 4;
+            let expected = &of_layer.codes[index * count..][..count];
+            assert_eq!(session.codes(of_layer.node), Some(expected), "{}", of_layer.layer);
+        }
+    }
+    assert!(codes.len() >= 18, "{}", codes.len());
 
     let seen = desk.says(&["inspect", "again.qnet"]);
     assert!(seen.contains("layer1.0.conv1") && seen.contains("conv1"), "{seen}");
@@ -233,6 +265,47 @@ fn a_picture_that_cannot_be_read_does_not_keep_the_others_from_being_classified(
     assert!(text.starts_with("text.jpg: not a usable image"), "{errors}");
     assert!(absent.starts_with("absent.jpg: "), "{errors}");
     assert_eq!(last, "error: 2 of 4 pictures could not be classified");
+}
+
+/// VGG-small for images of 96 pixels, whose linear layer has 73,728 inputs.
+const WIDE: &str = r#"
+    name = "wide"
+    data = { kind = "rendered", input_size = 96 }
+    model = { architecture = "vgg-small" }
+    [[phase]]
+    name = "low"
+    epochs = 1
+    batch_size = 16
+    learning_rate = 0.01
+    quantization.activation = { method = "lsq", bits = 8 }
+    quantization.weight = { method = "lsq", bits = 8 }
+    quantization.first_last = { bits = 8 }
+"#;
+
+#[test]
+fn a_layer_whose_sums_may_exceed_32_bits_is_refused_by_name() {
+    let desk = Desk::new(WIDE);
+    let recipe = Recipe::parse(WIDE, "tiny.toml".as_ref()).unwrap();
+    let network = recipe.network(&recipe.phases[0], 10).unwrap().init(&Device::flex()).unwrap();
+    let state = StateDict::of(&network);
+    let inputs = 512 * 12 * 12;
+    let entries = state.entries().map(|(name, entry)| {
+        let mut entry = entry.clone();
+        if entry.shape == [10, inputs] {
+            // The highest code of every weight.
+            entry.values.fill(1.0);
+        }
+        (name.to_owned(), entry)
+    });
+    let (network, report) = StateDict::from_entries(entries).load_into(network);
+    report.require(false).unwrap();
+    fs::write(desk.path("wide.safetensors"), StateDict::of(&network).to_bytes().unwrap()).unwrap();
+    let pack = ["pack", "wide.safetensors", "--recipe", "tiny.toml", "-o", "wide.qnet"];
+    let error = desk.fails(&pack);
+    assert!(error.contains("in output channel 0, which exceeds 32 bits"), "{error}");
+    assert!(error.contains("layer ") && error.contains("fits"), "{error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    assert!(!desk.path("wide.qnet").exists());
 }
 
 /// A network that takes images of this height and width, and whose scores are the means of its

@@ -81,7 +81,7 @@ impl fmt::Display for Comparison {
         }
         if !self.not_compared.is_empty() {
             let names = self.not_compared.join(", ");
-            writeln!(f, "not compared, since a quantizer is used several times: {names}")?;
+            writeln!(f, "not compared: {names}")?;
         }
         let Self { images, same_top1, .. } = self;
         write!(f, "the best class is the same for {same_top1} of {images} images")

@@ -49,6 +49,8 @@ fn configs(role: Role) -> impl Strategy<Value = QuantizerConfig> {
             Granularity::PerTensor,
             Granularity::PerChannel,
             Granularity::Groups(2),
+            Granularity::GroupsOf(2),
+            Granularity::GroupsOf(4),
         ]),
         prop::sample::select(vec![
             Normalization::None,

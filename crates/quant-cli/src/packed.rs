@@ -8,7 +8,7 @@ use std::{
 };
 
 use quant_data::{Pipeline, RgbImage, Transform, Truncated, random::Random};
-use quant_infer::{Image, Network, inspect::Overview, model::Model};
+use quant_infer::{Image, Network, Session, inspect::Overview, model::Model};
 use quant_onnx::ImportOptions;
 use quant_train::{
     Recipe, Run, RunOptions,
@@ -193,45 +193,103 @@ pub(crate) fn describe(path: &Path) -> Result<String, Box<dyn Error>> {
 }
 
 /// Prints the best classes of each picture, one line for each picture. A picture that cannot be
-/// read is named on standard error, with the reason, and the next picture follows.
+/// read, or that the network cannot take, is named on standard error, with the reason, and the next
+/// picture follows.
 ///
 /// # Errors
-/// If the network cannot be read. After the last picture: if some of them could not be read.
+/// If the network cannot be read. After the last picture: if some of them could not be classified.
 pub fn run(path: &Path, pictures: &[PathBuf], top: usize) -> Result<(), Box<dyn Error>> {
     let network = read(path)?;
-    let steps = preparation(&network);
     let mut session = network.session();
-    let mut unreadable = 0;
+    let mut failed = 0;
     for picture in pictures {
-        let image = match RgbImage::read(picture, Truncated::Refuse) {
-            Ok(image) => steps.apply(image, &mut Random::new(&[])),
+        match classify(&network, &mut session, picture) {
+            Ok(scores) => {
+                let best = network.top_k(scores, top).into_iter();
+                let best: Vec<String> =
+                    best.map(|(class, score)| format!("{class} {score:.3}")).collect();
+                output::print(&format!("{}: {}", picture.display(), best.join(", ")))?;
+            }
             // The error of a single picture says everything already.
-            Err(error) if pictures.len() == 1 => return Err(error.into()),
+            Err(error) if pictures.len() == 1 => return Err(error),
             Err(error) => {
                 output::tell(&error.to_string());
-                unreadable += 1;
-                continue;
+                failed += 1;
             }
-        };
-        let scores =
-            session.run(&Image::interleaved(&image.pixels, [image.height, image.width]))?;
-        let best = network.top_k(scores, top).into_iter();
-        let best: Vec<String> = best.map(|(class, score)| format!("{class} {score:.3}")).collect();
-        output::print(&format!("{}: {}", picture.display(), best.join(", ")))?;
+        }
     }
-    match unreadable {
+    match failed {
         0 => Ok(()),
-        count => Err(format!("{count} of {} pictures could not be read", pictures.len()).into()),
+        count => {
+            Err(format!("{count} of {} pictures could not be classified", pictures.len()).into())
+        }
     }
 }
 
-/// Returns the steps that bring a picture to the network's size, as in the evaluation during
-/// training.
-fn preparation(network: &Network) -> Pipeline {
-    let input = network.input();
-    let resize = input.shorter_side.map(|size| Transform::Resize { size });
-    let crop = Transform::CenterCrop { size: input.size[0] };
-    Pipeline(resize.into_iter().chain([crop]).collect())
+/// Returns the scores of a picture.
+fn classify<'s>(
+    network: &Network,
+    session: &'s mut Session<'_>,
+    picture: &Path,
+) -> Result<&'s [f32], Box<dyn Error>> {
+    let at = |error: &dyn std::fmt::Display| format!("{}: {error}", picture.display());
+    let image = prepared(network, RgbImage::read(picture, Truncated::Refuse)?);
+    let size = [image.height, image.width];
+    let pixels = with_channels(image.pixels, network.input().scale.len());
+    let pixels = pixels.map_err(|error| at(&error))?;
+    let scores = session.run(&Image::interleaved(&pixels, size));
+    Ok(scores.map_err(|error| at(&error))?)
+}
+
+/// Returns the bytes of a picture's pixels, red, green and blue, as a network of this many channels
+/// takes them: a network of one channel takes the grey values of a picture that is grey.
+fn with_channels(pixels: Vec<u8>, channels: usize) -> Result<Vec<u8>, String> {
+    match channels {
+        3 => Ok(pixels),
+        1 => {
+            let is_grey = |pixel: &[u8]| pixel.iter().all(|value| *value == pixel[0]);
+            if pixels.chunks_exact(3).all(is_grey) {
+                return Ok(pixels.into_iter().step_by(3).collect());
+            }
+            Err("the picture has colours, and the network takes one channel; a picture whose pixels \
+                 are all grey works"
+                .to_owned())
+        }
+        _ => Err(format!(
+            "a picture has 3 channels, and the network takes {channels}; a program that gives \
+             quant_infer::Image all channels can run it"
+        )),
+    }
+}
+
+/// Returns the step that resizes a picture for the network, if there is one.
+fn resize(network: &Network) -> Option<Transform> {
+    network.input().shorter_side.map(|size| Transform::Resize { size })
+}
+
+/// Brings a picture to the network's size, as in the evaluation during training.
+fn prepared(network: &Network, image: RgbImage) -> RgbImage {
+    let steps = Pipeline(resize(network).into_iter().collect());
+    centre(&steps.apply(image, &mut Random::new(&[])), network.input().size)
+}
+
+/// Returns the centre of a picture, of this height and width, as [`Transform::CenterCrop`] does for
+/// squares: what lies beyond the edges is black.
+fn centre(image: &RgbImage, [height, width]: [usize; 2]) -> RgbImage {
+    let offset = |from: usize, to: usize| ((from as f64 - to as f64) / 2.0).round_ties_even();
+    let (left, top) = (offset(image.width, width) as isize, offset(image.height, height) as isize);
+    let mut to = RgbImage::new(width, height);
+    for (index, pixel) in to.pixels.chunks_exact_mut(3).enumerate() {
+        let x = left.checked_add_unsigned(index % width).and_then(|x| usize::try_from(x).ok());
+        let y = top.checked_add_unsigned(index / width).and_then(|y| usize::try_from(y).ok());
+        if let (Some(x), Some(y)) = (x, y)
+            && x < image.width
+            && y < image.height
+        {
+            pixel.copy_from_slice(&image.pixels[3 * (y * image.width + x)..][..3]);
+        }
+    }
+    to
 }
 
 /// Returns a recipe for the validation of a packed network: that of this name, or one for a folder
@@ -241,8 +299,18 @@ fn recipe_of(network: &Network, name: Option<&str>) -> Result<Recipe, Box<dyn Er
         let (text, path) = find(name)?;
         return Ok(Recipe::parse(&text, &path)?);
     }
-    let mut data = DataRecipe::new(DataKind::ImageFolder, network.input().size[0]);
-    data.eval = Some(preparation(network));
+    let size @ [height, width] = network.input().size;
+    if height != width || network.input().scale.len() != 3 {
+        let channels = network.input().scale.len();
+        return Err(format!(
+            "the network takes images of {height} x {width} pixels with {channels} channels, and \
+             quant eval prepares squares with 3 channels; quant run classifies single pictures"
+        )
+        .into());
+    }
+    let mut data = DataRecipe::new(DataKind::ImageFolder, size[0]);
+    let crop = Transform::CenterCrop { size: size[0] };
+    data.eval = Some(Pipeline(resize(network).into_iter().chain([crop]).collect()));
     Ok(Recipe { data, ..Recipe::parse(EVALUATION, Path::new("evaluation"))? })
 }
 
@@ -289,4 +357,21 @@ pub(crate) fn evaluate(
     let tell = |reason| skipped.push(reason);
     let score = Run::evaluate_packed(path, &network, &described, &data, threads, options, tell)?;
     Ok((score, skipped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_centre_is_that_of_the_evaluation() {
+        for (width, height, size) in [(7, 4, 4), (9, 12, 5), (3, 8, 6), (2, 3, 7)] {
+            let mut image = RgbImage::new(width, height);
+            let bytes = image.pixels.iter_mut().enumerate();
+            bytes.for_each(|(index, byte)| *byte = (index % 251) as u8 + 1);
+            let step = Pipeline(vec![Transform::CenterCrop { size }]);
+            let expected = step.apply(image.clone(), &mut Random::new(&[]));
+            assert_eq!(centre(&image, [size; 2]).pixels, expected.pixels, "{width} {height}");
+        }
+    }
 }

@@ -8,7 +8,13 @@ mod common;
 
 use std::fs;
 
+use burn::tensor::{Device, Tensor, TensorData};
 use common::Desk;
+use quant_cli::networks::{self, Description, Summarized};
+use quant_export::Served;
+use quant_infer::model::{Input, Model, Node, Op};
+use quant_nn::StateDict;
+use quant_train::{Recipe, deploy};
 use serde_json::Value;
 
 /// Pictures of 32 pixels, three phases apart only in what is quantized.
@@ -80,6 +86,21 @@ fn a_run_ends_with_a_packed_network_that_scores_as_in_the_trainer() {
         cells[bits + 1].parse().unwrap()
     };
     assert_eq!(table.map(cell).sum::<usize>(), layers, "{said}");
+    // Operations are named too, and those that became thresholds.
+    let operation = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(
+        operation("layer1.0.bn1").ends_with("thresholds of the sums of layer1.0.conv1"),
+        "{said}"
+    );
+    assert!(operation("global pool").ends_with("floats"), "{said}");
+    let bytes = |line: &str| -> usize {
+        line.split("  ").filter_map(|cell| cell.trim().parse::<usize>().ok()).sum()
+    };
+    let operations = said.lines().skip_while(|line| !line.starts_with("operation "));
+    let operations = operations.skip(1).take_while(|line| !line.starts_with("thresholds "));
+    // The image is not among them.
+    let named: usize = operations.map(bytes).sum::<usize>();
+    assert!(named <= others && others < named + 32, "{named} {others}: {said}");
     assert!(said.contains("floats"), "{said}");
     let top1 = packed["top1"].as_f64().unwrap();
     let rounded = (100.0 * top1).round() / 100.0;
@@ -88,6 +109,33 @@ fn a_run_ends_with_a_packed_network_that_scores_as_in_the_trainer() {
     let both = desk.says(&["eval", run, "--served"]);
     assert_eq!(number(&both, "served arithmetic", "top-1"), rounded, "{both}");
     assert!(both.contains("usual evaluation") && both.contains("layer3.2.conv2"), "{both}");
+
+    // The engine computes the bits of the trainer's served arithmetic, in scores and codes.
+    let keywords = Some(desk.path(run).to_str().unwrap().to_owned());
+    let description = Description { keywords, ..Description::default() };
+    let of = Summarized { description, ..Summarized::default() };
+    let (network, recipe, classes) = networks::trained(&of, false).unwrap();
+    let lowered = deploy::lower(&network, &recipe.data, &recipe.name, &classes).unwrap();
+    let images = quant_golden::normals("images", 4 * 3 * 32 * 32);
+    let device = Device::flex();
+    let batch = Tensor::from_data(TensorData::new(images.clone(), [4, 3, 32, 32]), &device);
+    let (scores, codes) = Served::new(&lowered.model, &device).unwrap().forward_codes(batch);
+    let scores: Vec<f32> = scores.into_data().iter().collect();
+    let engine = quant_infer::Network::from_bytes(&file).unwrap();
+    let mut session = engine.session();
+    codes.iter().for_each(|codes| session.watch(codes.node));
+    let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let each = images.chunks(3 * 32 * 32).zip(scores.chunks(scores.len() / 4));
+    for (index, (image, scores)) in each.enumerate() {
+        let found = session.run(&quant_infer::Image::floats(image, [32, 32])).unwrap();
+        assert_eq!(bits(found), bits(scores));
+        for of_layer in &codes {
+            let count = of_layer.codes.len() / 4;
+            let expected = &of_layer.codes[index * count..][..count];
+            assert_eq!(session.codes(of_layer.node), Some(expected), "{}", of_layer.layer);
+        }
+    }
+    assert!(codes.len() >= 18, "{}", codes.len());
 
     let seen = desk.says(&["inspect", "again.qnet"]);
     assert!(seen.contains("layer1.0.conv1") && seen.contains("conv1"), "{seen}");
@@ -216,7 +264,101 @@ fn a_picture_that_cannot_be_read_does_not_keep_the_others_from_being_classified(
     let [text, absent, last] = errors.lines().collect::<Vec<_>>()[..] else { panic!("{errors}") };
     assert!(text.starts_with("text.jpg: not a usable image"), "{errors}");
     assert!(absent.starts_with("absent.jpg: "), "{errors}");
-    assert_eq!(last, "error: 2 of 4 pictures could not be read");
+    assert_eq!(last, "error: 2 of 4 pictures could not be classified");
+}
+
+/// VGG-small for images of 96 pixels, whose linear layer has 73,728 inputs.
+const WIDE: &str = r#"
+    name = "wide"
+    data = { kind = "rendered", input_size = 96 }
+    model = { architecture = "vgg-small" }
+    [[phase]]
+    name = "low"
+    epochs = 1
+    batch_size = 16
+    learning_rate = 0.01
+    quantization.activation = { method = "lsq", bits = 8 }
+    quantization.weight = { method = "lsq", bits = 8 }
+    quantization.first_last = { bits = 8 }
+"#;
+
+#[test]
+fn a_layer_whose_sums_may_exceed_32_bits_is_refused_by_name() {
+    let desk = Desk::new(WIDE);
+    let recipe = Recipe::parse(WIDE, "tiny.toml".as_ref()).unwrap();
+    let network = recipe.network(&recipe.phases[0], 10).unwrap().init(&Device::flex()).unwrap();
+    let state = StateDict::of(&network);
+    let inputs = 512 * 12 * 12;
+    let entries = state.entries().map(|(name, entry)| {
+        let mut entry = entry.clone();
+        if entry.shape == [10, inputs] {
+            // The highest code of every weight.
+            entry.values.fill(1.0);
+        }
+        (name.to_owned(), entry)
+    });
+    let (network, report) = StateDict::from_entries(entries).load_into(network);
+    report.require(false).unwrap();
+    fs::write(desk.path("wide.safetensors"), StateDict::of(&network).to_bytes().unwrap()).unwrap();
+    let pack = ["pack", "wide.safetensors", "--recipe", "tiny.toml", "-o", "wide.qnet"];
+    let error = desk.fails(&pack);
+    assert!(error.contains("in output channel 0, which exceeds 32 bits"), "{error}");
+    assert!(error.contains("layer ") && error.contains("fits"), "{error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    assert!(!desk.path("wide.qnet").exists());
+}
+
+/// A network that takes images of this height and width, and whose scores are the means of its
+/// channels.
+fn means(desk: &Desk, name: &str, [channels, height, width]: [usize; 3]) {
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+    let model = Model {
+        name: "means".into(),
+        producer: "test".into(),
+        classes: (0..channels).map(|channel| format!("channel{channel}")).collect(),
+        input: Input {
+            size: [height, width],
+            shorter_side: None,
+            scale: vec![1.0; channels],
+            shift: vec![0.0; channels],
+        },
+        nodes: vec![node("image", Op::Input, vec![]), node("mean", Op::GlobalPool, vec![0])],
+    };
+    fs::write(desk.path(name), model.to_bytes()).unwrap();
+}
+
+#[test]
+fn pictures_fit_networks_of_one_channel_and_of_any_height_and_width() {
+    let desk = Desk::new(RECIPE);
+    let picture =
+        |name: &str, [width, height]: [usize; 2], pixel: &dyn Fn(usize, usize) -> [u8; 3]| {
+            let header = format!("P6 {width} {height} 255\n").into_bytes();
+            let places = (0..width * height).map(|index| pixel(index % width, index / width));
+            fs::write(desk.path(name), [header, places.flatten().collect()].concat()).unwrap();
+        };
+    picture("grey.ppm", [6, 4], &|_, _| [100; 3]);
+    picture("colour.ppm", [6, 4], &|_, _| [10, 20, 30]);
+    means(&desk, "grey.qnet", [1, 4, 6]);
+    means(&desk, "four.qnet", [4, 4, 6]);
+    means(&desk, "colour.qnet", [3, 2, 6]);
+
+    assert_eq!(desk.says(&["run", "grey.qnet", "grey.ppm"]), "grey.ppm: channel0 100.000\n");
+    let output = desk.quant(&["run", "grey.qnet", "colour.ppm", "grey.ppm"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "grey.ppm: channel0 100.000\n");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let [colour, last] = errors.lines().collect::<Vec<_>>()[..] else { panic!("{errors}") };
+    assert!(colour.starts_with("colour.ppm: the picture has colours"), "{errors}");
+    assert_eq!(last, "error: 1 of 2 pictures could not be classified");
+    let error = desk.fails(&["run", "four.qnet", "grey.ppm"]);
+    assert!(error.contains("grey.ppm: a picture has 3 channels"), "{error}");
+
+    // The two rows in the middle of four: red counts rows, and green counts columns.
+    picture("rows.ppm", [6, 4], &|x, y| [60 * y as u8, 10 * x as u8, 7]);
+    let said = desk.says(&["run", "colour.qnet", "rows.ppm"]);
+    assert_eq!(said, "rows.ppm: channel0 90.000, channel1 25.000, channel2 7.000\n");
+    let error = desk.fails(&["eval", "colour.qnet", "--data", "."]);
+    assert!(error.contains("images of 2 x 6 pixels with 3 channels"), "{error}");
 }
 
 #[test]

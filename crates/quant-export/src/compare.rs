@@ -8,10 +8,10 @@ use quant_nn::Classifier;
 
 use crate::{lower::Lowered, served::Served};
 
-/// How the codes of one layer's input differ.
+/// How the codes of one quantizer differ: of the input of a layer, of its output, or of an addition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerComparison {
-    /// The name of the layer.
+    /// The name of the layer, or of the quantizer if it stands alone.
     pub layer: String,
     /// The codes that were compared.
     pub codes: u64,
@@ -26,8 +26,10 @@ pub struct Comparison {
     pub images: usize,
     /// Images for which both have the same best class.
     pub same_top1: usize,
-    /// The layers whose input is quantized, in execution order.
+    /// The quantizers, in execution order.
     pub layers: Vec<LayerComparison>,
+    /// Layers and quantizers whose codes could not be compared.
+    pub not_compared: Vec<String>,
 }
 
 /// A comparison, with the scores of both.
@@ -47,13 +49,26 @@ impl Comparison {
         self.images += other.images;
         self.same_top1 += other.same_top1;
         for layer in &other.layers {
-            match self.layers.iter_mut().find(|own| own.layer == layer.layer) {
-                Some(own) => {
-                    own.codes += layer.codes;
-                    own.differ += layer.differ;
-                }
-                None => self.layers.push(layer.clone()),
+            self.add_layer(layer.clone());
+        }
+        for layer in &other.not_compared {
+            self.leave_out(layer);
+        }
+    }
+
+    fn add_layer(&mut self, layer: LayerComparison) {
+        match self.layers.iter_mut().find(|own| own.layer == layer.layer) {
+            Some(own) => {
+                own.codes += layer.codes;
+                own.differ += layer.differ;
             }
+            None => self.layers.push(layer),
+        }
+    }
+
+    fn leave_out(&mut self, layer: &str) {
+        if !self.not_compared.iter().any(|other| other == layer) {
+            self.not_compared.push(layer.to_owned());
         }
     }
 }
@@ -64,6 +79,10 @@ impl fmt::Display for Comparison {
         for LayerComparison { layer, codes, differ } in &self.layers {
             writeln!(f, "{layer:<26} {codes:>14} {differ:>10}")?;
         }
+        if !self.not_compared.is_empty() {
+            let names = self.not_compared.join(", ");
+            writeln!(f, "not compared: {names}")?;
+        }
         let Self { images, same_top1, .. } = self;
         write!(f, "the best class is the same for {same_top1} of {images} images")
     }
@@ -73,10 +92,12 @@ impl fmt::Display for Comparison {
 /// served. `lowered` is the network after [`lower`](crate::lower()) or
 /// [`Lowering`](crate::Lowering), and `served` evaluates its model.
 ///
-/// The codes of a layer's input are compared where a quantizer of the network gives them, and no
-/// other layer has the same quantizer. Quantizers are told apart by their names
-/// ([`name_quantizers`](quant_core::name_quantizers)). An element that differs changes those that
-/// are computed from it, which count too.
+/// The codes of the inputs and outputs of layers and of additions are compared where a quantizer of
+/// the network gives them ([`Lowered::quantizers`]). Quantizers are told apart by their names
+/// ([`name_quantizers`](quant_core::name_quantizers)). Of a quantizer that is used several times,
+/// the last use is compared, and others that read the same value; further ones are named in
+/// [`Comparison::not_compared`]. An element that differs changes those that are computed from it,
+/// which count too.
 ///
 /// The inputs of all quantizers are in memory at once: give it batches of some tens of images.
 pub fn compare<M: Classifier>(
@@ -87,35 +108,40 @@ pub fn compare<M: Classifier>(
 ) -> Compared {
     let network = network.valid();
     let images = if images.device().is_autodiff() { images.inner() } else { images };
-    let inputs = &lowered.quantized_inputs;
+    let places = &lowered.quantizers;
     let mut scores = None;
     let probes = probe(
         &network,
-        |reached| inputs.iter().any(|(_, name)| name == reached.quantizer.name()),
+        |reached| places.iter().any(|(_, name)| name == reached.quantizer.name()),
         |network| scores = Some(network.forward(images.clone())),
     );
     let usual = scores.unwrap_or_else(|| Tensor::zeros([0, 0], &images.device()));
     let (served_scores, codes) = served.forward_codes(images);
     let found = quantizers(&network);
-    let mut layers = Vec::new();
-    for (layer, name) in inputs {
-        let shared = inputs.iter().filter(|(_, other)| other == name).count() > 1;
+    let mut comparison = Comparison::default();
+    for (node, name) in places {
+        let layer = &lowered.model.nodes[*node].name;
         let quantizer = found.iter().map(|found| &found.quantizer).find(|q| q.name() == name);
-        let probe = probes.iter().find(|probe| probe.layer == *name).filter(|_| !shared);
-        let before = probe.and_then(|probe| {
+        let before = probes.iter().find(|probe| probe.layer == *name).and_then(|probe| {
             let (_, data) = probe.tensors.iter().find(|(name, _)| name == "before-quant")?;
             Some(data.clone())
         });
-        let of_served = codes.iter().find(|codes| codes.layer == *layer);
-        let (Some(quantizer), Some(before), Some(of_served)) = (quantizer, before, of_served)
-        else {
-            continue;
+        let before = before.filter(|_| reads_last_call(lowered, *node, name));
+        let of_served = codes.iter().find(|codes| codes.node == *node);
+        let usual_codes = match (quantizer, before, of_served) {
+            (Some(quantizer), Some(before), Some(of_served)) => {
+                usual_codes(quantizer, before, of_served.shape, &usual)
+                    .map(|codes| (codes, of_served))
+            }
+            _ => None,
         };
-        let Some(usual) = usual_codes(quantizer, before, of_served.shape, &usual) else {
+        let Some((usual, of_served)) = usual_codes else {
+            comparison.leave_out(layer);
             continue;
         };
         let differ = usual.iter().zip(&of_served.codes).filter(|(a, b)| a != b).count() as u64;
-        layers.push(LayerComparison { layer: layer.clone(), codes: usual.len() as u64, differ });
+        let codes = usual.len() as u64;
+        comparison.add_layer(LayerComparison { layer: layer.clone(), codes, differ });
     }
     let top1 = |scores: &Tensor<2>| -> Vec<i64> {
         let best: Tensor<2, Int> = scores.clone().argmax(1);
@@ -123,8 +149,18 @@ pub fn compare<M: Classifier>(
     };
     let served_top1 = top1(&served_scores);
     let same = top1(&usual).iter().zip(&served_top1).filter(|(a, b)| a == b).count();
-    let comparison = Comparison { images: served_top1.len(), same_top1: same, layers };
+    comparison.images = served_top1.len();
+    comparison.same_top1 = same;
     Compared { comparison, usual, served: served_scores }
+}
+
+/// Whether the codes of a node are those of the last call of its quantizer: if no later node has the
+/// same quantizer, or if the last one that has it reads the same value.
+fn reads_last_call(lowered: &Lowered, node: usize, quantizer: &str) -> bool {
+    let nodes = lowered.quantizers.iter().filter(|(_, other)| other == quantizer);
+    let last = nodes.map(|(node, _)| *node).max();
+    let inputs = |node: usize| &lowered.model.nodes[node].inputs;
+    last.is_some_and(|last| last == node || inputs(last) == inputs(node))
 }
 
 /// The codes that a quantizer gives its input in the usual evaluation, without those of padding

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use quant_infer::{
-    Error,
+    Error, Network,
     file::File as PackedFile,
+    inspect::Overview,
     model::{Conv, Model, Op, Weight},
 };
 
@@ -77,6 +78,46 @@ pub(crate) fn explain(model: &Model, reasons: &[(usize, String)]) -> Result<Vec<
     Ok(explained)
 }
 
+/// Writes one line for each operation that is not a convolution or linear layer.
+fn others(model: &Model, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let overview = Overview::of_model(model).map_err(|_| fmt::Error)?;
+    let folded = Network::folded_layers(model).map_err(|_| fmt::Error)?;
+    writeln!(f, "\n{:<26}  {:<22}  {:>8}  computed in", "operation", "what", "bytes")?;
+    for ((node, row), folded) in model.nodes.iter().zip(&overview.rows).zip(&folded) {
+        let computed = match (&node.op, folded) {
+            (Op::Input | Op::Conv(_), _) => continue,
+            (_, Some(conv)) => format!("thresholds of the sums of {}", model.nodes[*conv].name),
+            (op, None) if moves(op) => "moves of numbers".to_owned(),
+            (_, None) => "floats".to_owned(),
+        };
+        writeln!(f, "{:<26}  {:<22}  {:>8}  {computed}", row.name, row.operation, row.bytes)?;
+    }
+    let folded = model
+        .nodes
+        .iter()
+        .zip(&folded)
+        .filter(|(node, folded)| matches!(node.op, Op::Conv(_)) && folded.is_some());
+    let convs = model.nodes.iter().filter(|node| matches!(node.op, Op::Conv(_))).count();
+    let folded = folded.count();
+    writeln!(
+        f,
+        "thresholds of sums give the codes of the next layers after {folded} of {convs} layers\n"
+    )
+}
+
+/// Whether an operation computes nothing.
+fn moves(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::SpaceToDepth(_)
+            | Op::DepthToSpace(_)
+            | Op::Pad(_)
+            | Op::Repeat(_)
+            | Op::Concatenate
+            | Op::Flatten
+    )
+}
+
 /// Returns the bits of a code.
 fn bits(levels: usize) -> u32 {
     usize::BITS - (levels - 1).leading_zeros()
@@ -144,7 +185,8 @@ pub(crate) fn groups_of_an_output(in_channels: usize, conv_groups: usize, groups
     (0..conv_groups).map(read).max().unwrap_or(1)
 }
 
-/// Writes one line for each layer of a model, and what its file consists of.
+/// Writes one line for each layer of a model and each other operation, and what its file consists
+/// of.
 pub(crate) fn table(
     layers: &[Explained],
     model: &Model,
@@ -173,6 +215,7 @@ pub(crate) fn table(
     let macs: u64 = layers.iter().map(|layer| layer.macs).sum();
     let share = 100.0 * in_integers as f64 / macs.max(1) as f64;
     writeln!(f, "{macs} MACs, {share:.1} % of them in integers")?;
+    others(model, f)?;
     let parts = FileParts::of(model).map_err(|_| fmt::Error)?;
     let FileParts { layers, others, rest } = parts;
     write!(

@@ -27,7 +27,7 @@ pub use error::LowerError;
 pub use explain::{Became, Explained, FileParts};
 pub use lower::{Lowered, Lowering, Options, input, lower};
 pub use raise::{RaiseError, RaiseOptions, Raised, Statistics, Verified, describe, raise};
-pub use served::{InputCodes, Served};
+pub use served::{NodeCodes, Served};
 
 /// Tests the example of the README.
 #[cfg(doctest)]

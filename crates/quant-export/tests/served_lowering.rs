@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use burn::{
-    module::Param,
+    module::{Module, Param},
     nn::{
         BatchNormConfig, LinearConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
@@ -14,13 +14,16 @@ use quant_core::{
     Capability, Granularity, Levels, Method, OwnMethod, Quantizer, QuantizerConfig, Range, Role,
     Site, Staircase, quantize_weights, register,
 };
-use quant_export::{Became, Lowering, Options, Served, input};
+use quant_export::{Became, Lowering, Options, Served, compare, input};
 use quant_infer::model::{Input, Model, Op, Quantizer as Thresholds, Weight};
-use quant_nn::layers::{
-    LayerQuantizers,
-    conv::{QuantConv2d, QuantConv2dConfig},
-    eltwise::QuantAdd,
-    linear::QuantLinearConfig,
+use quant_nn::{
+    Classifier, QuantizedModule,
+    layers::{
+        LayerQuantizers,
+        conv::{QuantConv2d, QuantConv2dConfig},
+        eltwise::QuantAdd,
+        linear::QuantLinearConfig,
+    },
 };
 
 fn options(channels: usize, size: [usize; 2]) -> Options {
@@ -116,6 +119,105 @@ fn a_method_of_the_program_itself_is_lowered() {
     assert_eq!(lowered.values, [-1.7, -0.3, 0.4, 2.9]);
     // An element on a threshold takes the value below it.
     assert_eq!(lowered.thresholds, [-0.9f32, 0.1, 1.25].map(f32::next_up));
+}
+
+/// Values that neither rise nor fall.
+#[derive(Debug)]
+struct Unordered;
+
+impl OwnMethod for Unordered {
+    fn name(&self) -> &'static str {
+        "unordered-of-the-test"
+    }
+
+    fn capability(&self, role: Role, _range: Range) -> Option<Capability> {
+        Some(Capability::base(role))
+    }
+
+    fn forward(&self, x: Tensor<3>, _: &[Tensor<3>], _: &QuantizerConfig) -> Tensor<3> {
+        x
+    }
+
+    fn staircase(&self, _: &[f32], _: &QuantizerConfig) -> Staircase {
+        Staircase::new(vec![0.5, 2.0, -1.0], vec![0.0, 1.0])
+    }
+}
+
+#[test]
+fn values_without_an_order_are_refused() {
+    let method = register(Unordered).unwrap();
+    let quantizer = init(&quantizer(method, Role::Activation, 3));
+    let mut lowering = Lowering::new(options(1, [1, 1]), &Device::flex());
+    let error = lowering.quantize("layer1.conv", &quantizer, 0).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "layer1.conv: its quantizer has the values [0.5, 2.0, -1.0]; only finite values in \
+         ascending or descending order can be packed"
+    );
+}
+
+/// An own network: two layers whose input one quantizer quantizes, each its own value, and two that
+/// read one value; an addition; and a quantizer of an output.
+#[derive(Module, Debug)]
+struct Shared {
+    before: Quantizer,
+    first: QuantConv2d,
+    second: QuantConv2d,
+    third: QuantConv2d,
+    add: QuantAdd,
+}
+
+impl QuantizedModule for Shared {}
+
+impl Classifier for Shared {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let x = self.first.forward(self.before.forward(images));
+        let quantized = self.before.forward(x);
+        let sum = self.second.forward(quantized.clone()) + self.third.forward(quantized);
+        let y = self.add.forward(sum.clone(), sum.clamp_min(0.0));
+        y.mean_dim(3).mean_dim(2).flatten(1, 3)
+    }
+}
+
+#[test]
+fn codes_of_outputs_additions_and_shared_quantizers_are_compared() {
+    let device = Device::flex();
+    let init_conv = |name: &str, output: Option<QuantizerConfig>| {
+        let quantizers = LayerQuantizers { output, ..LayerQuantizers::default() };
+        let config = QuantConv2dConfig { quantizers, ..QuantConv2dConfig::new([3, 3], 1, 1) };
+        config.init(name, &device).unwrap()
+    };
+    let output = quantizer(Method::Lsq, Role::Output, 4);
+    let network = Shared {
+        before: quantizer(Method::Lsq, Role::Activation, 4)
+            .init(&Site::activation("before", 3), &device)
+            .unwrap(),
+        first: init_conv("first", Some(output.clone())),
+        second: init_conv("second", None),
+        third: init_conv("third", None),
+        add: QuantAdd::new(Some(&output), "add", 3, &device).unwrap(),
+    };
+    let mut lowering = Lowering::new(options(3, [4, 4]), &device);
+    let x = lowering.quantize("first.input", &network.before, 0).unwrap();
+    let x = lowering.conv("first", &network.first, x).unwrap();
+    let x = lowering.quantize("input", &network.before, x).unwrap();
+    let second = lowering.conv("second", &network.second, x).unwrap();
+    let third = lowering.conv("third", &network.third, x).unwrap();
+    let sum = lowering.push("sum", Op::Add, [second, third]);
+    let relu = lowering.push("relu", Op::Relu, [sum]);
+    let y = lowering.quant_add("add", &network.add, [sum, relu]).unwrap();
+    lowering.push("scores", Op::GlobalPool, [y]);
+    let lowered = lowering.finish().unwrap();
+    let served = Served::new(&lowered.model, &device).unwrap();
+    let images = Tensor::<4>::random([2, 3, 4, 4], Distribution::Uniform(-1.0, 1.0), &device);
+    let compared = compare(&network, &lowered, &served, images).comparison;
+    let names: Vec<&str> = compared.layers.iter().map(|layer| &layer.layer[..]).collect();
+    assert_eq!(names, ["first.quant_output", "input", "add.quant_output"]);
+    assert!(compared.layers.iter().all(|layer| layer.codes == 2 * 3 * 16), "{compared}");
+    // What one quantizer quantized before its last use is named.
+    assert_eq!(compared.not_compared, ["first.input", "add.quant_output"]);
+    let text = compared.to_string();
+    assert!(text.contains("not compared: first.input, add.quant_output"), "{text}");
 }
 
 fn conv(quantizers: LayerQuantizers) -> QuantConv2d {
@@ -299,7 +401,7 @@ fn convolutions_and_batch_norms_of_burn_compute_as_in_burn() {
     lowering.push("scores", Op::GlobalPool, [x]);
     let lowered = lowering.finish().unwrap();
     assert_eq!(lowered.explanation[0].became, Became::Integers { sums: 1 });
-    assert_eq!(lowered.quantized_inputs, [("conv".to_owned(), "before".to_owned())]);
+    assert_eq!(lowered.quantizers, [(1, "before".to_owned())]);
     let x = Tensor::<4>::random([2, 4, 5, 5], Distribution::Uniform(0.0, 1.0), &device);
     let served = Served::new(&lowered.model, &device).unwrap().forward(x.clone());
     let usual = norm.forward(conv.forward(before.forward(x)));

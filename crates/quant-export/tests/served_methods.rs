@@ -3,7 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[path = "common/engine.rs"]
+mod engine;
+
 use burn::tensor::{Device, Tensor, TensorData, ops::PadMode};
+use engine::check_engine;
 use proptest::prelude::*;
 use quant_core::{
     GradientScale, GradientScaleRule, Granularity, Levels, Method, Normalization, OptionValue,
@@ -15,6 +19,7 @@ use quant_infer::{
     model::{Dynamic, Input, Op},
     reference,
 };
+use quant_kernels::simd::InstructionSet;
 use quant_nn::layers::{
     LayerQuantizers,
     conv::{QuantConv2d, QuantConv2dConfig},
@@ -44,6 +49,8 @@ fn configs(role: Role) -> impl Strategy<Value = QuantizerConfig> {
             Granularity::PerTensor,
             Granularity::PerChannel,
             Granularity::Groups(2),
+            Granularity::GroupsOf(2),
+            Granularity::GroupsOf(4),
         ]),
         prop::sample::select(vec![
             Normalization::None,
@@ -134,17 +141,17 @@ fn scores(lowered: &Lowered, image: &[f32]) -> Vec<f32> {
     let (scores, codes) = Served::new(&lowered.model, &device).unwrap().forward_codes(x);
     let image = Image::floats(image, SIZE);
     let trace = reference::run(&lowered.model, &image).unwrap();
-    let engine = quant_infer::Network::new(&lowered.model).unwrap().run(&image).unwrap();
-    let of_convs = lowered.model.nodes.iter().zip(&trace.codes).filter_map(|(node, codes)| {
-        matches!(&node.op, Op::Conv(_)).then_some(codes.as_ref()).flatten()
-    });
-    for (plain, own) in of_convs.zip(&codes) {
-        assert_eq!(*plain, own.codes);
+    let traced = trace.codes.iter().enumerate().filter(|(_, codes)| codes.is_some());
+    assert_eq!(traced.clone().count(), codes.len());
+    for ((node, plain), own) in traced.zip(&codes) {
+        assert_eq!((node, plain.as_ref()), (own.node, Some(&own.codes)));
     }
     let scores = host(scores);
     let exact = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(exact(&scores), exact(trace.scores()), "{scores:?} {:?}", trace.scores());
-    assert_eq!(exact(&scores), exact(&engine), "{scores:?} {engine:?}");
+    let sets = InstructionSet::available();
+    check_engine(&lowered.model, (&image, 0), (&scores, &codes), sets)
+        .unwrap_or_else(|error| panic!("{error}\n{:?}", lowered.model));
     scores
 }
 

@@ -9,9 +9,10 @@ use burn::tensor::Device;
 use common::{check, randomized};
 use proptest::prelude::*;
 use quant_core::{Granularity, Levels, Method, QuantizerConfig, Role};
+use quant_export::Explained;
 use quant_infer::model::Op;
 use quant_nn::{
-    NetworkConfig, NetworkError, Quantization, ResNetConfig,
+    FirstLast, FirstLastQuantizers, NetworkConfig, NetworkError, Quantization, ResNetConfig,
     layers::{activation::ActivationKind, norm::NormKind},
     mobilenet::{MobileNetV1Config, MobileNetV2Config, MobileSkip},
     nin::NinConfig,
@@ -73,23 +74,17 @@ fn signs_with_every_activation_function() {
 #[test]
 fn first_and_last_layers_of_eight_bits() {
     let quantization = Quantization {
-        first_last: true.into(),
-        weight: Some(QuantizerConfig {
-            granularity: Granularity::PerChannel,
-            ..quantizer(Method::Lsq, Role::Weight, 256).unwrap()
-        }),
-        ..both(Method::Lsq, 256)
+        first_last: FirstLast::Own(FirstLastQuantizers::new(8)),
+        ..both(Method::Lsq, 4)
     };
-    let mut network = small(quantization).init(&Device::flex()).unwrap();
-    // The first layer reads the bytes of the image.
-    for submodule in network.pieces.iter_mut().take(1) {
-        if let quant_nn::network::Submodule::Conv(conv) = submodule {
-            conv.quant_activation = None;
-        }
-    }
-    // With 256 levels a threshold is always near: what differs spreads through twenty layers.
-    let lowered = check(&randomized(network, "first and last"), "first and last", 5);
+    let network = small(quantization).init(&Device::flex()).unwrap();
+    let lowered = check(&randomized(network, "first and last"), "first and last", 3);
     assert!(lowered.explanation.iter().all(|layer| layer.reason.is_none()), "{lowered}");
+    let bits = |layer: &Explained| [layer.activation_bits, layer.weight_bits];
+    let all: Vec<_> = lowered.explanation.iter().map(bits).collect();
+    let [first, others @ .., last] = &all[..] else { panic!("{lowered}") };
+    assert_eq!([first, last], [&[8, 8]; 2], "{lowered}");
+    assert!(others.iter().all(|bits| *bits == [2, 2]), "{lowered}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use core::fmt;
 use crate::{
     Error,
     file::File,
-    model::{Conv, Dynamic, Model, Node, Op, Weight},
+    model::{Conv, Dynamic, Model, Node, Op, Weight, WeightCodes},
 };
 
 /// A packed network, node by node. As text, it is a table.
@@ -86,6 +86,10 @@ pub enum Reason {
     InputHasNoTerms,
     /// The values of the weight are not integers times scales of output channels.
     WeightHasNoTerms,
+    /// The scales of the weight differ within an output channel.
+    WeightScalesWithinChannels,
+    /// The values of input and weight are not integers times scales that can be multiplied.
+    NeitherHasTerms,
 }
 
 impl Overview {
@@ -170,6 +174,10 @@ fn arithmetic(conv: &Conv) -> Arithmetic {
         (Some(quantizer), Weight::Codes(weight)) => {
             match (quantizer.dynamic, &quantizer.terms, &weight.terms) {
                 (Dynamic::None, Some(_), Some(_)) => return Arithmetic::Integers,
+                (Dynamic::None, _, None) if !has_scales_of_channels(conv, weight) => {
+                    Reason::WeightScalesWithinChannels
+                }
+                (Dynamic::None, None, None) => Reason::NeitherHasTerms,
                 (Dynamic::None, None, _) => Reason::InputHasNoTerms,
                 (Dynamic::None, _, None) => Reason::WeightHasNoTerms,
                 (dynamic, ..) => Reason::Dynamic(dynamic),
@@ -177,6 +185,11 @@ fn arithmetic(conv: &Conv) -> Arithmetic {
         }
     };
     Arithmetic::Floats(reason)
+}
+
+/// Whether all weights of an output channel have the same values.
+fn has_scales_of_channels(conv: &Conv, weight: &WeightCodes) -> bool {
+    weight.groups == 1 || weight.run.is_multiple_of(weight.codes.len() / conv.out_channels)
 }
 
 fn operation(op: &Op, shape: [usize; 3]) -> String {
@@ -263,6 +276,12 @@ impl fmt::Display for Reason {
             Self::Dynamic(_) => "the scale of the input depends on the image",
             Self::InputHasNoTerms => "the values of the input are not integers times scales",
             Self::WeightHasNoTerms => "the values of the weight are not integers times scales",
+            Self::WeightScalesWithinChannels => {
+                "the scales of the weight differ within an output channel"
+            }
+            Self::NeitherHasTerms => {
+                "the values of input and weight are not few integers times scales"
+            }
         })
     }
 }

@@ -63,6 +63,8 @@ pub mod model;
 pub mod reference;
 mod scores;
 
+#[doc(hidden)]
+pub use engine::ComparedThresholds;
 pub use engine::{Network, Packing, Session};
 pub use error::Error;
 pub use image::Image;

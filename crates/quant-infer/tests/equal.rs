@@ -28,13 +28,14 @@ fn compare(model: &Model, image: &Image<'_>) -> Result<(), TestCaseError> {
             let scores = session.run(image).expect("the image fits").to_vec();
             prop_assert_eq!(bits(&scores), bits(expected.scores()), "{:?} {:?}", set, packing);
             for (layer, codes) in expected.codes.iter().enumerate() {
-                let (Some(codes), Some(found)) = (codes, session.codes(layer)) else { continue };
+                let Some(codes) = codes else { continue };
+                let found = session.codes(layer);
                 let node = &model.nodes[layer];
                 let [channels, height, width] = expected.values[node.inputs[0]].shape;
                 let lowest: Vec<u8> = (codes.iter().enumerate())
                     .map(|(at, code)| lowest_code(&node.op, channels, at / (height * width), *code))
                     .collect();
-                prop_assert_eq!(found, &lowest[..], "{} with {:?} {:?}", layer, set, packing);
+                prop_assert_eq!(found, Some(&lowest[..]), "{} with {:?} {:?}", layer, set, packing);
             }
         }
     }
@@ -59,6 +60,57 @@ proptest! {
             let floats = random.numbers(bytes.len());
             compare(&model, &Image::floats(&floats, size))?;
         }
+    }
+}
+
+/// The codes of quantizers that stand alone: one became thresholds of a convolution's sums together
+/// with what follows it, and nothing reads the value of the other, which quantizes the image.
+#[test]
+fn quantizers_have_codes_also_where_their_values_are_not_computed() {
+    let mut random = Random(3);
+    let node = |name: &str, op, inputs| Node { name: name.into(), op, inputs };
+    let mut integers = |channels, is_folded: bool| loop {
+        let conv = random.conv(channels, [6, 5], false);
+        let terms = conv.integer_terms();
+        let one = terms.is_some_and(|(a, b)| [a.0.len(), b.0.len(), a.0[0].scales.len()] == [1; 3]);
+        let few = conv.quantizer.as_ref().is_some_and(|quantizer| quantizer.levels == 4);
+        if one && few && conv.groups == 1 && (!is_folded || conv.kernel == [1, 1]) {
+            break conv;
+        }
+    };
+    for _ in 0..30 {
+        let first = integers(3, false);
+        let channels = first.out_channels;
+        let second = integers(channels, true);
+        let mut alone = integers(channels, true).quantizer.unwrap();
+        alone.terms = None;
+        let mut of_image = integers(3, false).quantizer.unwrap();
+        of_image.terms = None;
+        let scale = (0..channels).map(|channel| channel as f32 - 1.5).collect();
+        let model = Model {
+            name: "alone".into(),
+            producer: "test".into(),
+            classes: Vec::new(),
+            input: Input {
+                size: [6, 5],
+                shorter_side: None,
+                scale: vec![0.01; 3],
+                shift: vec![-1.0; 3],
+            },
+            nodes: vec![
+                node("input", Op::Input, vec![]),
+                node("unread", Op::Quantize(Box::new(of_image)), vec![0]),
+                node("first", Op::Conv(Box::new(first)), vec![0]),
+                node("norm", Op::Affine { scale, shift: vec![0.3; channels] }, vec![2]),
+                node("alone", Op::Quantize(Box::new(alone)), vec![3]),
+                node("second", Op::Conv(Box::new(second)), vec![4]),
+                node("pool", Op::GlobalPool, vec![5]),
+            ],
+        };
+        let folded = Network::new(&model).unwrap().compare_thresholds(&model, 1000).unwrap();
+        assert_eq!(folded.convolutions, 1);
+        let bytes: Vec<u8> = (0..90).map(|index| (index * 37 % 256) as u8).collect();
+        compare(&model, &Image::interleaved(&bytes, [6, 5])).unwrap();
     }
 }
 

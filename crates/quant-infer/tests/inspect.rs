@@ -7,7 +7,7 @@ mod models;
 use models::{levels, random, resnet::resnet20};
 use quant_infer::{
     inspect::{Arithmetic, Overview, Reason, Row, Width},
-    model::{Dynamic, Model, Op, Weight},
+    model::{Conv, Dynamic, Model, Op, Weight},
 };
 
 fn row(overview: &Overview, name: &str) -> Row {
@@ -68,6 +68,24 @@ fn floats_have_a_reason() {
             codes.terms = None;
         }),
         floats(Reason::WeightHasNoTerms)
+    );
+    // Lowering keeps the integers of neither where one of them has none.
+    let neither = |conv: &mut Conv| {
+        conv.quantizer.as_mut().unwrap().terms = None;
+        let Weight::Codes(codes) = &mut conv.weight else { panic!() };
+        codes.terms = None;
+    };
+    assert_eq!(reason(&neither), floats(Reason::NeitherHasTerms));
+    let within_channels = reason(&|conv| {
+        neither(conv);
+        let Weight::Codes(codes) = &mut conv.weight else { panic!() };
+        let levels = codes.levels;
+        codes.values = codes.values[..levels].repeat(2);
+        (codes.groups, codes.run) = (2, 3);
+    });
+    assert_eq!(
+        within_channels.to_string(),
+        "floats: the scales of the weight differ within an output channel"
     );
     let dynamic = reason(&|conv| {
         let mut quantizer = levels::clipped(1.0, 4);

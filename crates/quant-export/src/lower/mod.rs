@@ -74,9 +74,10 @@ pub struct Lowered {
     pub model: Model,
     /// What each convolution and linear layer became, in execution order.
     pub explanation: Vec<Explained>,
-    /// The names of the layers whose input a quantizer of the network quantizes, each with the name
-    /// of this quantizer ([`Quantizer::name`]).
-    pub quantized_inputs: Vec<(String, String)>,
+    /// The nodes of the model whose codes a quantizer of the network gives, in execution order, each
+    /// with the name of this quantizer ([`Quantizer::name`]): layers whose input it quantizes, and
+    /// quantizers that stand alone, such as those of outputs and of additions.
+    pub quantizers: Vec<(usize, String)>,
 }
 
 impl fmt::Display for Lowered {
@@ -156,8 +157,8 @@ pub struct Lowering {
     nodes: Vec<Node>,
     /// Why layers compute in floats, by the index of their node.
     reasons: Vec<(usize, String)>,
-    /// The names of layers, and of the quantizers of their inputs.
-    quantized_inputs: Vec<(String, String)>,
+    /// The names of the network's quantizers, by the index of the node that has the codes.
+    quantizers: Vec<(usize, String)>,
 }
 
 impl Lowering {
@@ -166,7 +167,7 @@ impl Lowering {
         let image = Node { name: "image".into(), op: Op::Input, inputs: Vec::new() };
         let device = device.clone().without_autodiff();
         let nodes = vec![image];
-        Self { options, device, nodes, reasons: Vec::new(), quantized_inputs: Vec::new() }
+        Self { options, device, nodes, reasons: Vec::new(), quantizers: Vec::new() }
     }
 
     /// Adds a node that computes `op` from these nodes.
@@ -245,20 +246,32 @@ impl Lowering {
         let image = self.reads_image(x).then_some(&self.options.input);
         let Layer { name, activation, output, .. } = layer;
         let lowered = layer::lower(layer, image, &self.device)?;
-        if let Some(activation) = activation {
-            self.quantized_inputs.push((name.to_owned(), activation.name().to_owned()));
-        }
         let mut x = x;
+        let first = self.nodes.len();
         for op in lowered.before {
             x = self.push(format!("{name}: input"), op, [x]);
         }
         x = self.push(name, Op::Conv(Box::new(lowered.conv)), [x]);
+        if let Some(activation) = activation {
+            self.note_quantizer(activation, first);
+        }
         if let Some(reason) = lowered.reason {
             self.reasons.push((x, reason));
         }
         match output {
             Some(output) => self.quantize(&format!("{name}.quant_output"), output, x),
             None => Ok(x),
+        }
+    }
+
+    /// Notes that a quantizer gives the codes of the only node from `first` on that has codes.
+    fn note_quantizer(&mut self, quantizer: &Quantizer, first: usize) {
+        let has_codes = |node: &Node| match &node.op {
+            Op::Conv(conv) => conv.quantizer.is_some(),
+            op => matches!(op, Op::Quantize(_)),
+        };
+        if let Some(at) = self.nodes[first..].iter().position(has_codes) {
+            self.quantizers.push((first + at, quantizer.name().to_owned()));
         }
     }
 
@@ -285,9 +298,12 @@ impl Lowering {
             return Ok(x);
         }
         let steps = quantizer::steps(name, quantizer, &self.device)?;
-        let quantizer = Op::Quantize(Box::new(steps.quantizer));
-        let ops = steps.before.into_iter().chain([quantizer]).chain(steps.after);
-        Ok(ops.fold(x, |x, op| self.push(name, op, [x])))
+        let first = self.nodes.len();
+        let op = Op::Quantize(Box::new(steps.quantizer));
+        let ops = steps.before.into_iter().chain([op]).chain(steps.after);
+        let x = ops.fold(x, |x, op| self.push(name, op, [x]));
+        self.note_quantizer(quantizer, first);
+        Ok(x)
     }
 
     /// Adds an addition of two nodes, with its quantizer.
@@ -396,7 +412,7 @@ impl Lowering {
     /// [`LowerError::Layer`] where a node reads one that does not come before it, and
     /// [`LowerError::Model`] where the model is not valid in another way.
     pub fn finish(self) -> Result<Lowered, LowerError> {
-        let Self { options, nodes, reasons, quantized_inputs, .. } = self;
+        let Self { options, nodes, reasons, quantizers, .. } = self;
         let Options { name, classes, input } = options;
         for (index, node) in nodes.iter().enumerate() {
             if let Some(absent) = node.inputs.iter().find(|input| **input >= index) {
@@ -407,11 +423,13 @@ impl Lowering {
                 return Err(LowerError::Layer { layer: node.name.clone(), reason });
             }
         }
-        let (nodes, reasons) = prune::used(nodes, reasons);
+        let (nodes, place) = prune::used(nodes);
+        let reasons = prune::moved(reasons, &place);
+        let quantizers = prune::moved(quantizers, &place);
         let producer = concat!("quant-export ", env!("CARGO_PKG_VERSION")).to_owned();
         let model = Model { name, producer, classes, input, nodes };
         model.check()?;
         let explanation = explain::explain(&model, &reasons)?;
-        Ok(Lowered { model, explanation, quantized_inputs })
+        Ok(Lowered { model, explanation, quantizers })
     }
 }

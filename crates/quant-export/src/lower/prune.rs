@@ -2,9 +2,9 @@
 
 use quant_infer::model::Node;
 
-/// Returns the nodes that the last one is computed from, with what is known of some of them by
-/// index. The image stays first.
-pub(super) fn used<T>(nodes: Vec<Node>, known: Vec<(usize, T)>) -> (Vec<Node>, Vec<(usize, T)>) {
+/// Returns the nodes that the last one is computed from, and for each node its new place if it is
+/// one of them. The image stays first.
+pub(super) fn used(nodes: Vec<Node>) -> (Vec<Node>, Vec<Option<usize>>) {
     let mut used = vec![false; nodes.len()];
     used[0] = true;
     used[nodes.len() - 1] = true;
@@ -13,19 +13,21 @@ pub(super) fn used<T>(nodes: Vec<Node>, known: Vec<(usize, T)>) -> (Vec<Node>, V
             nodes[index].inputs.iter().for_each(|input| used[*input] = true);
         }
     }
-    let mut place = Vec::with_capacity(nodes.len());
-    let mut count = 0;
-    for used in &used {
-        place.push(count);
-        count += usize::from(*used);
+    let mut places = Vec::with_capacity(nodes.len());
+    let mut kept = Vec::new();
+    for (mut node, used) in nodes.into_iter().zip(used) {
+        places.push(used.then_some(kept.len()));
+        if used {
+            node.inputs = node.inputs.iter().filter_map(|input| places[*input]).collect();
+            kept.push(node);
+        }
     }
-    let kept = nodes.into_iter().enumerate().filter(|(index, _)| used[*index]);
-    let kept = kept.map(|(_, mut node)| {
-        node.inputs.iter_mut().for_each(|input| *input = place[*input]);
-        node
-    });
-    let known = known.into_iter().filter(|(index, _)| used[*index]);
-    (kept.collect(), known.map(|(index, what)| (place[index], what)).collect())
+    (kept, places)
+}
+
+/// Returns what is known of some nodes by their new places. What is known of others is left out.
+pub(super) fn moved<T>(known: Vec<(usize, T)>, places: &[Option<usize>]) -> Vec<(usize, T)> {
+    known.into_iter().filter_map(|(node, what)| Some((places[node]?, what))).collect()
 }
 
 #[cfg(test)]
@@ -42,11 +44,12 @@ mod tests {
             inputs: inputs.to_vec(),
         };
         let nodes = vec![node(&[]), node(&[0]), node(&[1]), node(&[0])];
-        let (kept, known) = used(nodes, vec![(1, "dead"), (3, "scores")]);
+        let (kept, places) = used(nodes);
         assert_eq!(
             kept.iter().map(|node| node.inputs.clone()).collect::<Vec<_>>(),
             [vec![], vec![0]]
         );
-        assert_eq!(known, [(1, "scores")]);
+        assert_eq!(places, [Some(0), None, None, Some(1)]);
+        assert_eq!(moved(vec![(1, "dead"), (3, "scores")], &places), [(1, "scores")]);
     }
 }

@@ -31,16 +31,26 @@ pub(super) fn thresholds(
     levels: usize,
     device: &Device,
 ) -> Result<Vec<f32>, LowerError> {
-    let (groups, count) = (quantizer.groups(), levels - 1);
-    let codes = |places: &[u32]| {
+    let codes = |numbers: &[f32]| quantizer.codes_by_group(numbers, device);
+    of_codes(layer, [quantizer.groups(), levels - 1], codes)
+}
+
+/// Returns the thresholds `[groups, count]` of codes. `codes` has the numbers of all groups, equally
+/// many of each.
+fn of_codes(
+    layer: &str,
+    [groups, count]: [usize; 2],
+    codes: impl Fn(&[f32]) -> Vec<u8>,
+) -> Result<Vec<f32>, LowerError> {
+    let of_places = |places: &[u32]| {
         let numbers: Vec<f32> = places.iter().map(|place| number(*place)).collect();
-        quantizer.codes_by_group(&numbers, device)
+        codes(&numbers)
     };
     // The code of a number at `low` is too small, and that of one at `high` is large enough.
     let ends = [f32::NEG_INFINITY, f32::INFINITY].map(place);
     let [mut low, mut high] = ends.map(|end| vec![end; groups * count]);
     let is_enough = |at: usize, code: u8| usize::from(code) > at % count;
-    for (at, code) in codes(&low).into_iter().enumerate() {
+    for (at, code) in of_places(&low).into_iter().enumerate() {
         if is_enough(at, code) {
             high[at] = ends[0];
         }
@@ -48,13 +58,13 @@ pub(super) fn thresholds(
     while (0..low.len()).any(|at| low[at] + 1 < high[at]) {
         let middle: Vec<u32> =
             low.iter().zip(&high).map(|(low, high)| low + (high - low) / 2).collect();
-        for (at, code) in codes(&middle).into_iter().enumerate() {
+        for (at, code) in of_places(&middle).into_iter().enumerate() {
             if is_enough(at, code) { high[at] = middle[at] } else { low[at] = middle[at] }
         }
     }
     // Comparisons do not tell -0 from 0.
     let thresholds: Vec<f32> = high.into_iter().map(|place| number(place) + 0.0).collect();
-    verify(layer, quantizer, &thresholds, device)?;
+    verify(layer, groups, &thresholds, codes)?;
     Ok(thresholds)
 }
 
@@ -62,11 +72,10 @@ pub(super) fn thresholds(
 /// ends, and at numbers of all magnitudes between.
 fn verify(
     layer: &str,
-    quantizer: &Quantizer,
+    groups: usize,
     thresholds: &[f32],
-    device: &Device,
+    codes: impl Fn(&[f32]) -> Vec<u8>,
 ) -> Result<(), LowerError> {
-    let groups = quantizer.groups();
     let count = thresholds.len() / groups;
     let common: Vec<f32> = samples().collect();
     let mut numbers = Vec::new();
@@ -79,7 +88,7 @@ fn verify(
             numbers.extend([threshold.next_down(), *threshold, threshold.next_up(), middle]);
         }
     }
-    let codes = quantizer.codes_by_group(&numbers, device);
+    let codes = codes(&numbers);
     let of_group = numbers.len() / groups;
     for (index, (x, found)) in numbers.iter().zip(codes).enumerate() {
         let own = &thresholds[index / of_group * count..][..count];
@@ -107,4 +116,41 @@ fn samples() -> impl Iterator<Item = f32> {
         [x, -x]
     };
     zeros_and_ends.into_iter().chain((1..255).flat_map(of_exponent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(codes: impl Fn(f32) -> u8) -> Result<Vec<f32>, LowerError> {
+        of_codes("layer1.conv", [1, 2], |numbers| numbers.iter().map(|x| codes(*x)).collect())
+    }
+
+    #[test]
+    fn codes_that_rise_have_thresholds() {
+        let rising = |x: f32| u8::from(x > -0.75) + u8::from(x >= 2.5);
+        assert_eq!(of(rising), Ok(vec![(-0.75f32).next_up(), 2.5]));
+    }
+
+    #[test]
+    fn codes_that_fall_are_refused_with_a_number_that_shows_it() {
+        let falling: [fn(f32) -> u8; 3] = [
+            |x| 2 - u8::from(x > -0.75) - u8::from(x >= 2.5),
+            // Only between two thresholds.
+            |x| if (0.25..0.5).contains(&x) { 0 } else { u8::from(x > -1.0) + u8::from(x > 1.0) },
+            // Only far from 0.
+            |x| if x > 1e30 { 0 } else { u8::from(x > -1.0) + u8::from(x > 1.0) },
+        ];
+        for codes in falling {
+            let error = of(codes).unwrap_err();
+            let LowerError::NotMonotone { layer, x, found, expected } = &error else {
+                panic!("{error}")
+            };
+            assert_eq!((&layer[..], *found), ("layer1.conv", codes(*x)));
+            assert_ne!(found, expected);
+            let text = error.to_string();
+            assert!(text.starts_with("layer1.conv: its quantizer gives the number "), "{text}");
+            assert!(text.contains("whose codes never fall while its input rises"), "{text}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ use conv::IntegerConv;
 /// Images that are evaluated at once, in pixels.
 const PIXELS: usize = 1 << 16;
 
-/// Is shown the codes of the input of a node's convolution, and their shape.
+/// Is shown the codes of a node's quantizer, and their shape.
 type Seen<'a> = &'a mut dyn FnMut(usize, &[u8], [usize; 4]);
 
 /// A lowered network that is evaluated step by step, as the documentation of
@@ -37,10 +37,13 @@ pub struct Served {
     convs: Vec<Option<IntegerConv>>,
 }
 
-/// The codes of the input of one convolution.
+/// The codes of the quantizer of one node: of the input of a convolution, or of a quantizer that
+/// stands alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputCodes {
-    /// The name of the layer.
+pub struct NodeCodes {
+    /// The index of the node in the model.
+    pub node: usize,
+    /// The name of the node.
     pub layer: String,
     /// `[images, channels, height, width]`.
     pub shape: [usize; 4],
@@ -81,27 +84,27 @@ impl Served {
         self.run(images, &mut |_, _, _| {})
     }
 
-    /// Class scores, and the codes of the input of each convolution that has a quantizer, in
-    /// execution order.
+    /// Class scores, and the codes of every quantizer, in execution order: those of inputs of
+    /// convolutions, and those that stand alone.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
-    pub fn forward_codes(&self, images: Tensor<4>) -> (Tensor<2>, Vec<InputCodes>) {
-        let mut all: Vec<(usize, InputCodes)> = Vec::new();
-        let scores = self.run(images, &mut |index, codes, shape| match all
+    pub fn forward_codes(&self, images: Tensor<4>) -> (Tensor<2>, Vec<NodeCodes>) {
+        let mut all: Vec<NodeCodes> = Vec::new();
+        let scores = self.run(images, &mut |node, codes, shape| match all
             .iter_mut()
-            .find(|(at, _)| *at == index)
+            .find(|seen| seen.node == node)
         {
-            Some((_, seen)) => {
+            Some(seen) => {
                 seen.shape[0] += shape[0];
                 seen.codes.extend_from_slice(codes);
             }
             None => {
-                let layer = self.model.nodes[index].name.clone();
-                all.push((index, InputCodes { layer, shape, codes: codes.to_vec() }));
+                let layer = self.model.nodes[node].name.clone();
+                all.push(NodeCodes { node, layer, shape, codes: codes.to_vec() });
             }
         });
-        (scores, all.into_iter().map(|(_, codes)| codes).collect())
+        (scores, all)
     }
 
     fn run(&self, images: Tensor<4>, seen: Seen<'_>) -> Tensor<2> {
@@ -130,6 +133,10 @@ impl Served {
             node.inputs.iter().for_each(|input| last_use[*input] = index);
         }
         let mut values: Vec<Option<Array>> = vec![Some(images)];
+        let mut show = |index: usize, codes: &[u8], of: &Array| {
+            let [channels, height, width] = of.shape;
+            seen(index, codes, [of.images, channels, height, width]);
+        };
         for (index, node) in nodes.iter().enumerate().skip(1) {
             let inputs: Vec<&Array> = (node.inputs.iter())
                 .map(|input| values[*input].as_ref().expect("a value that is still to be read"))
@@ -138,8 +145,7 @@ impl Served {
                 Op::Conv(conv) => {
                     let codes = conv.quantizer.as_ref().map(|q| quantize::codes(q, inputs[0]));
                     if let Some(codes) = &codes {
-                        let [channels, height, width] = inputs[0].shape;
-                        seen(index, codes, [inputs[0].images, channels, height, width]);
+                        show(index, codes, inputs[0]);
                     }
                     match (&self.convs[index], codes) {
                         (Some(integers), Some(codes)) => {
@@ -147,6 +153,10 @@ impl Served {
                         }
                         _ => float::forward(conv, inputs[0], shapes[index]),
                     }
+                }
+                Op::Quantize(quantizer) => {
+                    show(index, &quantize::codes(quantizer, inputs[0]), inputs[0]);
+                    quantize::values(quantizer, inputs[0])
                 }
                 op => layers::forward(op, &inputs, shapes[index]),
             };

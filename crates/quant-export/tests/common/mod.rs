@@ -1,9 +1,13 @@
 //! Networks with random numbers, and the comparisons of their evaluations.
 
+mod engine;
+
 use burn::tensor::{Device, Tensor, TensorData};
+use engine::check_engine;
 use quant_export::{Lowered, Options, Served, compare, input, lower};
 use quant_golden::{normals, parameter};
 use quant_infer::{Image, model::Model, reference};
+use quant_kernels::simd::InstructionSet;
 use quant_nn::{Network, StateDict, state::Entry};
 
 /// Mean and standard deviation of the images.
@@ -48,8 +52,7 @@ fn normalized(model: &Model, pixels: &[u8], size: usize) -> Vec<f32> {
 }
 
 /// Lowers a network, and checks that the served evaluation has the bits of the plain executor, in
-/// the codes of every layer and in the scores, and those of the engine, in the scores; and that at
-/// most `percent` of the codes differ from those of the usual evaluation.
+/// the codes of every quantizer and in the scores, and so has the engine; and that at most `percent` of the codes differ from those of the usual evaluation.
 pub(crate) fn check(network: &Network, name: &str, percent: u64) -> Lowered {
     let device = Device::flex();
     let size = network.config().input_size();
@@ -65,20 +68,20 @@ pub(crate) fn check(network: &Network, name: &str, percent: u64) -> Lowered {
     for (index, image) in pixels.chunks(3 * size * size).enumerate() {
         let image = Image::planar(image, [size, size]);
         let trace = reference::run(&lowered.model, &image).unwrap();
-        let engine = quant_infer::Network::new(&lowered.model).unwrap().run(&image).unwrap();
         let own = &scores[index * classes..][..classes];
         let bits = |scores: &[f32]| scores.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        let traced = lowered.model.nodes.iter().zip(&trace.codes).filter(|(node, _)| {
-            matches!(&node.op, quant_infer::model::Op::Conv(conv) if conv.quantizer.is_some())
-        });
+        let traced = trace.codes.iter().enumerate().filter(|(_, codes)| codes.is_some());
+        assert_eq!(traced.clone().count(), codes.len(), "{name}");
         for ((node, plain), own) in traced.zip(&codes) {
             let count = own.codes.len() / images;
-            assert_eq!(node.name, own.layer);
+            assert_eq!(node, own.node);
             let same = plain.as_deref() == Some(&own.codes[index * count..][..count]);
-            assert!(same, "{name}: the codes of {} differ", node.name);
+            assert!(same, "{name}: the codes of {} differ", own.layer);
         }
         assert_eq!(bits(own), bits(trace.scores()), "{name}: {own:?}, {:?}", trace.scores());
-        assert_eq!(bits(own), bits(&engine), "{name}: {own:?}, {engine:?}");
+        let sets = InstructionSet::available();
+        check_engine(&lowered.model, (&image, index), (own, &codes), sets)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     let compared = compare(network, &lowered, &served, batch);
     close(&compared, name, percent);
@@ -88,6 +91,8 @@ pub(crate) fn check(network: &Network, name: &str, percent: u64) -> Lowered {
 /// Few codes differ from those of the usual evaluation, and the scores are close.
 fn close(compared: &quant_export::Compared, name: &str, percent: u64) {
     let comparison = &compared.comparison;
+    // No quantizer of such networks is used several times.
+    assert_eq!(comparison.not_compared, [""; 0], "{name}");
     let (mut codes, mut differ) = (0, 0);
     for layer in &comparison.layers {
         codes += layer.codes;

@@ -55,10 +55,9 @@ impl<T: Copy + Default> PerThreshold<T> {
         Table { blocks: &self.blocks, count: self.thresholds }
     }
 
-    /// Returns the number of a threshold and a channel.
-    #[cfg(test)]
-    pub(super) fn of(&self, threshold: usize, channel: usize) -> T {
-        self.lanes(channel / LANES * LANES)[threshold][channel % LANES]
+    /// Returns the numbers of a channel, by threshold.
+    pub(super) fn channel(&self, channel: usize) -> impl Iterator<Item = T> {
+        self.lanes(channel / LANES * LANES).iter().map(move |numbers| numbers[channel % LANES])
     }
 
     /// Returns the numbers of each threshold for the channels from `first` on, a multiple of the

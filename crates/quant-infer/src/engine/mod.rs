@@ -17,8 +17,10 @@ mod produce;
 mod run;
 mod session;
 mod store;
+mod thresholds;
 mod watch;
 
 pub use network::Network;
 pub use packing::Packing;
 pub use session::Session;
+pub use thresholds::ComparedThresholds;

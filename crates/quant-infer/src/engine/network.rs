@@ -73,7 +73,6 @@ pub struct Network {
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     /// The node of the model that is its first layer.
-    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "only times need names"))]
     pub(super) node: usize,
     pub(super) producer: Producer,
     pub(super) links: Vec<Link>,
@@ -82,6 +81,8 @@ pub(super) struct Step {
     pub(super) shape: usize,
     /// Whether the sinks read sums of integers, and no links are applied.
     pub(super) is_folded: bool,
+    /// For each channel of a folded step whether its sums are negated.
+    pub(super) negated: Vec<bool>,
     /// Whether the numbers can be computed and stored in one pass.
     pub(super) takes_one_pass: bool,
     /// Whether its rows are computed as soon as the step before has computed what they need.

@@ -79,7 +79,17 @@ impl Prepare<'_> {
         let channels = self.shapes[shape][0];
         let takes_one_pass =
             one_pass::is_possible(channels, (&producer, is_folded), &links, &sinks);
-        Step { node, producer, links, sinks, shape, is_folded, takes_one_pass, follows_rows: false }
+        Step {
+            node,
+            producer,
+            links,
+            sinks,
+            shape,
+            is_folded,
+            negated: folded.map(|folded| folded.negate).unwrap_or_default(),
+            takes_one_pass,
+            follows_rows: false,
+        }
     }
 
     /// Lets sinks that read the image's own numbers store its bytes.

@@ -96,15 +96,21 @@ impl Run<'_> {
         let takes_bytes = matches!(step.producer, Producer::Input) && image.has_bytes();
         if takes_bytes {
             self.store_bytes(step, image, strip.clone());
-            if step.sinks.iter().all(Sink::takes_bytes) {
+            if step.sinks.iter().all(Sink::takes_bytes) && !self.watches_links(index) {
                 return;
             }
         }
         self.sum(index, step, strip.clone());
+        let in_chunk = chunk(self.layout.shapes[step.shape][0]);
+        if step.is_folded && self.watches_links(index) {
+            for first in strip.clone().step_by(in_chunk) {
+                let chunk = first..(first + in_chunk).min(strip.end);
+                self.watch_folded(index, step, image, (&strip, chunk));
+            }
+        }
         if self.takes_one_pass(index, step) {
             return self.pass(index, step, image, &strip);
         }
-        let in_chunk = chunk(self.layout.shapes[step.shape][0]);
         for first in strip.clone().step_by(in_chunk) {
             let chunk = first..(first + in_chunk).min(strip.end);
             if step.is_folded {

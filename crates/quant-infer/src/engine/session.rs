@@ -155,7 +155,8 @@ impl<'n> Session<'n> {
     ///
     /// They are found from what the layer really read. Codes with the same integers, or the same
     /// value where the layer reads floats, cannot be told apart; the lowest of them is returned.
-    /// There are none if the layer has no codes, or if they became thresholds of sums.
+    /// The codes of a quantizer that became thresholds of a convolution's sums, together with what
+    /// follows it, are computed from these sums. There are none if the layer has no quantizer.
     pub fn codes(&self, layer: usize) -> Option<&[u8]> {
         let (_, codes) = self.watched.iter().find(|(watched, _)| *watched == layer)?;
         (!codes.is_empty()).then_some(codes)

@@ -9,6 +9,7 @@ use super::{
     run::{Run, stored},
     store,
 };
+use crate::Image;
 
 impl Run<'_> {
     /// Finds the codes that a step reads, or that it produces for a whole image.
@@ -77,6 +78,38 @@ impl Run<'_> {
                 };
             }
         });
+    }
+
+    /// Returns whether a quantizer is watched that stands alone and is a link of a step.
+    pub(super) fn watches_links(&self, index: usize) -> bool {
+        self.watched.iter().any(|(node, _)| {
+            let codes = self.network.codes.get(*node);
+            matches!(codes, Some(Some(CodesOf::Link { step, .. })) if *step == index)
+        })
+    }
+
+    /// Computes what the thresholds of a folded step replace, for a chunk of a strip, to find the
+    /// codes of its quantizers that stand alone.
+    pub(super) fn watch_folded(
+        &mut self,
+        index: usize,
+        step: &Step,
+        image: &Image<'_>,
+        (strip, positions): (&Range<usize>, Range<usize>),
+    ) {
+        let set = self.network.set;
+        self.produce(index, step, image, (strip, positions.clone()));
+        let channels = step.negated.len();
+        let chunk = &mut self.memory.chunk[..positions.len() * channels];
+        for numbers in chunk.chunks_exact_mut(channels) {
+            let negated = numbers.iter_mut().zip(&step.negated);
+            negated.filter(|(_, negated)| **negated).for_each(|(number, _)| *number = -*number);
+        }
+        for (after, link) in step.links.iter().enumerate() {
+            let chunk = &mut self.memory.chunk[..positions.len() * channels];
+            link.apply(set, chunk, &[]);
+            self.watch_link(index, after, step, positions.clone());
+        }
     }
 
     /// Finds the codes of a quantizer that stands alone, from its values in the chunk.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::{
     Error, Image,
-    model::{Model, Op},
+    model::{Model, Op, Quantizer},
 };
 
 /// The values `[channels, height, width]` of a node.
@@ -59,6 +59,17 @@ impl Trace {
     pub fn scores(&self) -> &[f32] {
         self.values.last().map(|value| &value.numbers[..]).unwrap_or_default()
     }
+}
+
+/// Returns the codes of a quantizer that reads the value of layers, of which each reads the one
+/// before, and the first reads `value`. No layer changes its size, and none is a convolution.
+pub(crate) fn codes_after<'a>(
+    layers: impl Iterator<Item = &'a Op>,
+    quantizer: &Quantizer,
+    value: Value,
+) -> Vec<u8> {
+    let value = layers.fold(value, |value, op| layers::value(op, &[&value], value.shape));
+    quantize::codes(quantizer, &value)
 }
 
 /// Runs a network on an image.

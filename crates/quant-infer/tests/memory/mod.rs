@@ -1,11 +1,13 @@
-//! Counts the bytes that a test's thread holds, in the program's allocator.
+//! Counts the bytes that a test's thread holds, and its allocations, in the program's allocator.
+
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
 };
 
-/// The system's allocator with a count of the bytes held.
+/// The system's allocator with counts of the bytes held and of the allocations.
 #[derive(Debug)]
 struct Counting;
 
@@ -15,6 +17,7 @@ static ALLOCATOR: Counting = Counting;
 std::thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
     static PEAK: Cell<usize> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Tests run on threads of their own. What one thread takes and another gives back is left out.
@@ -22,6 +25,7 @@ fn took(bytes: usize) {
     let held = HELD.get().saturating_add(bytes);
     HELD.set(held);
     PEAK.set(PEAK.get().max(held));
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
 }
 
 fn gave(bytes: usize) {
@@ -53,4 +57,9 @@ pub(crate) fn watch() -> usize {
 /// Returns the largest number of bytes held since [`watch`].
 pub(crate) fn peak() -> usize {
     PEAK.get()
+}
+
+/// Returns the number of allocations of this thread so far. Memory that grows counts as new.
+pub(crate) fn allocations() -> usize {
+    ALLOCATIONS.get()
 }

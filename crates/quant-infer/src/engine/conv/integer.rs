@@ -406,7 +406,7 @@ impl IntegerConv {
 }
 
 /// Returns the largest sum of magnitudes that the accumulator of each output channel can have.
-pub(super) fn largest_sums(
+pub(crate) fn largest_sums(
     conv: &Conv,
     (input_terms, weight_terms): (&Terms, &Terms),
     codes: &WeightCodes,

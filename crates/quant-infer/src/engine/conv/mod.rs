@@ -16,5 +16,5 @@ pub(super) use combine::StripSums;
 pub(super) use constant::Constants;
 pub(super) use float::FloatConv;
 pub(super) use fold::{Folded, fold};
-pub(super) use integer::{Group, IntegerConv};
+pub(super) use integer::{Group, IntegerConv, largest_sums};
 pub(super) use taps::{OperandSize, Places};

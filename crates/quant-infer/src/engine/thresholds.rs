@@ -154,75 +154,70 @@ impl Network {
             terms.0.0[0].scale_of(0) * terms.1.0[0].scale_of(group)
         };
         let scales: Vec<f32> = (0..channels).map(scale).collect();
-        let folded = |content: &Content, channel: usize| match content {
-            Content::Integers { folded: Some(thresholds), .. } => {
-                let thresholds = thresholds.channel(channel);
-                let unfold =
-                    |sum: i32| if step.negated[channel] { sum.saturating_neg() } else { sum };
-                thresholds.map(unfold).collect()
-            }
-            _ => Vec::new(),
-        };
         let sums: Vec<Sums> = (largest_sums(conv, terms, weights).into_iter().enumerate())
-            .map(|(channel, largest)| {
-                let sinks = step.sinks.iter();
-                Sums::new(largest, sinks.flat_map(|sink| folded(&sink.content, channel)), most)
-            })
+            .map(|(channel, largest)| Sums::new(largest, thresholds_of(step, channel), most))
             .collect();
         let count = sums.iter().map(Sums::count).max().unwrap_or(0);
         for first in (0..count).step_by(POSITIONS) {
-            let positions = POSITIONS.min(count - first);
-            let of = |position: usize, channel: usize| sums[channel].of(first + position);
-            let number = |channel: usize, position: usize| {
-                let product = of(position, channel) as f32 * scales[channel];
+            let positions = first..(first + POSITIONS).min(count);
+            let of = |channel: usize| positions.clone().map(move |at| (channel, at));
+            let number = |(channel, at): (usize, usize)| {
+                let product = sums[channel].of(at) as f32 * scales[channel];
                 conv.bias.as_ref().map_or(product, |bias| product + bias[channel])
             };
-            let numbers = (0..channels)
-                .flat_map(|channel| (0..positions).map(move |position| (channel, position)))
-                .map(|(channel, position)| number(channel, position))
-                .collect();
-            let value = Value { shape: [channels, 1, positions], numbers };
-            let all: Vec<i32> = (0..positions * channels)
-                .map(|at| {
-                    let sum = of(at / channels, at % channels);
-                    if step.negated[at % channels] { -sum } else { sum }
-                })
-                .collect();
-            for sink in &step.sinks {
-                let Content::Integers { coder, terms, folded: Some(thresholds), .. } =
-                    &sink.content
-                else {
-                    return Err("what follows is partly folded".to_string());
-                };
-                let codes = codes_after(layers.iter().copied(), coder.quantizer(), value.clone());
-                let term = codes_themselves(coder);
-                for term in terms.iter().filter(|term| !term.is_constant()).chain([&term]) {
-                    let rows = self.by_rows(term, thresholds, &all, channels);
-                    let one_pass = (step.takes_one_pass)
-                        .then(|| self.in_one_pass(term, thresholds, &all, channels));
-                    for words in [rows].into_iter().chain(one_pass) {
-                        let each = words.chunks_exact(term.packing().words_of(channels));
-                        for (position, words) in each.enumerate() {
-                            for channel in 0..channels {
-                                let code = codes[channel * positions + position];
-                                let found = term.read(words, channel);
-                                if found != term.of_code(coder, channel, code) {
-                                    let sum = of(position, channel);
-                                    return Err(format!(
-                                        "the sum {sum} in output channel {channel} has the code \
-                                         {code}, and thresholds give it the number {found}"
-                                    ));
-                                }
-                            }
-                        }
-                    }
-                }
-            }
+            let numbers = (0..channels).flat_map(of).map(number).collect();
+            let value = Value { shape: [channels, 1, positions.len()], numbers };
+            let at_position = |at: usize| sums.iter().map(move |sums| sums.of(at));
+            let sums: Vec<i32> = positions.clone().flat_map(at_position).collect();
+            self.compare_block(step, layers, &value, &sums)?;
         }
         compared.convolutions += 1;
         compared.sums += sums.iter().map(|sums| sums.count() as u64).sum::<u64>();
         let largest = sums.iter().map(|sums| sums.largest).max().unwrap_or(0);
         compared.largest = compared.largest.max(largest);
+        Ok(())
+    }
+
+    /// Compares what is stored for sums `[positions, channels]` with the codes of the numbers that
+    /// they stand for.
+    fn compare_block(
+        &self,
+        step: &Step,
+        layers: &[&Op],
+        value: &Value,
+        sums: &[i32],
+    ) -> Result<(), String> {
+        let [channels, _, positions] = value.shape;
+        let negate = |(sum, negated): (&i32, &bool)| if *negated { -sum } else { *sum };
+        let stored: Vec<i32> = sums.iter().zip(step.negated.iter().cycle()).map(negate).collect();
+        for sink in &step.sinks {
+            let Content::Integers { coder, terms, folded: Some(thresholds), .. } = &sink.content
+            else {
+                return Err("what follows is partly folded".to_string());
+            };
+            let codes = codes_after(layers.iter().copied(), coder.quantizer(), value.clone());
+            let code_term = codes_themselves(coder);
+            for term in terms.iter().filter(|term| !term.is_constant()).chain([&code_term]) {
+                let rows = self.by_rows(term, thresholds, &stored, channels);
+                let one_pass = (step.takes_one_pass)
+                    .then(|| self.in_one_pass(term, thresholds, &stored, channels));
+                let words = term.packing().words_of(channels);
+                for (index, sum) in sums.iter().enumerate() {
+                    let (position, channel) = (index / channels, index % channels);
+                    let code = codes[channel * positions + position];
+                    let expected = term.of_code(coder, channel, code);
+                    for way in [Some(&rows), one_pass.as_ref()].into_iter().flatten() {
+                        let found = term.read(&way[position * words..][..words], channel);
+                        if found != expected {
+                            return Err(format!(
+                                "the sum {sum} in output channel {channel} has the code {code}, \
+                                 whose number is {expected}, and thresholds give it {found}"
+                            ));
+                        }
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -259,6 +254,18 @@ impl Network {
         apply(self.set, size, &mut [store]);
         to
     }
+}
+
+/// Returns the thresholds of a channel of a folded step, as its sums have them that are not negated.
+fn thresholds_of(step: &Step, channel: usize) -> impl Iterator<Item = i32> {
+    let thresholds = step.sinks.iter().filter_map(|sink| match &sink.content {
+        Content::Integers { folded, .. } => folded.as_ref(),
+        Content::Floats { .. } => None,
+    });
+    let negated = step.negated[channel];
+    thresholds
+        .flat_map(move |thresholds| thresholds.channel(channel))
+        .map(move |sum| if negated { sum.saturating_neg() } else { sum })
 }
 
 /// Returns a term whose integers are the codes.

@@ -172,9 +172,9 @@ impl Encoding {
         }
     }
 
-    /// Writes the words of the first `count` numbers. The numbers after them are overwritten.
+    /// Writes the words of the first `count` numbers.
     #[inline(always)]
-    fn pack(self, numbers: &mut [i32; CHUNK], count: usize, words: &mut [u32]) {
+    fn pack(self, numbers: &[i32; CHUNK], count: usize, words: &mut [u32]) {
         match self.packing {
             Packing::Pairs => {
                 let out: &mut [i16] = bytemuck::cast_slice_mut(words);
@@ -187,14 +187,22 @@ impl Encoding {
                 out[count..].fill(0);
             }
             Packing::Signs | Packing::Ternary => {
-                numbers[count..count.next_multiple_of(32)].fill(0);
                 let (numbers, _) = numbers.as_chunks();
+                // A mask takes less time than zeros in memory.
+                let mask = |index: usize| match count - 32 * index {
+                    left @ 0..32 => (1 << left) - 1,
+                    _ => u32::MAX,
+                };
+                let numbers = numbers[..count.div_ceil(32)].iter().enumerate();
                 if self.packing == Packing::Signs {
-                    words.iter_mut().zip(numbers).for_each(|(word, x)| *word = bits::<0>(x));
+                    for (word, (index, x)) in words.iter_mut().zip(numbers) {
+                        *word = bits::<0>(x) & mask(index);
+                    }
                 } else {
                     let (words, _) = words.as_chunks_mut();
-                    let each = words.iter_mut().zip(numbers);
-                    each.for_each(|(words, x)| *words = [bits::<0>(x), bits::<1>(x)]);
+                    for (words, (index, x)) in words.iter_mut().zip(numbers) {
+                        *words = [bits::<0>(x) & mask(index), bits::<1>(x) & mask(index)];
+                    }
                 }
             }
         }

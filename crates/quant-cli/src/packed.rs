@@ -251,8 +251,8 @@ fn with_channels(pixels: Vec<u8>, channels: usize) -> Result<Vec<u8>, String> {
             if pixels.chunks_exact(3).all(is_grey) {
                 return Ok(pixels.into_iter().step_by(3).collect());
             }
-            Err("the picture has colours, and the network takes one channel; a picture whose pixels \
-                 are all grey works"
+            Err("the picture has colours, and the network takes one channel; a picture whose \
+                 pixels are all grey works"
                 .to_owned())
         }
         _ => Err(format!(

@@ -8,7 +8,8 @@ use quant_nn::Classifier;
 
 use crate::{lower::Lowered, served::Served};
 
-/// How the codes of one quantizer differ: of the input of a layer, of its output, or of an addition.
+/// How the codes of one quantizer differ: of the input of a layer, of its output, or of an
+/// addition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerComparison {
     /// The name of the layer, or of the quantizer if it stands alone.
@@ -154,8 +155,8 @@ pub fn compare<M: Classifier>(
     Compared { comparison, usual, served: served_scores }
 }
 
-/// Whether the codes of a node are those of the last call of its quantizer: if no later node has the
-/// same quantizer, or if the last one that has it reads the same value.
+/// Whether the codes of a node are those of the last call of its quantizer: if no later node has
+/// the same quantizer, or if the last one that has it reads the same value.
 fn reads_last_call(lowered: &Lowered, node: usize, quantizer: &str) -> bool {
     let nodes = lowered.quantizers.iter().filter(|(_, other)| other == quantizer);
     let last = nodes.map(|(node, _)| *node).max();

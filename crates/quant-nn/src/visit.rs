@@ -15,7 +15,7 @@ use quant_core::{
 use crate::{
     config::NetworkConfig,
     layers::{conv::QuantConv2d, linear::QuantLinear},
-    state::{Entry, StateDict, parameter_names, trained},
+    state::{Entry, StateDict, names_of_parameters, trained},
 };
 
 /// A layer that may be quantized.
@@ -131,7 +131,7 @@ pub trait QuantizedModule: Module {
     /// are not among them.
     fn trained(&self) -> HashSet<String> {
         let trained = trained(self);
-        let names = parameter_names(self).into_iter();
+        let names = names_of_parameters(self, &|path| self.pytorch_name(path)).into_iter();
         names.filter(|(id, _)| trained.contains(id)).map(|(_, name)| name).collect()
     }
 

@@ -10,7 +10,8 @@ use crate::{
     staircase::Staircase,
 };
 
-/// The computations of every method. [`MethodModule`](super::MethodModule) calls those of its method.
+/// The computations of every method. [`MethodModule`](super::MethodModule) calls those of its
+/// method.
 pub(crate) trait Quantize {
     /// Returns the quantized values, differentiable.
     fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>;

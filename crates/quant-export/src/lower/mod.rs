@@ -74,9 +74,9 @@ pub struct Lowered {
     pub model: Model,
     /// What each convolution and linear layer became, in execution order.
     pub explanation: Vec<Explained>,
-    /// The nodes of the model whose codes a quantizer of the network gives, in execution order, each
-    /// with the name of this quantizer ([`Quantizer::name`]): layers whose input it quantizes, and
-    /// quantizers that stand alone, such as those of outputs and of additions.
+    /// The nodes of the model whose codes a quantizer of the network gives, in execution order,
+    /// each with the name of this quantizer ([`Quantizer::name`]): layers whose input it quantizes,
+    /// and quantizers that stand alone, such as those of outputs and of additions.
     pub quantizers: Vec<(usize, String)>,
 }
 

@@ -35,8 +35,8 @@ pub(super) fn thresholds(
     of_codes(layer, [quantizer.groups(), levels - 1], codes)
 }
 
-/// Returns the thresholds `[groups, count]` of codes. `codes` has the numbers of all groups, equally
-/// many of each.
+/// Returns the thresholds `[groups, count]` of codes. `codes` has the numbers of all groups,
+/// equally many of each.
 fn of_codes(
     layer: &str,
     [groups, count]: [usize; 2],

@@ -56,8 +56,9 @@ pub struct Raised {
 /// codes.
 ///
 /// A model has no statistics of batch norms. Norms for which [`RaiseOptions::statistics`] has none
-/// get a mean of 0 and a variance of 1, and the network's norm is then [`NormKind::Static`](quant_nn::layers::norm::NormKind::Static), which
-/// computes in training what it computes in evaluation.
+/// get a mean of 0 and a variance of 1, and the network's norm is then
+/// [`NormKind::Static`](quant_nn::layers::norm::NormKind::Static), which computes in training what
+/// it computes in evaluation.
 ///
 /// # Errors
 /// [`RaiseError`] with the first node that no such network has, or the layer whose numbers no

@@ -52,7 +52,8 @@ fn normalized(model: &Model, pixels: &[u8], size: usize) -> Vec<f32> {
 }
 
 /// Lowers a network, and checks that the served evaluation has the bits of the plain executor, in
-/// the codes of every quantizer and in the scores, and so has the engine; and that at most `percent` of the codes differ from those of the usual evaluation.
+/// the codes of every quantizer and in the scores, and so has the engine; and that at most
+/// `percent` of the codes differ from those of the usual evaluation.
 pub(crate) fn check(network: &Network, name: &str, percent: u64) -> Lowered {
     let device = Device::flex();
     let size = network.config().input_size();

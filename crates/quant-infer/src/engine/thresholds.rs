@@ -256,7 +256,8 @@ impl Network {
     }
 }
 
-/// Returns the thresholds of a channel of a folded step, as its sums have them that are not negated.
+/// Returns the thresholds of a channel of a folded step, as its sums have them that are not
+/// negated.
 fn thresholds_of(step: &Step, channel: usize) -> impl Iterator<Item = i32> {
     let thresholds = step.sinks.iter().filter_map(|sink| match &sink.content {
         Content::Integers { folded, .. } => folded.as_ref(),

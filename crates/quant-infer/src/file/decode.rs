@@ -70,7 +70,7 @@ impl<'a> Blobs<'a> {
     }
 
     fn next(&mut self, size: usize) -> Option<&'a [u8]> {
-        let begin = self.at.checked_next_multiple_of(super::WEIGHT_ALIGNMENT)?;
+        let begin = self.at.checked_next_multiple_of(super::layout::WEIGHT_ALIGNMENT)?;
         let end = begin.checked_add(size)?;
         let bytes = self.bytes.get(begin..end)?;
         self.at = end;

@@ -12,6 +12,7 @@ mod decode;
 mod disk;
 mod encode;
 mod integers;
+mod layout;
 mod pack;
 mod reader;
 mod rows;
@@ -19,43 +20,17 @@ mod tag;
 mod view;
 mod writer;
 
+pub use layout::{ALIGNMENT, MAGIC, MINOR_VERSION, VERSION, WEIGHT_ALIGNMENT};
 pub use pack::Packing;
 pub use view::{Elements, File, NodeBytes};
 
-use alloc::{format, vec::Vec};
+use alloc::vec::Vec;
 
-use self::writer::Writer;
+use self::{
+    layout::{CHECKSUM, HEADER, LENGTH, VERSION_WITHOUT_FORMULAS, checksum},
+    writer::Writer,
+};
 use crate::{Error, model::Model};
-
-/// The first bytes of a file. A program that changes line ends or takes them for text damages them.
-pub const MAGIC: [u8; 8] = *b"\x89QNET\r\n\x1a";
-
-/// The newest version of the format that this program writes and reads.
-pub const VERSION: u16 = 2;
-
-/// The version of files whose thresholds and values are written without formulas.
-const VERSION_WITHOUT_FORMULAS: u16 = 1;
-
-/// The version's second number. It rises with additions that an older program may ignore.
-pub const MINOR_VERSION: u16 = 0;
-
-/// Sections begin at multiples of this many bytes.
-pub const ALIGNMENT: usize = 64;
-
-/// Each weight begins at a multiple of this many bytes: a vector of every machine. Weights of small
-/// networks have a few hundred bytes, of which 64 would be too large a part.
-pub const WEIGHT_ALIGNMENT: usize = 16;
-
-/// The length of the header in bytes.
-const HEADER: usize = 64;
-/// Where the header has the checksum.
-const CHECKSUM: usize = 12;
-/// Where it has the length of the file.
-const LENGTH: usize = 16;
-/// Where it has the position and the length of the description.
-const DESCRIPTION: usize = 24;
-/// Where it has the position and the length of the weights.
-const WEIGHTS: usize = 40;
 
 impl Model {
     /// The file of this model, which [`Model::check`] must accept: the reader refuses others.
@@ -105,16 +80,4 @@ fn bytes(parts: Writer, version: u16) -> Vec<u8> {
     let checksum = checksum(&bytes);
     bytes[CHECKSUM..LENGTH].copy_from_slice(&checksum.to_le_bytes());
     bytes
-}
-
-/// The CRC-32 of all bytes but those of the checksum itself, as zlib and PNG compute it.
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[..CHECKSUM]);
-    hasher.update(&bytes[LENGTH..]);
-    hasher.finalize()
-}
-
-fn damaged(problem: &str) -> Error {
-    Error::File(format!("is damaged: {problem}"))
 }

@@ -35,7 +35,11 @@ impl<'a> Reader<'a> {
 
     /// The error that something is wrong with what was just read.
     pub(super) fn error(&self, problem: impl AsRef<str>) -> Error {
-        super::damaged(&format!("{}, before byte {}", problem.as_ref(), self.start + self.at))
+        super::layout::damaged(&format!(
+            "{}, before byte {}",
+            problem.as_ref(),
+            self.start + self.at
+        ))
     }
 
     pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Error> {

@@ -3,8 +3,8 @@
 use alloc::format;
 
 use super::{
-    ALIGNMENT, HEADER, LENGTH, MAGIC, VERSION,
     decode::{self, Blobs, Description},
+    layout::{ALIGNMENT, HEADER, LENGTH, MAGIC, VERSION},
     pack::Packing,
     reader::Reader,
 };
@@ -102,7 +102,7 @@ impl<'a> File<'a> {
                 && unpack(&mut conv.weight, elements).is_none()
             {
                 let problem = format!("the weight of {} has bytes that are no codes", node.name);
-                return Err(super::damaged(&problem));
+                return Err(super::layout::damaged(&problem));
             }
         }
         Ok(model)
@@ -131,7 +131,7 @@ fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     }
     let cut = |length: u64| {
         let problem = format!("{} bytes of {length} are there", bytes.len());
-        super::damaged(&problem)
+        super::layout::damaged(&problem)
     };
     let field = |at: usize| {
         let field = bytes.get(at..at + 8).and_then(|field| field.try_into().ok());
@@ -143,7 +143,7 @@ fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
         return Err(Error::Version { found: found.into(), known: VERSION.into() });
     }
     if found == 0 {
-        return Err(super::damaged("it has version 0, and versions begin with 1"));
+        return Err(super::layout::damaged("it has version 0, and versions begin with 1"));
     }
     let length = field(LENGTH)?;
     if bytes.len() < HEADER || length > bytes.len() as u64 {
@@ -151,13 +151,15 @@ fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     }
     if length < bytes.len() as u64 {
         let more = bytes.len() as u64 - length;
-        return Err(super::damaged(&format!("{more} bytes follow after its {length} bytes")));
+        return Err(super::layout::damaged(&format!(
+            "{more} bytes follow after its {length} bytes"
+        )));
     }
     let stored = (versions >> 32) as u32;
-    let checksum = super::checksum(bytes);
+    let checksum = super::layout::checksum(bytes);
     if stored != checksum {
         let problem = format!("its checksum is {checksum:08x}, and {stored:08x} was expected");
-        return Err(super::damaged(&problem));
+        return Err(super::layout::damaged(&problem));
     }
     let section = |at: usize| {
         let begin = usize::try_from(field(at)?).ok();
@@ -166,7 +168,8 @@ fn sections(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
             let aligned = begin.is_multiple_of(ALIGNMENT) && begin >= HEADER;
             bytes.get(begin..begin.checked_add(length)?).filter(|_| aligned)
         });
-        section.ok_or_else(|| super::damaged(&format!("no section is where byte {at} says")))
+        section
+            .ok_or_else(|| super::layout::damaged(&format!("no section is where byte {at} says")))
     };
-    Ok((section(super::DESCRIPTION)?, section(super::WEIGHTS)?))
+    Ok((section(super::layout::DESCRIPTION)?, section(super::layout::WEIGHTS)?))
 }

@@ -49,6 +49,7 @@ impl Writer {
 
     /// Fills the weights up to the next multiple of 16 bytes.
     pub(super) fn align(&mut self) {
-        self.weights.resize(self.weights.len().next_multiple_of(super::WEIGHT_ALIGNMENT), 0);
+        self.weights
+            .resize(self.weights.len().next_multiple_of(super::layout::WEIGHT_ALIGNMENT), 0);
     }
 }

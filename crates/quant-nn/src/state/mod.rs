@@ -5,7 +5,7 @@
 //! | `entry`, `dict` | the entries, and their selection and renaming |
 //! | `description` | what a state says about its network and its quantizers |
 //! | `bytes`, `safetensors` | states as the bytes of safetensors files |
-//! | `snapshot` | takes the state of a module |
+//! | `collect`, `snapshot` | take the state of a module |
 //! | `load`, `prefix`, `report` | loads a state into a module: finds the entries, reports on each |
 //! | `quantizers` | compares a network's quantizers with those of a state, and restores them |
 //! | `names`, `kinds` | recognise kinds of entries by their names, and of parameters |
@@ -16,6 +16,7 @@
 
 mod bytes;
 mod codes;
+mod collect;
 mod description;
 mod dict;
 mod entry;
@@ -34,4 +35,5 @@ pub use entry::Entry;
 pub use report::LoadReport;
 pub use snapshot::parameter_names;
 
+pub(crate) use collect::names_of_parameters;
 pub(crate) use kinds::{running_states, trained};

@@ -7,6 +7,7 @@
 //! prediction, in units in the last place. Rows of which neither is true are written in full.
 
 mod distance;
+mod kinds;
 mod line;
 mod parts;
 mod thresholds;
@@ -14,8 +15,10 @@ mod units;
 
 use alloc::{format, vec::Vec};
 
+pub(super) use self::kinds::TERMS;
 use self::{
     distance::moved,
+    kinds::{EVEN, FORMULA, MIDPOINTS, PARTS, RAW, UNITS, midpoints},
     line::Line,
     parts::Part,
     thresholds::Formula,
@@ -23,21 +26,6 @@ use self::{
 };
 use super::{integers, pack::Packing, reader::Reader, writer::Writer};
 use crate::{Error, model::Term};
-
-/// The numbers follow as they are.
-const RAW: u8 = 0;
-/// Predictions and distances.
-const EVEN: u8 = 1;
-/// Nothing follows: the numbers are the sums of the terms that come before them.
-pub(super) const TERMS: u8 = 2;
-/// Thresholds from the parameters of each row.
-const FORMULA: u8 = 3;
-/// Thresholds half way between values, and their distances.
-const MIDPOINTS: u8 = 4;
-/// Values from the parameters of each row.
-const UNITS: u8 = 5;
-/// Several lists of rows, each of which is written in a way of its own.
-const PARTS: u8 = 6;
 
 /// The units of the values of codes, which some thresholds follow from. Empty if there are none.
 fn units_of(terms: &[Term], levels: usize) -> Vec<f32> {
@@ -173,11 +161,6 @@ impl Thresholds {
         }
         Some(all)
     }
-}
-
-/// The numbers half way between values.
-fn midpoints(values: &[f32]) -> impl Iterator<Item = f32> {
-    values.windows(2).map(|pair| ((f64::from(pair[0]) + f64::from(pair[1])) / 2.0) as f32)
 }
 
 /// Reads the values of rows of `levels`. None if they are to be computed from terms.

@@ -3,10 +3,9 @@
 use alloc::vec::Vec;
 
 use super::{
-    EVEN, FORMULA, MIDPOINTS, PARTS, RAW, UNITS,
     distance::{distance, largest},
+    kinds::{EVEN, FORMULA, MIDPOINTS, PARTS, RAW, UNITS, midpoints},
     line::Line,
-    midpoints,
     thresholds::Formula,
     units::{self, Unit},
 };

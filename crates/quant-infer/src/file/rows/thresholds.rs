@@ -159,8 +159,8 @@ impl Formula {
         (0..length).map(|k| row.threshold(k, &mut left)).collect()
     }
 
-    /// Parameters with which these are exactly the thresholds of a row whose codes have these values
-    /// and units. None if the formula has none.
+    /// Parameters with which these are exactly the thresholds of a row whose codes have these
+    /// values and units. None if the formula has none.
     pub(super) fn found(self, row: &[f32], values: &[f32], units: &[f32]) -> Option<[f32; 2]> {
         let length = row.len();
         let (first, last, n) = (f64::from(row[0]), f64::from(row[length - 1]), length as f64);

@@ -30,32 +30,6 @@ pub use structure::Structure;
 
 /// A run: its data, its network, and its phases of training. Each phase starts from the weights of
 /// the phase before it.
-///
-/// ```
-/// use quant_train::Recipe;
-///
-/// let text = r#"
-///     name = "small"
-///     [data]
-///     kind = "rendered"
-///     input_size = 32
-///     [model]
-///     depth = "resnet20"
-///     stem = "cifar"
-///     [[phase]]
-///     name = "full_precision"
-///     epochs = 5
-///     batch_size = 32
-///     learning_rate = 0.02
-/// "#;
-/// let changes = ["phase.epochs=2".to_owned()]; // as `--set` of `quant train`
-/// let recipe = Recipe::parse_with(text, "small.toml".as_ref(), &changes)?;
-/// assert_eq!(recipe.phases[0].epochs, 2);
-/// println!("{}", recipe.to_toml()?); // the recipe with every default
-/// # Ok::<(), quant_train::TrainError>(())
-/// ```
-///
-/// [`Run::create`](crate::Run::create) starts a run with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -148,6 +122,32 @@ impl Recipe {
     /// Reads a recipe from text and applies changes to it. Each change is `field=value`, where the
     /// field is a path with dots, and the value is TOML, or else text. `phase.x` changes the field
     /// x of every phase, and `phase.name.x` that of the phase with this name.
+    ///
+    /// ```
+    /// use quant_train::Recipe;
+    ///
+    /// let text = r#"
+    ///     name = "small"
+    ///     [data]
+    ///     kind = "rendered"
+    ///     input_size = 32
+    ///     [model]
+    ///     depth = "resnet20"
+    ///     stem = "cifar"
+    ///     [[phase]]
+    ///     name = "full_precision"
+    ///     epochs = 5
+    ///     batch_size = 32
+    ///     learning_rate = 0.02
+    /// "#;
+    /// let changes = ["phase.epochs=2".to_owned()]; // as `--set` of `quant train`
+    /// let recipe = Recipe::parse_with(text, "small.toml".as_ref(), &changes)?;
+    /// assert_eq!(recipe.phases[0].epochs, 2);
+    /// println!("{}", recipe.to_toml()?); // the recipe with every default
+    /// # Ok::<(), quant_train::TrainError>(())
+    /// ```
+    ///
+    /// [`Run::create`](crate::Run::create) starts a run with the recipe.
     ///
     /// # Errors
     /// The errors of [`parse`](Self::parse), and [`TrainError::Change`] for changes that are not

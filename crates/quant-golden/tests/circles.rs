@@ -34,19 +34,7 @@ const LEFT: [(&str, &[&str]); 10] = [
             "engine/conv/unrolled.rs",
         ],
     ),
-    (
-        "quant-infer",
-        &[
-            "file/decode.rs",
-            "file/encode.rs",
-            "file/integers.rs",
-            "file/mod.rs",
-            "file/reader.rs",
-            "file/rows.rs",
-            "file/view.rs",
-            "file/writer.rs",
-        ],
-    ),
+    ("quant-infer", &["file/decode.rs", "file/view.rs"]),
     ("quant-infer", &["model/check/conv.rs", "model/check/mod.rs", "model/check/values.rs"]),
     (
         "quant-infer",

@@ -251,7 +251,9 @@ fn imported_recipes_load_data_as_qtool_does() {
     assert_eq!(recipe.phases[0].last_batch, LastBatch::Keep);
     // CIFAR's images are no files that could be cut off.
     assert_eq!(recipe.data.truncated, Truncated::Refuse);
-    let folder = read("dataset=imagenet\nmodel=resnet18\nkeyword=fix\n").unwrap().recipe;
+    let folder = read("dataset=imagenet\nmodel=resnet18\nkeyword='imagenet,origin,cbas,fix'\n")
+        .unwrap()
+        .recipe;
     assert_eq!(folder.data.truncated, Truncated::Accept);
 }
 

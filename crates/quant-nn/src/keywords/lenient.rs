@@ -74,12 +74,14 @@ fn unknown(word: &str) -> String {
 /// from capitals, one letter differs, or one letter in four.
 #[doc(hidden)]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = name.to_lowercase();
-    let distances = known
-        .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), known));
+    let (lower, length) = (name.to_lowercase(), name.chars().count());
+    let most = (length / 4).max(1);
+    // Names whose lengths differ by more letters than that need no comparison.
+    let similar = known.into_iter().filter(|known| known.chars().count().abs_diff(length) <= most);
+    let distances =
+        similar.map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), known));
     let (distance, known) = distances.min()?;
-    (distance <= (name.chars().count() / 4).max(1)).then_some(known)
+    (distance <= most).then_some(known)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! QTool's command line: its options, what each becomes in a recipe, and how Python's argparse
 //! reads them.
 
+use std::collections::BTreeSet;
+
 use quant_core::Role;
 use quant_nn::keywords::{QUANTIZER_FIELDS, nearest};
 
@@ -187,6 +189,7 @@ impl CommandLine {
     pub(super) fn parse(line: &str) -> Result<Self, TrainError> {
         let mut words = line.split_whitespace().peekable();
         let mut read = Self::default();
+        let mut unknown_words = BTreeSet::new();
         while let Some(word) = words.next() {
             let (name, glued) = match split(word)? {
                 Split::Option { name, value } => (name, value),
@@ -200,7 +203,10 @@ impl CommandLine {
                     while let Some(word) = words.next_if(|word| is_value(word)) {
                         value.push(word);
                     }
-                    read.warnings.push(unknown(word, &value));
+                    // A variable that repeats itself can repeat a word thousands of times.
+                    if unknown_words.insert(word) {
+                        read.warnings.push(unknown(word, &value));
+                    }
                     continue;
                 }
                 Split::Stray => {
@@ -322,6 +328,13 @@ fn unknown(word: &str, value: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_option_is_named_once() {
+        let read = CommandLine::parse(&"--not_there 1 ".repeat(5000)).unwrap();
+        assert_eq!(read.warnings.len(), 1);
+        assert!(read.warnings[0].contains("--not_there 1 is not an option"));
+    }
 
     fn given(line: &str) -> Vec<(String, String)> {
         let read = CommandLine::parse(line).unwrap();

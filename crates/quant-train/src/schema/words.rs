@@ -38,7 +38,11 @@ fn suggestion(message: &str) -> Option<&str> {
 
 /// Returns the known name that is probably meant, if one is similar enough.
 pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.map(|known| (strsim::damerau_levenshtein(unknown, known), known));
+    let most = 1 + unknown.len() / 3;
+    // Names whose lengths differ by more letters than that need no comparison.
+    let length = unknown.chars().count();
+    let similar = known.filter(|known| known.chars().count().abs_diff(length) <= most);
+    let near = similar.map(|known| (strsim::damerau_levenshtein(unknown, known), known));
     let (distance, known) = near.min()?;
-    (distance <= 1 + unknown.len() / 3).then_some(known)
+    (distance <= most).then_some(known)
 }

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
+    vec::Vec,
 };
 
 use crate::{Error, model::Model};
@@ -37,13 +38,22 @@ impl Model {
     /// If the file cannot be read, or see [`Model::from_bytes`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let bytes = fs::read(path)
+        let bytes = read(path)
             .map_err(|error| Error::File(format!("{} cannot be read: {error}", path.display())))?;
         Self::from_bytes(&bytes).map_err(|error| match error {
             Error::File(problem) => Error::File(format!("{} {problem}", path.display())),
             other => other,
         })
     }
+}
+
+/// Reads a regular file, or a link to one. The bytes of a pipe or a device may never come or never
+/// end.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        return fs::read(path);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file, but a folder, pipe or device"))
 }
 
 /// A name in the same folder that nobody else writes to, neither another process nor thread.
@@ -92,6 +102,15 @@ mod tests {
         assert_eq!(folder_of(Path::new("net.qnet")), Path::new("."));
         assert_eq!(folder_of(Path::new("nets/net.qnet")), Path::new("nets"));
         assert_eq!(folder_of(Path::new("/net.qnet")), Path::new("/"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        for path in ["/dev/zero", "/"] {
+            let error = format!("{}", Model::load(path).unwrap_err());
+            assert!(error.contains(path) && error.contains("it is no file"), "{error}");
+        }
     }
 
     #[cfg(unix)]

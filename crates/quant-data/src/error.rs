@@ -51,7 +51,7 @@ pub enum DataError {
     /// The folder of the data does not exist.
     #[error("{}: there is no such folder of data", printable(.path))]
     NoFolder {
-        /// The path of the file or folder.
+        /// The path at which the folder should be.
         path: PathBuf,
     },
     /// A folder has no subfolder for its training or its validation data.

@@ -110,7 +110,6 @@ impl LoaderConfig {
         }
     }
 
-    /// Returns how many of `images` images may be unusable.
     /// Returns the places of this process's images of a batch in the order of an epoch with
     /// `images` images. In the last batch, some of several processes may have none.
     pub(super) fn images_of_batch(&self, number: usize, images: usize) -> Range<usize> {
@@ -119,6 +118,7 @@ impl LoaderConfig {
         start..start.saturating_add(self.batch_size).min(images)
     }
 
+    /// Returns how many of `images` images may be unusable.
     pub(super) fn accepted(&self, images: usize) -> usize {
         if self.max_broken == 0.0 {
             return 0;

@@ -145,7 +145,7 @@ pub(crate) fn check_finite<M: Classifier>(
     match not_finite(network) {
         None => Ok(()),
         Some(found) => {
-            let reason = format!("{found}: its scores would be no numbers");
+            let reason = format!("{found}: its scores would not be numbers");
             Err(TrainError::Weights { path: file.path.clone(), reason })
         }
     }

@@ -245,6 +245,9 @@ enum RecipeCommand {
         /// Change a field (may be repeated)
         #[arg(long = "set", value_name = "FIELD=VALUE")]
         changes: Vec<String>,
+        /// Folder of the data, to check that each phase can use them
+        #[arg(long)]
+        data: Option<PathBuf>,
     },
     /// Print the page of all fields of recipes (docs/recipe-fields.md)
     Fields,
@@ -333,7 +336,9 @@ fn run(command: Command) -> Printed {
             RecipeCommand::Show { recipe, typed, changes } => {
                 recipes::show(&recipe, typed, &changes)
             }
-            RecipeCommand::Check { recipe, changes } => recipes::check(&recipe, &changes),
+            RecipeCommand::Check { recipe, changes, data } => {
+                recipes::check(&recipe, &changes, data.as_deref())
+            }
             RecipeCommand::Fields => Ok(quant_train::fields::guide()),
             RecipeCommand::Import { from, output } => recipes::import(&from, &output),
             RecipeCommand::Verify { recipe, start, machine } => {

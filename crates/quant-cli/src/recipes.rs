@@ -10,7 +10,7 @@ use std::{
 
 use quant_data::LastBatch;
 use quant_train::{
-    Recipe, RunOptions, TrainError, files,
+    Recipe, Run, RunOptions, TrainError, files,
     output::{self, plural},
     qtool::{config::ShellConfig, import},
 };
@@ -21,7 +21,7 @@ use library::read;
 pub use library::{RECIPES, find};
 
 use crate::{
-    machine::MachineArguments,
+    machine::{self, MachineArguments},
     networks,
     runs::{self, ResumeArguments, StartArguments},
 };
@@ -64,24 +64,47 @@ pub fn show(name: &str, typed: bool, changes: &[String]) -> Result<String, Box<d
     Ok(shown + &recipe.to_toml()?)
 }
 
-/// Checks a recipe without its data, and returns a description of its phases and their networks.
+/// Checks a recipe, and returns a description of its phases and their networks. `data` is the
+/// folder of the data, with which the recipe is checked too if it is given.
 ///
 /// # Errors
-/// As [`find`] and [`Recipe::parse_with`]; if a network cannot be built; and if weights that a
-/// phase starts from do not fit its network. Weights that do not exist yet are a warning in the
-/// text.
-pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
+/// As [`find`], [`Recipe::parse_with`] and [`Run::check_data`]; if a network cannot be built; and
+/// if weights that a phase starts from do not fit its network. Weights that do not exist yet are a
+/// warning in the text.
+pub fn check(
+    name: &str,
+    changes: &[String],
+    data: Option<&Path>,
+) -> Result<String, Box<dyn Error>> {
     let (text, path) = find(name)?;
     let recipe = Recipe::parse_with(&text, &path, changes)?;
+    let device = burn::tensor::Device::default();
+    let found = match data {
+        Some(_) => {
+            let folder = runs::data_folder(data, &recipe.data)?;
+            let options = RunOptions { cache: machine::cache(), ..RunOptions::new(device.clone()) };
+            Some(Run::check_data(&recipe, &folder, &options)?)
+        }
+        None => None,
+    };
+    let found = found.as_ref().map(|(train, val)| (train.classes(), train.len(), val.len()));
     let mut lines = format!(
         "{}: data of the kind {} at {} pixels\n",
         recipe.name,
         recipe.data.kind.name(),
         recipe.data.input_size
     );
+    if let Some((classes, train, val)) = found {
+        writeln!(
+            lines,
+            "{train} training and {val} validation images in {}",
+            plural(classes.len(), "class", "classes")
+        )?;
+    }
+    let classes = found.map_or(recipe.data.usual_classes(), |(classes, _, _)| classes.len());
+    let images = found.map(|(_, train, _)| train).or_else(|| recipe.data.train_images());
     for (index, phase) in recipe.phases.iter().enumerate() {
-        let classes = recipe.data.usual_classes();
-        let network = recipe.network(phase, classes)?.init(&burn::tensor::Device::default())?;
+        let network = recipe.network(phase, classes)?.init(&device)?;
         let summary = quant_nn::summarize(&network, &quant_nn::StateDict::of(&network));
         writeln!(
             lines,
@@ -96,7 +119,7 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
             summary.size_bytes_packed,
             plural(classes, "class", "classes")
         )?;
-        let batches = recipe.data.train_images().map(|images| match phase.last_batch {
+        let batches = images.map(|images| match phase.last_batch {
             LastBatch::Drop => images / phase.batch_size,
             LastBatch::Keep => images.div_ceil(phase.batch_size),
         });
@@ -108,7 +131,11 @@ pub fn check(name: &str, changes: &[String]) -> Result<String, Box<dyn Error>> {
             writeln!(lines, "warning: {message}")?;
         }
         let folder = path.parent().unwrap_or(Path::new(""));
-        match recipe.check_phase(index, folder, None, &burn::tensor::Device::default()) {
+        let fits = match found {
+            Some((classes, _, _)) => recipe.check_start(index, folder, classes, &device),
+            None => recipe.check_phase(index, folder, None, &device),
+        };
+        match fits {
             // The file may exist on the machine on which the recipe will be run.
             Err(error @ TrainError::Absent { .. }) => writeln!(lines, "warning: {error}")?,
             other => other?,

@@ -11,7 +11,8 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use quant_core::WeightCodes;
 use quant_nn::{Classifier, NetworkSummary, QuantizedModule, StateDict, summarize};
 use quant_train::{
-    Build, BuildError, Recipe, Run, RunOptions, TrainError,
+    Build, BuildError, OpenData, Recipe, Run, RunOptions, TrainError,
+    data::DataPair,
     deploy::{LowerError, Lowering},
     evaluate::Score,
     output,
@@ -31,6 +32,10 @@ use crate::{
 /// A function that returns the folder of the data, which it creates if necessary.
 pub type FindData = fn() -> Result<PathBuf, Box<dyn Error>>;
 
+/// A function that opens the training data and the validation data at a path, in a format of the
+/// program's own; see [`OpenData`].
+pub type OpenOwnData = fn(&Path) -> Result<DataPair, BuildError>;
+
 /// A program that trains: its name and its default recipe and data.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainProgram {
@@ -40,9 +45,30 @@ pub struct TrainProgram {
     pub about: &'static str,
     /// File name and text of the recipe that is run unless `--recipe` names another.
     pub recipe: (&'static str, &'static str),
-    /// Finds or creates the data that are used unless `--data` names others. `None` if the program
-    /// has no data of its own.
+    /// Finds or creates the data that are used unless `--data` names others. `None` if `--data` has
+    /// to name them.
     pub data: Option<FindData>,
+    /// Opens the data of recipes with `data.kind = "own"`; see [`OpenData`]. `None` if the program
+    /// has no format of data of its own.
+    pub open_data: Option<OpenOwnData>,
+}
+
+impl TrainProgram {
+    /// Returns a program that takes its data from `--data`, in a format that is known already.
+    /// `recipe` has a file name and a text.
+    pub const fn new(
+        name: &'static str,
+        about: &'static str,
+        recipe: (&'static str, &'static str),
+    ) -> Self {
+        Self { name, about, recipe, data: None, open_data: None }
+    }
+
+    /// Returns the options with the name and the data of the program.
+    fn options(&self, options: RunOptions) -> RunOptions {
+        let open_data = self.open_data.map(OpenData::new);
+        RunOptions { program: self.name.to_owned(), open_data, ..options }
+    }
 }
 
 #[derive(Parser)]
@@ -207,23 +233,27 @@ fn main_of(program: &TrainProgram, work: &Work<'_>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let result = match arguments.command {
-        Some(command) => of_run(command, work).and_then(|text| Ok(output::print(&text)?)),
+        Some(command) => of_run(program, command, work).and_then(|text| Ok(output::print(&text)?)),
         None => run(program, arguments, work.execute),
     };
     exit_code(result)
 }
 
 /// Executes a command for a run, and returns the text to print.
-fn of_run(command: OfRun, work: &Work<'_>) -> Result<String, Box<dyn Error>> {
+fn of_run(
+    program: &TrainProgram,
+    command: OfRun,
+    work: &Work<'_>,
+) -> Result<String, Box<dyn Error>> {
     let opened = |run: &Path| Run::resume(run, None, RunOptions::new(Device::default()));
     match command {
         OfRun::Eval { run, phase, best, data, machine } => {
-            let run = Run::resume(&run, data.as_deref(), machine.options()?)?;
+            let run = Run::resume(&run, data.as_deref(), program.options(machine.options()?))?;
             let (score, skipped) = (work.evaluate)(&run, phase.as_deref(), best)?;
             Ok(skipped_lines(&skipped)? + &score_line(&score)?)
         }
         OfRun::Report { run, device } => {
-            let run = Run::resume(&run, None, device.options()?)?;
+            let run = Run::resume(&run, None, program.options(device.options()?))?;
             Ok(format!("written: {}", (work.report)(&run)?.display()))
         }
         OfRun::Summary { run, phase } => {
@@ -243,7 +273,6 @@ fn run(
     execute: Execute<'_>,
 ) -> Result<(), Box<dyn Error>> {
     let stop = stop_on_signals()?;
-    let named = |options| RunOptions { program: program.name.to_owned(), ..options };
     if let Some(folder) = &arguments.resume {
         let asked = ResumeArguments {
             data: arguments.start.data.clone(),
@@ -251,7 +280,7 @@ fn run(
             accept_changes: arguments.accept_changes,
         };
         return arguments.machine.execute(stop, |options| {
-            execute_with(&reopened(folder, &asked, named(options))?, execute)
+            execute_with(&reopened(folder, &asked, program.options(options))?, execute)
         });
     }
     let (text, path) = match arguments.recipe {
@@ -266,6 +295,6 @@ fn run(
         }
     }
     arguments.machine.execute(stop, |options| {
-        execute_with(&create(&text, &path, &start, named(options))?, execute)
+        execute_with(&create(&text, &path, &start, program.options(options))?, execute)
     })
 }

@@ -229,6 +229,30 @@ quantization = { activation = { method = "lsq", bits = 2 }, weight = { method = 
     assert!(fields.contains("| `first_last` |"), "{fields}");
 }
 
+#[test]
+fn a_recipe_is_checked_with_its_data() {
+    let desk = Desk::new(RECIPE);
+    let batches = (1..=5).map(|index| format!("data_batch_{index}.bin"));
+    for name in batches.chain(["test_batch.bin".into()]) {
+        // Four black images, each behind its label.
+        let images = (0..4).flat_map(|label: u8| [vec![label], vec![0; 3 * 32 * 32]].concat());
+        fs::write(desk.path(&name), images.collect::<Vec<u8>>()).unwrap();
+    }
+    let cifar = RECIPE
+        .replace("kind = 'fake', fake = { train = 16, val = 8, classes = 10 }", "kind = 'cifar10'");
+    fs::write(desk.path("cifar.toml"), cifar).unwrap();
+    let check = ["recipe", "check", "cifar.toml", "--data"];
+    let said = desk.says(&[&check[..], &["."]].concat());
+    assert!(said.contains("20 training and 4 validation images in 10 classes"), "{said}");
+    let error = desk.fails(&[&check[..], &["absent"]].concat());
+    assert!(error.contains("absent: there is no such folder of data"), "{error}");
+    let large = [".", "--set", "phase.batch_size=32"];
+    let error = desk.fails(&[&check[..], &large].concat());
+    assert!(error.contains("phase \"only\"") && error.contains("20"), "{error}");
+    let error = desk.fails(&["recipe", "check", "tiny.toml", "--data", "."]);
+    assert!(error.contains("--data has no effect"), "{error}");
+}
+
 /// A network described by keywords can start from weights with torchvision's names, although its
 /// own names differ.
 #[test]

@@ -9,7 +9,7 @@ use quant_nn::NetworkError;
 
 use crate::output::text_of;
 
-/// The reason why a program's own network cannot be made.
+/// The reason why a program's own network cannot be made, or its own data cannot be opened.
 pub type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The reason why a run cannot start, continue or be resumed.
@@ -23,6 +23,12 @@ pub enum TrainError {
     #[error("the program's own network cannot be made: {source}")]
     OwnNetwork {
         /// Why the network could not be built.
+        source: BuildError,
+    },
+    /// The program's own data cannot be opened.
+    #[error("the program's own data cannot be opened: {source}")]
+    OwnData {
+        /// Why they cannot be opened.
         source: BuildError,
     },
     /// Data cannot be used in a phase.

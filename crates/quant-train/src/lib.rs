@@ -72,7 +72,7 @@ pub use networks::{Build, BuildError, weights, weights::WeightsFile};
 pub use optimize::{optimizer, precision, schedule};
 pub use recipe::{Recipe, data, phase, policy, quantization};
 pub use run::{
-    Run, RunOptions,
+    OpenData, Run, RunOptions,
     evaluation::{Evaluation, ServedOutcome},
 };
 pub use stop::Stop;

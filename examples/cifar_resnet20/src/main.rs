@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use quant_cli::train::{self, TrainProgram};
 
 fn main() -> ExitCode {
-    train::main(&TrainProgram {
-        name: "cifar_resnet20",
-        about: "Trains a low-bit ResNet on CIFAR's binary files (data_batch_1.bin, train.bin, ...)",
-        recipe: ("lsq_resnet20_w2a2.toml", include_str!("../recipes/lsq_resnet20_w2a2.toml")),
-        data: None,
-    })
+    train::main(&TrainProgram::new(
+        "cifar_resnet20",
+        "Trains a low-bit ResNet on CIFAR's binary files (data_batch_1.bin, train.bin, ...)",
+        ("lsq_resnet20_w2a2.toml", include_str!("../recipes/lsq_resnet20_w2a2.toml")),
+    ))
 }

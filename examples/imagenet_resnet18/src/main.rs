@@ -9,10 +9,12 @@ use quant_data::dataset::shapes::ShapesConfig;
 
 fn main() -> ExitCode {
     train::main(&TrainProgram {
-        name: "imagenet_resnet18",
-        about: "Trains a low-bit ResNet on train/<class>/*.jpg and val/<class>/*.jpg",
-        recipe: ("shapes.toml", include_str!("../recipes/shapes.toml")),
         data: Some(rendered),
+        ..TrainProgram::new(
+            "imagenet_resnet18",
+            "Trains a low-bit ResNet on train/<class>/*.jpg and val/<class>/*.jpg",
+            ("shapes.toml", include_str!("../recipes/shapes.toml")),
+        )
     })
 }
 

@@ -13,10 +13,9 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    train::main(&TrainProgram {
-        name: "own_method",
-        about: "Trains a ResNet with step sizes that are powers of two",
-        recipe: ("recipe.toml", include_str!("../recipe.toml")),
-        data: None,
-    })
+    train::main(&TrainProgram::new(
+        "own_method",
+        "Trains a ResNet with step sizes that are powers of two",
+        ("recipe.toml", include_str!("../recipe.toml")),
+    ))
 }

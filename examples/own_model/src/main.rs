@@ -8,11 +8,10 @@ use own_model::Net;
 use quant_cli::train::{self, TrainProgram};
 
 fn main() -> ExitCode {
-    let program = TrainProgram {
-        name: "own_model",
-        about: "Trains a network of its own, then quantizes it",
-        recipe: ("recipe.toml", include_str!("../recipe.toml")),
-        data: None,
-    };
+    let program = TrainProgram::new(
+        "own_model",
+        "Trains a network of its own, then quantizes it",
+        ("recipe.toml", include_str!("../recipe.toml")),
+    );
     train::main_own_packed(&program, Net::new, Net::lower)
 }

@@ -134,7 +134,7 @@ use quant_cli::train::{self, TrainProgram};
 
 fn main() -> ExitCode {
     let recipe = ("mine.toml", include_str!("mine.toml"));
-    train::main(&TrainProgram { name: "mine", about: "Trains mine", recipe, data: None })
+    train::main(&TrainProgram::new("mine", "Trains mine", recipe))
 }
 }
 
@@ -170,12 +170,11 @@ use std::process::ExitCode;
 use quant_cli::train::{self, TrainProgram};
 
 fn main() -> ExitCode {
-    let program = TrainProgram {
-        name: "mine",
-        about: "Trains a network of its own",
-        recipe: ("mine.toml", include_str!("mine.toml")),
-        data: None,
-    };
+    let program = TrainProgram::new(
+        "mine",
+        "Trains a network of its own",
+        ("mine.toml", include_str!("mine.toml")),
+    );
     train::main_own(&program, |build| Net::new(build))
 }
 }
@@ -230,12 +229,11 @@ use std::process::ExitCode;
 use quant_cli::train::{self, TrainProgram};
 
 fn main() -> ExitCode {
-    let program = TrainProgram {
-        name: "mine",
-        about: "Trains a network of its own, and packs it",
-        recipe: ("mine.toml", include_str!("mine.toml")),
-        data: None,
-    };
+    let program = TrainProgram::new(
+        "mine",
+        "Trains a network of its own, and packs it",
+        ("mine.toml", include_str!("mine.toml")),
+    );
     train::main_own_packed(&program, |build| Net::new(build), Net::lower)
 }
 }
@@ -329,6 +327,28 @@ fn loader(squares: Squares) -> Result<Loader, DataError> {
     Loader::new(Arc::new(squares), Pipeline::cifar_train(SIDE), config)
 }
 
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use quant_cli::train::{self, TrainProgram};
+use quant_train::{BuildError, data::DataPair};
+
+/// Opens the training data and the validation data, which have the same classes.
+fn open(folder: &Path) -> Result<DataPair, BuildError> {
+    let part = |name: &str| -> Result<Arc<Squares>, BuildError> {
+        let classes = ["circle", "square"].map(String::from).to_vec();
+        Ok(Arc::new(Squares { bytes: fs::read(folder.join(name))?, classes }))
+    };
+    Ok((part("train.squares")?, part("val.squares")?))
+}
+
+fn main() -> ExitCode {
+    let recipe = ("mine.toml", include_str!("mine.toml"));
+    let program = TrainProgram::new("mine", "Trains on data of its own", recipe);
+    train::main(&TrainProgram { open_data: Some(open), ..program })
+}
+
 #[test]
 fn the_code_of_the_page_runs() -> Result<(), super::Failure> {
     let image = |label: u8| std::iter::once(label).chain([7; SIDE * SIDE]);
@@ -356,7 +376,7 @@ fn the_pages_have_this_code() {
     let pages = [
         ("README.md", include_str!("../../../../README.md"), "rust", 6),
         ("docs/networks.md", include_str!("../../../../docs/networks.md"), "rust", 1),
-        ("docs/own-models.md", include_str!("../../../../docs/own-models.md"), "rust,no_run", 4),
+        ("docs/own-models.md", include_str!("../../../../docs/own-models.md"), "rust,no_run", 5),
         ("docs/deployment.md", include_str!("../../../../docs/deployment.md"), "rust,no_run", 1),
     ];
     for (name, page, language, expected) in pages {

@@ -109,6 +109,9 @@ pub enum DataKind {
     Rendered,
     /// Random noise. It needs no data.
     Fake,
+    /// Data that the program opens itself, for formats of its own: see `docs/own-models.md`. `quant`
+    /// has no such data.
+    Own,
 }
 
 impl DataKind {
@@ -172,9 +175,11 @@ impl DataRecipe {
     /// Returns the mean and the standard deviation of every channel.
     pub fn normalization(&self) -> ([f64; 3], [f64; 3]) {
         let (mean, std) = match self.kind {
-            DataKind::ImageFolder | DataKind::Shards | DataKind::Rendered | DataKind::Fake => {
-                ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-            }
+            DataKind::ImageFolder
+            | DataKind::Shards
+            | DataKind::Rendered
+            | DataKind::Fake
+            | DataKind::Own => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
             DataKind::Cifar10 | DataKind::Cifar100 => {
                 ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
             }
@@ -186,7 +191,9 @@ impl DataRecipe {
     /// Returns the steps that training images go through.
     pub fn train(&self) -> Pipeline {
         self.train.clone().unwrap_or_else(|| match self.kind {
-            DataKind::ImageFolder | DataKind::Shards => Pipeline::imagenet_train(self.input_size),
+            DataKind::ImageFolder | DataKind::Shards | DataKind::Own => {
+                Pipeline::imagenet_train(self.input_size)
+            }
             DataKind::Rendered => Pipeline(vec![
                 Transform::RandomResizedCrop { size: self.input_size, scale: [0.6, 1.0] },
                 Transform::HorizontalFlip,
@@ -205,7 +212,9 @@ impl DataRecipe {
     /// Returns the steps that validation images go through.
     pub fn eval(&self) -> Pipeline {
         self.eval.clone().unwrap_or_else(|| match self.kind {
-            DataKind::ImageFolder | DataKind::Shards => Pipeline::imagenet_eval(self.input_size),
+            DataKind::ImageFolder | DataKind::Shards | DataKind::Own => {
+                Pipeline::imagenet_eval(self.input_size)
+            }
             DataKind::Rendered => {
                 let resize = Transform::Resize { size: self.input_size };
                 Pipeline([vec![resize], self.centre().0].concat())
@@ -220,13 +229,13 @@ impl DataRecipe {
         Pipeline(vec![Transform::CenterCrop { size: self.input_size }])
     }
 
-    /// Returns the number of classes, as far as it is known without the data. For class folders and
-    /// shards it is 1000, the number of ImageNet's classes.
+    /// Returns the number of classes, as far as it is known without the data. For class folders,
+    /// shards and data of a program's own it is 1000, the number of ImageNet's classes.
     #[doc(hidden)]
     pub fn usual_classes(&self) -> usize {
         match self.kind {
             DataKind::Cifar100 => 100,
-            DataKind::ImageFolder | DataKind::Shards => 1000,
+            DataKind::ImageFolder | DataKind::Shards | DataKind::Own => 1000,
             DataKind::Fake => self.fake.unwrap_or_default().classes,
             DataKind::Cifar10 | DataKind::Idx | DataKind::Rendered => 10,
         }
@@ -242,7 +251,7 @@ impl DataRecipe {
                 Some(rendered.train_per_class * self.usual_classes())
             }
             DataKind::Cifar10 | DataKind::Cifar100 => Some(Split::Train.images()),
-            DataKind::ImageFolder | DataKind::Shards | DataKind::Idx => None,
+            DataKind::ImageFolder | DataKind::Shards | DataKind::Idx | DataKind::Own => None,
         }
     }
 
@@ -255,9 +264,10 @@ impl DataRecipe {
     /// that can be made again.
     ///
     /// # Errors
-    /// The errors of the data sets.
-    pub fn open(&self, data: &Path, cache: &Path) -> Result<DataPair, DataError> {
-        let cifar = |kind| -> Result<DataPair, DataError> {
+    /// The errors of the data sets; [`TrainError::Field`] for the kind `own`, which only a program
+    /// can open: see [`OpenData`](crate::OpenData).
+    pub fn open(&self, data: &Path, cache: &Path) -> Result<DataPair, TrainError> {
+        let cifar = |kind| -> Result<DataPair, TrainError> {
             let train = Cifar::open(data, kind, Split::Train)?;
             let test = Cifar::open(data, kind, Split::Test)?;
             Ok((Arc::new(train), Arc::new(test)))
@@ -270,7 +280,7 @@ impl DataRecipe {
             missing
                 .map_or(Ok(()), |missing| Err(DataError::NoPart { path: data.to_owned(), missing }))
         };
-        let folders = |data: &Path, origin: String| -> Result<DataPair, DataError> {
+        let folders = |data: &Path, origin: String| -> Result<DataPair, TrainError> {
             parts(data)?;
             let train = ImageFolder::open_cached(&data.join("train"), cache)?;
             let val = ImageFolder::open_cached(&data.join("val"), cache)?.like(&train)?;
@@ -305,6 +315,11 @@ impl DataRecipe {
                     |images, seed| Arc::new(Fake::new(images, self.input_size, classes, seed));
                 Ok((fake(train, 0), fake(val, 1)))
             }
+            DataKind::Own => Err(TrainError::Field {
+                field: "data.kind".into(),
+                value: self.kind.name(),
+                accepted: "another kind, or the program that opens these data itself",
+            }),
         }
     }
 
@@ -312,10 +327,10 @@ impl DataRecipe {
     /// folder `train`. The classes are then those of `val`.
     ///
     /// # Errors
-    /// The errors of the data sets.
-    pub fn open_val(&self, data: &Path, cache: &Path) -> Result<Arc<dyn Dataset>, DataError> {
-        if !self.is_made() && !data.is_dir() {
-            return Err(DataError::NoFolder { path: data.to_owned() });
+    /// As [`open`](Self::open).
+    pub fn open_val(&self, data: &Path, cache: &Path) -> Result<Arc<dyn Dataset>, TrainError> {
+        if !self.is_made() && self.kind != DataKind::Own && !data.is_dir() {
+            return Err(DataError::NoFolder { path: data.to_owned() }.into());
         }
         let val = data.join("val");
         match self.kind {

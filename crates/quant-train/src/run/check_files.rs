@@ -69,7 +69,10 @@ impl Recipe {
     ///
     /// # Errors
     /// As [`check_phase`](Self::check_phase); [`TrainError::Weights`]; the errors of reading.
-    pub(crate) fn check_start(
+    ///
+    /// # Panics
+    /// If there is no such phase.
+    pub fn check_start(
         &self,
         index: usize,
         folder: &Path,

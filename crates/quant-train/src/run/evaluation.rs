@@ -117,7 +117,7 @@ impl Run {
         options: &RunOptions,
         skipped: impl FnMut(String),
     ) -> Result<Score, TrainError> {
-        let val = recipe.data.open_val(data, &options.cache)?;
+        let val = options.open_val(&recipe.data, data)?;
         // A network that was packed from a file of weights may not know the names of its classes.
         let known = (file, network.classes(), network.outputs());
         classes::check_labels(known, (data, recipe.data.kind, val.classes()))?;
@@ -134,7 +134,7 @@ impl Opened {
         data: &Path,
         options: &RunOptions,
     ) -> Result<Self, TrainError> {
-        let val = recipe.data.open_val(data, &options.cache)?;
+        let val = options.open_val(&recipe.data, data)?;
         let classes = val.classes().len();
         let candidates = recipe.candidates(phase, classes)?;
         let loaded = weights::read_network(file, &candidates, &options.device)?;

@@ -145,7 +145,7 @@ impl Run {
         guard: Option<Guard>,
     ) -> Result<Summary, TrainError> {
         let reports = self.options.group.rank() == 0;
-        let data = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        let data = self.options.open(&self.recipe.data, &self.header.data)?;
         // All processes have to read the header before it is written again.
         self.options.group.sum(vec![0.0])?;
         let changes = if self.resumed { self.check_resumed(&data)? } else { Vec::new() };

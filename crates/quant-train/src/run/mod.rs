@@ -15,6 +15,7 @@ mod check_files;
 pub(crate) mod evaluation;
 mod execute;
 mod folder;
+mod open_data;
 mod options;
 pub(crate) mod pack;
 mod report;
@@ -29,8 +30,8 @@ use std::{
 
 use quant_data::{DataError, Dataset, Loader, LoaderConfig, Share};
 
-pub use self::options::RunOptions;
 use self::{folder::Header, options::workers, seen::Seen};
+pub use self::{open_data::OpenData, options::RunOptions};
 use crate::{
     classes,
     devices::group,
@@ -38,7 +39,11 @@ use crate::{
     files,
     lock::Lock,
     networks::{source::Networks, weights::WeightsFile},
-    recipe::{Recipe, phase::Phase},
+    recipe::{
+        Recipe,
+        data::{DataKind, DataPair},
+        phase::Phase,
+    },
 };
 
 /// A run, with its folder, its recipe and its data.
@@ -119,7 +124,7 @@ impl Run {
         let recipe_folder = if recipe_folder == Path::new("") { here } else { recipe_folder };
         let recipe_folder =
             fs::canonicalize(recipe_folder).map_err(TrainError::io(recipe_folder))?;
-        let data = data_folder(data)?;
+        let data = data_path(data, &recipe)?;
         for path in [&recipe_folder, &data] {
             check_utf8(path)?;
         }
@@ -127,11 +132,10 @@ impl Run {
             // The other processes are told the name of the run's folder.
             check_utf8(runs)?;
         }
-        let (train, val) = recipe.data.open(&data, &options.cache)?;
+        let (train, val) = open_for_all(&recipe, &data, &options)?;
         let seen = Seen::new(train.as_ref(), val.as_ref(), options.group.size());
-        for (index, phase) in recipe.phases.iter().enumerate() {
+        for index in 0..recipe.phases.len() {
             recipe.check_start(index, &recipe_folder, seen.classes(), &options.device)?;
-            loaders(&recipe, phase, &options, (&train, &val))?;
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (program, recipe_copy) = (options.program.clone(), recipe.clone());
@@ -156,6 +160,19 @@ impl Run {
         })
     }
 
+    /// Opens the data of a recipe at `data`, and checks that all phases can use them. Returns the
+    /// training data and the validation data.
+    ///
+    /// # Errors
+    /// The errors of the data; [`TrainError::PhaseData`] for a phase that cannot use them.
+    pub fn check_data(
+        recipe: &Recipe,
+        data: &Path,
+        options: &RunOptions,
+    ) -> Result<DataPair, TrainError> {
+        open_for_all(recipe, &data_path(data, recipe)?, options)
+    }
+
     /// Opens the run in `folder`, which continues where it stopped. `data` is given if its data are
     /// in another folder now.
     ///
@@ -176,7 +193,7 @@ impl Run {
                 header.recipe.data.kind.name(),
                 "no folder of data (--data): the program makes the data of this run",
             )?;
-            header.data = data_folder(data)?;
+            header.data = data_path(data, &header.recipe)?;
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -304,7 +321,7 @@ impl Run {
     /// # Errors
     /// [`TrainError::OtherClasses`]; the errors of the data.
     pub fn check_classes(&self) -> Result<(), TrainError> {
-        let val = self.recipe.data.open_val(&self.header.data, &self.options.cache)?;
+        let val = self.options.open_val(&self.recipe.data, &self.header.data)?;
         let names = self.header.seen.classes();
         let network = (self.folder.as_path(), names, names.len());
         classes::check_labels(network, (&self.header.data, self.recipe.data.kind, val.classes()))
@@ -359,6 +376,19 @@ impl Run {
     }
 }
 
+/// Opens the data of a recipe, and checks that all phases can use them.
+fn open_for_all(
+    recipe: &Recipe,
+    data: &Path,
+    options: &RunOptions,
+) -> Result<DataPair, TrainError> {
+    let (train, val) = options.open(&recipe.data, data)?;
+    for phase in &recipe.phases {
+        loaders(recipe, phase, options, (&train, &val))?;
+    }
+    Ok((train, val))
+}
+
 /// Returns the loaders of a phase's training images and validation images.
 ///
 /// # Errors
@@ -398,9 +428,10 @@ fn check_utf8(path: &Path) -> Result<(), TrainError> {
     Err(TrainError::io(path)(io::Error::new(io::ErrorKind::InvalidInput, reason)))
 }
 
-/// Returns the absolute path of the folder of data.
-fn data_folder(data: &Path) -> Result<PathBuf, TrainError> {
-    if !data.is_dir() {
+/// Returns the absolute path of the data, which is that of a folder, unless the program opens the
+/// data itself.
+fn data_path(data: &Path, recipe: &Recipe) -> Result<PathBuf, TrainError> {
+    if recipe.data.kind != DataKind::Own && !data.is_dir() {
         return Err(DataError::NoFolder { path: data.to_owned() }.into());
     }
     fs::canonicalize(data).map_err(TrainError::io(data))

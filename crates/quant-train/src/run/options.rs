@@ -6,6 +6,7 @@ use burn::tensor::Device;
 
 use crate::{
     devices::group::{Alone, Group},
+    run::OpenData,
     stop::Stop,
 };
 
@@ -35,6 +36,9 @@ pub struct RunOptions {
     pub dashboard: bool,
     /// The folder for files that can be made again: lists of images, and rendered pictures.
     pub cache: PathBuf,
+    /// Opens the data of recipes with `data.kind = "own"`. `None` if the program has no data of its
+    /// own.
+    pub open_data: Option<OpenData>,
     /// The request that the run stops.
     pub stop: Stop,
     /// The processes that train together. Each of them executes the same run.
@@ -53,6 +57,7 @@ impl RunOptions {
             terminal: false,
             dashboard: false,
             cache: std::env::temp_dir().join("quant-train"),
+            open_data: None,
             stop: Stop::default(),
             group: Arc::new(Alone),
         }

@@ -59,7 +59,7 @@ impl Run {
     ) -> Result<Score, TrainError> {
         self.check_classes()?;
         let (network, phase) = self.network_own(make, phase, best)?;
-        let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        let (train, val) = self.options.open(&self.recipe.data, &self.header.data)?;
         let device = &self.options.device;
         let (_, loader) = loaders(&self.recipe, phase, &self.options, (&train, &val))?;
         let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
@@ -93,7 +93,7 @@ impl Run {
 
     fn report_from<N: Networks>(&self, networks: &N) -> Result<PathBuf, TrainError> {
         let _lock = self.locked()?;
-        let (train, val) = self.recipe.data.open(&self.header.data, &self.options.cache)?;
+        let (train, val) = self.options.open(&self.recipe.data, &self.header.data)?;
         let mut results = Vec::new();
         for phase in &self.recipe.phases {
             results.extend(PhaseResult::read(&self.folder.join(&phase.name))?);

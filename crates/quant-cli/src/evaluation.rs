@@ -10,7 +10,7 @@ use quant_train::{Evaluation, Recipe, Run, RunOptions, ServedOutcome, WeightsFil
 
 use crate::{
     machine::EvalArguments,
-    networks::{Reading, is_packed, no_effect},
+    networks::{WeightsArguments, is_packed, no_effect},
     packed,
     recipes::library::find,
     runs::data_folder,
@@ -37,7 +37,7 @@ pub struct EvalChoice {
     pub changes: Vec<String>,
     /// With a file of weights: how it is read
     #[command(flatten)]
-    pub reading: Reading,
+    pub reading: WeightsArguments,
     /// Folder of the data; with a run, by default the folder that the run was trained on
     #[arg(long)]
     pub data: Option<PathBuf>,

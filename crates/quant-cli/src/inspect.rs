@@ -3,7 +3,7 @@
 use std::{error::Error, fmt::Write, path::Path};
 
 use crate::{
-    networks::{Reading, is_packed, no_effect},
+    networks::{WeightsArguments, is_packed, no_effect},
     packed,
 };
 
@@ -13,7 +13,7 @@ use crate::{
 ///
 /// # Errors
 /// As [`WeightsFile::read`](quant_train::WeightsFile::read); and for options that have no effect.
-pub fn inspect(file: &Path, reading: &Reading) -> Result<String, Box<dyn Error>> {
+pub fn inspect(file: &Path, reading: &WeightsArguments) -> Result<String, Box<dyn Error>> {
     if is_packed(file) {
         let given = [("--key", reading.key.is_some()), ("--map", reading.map.is_some())];
         no_effect(&given, "a packed network")?;

@@ -10,7 +10,7 @@ use quant_cli::{
     import::{self, ImportArguments},
     inspect,
     machine::{DeviceArguments, EvalArguments, MachineArguments},
-    networks::{self, Description, Reading, Summarized},
+    networks::{self, Description, NetworkArguments, WeightsArguments},
     packed::{self, ExportFormat, OnnxImages},
     recipes,
     runs::{self, ResumeArguments, StartArguments},
@@ -91,7 +91,7 @@ enum Command {
     /// The network is described by keywords. In their place, a run folder, a recipe, a safetensors
     /// file or a PyTorch checkpoint may be named.
     #[command(mut_arg("keywords", |network| network.value_name("NETWORK")))]
-    Summary(Summarized),
+    Summary(NetworkArguments),
     /// Pack a trained network, or an ONNX file, into a small file that programs run without a
     /// training framework
     ///
@@ -104,7 +104,7 @@ enum Command {
     Pack {
         /// What is packed
         #[command(flatten)]
-        of: Summarized,
+        of: NetworkArguments,
         #[command(flatten)]
         images: OnnxImages,
         /// With a run: pack the best network of the phase instead of the last
@@ -129,7 +129,7 @@ enum Command {
     Export {
         /// What is written
         #[command(flatten)]
-        of: Summarized,
+        of: NetworkArguments,
         /// With a run: write the best network of the phase instead of the last
         #[arg(long)]
         best: bool,
@@ -181,7 +181,7 @@ enum Command {
         /// The file
         file: PathBuf,
         #[command(flatten)]
-        reading: Reading,
+        reading: WeightsArguments,
     },
     /// Write a PyTorch checkpoint or safetensors file as safetensors
     Convert {
@@ -190,7 +190,7 @@ enum Command {
         /// The file to write, named .safetensors
         to: PathBuf,
         #[command(flatten)]
-        reading: Reading,
+        reading: WeightsArguments,
         /// Rename torchvision's ResNet entries as networks described by keywords name them
         #[arg(long)]
         from_torchvision: bool,
@@ -205,7 +205,7 @@ enum Command {
     Codes {
         /// The network whose weights are written
         #[command(flatten)]
-        of: Summarized,
+        of: NetworkArguments,
         /// The safetensors file to write
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,

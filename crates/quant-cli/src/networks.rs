@@ -18,7 +18,7 @@ use quant_train::{Recipe, Run, RunOptions, WeightsFile, output::plural, weights}
 use self::choice::{Subject, refuse_packed};
 pub(crate) use self::choice::{is_packed, no_effect};
 pub use self::{
-    choice::{Reading, Summarized},
+    choice::{NetworkArguments, WeightsArguments},
     description::Description,
     guide::guide,
 };
@@ -59,7 +59,7 @@ pub fn explain(description: &Description) -> Result<String, Box<dyn Error>> {
 /// # Errors
 /// If the network is not described correctly or cannot be built, if a file cannot be read, and for
 /// options that have no effect.
-pub fn summary(of: &Summarized) -> Result<String, Box<dyn Error>> {
+pub fn summary(of: &NetworkArguments) -> Result<String, Box<dyn Error>> {
     let subject = Subject::find(of.description.keywords.as_deref())?;
     subject.refuse_idle(of)?;
     refuse_packed(&subject, "`quant inspect` describes it")?;
@@ -102,7 +102,7 @@ fn open(folder: &Path) -> Result<Run, Box<dyn Error>> {
 }
 
 /// Returns a file of weights, with the networks that the recipe or the keywords describe.
-fn of_file(path: &Path, of: &Summarized) -> Result<FileAndCandidates, Box<dyn Error>> {
+fn of_file(path: &Path, of: &NetworkArguments) -> Result<FileAndCandidates, Box<dyn Error>> {
     let candidates = match &of.recipe {
         Some(name) => recipe_of(name)?.candidates(of.phase.as_deref(), 1000)?,
         None if of.description.is_empty() => Vec::new(),
@@ -120,7 +120,7 @@ fn of_file(path: &Path, of: &Summarized) -> Result<FileAndCandidates, Box<dyn Er
 /// # Errors
 /// If the network cannot be read or the file cannot be written; if the network has no quantized
 /// weights; and for keywords and recipes, which have no trained weights.
-pub fn codes(of: &Summarized, to: &Path) -> Result<String, Box<dyn Error>> {
+pub fn codes(of: &NetworkArguments, to: &Path) -> Result<String, Box<dyn Error>> {
     let named = of.description.keywords.as_deref();
     let subject = Subject::find(named)?;
     subject.refuse_idle(of)?;
@@ -163,7 +163,7 @@ pub(crate) fn write_codes(weights: &[WeightCodes], to: &Path) -> Result<String, 
 /// weights does not say how images are normalised; and for keywords and recipes, which have no
 /// trained weights.
 pub fn trained(
-    of: &Summarized,
+    of: &NetworkArguments,
     best: bool,
 ) -> Result<(Network, Recipe, Vec<String>), Box<dyn Error>> {
     let named = of.description.keywords.as_deref();
@@ -236,7 +236,7 @@ fn recipe_of(name: &str) -> Result<Recipe, Box<dyn Error>> {
 pub fn convert(
     from: &Path,
     to: &Path,
-    reading: &Reading,
+    reading: &WeightsArguments,
     from_torchvision: bool,
 ) -> Result<String, Box<dyn Error>> {
     if to.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("safetensors")) {

@@ -19,7 +19,7 @@ use quant_train::{
 };
 
 use crate::{
-    networks::{self, Summarized, is_packed},
+    networks::{self, NetworkArguments, is_packed},
     recipes::library::find,
     runs::data_folder,
 };
@@ -123,7 +123,7 @@ impl From<ExportFormat> for quant_onnx::Format {
 /// # Errors
 /// As [`pack`], and if the file cannot be written.
 pub fn export(
-    of: &Summarized,
+    of: &NetworkArguments,
     best: bool,
     format: ExportFormat,
     to: &Path,
@@ -152,7 +152,7 @@ pub fn export(
 /// If the network cannot be read or packed, if the file cannot be written, and for keywords and
 /// recipes, which have no trained weights.
 pub fn pack(
-    of: &Summarized,
+    of: &NetworkArguments,
     images: &OnnxImages,
     best: bool,
     to: &Path,

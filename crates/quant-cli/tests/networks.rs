@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use quant_cli::{
     inspect,
-    networks::{self, Description, Reading, Summarized},
+    networks::{self, Description, NetworkArguments, WeightsArguments},
 };
 use quant_nn::{
     ResNetConfig, StateDict,
@@ -44,9 +44,9 @@ fn explaining_tells_each_word_and_draws_a_block() {
 
 #[test]
 fn a_summary_adds_up() {
-    let of = Summarized {
+    let of = NetworkArguments {
         description: description("resnet20", "cifar10,origin,cbas", "--width_alpha 0.125"),
-        ..Summarized::default()
+        ..NetworkArguments::default()
     };
     let text = networks::summary(&of).unwrap();
     assert!(text.contains("68786 parameters, 10314048 MACs"), "{text}");
@@ -64,7 +64,7 @@ fn a_converted_torchvision_state_computes_the_same() {
     let theirs = base.init(&device).unwrap();
     let (from, to) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
     std::fs::write(&from, StateDict::of(&theirs).to_bytes().unwrap()).unwrap();
-    let said = networks::convert(&from, &to, &Reading::default(), true).unwrap();
+    let said = networks::convert(&from, &to, &WeightsArguments::default(), true).unwrap();
     assert!(said.contains("entries in"), "{said}");
 
     let keyword = ResNetConfig { names: quant_nn::resnet::NameStyle::Keyword, ..base };
@@ -74,7 +74,7 @@ fn a_converted_torchvision_state_computes_the_same() {
     let x = Tensor::ones([1, 3, 32, 32], &device);
     let same = ours.forward(x.clone()).equal(theirs.forward(x)).all().into_scalar::<bool>();
     assert!(same);
-    let listed = inspect::inspect(&to, &Reading::default()).unwrap();
+    let listed = inspect::inspect(&to, &WeightsArguments::default()).unwrap();
     assert!(listed.contains("layer2.0.skip.1.weight") && listed.contains("8x4x1x1"), "{listed}");
 }
 
@@ -91,12 +91,14 @@ fn a_file_that_is_none_is_named_and_nothing_is_written() {
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let error =
-            networks::convert(&path, &to, &Reading::default(), false).unwrap_err().to_string();
+        let error = networks::convert(&path, &to, &WeightsArguments::default(), false)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(name), "{error}");
         assert!(!to.exists());
     }
-    let error =
-        inspect::inspect(Path::new("absent.pth"), &Reading::default()).unwrap_err().to_string();
+    let error = inspect::inspect(Path::new("absent.pth"), &WeightsArguments::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("absent.pth"), "{error}");
 }

@@ -10,7 +10,7 @@ use std::fs;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use common::Desk;
-use quant_cli::networks::{self, Description, Summarized};
+use quant_cli::networks::{self, Description, NetworkArguments};
 use quant_export::Served;
 use quant_infer::model::{Input, Model, Node, Op};
 use quant_nn::StateDict;
@@ -113,7 +113,7 @@ fn a_run_ends_with_a_packed_network_that_scores_as_in_the_trainer() {
     // The engine computes the bits of the trainer's served arithmetic, in scores and codes.
     let keywords = Some(desk.path(run).to_str().unwrap().to_owned());
     let description = Description { keywords, ..Description::default() };
-    let of = Summarized { description, ..Summarized::default() };
+    let of = NetworkArguments { description, ..NetworkArguments::default() };
     let (network, recipe, classes) = networks::trained(&of, false).unwrap();
     let lowered = deploy::lower(&network, &recipe.data, &recipe.name, &classes).unwrap();
     let images = quant_golden::normals("images", 4 * 3 * 32 * 32);

@@ -77,11 +77,6 @@ impl Tape {
         self.at = 0;
     }
 
-    /// Returns whether the tape records, which it does at the point that is checked.
-    pub fn is_recording(&self) -> bool {
-        self.recording
-    }
-
     /// Marks the point where `near` says that it is so near to a kink or a tie that differences are
     /// meaningless.
     pub fn mark_kink(&mut self, near: bool) {

@@ -1,5 +1,6 @@
 //! Reads values back from the device. These are the places where a program waits for the device; a
-//! training step has none of them.
+//! training step has none of them. Only the exchange of statistics between processes
+//! (`mapped_on_host` in `ops/tensor_ops.rs`) reads values beside them.
 
 use std::cell::Cell;
 

@@ -19,8 +19,8 @@
 //! |---|---|---|---|
 //! | [LSQ](methods::lsq) | yes | yes | clipping value |
 //! | [LSQ as in its paper](methods::lsq_step) | yes | yes | step size |
-//! | [LSQ+](methods::lsq_plus) | yes | as LSQ | step size, offset |
-//! | [PACT](methods::pact) | yes | as DoReFa | clipping value |
+//! | [LSQ+](methods::lsq_plus) | yes | no: use LSQ | step size, offset |
+//! | [PACT](methods::pact) | yes | no: use DoReFa | clipping value |
 //! | [DoReFa](methods::dorefa) | yes | yes | nothing |
 //! | [APoT](methods::apot) | yes | yes | clipping value |
 //! | [N2UQ](methods::n2uq) | yes | yes | thresholds; clipping value |

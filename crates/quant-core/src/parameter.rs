@@ -39,11 +39,6 @@ impl Parameter {
     pub const fn new(name: &'static str, kind: ParameterKind) -> Self {
         Self { name, kind }
     }
-
-    /// Returns whether the parameter has to be above 0.
-    pub fn is_positive(&self) -> bool {
-        self.kind != ParameterKind::Free
-    }
 }
 
 /// The name of the running values that LQ-Nets and FATNN's closed form have: the basis, or the

@@ -72,9 +72,19 @@ pub(crate) fn grid(cubes: usize) -> CubeCount {
 impl Operand {
     /// Returns the tensor with its axes in the order of the walk.
     pub fn presented(&self, walk: &Walk) -> Operand {
+        let shape = walk.present(&self.binding.shape);
+        let mut strides = walk.present(&self.binding.strides);
+        // The stride of an axis of size 1 is never used. If it were not that of a tensor without
+        // gaps, kernels would compute the place of every element by divisions.
+        for axis in (0..shape.len()).rev().filter(|axis| shape[*axis] == 1) {
+            strides[axis] = match shape.get(axis + 1) {
+                Some(size) => size * strides[axis + 1],
+                None => 1,
+            };
+        }
         let mut binding = self.binding.clone();
-        binding.shape = walk.present(&self.binding.shape).as_slice().into();
-        binding.strides = walk.present(&self.binding.strides).as_slice().into();
+        binding.shape = shape.as_slice().into();
+        binding.strides = strides.as_slice().into();
         Operand { binding, dtype: self.dtype }
     }
 
@@ -148,10 +158,11 @@ fn vector_size(limits: Limits, operands: &[&Operand], run: usize) -> usize {
     [8, 4, 2].into_iter().filter(|size| *size <= most).find(fits).unwrap_or(1)
 }
 
-/// Returns the type that indexes all of these tensors.
+/// Returns the type that indexes all of these tensors, also by the number to which the loop of a
+/// unit counts: it ends up to one step of all units behind the last element.
 pub(crate) fn address_type(operands: &[&Operand]) -> AddressType {
     let longest = operands.iter().map(|operand| operand.extent().max(operand.elements())).max();
-    AddressType::from_len(longest.unwrap_or(1))
+    AddressType::from_len(longest.unwrap_or(1).saturating_add(UNITS << 16))
 }
 
 /// How the groups of a tensor lie among the vectors that a kernel reads.

@@ -17,8 +17,8 @@ use quant_nn::{
     mobilenet::{MobileNetV1Config, MobileNetV2Config, MobileSkip},
     nin::NinConfig,
     resnet::{
-        Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, Order, PointReshape, SkipSpan,
-        Stem,
+        BlockKernel, Depth, DownsampleKind, Fixup, LosslessDownsample, Order, PointReshape,
+        SkipSpan, Stem,
     },
 };
 
@@ -185,7 +185,7 @@ fn structures() -> impl Strategy<Value = ResNetConfig> {
                     keep_downsample,
                     norm_before_restore: fix,
                 }),
-                first_kernel: if output { Kernel::One } else { Kernel::Usual },
+                first_kernel: if output { BlockKernel::One } else { BlockKernel::Usual },
                 fixup: fixup.map(|bias| Fixup { bias }),
                 fix,
                 pre_norm,

@@ -8,7 +8,7 @@ mod common {
         FirstLast, FirstLastQuantizers, Quantization, ResNetConfig,
         layers::{activation::ActivationKind, norm::NormKind},
         resnet::{
-            Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
+            BlockKernel, Depth, DownsampleKind, Fixup, LosslessDownsample, NameStyle, Order,
             PointReshape, SkipSpan, Stem,
         },
     };
@@ -90,7 +90,7 @@ mod common {
             pick(&[None, Some("c"), Some("cba")]),
             any::<bool>(),
             pick(&[None, None, Some(false), Some(true)]),
-            pick(&[Kernel::Usual, Kernel::Three, Kernel::One]),
+            pick(&[BlockKernel::Usual, BlockKernel::Three, BlockKernel::One]),
             pick(&[None, None, Some(false), Some(true)]),
         );
         let flags = prop::array::uniform9(any::<bool>());

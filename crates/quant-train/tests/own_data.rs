@@ -81,7 +81,7 @@ fn recipe() -> Recipe {
         width_alpha = 0.1
         [[phase]]
         name = "full"
-        epochs = 2
+        epochs = 8
         batch_size = 8
         learning_rate = 0.05
         [[phase]]

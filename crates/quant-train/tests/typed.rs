@@ -12,8 +12,8 @@ use quant_nn::{
     mobilenet::{MobileNetV1Config, MobileNetV2Config},
     nin::NinConfig,
     resnet::{
-        Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order, PointReshape,
-        SkipSpan, Stem,
+        BlockKernel, Depth, DownsampleKind, Fixup, LosslessDownsample, NameStyle, Order,
+        PointReshape, SkipSpan, Stem,
     },
     vgg_small::VggSmallConfig,
 };
@@ -140,8 +140,8 @@ fn every_field_of_a_residual_network_can_be_written() {
         branches: 3,
         lossless_downsample: Some(LosslessDownsample { order: "cba".into(), whole_block: true }),
         point_reshape: None,
-        first_kernel: Kernel::None,
-        second_kernel: Kernel::One,
+        first_kernel: BlockKernel::None,
+        second_kernel: BlockKernel::One,
         extra_padding: true,
         fixup: Some(Fixup { bias: true }),
         caffe_pooling: true,

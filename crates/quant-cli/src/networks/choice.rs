@@ -12,7 +12,7 @@ use crate::recipes::library::is_known;
 
 /// How a file of weights is read.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Reading {
+pub struct WeightsArguments {
     /// Key in the file under which the weights are, such as state_dict_ema; by default the key
     /// whose entries fit the network
     #[arg(long, value_name = "NAME")]
@@ -23,16 +23,16 @@ pub struct Reading {
     pub map: Option<PathBuf>,
 }
 
-impl Reading {
+impl WeightsArguments {
     /// Returns the file at `path`, to be read with these options.
     pub fn file(&self, path: &Path) -> WeightsFile {
         WeightsFile { path: path.to_owned(), key: self.key.clone(), map: self.map.clone() }
     }
 }
 
-/// The network that `quant summary` and `quant codes` are for.
+/// The network that a command is for.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Summarized {
+pub struct NetworkArguments {
     /// The network: keywords, a run folder, a recipe, or a file of weights.
     #[command(flatten)]
     pub description: Description,
@@ -45,14 +45,14 @@ pub struct Summarized {
     pub phase: Option<String>,
     /// With a file: how it is read.
     #[command(flatten)]
-    pub reading: Reading,
+    pub reading: WeightsArguments,
 }
 
-impl Summarized {
+impl NetworkArguments {
     /// Returns whether nothing is given but the first argument.
     pub(crate) fn is_named_alone(&self) -> bool {
         let Self { description, recipe, phase, reading } = self;
-        let Reading { key, map } = reading;
+        let WeightsArguments { key, map } = reading;
         description.is_empty()
             && [recipe, phase, key].iter().all(|option| option.is_none())
             && map.is_none()
@@ -90,14 +90,14 @@ impl Subject {
     }
 
     /// Checks that no option is given that has no effect on this subject.
-    pub(super) fn refuse_idle(&self, of: &Summarized) -> Result<(), String> {
+    pub(super) fn refuse_idle(&self, of: &NetworkArguments) -> Result<(), String> {
         let (name, described, file, phase) = match self {
             Self::Keywords => ("keywords", true, false, false),
             Self::Run(_) => ("a run, which has its own recipe and networks", false, false, true),
             Self::Recipe(_) => ("a recipe, which describes its networks", false, false, true),
             Self::File(_) => ("a file", true, true, true),
         };
-        let Summarized { description, recipe, phase: chosen, reading } = of;
+        let NetworkArguments { description, recipe, phase: chosen, reading } = of;
         let ignored = [
             ("--model", description.model.is_some() && !described),
             ("--keyword", description.keyword.is_some() && !described),

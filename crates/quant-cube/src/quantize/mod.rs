@@ -118,6 +118,7 @@ pub fn quantize_backward(
     let walk = Walk::of(&x.binding.shape, &x.binding.strides, view);
     let (terms, count, groups) = (terms(rule), rule.parameters(), view[1]);
     let grad_x = Output::like(client, &x.binding.shape, &walk, x.dtype);
+    let gradients = Output::new(client, &[groups, count], parameters.dtype);
     let [input, gradient] = [x, grad].map(|operand| operand.presented(&walk));
     let output = grad_x.operand(x.dtype).presented(&walk);
     let operands = [&input, &gradient, &output];
@@ -156,7 +157,6 @@ pub fn quantize_backward(
         x.dtype,
         parameters.dtype,
     );
-    let gradients = Output::new(client, &[groups, count], parameters.dtype);
     let units = tiling.splits.next_power_of_two().clamp(32, UNITS);
     finish_kernel::launch(
         client,

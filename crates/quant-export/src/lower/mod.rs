@@ -26,7 +26,7 @@ use quant_nn::{
         conv::QuantConv2d,
         eltwise::QuantAdd,
         linear::QuantLinear,
-        norm::Normalization,
+        norm::Norm,
     },
     network::Submodule,
 };
@@ -325,7 +325,7 @@ impl Lowering {
     }
 
     /// Adds a normalisation in evaluation.
-    pub fn norm(&mut self, name: &str, norm: &Normalization, x: usize) -> usize {
+    pub fn norm(&mut self, name: &str, norm: &Norm, x: usize) -> usize {
         let ops = norm::ops(norm);
         ops.into_iter().fold(x, |x, op| self.push(name, op, [x]))
     }

@@ -2,7 +2,7 @@
 
 use burn::{module::Param, nn::BatchNorm, tensor::Tensor};
 use quant_infer::model::Op;
-use quant_nn::layers::norm::Normalization;
+use quant_nn::layers::norm::Norm;
 
 /// Added to variances.
 const EPSILON: f32 = 1e-5;
@@ -17,9 +17,9 @@ fn numbers(tensor: Tensor<1>) -> Vec<f32> {
 }
 
 /// Returns what a normalisation computes, in order.
-pub(super) fn ops(norm: &Normalization) -> Vec<Op> {
+pub(super) fn ops(norm: &Norm) -> Vec<Op> {
     match norm {
-        Normalization::Batch(norm) => {
+        Norm::Batch(norm) => {
             let statistics =
                 (numbers(norm.running_mean.value_sync()), numbers(norm.running_var.value_sync()));
             let (weight, bias) = (host(&norm.weight), host(&norm.bias));
@@ -32,12 +32,12 @@ pub(super) fn ops(norm: &Normalization) -> Vec<Op> {
                 by_statistics(statistics, plain, EPSILON),
             ]
         }
-        Normalization::Static(norm) => {
+        Norm::Static(norm) => {
             let statistics =
                 (numbers(norm.running_mean.value_sync()), numbers(norm.running_var.value_sync()));
             vec![by_statistics(statistics, (host(&norm.weight), host(&norm.bias)), EPSILON)]
         }
-        Normalization::Group(norm) => vec![
+        Norm::Group(norm) => vec![
             Op::GroupNorm(norm.groups()),
             Op::Affine { scale: host(&norm.weight), shift: host(&norm.bias) },
         ],

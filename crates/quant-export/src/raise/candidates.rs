@@ -6,8 +6,8 @@ use quant_nn::{
     mobilenet::{MobileNetV1Config, MobileNetV2Config, MobileSkip},
     nin::NinConfig,
     resnet::{
-        Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, Order, PointReshape, SkipSpan,
-        Stem,
+        BlockKernel, Depth, DownsampleKind, Fixup, LosslessDownsample, Order, PointReshape,
+        SkipSpan, Stem,
     },
     vgg_small::{PlainOrder, VggSmallConfig},
 };
@@ -233,8 +233,8 @@ fn of_resnet(config: &ResNetConfig, facts: &Facts) -> Vec<ResNetConfig> {
         let reshape = PointReshape { keep_downsample, norm_before_restore };
         change(&|config| config.point_reshape = Some(reshape));
     }
-    for first in [Kernel::Usual, Kernel::One, Kernel::Three, Kernel::None] {
-        for second in [Kernel::Usual, Kernel::One, Kernel::Three] {
+    for first in [BlockKernel::Usual, BlockKernel::One, BlockKernel::Three, BlockKernel::None] {
+        for second in [BlockKernel::Usual, BlockKernel::One, BlockKernel::Three] {
             change(&|config| (config.first_kernel, config.second_kernel) = (first, second));
         }
     }

@@ -5,7 +5,7 @@ use quant_nn::{
     graph::Op as Graph,
     layers::{
         activation::{Activation, ActivationKind},
-        norm::Normalization,
+        norm::Norm,
     },
     network::Submodule,
 };
@@ -42,7 +42,7 @@ pub(super) fn of_network(network: &Network) -> Vec<Operation<Option<usize>>> {
                         }
                         push(Kind::Conv(Geometry::linear(shape[1], shape[0])), inputs, own)
                     }
-                    (Submodule::Norm(Normalization::Group(norm)), _) => {
+                    (Submodule::Norm(Norm::Group(norm)), _) => {
                         let groups = push(Kind::GroupNorm(norm.groups()), inputs, None);
                         push(Kind::Norm, vec![groups], own)
                     }

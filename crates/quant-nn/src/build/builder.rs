@@ -17,7 +17,7 @@ use crate::{
         activation::{Activation, ActivationKind},
         conv::QuantConv2dConfig,
         linear::QuantLinearConfig,
-        norm::{NormKind, Normalization},
+        norm::{Norm, NormKind},
     },
     network::{Network, Scalar, Submodule},
 };
@@ -37,12 +37,12 @@ pub(crate) struct ConvSpec {
     pub(crate) stride: usize,
     pub(crate) padding: usize,
     pub(crate) groups: usize,
-    pub(crate) place: Place,
+    pub(crate) place: LayerPosition,
 }
 
 /// Where a layer stands, which decides on its quantizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum LayerPosition {
     /// Between the first and the last layer.
     Inner,
     /// In front, where it reads the images.
@@ -62,18 +62,18 @@ impl ConvSpec {
             stride,
             padding: kernel_size / 2,
             groups: 1,
-            place: Place::Inner,
+            place: LayerPosition::Inner,
         }
     }
 
     /// Returns the same convolution at another place.
-    pub(crate) fn at(self, place: Place) -> Self {
+    pub(crate) fn at(self, place: LayerPosition) -> Self {
         Self { place, ..self }
     }
 
     /// Returns the same convolution, in full precision unless it is `quantized`.
     pub(crate) fn quantized(self, quantized: bool) -> Self {
-        if quantized { self } else { self.at(Place::Real) }
+        if quantized { self } else { self.at(LayerPosition::Real) }
     }
 }
 
@@ -166,21 +166,22 @@ impl<'a> Builder<'a> {
     }
 
     /// The quantizers of a layer that stands at `place` and reads `x`.
-    fn quantizers(&self, place: Place, x: NodeId) -> Result<LayerQuantizers, NetworkError> {
+    fn quantizers(&self, place: LayerPosition, x: NodeId) -> Result<LayerQuantizers, NetworkError> {
         let quantization = self.quantization;
         let mut quantizers = match (place, quantization.first_last) {
-            (Place::Real, _) | (Place::First | Place::Last, FirstLast::FullPrecision) => {
+            (LayerPosition::Real, _)
+            | (LayerPosition::First | LayerPosition::Last, FirstLast::FullPrecision) => {
                 LayerQuantizers::default()
             }
-            (Place::Inner, _) | (_, FirstLast::LikeOthers) => LayerQuantizers {
+            (LayerPosition::Inner, _) | (_, FirstLast::LikeOthers) => LayerQuantizers {
                 activation: quantization.activation.clone(),
                 weight: quantization.weight.clone(),
                 output: quantization.output.clone(),
             },
-            (Place::First, FirstLast::Own(own)) => {
+            (LayerPosition::First, FirstLast::Own(own)) => {
                 LayerQuantizers { weight: Some(own.weight()?), ..LayerQuantizers::default() }
             }
-            (Place::Last, FirstLast::Own(own)) => {
+            (LayerPosition::Last, FirstLast::Own(own)) => {
                 let range =
                     if self.graph.is_never_negative(x) { Range::Unsigned } else { Range::Signed };
                 LayerQuantizers {
@@ -273,7 +274,7 @@ impl<'a> Builder<'a> {
         let inputs = self.channels(x) * self.size(x) * self.size(x);
         self.count(name, [inputs, outputs, 1, 1])?;
         let config = QuantLinearConfig {
-            quantizers: self.quantizers(Place::Last, x)?,
+            quantizers: self.quantizers(LayerPosition::Last, x)?,
             ..QuantLinearConfig::new([inputs, outputs])
         };
         let layer = Submodule::Linear(config.init(name, self.device)?);
@@ -298,7 +299,7 @@ impl<'a> Builder<'a> {
             let reason = format!("{groups} groups do not divide its {channels} channels");
             return Err(NetworkError::Structure { at: name.to_owned(), reason });
         }
-        let op = match Normalization::new(kind, channels, self.device) {
+        let op = match Norm::new(kind, channels, self.device) {
             Some(norm) => Op::Submodule(self.submodule(name, Submodule::Norm(norm))),
             None => Op::InstanceNorm,
         };

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use super::{
-    builder::{Builder, ConvSpec, NodeId, Place},
+    builder::{Builder, ConvSpec, LayerPosition, NodeId},
     mobilenet_v1_blocks::BLOCKS,
 };
 use crate::{
@@ -28,7 +28,7 @@ impl MobileNetV1Config {
         let b = &mut builder;
         let strided = self.strided_stem.unwrap_or(!is_small(self.input_size));
         let stride = 1 + usize::from(strided);
-        let stem = ConvSpec::new(scaled(32, self.width_alpha), 3, stride).at(Place::First);
+        let stem = ConvSpec::new(scaled(32, self.width_alpha), 3, stride).at(LayerPosition::First);
         let mut x = b.conv(b.input(), "root.0", stem)?;
         if !self.pre_norm {
             x = b.batch_norm(x, "root.1")?;

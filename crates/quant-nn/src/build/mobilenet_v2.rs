@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::builder::{Builder, ConvSpec, NodeId, Place};
+use super::builder::{Builder, ConvSpec, LayerPosition, NodeId};
 use crate::{
     config::{
         NetworkConfig,
@@ -36,7 +36,7 @@ impl MobileNetV2Config {
         let layers = (self.norm, self.activation);
         let mut builder = Builder::new(device, &self.quantization, layers, self.input_size);
         let b = &mut builder;
-        let stem = ConvSpec::new(scaled(32, alpha), 3, 2).at(Place::First);
+        let stem = ConvSpec::new(scaled(32, alpha), 3, 2).at(LayerPosition::First);
         let mut x = b.conv(b.input(), "features.0.0", stem)?;
         x = b.batch_norm(x, "features.0.1")?;
         x = b.relu(x);

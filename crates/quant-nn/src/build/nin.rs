@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::builder::{Builder, ConvSpec, Place};
+use super::builder::{Builder, ConvSpec, LayerPosition};
 use crate::{
     config::{NetworkConfig, nin::NinConfig},
     error::NetworkError,
@@ -32,7 +32,7 @@ impl NinConfig {
         let layers = (self.norm, self.activation);
         let mut builder = Builder::new(device, &self.quantization, layers, self.input_size);
         let b = &mut builder;
-        let first = ConvSpec::new(192, 5, 1).at(Place::First);
+        let first = ConvSpec::new(192, 5, 1).at(LayerPosition::First);
         let mut x = b.conv(b.input(), "conv1", first)?;
         x = b.norm(x, "bn1")?;
         x = b.activation(x, "relu1");
@@ -45,7 +45,7 @@ impl NinConfig {
                 x = b.op(x, op);
             }
         }
-        x = b.conv(x, "conv9", ConvSpec::new(self.classes, 1, 1).at(Place::Last))?;
+        x = b.conv(x, "conv9", ConvSpec::new(self.classes, 1, 1).at(LayerPosition::Last))?;
         b.op(x, Op::GlobalPool);
         Ok(builder.finish(NetworkConfig::Nin(self.clone())))
     }

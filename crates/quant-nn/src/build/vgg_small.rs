@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::builder::{Builder, ConvSpec, Place};
+use super::builder::{Builder, ConvSpec, LayerPosition};
 use crate::{
     config::{
         NetworkConfig,
@@ -32,7 +32,8 @@ impl VggSmallConfig {
                 let first = number == 1 && self.order != PlainOrder::Cba;
                 x = match letter {
                     'c' => {
-                        let place = if number == 1 { Place::First } else { Place::Inner };
+                        let place =
+                            if number == 1 { LayerPosition::First } else { LayerPosition::Inner };
                         let conv = ConvSpec::new(channels, 3, 1).at(place);
                         b.conv(x, &format!("conv{number}"), conv)?
                     }

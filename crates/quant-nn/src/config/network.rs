@@ -113,7 +113,7 @@ impl NetworkConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::resnet::{Depth, Kernel, LosslessDownsample, Stem};
+    use crate::config::resnet::{BlockKernel, Depth, LosslessDownsample, Stem};
 
     /// Returns a configuration that is read from only the fields that have no default.
     fn least(architecture: &str, said: serde_json::Value) -> NetworkConfig {
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn choices_that_a_place_does_not_have_are_refused() {
         let base = ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 2, 32);
-        let second = ResNetConfig { second_kernel: Kernel::None, ..base.clone() };
+        let second = ResNetConfig { second_kernel: BlockKernel::None, ..base.clone() };
         let text = second.validate().unwrap_err().to_string();
         assert!(text.contains("second_kernel = none: expected usual, one or three"), "{text}");
         let order = "cbbbb".to_owned();

@@ -8,7 +8,7 @@ use crate::{
         FirstLast, FirstLastQuantizers, NetworkConfig, each_config,
         mobilenet::{MobileNetV1Config, MobileSkip},
         resnet::{
-            DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order, PointReshape,
+            BlockKernel, DownsampleKind, Fixup, LosslessDownsample, NameStyle, Order, PointReshape,
             ResNetConfig, SkipSpan, Stem,
         },
         vgg_small::PlainOrder,
@@ -243,22 +243,22 @@ pub const WORDS: &[Word] = &[
         Ok(reshape(n, |reshape| reshape.norm_before_restore = true))
     }),
     word!("f0x0", "first kernel", "no first convolution in lossless blocks", |n, _| {
-        Ok(resnet(n, |c| c.first_kernel = Kernel::None))
+        Ok(resnet(n, |c| c.first_kernel = BlockKernel::None))
     }),
     word!("f1x1", "first kernel", "first convolution 1x1 in lossless blocks", |n, _| {
-        Ok(resnet(n, |c| c.first_kernel = Kernel::One))
+        Ok(resnet(n, |c| c.first_kernel = BlockKernel::One))
     }),
     word!("f3x3", "first kernel", "first convolution 3x3 in lossless and prone blocks", |n, _| {
-        Ok(resnet(n, |c| c.first_kernel = Kernel::Three))
+        Ok(resnet(n, |c| c.first_kernel = BlockKernel::Three))
     }),
     word!(
         "s1x1",
         "second kernel",
         "second convolution 1x1 in lossless and prone blocks",
-        |n, _| { Ok(resnet(n, |c| c.second_kernel = Kernel::One)) }
+        |n, _| { Ok(resnet(n, |c| c.second_kernel = BlockKernel::One)) }
     ),
     word!("s3x3", "second kernel", "second convolution 3x3 in prone blocks", |n, _| {
-        Ok(resnet(n, |c| c.second_kernel = Kernel::Three))
+        Ok(resnet(n, |c| c.second_kernel = BlockKernel::Three))
     }),
     word!(
         "force_padding",

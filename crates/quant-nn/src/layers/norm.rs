@@ -36,7 +36,7 @@ pub enum NormKind {
 
 /// A normalisation with a state.
 #[derive(Module, Debug)]
-pub enum Normalization {
+pub enum Norm {
     /// [`NormKind::Batch`] and [`NormKind::Reverse`].
     Batch(BatchNorm2d),
     /// [`NormKind::Static`] and [`NormKind::Frozen`].
@@ -45,20 +45,17 @@ pub enum Normalization {
     Group(GroupNorm2d),
 }
 
-impl Normalization {
+impl Norm {
     /// Makes the normalisation for `channels` channels. Returns `None` for a kind without a state.
     pub(crate) fn new(kind: NormKind, channels: usize, device: &Device) -> Option<Self> {
         Some(match kind {
-            NormKind::Batch => Normalization::Batch(BatchNorm2d::new(channels, device)),
-            NormKind::Reverse => Normalization::Batch(BatchNorm2d {
-                reverse: true,
-                ..BatchNorm2d::new(channels, device)
-            }),
-            NormKind::Static => Normalization::Static(StaticNorm2d::new(channels, true, device)),
-            NormKind::Frozen => Normalization::Static(StaticNorm2d::new(channels, false, device)),
-            NormKind::Group(groups) => {
-                Normalization::Group(GroupNorm2d::new(groups, channels, device))
+            NormKind::Batch => Norm::Batch(BatchNorm2d::new(channels, device)),
+            NormKind::Reverse => {
+                Norm::Batch(BatchNorm2d { reverse: true, ..BatchNorm2d::new(channels, device) })
             }
+            NormKind::Static => Norm::Static(StaticNorm2d::new(channels, true, device)),
+            NormKind::Frozen => Norm::Static(StaticNorm2d::new(channels, false, device)),
+            NormKind::Group(groups) => Norm::Group(GroupNorm2d::new(groups, channels, device)),
             NormKind::Instance => return None,
         })
     }
@@ -66,18 +63,18 @@ impl Normalization {
     /// Returns the learned scale.
     pub(crate) fn weight_mut(&mut self) -> &mut Param<Tensor<1>> {
         match self {
-            Normalization::Batch(norm) => &mut norm.weight,
-            Normalization::Static(norm) => &mut norm.weight,
-            Normalization::Group(norm) => &mut norm.weight,
+            Norm::Batch(norm) => &mut norm.weight,
+            Norm::Static(norm) => &mut norm.weight,
+            Norm::Group(norm) => &mut norm.weight,
         }
     }
 
     /// Returns the normalised x, `[batch, channels, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {
-            Normalization::Batch(norm) => norm.forward(x),
-            Normalization::Static(norm) => norm.forward(x),
-            Normalization::Group(norm) => norm.forward(x),
+            Norm::Batch(norm) => norm.forward(x),
+            Norm::Static(norm) => norm.forward(x),
+            Norm::Group(norm) => norm.forward(x),
         }
     }
 }

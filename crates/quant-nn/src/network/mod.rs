@@ -13,7 +13,7 @@ use burn::{
 use crate::{
     config::NetworkConfig,
     graph::{FusedNorm, Graph, NodeModules, Op},
-    layers::{activation::Activation, conv::QuantConv2d, linear::QuantLinear, norm::Normalization},
+    layers::{activation::Activation, conv::QuantConv2d, linear::QuantLinear, norm::Norm},
 };
 
 /// A network: submodules in the order in which the reference registers them, connected by a graph.
@@ -58,7 +58,7 @@ pub enum Submodule {
     /// A linear layer.
     Linear(QuantLinear),
     /// A normalisation.
-    Norm(Normalization),
+    Norm(Norm),
     /// An activation function.
     Activation(Activation),
     /// A learned number: the scale of a branch, or a scale or bias of Fixup.
@@ -148,9 +148,7 @@ impl Network {
         let small = self.graph.nodes.iter().filter(|node| node.size == 1);
         let mut trained = small.filter_map(|node| match node.op {
             Op::Submodule(index) => match &self.pieces[index] {
-                Submodule::Norm(Normalization::Batch(norm)) if norm.training.is_enabled() => {
-                    Some(index)
-                }
+                Submodule::Norm(Norm::Batch(norm)) if norm.training.is_enabled() => Some(index),
                 _ => None,
             },
             _ => None,
@@ -162,14 +160,14 @@ impl Network {
 impl NodeModules for Network {
     fn is_fusible(&self, op: &Op) -> bool {
         let Op::Submodule(index) = op else { return false };
-        matches!(self.pieces[*index], Submodule::Norm(Normalization::Batch(_)))
+        matches!(self.pieces[*index], Submodule::Norm(Norm::Batch(_)))
     }
 
     fn forward_fused(&self, fused: FusedNorm) -> Tensor<4> {
         let FusedNorm { op, x, add, relu } = fused;
         let Op::Submodule(index) = op else { unreachable!("submodules normalise") };
         match &self.pieces[index] {
-            Submodule::Norm(Normalization::Batch(norm)) => norm.forward_add_relu(x, add, relu),
+            Submodule::Norm(Norm::Batch(norm)) => norm.forward_add_relu(x, add, relu),
             _ => unreachable!("only batch norms are fused"),
         }
     }

@@ -6,7 +6,7 @@ use burn::{
 };
 
 use super::{Network, Submodule};
-use crate::layers::norm::{Normalization, SumOverProcesses};
+use crate::layers::norm::{Norm, SumOverProcesses};
 
 impl Network {
     /// Returns the network in which the batch norms that `select` chooses stay in evaluation: their
@@ -14,7 +14,7 @@ impl Network {
     #[must_use]
     pub fn with_frozen_statistics(mut self, select: impl Fn(&str) -> bool) -> Self {
         for (submodule, name) in self.pieces.iter_mut().zip(&self.names) {
-            if let Submodule::Norm(Normalization::Batch(norm)) = submodule
+            if let Submodule::Norm(Norm::Batch(norm)) = submodule
                 && select(name)
             {
                 norm.training = Param::from_bool(false);
@@ -28,7 +28,7 @@ impl Network {
     #[must_use]
     pub fn with_shared_statistics(mut self, sums: &SumOverProcesses) -> Self {
         for submodule in &mut self.pieces {
-            if let Submodule::Norm(Normalization::Batch(norm)) = submodule {
+            if let Submodule::Norm(Norm::Batch(norm)) = submodule {
                 norm.sums = Some(sums.clone());
             }
         }
@@ -59,10 +59,10 @@ impl Network {
 
     fn running_states(&self) -> Vec<&RunningState<Tensor<1>>> {
         let norms = self.pieces.iter().flat_map(|submodule| match submodule {
-            Submodule::Norm(Normalization::Batch(norm)) => {
+            Submodule::Norm(Norm::Batch(norm)) => {
                 vec![&norm.running_mean, &norm.running_var]
             }
-            Submodule::Norm(Normalization::Static(norm)) => {
+            Submodule::Norm(Norm::Static(norm)) => {
                 vec![&norm.running_mean, &norm.running_var]
             }
             _ => Vec::new(),

@@ -47,12 +47,12 @@ pub(super) fn plan(conv: &Conv) -> Result<Plan, String> {
     else {
         return Err(reason(conv));
     };
-    let (terms, planes) = (of_input.0.len(), of_weight.0.len());
-    if terms * planes > 1 {
+    let (terms, of_weights) = (of_input.0.len(), of_weight.0.len());
+    if terms * of_weights > 1 {
         return Err(format!(
-            "it is a sum of {} products of planes: its input has {terms} scales for each code, and \
-             its weight {planes}",
-            terms * planes
+            "it is a sum of {} products of integers: the values of its input are sums of {terms} \
+             terms, and those of its weight of {of_weights}",
+            terms * of_weights
         ));
     }
     let (input_term, weight_term) = (&of_input.0[0], &of_weight.0[0]);

@@ -59,12 +59,12 @@ impl DeviceBatch {
 
 /// The normalisation of images on the device.
 #[derive(Debug, Clone)]
-pub struct Normalizer {
+pub struct ImageNormalizer {
     scale: Tensor<4>,
     shift: Tensor<4>,
 }
 
-impl Normalizer {
+impl ImageNormalizer {
     /// Returns the normalisation (byte/255 - mean)/std for each channel.
     pub fn new((mean, std): ([f64; 3], [f64; 3]), device: &Device) -> Self {
         let per_channel = |values: [f64; 3]| {
@@ -150,7 +150,7 @@ mod tests {
         let pixels = vec![0, 255, 51];
         let batch = Batch { number: 0, pixels, labels: vec![4], size: 1, skipped: Vec::new() };
         let batch = DeviceBatch::new(batch, &device);
-        let normalizer = Normalizer::new(([0.5; 3], [0.5, 0.25, 0.1]), &device);
+        let normalizer = ImageNormalizer::new(([0.5; 3], [0.5, 0.25, 0.1]), &device);
         let images: Vec<f32> = normalizer.images(&batch).into_data().iter().collect();
         for (value, expected) in images.iter().zip([-1.0, 2.0, -3.0]) {
             assert!((value - expected).abs() < 1e-5, "{images:?}");

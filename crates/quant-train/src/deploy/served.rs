@@ -7,7 +7,7 @@ use quant_nn::Classifier;
 
 use super::tally::Tally;
 use crate::{
-    batches::upload::{Normalizer, Uploads},
+    batches::upload::{ImageNormalizer, Uploads},
     error::TrainError,
     measure::evaluate::Score,
 };
@@ -37,7 +37,7 @@ pub fn evaluate_served<M: Classifier>(
     network: &M,
     lowered: &Lowered,
     loader: &Loader,
-    normalizer: &Normalizer,
+    normalizer: &ImageNormalizer,
     device: &Device,
     mut skipped: impl FnMut(String),
 ) -> Result<ServedEvaluation, TrainError> {

@@ -9,7 +9,7 @@ use quant_nn::Classifier;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batches::upload::{Normalizer, Uploads},
+    batches::upload::{ImageNormalizer, Uploads},
     devices::group::Group,
     error::TrainError,
     output::plural,
@@ -91,7 +91,7 @@ pub(crate) fn right_answers(
 pub fn evaluate<M: Classifier>(
     network: &M,
     loader: &Loader,
-    normalizer: &Normalizer,
+    normalizer: &ImageNormalizer,
     device: &Device,
     mut skipped: impl FnMut(String),
 ) -> Result<Score, TrainError> {

@@ -23,7 +23,7 @@ pub struct PrecisionRecipe {
     #[schemars(with = "Choice<Compute>")]
     pub compute: Compute,
     /// The loss scale at the start. By default it is 65536 for f16. For bf16, which has the range
-    /// of 32 bits, it is always 1.
+    /// of 32 bits, the loss is then not scaled.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub loss_scale: Option<f64>,
     /// The number of steps without an infinite gradient after which the loss scale doubles. Raise
@@ -55,11 +55,15 @@ pub struct LossScale {
 }
 
 impl LossScale {
-    /// Returns the loss scale at the start of a phase, or `None` in 32 bits.
+    /// Returns the loss scale at the start of a phase. `None` in 32 bits, and in bf16 unless the
+    /// recipe gives a scale: a step then reads nothing back from the device.
     pub fn new(recipe: Option<PrecisionRecipe>) -> Option<Self> {
-        let recipe = recipe.filter(|recipe| recipe.compute != Compute::F32)?;
-        let usual = if recipe.compute == Compute::F16 { 65536.0 } else { 1.0 };
-        let scale = recipe.loss_scale.unwrap_or(usual);
+        let recipe = recipe?;
+        let scale = match recipe.compute {
+            Compute::F32 => return None,
+            Compute::F16 => recipe.loss_scale.unwrap_or(65536.0),
+            Compute::Bf16 => recipe.loss_scale?,
+        };
         Some(Self { scale, good_steps: 0, skipped: 0 })
     }
 
@@ -150,7 +154,9 @@ mod tests {
     #[test]
     fn bf16_needs_no_scale_and_32_bits_have_none() {
         let recipe = PrecisionRecipe { compute: Compute::Bf16, loss_scale: None, growth_steps: 1 };
-        let mut scale = LossScale::new(Some(recipe)).unwrap();
+        assert_eq!(LossScale::new(Some(recipe)), None);
+        // A phase that an earlier version began has a scale, which stays as it is.
+        let mut scale = LossScale { scale: 1.0, good_steps: 0, skipped: 0 };
         assert_eq!(step(&mut scale, recipe, 3.0), Some(3.0));
         assert_eq!(scale.scale, 1.0);
         let plain = PrecisionRecipe { compute: Compute::F32, ..recipe };

@@ -9,7 +9,7 @@ use crate::{
     output::wrapped,
     schema::{
         check::joined,
-        place::{Place, is_a, is_required},
+        node::{SchemaNode, is_a, is_required},
     },
 };
 
@@ -172,7 +172,7 @@ fn takes(field: &'static Value) -> String {
             "a table".into()
         }
         (Some((_, below)), true) if is_table(below) => "a list of tables".into(),
-        _ => Place::at(schema(), field).takes(),
+        _ => SchemaNode::at(schema(), field).takes(),
     }
 }
 
@@ -200,7 +200,8 @@ fn about(field: &'static Value) -> String {
     if let Some((_, below)) = referred(field).filter(|(_, below)| !is_table(below)) {
         for kind in below.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
             if let Some(about) = kind.get("description") {
-                text += &format!(" {}: {}", Place::at(schema(), kind).takes(), sentence(about));
+                text +=
+                    &format!(" {}: {}", SchemaNode::at(schema(), kind).takes(), sentence(about));
             }
         }
     }
@@ -243,7 +244,7 @@ the page with them.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::place::bound;
+    use crate::schema::node::bound;
 
     fn undocumented(path: &str, table: &'static Value, found: &mut Vec<String>) {
         for (name, field) in properties(table).filter(|(_, field)| field.get("const").is_none()) {
@@ -301,7 +302,7 @@ mod tests {
     }
 
     /// Collects every number below a schema, with its path.
-    fn numbers(place: &Place, path: &str, found: &mut Vec<(String, &'static Value)>) {
+    fn numbers(place: &SchemaNode, path: &str, found: &mut Vec<(String, &'static Value)>) {
         let own =
             place.possibilities.iter().filter(|node| is_a(node, "integer") || is_a(node, "number"));
         found.extend(own.map(|node| (path.to_owned(), *node)));
@@ -318,7 +319,7 @@ mod tests {
     #[test]
     fn every_whole_number_of_a_recipe_has_bounds() {
         let mut found = Vec::new();
-        numbers(&Place::new(schema()), "", &mut found);
+        numbers(&SchemaNode::new(schema()), "", &mut found);
         assert!(found.len() > 60, "{}", found.len());
         for (path, node) in found.iter().filter(|(_, node)| is_a(node, "integer")) {
             let bounded = bound(node, "minimum").is_some() && bound(node, "maximum").is_some();
@@ -329,8 +330,9 @@ mod tests {
     #[test]
     fn what_a_field_takes_is_said_in_words() {
         let takes = |path: &str| {
-            let place =
-                path.split('.').try_fold(Place::new(schema()), |place, name| place.field(name));
+            let place = path
+                .split('.')
+                .try_fold(SchemaNode::new(schema()), |place, name| place.field(name));
             place.unwrap().takes()
         };
         assert_eq!(takes("phase.epochs"), "a whole number from 1 to 1,000,000");

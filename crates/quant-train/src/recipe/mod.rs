@@ -22,7 +22,7 @@ use serde_json::Value;
 use self::{data::DataRecipe, phase::Phase};
 use crate::{
     error::TrainError,
-    schema::{change::change, check::check_numbers, place::Place, words::in_words},
+    schema::{change::change, check::check_numbers, node::SchemaNode, words::in_words},
 };
 pub use expected::{Expected, Published};
 pub use model::{KeywordModel, ModelRecipe, OwnModel};
@@ -113,7 +113,7 @@ impl Recipe {
         // than the error for a number that its type cannot hold.
         let table = toml::from_str(text);
         let table = table.map_err(|error| too_large(text, &error).unwrap_or(unreadable(error)))?;
-        check_numbers(&table, &Place::new(schema()))?;
+        check_numbers(&table, &SchemaNode::new(schema()))?;
         let recipe: Self = toml::from_str(text).map_err(unreadable)?;
         recipe.validate()?;
         Ok(recipe)
@@ -169,7 +169,7 @@ impl Recipe {
             path: path.to_owned(),
             message: error.to_string(),
         })?;
-        change(&table, &Place::new(schema()), changes, read)
+        change(&table, &SchemaNode::new(schema()), changes, read)
     }
 
     /// Returns the recipe as TOML, with every default written out.
@@ -194,7 +194,7 @@ impl Recipe {
             path: "<memory>".into(),
             message: error.to_string(),
         })?;
-        check_numbers(&table, &Place::new(schema()))?;
+        check_numbers(&table, &SchemaNode::new(schema()))?;
         let accepted = "letters, digits, -, _ and . (files are named after it)";
         TrainError::check_field(names_a_file(&self.name), "name", &self.name, accepted)?;
         self.expected.map_or(Ok(()), |expected| expected.tolerance().map(drop))?;
@@ -205,7 +205,7 @@ impl Recipe {
             "at least one [[phase]]",
         )?;
         self.data.validate()?;
-        self.fits("data.eval_batch_size", self.data.eval_batch_size)?;
+        self.check_fits("data.eval_batch_size", self.data.eval_batch_size)?;
         for (index, phase) in self.phases.iter().enumerate() {
             let (name, field) = (&phase.name, format!("phase.{}.name", phase.name));
             TrainError::check_field(names_a_file(name), &field, name, accepted)?;
@@ -225,7 +225,7 @@ impl Recipe {
                 accepted,
             )?;
             phase.validate()?;
-            self.fits(&format!("phase.{name}.batch_size"), phase.batch_size)?;
+            self.check_fits(&format!("phase.{name}.batch_size"), phase.batch_size)?;
             if self.model.own().is_some() {
                 let quantization = phase.quantization.as_ref().map(|recipe| recipe.typed());
                 quantization.transpose().map_err(|error| error.of_phase(name))?;
@@ -239,7 +239,7 @@ impl Recipe {
 
     /// Refuses a batch that is too large as a whole although the number and the size of its images
     /// are within their bounds.
-    fn fits(&self, field: &str, batch_size: usize) -> Result<(), TrainError> {
+    fn check_fits(&self, field: &str, batch_size: usize) -> Result<(), TrainError> {
         let size = self.data.input_size;
         let values = batch_size.saturating_mul(3 * size * size);
         if values <= BATCH_VALUES {
@@ -329,7 +329,7 @@ fn too_large(text: &str, error: &toml::de::Error) -> Option<TrainError> {
     }
     let largest = i64::MAX.to_string();
     let table = format!("{}{largest}{}", text.get(..span.start)?, text.get(span.end..)?);
-    match check_numbers(&toml::from_str(&table).ok()?, &Place::new(schema())) {
+    match check_numbers(&toml::from_str(&table).ok()?, &SchemaNode::new(schema())) {
         Err(TrainError::OutOfRange { field, value, takes }) if value == largest => {
             Some(TrainError::OutOfRange { field, value: given.to_owned(), takes })
         }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::schema::{
     choices::Choice,
-    place::field_names,
+    node::field_names,
     stand_ins::{CompatibilityFields, GradientScaleFields, MethodField},
 };
 

@@ -17,7 +17,7 @@ use serde::{
 use serde_json::Value;
 use toml::Table;
 
-use crate::schema::{check::check_values, choices::names, place::Place};
+use crate::schema::{check::check_values, choices::names, node::SchemaNode};
 
 /// A network without the values that come from the data and the phases: the number of classes, the
 /// side of the images, and the quantizers.
@@ -102,7 +102,7 @@ fn schema() -> &'static Value {
 /// Checks that a table has the fields that its architecture needs, that it has no unknown fields,
 /// and that the fields take their values.
 fn check_fields(table: &Table) -> Result<(), String> {
-    let structures = Place::new(schema());
+    let structures = SchemaNode::new(schema());
     let of_this_kind = structures.narrowed(table).with_field(ARCHITECTURE.0);
     let known = of_this_kind.names();
     // An unknown architecture is reported later, in a message that lists the known ones.
@@ -126,7 +126,7 @@ fn check_fields(table: &Table) -> Result<(), String> {
 }
 
 /// Returns the path of a required field that is missing in the table or in a table below it.
-fn missing(place: &Place, table: &Table) -> Option<String> {
+fn missing(place: &SchemaNode, table: &Table) -> Option<String> {
     let needed = place.required().into_iter().find(|name| !table.contains_key(*name));
     let below = || {
         table.iter().find_map(|(name, value)| {

@@ -107,7 +107,7 @@ fn gather(path: &str, value: &toml::Value, found: &mut BTreeMap<String, String>)
 ///
 /// # Errors
 /// [`TrainError::Unchangeable`] with every field that cannot change, and why.
-pub(crate) fn possible(
+pub(crate) fn check_possible(
     folder: &Path,
     before: &Recipe,
     now: &Recipe,

@@ -147,7 +147,7 @@ impl Recipe {
         let network = start::fresh(phase, config.init(device)?)?;
         let state = file.read()?;
         let (network, report) = weights::load(&file, &state, network);
-        start::fits(phase, &file, &network, &report)
+        start::check_fits(phase, &file, &network, &report)
     }
 
     /// Applies all policies of a phase in the order in which the recipe has them.

@@ -6,7 +6,7 @@ use quant_data::{Dataset, LastBatch, Loader, LoaderConfig, Share};
 use quant_nn::LoadReport;
 
 use crate::{
-    batches::upload::Normalizer,
+    batches::upload::ImageNormalizer,
     classes,
     deploy::{ServedEvaluation, evaluate_packed, evaluate_served, lower},
     error::TrainError,
@@ -50,7 +50,7 @@ struct Opened {
     loaded: Loaded,
     val: Arc<dyn Dataset>,
     loader: Loader,
-    normalizer: Normalizer,
+    normalizer: ImageNormalizer,
 }
 
 impl Run {
@@ -154,7 +154,7 @@ impl Opened {
         let known = (file.path.as_path(), &loaded.classes[..], known);
         classes::check_labels(known, (data, recipe.data.kind, val.classes()))?;
         let loader = eval_loader(recipe, val.clone(), options)?;
-        let normalizer = Normalizer::new(recipe.data.normalization(), &options.device);
+        let normalizer = ImageNormalizer::new(recipe.data.normalization(), &options.device);
         Ok(Self { loaded, val, loader, normalizer })
     }
 

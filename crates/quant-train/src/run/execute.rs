@@ -219,7 +219,7 @@ impl Run {
             });
         }
         let changed = changes::differences(&self.header.recipe, &self.recipe)?;
-        changes::possible(&self.folder, &self.header.recipe, &self.recipe, &changed)?;
+        changes::check_possible(&self.folder, &self.header.recipe, &self.recipe, &changed)?;
         let mut lines: Vec<String> = changed.iter().map(ToString::to_string).collect();
         let mut header = Header { recipe: self.recipe.clone(), ..self.header.clone() };
         let seen = Seen::new(train.as_ref(), val.as_ref(), self.options.group.size());

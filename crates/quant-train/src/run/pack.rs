@@ -9,7 +9,7 @@ use quant_nn::Classifier;
 
 use super::{Run, evaluation::eval_loader};
 use crate::{
-    batches::upload::Normalizer,
+    batches::upload::ImageNormalizer,
     deploy::{ServedEvaluation, evaluate_packed, evaluate_served},
     error::TrainError,
     events::{Event, Events},
@@ -74,7 +74,7 @@ impl Run {
         let threads = available_parallelism().map_or(1, usize::from);
         let score = evaluate_packed(&engine, &loader, threads, |_| {})?;
         let device = &self.options.device;
-        let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
+        let normalizer = ImageNormalizer::new(self.recipe.data.normalization(), device);
         let served = evaluate_served(network, lowered, &loader, &normalizer, device, |_| {})?;
         Ok((Packed { score, bytes: bytes.len() as u64 }, served))
     }

@@ -7,7 +7,7 @@ use quant_nn::Classifier;
 
 use super::{Run, loaders};
 use crate::{
-    batches::upload::{DeviceBatch, Normalizer},
+    batches::upload::{DeviceBatch, ImageNormalizer},
     error::TrainError,
     events::{read_log, report},
     files,
@@ -62,7 +62,7 @@ impl Run {
         let (train, val) = self.options.open(&self.recipe.data, &self.header.data)?;
         let device = &self.options.device;
         let (_, loader) = loaders(&self.recipe, phase, &self.options, (&train, &val))?;
-        let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
+        let normalizer = ImageNormalizer::new(self.recipe.data.normalization(), device);
         evaluate(&network, &loader, &normalizer, device, skipped)
     }
 
@@ -129,7 +129,7 @@ impl Run {
         let mut histograms = Vec::new();
         if let Some(batch) = val.first_images() {
             let device = &self.options.device;
-            let normalizer = Normalizer::new(self.recipe.data.normalization(), device);
+            let normalizer = ImageNormalizer::new(self.recipe.data.normalization(), device);
             let batch = DeviceBatch::new(batch?, device);
             histograms = report::histograms(network, normalizer.images(&batch));
         }

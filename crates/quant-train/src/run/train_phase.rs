@@ -7,7 +7,7 @@ use quant_nn::{Classifier, Compute, QuantizedModule, StateDict, init_seeded, sum
 
 use super::Run;
 use crate::{
-    batches::upload::Normalizer,
+    batches::upload::ImageNormalizer,
     devices::group::{self, SharedStatistics},
     error::TrainError,
     events::{Event, Events},
@@ -101,7 +101,7 @@ impl Run {
         let state = trainer.run(state, events)?;
         let group = self.options.group.as_ref();
         let served = state.served();
-        let normalizer = Normalizer::new(normalization, device);
+        let normalizer = ImageNormalizer::new(normalization, device);
         let last = evaluate(&served, loaders.1, &normalizer, device, |_| {})?;
         let last = finite_score(phase, &state.progress, last.of_all(group)?)?;
         let (best_epoch, best) = state.progress.best.unwrap_or((state.progress.epoch, last));

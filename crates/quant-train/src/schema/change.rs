@@ -4,7 +4,7 @@ use toml::{Table, Value};
 
 use super::{
     check::{check, joined},
-    place::Place,
+    node::SchemaNode,
     words::nearest,
 };
 use crate::error::TrainError;
@@ -14,7 +14,7 @@ use crate::error::TrainError;
 /// typed, because the changed table is not in any file.
 pub(crate) fn change<T>(
     table: &Table,
-    place: &Place,
+    place: &SchemaNode,
     changes: &[String],
     read: impl Fn(Table) -> Result<T, String>,
 ) -> Result<T, TrainError> {
@@ -52,7 +52,7 @@ fn invalid_changes<'a, T>(
 }
 
 /// Returns the table with the changes, or the reason why they are not possible.
-fn changed(table: &Table, place: &Place, changes: &[&str]) -> Result<Table, String> {
+fn changed(table: &Table, place: &SchemaNode, changes: &[&str]) -> Result<Table, String> {
     let mut table = table.clone();
     for change in changes {
         let (field, new) = change.split_once('=').ok_or("expected field=value")?;
@@ -72,7 +72,7 @@ fn value(text: &str) -> Value {
 /// Sets the field at a path below the table at `at`.
 fn put(
     table: &mut Table,
-    place: &Place,
+    place: &SchemaNode,
     path: &[&str],
     at: &str,
     new: &Value,
@@ -116,7 +116,7 @@ fn name(item: &Value) -> Option<&str> {
     item.get("name").and_then(Value::as_str)
 }
 
-fn no_field(place: &Place, at: &str, wanted: &str) -> String {
+fn no_field(place: &SchemaNode, at: &str, wanted: &str) -> String {
     let at = if at.is_empty() { "a recipe" } else { at };
     let names = place.names();
     match (nearest(wanted, names.iter().copied()), names.is_empty()) {
@@ -128,7 +128,7 @@ fn no_field(place: &Place, at: &str, wanted: &str) -> String {
     }
 }
 
-fn no_phase(place: &Place, phases: &[String], wanted: &str) -> String {
+fn no_phase(place: &SchemaNode, phases: &[String], wanted: &str) -> String {
     let names = phases.iter().map(String::as_str).chain(place.names());
     let near = nearest(wanted, names);
     format!(

@@ -2,14 +2,14 @@
 
 use toml::{Table, Value};
 
-use super::{place::Place, words::nearest};
+use super::{node::SchemaNode, words::nearest};
 use crate::error::TrainError;
 
 /// Checks every number of a recipe, given as a table. `place` is the place of recipes.
 ///
 /// # Errors
 /// [`TrainError::OutOfRange`] with the field, its value and what it takes.
-pub(crate) fn check_numbers(recipe: &Table, place: &Place) -> Result<(), TrainError> {
+pub(crate) fn check_numbers(recipe: &Table, place: &SchemaNode) -> Result<(), TrainError> {
     let recipe = Value::Table(recipe.clone());
     check(&recipe, place, "", &|value| value.is_integer() || value.is_float())
 }
@@ -18,14 +18,18 @@ pub(crate) fn check_numbers(recipe: &Table, place: &Place) -> Result<(), TrainEr
 ///
 /// # Errors
 /// [`TrainError::OutOfRange`] with the field, its value and what it takes.
-pub(crate) fn check_values(table: &Table, place: &Place, path: &str) -> Result<(), TrainError> {
+pub(crate) fn check_values(
+    table: &Table,
+    place: &SchemaNode,
+    path: &str,
+) -> Result<(), TrainError> {
     check(&Value::Table(table.clone()), place, path, &|_| true)
 }
 
 /// Checks those values below `place` that `wanted` selects.
 pub(super) fn check(
     value: &Value,
-    place: &Place,
+    place: &SchemaNode,
     path: &str,
     wanted: &dyn Fn(&Value) -> bool,
 ) -> Result<(), TrainError> {

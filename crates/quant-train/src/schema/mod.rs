@@ -6,6 +6,6 @@
 pub(crate) mod change;
 pub(crate) mod check;
 pub(crate) mod choices;
-pub(crate) mod place;
+pub(crate) mod node;
 pub(crate) mod stand_ins;
 pub(crate) mod words;

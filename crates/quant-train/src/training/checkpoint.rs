@@ -152,8 +152,8 @@ fn load_one<M: Classifier>(
     let read = |name: &str| {
         contents.get(name).cloned().ok_or_else(|| fail(format!("{name} is not one of its files")))
     };
-    same(path, "network", &header.network, &network.structure())?;
-    same(path, "phase", &header.phase.lasting(), &phase.lasting())?;
+    check_same(path, "network", &header.network, &network.structure())?;
+    check_same(path, "phase", &header.phase.lasting(), &phase.lasting())?;
     let progress = header.progress;
     let mut network = network.clone();
     for policy in &progress.policies {
@@ -235,7 +235,7 @@ pub(crate) fn epochs_done(folder: &Path) -> Option<usize> {
     headers.next().map(|header| header.progress.epoch)
 }
 
-fn same<T: PartialEq + Serialize>(
+fn check_same<T: PartialEq + Serialize>(
     path: &Path,
     field: &'static str,
     theirs: &T,

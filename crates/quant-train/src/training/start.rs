@@ -32,9 +32,9 @@ pub(crate) fn start<M: Classifier>(
         let state = file.read()?;
         let report;
         (network, report) = weights::load(file, &state, network);
-        fits(phase, file, &network, &report)?;
-        tell(phase, file, &network, &report, events)?;
-        tell_other_classes(phase, file, &state, trainer.train.dataset().classes(), events)?;
+        check_fits(phase, file, &network, &report)?;
+        emit_unusual(phase, file, &network, &report, events)?;
+        warn_of_other_classes(phase, file, &state, trainer.train.dataset().classes(), events)?;
         kept = matching_quantizers(&network, &state, &report);
     }
     match &phase.quantization {
@@ -44,7 +44,7 @@ pub(crate) fn start<M: Classifier>(
 }
 
 /// Emits a warning if the weights come from a network of other classes, whose classifier is kept.
-fn tell_other_classes(
+fn warn_of_other_classes(
     phase: &Phase,
     file: &WeightsFile,
     state: &StateDict,
@@ -74,7 +74,7 @@ pub(crate) fn fresh<M: Classifier>(phase: &Phase, mut network: M) -> Result<M, T
 }
 
 /// Refuses weights that do not fit the network or that are not finite.
-pub(crate) fn fits<M: Classifier>(
+pub(crate) fn check_fits<M: Classifier>(
     phase: &Phase,
     file: &WeightsFile,
     network: &M,
@@ -115,7 +115,7 @@ pub(crate) fn fits<M: Classifier>(
 }
 
 /// Emits events for what is unusual about the weights that were loaded.
-fn tell<M: Classifier>(
+fn emit_unusual<M: Classifier>(
     phase: &Phase,
     file: &WeightsFile,
     network: &M,

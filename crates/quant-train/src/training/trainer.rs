@@ -8,7 +8,7 @@ use quant_nn::Classifier;
 
 pub(crate) use crate::training::state::TrainState;
 use crate::{
-    batches::upload::Normalizer,
+    batches::upload::ImageNormalizer,
     devices::group::{Alone, Group, SharedStatistics},
     optimize::{average::Average, optimizer::Optimizers, precision::LossScale},
     recipe::{phase::Phase, policy::Trigger},
@@ -28,7 +28,7 @@ pub(crate) struct Trainer<'a, M> {
     /// The loader of the validation images.
     pub val: &'a Loader,
     /// The normalisation of batches, on the training device.
-    pub normalizer: Normalizer,
+    pub normalizer: ImageNormalizer,
     /// The device, with autodiff.
     pub device: Device,
     /// The folder of the phase, for its checkpoints and networks.
@@ -56,7 +56,7 @@ impl<'a, M: Classifier> Trainer<'a, M> {
             phase,
             train,
             val,
-            normalizer: Normalizer::new(normalization, device),
+            normalizer: ImageNormalizer::new(normalization, device),
             device: device.clone().autodiff(),
             folder,
             stop: Stop::default(),

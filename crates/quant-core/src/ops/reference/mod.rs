@@ -6,7 +6,7 @@ use burn::{
         Backend, TensorMetadata, get_device_settings,
         tensor::{BoolTensor, FloatTensor},
     },
-    tensor::{BoolDType, Scalar, Slice},
+    tensor::{BoolDType, FloatDType, Scalar, Slice},
 };
 
 mod basis;
@@ -341,10 +341,13 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
 
 /// Returns sqrt(elements / elements inside the range), `[1]`.
 fn factor_inside<B: Backend>(v: &Values<B>, lowest: f32) -> FloatTensor<B> {
-    let count = B::float_sum(ones(v).only(v.between(lowest, 1.0)).0);
+    let inside = ones(v).only(v.between(lowest, 1.0)).0;
+    // The largest number of 16 bits is 65,504, less than there are elements.
+    let count = B::float_sum(B::float_cast(inside, FloatDType::F32));
     let count = B::float_clamp_min(count, 1f32.into());
     let elements = v.0.shape().num_elements() as f32;
-    B::float_sqrt(B::float_mul_scalar(B::float_recip(count), elements.into()))
+    let factor = B::float_sqrt(B::float_mul_scalar(B::float_recip(count), elements.into()));
+    B::float_cast(factor, v.0.dtype().into())
 }
 
 /// Returns the factor by which [`Rule::Clip`] rescales gradients if it does, `[1]`.

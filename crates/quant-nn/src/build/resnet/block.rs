@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     build::builder::{Builder, ConvSpec, NodeId},
-    config::resnet::{Kernel, PointReshape, SkipSpan},
+    config::resnet::{BlockKernel, PointReshape, SkipSpan},
     error::NetworkError,
     graph::Op,
 };
@@ -39,7 +39,7 @@ pub(super) fn basic(
     let mut shape = Shape { outputs: block.width, stride: block.stride };
     let mut x = input;
     if let Some(lossless) = lossless
-        && (config.first_kernel != Kernel::Three || lossless.whole_block)
+        && (config.first_kernel != BlockKernel::Three || lossless.whole_block)
     {
         x = shrink(b, block, x)?;
         if lossless.whole_block {
@@ -51,25 +51,25 @@ pub(super) fn basic(
     let (first, second) = if lossless.is_some() || config.point_reshape.is_some() {
         (config.first_kernel, config.second_kernel)
     } else {
-        (Kernel::Usual, Kernel::Usual)
+        (BlockKernel::Usual, BlockKernel::Usual)
     };
-    let layer_wise = config.skip == SkipSpan::Layer && first != Kernel::None;
+    let layer_wise = config.skip == SkipSpan::Layer && first != BlockKernel::None;
     let input = x;
     let (x, early) = skip_first(b, block, input, &shape)?;
 
     let size = b.size(x);
     let extra = block.extra_padding(size, shape.stride);
-    let conv = |kernel: Kernel, stride, extra| {
-        let side = if kernel == Kernel::One { 1 } else { 3 };
+    let conv = |kernel: BlockKernel, stride, extra| {
+        let side = if kernel == BlockKernel::One { 1 } else { 3 };
         let usual = ConvSpec::new(block.width, side, stride);
         ConvSpec { padding: usual.padding + extra, ..usual }
     };
-    let reshape = |kernel: Kernel, stride: usize| {
+    let reshape = |kernel: BlockKernel, stride: usize| {
         let keep = |reshape: &PointReshape| reshape.keep_downsample && stride != 1;
-        config.point_reshape.filter(|reshape| kernel == Kernel::Usual && !keep(reshape))
+        config.point_reshape.filter(|reshape| kernel == BlockKernel::Usual && !keep(reshape))
     };
     let mut halves = vec![x; config.branches];
-    for (branch, value) in halves.iter_mut().enumerate().filter(|_| first != Kernel::None) {
+    for (branch, value) in halves.iter_mut().enumerate().filter(|_| first != BlockKernel::None) {
         let unit = ConvUnit {
             number: 1,
             conv: conv(first, shape.stride, extra),

@@ -7,7 +7,7 @@ use super::{
     spec::BlockSpec,
 };
 use crate::{
-    build::builder::{Builder, ConvSpec, NodeId, Place},
+    build::builder::{Builder, ConvSpec, LayerPosition, NodeId},
     config::{
         FirstLast,
         resnet::{BlockKind, NameStyle, ResNetConfig, Stem},
@@ -35,7 +35,7 @@ impl ResNetConfig {
 
 fn stem(b: &mut Builder<'_>, config: &ResNetConfig) -> Result<NodeId, NetworkError> {
     let width = config.width();
-    let conv = |kernel, stride| ConvSpec::new(width, kernel, stride).at(Place::First);
+    let conv = |kernel, stride| ConvSpec::new(width, kernel, stride).at(LayerPosition::First);
     // In the reference the convolution of these stems never has the quantizers of the other layers.
     let like_others = config.quantization.first_last == FirstLast::LikeOthers;
     let of_squares = |kernel| conv(kernel, 1).quantized(!like_others);

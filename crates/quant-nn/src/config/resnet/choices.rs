@@ -181,7 +181,7 @@ pub struct Fixup {
 /// The kernel that replaces that of a 3x3 convolution in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kernel {
+pub enum BlockKernel {
     /// The kernel that the structure has: 1x1 in point-wise-and-reshape blocks, 3x3 elsewhere.
     #[default]
     Usual,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    BlockKind, Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
+    BlockKernel, BlockKind, Depth, DownsampleKind, Fixup, LosslessDownsample, NameStyle, Order,
     PointReshape, SkipSpan, Stem,
 };
 use crate::{
@@ -122,10 +122,10 @@ pub struct ResNetConfig {
     /// blocks that have a stride; with `point_reshape`, of all blocks. With `three`, that
     /// convolution keeps the stride, and there is no lossless downsampling in front of it.
     #[serde(default)]
-    pub first_kernel: Kernel,
+    pub first_kernel: BlockKernel,
     /// The kernel of the second convolution of the same blocks: `usual`, `one` or `three`.
     #[serde(default)]
-    pub second_kernel: Kernel,
+    pub second_kernel: BlockKernel,
     /// Whether strided convolutions of 14x14 inputs have one more pixel of padding. It is for
     /// networks that come from QTool.
     #[serde(default)]
@@ -279,7 +279,7 @@ impl ResNetConfig {
             let good = known && order.matches('c').count() == 1 && order.len() <= 3;
             check_field(good, "lossless_downsample.order", order, "c, ca, cb or cba")?;
         }
-        let has = self.second_kernel != Kernel::None;
+        let has = self.second_kernel != BlockKernel::None;
         check_field(has, "second_kernel", "none", "usual, one or three")?;
         check_range("branches", self.branches, 1..=256, "1 to 256")?;
         check_range("groups", self.groups, 1..=65536, "1 to 65536")?;

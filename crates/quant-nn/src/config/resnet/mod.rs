@@ -6,7 +6,7 @@ mod config;
 
 pub use crate::config::quantization::Quantization;
 pub use choices::{
-    BlockKind, Depth, DownsampleKind, Fixup, Kernel, LosslessDownsample, NameStyle, Order,
+    BlockKernel, BlockKind, Depth, DownsampleKind, Fixup, LosslessDownsample, NameStyle, Order,
     PointReshape, SkipSpan, Stem,
 };
 pub use config::ResNetConfig;

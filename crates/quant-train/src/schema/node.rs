@@ -4,13 +4,13 @@ use serde_json::{Number, Value};
 
 /// The values that are possible at a place of a recipe: the schemas of all possibilities.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct SchemaNode {
     /// The schema in which the references of the possibilities are resolved.
     schema: &'static Value,
     pub(crate) possibilities: Vec<&'static Value>,
 }
 
-impl Place {
+impl SchemaNode {
     /// Returns the place of a value that the whole schema describes.
     pub(crate) fn new(schema: &'static Value) -> Self {
         Self::at(schema, schema)

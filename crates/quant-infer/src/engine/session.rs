@@ -1,7 +1,5 @@
 //! Sessions, which run a network on one image after another.
 
-#[cfg(feature = "std")]
-use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{layout::Layout, memory::Memory, network::Network, run::Run};
@@ -156,6 +154,7 @@ impl Network {
     /// [`Error::Image`] with the first image that does not fit the network.
     #[cfg(feature = "std")]
     pub fn run_batch(&self, images: &[Image<'_>], threads: usize) -> Result<Vec<Vec<f32>>, Error> {
+        use alloc::vec;
         use core::sync::atomic::{AtomicUsize, Ordering};
         use std::sync::Mutex;
 

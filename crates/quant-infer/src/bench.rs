@@ -9,6 +9,7 @@ use quant_kernels::{
     simd::InstructionSet,
 };
 
+pub use crate::engine::Kernel;
 use crate::{
     Network, Packing,
     model::{Conv, Dynamic, Model, Node, Op, Quantizer, Term, Terms, Weight, WeightCodes},
@@ -139,30 +140,7 @@ pub fn rounding(integers: Vec<i16>, scale: f32) -> Quantizer {
     }
 }
 
-/// What computes the sums of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
-    /// Products of floats.
-    Floats,
-    /// Products of operands that are stored like this.
-    Integers(Packing),
-    /// Each channel is convolved alone.
-    Depthwise,
-}
-
 impl Kernel {
-    /// Returns the name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Floats => "floats",
-            Self::Integers(Packing::Pairs) => "pairs of 16 bits",
-            Self::Integers(Packing::Bytes) => "bytes",
-            Self::Integers(Packing::Signs) => "signs",
-            Self::Integers(Packing::Ternary) => "ternary",
-            Self::Depthwise => "depthwise",
-        }
-    }
-
     /// Measures how many products this kernel computes per nanosecond on one thread where it is at
     /// its best: a 3 x 3 convolution of 64 channels, whose weights and image stay in the cache.
     /// `None` for kernels without such a limit.

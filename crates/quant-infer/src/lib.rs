@@ -56,6 +56,7 @@ pub mod bench;
 mod engine;
 mod error;
 pub mod file;
+mod grid;
 mod image;
 pub mod inspect;
 pub mod model;

@@ -4,21 +4,18 @@ use alloc::vec::Vec;
 
 use quant_kernels::elementwise::{Integers, Table};
 
-use crate::model::Quantizer;
+use crate::{
+    grid::{Grid, rounded},
+    model::Quantizer,
+};
 
-/// A formula for the code of a number: R(clamp((x/a + c)·b, lo, hi)) - lo, where a is the divisor
-/// of the channel, and R rounds to the nearest integer, and half to even.
-///
-/// This is the formula of the quantizers that are trained with a clipping value or a step size. So
-/// it often has the same rounding as the quantizer, to the last bit, and only then it is used.
+/// A grid, with a divisor for each group of a quantizer. It often has the same rounding as the
+/// quantizer, to the last bit, and only then it is used.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Even {
     /// The divisor a of each group.
     pub(super) divisors: Vec<f32>,
-    shift: f32,
-    factor: f32,
-    lowest: f32,
-    highest: f32,
+    grid: Grid,
     /// The lower bound as an integer.
     offset: i32,
 }
@@ -26,15 +23,6 @@ pub(super) struct Even {
 /// How far the divisor may be from that of the values, in units of the last place. The values of a
 /// model are rounded, and so is their difference.
 const NEAR: i32 = 4;
-
-/// Returns the nearest integer of a number of magnitude below 2²², and of two the even one. Unlike
-/// a cast, it is compiled to vectors.
-#[inline(always)]
-pub(super) fn rounded(x: f32) -> i32 {
-    /// A float whose last bit counts 1, so that a sum with it is rounded to an integer.
-    const ROUND: f32 = 1.5 * (1 << 23) as f32;
-    (x + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
-}
 
 impl Even {
     /// Returns the formula of a quantizer, if there is one that is right for all numbers.
@@ -45,27 +33,15 @@ impl Even {
         // There are at most 256 levels, so larger numbers belong to no grid around 0.
         let in_steps = (first / ((last - first) / steps)).clamp(-1000.0, 1000.0);
         let lowest = rounded(in_steps) as f32;
-        let clipped = Self {
-            divisors: Vec::new(),
-            shift: 0.0,
-            factor: steps,
-            lowest: 0.0,
-            highest: steps,
-            offset: 0,
-        };
-        let signed = Self { shift: 1.0, factor: steps / 2.0, ..clipped.clone() };
-        let stepped = Self {
-            factor: 1.0,
-            lowest,
-            highest: lowest + steps,
-            offset: lowest as i32,
-            ..clipped.clone()
-        };
         let of_last = |group: usize| values(group)[quantizer.levels - 1];
         let of_step = |group: usize| (of_last(group) - values(group)[0]) / steps;
-        let formulas: [(Self, &dyn Fn(usize) -> f32); 3] =
-            [(clipped, &of_last), (signed, &of_last), (stepped, &of_step)];
-        formulas.into_iter().find_map(|(formula, divisor)| {
+        let grids: [(Grid, &dyn Fn(usize) -> f32); 3] = [
+            (Grid::unsigned(steps), &of_last),
+            (Grid::signed(steps), &of_last),
+            (Grid::multiples(lowest, steps), &of_step),
+        ];
+        grids.into_iter().find_map(|(grid, divisor)| {
+            let formula = Self { divisors: Vec::new(), grid, offset: grid.lowest as i32 };
             let of_group = |group| formula.divisor(quantizer, group, divisor(group));
             let divisors = (0..quantizer.groups).map(of_group).collect::<Option<_>>()?;
             Some(Self { divisors, ..formula })
@@ -88,7 +64,7 @@ impl Even {
         };
         let is_usual = near.is_normal() && near > 0.0 && near < f32::MAX / 2.0;
         (-NEAR..=NEAR)
-            .filter(|_| is_usual && self.lowest.abs() <= 255.0)
+            .filter(|_| is_usual && self.grid.lowest.abs() <= 255.0)
             .map(|distance| f32::from_bits(near.to_bits().wrapping_add_signed(distance)))
             .find(|divisor| is_right(*divisor))
     }
@@ -100,16 +76,16 @@ impl Even {
         first: i32,
         difference: i32,
     ) -> Integers<'a> {
-        let Self { shift, factor, lowest, highest, .. } = *self;
+        let Grid { shift, factor, lowest, highest } = self.grid;
         Integers::Formula { divisors, shift, factor, lowest, highest, first, difference }
     }
 
     /// Returns the code of a number.
     #[inline(always)]
     pub(super) fn code(&self, x: f32, divisor: f32) -> i32 {
-        let x = (x / divisor + self.shift) * self.factor;
-        let x = if x > self.lowest { x } else { self.lowest };
-        let x = if x < self.highest { x } else { self.highest };
+        let x = self.grid.position(x, divisor);
+        let x = if x > self.grid.lowest { x } else { self.grid.lowest };
+        let x = if x < self.grid.highest { x } else { self.grid.highest };
         rounded(x) - self.offset
     }
 }

@@ -1,7 +1,6 @@
 //! Codes of quantizers with many, nearly evenly spaced thresholds.
 
-use super::even::rounded;
-use crate::model::Quantizer;
+use crate::{grid::rounded, model::Quantizer};
 
 /// A line that tells the code of a number up to one threshold, with which the number is then
 /// compared: with g = x·factor + shift, rounded and at most the last threshold, the code is g

@@ -4,8 +4,9 @@ use alloc::{format, vec, vec::Vec};
 
 use super::{
     conv::{Constants, OperandSize, Places},
-    network::{Network, Producer},
+    network::Network,
     plan::Form,
+    step::Producer,
 };
 use crate::{Error, model::MAX_ELEMENTS};
 
@@ -27,6 +28,8 @@ pub(super) struct Layout {
     pub(super) lengths: [Vec<usize>; 2],
     /// What each step's convolution reads.
     pub(super) places: Vec<Places>,
+    /// The sums of each step's convolution that do not depend on the image.
+    pub(super) constants: Vec<Constants>,
 }
 
 /// The number of sums that a step computes before it goes on with them, about.
@@ -85,28 +88,27 @@ impl Layout {
                 2 * MAX_ELEMENTS
             )));
         }
-        let places = (network.steps.iter())
+        let (places, constants) = (network.steps.iter())
             .map(|step| {
                 let [_, height, width] = shapes[step.shape];
                 match &step.producer {
                     Producer::Integer { conv, operand } => {
                         let (size, output) = (&sizes[*operand], [height, width]);
                         let form = &network.storages[*operand].form;
-                        let Form::Integers(_, packing) = form else { return Places::default() };
-                        let mut places = conv.places(size, *packing, output);
+                        let Form::Integers(_, packing) = form else { return Default::default() };
+                        let places = conv.places(size, *packing, output);
                         let constant = |term| network.constant_operand(*operand, term, size);
-                        let all = (size, output);
-                        places.constants = Constants::new(conv, all, &places, constant);
-                        places
+                        let constants = Constants::new(conv, (size, output), &places, constant);
+                        (places, constants)
                     }
                     Producer::Float { conv, operand } => {
-                        conv.places(&sizes[*operand], [height, width])
+                        (conv.places(&sizes[*operand], [height, width]), Constants::default())
                     }
-                    _ => Places::default(),
+                    _ => Default::default(),
                 }
             })
-            .collect();
-        Ok(Self { size, shapes, sizes, row_masks, buffers, lengths, places })
+            .unzip();
+        Ok(Self { size, shapes, sizes, row_masks, buffers, lengths, places, constants })
     }
 }
 

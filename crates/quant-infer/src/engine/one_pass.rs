@@ -1,113 +1,23 @@
 //! Steps whose numbers stay in registers, from the sums of a convolution to what is stored.
 
 use alloc::vec::Vec;
-use core::{array, mem, ops::Range};
+use core::{mem, ops::Range};
 
-use quant_kernels::elementwise::{Operation, Size, apply, is_supported};
+use quant_kernels::elementwise::{Operation, Size, apply};
 
 use super::{
-    coder::Integers,
     conv::{Group, IntegerConv},
     links::Link,
-    network::{Content, Producer, Sink, Step},
-    packing::Packing,
+    operations::{MOST_SINKS, Operations},
     per_channel::chunk,
     run::{Run, stored},
+    step::{Content, Producer, Sink, Step},
 };
 use crate::Image;
-
-/// The largest number of operations of a step.
-const MOST_OPERATIONS: usize = 16;
-
-/// The largest number of sinks of a step.
-const MOST_SINKS: usize = 4;
-
-/// Operations in an array, so that none is allocated for an image.
-struct Operations<'a> {
-    array: [Operation<'a>; MOST_OPERATIONS],
-    count: usize,
-}
-
-impl<'a> Operations<'a> {
-    fn new() -> Self {
-        Self { array: array::from_fn(|_| Operation::Relu), count: 0 }
-    }
-
-    /// Adds an operation. [`is_possible`] has counted them.
-    fn push(&mut self, operation: Operation<'a>) {
-        self.array[self.count] = operation;
-        self.count += 1;
-    }
-}
-
-/// Returns whether a step can be computed in one pass over its numbers.
-pub(super) fn is_possible(
-    channels: usize,
-    (producer, is_folded): (&Producer, bool),
-    links: &[Link],
-    sinks: &[Sink],
-) -> bool {
-    let of_producer = match producer {
-        Producer::Input => return false,
-        Producer::Integer { conv, .. } => conv.passes().count(),
-        _ => 1,
-    };
-    let mut stores = 0;
-    for sink in sinks {
-        match &sink.content {
-            Content::Floats { coder, .. } => {
-                if coder.is_some() {
-                    return false;
-                }
-                stores += 1;
-            }
-            Content::Integers { coder, terms, folded, .. } => {
-                let fits = |term: &Integers| {
-                    let needs_words = matches!(term.packing(), Packing::Signs | Packing::Ternary);
-                    term.is_constant()
-                        || (is_supported(channels, needs_words)
-                            && (folded.is_some() || term.rule(coder).is_some()))
-                };
-                if !terms.iter().all(fits) {
-                    return false;
-                }
-                stores += terms.len();
-            }
-        }
-    }
-    is_supported(channels, false)
-        && sinks.len() <= MOST_SINKS
-        && of_producer + stores + links.len() <= MOST_OPERATIONS
-        && (is_folded || links.iter().all(|link| !matches!(link, Link::Quantize(_))))
-}
 
 /// Returns whether each pass of a convolution writes its sums in the order of the numbers.
 fn is_flat(conv: &IntegerConv, channels: usize) -> bool {
     conv.groups.len() == 1 && conv.stride(&conv.groups[0].passes[0]) == channels
-}
-
-impl Link {
-    /// Returns the operation. `other` has the other numbers of a sum.
-    fn operation<'a>(&'a self, other: &'a [f32]) -> Option<Operation<'a>> {
-        Some(match self {
-            Self::Bias(bias) => Operation::AddChannels(bias.all_repeated()),
-            Self::Affine { scale, shift } => {
-                Operation::Affine { scale: scale.all_repeated(), shift: shift.all_repeated() }
-            }
-            Self::AddScalar(number) => Operation::AddScalar(*number),
-            Self::MulScalar(number) => Operation::MultiplyScalar(*number),
-            Self::Relu => Operation::Relu,
-            Self::Relu6 => Operation::Relu6,
-            Self::LeakyRelu(slope) => Operation::LeakyRelu(*slope),
-            Self::RPRelu { before, slope, after } => Operation::RPRelu {
-                before: before.all_repeated(),
-                slope: slope.all_repeated(),
-                after: after.all_repeated(),
-            },
-            Self::Add(_) => Operation::Add(other),
-            Self::Quantize(_) => return None,
-        })
-    }
 }
 
 impl Run<'_> {
@@ -119,7 +29,7 @@ impl Run<'_> {
         }
         let Producer::Integer { conv, .. } = &step.producer else { return false };
         let channels = self.layout.shapes[step.shape][0];
-        let constants = &self.layout.places[index].constants;
+        let constants = &self.layout.constants[index];
         step.takes_one_pass && is_flat(conv, channels) && constants.of(0, 0).is_none()
     }
 
@@ -161,13 +71,12 @@ impl Run<'_> {
                     }
                 }
                 self.add_links(step, (strip, &part), &mut taken, &mut operations);
-                let Operations { array, count } = &mut operations;
                 let size = Size {
                     count: part.len() * channels,
                     channels,
                     period: chunk(channels) * channels,
                 };
-                apply(self.network.set, size, &mut array[..*count]);
+                apply(self.network.set, size, operations.all());
             }
             for (sink, taken) in step.sinks.iter().zip(&mut taken) {
                 self.exchange(sink, taken);
@@ -211,7 +120,7 @@ impl Run<'_> {
         (strip, part): (&Range<usize>, &Range<usize>),
         operations: &mut Operations<'a>,
     ) {
-        let constants = &self.layout.places[index].constants;
+        let constants = &self.layout.constants[index];
         let channels = group.outputs;
         let mut rest = &self.memory.sums[..];
         for (pass, content) in group.passes.iter().enumerate() {

@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 
 use quant_kernels::simd::InstructionSet;
 
-use super::coder::LANES;
+use super::per_threshold::LANES;
 
 /// Number of numbers that are computed before their words are. They are words of all packings.
 pub(super) const CHUNK: usize = 256;

@@ -5,11 +5,7 @@ use core::ops::Range;
 
 use quant_kernels::simd::InstructionSet;
 
-use super::{
-    coder::{Coder, Integers},
-    conv::OperandSize,
-    store,
-};
+use super::{coder::Coder, conv::OperandSize, integers::Integers, store};
 use crate::{Image, image::Pixels, model::Input};
 
 /// The words of all bytes, for a term of a quantizer that reads the image.

@@ -5,15 +5,16 @@ use alloc::{boxed::Box, vec, vec::Vec};
 use quant_kernels::simd::InstructionSet;
 
 use super::{
-    coder::{Coder, Integers},
+    coder::Coder,
     conv::{FloatConv, Folded, IntegerConv, fold},
+    integers::Integers,
     links::Link,
-    network::{CodesOf, Content, Producer, Sink, Step},
-    one_pass,
+    operations,
     packing::Encoding,
     per_channel::PerChannel,
     pixels::ByteWords,
     plan::{Form, Layer, LayerOp, Plan, Storage},
+    step::{CodesOf, Content, Producer, Sink, Step},
 };
 use crate::model::{Input, Op, Quantizer, Term, Weight};
 
@@ -77,8 +78,7 @@ impl Prepare<'_> {
         let node = layers[first].node;
         let is_folded = folded.is_some();
         let channels = self.shapes[shape][0];
-        let takes_one_pass =
-            one_pass::is_possible(channels, (&producer, is_folded), &links, &sinks);
+        let takes_one_pass = operations::suffice(channels, (&producer, is_folded), &links, &sinks);
         Step {
             node,
             producer,

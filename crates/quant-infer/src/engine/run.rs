@@ -7,10 +7,11 @@ use super::{
     conv::StripSums,
     layout::{Layout, strip},
     links::Link,
-    network::{Content, Network, Producer, Sink, Step},
+    memory::Memory,
+    network::Network,
     per_channel::chunk,
     produce::{self, Stored},
-    session::Memory,
+    step::{Content, Producer, Sink, Step},
     store,
 };
 use crate::Image;
@@ -176,9 +177,9 @@ impl Run<'_> {
     /// Stores the operand of a convolution again, if it needs that.
     fn unroll(&mut self, index: usize, step: &Step) {
         let layout = self.layout;
-        let places = &layout.places[index];
+        let constants = &layout.constants[index];
         let (Producer::Integer { conv, operand }, Some(unrolled)) =
-            (&step.producer, places.unrolled)
+            (&step.producer, layout.places[index].unrolled)
         else {
             return;
         };
@@ -189,8 +190,7 @@ impl Run<'_> {
         let each = terms.zip(all.chunks_exact_mut(unrolled.elements())).enumerate();
         for (term, (from, to)) in each {
             let reads = |(group, pass): (usize, usize)| {
-                conv.groups[group].passes[pass].term == term
-                    && places.constants.of(group, pass).is_none()
+                conv.groups[group].passes[pass].term == term && constants.of(group, pass).is_none()
             };
             if conv.passes().any(reads) {
                 conv.unroll(from, (size, [height, width]), row, to);
@@ -229,7 +229,7 @@ impl Run<'_> {
                 let mut each = elements.chunks_exact(size.height * size.width);
                 let mut rest = &mut sums[..];
                 for (group, pass) in conv.passes() {
-                    let is_constant = places.constants.of(group, pass).is_some();
+                    let is_constant = layout.constants[index].of(group, pass).is_some();
                     let pass = &conv.groups[group].passes[pass];
                     let elements = if pass.extra != 0 { each.next() } else { None };
                     if is_constant {
@@ -261,7 +261,7 @@ impl Run<'_> {
     ) {
         let (network, layout) = (self.network, self.layout);
         let Producer::Integer { conv, .. } = &step.producer else { return };
-        let constants = &layout.places[index].constants;
+        let constants = &layout.constants[index];
         let channels = layout.shapes[step.shape][0];
         let Memory { words, sums, all_sums, .. } = &mut *self.memory;
         let first = chunk.start - strip.start;
@@ -323,7 +323,7 @@ impl Run<'_> {
         match &step.producer {
             Producer::Input => image.write(bytes, positions, chunk),
             Producer::Integer { conv, .. } => {
-                let constants = &layout.places[index].constants;
+                let constants = &layout.constants[index];
                 let strip = StripSums { sums, positions: strip.len(), constants };
                 conv.combine(strip, (in_strip, positions), chunk, channels);
             }

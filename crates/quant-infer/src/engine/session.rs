@@ -1,14 +1,8 @@
-//! Sessions: the memory in which one image after another is computed.
+//! Sessions, which run a network on one image after another.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
-use super::{
-    layout::{Layout, strip, terms},
-    network::{Network, Producer},
-    per_channel::chunk,
-    produce::Statistics,
-    run::Run,
-};
+use super::{layout::Layout, memory::Memory, network::Network, run::Run};
 use crate::{Error, Image};
 
 /// Runs a network on one image after another. A session owns the memory that this needs, and
@@ -45,32 +39,6 @@ pub struct Session<'n> {
     memory: Memory,
     /// The nodes whose codes are kept, with the codes of the last image.
     watched: Vec<(usize, Vec<u8>)>,
-}
-
-/// All numbers of an image.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Memory {
-    pub(super) floats: Vec<Vec<f32>>,
-    pub(super) words: Vec<Vec<u32>>,
-    /// The operand that a convolution stored again, and a row of it.
-    pub(super) unrolled: Vec<u32>,
-    pub(super) row: Vec<u32>,
-    /// The sums of the kernels at the positions of a strip: those of each group and pass, one after
-    /// another.
-    pub(super) sums: Vec<i32>,
-    pub(super) float_sums: Vec<f32>,
-    /// The sums of the numbers of each element of an operand, for each pass that needs them.
-    pub(super) elements: Vec<i32>,
-    /// The sums of the numbers that a position reads.
-    pub(super) extra: Vec<i32>,
-    /// The sums of all groups of a convolution at the positions of a chunk, `[positions,
-    /// channels]`.
-    pub(super) all_sums: Vec<i32>,
-    /// The numbers of the positions of a chunk, `[positions, channels]`.
-    pub(super) chunk: Vec<f32>,
-    pub(super) statistics: Statistics,
-    /// The numbers of the 256 bytes of each channel of the input.
-    pub(super) bytes: Vec<[f32; 256]>,
 }
 
 impl<'n> Session<'n> {
@@ -164,46 +132,50 @@ impl<'n> Session<'n> {
     }
 }
 
-impl Memory {
-    /// Makes the buffers as large as a layout needs them.
-    fn prepare(&mut self, network: &Network, layout: &Layout) {
-        let [floats, words] = &layout.lengths;
-        self.floats = floats.iter().map(|length| vec![0.0; *length]).collect();
-        self.words = words.iter().map(|length| vec![0; *length]).collect();
-        let (mut numbers, mut sums, mut float_sums, mut all_sums, mut extra) = (0, 0, 0, 0, 0);
-        let (mut unrolled, mut elements) = (0, 0);
-        for (index, step) in network.steps.iter().enumerate() {
-            let [channels, height, width] = layout.shapes[step.shape];
-            let positions = strip(step.producer.sums(channels), height * width);
-            let of_chunk = chunk(channels).min(positions) * channels;
-            numbers = numbers.max(of_chunk);
-            match &step.producer {
-                Producer::Integer { conv, operand } => {
-                    if let Some(size) = layout.places[index].unrolled {
-                        let terms = terms(&network.storages[*operand].form);
-                        unrolled = unrolled.max(terms * size.elements());
-                    }
-                    sums = sums.max(positions * conv.sums());
-                    extra = extra.max(positions);
-                    let size = layout.operand(index, *operand);
-                    let passes = conv.passes_with_extra().count();
-                    elements = elements.max(passes * size.height * size.width);
-                    if step.is_folded && conv.groups.len() > 1 {
-                        all_sums = all_sums.max(of_chunk);
-                    }
-                }
-                Producer::Float { conv, .. } => {
-                    float_sums = float_sums.max(positions * conv.sums())
-                }
-                _ => {}
+impl Network {
+    /// Returns a session, which runs one image after another.
+    pub fn session(&self) -> Session<'_> {
+        Session::new(self)
+    }
+
+    /// Returns the class scores of an image. A [`session`](Self::session) keeps its memory for the
+    /// next image.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the image does not fit the network.
+    pub fn run(&self, image: &Image<'_>) -> Result<Vec<f32>, Error> {
+        self.session().run(image).map(<[f32]>::to_vec)
+    }
+
+    /// Returns the class scores of each image, in the order of the images. `threads` threads share
+    /// the images; each has its own session, and computes one image at a time.
+    ///
+    /// # Errors
+    /// [`Error::Image`] with the first image that does not fit the network.
+    #[cfg(feature = "std")]
+    pub fn run_batch(&self, images: &[Image<'_>], threads: usize) -> Result<Vec<Vec<f32>>, Error> {
+        use alloc::vec;
+        use core::sync::atomic::{AtomicUsize, Ordering};
+        use std::sync::Mutex;
+
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(vec![Ok(Vec::new()); images.len()]);
+        let work = || {
+            let mut session = self.session();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(image) = images.get(index) else { return };
+                let scores = session.run(image).map(<[f32]>::to_vec);
+                // A thread that panicked has left the results whole: it replaces one at a time.
+                results.lock().unwrap_or_else(|error| error.into_inner())[index] = scores;
             }
-        }
-        self.unrolled = vec![0; unrolled];
-        self.elements = vec![0; elements];
-        self.chunk = vec![0.0; numbers];
-        self.sums = vec![0; sums];
-        self.all_sums = vec![0; all_sums];
-        self.extra = Vec::with_capacity(extra);
-        self.float_sums = vec![0.0; float_sums];
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads.min(images.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        results.into_inner().unwrap_or_else(|error| error.into_inner()).into_iter().collect()
     }
 }

@@ -5,9 +5,8 @@ use core::ops::Range;
 use quant_kernels::simd::InstructionSet;
 
 use super::{
-    coder::{Coder, Integers, PerThreshold},
-    conv::OperandSize,
-    packing::CHUNK,
+    coder::Coder, conv::OperandSize, integers::Integers, packing::CHUNK,
+    per_threshold::PerThreshold,
 };
 
 /// Calls f with the parts of a range of positions that are contiguous in a row of the storage: the

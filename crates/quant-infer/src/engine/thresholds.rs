@@ -11,12 +11,15 @@ use alloc::{
 use quant_kernels::elementwise::{Operation, Size, apply};
 
 use super::{
-    coder::{Coder, Integers, PerThreshold},
+    coder::Coder,
     conv::{OperandSize, largest_sums},
-    network::{Content, Network, Step},
+    integers::Integers,
+    network::Network,
     packing::Packing,
     per_channel::chunk,
+    per_threshold::PerThreshold,
     plan::{LayerOp, Plan},
+    step::{Content, Step},
     store,
 };
 use crate::{

@@ -3,10 +3,10 @@
 use core::ops::Range;
 
 use super::{
-    coder::Integers,
-    network::{CodesOf, Content, Producer, Step},
+    integers::Integers,
     produce,
     run::{Run, stored},
+    step::{CodesOf, Content, Producer, Step},
     store,
 };
 use crate::Image;

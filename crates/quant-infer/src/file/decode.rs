@@ -7,7 +7,7 @@ use super::{
     reader::Reader,
     rows::{self, Values},
     tag,
-    view::{Elements, NodeBytes},
+    weights::{Blobs, Elements, NodeBytes},
 };
 use crate::{
     Error,
@@ -55,27 +55,6 @@ pub(super) fn description<'a>(
         return Err(decoder.reader.error("bytes that belong to no node follow"));
     }
     Ok(Description { model, nodes })
-}
-
-/// The weights of the file, which follow each other at multiples of 16 bytes.
-#[derive(Debug)]
-pub(super) struct Blobs<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Blobs<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
-
-    fn next(&mut self, size: usize) -> Option<&'a [u8]> {
-        let begin = self.at.checked_next_multiple_of(super::layout::WEIGHT_ALIGNMENT)?;
-        let end = begin.checked_add(size)?;
-        let bytes = self.bytes.get(begin..end)?;
-        self.at = end;
-        Some(bytes)
-    }
 }
 
 #[derive(Debug)]

@@ -18,11 +18,13 @@ mod reader;
 mod rows;
 mod tag;
 mod view;
+mod weights;
 mod writer;
 
 pub use layout::{ALIGNMENT, MAGIC, MINOR_VERSION, VERSION, WEIGHT_ALIGNMENT};
 pub use pack::Packing;
-pub use view::{Elements, File, NodeBytes};
+pub use view::File;
+pub use weights::{Elements, NodeBytes};
 
 use alloc::vec::Vec;
 

@@ -3,10 +3,10 @@
 use alloc::format;
 
 use super::{
-    decode::{self, Blobs, Description},
+    decode::{self, Description},
     layout::{ALIGNMENT, HEADER, LENGTH, MAGIC, VERSION},
-    pack::Packing,
     reader::Reader,
+    weights::{Blobs, Elements, NodeBytes},
 };
 use crate::{
     Error,
@@ -19,49 +19,6 @@ use crate::{
 pub struct File<'a> {
     description: Description<'a>,
     length: usize,
-}
-
-/// The bytes of a file that belong to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeBytes<'a> {
-    /// Bytes of its description, which has all its numbers but the elements of a weight.
-    pub description: usize,
-    /// The elements of its weight, for a convolution.
-    pub weight: Option<Elements<'a>>,
-}
-
-impl NodeBytes<'_> {
-    /// All bytes that the node takes, without those that align its weight.
-    pub fn total(&self) -> usize {
-        self.description + self.weight.map_or(0, |weight| weight.bytes.len())
-    }
-}
-
-/// The elements of a weight, `[out_channels, in_channels/groups, height, width]` row-major.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Elements<'a> {
-    /// The number of levels of the codes, or None for floats of 32 bits.
-    pub levels: Option<usize>,
-    /// The number of elements.
-    pub count: usize,
-    /// The floats, least significant byte first, or the codes as [`Elements::packing`] says. They
-    /// begin at a multiple of 16 bytes of the file.
-    pub bytes: &'a [u8],
-}
-
-impl Elements<'_> {
-    /// The bytes of this many elements. None if they cannot be counted.
-    pub(super) fn size(levels: Option<usize>, count: usize) -> Option<usize> {
-        match levels {
-            Some(levels) => Packing::new(levels)?.size(count),
-            None => count.checked_mul(4),
-        }
-    }
-
-    /// How the codes are packed, or None for floats.
-    pub fn packing(&self) -> Option<Packing> {
-        Packing::new(self.levels?)
-    }
 }
 
 impl<'a> File<'a> {

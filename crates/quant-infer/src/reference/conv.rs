@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Value, quantize};
+use super::{quantize, value::Value};
 use crate::model::{Conv, Quantizer, Terms, Weight, WeightCodes};
 
 /// The elements below the kernel at an output position, in the documented order.

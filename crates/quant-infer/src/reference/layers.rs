@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use quant_kernels::square_root;
 
-use super::{Value, quantize};
+use super::{quantize, value::Value};
 use crate::model::{Op, Pool};
 
 pub(super) fn value(op: &Op, inputs: &[&Value], shape: [usize; 3]) -> Value {

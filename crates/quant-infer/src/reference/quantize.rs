@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 
 use quant_kernels::square_root;
 
-use super::Value;
+use super::value::Value;
 use crate::model::{Dynamic, Quantizer};
 
 /// Returns the sum of f of all elements, in the order channel, row, column.

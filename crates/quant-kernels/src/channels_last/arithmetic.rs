@@ -1,10 +1,10 @@
 //! What the words of an image stand for, and how sums of their products are computed.
 
-use super::micro_kernel::Multiply;
+use super::sums::Sums;
 use crate::simd::{InstructionSet, Simd};
 
 /// A way to compute sums of products. Its types say what a tap is.
-pub trait Arithmetic: Copy + sealed::Sealed {
+pub trait Arithmetic: Copy + Sealed {
     /// What an image and weights consist of: floats, or words of 32 bits.
     type Word: Copy + Default + Send + Sync;
     /// The words of a tap of one output.
@@ -64,38 +64,18 @@ words!(
 );
 
 mod sealed {
-    use super::{Arithmetic, InstructionSet, Multiply};
+    use super::{Arithmetic, InstructionSet, Sums};
 
-    /// How a job is run.
+    /// How sums are computed. The inner loop implements it, and only for arithmetics of this crate.
     pub trait Sealed: Sized {
         #[expect(private_interfaces, reason = "only this crate implements arithmetics")]
-        fn run(set: InstructionSet, job: Multiply<'_, Self>)
+        fn run(set: InstructionSet, sums: Sums<'_, Self::Word, Self::Sum>)
         where
             Self: Arithmetic;
     }
 }
 
-macro_rules! runs {
-    ($($arithmetic:ident by $run:ident),*) => {
-        $(
-            impl sealed::Sealed for $arithmetic {
-                #[expect(private_interfaces, reason = "only this crate implements arithmetics")]
-                fn run(set: InstructionSet, job: Multiply<'_, Self>) {
-                    set.$run(job);
-                }
-            }
-        )*
-    };
-}
-
-runs!(
-    Floats by run,
-    Pairs by run_dot_products,
-    Bytes by run_dot_products,
-    SmallBytes by run,
-    Signs by run_counts,
-    Ternary by run_counts
-);
+pub(super) use sealed::Sealed;
 
 /// The vectors of an instruction set that hold words and sums.
 pub(super) trait Products<S: Simd>: Arithmetic {

@@ -1,55 +1,55 @@
 //! The inner loop, which keeps the sums of several positions and blocks of outputs in registers.
 
 use super::{
-    arithmetic::{Arithmetic, Bytes, Floats, Pairs, Products, Signs, SmallBytes, Ternary},
-    weights::{Finish, Run, blocks},
+    arithmetic::{Arithmetic, Bytes, Floats, Pairs, Products, Sealed, Signs, SmallBytes, Ternary},
+    sums::{Run, Sums},
+    weights::blocks,
 };
-use crate::simd::{Job, Simd};
+use crate::simd::{InstructionSet, Job, Simd};
 
-/// Sums for every start position and output. `Weights::multiply` is the only place that creates it,
-/// after it has checked all lengths.
-pub(super) struct Multiply<'a, A: Arithmetic> {
-    pub(super) input: &'a [A::Word],
-    pub(super) runs: &'a [Run],
-    pub(super) starts: &'a [u32],
-    pub(super) weights: &'a [A::Word],
-    /// Number of vectors of outputs.
-    pub(super) vectors: usize,
-    pub(super) taps: usize,
-    /// The number of taps after which products must be widened.
-    pub(super) widen_after: usize,
-    /// What becomes of the sums, unless they stay as they are.
-    pub(super) finish: Option<&'a Finish<A::Sum>>,
-    /// What is then added, for each position.
-    pub(super) extra: Option<&'a [A::Sum]>,
-    pub(super) sums: &'a mut [A::Sum],
-    /// Distance between the sums of two positions.
-    pub(super) stride: usize,
-}
+/// The job that computes sums with the products of an arithmetic.
+struct Multiply<'a, A: Arithmetic>(Sums<'a, A::Word, A::Sum>);
 
-/// Implements the job for each arithmetic. Its vectors exist for every set, which a generic
-/// implementation cannot say.
+/// Implements the job for each arithmetic, and runs it with the instructions that it needs. Its
+/// vectors exist for every set, which a generic implementation cannot say.
 macro_rules! jobs {
-    ($($arithmetic:ident),*) => {
+    ($($arithmetic:ident by $run:ident),*) => {
         $(
             impl Job for Multiply<'_, $arithmetic> {
                 type Output = ();
 
                 #[inline(always)]
                 fn run<S: Simd>(mut self, simd: S) {
-                    // SAFETY: `Weights::multiply`, the only place that creates this job, has
+                    // SAFETY: `Weights::multiply`, the only place that creates these sums, has
                     // checked that every tap of every position lies in the input, that the weights
                     // are those of all taps and vectors, that the sums hold all vectors of all
                     // positions, and that there is a base for each vector and an extra number for
                     // each position.
-                    unsafe { multiply_all(simd, &mut self) }
+                    unsafe { multiply_all::<S, $arithmetic>(simd, &mut self.0) }
+                }
+            }
+
+            impl Sealed for $arithmetic {
+                #[expect(private_interfaces, reason = "only this crate implements arithmetics")]
+                fn run(
+                    set: InstructionSet,
+                    sums: Sums<'_, <Self as Arithmetic>::Word, <Self as Arithmetic>::Sum>,
+                ) {
+                    set.$run(Multiply::<Self>(sums));
                 }
             }
         )*
     };
 }
 
-jobs!(Floats, Pairs, Bytes, SmallBytes, Signs, Ternary);
+jobs!(
+    Floats by run,
+    Pairs by run_dot_products,
+    Bytes by run_dot_products,
+    SmallBytes by run,
+    Signs by run_counts,
+    Ternary by run_counts
+);
 
 /// Number of positions that are computed together.
 const POSITIONS: usize = 6;
@@ -59,7 +59,7 @@ const POSITIONS: usize = 6;
 const SLAB: usize = 24 * 1024;
 
 #[inline(always)]
-unsafe fn multiply_all<S: Simd, A: Products<S>>(simd: S, job: &mut Multiply<'_, A>) {
+unsafe fn multiply_all<S: Simd, A: Products<S>>(simd: S, job: &mut Sums<'_, A::Word, A::Sum>) {
     let words = size_of::<A::Tap>() / size_of::<A::Word>();
     let mut vector = 0;
     for count in blocks(job.vectors, S::REGISTERS) {
@@ -138,7 +138,7 @@ struct Tile<T> {
 #[inline(always)]
 unsafe fn positions<S: Simd, A: Products<S>, const VECTORS: usize>(
     simd: S,
-    job: &mut Multiply<'_, A>,
+    job: &mut Sums<'_, A::Word, A::Sum>,
     at: &Tile<A::Word>,
 ) -> usize {
     // SAFETY: the caller guarantees the same.
@@ -155,7 +155,7 @@ unsafe fn positions<S: Simd, A: Products<S>, const VECTORS: usize>(
 #[inline(always)]
 unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: usize>(
     simd: S,
-    job: &mut Multiply<'_, A>,
+    job: &mut Sums<'_, A::Word, A::Sum>,
     at: &Tile<A::Word>,
 ) -> usize {
     let words = size_of::<A::Tap>() / size_of::<A::Word>();

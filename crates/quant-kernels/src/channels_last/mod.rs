@@ -16,10 +16,12 @@ mod arithmetic;
 mod depthwise;
 #[expect(unsafe_code, reason = "inner loops read and write through pointers")]
 mod micro_kernel;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod weights;
 
 pub use arithmetic::{Arithmetic, Bytes, Floats, Pairs, Signs, SmallBytes, Ternary};
 pub use depthwise::{depthwise_floats, depthwise_integers};
-pub use weights::{Finish, Finishing, Run, Weights};
+pub use sums::{Finish, Finishing, Run};
+pub use weights::Weights;

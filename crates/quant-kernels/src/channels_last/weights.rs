@@ -4,20 +4,9 @@ use alloc::vec::Vec;
 
 use super::{
     arithmetic::{Arithmetic, Bytes, Floats, Pairs, Signs, SmallBytes, Ternary},
-    micro_kernel::Multiply,
+    sums::{Finish, Finishing, Run, Sums},
 };
 use crate::simd::InstructionSet;
-
-/// Taps that lie at equal distances in the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// The distance of the first tap from the start of a position, in words.
-    pub start: u32,
-    /// The number of taps.
-    pub length: u32,
-    /// The distance between two taps, in words.
-    pub step: u32,
-}
 
 /// The weights of a convolution: for each tap and output channel their words.
 #[derive(Debug, Clone)]
@@ -32,16 +21,6 @@ pub struct Weights<A: Arithmetic> {
     /// What makes the sums right, if the kernel computes others.
     correction: Option<Finish<A::Sum>>,
 }
-
-/// What becomes of sums of integers: sum·factor + base, modulo 2³², with a base for each output.
-#[derive(Debug, Clone)]
-pub struct Finish<T> {
-    pub(super) factor: T,
-    pub(super) base: Vec<T>,
-}
-
-/// How sums are finished, if they are, and a number for each position, which is added in the end.
-pub type Finishing<'a, T> = (Option<&'a Finish<T>>, Option<&'a [T]>);
 
 /// Returns the numbers of vectors of outputs that are computed together.
 pub(super) fn blocks(vectors: usize, registers: usize) -> impl Iterator<Item = usize> {
@@ -144,7 +123,7 @@ impl<A: Arithmetic> Weights<A> {
         let (vectors, taps, widen_after) = (*vectors, *taps, *widen_after);
         A::run(
             self.set,
-            Multiply {
+            Sums {
                 input,
                 runs,
                 starts,

@@ -1,6 +1,6 @@
 //! The loop over tiles of numbers, which stay in registers from the first operation to the last.
 
-use super::{BLOCK, Integers, Operation, Size, Stored, Table};
+use super::operation::{BLOCK, Integers, Operation, Size, Stored, Table};
 use crate::simd::{Job, Simd};
 
 /// The operations on all numbers. `apply` is the only place that creates it, after it has checked
@@ -60,7 +60,7 @@ impl At {
     #[inline(always)]
     unsafe fn of<T>(self, table: &Table<'_, T>, lane: usize) -> *const T {
         let first = table.blocks.as_ptr().cast::<T>();
-        if table.blocks.len() == table.count {
+        if table.is_uniform() {
             // SAFETY: there is a block, which holds whole vectors. The channels fill whole blocks.
             return unsafe { first.add((self.channel + lane) % BLOCK) };
         }

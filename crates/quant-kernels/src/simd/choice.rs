@@ -4,7 +4,10 @@
 use super::sets::{Avx2, Avx2Vnni, Avx512, Avx512Popcnt, Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
 use super::sets::{Neon, NeonDot, NeonI8mm};
-use super::{Job, portable::Portable, sets::Simd};
+use super::{
+    operations::{Job, Simd},
+    portable::Portable,
+};
 
 /// One of the instruction sets. Those with instructions for dot products of integers, or for the
 /// population count of vectors, hold the proofs of the sets that they extend too.

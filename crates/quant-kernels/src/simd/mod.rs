@@ -18,8 +18,11 @@ mod choice;
 #[cfg(target_arch = "aarch64")]
 #[expect(unsafe_code, reason = "intrinsics")]
 mod neon;
+#[expect(unsafe_code, reason = "a token is a proof, and vectors lie in memory")]
+mod operations;
 #[expect(unsafe_code, reason = "vectors of portable code")]
 mod portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[expect(unsafe_code, reason = "vectors of an instruction set")]
 mod sets;
 #[cfg(target_arch = "x86_64")]
@@ -27,7 +30,7 @@ mod sets;
 mod x86;
 
 use choice::Set;
-pub(crate) use sets::Simd;
+pub(crate) use operations::{Job, Simd};
 
 /// An instruction set that the processor has. A value proves this, because only detection creates
 /// one.
@@ -141,16 +144,6 @@ pub(crate) fn vectorize_narrow<R>(f: impl FnOnce() -> R) -> R {
 #[inline(always)]
 pub(crate) fn stored(x: f32) -> f32 {
     x + 0.0
-}
-
-/// Code that is compiled for each instruction set.
-pub(crate) trait Job {
-    /// The result of the job.
-    type Output;
-
-    /// Runs the job. Implementations, and the functions that they call, must be
-    /// `#[inline(always)]`: only then are they compiled for the instruction set.
-    fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
 /// A job that is a closure, which does not use vectors explicitly.

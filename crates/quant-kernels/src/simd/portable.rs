@@ -1,6 +1,6 @@
 //! Portable code.
 
-use super::{Job, sets::Simd};
+use super::operations::{Job, Simd};
 
 /// Plain floats, which the compiler turns into the vectors that the program is compiled for: SSE2
 /// on x86-64, and `simd128` on WebAssembly if it is enabled.

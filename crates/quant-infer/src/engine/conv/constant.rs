@@ -52,7 +52,6 @@ impl Constants {
             words: places.words,
             elements: places.elements.clone(),
             unrolled: places.unrolled,
-            constants: Self::default(),
         };
         let count = positions.starts.len();
         let of_pass = |pass: &Pass| {

@@ -5,10 +5,7 @@ use alloc::{vec, vec::Vec};
 
 use super::integer::largest_sums;
 use crate::{
-    engine::{
-        coder::{Coder, PerThreshold},
-        links::Link,
-    },
+    engine::{coder::Coder, links::Link, per_threshold::PerThreshold},
     model::{Conv, Terms, WeightCodes},
 };
 

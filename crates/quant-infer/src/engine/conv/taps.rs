@@ -4,7 +4,6 @@ use alloc::vec::Vec;
 
 use quant_kernels::channels_last::Run;
 
-use super::constant::Constants;
 use crate::model::Conv;
 
 /// The size of a stored operand, `[height, width, channels]` with its padding.
@@ -33,8 +32,6 @@ pub(crate) struct Places {
     pub(crate) taps: Vec<u32>,
     /// The size of what a convolution stores again of its operand, if it does so.
     pub(crate) unrolled: Option<OperandSize>,
-    /// The sums that do not depend on the image.
-    pub(crate) constants: Constants,
 }
 
 impl Places {

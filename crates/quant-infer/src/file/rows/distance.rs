@@ -11,6 +11,12 @@ pub(super) fn number(order: i32) -> f32 {
     f32::from_bits(if order < 0 { order ^ i32::MAX } else { order } as u32)
 }
 
+/// The numbers that are at most `most` units in the last place from a number, the nearest first.
+pub(super) fn near(middle: f32, most: i32) -> impl Iterator<Item = f32> {
+    let places = (0..=2 * most).map(|i| if i % 2 == 0 { i / 2 } else { -(i / 2) - 1 });
+    places.map(move |by| number(order(middle).saturating_add(by)))
+}
+
 /// The code of the distance from `predicted` to `number`: 0, 1, 2, 3, 4 for 0, -1, 1, -2, 2. None
 /// if it is too large for a byte, or if the prediction is not finite.
 pub(super) fn distance(predicted: f32, number: f32) -> Option<u8> {

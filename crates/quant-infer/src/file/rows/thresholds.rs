@@ -5,7 +5,8 @@
 
 use alloc::vec::Vec;
 
-use super::distance::{number, order};
+use super::distance::{near, number, order};
+use crate::grid::{Grid, round};
 
 /// How a quantizer computes a code, where n is the number of thresholds of a row and s and o are
 /// the parameters. R rounds to the nearest integer, and half way to the even one. All operations
@@ -30,53 +31,44 @@ pub(super) enum Formula {
 const COMPARISONS: usize = 8;
 const MORE: usize = 256;
 
-/// The number 1.5·2^23. Adding it to a float below 2^22 and subtracting it again rounds half to
-/// even.
-const ROUNDING: f32 = 12_582_912.0;
-
-fn round(x: f32) -> f32 {
-    (x + ROUNDING) - ROUNDING
-}
-
 /// A formula with the numbers of a row.
 #[derive(Debug, Clone, Copy)]
 struct Row<'a> {
-    formula: Formula,
     scale: f32,
-    offset: f32,
-    /// The number of thresholds.
-    n: f32,
-    /// The units of the values, for [`Formula::Table`].
-    units: &'a [f32],
+    kind: Kind<'a>,
+}
+
+/// What the scale of a row belongs to.
+#[derive(Debug, Clone, Copy)]
+enum Kind<'a> {
+    Grid(Grid),
+    /// The number that is subtracted first.
+    Offset(f32),
+    /// The units of the values.
+    Table(&'a [f32]),
 }
 
 impl Row<'_> {
     /// Whether the code of x is above k.
     fn is_above(&self, x: f32, k: usize) -> bool {
-        let (s, n, above) = (self.scale, self.n, k as f32);
-        match self.formula {
-            Formula::Unsigned => round(x / s * n) > above,
-            Formula::Signed => round((x / s + 1.0) * 0.5 * n) > above,
-            Formula::SignedSteps => round(x / s) > above - self.below(),
-            Formula::Steps => round((x - self.offset) / s) > above,
-            Formula::Table => x / s > between(self.units, k),
+        let (s, above) = (self.scale, k as f32);
+        match self.kind {
+            Kind::Grid(grid) => round(grid.position(x, s)) > above + grid.lowest,
+            Kind::Offset(offset) => round((x - offset) / s) > above,
+            Kind::Table(units) => x / s > between(units, k),
         }
-    }
-
-    /// The number of steps below 0 of [`Formula::SignedSteps`].
-    fn below(&self) -> f32 {
-        self.n - (self.n as usize / 2) as f32
     }
 
     /// About where threshold k is.
     fn guess(&self, k: usize) -> f32 {
-        let (s, n, at) = (f64::from(self.scale), f64::from(self.n), k as f64 + 0.5);
-        let guess = match self.formula {
-            Formula::Unsigned => at / n * s,
-            Formula::Signed => (2.0 * at / n - 1.0) * s,
-            Formula::SignedSteps => (at - f64::from(self.below())) * s,
-            Formula::Steps => at * s + f64::from(self.offset),
-            Formula::Table => f64::from(between(self.units, k)) * s,
+        let (s, at) = (f64::from(self.scale), k as f64 + 0.5);
+        let guess = match self.kind {
+            Kind::Grid(grid) => {
+                let [shift, factor, lowest] = [grid.shift, grid.factor, grid.lowest].map(f64::from);
+                ((at + lowest) / factor - shift) * s
+            }
+            Kind::Offset(offset) => at * s + f64::from(offset),
+            Kind::Table(units) => f64::from(between(units, k)) * s,
         };
         guess as f32
     }
@@ -141,9 +133,16 @@ impl Formula {
         let (scale, offset) = (parameters[0], parameters.get(1).copied().unwrap_or(0.0));
         // A divisor of 0 or of no number gives no codes, and far from 1 the formulas overflow.
         let is_usual = (1e-30..=1e30).contains(&scale) && offset.abs() <= 1e30;
-        let has_units = self != Self::Table || units.len() == length + 1;
-        let row = Row { formula: self, scale, offset, n: length as f32, units };
-        (is_usual && has_units).then_some(row)
+        let n = length as f32;
+        let kind = match self {
+            Self::Unsigned => Kind::Grid(Grid::unsigned(n)),
+            Self::Signed => Kind::Grid(Grid::signed(n)),
+            Self::SignedSteps => Kind::Grid(Grid::multiples((length / 2) as f32 - n, n)),
+            Self::Steps => Kind::Offset(offset),
+            Self::Table if units.len() == length + 1 => Kind::Table(units),
+            Self::Table => return None,
+        };
+        is_usual.then_some(Row { scale, kind })
     }
 
     /// The thresholds of a row of `length` numbers, where codes have these units. None if the
@@ -177,9 +176,9 @@ impl Formula {
         };
         // The value of code 0 is the offset.
         let offset = if self == Self::Steps { values.first().copied()? } else { 0.0 };
-        let places = (0..=2 * NEAR).map(|i| if i % 2 == 0 { i / 2 } else { -(i / 2) - 1 });
-        let near = |by| [number(order(scale as f32).saturating_add(by)), offset];
-        places.map(near).find(|parameters| self.gives(parameters, row, units))
+        let scales = near(scale as f32, NEAR);
+        let mut parameters = scales.map(|scale| [scale, offset]);
+        parameters.find(|parameters| self.gives(parameters, row, units))
     }
 
     /// Whether these are exactly the thresholds.

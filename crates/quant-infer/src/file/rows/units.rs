@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::distance::{number, order};
+use super::distance::near;
+use crate::model::Term;
 
 /// How the value of code c is computed, where n is the largest code and s and o are the parameters
 /// of a row. All operations are those of 32-bit floats.
@@ -69,9 +70,7 @@ impl Unit {
         if !scale.is_finite() || scale <= 0.0 {
             return None;
         }
-        let places = (0..=2 * NEAR).map(|i| if i % 2 == 0 { i / 2 } else { -(i / 2) - 1 });
-        let near = |by| [number(order(scale).saturating_add(by)), offset];
-        places.map(near).find(|parameters| {
+        near(scale, NEAR).map(|scale| [scale, offset]).find(|parameters| {
             let values = self.values(units, &parameters[..self.parameters()]);
             values.iter().zip(row).all(|(found, wanted)| found.to_bits() == wanted.to_bits())
         })
@@ -83,6 +82,14 @@ pub(super) fn table(integers: &[i16]) -> Option<Vec<f32>> {
     let largest = integers.iter().map(|integer| integer.unsigned_abs()).max()?;
     let unit = |integer: &i16| (f64::from(*integer) / f64::from(largest)) as f32;
     (largest > 0).then(|| integers.iter().map(unit).collect())
+}
+
+/// The units of the values of codes, which some thresholds follow from. Empty if there are none.
+pub(super) fn of_terms(terms: &[Term], levels: usize) -> Vec<f32> {
+    match terms {
+        [term] if term.integers.len() == levels => table(&term.integers).unwrap_or_default(),
+        _ => Vec::new(),
+    }
 }
 
 /// The list of [`Unit::Table`] with which a row is written. None if there is none.

@@ -4,7 +4,8 @@ use alloc::{format, vec::Vec};
 
 use super::{
     super::{Conv, Dynamic, Term, Terms, Weight, WeightCodes},
-    Problem, check_extent, ensure, values,
+    problem::{Problem, ensure},
+    values::{self, check_extent},
 };
 
 /// The largest sum of the magnitudes of products that an accumulator may have. It leaves room for

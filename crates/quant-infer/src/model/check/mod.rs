@@ -1,34 +1,21 @@
 //! What every model must satisfy, so that nothing that runs it later can fail.
 
 mod conv;
+mod problem;
 mod shapes;
 mod values;
 
-use alloc::{format, string::String};
+use alloc::format;
 
 use super::{Model, Node, Op};
 use crate::Error;
+use problem::{Problem, ensure, layer_name};
+use values::check_extent;
+
 pub use shapes::MAX_ELEMENTS;
-
-/// What is wrong with a layer.
-type Problem = String;
-
-/// Returns a problem unless the condition holds.
-fn ensure(condition: bool, problem: impl FnOnce() -> Problem) -> Result<(), Problem> {
-    if condition { Ok(()) } else { Err(problem()) }
-}
-
-/// The largest side, stride, padding, dilation or factor that a layer may have.
-const MAX_EXTENT: usize = 1 << 15;
 
 /// The largest number of layers.
 const MAX_NODES: usize = 1 << 14;
-
-fn check_extent(name: &str, value: usize, lowest: usize) -> Result<(), Problem> {
-    ensure((lowest..=MAX_EXTENT).contains(&value), || {
-        format!("has the {name} {value}, which must lie from {lowest} to {MAX_EXTENT}")
-    })
-}
 
 impl Model {
     /// Checks everything that a model must satisfy: lengths, indices, ranges, finite numbers, and
@@ -59,11 +46,6 @@ impl Model {
         }));
         result.map_err(|problem| Error::model("the network", problem))
     }
-}
-
-/// Returns the name of a layer for messages.
-fn layer_name(index: usize, node: &Node) -> String {
-    format!("layer {index} ({})", node.name)
 }
 
 fn check_input(model: &Model) -> Result<(), Problem> {

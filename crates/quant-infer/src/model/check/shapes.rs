@@ -4,7 +4,8 @@ use alloc::{format, vec, vec::Vec};
 
 use super::{
     super::{Conv, Model, Op, Pool},
-    Problem, ensure, layer_name, values,
+    problem::{Problem, ensure, layer_name},
+    values,
 };
 use crate::Error;
 

@@ -1,15 +1,24 @@
-//! Checks of numbers and quantizers.
+//! Checks of sizes, numbers and quantizers.
 
 use alloc::format;
 
-use super::{super::Quantizer, super::Terms, Problem, ensure};
-use crate::model::Dynamic;
+use super::problem::{Problem, ensure};
+use crate::model::{Dynamic, Quantizer, Terms};
+
+/// The largest side, stride, padding, dilation or factor that a layer may have.
+const MAX_EXTENT: usize = 1 << 15;
 
 /// The largest number of terms of a quantizer or a weight.
 const MAX_TERMS: usize = 16;
 
 /// The largest magnitude of an integer: the lowest integer of 16 bits has no negative.
 const MAX_INTEGER: i16 = i16::MAX;
+
+pub(super) fn check_extent(name: &str, value: usize, lowest: usize) -> Result<(), Problem> {
+    ensure((lowest..=MAX_EXTENT).contains(&value), || {
+        format!("has the {name} {value}, which must lie from {lowest} to {MAX_EXTENT}")
+    })
+}
 
 pub(super) fn check_finite(name: &str, numbers: &[f32]) -> Result<(), Problem> {
     match numbers.iter().find(|number| !number.is_finite()) {

@@ -1,6 +1,9 @@
 //! [`Rule::Clip`](super::super::Rule::Clip): clamping and rounding to a uniform grid.
 
-use super::{Arithmetic, between, only, round, sign_of};
+use super::{
+    formula::Arithmetic,
+    number::{between, only, round, sign_of},
+};
 use crate::quantize::lanes::{Lanes, add, map};
 
 /// The arithmetic of [`Rule::Clip`](super::super::Rule::Clip).

@@ -1,7 +1,10 @@
 //! [`Rule::Intervals`](super::super::Rule::Intervals): sums of rounded pieces given by their
 //! widths.
 
-use super::{Arithmetic, between, only, round};
+use super::{
+    formula::Arithmetic,
+    number::{between, only, round},
+};
 use crate::quantize::{
     lanes::{LANES, Lanes, add, map},
     rule::MAX_INTERVALS,

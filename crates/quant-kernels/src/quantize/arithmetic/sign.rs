@@ -1,6 +1,6 @@
 //! [`Rule::Sign`](super::super::Rule::Sign): two levels.
 
-use super::{Arithmetic, only};
+use super::{formula::Arithmetic, number::only};
 use crate::{
     quantize::{
         lanes::{Lanes, add, map},

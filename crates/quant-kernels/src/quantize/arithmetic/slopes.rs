@@ -1,6 +1,9 @@
 //! [`Rule::Slopes`](super::super::Rule::Slopes): sums of rounded pieces given by their slopes.
 
-use super::{Arithmetic, between, only, round};
+use super::{
+    formula::Arithmetic,
+    number::{between, only, round},
+};
 use crate::quantize::lanes::{LANES, Lanes, add, map};
 
 /// The unsigned form of [`Rule::Slopes`](super::super::Rule::Slopes) with `P` pieces.

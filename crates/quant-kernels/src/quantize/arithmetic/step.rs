@@ -1,6 +1,9 @@
 //! [`Rule::Step`](super::super::Rule::Step): rounding with a step size and an offset.
 
-use super::{Arithmetic, between, only, round, sign_of};
+use super::{
+    formula::Arithmetic,
+    number::{between, only, round, sign_of},
+};
 use crate::quantize::lanes::{Lanes, add, map};
 
 /// The arithmetic of [`Rule::Step`](super::super::Rule::Step).

@@ -1,6 +1,9 @@
 //! [`Rule::Table`](super::super::Rule::Table): thresholds and values.
 
-use super::{Arithmetic, between, only};
+use super::{
+    formula::Arithmetic,
+    number::{between, only},
+};
 use crate::{
     quantize::lanes::{Lanes, add, map},
     simd::stored,

@@ -1,6 +1,6 @@
 //! [`Rule::Ternary`](super::super::Rule::Ternary): three levels.
 
-use super::{Arithmetic, only};
+use super::{formula::Arithmetic, number::only};
 use crate::quantize::lanes::{Lanes, add, map};
 
 /// The arithmetic of [`Rule::Ternary`](super::super::Rule::Ternary).

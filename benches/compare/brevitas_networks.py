@@ -6,7 +6,8 @@ The networks are those of the package `brevitas_examples`: its classifiers of sm
 (TFC, LFC, CNV, ResNet-18) and MobileNet v1. Batch norms get random statistics, so that every node
 has something to do. FOLDER gets NAME.qonnx.onnx and NAME.qcdq.onnx.
 
-Needs: pip install brevitas onnx onnxoptimizer qonnx torch torchvision "setuptools<70"
+Needs, by pip install: brevitas==0.13.4 onnx onnxoptimizer qonnx torch==2.4.1
+torchvision==0.19.1 "setuptools<70"
 """
 
 import pathlib

@@ -11,7 +11,7 @@ use quant_train::{Evaluation, Recipe, Run, RunOptions, ServedOutcome, WeightsFil
 use crate::{
     machine::EvalArguments,
     networks::{WeightsArguments, is_packed, no_effect},
-    packed,
+    packed::{self, is_onnx},
     recipes::library::find,
     runs::data_folder,
     score::{score_line, skipped_lines},
@@ -107,6 +107,12 @@ impl Source {
     /// Returns the network of a file of weights, and the data of a recipe.
     fn of_file(path: &Path, choice: &EvalChoice) -> Result<Self, Box<dyn Error>> {
         let recipe = choice.recipe.as_ref();
+        if !path.exists() {
+            return Err(format!("{}: there is no such file or folder", path.display()).into());
+        }
+        if is_onnx(path) {
+            return Err(packed::to_pack(path).into());
+        }
         let recipe = recipe.ok_or("a file needs --recipe, which describes the data")?;
         let (text, recipe_path) = find(recipe)?;
         let recipe = Recipe::parse_with(&text, &recipe_path, &choice.changes)?;

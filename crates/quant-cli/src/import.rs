@@ -19,7 +19,10 @@ use quant_train::{
     recipe::{ModelRecipe, Structure},
 };
 
-use crate::{networks::is_packed, packed::OnnxImages};
+use crate::{
+    networks::is_packed,
+    packed::{OnnxImages, eval_steps, read_onnx},
+};
 
 /// What `quant import` is asked to do.
 #[derive(Debug, Clone, clap::Args)]
@@ -67,9 +70,7 @@ pub fn import(asked: &ImportArguments) -> Result<String, Box<dyn Error>> {
         }
         Model::load(path)?
     } else {
-        let bytes = quant_train::files::read(path).map_err(|error| at(&error))?;
-        let imported =
-            quant_onnx::import(&bytes, &images.options()?).map_err(|error| at(&error))?;
+        let imported = read_onnx(path, images.options()?)?;
         for note in &imported.notes {
             writeln!(text, "{note}")?;
         }
@@ -88,10 +89,12 @@ pub fn import(asked: &ImportArguments) -> Result<String, Box<dyn Error>> {
         model
     };
     let raised = raise(&model, &options).map_err(|error| {
-        format!(
-            "{}; `quant pack` makes a packed network of an ONNX file of any structure",
-            at(&error)
-        )
+        let advice = if is_packed(path) {
+            ""
+        } else {
+            "; `quant pack` makes a packed network of an ONNX file of any structure"
+        };
+        format!("{}{advice}", at(&error))
     })?;
     for note in &raised.notes {
         writeln!(text, "{note}")?;
@@ -104,7 +107,7 @@ pub fn import(asked: &ImportArguments) -> Result<String, Box<dyn Error>> {
     writeln!(text, "{}", raised.verified)?;
     if let Some(to) = recipe {
         let name = output.file_stem().map_or("imported".into(), |name| name.to_string_lossy());
-        let recipe = recipe_of(&raised, &name, output)?;
+        let recipe = recipe_of(&raised, &name, &from_recipe(output, to)?)?;
         files::write(to, recipe.to_toml()?.as_bytes())?;
         writeln!(text, "written: {}", to.display())?;
     }
@@ -145,12 +148,23 @@ fn normalisation(input: &Input) -> ([f64; 3], [f64; 3]) {
     (channels.map(|(mean, _)| mean), channels.map(|(_, std)| std))
 }
 
+/// Returns the path of the weights as a recipe names it, relative to the folder of the recipe if
+/// they are in the same folder.
+fn from_recipe(weights: &Path, recipe: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let (weights, recipe) = (std::path::absolute(weights)?, std::path::absolute(recipe)?);
+    Ok(match weights.file_name() {
+        Some(name) if weights.parent() == recipe.parent() => name.into(),
+        _ => weights,
+    })
+}
+
 /// Returns a recipe that trains the network further.
 fn recipe_of(raised: &Raised, name: &str, weights: &Path) -> Result<Recipe, Box<dyn Error>> {
     let config = raised.network.config();
     let (mean, std) = normalisation(&raised.input);
     let mut data = DataRecipe::new(DataKind::ImageFolder, config.input_size());
     (data.mean, data.std) = (Some(mean), Some(std));
+    data.eval = Some(eval_steps(&raised.input));
     let mut recipe = Recipe::parse(TEMPLATE, Path::new("import"))?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     recipe.name = name.chars().map(|c| if allowed(c) { c } else { '-' }).collect();

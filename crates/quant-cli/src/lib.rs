@@ -1,7 +1,7 @@
 //! The command lines of the `quant` program and of other programs that train.
 //!
-//! - [`networks`], [`recipes`], [`data`], [`evaluation`], [`inspect`], [`packed`] and [`bench`] are
-//!   commands of the `quant` program.
+//! - [`networks`], [`recipes`], [`data`], [`evaluation`], [`inspect`], [`packed`], [`bench`]
+//!   and [`import`] are commands of the `quant` program.
 //! - [`train`] is the command line of a training program that brings its own recipe and data.
 //! - [`runs`] starts, continues and stops runs for both kinds of programs.
 //! - [`machine`] chooses the devices for both kinds of programs, and [`memory`] keeps the memory

@@ -155,14 +155,22 @@ impl MachineArguments {
         let sums_on_devices = self.device.device == "cuda";
         let members = Devices::new(&devices, sums_on_devices, PATIENCE).into_iter().zip(devices);
         let results: Vec<_> = thread::scope(|scope| {
+            let work = &work;
             let threads: Vec<_> = members
                 .map(|(group, device)| {
-                    let options = self.on(device, stop.clone(), Arc::new(group));
-                    scope.spawn(|| work(options).map_err(sendable))
+                    let group: Arc<dyn Group> = Arc::new(group);
+                    let options = self.on(device, stop.clone(), Arc::clone(&group));
+                    let run = move || work(options).map_err(sendable);
+                    thread::Builder::new().spawn_scoped(scope, run).map_err(|error| {
+                        let reason =
+                            format!("the thread of a device could not be started: {error}");
+                        group.fail(&reason);
+                        Box::<dyn Error + Send + Sync>::from(reason)
+                    })
                 })
                 .collect();
             let failed = |_| Err("the thread of a device panicked".into());
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).collect()
+            threads.into_iter().map(|thread| thread?.join().unwrap_or_else(failed)).collect()
         });
         let mut errors: Vec<Box<dyn Error>> = Vec::new();
         for result in results {

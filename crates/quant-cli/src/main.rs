@@ -381,6 +381,7 @@ fn run(command: Command) -> Printed {
 
 fn main() -> ExitCode {
     quant_cli::memory::keep();
+    quant_cli::memory::report_large_files();
     let result = run(Arguments::parse().command);
     runs::exit_code(result.and_then(|text| match text.trim_end() {
         "" => Ok(()),

@@ -104,7 +104,10 @@ fn open(folder: &Path) -> Result<Run, Box<dyn Error>> {
 /// Returns a file of weights, with the networks that the recipe or the keywords describe.
 fn of_file(path: &Path, of: &NetworkArguments) -> Result<FileAndCandidates, Box<dyn Error>> {
     let candidates = match &of.recipe {
-        Some(name) => recipe_of(name)?.candidates(of.phase.as_deref(), 1000)?,
+        Some(name) => {
+            let recipe = recipe_of(name)?;
+            recipe.candidates(of.phase.as_deref(), recipe.data.usual_classes())?
+        }
         None if of.description.is_empty() => Vec::new(),
         None => {
             let described = Description { keywords: None, ..of.description.clone() };

@@ -3,13 +3,18 @@
 use std::{
     error::Error,
     fmt::Write,
-    path::{Path, PathBuf},
+    io::ErrorKind,
+    path::{Component, Path, PathBuf},
     thread::available_parallelism,
 };
 
 use quant_data::{Pipeline, RgbImage, Transform, Truncated, random::Random};
-use quant_infer::{Image, Network, Session, inspect::Overview, model::Model};
-use quant_onnx::ImportOptions;
+use quant_infer::{
+    Image, Network, Session,
+    inspect::Overview,
+    model::{Input, Model},
+};
+use quant_onnx::{ImportOptions, Imported};
 use quant_train::{
     Recipe, Run, RunOptions,
     data::{DataKind, DataRecipe},
@@ -27,12 +32,25 @@ use crate::{
 /// Reads a packed network.
 fn read(path: &Path) -> Result<Network, Box<dyn Error>> {
     let at = |error: &dyn Error| format!("{}: {error}", path.display());
+    if is_onnx(path) {
+        return Err(to_pack(path).into());
+    }
     let bytes = quant_train::files::read(path).map_err(|error| at(&error))?;
     Ok(Network::from_bytes(&bytes).map_err(|error| at(&error))?)
 }
 
+/// The error of a command that takes packed networks and got an ONNX file.
+pub(crate) fn to_pack(path: &Path) -> String {
+    let file = path.display();
+    let packed = path.with_extension("qnet");
+    format!(
+        "{file}: an ONNX file; `quant pack {file} -o {}` makes a packed network of it",
+        packed.display()
+    )
+}
+
 /// Returns whether a path has the extension of ONNX files.
-fn is_onnx(path: &Path) -> bool {
+pub(crate) fn is_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
@@ -63,7 +81,7 @@ impl OnnxImages {
         if std.iter().any(|std| *std <= 0.0) {
             return Err("--std takes numbers above 0".into());
         }
-        Ok(ImportOptions { size, mean, std, name: None })
+        Ok(ImportOptions { size, mean, std, ..ImportOptions::default() })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -79,11 +97,9 @@ fn pack_onnx(
     to: &Path,
     explain: bool,
 ) -> Result<String, Box<dyn Error>> {
-    let at = |error: &dyn Error| format!("{}: {error}", path.display());
-    let bytes = quant_train::files::read(path).map_err(|error| at(&error))?;
     let mut options = images.options()?;
     options.name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
-    let imported = quant_onnx::import(&bytes, &options).map_err(|error| at(&error))?;
+    let imported = read_onnx(path, options)?;
     let packed = imported.model.to_bytes();
     quant_train::files::write(to, &packed)?;
     let mut text = String::new();
@@ -94,6 +110,37 @@ fn pack_onnx(
     write!(text, "written: {}, {} bytes", to.display(), packed.len())?;
     Ok(text)
 }
+
+/// Reads an ONNX file, with the files beside it in which it keeps constants.
+pub(crate) fn read_onnx(path: &Path, mut options: ImportOptions) -> Result<Imported, String> {
+    let at = |error: &dyn Error| format!("{}: {error}", path.display());
+    let bytes = quant_train::files::read(path).map_err(|error| at(&error))?;
+    for name in quant_onnx::external_files(&bytes).map_err(|error| at(&error))? {
+        // Only files in the folder of the ONNX file and below it are read.
+        if !Path::new(&name).components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(format!(
+                "{}: it keeps constants in {name:?}, which is not in its own folder; copy that \
+                 file there, and save the model anew",
+                path.display()
+            ));
+        }
+        let beside = path.with_file_name(&name);
+        let long = std::fs::metadata(&beside).is_ok_and(|found| found.len() > MAX_CONSTANTS);
+        if long {
+            return Err(format!("{}: more than {MAX_CONSTANTS} bytes", beside.display()));
+        }
+        match quant_train::files::read(&beside) {
+            Ok(contents) => drop(options.external.insert(name, contents)),
+            // The error of the constant says what is missing.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("{}: {error}", beside.display())),
+        }
+    }
+    quant_onnx::import(&bytes, &options).map_err(|error| at(&error))
+}
+
+/// The largest file of constants that is read, in bytes.
+const MAX_CONSTANTS: u64 = 1 << 30;
 
 /// A format of [`export`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -263,13 +310,19 @@ fn with_channels(pixels: Vec<u8>, channels: usize) -> Result<Vec<u8>, String> {
 }
 
 /// Returns the step that resizes a picture for the network, if there is one.
-fn resize(network: &Network) -> Option<Transform> {
-    network.input().shorter_side.map(|size| Transform::Resize { size })
+fn resize(input: &Input) -> Option<Transform> {
+    input.shorter_side.map(|size| Transform::Resize { size })
+}
+
+/// Returns the steps of the evaluation during training, for a network of square images.
+pub(crate) fn eval_steps(input: &Input) -> Pipeline {
+    let crop = Transform::CenterCrop { size: input.size[0] };
+    Pipeline(resize(input).into_iter().chain([crop]).collect())
 }
 
 /// Brings a picture to the network's size, as in the evaluation during training.
 fn prepared(network: &Network, image: RgbImage) -> RgbImage {
-    let steps = Pipeline(resize(network).into_iter().collect());
+    let steps = Pipeline(resize(network.input()).into_iter().collect());
     centre(&steps.apply(image, &mut Random::new(&[])), network.input().size)
 }
 
@@ -309,8 +362,7 @@ fn recipe_of(network: &Network, name: Option<&str>) -> Result<Recipe, Box<dyn Er
         .into());
     }
     let mut data = DataRecipe::new(DataKind::ImageFolder, size[0]);
-    let crop = Transform::CenterCrop { size: size[0] };
-    data.eval = Some(Pipeline(resize(network).into_iter().chain([crop]).collect()));
+    data.eval = Some(eval_steps(network.input()));
     Ok(Recipe { data, ..Recipe::parse(EVALUATION, Path::new("evaluation"))? })
 }
 

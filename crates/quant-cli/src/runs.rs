@@ -214,6 +214,7 @@ pub fn stop_on_signals() -> Result<Stop, Box<dyn Error>> {
             std::process::exit(130);
         }
         output::tell("stopping after this step; press Ctrl+C again to stop at once");
-    })?;
+    })
+    .map_err(|error| format!("Ctrl+C and SIGTERM cannot be waited for: {error}"))?;
     Ok(stop)
 }

@@ -227,6 +227,7 @@ struct Work<'a> {
 
 fn main_of(program: &TrainProgram, work: &Work<'_>) -> ExitCode {
     crate::memory::keep();
+    crate::memory::report_large_files();
     let command = Arguments::command().name(program.name).about(program.about);
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => arguments,

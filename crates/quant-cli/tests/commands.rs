@@ -267,3 +267,18 @@ fn torchvisions_names_arrive_in_a_keyword_network() {
     assert!(output.status.success(), "{error}");
     assert!(error.contains("loaded, torchvision's names translated"), "{error}");
 }
+
+/// By default the system ends a program that writes too large a file, without a message.
+#[test]
+#[cfg(unix)]
+fn a_file_beyond_the_limit_of_sizes_is_named() {
+    let desk = Desk::new(RECIPE);
+    // The limit is one block of 512 or 1024 bytes.
+    let script = "ulimit -f 1; exec \"$0\" train tiny.toml";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_quant")]).current_dir(desk.folder.path());
+    let output = shell.env("XDG_CACHE_HOME", desk.path("cache")).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("File too large"), "{error}");
+}

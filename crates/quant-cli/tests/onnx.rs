@@ -76,8 +76,17 @@ fn an_exported_network_can_be_trained_further() {
     desk.says(&["export", packed, "--format", "qonnx", "-o", "net.onnx"]);
     let last = |said: String| said.trim_end().lines().next_back().unwrap_or_default().to_owned();
     let usual = last(desk.says(&["eval", "runs/tiny-001"]));
-    for (from, to) in [("net.onnx", "a.safetensors"), (packed, "b.safetensors")] {
-        let said = desk.says(&["import", from, "-o", to, "--recipe", "back.toml"]);
+    // The pictures of the run, as a folder of anybody's.
+    let cache = fs::read_dir(desk.path("cache/quant-train")).unwrap();
+    let mut folders = cache.map(|entry| entry.unwrap().path());
+    let pictures = folders.find(|path| path.join("val").is_dir()).unwrap();
+    let data = ["--data", pictures.to_str().unwrap()];
+    let of_file = last(desk.says(&[&["eval", packed], &data[..]].concat()));
+    fs::create_dir(desk.path("beside")).unwrap();
+    for (from, to, recipe) in
+        [("net.onnx", "a.safetensors", "back.toml"), (packed, "b.safetensors", "beside/back.toml")]
+    {
+        let said = desk.says(&["import", from, "-o", to, "--recipe", recipe]);
         assert!(said.contains("a ResNet20 with the stem for small images, 16 channels"), "{said}");
         assert!(said.contains("20 x activation: lsq with 4 levels"), "{said}");
         assert!(said.contains("20 x weight: lsq with 16 levels"), "{said}");
@@ -89,8 +98,11 @@ fn an_exported_network_can_be_trained_further() {
         assert_eq!(last(desk.says(&["eval", to, "--recipe", "tiny.toml"])), usual);
         assert!(desk.says(&["summary", to]).contains("layer3.2.conv2"));
         // The recipe that was written fits the weights.
-        let checked = desk.says(&["recipe", "check", "back.toml"]);
+        let checked = desk.says(&["recipe", "check", recipe]);
         assert!(!checked.contains("warning"), "{checked}");
+        // With it, the network is evaluated as the file is.
+        let evaluated = desk.says(&[&["eval", to, "--recipe", recipe], &data[..]].concat());
+        assert_eq!(last(evaluated), of_file);
         // Training goes on with the weights.
         let init = format!("phase.low.init={to}");
         desk.says(&["train", "tiny.toml", "--set", &init, "--set", "model.norm=static"]);
@@ -137,7 +149,7 @@ fn a_network_of_another_structure_is_not_imported() {
     model.save(desk.path("other.qnet")).unwrap();
     let said = desk.fails(&["import", "other.qnet", "-o", "out.safetensors"]);
     assert!(said.contains("first is a 5x5 convolution of 3 to 4 channels"), "{said}");
-    assert!(said.contains("`quant pack` makes a packed network"), "{said}");
+    assert!(!said.contains("`quant pack`"), "it is packed already: {said}");
     assert_eq!(said.trim_end().lines().count(), 1, "{said}");
     let said = desk.fails(&["import", "other.qnet", "-o", "out.pth"]);
     assert!(said.contains("choose a name that ends in .safetensors"), "{said}");
@@ -158,8 +170,12 @@ fn what_cannot_be_exported_or_read_is_said_in_one_sentence() {
     fs::write(desk.path("net.qnet"), "a text").unwrap();
     let out = ["-o", "out"];
     let with = |first: &[&'static str]| [first, &out].concat();
-    fails(&with(&["pack", "text.onnx"]), "text.onnx: the ONNX file is no ONNX file, or damaged");
+    fails(&with(&["pack", "text.onnx"]), "text.onnx: the ONNX file is damaged, or is a file of");
     fails(&with(&["pack", "none.onnx"]), "none.onnx: ");
+    fs::write(desk.path("empty.onnx"), "").unwrap();
+    fails(&with(&["pack", "empty.onnx"]), "the ONNX file is empty");
+    fails(&["run", "text.onnx", "a.png"], "`quant pack text.onnx -o text.qnet` makes a packed");
+    fails(&["eval", "text.onnx"], "`quant pack text.onnx -o text.qnet` makes a packed");
     fails(&with(&["pack", "text.onnx", "--best"]), "an ONNX file takes no option but");
     fails(&with(&["pack", "text.onnx", "--std", "0"]), "--std takes numbers above 0");
     fails(&with(&["pack", "tiny.toml", "--mean", "0.5"]), "--mean, --std and --size are for ONNX");
@@ -167,7 +183,10 @@ fn what_cannot_be_exported_or_read_is_said_in_one_sentence() {
     fails(&with(&["export", "net.qnet", "--best", "--format", "qonnx"]), "takes no option but");
     fails(&with(&["export", "tiny.toml", "--format", "qonnx"]), "expected a run folder");
     let out = ["-o", "out.safetensors"];
-    fails(&[&["import", "text.onnx"], &out[..]].concat(), "is no ONNX file, or damaged");
+    fails(
+        &[&["import", "text.onnx"], &out[..]].concat(),
+        "is damaged, or is a file of another kind",
+    );
     fails(&[&["import", "net.qnet"], &out[..]].concat(), "net.qnet");
     assert!(!desk.path("out").exists());
 }

@@ -126,7 +126,10 @@ pub use site::{GroupFallback, Site};
 pub use staircase::Staircase;
 pub use table::{capability, methods_table};
 pub use training::QuantizationLoss;
-pub use watch::{Probe, Recorded, calibrate, calibrate_where, probe, record, training_loss};
+pub use watch::{
+    Probe, Recorded, calibrate, calibrate_in_training, calibrate_where, probe, record,
+    training_loss,
+};
 pub use weight_codes::{WeightCodes, weight_codes};
 
 /// Tests the example of the README.

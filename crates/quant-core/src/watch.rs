@@ -214,10 +214,60 @@ pub fn calibrate_where<M: Module>(
     calibration: Calibration,
     run: impl FnOnce(&M),
 ) -> (M, Vec<CalibrationInfo>) {
+    let evaluated = model.valid();
+    calibrate_by_calls(model, &evaluated, select, calibration, run)
+}
+
+/// Calibrates quantizers as [`calibrate_where`] does, but `run` gets a copy of the model as it is
+/// in training: batch norms use the statistics of the batch. This is right for a model whose
+/// weights are random, because its running statistics do not fit its activations yet. The model's
+/// own running statistics do not change. Tensors have to be on a device with autodiff.
+///
+/// ```
+/// use burn::{module::Module, nn::{BatchNorm, BatchNormConfig}, tensor::{Device, Tensor}};
+/// use quant_core::{
+///     Calibration, Levels, Method, Quantizer, QuantizerConfig, Role, Site, calibrate_in_training,
+/// };
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     norm: BatchNorm,
+///     quant: Quantizer,
+/// }
+///
+/// let device = Device::flex().autodiff();
+/// let config = QuantizerConfig::new(Method::Lsq, Role::Activation, Levels::BINARY);
+/// let quant = config.init(&Site::activation("quant", 1), &device)?;
+/// let model = Net { norm: BatchNormConfig::new(1).init(&device), quant };
+/// // The norm makes -1 and 1 of these numbers, of which the quantizer gets the positive ones.
+/// let x = Tensor::<1>::from_floats([0.0, 200.0], &device).reshape([2, 1, 1]);
+/// let (_, found) = calibrate_in_training(model, |_| true, Calibration::MinMax, |model| {
+///     model.quant.forward(model.norm.forward(x));
+/// });
+/// assert!((found[0].after[0] - 1.0).abs() < 1e-4);
+/// # Ok::<(), quant_core::QuantizerError>(())
+/// ```
+pub fn calibrate_in_training<M: Module>(
+    model: M,
+    select: impl Fn(&Quantizer) -> bool,
+    calibration: Calibration,
+    run: impl FnOnce(&M),
+) -> (M, Vec<CalibrationInfo>) {
+    let trained = model.valid().train();
+    calibrate_by_calls(model, &trained, select, calibration, run)
+}
+
+/// Calibrates the chosen quantizers of `model` on their inputs while `run` calls `copy`.
+fn calibrate_by_calls<M: Module>(
+    model: M,
+    copy: &M,
+    select: impl Fn(&Quantizer) -> bool,
+    calibration: Calibration,
+    run: impl FnOnce(&M),
+) -> (M, Vec<CalibrationInfo>) {
     let chosen =
         chosen(&model, |reached| reached.quantizer.calibrates() && select(&reached.quantizer));
-    let evaluated = model.valid();
-    let samples = inputs(ids(&chosen), true, || run(&evaluated));
+    let samples = inputs(ids(&chosen), true, || run(copy));
     let mut infos = Vec::new();
     let model = change_quantizers(model, |_, quantizer| {
         if let Some(samples) = samples.get(&quantizer.id()) {

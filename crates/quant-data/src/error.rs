@@ -121,8 +121,9 @@ pub enum DataError {
     },
     /// A part of a data set has classes that the training set does not have.
     #[error(
-        "{}: the training set has no classes named {unknown:?}{}; rename or remove them",
+        "{}: the training set has no classes named {}{}; rename or remove them",
         printable(.path),
+        listed(.unknown),
         hint(.missing)
     )]
     Classes {
@@ -226,6 +227,15 @@ pub enum DataError {
         /// The first unusable images, with the reasons.
         first: Vec<String>,
     },
+    /// No thread could be started to load images.
+    #[error(
+        "no thread could be started to load images: {source}; the user or the system may have \
+         reached its limit of threads or of memory"
+    )]
+    NoThread {
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
     /// No image of an epoch is usable.
     #[error(
         "none of the {images} images is usable{}; repair or replace them",
@@ -269,6 +279,17 @@ impl DataError {
         let path = path.into();
         move |source| DataError::Io { path, source }
     }
+
+    /// Returns whether a file could not be read because the process or the system lacks something,
+    /// such as memory or open files. Then nothing is known about the file.
+    pub(crate) fn is_of_system(&self) -> bool {
+        use std::io::ErrorKind::{OutOfMemory, StaleNetworkFileHandle};
+        let DataError::Io { source, .. } = self else { return false };
+        // These numbers are the same on all Unix systems; their kinds have no stable names.
+        const TOO_MANY_FILES: [i32; 2] = [23, 24]; // ENFILE, EMFILE
+        let too_many = source.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code));
+        cfg!(unix) && too_many || matches!(source.kind(), OutOfMemory | StaleNetworkFileHandle)
+    }
 }
 
 /// Lists names, and how many there are beside the first twenty.
@@ -289,6 +310,6 @@ fn first_of(first: &[String], count: usize) -> String {
 fn hint(missing: &[String]) -> String {
     match missing {
         [] => String::new(),
-        missing => format!(" (its classes {missing:?} have no images here)"),
+        missing => format!(" (its classes {} have no images here)", listed(missing)),
     }
 }

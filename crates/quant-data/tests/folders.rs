@@ -156,7 +156,10 @@ fn annotations_that_do_not_fit_the_images_are_named() {
             "val_0.JPEG\tn1\nval_1.JPEG\tn1\nval_2.JPEG\tn1\nval_7.JPEG\tn1\n",
             "has no image val_7.JPEG",
         ),
-        ("val_0.JPEG\tn1\nval_1.JPEG\tn9\nval_2.JPEG\tn1\n", "[\"n9\"]"),
+        (
+            "val_0.JPEG\tn1\nval_1.JPEG\tn9\nval_2.JPEG\tn1\n",
+            "no classes named n9 (its classes n2, n3 have no images here)",
+        ),
         ("val_0.JPEG\tn1\nval_1.JPEG n1\nval_2.JPEG\tn1\n", "line 2"),
         ("val_0.JPEG\tn1\nval_1.JPEG\tn1\nval_0.JPEG\tn1\n", "line 3"),
     ];

@@ -7,7 +7,10 @@ mod common;
 
 use burn::tensor::Device;
 use common::{lowered, randomized};
-use quant_core::{Granularity, Levels, Method, QuantizerConfig, Range, Role};
+use quant_core::{
+    Granularity, Levels, LqNetsOptions, Method, QuantizerConfig, Range, Role, TtqOptions,
+    change_quantizers,
+};
 use quant_export::{RaiseError, RaiseOptions, Raised, Statistics, raise};
 use quant_infer::model::{Model, Op};
 use quant_nn::{
@@ -159,8 +162,40 @@ fn quantized_first_and_last_layers_come_back() {
     same(narrow(Quantization { weight, ..quantization.clone() }), "weights per channel");
     let activation = per_channel(quantization.activation.clone());
     same_codes(narrow(Quantization { activation, ..quantization.clone() }), "inputs per channel");
+    // Rows of few weights have few of the 256 values of 8 bits.
+    let weight = per_channel(quantization.weight.clone());
+    let first_last = FirstLast::Own(FirstLastQuantizers::new(8));
+    let eight = Quantization { weight, first_last, ..quantization.clone() };
+    let deep = ResNetConfig { depth: Depth::ResNet18, stem: Stem::ImageNet, ..narrow(eight) };
+    let found = same(ResNetConfig { input_size: 64, ..deep }, "8 bits in a large first kernel");
+    assert_eq!(found.network.config().quantization().first_last, first_last);
+    let weight =
+        per_channel(Some(quantizer(Method::LqNets(LqNetsOptions::default()), Role::Weight, 4)));
+    same_codes(narrow(Quantization { weight, ..quantization.clone() }), "LQ-Nets per channel");
     let output = Some(quantizer(Method::Lsq, Role::Output, 16));
     same(narrow(Quantization { output, ..quantization }), "outputs");
+}
+
+/// Training can move the two values of TTQ to one side of 0, and far apart.
+#[test]
+fn values_of_ttq_come_back_wherever_training_put_them() {
+    let ttq = quantizer(Method::Ttq(TtqOptions::default()), Role::Weight, 3);
+    let quantization = Quantization { weight: Some(ttq), ..lsq(4) };
+    let config = NetworkConfig::from(narrow(quantization));
+    for (positive, negative) in [(0.02, 3.0), (0.5, -0.7), (-0.4, -0.1), (-0.3, 0.2)] {
+        let network = config.init_seeded(3, &Device::flex()).unwrap();
+        let network = change_quantizers(network, |_, quantizer| {
+            if quantizer.config().role == Role::Weight {
+                assert!(quantizer.set_learned("positive", &[positive]));
+                assert!(quantizer.set_learned("negative", &[negative]));
+            }
+        });
+        let name = format!("ttq {positive} {negative}");
+        let model = lowered(&network, &name).model;
+        let raised = raise(&model, &RaiseOptions::default())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(raised.verified.differing, 0, "{name}: {}", raised.verified);
+    }
 }
 
 #[test]

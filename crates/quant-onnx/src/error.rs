@@ -29,3 +29,10 @@ pub enum OnnxError {
     #[error(transparent)]
     Model(#[from] quant_infer::Error),
 }
+
+impl OnnxError {
+    /// The error of bytes that are not those of an ONNX file.
+    pub(crate) fn not_onnx(error: prost::DecodeError) -> Self {
+        Self::File(format!("is damaged, or is a file of another kind: {error}"))
+    }
+}

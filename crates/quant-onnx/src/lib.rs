@@ -9,6 +9,7 @@
 
 mod error;
 mod export;
+mod external;
 mod import;
 mod pixels;
 mod proto;
@@ -16,6 +17,7 @@ mod tensor;
 
 pub use error::OnnxError;
 pub use export::{Exported, Format, export};
+pub use external::external_files;
 pub use import::{BatchNorm, ImportOptions, Imported, import};
 pub use pixels::Pixels;
 

@@ -81,8 +81,8 @@ pub(crate) fn read(tensor: &TensorProto) -> Result<Constant, OnnxError> {
     let problem = |text: String| OnnxError::File(format!("has a constant {name} that {text}"));
     if tensor.data_location == Some(1) || !tensor.external_data.is_empty() {
         return Err(problem(
-            "is stored in another file; save the model with all data in one file \
-             (onnx.save with save_as_external_data=False)"
+            "is stored in another file, which is not beside this one; copy it there, or save the \
+             model with all data in one file (onnx.save with save_as_external_data=False)"
                 .into(),
         ));
     }
@@ -233,6 +233,9 @@ mod tests {
             ..TensorProto::default()
         };
         let error = read(&tensor).unwrap_err().to_string();
-        assert!(error.contains("constant w that is stored in another file; save"), "{error}");
+        assert!(
+            error.contains("constant w that is stored in another file, which is not"),
+            "{error}"
+        );
     }
 }

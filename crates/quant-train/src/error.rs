@@ -229,7 +229,9 @@ pub enum TrainError {
         "phase {phase}, step {step}: {found}: training has diverged. The usual cause is the \
          learning rate: lower it, or clip gradients. Other causes are a weight_decay or loss \
          factor that is too large, a data.std that does not fit the images, and batches of very \
-         few images. The last checkpoint, if there is one, is from before"
+         few images. The last checkpoint, if there is one, is from before. If a resumed run \
+         diverges at once, the weights had grown too large by then: remove the newest folder in \
+         {phase}/checkpoints, and the one before it is used"
     )]
     Diverged {
         /// Name of the phase.
@@ -344,16 +346,30 @@ impl TrainError {
     /// Returns what the user must add to the resume command to continue after this error. `None`:
     /// resuming would fail again.
     pub fn resumes_with(&self) -> Option<String> {
-        use std::io::ErrorKind::{IsADirectory, PermissionDenied, ReadOnlyFilesystem};
+        use std::io::ErrorKind::{
+            AlreadyExists, InvalidInput, IsADirectory, NotADirectory, PermissionDenied,
+            ReadOnlyFilesystem,
+        };
         match self {
             TrainError::Stopped { .. }
             | TrainError::Lost { .. }
             | TrainError::Peer { .. }
             | TrainError::Mpi { .. } => Some(String::new()),
             TrainError::Io { source, .. } => {
-                let lasting = [PermissionDenied, ReadOnlyFilesystem, IsADirectory];
+                let lasting = [
+                    AlreadyExists,
+                    InvalidInput,
+                    IsADirectory,
+                    NotADirectory,
+                    PermissionDenied,
+                    ReadOnlyFilesystem,
+                ];
                 (!lasting.contains(&source.kind())).then(String::new)
             }
+            // Images may be readable again when the run continues.
+            TrainError::Data(
+                DataError::Io { .. } | DataError::NoThread { .. } | DataError::TooManyBroken { .. },
+            ) => Some(String::new()),
             TrainError::Diverged { phase, .. } => {
                 Some(format!(" --set phase.{phase}.learning_rate=<a lower one>"))
             }

@@ -13,27 +13,62 @@ use crate::error::TrainError;
 /// The names of files and folders that are not complete yet begin with this.
 const PARTIAL: &str = ".partial-";
 
-/// Writes a file beside `path`, flushes it to disk, and renames it to `path`. Its folder has to
-/// exist: no folder is made for a mistyped name, and the folder of a run that was deleted while the
-/// run writes into it is not made again.
+/// Writes a file beside `path`, flushes it to disk, and renames it to `path`. If `path` is a link
+/// to a file, that file is written. Its folder has to exist: no folder is made for a mistyped name,
+/// and the folder of a run that was deleted while the run writes into it is not made again.
 ///
 /// # Errors
-/// [`TrainError::Io`]. A file that was at `path` before is then unchanged.
+/// [`TrainError::Io`], also if there is something else than a file at `path`, such as a device,
+/// which a rename would replace. What was at `path` before is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let target = target(path).map_err(TrainError::io(path))?;
+    let path = target.as_path();
     let folder = folder_of(path);
     if !folder.is_dir() {
         let reason = "there is no such folder to write the file into; make it first";
         return Err(TrainError::io(folder)(io::Error::new(io::ErrorKind::NotFound, reason)));
     }
-    if path.is_dir() {
-        let reason = "it is a folder, and a file is to be written here; remove or rename it";
-        return Err(TrainError::io(path)(io::Error::new(io::ErrorKind::IsADirectory, reason)));
-    }
-    let mut file = builder(0o666).tempfile_in(folder).map_err(TrainError::io(path))?;
+    let temporary = builder(0o666).tempfile_in(folder);
+    let mut file = temporary.map_err(plain).map_err(TrainError::io(path))?;
     file.as_file_mut().write_all(bytes).map_err(TrainError::io(path))?;
     file.as_file().sync_all().map_err(TrainError::io(path))?;
     file.persist(path).map_err(|error| TrainError::io(path)(error.error))?;
     sync_folder(folder).map_err(TrainError::io(folder))
+}
+
+/// Returns the path of the file that is written where `path` is asked for: what a link leads to, or
+/// `path` itself.
+///
+/// # Errors
+/// If there is something that is not a file, or a link that leads to nothing.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(path.to_owned()) };
+    let target = if found.is_symlink() {
+        let nothing = |error: io::Error| {
+            let reason = format!("it is a link that leads to no file ({error}); remove it");
+            io::Error::new(io::ErrorKind::InvalidInput, reason)
+        };
+        fs::canonicalize(path).map_err(nothing)?
+    } else {
+        path.to_owned()
+    };
+    if target.is_dir() {
+        let reason = "it is a folder, and a file is to be written here; remove or rename it";
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, reason));
+    }
+    check_regular(&target)?;
+    Ok(target)
+}
+
+/// Returns the error of the operating system without the path that `tempfile` adds: the name of a
+/// temporary file means nothing to a reader.
+fn plain(error: io::Error) -> io::Error {
+    // The error of the system is inside the one that has the path.
+    let code = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<io::Error>());
+    match code.and_then(io::Error::raw_os_error).or(error.raw_os_error()) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
 }
 
 /// Writes `files`, each with its name and content, into a new folder that appears complete at
@@ -43,7 +78,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
 /// [`TrainError::Io`]. No incomplete folder is then left.
 pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainError> {
     let parent = folder_of(path);
-    let partial = partial_folder(parent).map_err(TrainError::io(parent))?;
+    let partial = partial_folder(parent).map_err(TrainError::io(path))?;
     for (name, bytes) in files {
         // Errors name the final path, because the name of the temporary folder means nothing.
         let shown = path.join(name);
@@ -52,12 +87,35 @@ pub fn write_folder(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), TrainE
         file.sync_all().map_err(TrainError::io(&shown))?;
     }
     sync_folder(partial.path()).map_err(TrainError::io(path))?;
-    if path.exists() {
-        fs::remove_dir_all(path).map_err(TrainError::io(path))?;
+    if fs::symlink_metadata(path).is_ok() {
+        remove(path)?;
     }
     fs::rename(partial.path(), path).map_err(TrainError::io(path))?;
     let _moved_away = partial.keep();
     sync_folder(parent).map_err(TrainError::io(parent))
+}
+
+/// Removes a file, or a folder with all that is in it. A folder first gets a name that marks it as
+/// incomplete, so that a process that is killed meanwhile does not leave half of it.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub(crate) fn remove(path: &Path) -> Result<(), TrainError> {
+    let failed = TrainError::io(path);
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        return fs::remove_file(path).map_err(failed);
+    }
+    let parent = folder_of(path);
+    let grave = partial_folder(parent).and_then(|grave| {
+        fs::rename(path, grave.path().join("removed"))?;
+        Ok(grave)
+    });
+    match grave {
+        // Dropping it would hide an error.
+        Ok(grave) => grave.close().map_err(failed),
+        // There may be no place for another folder on a full disk.
+        Err(_) => fs::remove_dir_all(path).map_err(failed),
+    }
 }
 
 /// Makes the folder `below` in `parent` with the folders between them, as far as they are missing.
@@ -79,7 +137,7 @@ pub(crate) fn make_folders(parent: &Path, below: impl AsRef<Path>) -> Result<Pat
 /// Makes a folder below `parent` whose name marks it as incomplete. It is removed when the returned
 /// value is dropped.
 pub(crate) fn partial_folder(parent: &Path) -> io::Result<tempfile::TempDir> {
-    builder(0o777).tempdir_in(parent)
+    builder(0o777).tempdir_in(parent).map_err(plain)
 }
 
 /// Returns whether the name of a file or folder marks it as incomplete. The process that writes it

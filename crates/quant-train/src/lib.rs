@@ -27,12 +27,13 @@
 //! - `devices`: [`device`] selects a device by its name. [`group`] has several processes that train
 //!   one network, in threads or through MPI.
 //! - `events`: [`events`] has the log, the terminal display, TensorBoard and the HTML report.
-//!   [`summary`] is the result of a run.
+//! - `schema`: what each field of a recipe takes, for errors, `--set` and documentation.
 //! - `qtool`: [`qtool`] makes recipes from the configuration files of QTool.
 //!
-//! Six modules have no folder: `classes` (differences between the classes of data and networks),
+//! Seven modules have no folder: `classes` (differences between the classes of data and networks),
 //! [`error`], `files` (files that are written completely or not at all), `lock` (the lock of a
-//! run's folder), `output` (printing) and [`stop`] (how a run is asked to stop).
+//! run's folder), `output` (printing), [`stop`] (how a run is asked to stop) and [`summary`]
+//! (the result of a run).
 
 mod batches;
 mod classes;

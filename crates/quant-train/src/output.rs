@@ -16,9 +16,18 @@ pub fn print(line: &str) -> io::Result<()> {
 }
 
 /// Prints a line of a message on standard error. An error of writing is ignored, because there is
-/// no other place where it could be reported.
+/// no other place where it could be reported. Control characters, which names in files and commands
+/// may have, are escaped: a terminal would act on them.
 pub fn tell(line: &str) {
-    let _ = write_line(&mut io::stderr().lock(), line);
+    let _ = write_line(&mut io::stderr().lock(), &visible(line));
+}
+
+/// Returns a text with its control characters escaped, except for ends of lines and tabs.
+fn visible(text: &str) -> String {
+    let escaped = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars()
+        .map(|c| if escaped(c) { c.escape_default().to_string() } else { c.into() })
+        .collect()
 }
 
 /// Returns a choice as recipes write it, such as `lq-nets`.

@@ -1,6 +1,6 @@
 //! The result of a run.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{io::ErrorKind, path::Path};
 
 use quant_nn::NetworkSummary;
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ impl Summary {
     /// Reads `summary.json` of the run in `folder`. Returns `None` where there is none that can be
     /// read.
     pub(crate) fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(folder.join("summary.json")).ok()?).ok()
+        serde_json::from_slice(&files::read(&folder.join("summary.json")).ok()?).ok()
     }
 }
 
@@ -98,7 +98,7 @@ impl PhaseResult {
     /// [`TrainError::Checkpoint`] for a damaged file; [`TrainError::Io`].
     pub fn read(folder: &Path) -> Result<Option<Self>, TrainError> {
         let path = folder.join("result.json");
-        match fs::read(&path) {
+        match files::read(&path) {
             Ok(bytes) => {
                 let result = if files::is_sealed(&bytes) {
                     files::unsealed(&bytes)

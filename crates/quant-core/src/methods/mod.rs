@@ -4,7 +4,8 @@
 //! In all files n = levels - 1, R rounds half to even with the gradient 1, and the elements of a
 //! tensor fall into groups that share a clipping value ([`crate::Granularity`]). The gradient of
 //! the loss by a quantized value is g, and ∂x stands for the gradient by x. The paths under
-//! "Computed by" start at the folder `src` of this crate or, where it says so, of `quant-kernels`.
+//! "Computed by" start at the folder `src` of this crate or, where it says so, of `quant-kernels`
+//! or `quant-cube`.
 
 use burn::{
     module::{Module, Param},

@@ -8,6 +8,7 @@ use std::{
     f64::consts::{PI, TAU},
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -51,18 +52,20 @@ impl ShapesConfig {
     }
 
     /// Renders the set below `cache` unless it is there, and returns its folder, which holds
-    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`. The folder appears complete or not at all.
+    /// `train/<class>/*.jpg` and `val/<class>/*.jpg`. The folder appears complete or not at all. A
+    /// set from which images were removed is rendered again.
     ///
     /// # Errors
     /// [`DataError::Io`] where the folder cannot be written.
     pub fn render(&self, cache: &Path) -> Result<PathBuf, DataError> {
         let folder = cache.join(self.name());
-        if folder.is_dir() {
+        if self.is_complete(&folder) {
             return Ok(folder);
         }
         fs::create_dir_all(cache).map_err(DataError::io(cache))?;
+        remove_abandoned(cache);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".shapes-");
+        builder.prefix(PARTIAL);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let partial = builder.tempdir_in(cache).map_err(DataError::io(cache))?;
@@ -84,14 +87,54 @@ impl ShapesConfig {
                 }
             }
         }
+        // A set that lacks images is moved away first.
+        let incomplete = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(cache);
+        let incomplete = incomplete.map_err(DataError::io(cache))?;
+        if folder.is_dir() && !self.is_complete(&folder) {
+            let _moved_by_another = fs::rename(&folder, incomplete.path().join("set"));
+        }
         match fs::rename(partial.path(), &folder) {
             Ok(()) => {
                 let _moved_away = partial.keep();
                 Ok(folder)
             }
             // Another process has finished first.
-            Err(_) if folder.is_dir() => Ok(folder),
+            Err(_) if self.is_complete(&folder) => Ok(folder),
             Err(error) => Err(DataError::io(&folder)(error)),
+        }
+    }
+
+    /// Returns whether a folder has as many images of each class as the set. What is in the files
+    /// is not read.
+    fn is_complete(&self, folder: &Path) -> bool {
+        let images = |part: &str, class: &str| {
+            fs::read_dir(folder.join(part).join(class)).map_or(0, Iterator::count)
+        };
+        CLASSES.iter().all(|class| {
+            images("train", class) == self.train_per_class
+                && images("val", class) == self.val_per_class
+        })
+    }
+}
+
+/// The names of folders that are not complete yet begin with this.
+const PARTIAL: &str = ".shapes-";
+
+/// The time after which an incomplete folder is taken for that of a process that was killed.
+/// Rendering the default set takes a few seconds.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Removes the incomplete folders of processes that were killed. What cannot be removed stays.
+fn remove_abandoned(cache: &Path) {
+    let is_old = |path: &Path| {
+        let changed = fs::metadata(path).and_then(|found| found.modified());
+        changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED))
+    };
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(PARTIAL.as_bytes())
+            && is_old(&entry.path())
+        {
+            let _stays = fs::remove_dir_all(entry.path());
         }
     }
 }
@@ -300,15 +343,20 @@ mod tests {
     }
 
     #[test]
-    fn rendering_makes_the_layout_once() {
+    fn rendering_makes_the_layout_once_and_makes_up_for_losses() {
         let cache = tempfile::tempdir().unwrap();
         let config = ShapesConfig { side: 16, train_per_class: 2, val_per_class: 1, seed: 1 };
         let folder = config.render(cache.path()).unwrap();
         let file = folder.join("train/star/00001.jpg");
         assert!(RgbImage::read(&file, crate::Truncated::Refuse).is_ok());
+        let kept = folder.join("train/star/00000.jpg");
+        fs::write(&kept, "other bytes").unwrap();
+        assert_eq!(config.render(cache.path()).unwrap(), folder);
+        assert_eq!(fs::read(&kept).unwrap(), b"other bytes", "a whole set is left alone");
         fs::remove_file(&file).unwrap();
         assert_eq!(config.render(cache.path()).unwrap(), folder);
-        assert!(!file.exists(), "an existing set is left alone");
+        assert!(file.exists(), "a set that lacks an image is rendered again");
+        assert!(RgbImage::read(&kept, crate::Truncated::Refuse).is_ok());
         let left: Vec<_> = fs::read_dir(cache.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
     }

@@ -37,7 +37,7 @@ pub(super) fn decode(
     let reason = |error: ImageError| match unread_pixels(&error) {
         Some(bits) => format!(
             "a {format:?} file whose pixels have {bits} bits in a form that is not read, such as \
-             numbers of 32 bits; convert it to 8 or 16 bits per sample"
+             numbers of 32 bits or YCbCr colours; convert it to RGB with 8 or 16 bits per sample"
         ),
         None => format!("a {format:?} file that cannot be decoded: {error}"),
     };

@@ -25,14 +25,23 @@ impl Loader {
             }),
             changed: Condvar::new(),
         });
-        let workers = (0..self.config.workers.max(1))
+        let started: Vec<_> = (0..self.config.workers.max(1))
             .map(|_| {
                 let work = Arc::clone(&work);
-                std::thread::spawn(move || work.run())
+                std::thread::Builder::new().spawn(move || work.run())
             })
             .collect();
+        // Some of the threads suffice: the batches are the same.
+        let (mut workers, mut failed) = (Vec::new(), None);
+        for thread in started {
+            match thread {
+                Ok(thread) => workers.push(thread),
+                Err(source) => failed = Some(DataError::NoThread { source }),
+            }
+        }
+        let no_worker = failed.filter(|_| workers.is_empty());
         let is_whole = first_batch == 0;
-        Epoch { work, workers, is_whole, used: 0, broken: 0, first_broken: Vec::new() }
+        Epoch { work, workers, no_worker, is_whole, used: 0, broken: 0, first_broken: Vec::new() }
     }
 }
 
@@ -51,8 +60,8 @@ struct State {
     claimed: usize,
     /// Number of the next batch to return.
     next: usize,
-    /// Finished batches by their number.
-    ready: BTreeMap<usize, Batch>,
+    /// Finished batches by their number, or the reason why one cannot be finished.
+    ready: BTreeMap<usize, Result<Batch, DataError>>,
     /// Whether the epoch was stopped early.
     stopped: bool,
 }
@@ -86,13 +95,19 @@ impl Work {
         }
     }
 
-    fn load(&self, number: usize) -> Batch {
+    /// Returns a batch, in which unusable images are left out.
+    ///
+    /// # Errors
+    /// An error that does not come from an image, but from the process or the system. Images that
+    /// are usable must not be left out because of it.
+    fn load(&self, number: usize) -> Result<Batch, DataError> {
         let images = self.loader.config.images_of_batch(number, self.order.len());
         let mut batch = Batch::empty(number);
         for index in &self.order[images] {
             // If the decoder panics, the image counts as unusable.
             match catch_unwind(AssertUnwindSafe(|| self.sample(*index))) {
                 Ok(Ok(image)) => batch.push(&image, self.loader.dataset.label(*index)),
+                Ok(Err(error)) if error.is_of_system() => return Err(error),
                 Ok(Err(error)) => batch.skipped.push(error.to_string()),
                 Err(_) => {
                     let name = self.loader.dataset.name(*index);
@@ -100,7 +115,7 @@ impl Work {
                 }
             }
         }
-        batch
+        Ok(batch)
     }
 
     fn sample(&self, index: usize) -> Result<RgbImage, DataError> {
@@ -137,6 +152,8 @@ const NAMED: usize = 5;
 pub struct Epoch {
     work: Arc<Work>,
     workers: Vec<JoinHandle<()>>,
+    /// Why no worker could be started, if none was.
+    no_worker: Option<DataError>,
     /// Whether the epoch was started at its first batch.
     is_whole: bool,
     /// Number of images returned so far.
@@ -155,11 +172,18 @@ impl Iterator for Epoch {
     ///
     /// # Errors
     /// [`DataError::TooManyBroken`] as soon as more images are unusable than `max_broken` allows;
+    /// [`DataError::Io`] for an image that could not be read for want of memory or of open files;
+    /// [`DataError::NoThread`];
     /// [`DataError::NoneUsable`] after the last batch if no image was usable. The epoch ends after
     /// an error.
     fn next(&mut self) -> Option<Self::Item> {
-        let Some(batch) = self.next_batch() else {
-            return self.none_usable().map(Err);
+        let batch = match self.next_batch() {
+            Some(Ok(batch)) => batch,
+            Some(Err(error)) => {
+                self.give_up();
+                return Some(Err(error));
+            }
+            None => return self.none_usable().map(Err),
         };
         self.used += batch.labels.len();
         self.broken += batch.skipped.len();
@@ -195,7 +219,10 @@ impl Epoch {
         (std::mem::take(&mut self.broken), std::mem::take(&mut self.first_broken))
     }
 
-    fn next_batch(&mut self) -> Option<Batch> {
+    fn next_batch(&mut self) -> Option<Result<Batch, DataError>> {
+        if let Some(error) = self.no_worker.take() {
+            return Some(Err(error));
+        }
         let mut state = self.work.state();
         loop {
             if state.stopped || state.next >= self.work.loader.batches() {

@@ -407,3 +407,40 @@ fn a_training_set_smaller_than_a_batch_is_refused() {
         Some(DataError::TooSmall { images: 7, batch_size: 8, processes: 1 })
     ));
 }
+
+/// A data set whose image 5 cannot be opened, because the process has too many open files.
+#[cfg(unix)]
+struct Exhausted(Numbers);
+
+#[cfg(unix)]
+impl Dataset for Exhausted {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+    fn label(&self, index: usize) -> usize {
+        self.0.label(index)
+    }
+    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+        const EMFILE: i32 = 24;
+        match index {
+            5 => Err(DataError::io("5.jpg")(std::io::Error::from_raw_os_error(EMFILE))),
+            _ => self.0.image(index),
+        }
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_image_is_not_left_out_because_the_process_lacks_something() {
+    let numbers = Numbers { count: 50, broken: vec![1], classes: numbered(50) };
+    let whole = loader(50, &[], false, 2);
+    let dataset = Arc::new(Exhausted(numbers));
+    let loader = Loader::new(dataset, whole.pipeline.clone(), whole.config).unwrap();
+    let mut epoch = loader.epoch(0, 0);
+    let error = epoch.next().unwrap().unwrap_err();
+    assert!(error.to_string().contains("5.jpg"), "{error}");
+    assert!(epoch.next().is_none(), "the epoch ends after an error");
+}

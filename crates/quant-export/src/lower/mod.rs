@@ -59,12 +59,7 @@ impl Options {
 /// (byte/255 - mean)/std per channel: with scale = 1/(255·std) and shift = -mean/std, rounded to 32
 /// bits as the trainer rounds them.
 pub fn input(size: usize, mean: [f64; 3], std: [f64; 3]) -> Input {
-    Input {
-        size: [size; 2],
-        shorter_side: None,
-        scale: std.iter().map(|std| (1.0 / (255.0 * std)) as f32).collect(),
-        shift: mean.iter().zip(std).map(|(mean, std)| (-mean / std) as f32).collect(),
-    }
+    Input::normalized([size; 2], &mean, &std)
 }
 
 /// A network that was lowered for serving, and what changed on the way.

@@ -123,18 +123,16 @@ fn gcd(mut a: i32, mut b: i32) -> i32 {
     a
 }
 
-/// Returns the number of which all values are whole multiples, up to 255.
+/// Returns the largest number of which all values are whole multiples, up to 255.
 fn unit(values: &[f64]) -> Option<f64> {
     let largest = values.iter().fold(0.0f64, |most, x| most.max(x.abs()));
     if largest == 0.0 {
         return Some(1.0);
     }
-    let gaps = values.windows(2).map(|pair| pair[1] - pair[0]);
-    let gap = gaps.fold(2.0 * largest, f64::min);
-    // The values that are there may all be several units apart.
-    (1..=64).map(|part| gap / f64::from(part)).find(|unit| {
+    // The largest value is the most exact one, relative to the unit.
+    (1..=255).map(|count| largest / f64::from(count)).find(|unit| {
         let whole = |value: &f64| ((value / unit).round() * unit - value).abs() < 1e-5 * largest;
-        largest / unit < 256.0 && values.iter().all(whole)
+        values.iter().all(whole)
     })
 }
 
@@ -228,24 +226,41 @@ fn rows<'a>(wanted: &'a Wanted<'_>, granularity: Granularity) -> std::slice::Chu
 
 const GRANULARITIES: [Granularity; 2] = [Granularity::PerTensor, Granularity::PerChannel];
 
-/// TTQ: a negative value, 0, and a positive one.
+/// TTQ: a value for positive numbers, 0, and one for negative numbers. Training may have moved both
+/// to the same side of 0.
 fn ternary(wanted: &Wanted<'_>) -> Option<Weight> {
     GRANULARITIES.into_iter().find_map(|granularity| {
-        let mut positive = Vec::new();
-        let mut negative = Vec::new();
+        let mut positive: Vec<f32> = Vec::new();
+        let mut negative: Vec<f32> = Vec::new();
         for row in rows(wanted, granularity) {
-            let values = distinct(row);
-            let one = |sign: f64| -> Option<f32> {
-                let mut found = values.iter().filter(|value| **value * sign > 0.0);
-                let only = found.next();
-                found.next().is_none().then(|| only.map_or(1.0, |value| value.abs() as f32))
+            let mut values = distinct(row);
+            values.retain(|value| *value != 0.0);
+            let [high, low] = match values[..] {
+                [] => [1.0, 1.0],
+                [value] if value > 0.0 => [value, 1.0],
+                [value] => [1.0, -value],
+                [low, high] => [high, -low],
+                _ => return None,
             };
-            positive.push(one(1.0)?);
-            negative.push(one(-1.0)?);
+            positive.push(high as f32);
+            negative.push(low as f32);
         }
         let config = plain(Method::Ttq(TtqOptions::default()), 3, granularity)?;
-        let learned = vec![(POSITIVE.name, positive), (NEGATIVE.name, negative)];
-        Some(as_they_are(wanted, config, learned))
+        // The numbers are far from the threshold on the side that their value stands for.
+        let of_row = wanted.values.len() / positive.len();
+        let number = |(at, value): (usize, &f64)| {
+            let (high, low) = (f64::from(positive[at / of_row]), f64::from(negative[at / of_row]));
+            let size = high.abs().max(low.abs()) as f32;
+            match *value {
+                0.0 => 0.0,
+                value if (value - high).abs() <= (value + low).abs() => size,
+                _ => -size,
+            }
+        };
+        let numbers = wanted.values.iter().enumerate().map(number).collect();
+        let parameters = vec![(POSITIVE.name, positive.clone()), (NEGATIVE.name, negative.clone())];
+        let found = Found { config, parameters, exact: true, values: Vec::new() };
+        Some(Weight { found, numbers })
     })
 }
 
@@ -254,11 +269,27 @@ fn sums(wanted: &Wanted<'_>) -> Option<Weight> {
     GRANULARITIES.into_iter().find_map(|granularity| {
         let rows: Vec<Vec<f64>> = rows(wanted, granularity).map(distinct).collect();
         let levels = rows.iter().map(Vec::len).max()?;
+        let rows: Vec<Vec<f64>> = rows.iter().map(|row| completed(row, levels)).collect();
         let basis = inputs::basis(&rows, levels)?;
         let config = plain(Method::LqNets(LqNetsOptions::default()), levels, granularity)?;
         let basis = basis.iter().map(|number| *number as f32).collect();
         Some(as_they_are(wanted, config, vec![(BASIS, basis)]))
     })
+}
+
+/// Returns the levels of LQ-Nets of which a row with few elements has only some. They lie on both
+/// sides of 0 alike. If of four levels one size alone is there, the other size is chosen.
+fn completed(row: &[f64], levels: usize) -> Vec<f64> {
+    if row.len() == levels {
+        return row.to_vec();
+    }
+    let mut all: Vec<f64> = row.iter().flat_map(|value| [*value, -value]).collect();
+    if let (Some(largest), 4) = (all.iter().copied().reduce(f64::max), levels)
+        && distinct(&all).len() == 2
+    {
+        all.extend([largest / 2.0, -largest / 2.0]);
+    }
+    distinct(&all)
 }
 
 /// APoT: sums of powers of two.

@@ -33,8 +33,12 @@ use crate::{
 /// #     name: "average".into(),
 /// #     producer: "example".into(),
 /// #     classes: vec!["red".into(), "green".into()],
-/// #     input: Input { size: [1, 2], shorter_side: None, scale: vec![0.5; 2], shift: vec![0.0; 2]
-/// },
+/// #     input: Input {
+/// #         size: [1, 2],
+/// #         shorter_side: None,
+/// #         scale: vec![0.5; 2],
+/// #         shift: vec![0.0; 2],
+/// #     },
 /// #     nodes: vec![
 /// #         node("input", Op::Input, vec![]),
 /// #         node("pool", Op::GlobalPool, vec![0]),

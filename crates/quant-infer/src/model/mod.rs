@@ -56,6 +56,27 @@ pub struct Input {
     pub shift: Vec<f32>,
 }
 
+impl Input {
+    /// Returns the input of a network that was trained with images of this height and width,
+    /// normalised to (byte/255 - mean)/std in each channel: scale = 1/(255·std) and
+    /// shift = -mean/std, computed in 64 bits and rounded to 32. Pictures are only cut.
+    ///
+    /// ```
+    /// use quant_infer::model::Input;
+    ///
+    /// let input = Input::normalized([32, 32], &[0.5], &[0.25]);
+    /// assert_eq!((input.scale[0], input.shift[0]), (1.0 / 63.75, -2.0));
+    /// ```
+    pub fn normalized(size: [usize; 2], mean: &[f64], std: &[f64]) -> Self {
+        Self {
+            size,
+            shorter_side: None,
+            scale: std.iter().map(|std| (1.0 / (255.0 * std)) as f32).collect(),
+            shift: mean.iter().zip(std).map(|(mean, std)| (-mean / std) as f32).collect(),
+        }
+    }
+}
+
 /// One value of the network, and how it is computed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {

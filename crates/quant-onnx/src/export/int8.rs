@@ -134,21 +134,41 @@ fn bytes(
 }
 
 impl Plan {
-    /// Whether the input becomes bytes by a `QuantizeLinear`.
-    pub(super) fn is_rounded(&self) -> bool {
-        matches!(self.bytes, Bytes::Rounded { .. })
+    /// The step by which the input becomes bytes, if a `QuantizeLinear` makes them.
+    pub(super) fn step(&self) -> Option<f32> {
+        match &self.bytes {
+            Bytes::Rounded { formula, .. } => Some(formula.div),
+            Bytes::Coded { .. } => None,
+        }
     }
+}
+
+/// The largest error of a bias that is accepted, in steps of the quantizer that reads the result.
+const BIAS_ERROR: f64 = 0.05;
+
+/// Returns the largest error of a bias, in steps, where biases are rounded to whole products of
+/// integers. `units` are what a product stands for.
+fn bias_error(bias: &[f32], units: impl Iterator<Item = f64>, step: f32) -> f64 {
+    let error = |(bias, unit): (&f32, f64)| {
+        let bias = f64::from(*bias);
+        ((bias / unit).round_ties_even() * unit - bias).abs() / f64::from(step)
+    };
+    bias.iter().zip(units).map(error).fold(0.0, f64::max)
 }
 
 impl Exporter<'_> {
     /// Adds a convolution of bytes, with the batch norm that follows it. The names are those of the
-    /// convolution and of the last layer. `quantized` says whether a quantizer alone reads the
-    /// result.
+    /// convolution and of the last layer. `step` is that of the quantizer that reads the result, if
+    /// nothing else does.
     ///
     /// ONNX Runtime makes a convolution of integers only of one that a quantizer follows. Any other
     /// it computes in floats, and it would compute the floats of its weights again for each image
     /// if these came from a `DequantizeLinear`. Those of a `Cast` and a `Mul` it computes once.
     /// OpenVINO takes both for the same.
+    ///
+    /// ONNX Runtime also rounds the biases of convolutions of integers to whole products, which can
+    /// be several steps of the next quantizer for a channel with a large factor. Such layers are
+    /// left in floats too.
     pub(super) fn int8(
         &mut self,
         [name, last]: [&str; 2],
@@ -156,7 +176,7 @@ impl Exporter<'_> {
         plan: Plan,
         x: &str,
         norm: Option<(&[f32], &[f32])>,
-        quantized: bool,
+        step: Option<f32>,
     ) -> String {
         let Some(quantizer) = &conv.quantizer else { return x.to_owned() };
         let mut padding = conv.padding;
@@ -191,11 +211,14 @@ impl Exporter<'_> {
             }
             bias[output] = total as f32;
         }
+        let units = scales.iter().map(|scale| f64::from(*scale) * f64::from(plan.scale));
+        let worst = step.map(|step| bias_error(&bias, units, step));
+        let integers = worst.is_some_and(|error| error <= BIAS_ERROR);
         let part = |part: &str| format!("{name}.weight{part}");
         let sides = dims(conv);
         let bytes = weights.iter().map(|i| *i as i8 as u8).collect();
         let weight = self.graph.raw(&part(".integers"), data_type::INT8, &sides, bytes);
-        let weight = if quantized {
+        let weight = if integers {
             let scale = self.graph.floats(&part(".scale"), &[outputs], &scales);
             let zeros = vec![0; outputs];
             let zero = self.graph.raw(&part(".zero_point"), data_type::INT8, &[outputs], zeros);
@@ -273,5 +296,19 @@ impl Exporter<'_> {
         };
         let inputs = [&*bytes, &scale, &zero];
         self.graph.add("DequantizeLinear", &format!("{name}/values"), &inputs, vec![])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_bias_is_that_of_its_rounding() {
+        // 2.2 is nearest to 0 products of 6.5, and 1.1 nearest to 11 products of 0.1.
+        let error = bias_error(&[1.1, 2.2], [0.1, 6.5].into_iter(), 0.5);
+        assert!((error - 4.4).abs() < 1e-6, "{error}");
+        let error = bias_error(&[1.12], [0.1].into_iter(), 0.5);
+        assert!((error - 0.04).abs() < 1e-6, "{error}");
     }
 }

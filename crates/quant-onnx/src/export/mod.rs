@@ -79,8 +79,12 @@ impl fmt::Display for Exported {
 /// #     name: "average".into(),
 /// #     producer: "example".into(),
 /// #     classes: vec!["red".into(), "green".into()],
-/// #     input: Input { size: [1, 2], shorter_side: None, scale: vec![0.5; 2], shift: vec![0.0; 2]
-/// },
+/// #     input: Input {
+/// #         size: [1, 2],
+/// #         shorter_side: None,
+/// #         scale: vec![0.5; 2],
+/// #         shift: vec![0.0; 2],
+/// #     },
 /// #     nodes: vec![
 /// #         node("input", Op::Input, vec![]),
 /// #         node("pool", Op::GlobalPool, vec![0]),
@@ -131,17 +135,17 @@ impl Exporter<'_> {
         matches!((nodes.next(), nodes.next()), (Some((next, _)), None) if next == at + 1)
     }
 
-    /// Whether only a quantizer reads a node, or a ReLU that only a quantizer reads, and the
-    /// quantizer is a `QuantizeLinear`.
-    fn is_quantized(&self, at: usize) -> bool {
+    /// The step of the `QuantizeLinear` that alone reads a node, or a ReLU that reads it. `None` if
+    /// anything else reads it.
+    fn step_of_reader(&self, at: usize) -> Option<f32> {
         let mut readers =
             self.model.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&at));
         match (readers.next(), readers.next()) {
-            (Some((at, Node { op: Op::Relu, .. })), None) => self.is_quantized(at),
+            (Some((at, Node { op: Op::Relu, .. })), None) => self.step_of_reader(at),
             (Some((_, Node { op: Op::Conv(conv), .. })), None) => {
-                int8::plan(conv).is_ok_and(|plan| plan.is_rounded())
+                int8::plan(conv).ok().and_then(|plan| plan.step())
             }
-            _ => false,
+            _ => None,
         }
     }
 
@@ -172,8 +176,8 @@ impl Exporter<'_> {
                             };
                             let names = [&*node.name, name];
                             let last = at + usize::from(norm.is_some());
-                            let quantized = self.is_quantized(last);
-                            let tensor = self.int8(names, conv, plan, &inputs[0], norm, quantized);
+                            let step = self.step_of_reader(last);
+                            let tensor = self.int8(names, conv, plan, &inputs[0], norm, step);
                             self.tensors.push(tensor.clone());
                             if norm.is_some() {
                                 self.tensors.push(tensor);

@@ -146,8 +146,18 @@ impl Importer {
                 ));
                 self.dynamic(node, 0)
             }
-            _ => Err(node
-                .error("is no operator that can be packed; docs/exchange.md lists those that can")),
+            op => {
+                let advice = match op {
+                    "ArgMax" | "Sigmoid" | "TopK" => {
+                        "; leave it out of the file: the scores before it are read"
+                    }
+                    op if op.starts_with("QLinear") || op.ends_with("Integer") => {
+                        "; quantize the network to QDQ nodes instead, whose operators are read"
+                    }
+                    _ => "; docs/exchange.md lists those that can",
+                };
+                Err(node.error(format!("is no operator that can be packed{advice}")))
+            }
         }
     }
 

@@ -33,6 +33,7 @@ use self::{
 };
 use crate::{
     OnnxError, Pixels,
+    external::take_in,
     proto::{GraphProto, ModelProto, data_type},
     tensor,
 };
@@ -52,6 +53,9 @@ pub struct ImportOptions {
     pub std: Vec<f64>,
     /// The name of the model. By default it is that of the graph.
     pub name: Option<String>,
+    /// The contents of the files beside the ONNX file in which constants are stored, by the names
+    /// that [`external_files`](crate::external_files) returns.
+    pub external: BTreeMap<String, Vec<u8>>,
 }
 
 /// A model that was read from an ONNX file.
@@ -111,8 +115,12 @@ impl fmt::Display for Imported {
 /// #     name: "average".into(),
 /// #     producer: "example".into(),
 /// #     classes: vec!["red".into(), "green".into()],
-/// #     input: Input { size: [1, 2], shorter_side: None, scale: vec![0.5; 2], shift: vec![0.0; 2]
-/// },
+/// #     input: Input {
+/// #         size: [1, 2],
+/// #         shorter_side: None,
+/// #         scale: vec![0.5; 2],
+/// #         shift: vec![0.0; 2],
+/// #     },
 /// #     nodes: vec![
 /// #         node("input", Op::Input, vec![]),
 /// #         node("pool", Op::GlobalPool, vec![0]),
@@ -137,8 +145,13 @@ pub fn import(bytes: &[u8], options: &ImportOptions) -> Result<Imported, OnnxErr
         let problem = format!("has {} bytes, and at most {MAX_BYTES} are read", bytes.len());
         return Err(OnnxError::File(problem));
     }
-    let file = ModelProto::decode(bytes)
-        .map_err(|error| OnnxError::File(format!("is no ONNX file, or damaged: {error}")))?;
+    if bytes.is_empty() {
+        return Err(OnnxError::File("is empty".into()));
+    }
+    let mut file = ModelProto::decode(bytes).map_err(OnnxError::not_onnx)?;
+    if let Some(graph) = &mut file.graph {
+        take_in(graph, &options.external)?;
+    }
     let Some(graph) = &file.graph else {
         return Err(OnnxError::File("has no graph".into()));
     };
@@ -190,7 +203,8 @@ impl Importer {
             .map(|side| side.dim_value.and_then(|side| usize::try_from(side).ok()))
             .map(|side| side.filter(|side| *side > 0))
             .collect();
-        let open = "whose size the file leaves open; give the height and the width of images";
+        let open = "whose size the file leaves open; give the height and the width of images \
+                    (`quant pack` has --size for them)";
         // Channels come last where the file moves them to the second dimension first.
         let moved = graph.node.iter().map(Reader::new).any(|node| {
             node.op() == "Transpose"
@@ -233,16 +247,13 @@ impl Importer {
         if bytes && given {
             return Err(of_file("that has bytes, which the file itself normalises"));
         }
-        let (scale, shift) = if bytes {
-            (vec![1.0; channels], vec![0.0; channels])
-        } else {
-            (
-                std.iter().map(|std| (1.0 / (255.0 * std)) as f32).collect(),
-                mean.iter().zip(&std).map(|(mean, std)| (-mean / std) as f32).collect(),
-            )
-        };
         let shorter_side = metadata(file, "shorter_side").and_then(|side| side.parse().ok());
-        let input = Input { size, shorter_side, scale, shift };
+        let input = if bytes {
+            let (scale, shift) = (vec![1.0; channels], vec![0.0; channels]);
+            Input { size, shorter_side, scale, shift }
+        } else {
+            Input { shorter_side, ..Input::normalized(size, &mean, &std) }
+        };
         let rank = if sides.len() == 2 { 2 } else { 4 };
         let image = Dynamic {
             rank,

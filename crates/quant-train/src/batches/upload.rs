@@ -8,6 +8,7 @@ use std::{
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use quant_data::{Batch, DataError, Epoch};
+use quant_infer::model::Input;
 
 /// A batch on the device.
 #[derive(Debug, Clone)]
@@ -67,13 +68,11 @@ pub struct ImageNormalizer {
 impl ImageNormalizer {
     /// Returns the normalisation (byte/255 - mean)/std for each channel.
     pub fn new((mean, std): ([f64; 3], [f64; 3]), device: &Device) -> Self {
-        let per_channel = |values: [f64; 3]| {
-            Tensor::<1>::from_floats(values.map(|x| x as f32), device).reshape([1, 3, 1, 1])
-        };
-        Self {
-            scale: per_channel(std.map(|std| 1.0 / (255.0 * std))),
-            shift: per_channel([0, 1, 2].map(|c| -mean[c] / std[c])),
-        }
+        let per_channel =
+            |values: &[f32]| Tensor::<1>::from_floats(values, device).reshape([1, 3, 1, 1]);
+        // The numbers that a packed network has too.
+        let Input { scale, shift, .. } = Input::normalized([1, 1], &mean, &std);
+        Self { scale: per_channel(&scale), shift: per_channel(&shift) }
     }
 
     /// Returns the normalised images of a batch, `[batch, 3, size, size]`.
@@ -96,20 +95,26 @@ pub(crate) struct Uploads {
 
 impl Uploads {
     /// Moves the batches of `epoch` to `device`.
-    pub(crate) fn new(epoch: Epoch, device: &Device) -> Self {
+    ///
+    /// # Errors
+    /// [`DataError::NoThread`].
+    pub(crate) fn new(epoch: Epoch, device: &Device) -> Result<Self, DataError> {
         // The channel has no buffer, so that only one batch waits on the device beside the one in
         // use.
         let (sender, batches) = sync_channel(0);
         let device = device.clone();
-        let thread = thread::spawn(move || {
+        let upload = move || {
             for batch in epoch {
                 let batch = batch.map(|batch| DeviceBatch::new(batch, &device));
                 if sender.send(batch).is_err() {
                     return;
                 }
             }
-        });
-        Self { batches: Some(batches), thread: Some(thread) }
+        };
+        let thread = thread::Builder::new()
+            .spawn(upload)
+            .map_err(|source| DataError::NoThread { source })?;
+        Ok(Self { batches: Some(batches), thread: Some(thread) })
     }
 
     fn end(&mut self) -> thread::Result<()> {

@@ -44,7 +44,7 @@ pub fn evaluate_served<M: Classifier>(
     let arithmetic = Served::new(&lowered.model, device)?;
     let (mut usual, mut served) = (Tally::default(), Tally::default());
     let mut comparison = Comparison::default();
-    for batch in Uploads::new(loader.epoch(0, 0), device) {
+    for batch in Uploads::new(loader.epoch(0, 0), device)? {
         let mut batch = batch?;
         usual.skip(batch.skipped.len());
         served.skip(batch.skipped.len());

@@ -11,7 +11,7 @@ use std::{
 #[cfg(feature = "tui")]
 use super::dashboard::Dashboard;
 use super::{event::Event, tensorboard::TensorBoard, terminal::Terminal};
-use crate::{error::TrainError, lock::Guard};
+use crate::{error::TrainError, files, lock::Guard};
 
 /// The destinations of events.
 pub(crate) struct Events {
@@ -32,6 +32,9 @@ impl Events {
     /// # Errors
     /// [`TrainError::Io`] where the log cannot be opened.
     pub(crate) fn open(path: &Path, terminal: bool) -> Result<Self, TrainError> {
+        if path.exists() {
+            files::check_regular(path).map_err(TrainError::io(path))?;
+        }
         // If the last line is incomplete, it is ended, so that the next event gets its own line.
         let cut_off = fs::read(path).is_ok_and(|log| log.last().is_some_and(|last| *last != b'\n'));
         let log = OpenOptions::new().create(true).append(true).open(path);
@@ -132,7 +135,7 @@ impl Events {
 /// # Errors
 /// [`TrainError::Io`] where the log cannot be read.
 pub fn read_log(path: &Path) -> Result<Vec<Event>, TrainError> {
-    let log = fs::read(path).map_err(TrainError::io(path))?;
+    let log = files::read(path).map_err(TrainError::io(path))?;
     let events = log.split(|byte| *byte == b'\n').map(serde_json::from_slice);
     Ok(events.filter_map(Result::ok).collect())
 }

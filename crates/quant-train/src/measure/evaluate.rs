@@ -99,7 +99,7 @@ pub fn evaluate<M: Classifier>(
     // The weights do not change during the evaluation, so they are quantized once.
     let network = network.folded();
     let mut score = Score::default();
-    for batch in Uploads::new(loader.epoch(0, 0), device) {
+    for batch in Uploads::new(loader.epoch(0, 0), device)? {
         let mut batch = batch?;
         score.skipped += batch.skipped.len();
         batch.skipped.drain(..).for_each(&mut skipped);

@@ -109,8 +109,8 @@ pub enum DataKind {
     Rendered,
     /// Random noise. It needs no data.
     Fake,
-    /// Data that the program opens itself, for formats of its own: see `docs/own-models.md`. `quant`
-    /// has no such data.
+    /// Data that the program opens itself, for formats of its own: see `docs/own-models.md`.
+    /// `quant` has no such data.
     Own,
 }
 

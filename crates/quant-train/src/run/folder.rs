@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -46,12 +47,18 @@ impl Header {
     pub(crate) fn read(folder: &Path) -> Result<Self, TrainError> {
         let missing = |missing: String| TrainError::NoRun { path: folder.to_owned(), missing };
         if !folder.is_dir() {
-            return Err(missing("there is no such folder".into()));
+            let reason = if folder.exists() { "it is a file" } else { "there is no such folder" };
+            return Err(missing(reason.into()));
         }
-        if !folder.join(RECIPE).is_file() {
-            return Err(missing(format!("{RECIPE} is missing")));
+        let recipe = folder.join(RECIPE);
+        if let Err(error) = files::check_regular(&recipe) {
+            let reason = match error.kind() {
+                ErrorKind::NotFound => format!("{RECIPE} is missing{}", runs_inside(folder)),
+                _ => format!("{RECIPE} cannot be read: {error}"),
+            };
+            return Err(missing(reason));
         }
-        let bytes = fs::read(folder.join(HEADER))
+        let bytes = files::read(&folder.join(HEADER))
             .map_err(|error| missing(format!("{HEADER} cannot be read: {error}")))?;
         files::unsealed(&bytes).map_err(|reason| {
             // Only the program that registers a method of its own can read a recipe that names it.
@@ -61,7 +68,11 @@ impl Header {
             }
             let program = files::unsealed(&bytes).map(|Program { program }| program);
             let advice = match program.as_deref() {
-                Ok("" | "quant") | Err(_) => String::new(),
+                Ok("" | "quant") => String::new(),
+                Err(_) => format!(
+                    "; put it back from a copy, or start anew with `quant train {}`",
+                    recipe.display()
+                ),
                 Ok(program) => format!(
                     "; {program} wrote this run, and may define what is unknown here: use its own \
                      commands: {program} eval {0}, and likewise report, summary and codes, or \
@@ -82,6 +93,18 @@ impl Header {
         // differs from the header, which is reported as an error.
         files::write(&folder.join(RECIPE), self.recipe.to_toml()?.as_bytes())?;
         files::write_sealed(&folder.join(HEADER), self)
+    }
+}
+
+/// Names the runs in a folder that is not a run itself, for its error.
+fn runs_inside(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let runs = entries.map(|entry| entry.path()).filter(|path| path.join(HEADER).is_file());
+    let mut names: Vec<String> = runs.map(|path| path.display().to_string()).collect();
+    names.sort();
+    match &names[..] {
+        [] => String::new(),
+        [.., last] => format!("; it has runs inside, such as {last}"),
     }
 }
 

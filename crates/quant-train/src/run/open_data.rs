@@ -2,23 +2,21 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use quant_data::Dataset;
-
 use crate::{
+    classes,
     error::{BuildError, TrainError},
-    recipe::data::{DataKind, DataPair, DataRecipe},
-    run::RunOptions,
+    recipe::data::DataPair,
 };
 
 /// A function that opens the data of recipes with `data.kind = "own"`: data in a format of the
-/// program's own, for which it implements [`Dataset`].
+/// program's own, for which it implements [`Dataset`](quant_data::Dataset).
 ///
 /// The function gets the absolute path that the run was started with, such as that of `--data`, and
 /// returns the training data and the validation data, with the same classes in the same order. It
 /// is called when a run starts, and again when the run is resumed, evaluated or reported on. It has
 /// to return the same images in the same order each time. A run that is resumed compares the
 /// classes, the number of images and the labels; a data set that overrides
-/// [`Dataset::fingerprint`] compares more.
+/// [`Dataset::fingerprint`](quant_data::Dataset::fingerprint) compares more.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,49 +44,24 @@ impl OpenData {
     ) -> Self {
         Self(Arc::new(open))
     }
+
+    /// Opens the training data and the validation data at `path`.
+    ///
+    /// # Errors
+    /// [`TrainError::OwnData`] with the error of the function, or if the classes differ.
+    pub(crate) fn open(&self, path: &Path) -> Result<DataPair, TrainError> {
+        let (train, val) = (self.0)(path).map_err(|source| TrainError::OwnData { source })?;
+        match classes::difference(train.classes(), val.classes()).pop() {
+            None => Ok((train, val)),
+            Some(change) => {
+                Err(TrainError::OwnData { source: format!("the validation data: {change}").into() })
+            }
+        }
+    }
 }
 
 impl fmt::Debug for OpenData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OpenData")
-    }
-}
-
-impl RunOptions {
-    /// Opens the training data and the validation data of a recipe at `path`.
-    ///
-    /// # Errors
-    /// The errors of the data sets; [`TrainError::OwnData`] with the error of the program's
-    /// function; [`TrainError::Field`] if the program has no such function.
-    pub(crate) fn open(&self, recipe: &DataRecipe, path: &Path) -> Result<DataPair, TrainError> {
-        match (&self.open_data, recipe.kind) {
-            (Some(open), DataKind::Own) => {
-                let (train, val) =
-                    (open.0)(path).map_err(|source| TrainError::OwnData { source })?;
-                match crate::classes::difference(train.classes(), val.classes()).pop() {
-                    None => Ok((train, val)),
-                    Some(change) => {
-                        let source = format!("the validation data: {change}").into();
-                        Err(TrainError::OwnData { source })
-                    }
-                }
-            }
-            _ => recipe.open(path, &self.cache),
-        }
-    }
-
-    /// Opens the validation data of a recipe at `path`, as [`DataRecipe::open_val`] does.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub(crate) fn open_val(
-        &self,
-        recipe: &DataRecipe,
-        path: &Path,
-    ) -> Result<Arc<dyn Dataset>, TrainError> {
-        if recipe.kind == DataKind::Own {
-            return Ok(self.open(recipe, path)?.1);
-        }
-        recipe.open_val(path, &self.cache)
     }
 }

@@ -1,12 +1,19 @@
 //! The options of a run that do not belong to its recipe.
 
-use std::{path::PathBuf, sync::Arc, thread::available_parallelism};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::available_parallelism,
+};
 
 use burn::tensor::Device;
+use quant_data::Dataset;
 
+use super::open_data::OpenData;
 use crate::{
     devices::group::{Alone, Group},
-    run::OpenData,
+    error::TrainError,
+    recipe::data::{DataKind, DataPair, DataRecipe},
     stop::Stop,
 };
 
@@ -60,6 +67,33 @@ impl RunOptions {
             open_data: None,
             stop: Stop::default(),
             group: Arc::new(Alone),
+        }
+    }
+
+    /// Opens the training data and the validation data of a recipe at `path`.
+    ///
+    /// # Errors
+    /// The errors of the data sets; [`TrainError::OwnData`] with the error of the program's
+    /// function; [`TrainError::Field`] if the program has no such function.
+    pub(crate) fn open(&self, recipe: &DataRecipe, path: &Path) -> Result<DataPair, TrainError> {
+        match (&self.open_data, recipe.kind) {
+            (Some(own), DataKind::Own) => own.open(path),
+            _ => recipe.open(path, &self.cache),
+        }
+    }
+
+    /// Opens the validation data of a recipe at `path`, as [`DataRecipe::open_val`] does.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_val(
+        &self,
+        recipe: &DataRecipe,
+        path: &Path,
+    ) -> Result<Arc<dyn Dataset>, TrainError> {
+        match recipe.kind {
+            DataKind::Own => Ok(self.open(recipe, path)?.1),
+            _ => recipe.open_val(path, &self.cache),
         }
     }
 }

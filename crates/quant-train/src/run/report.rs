@@ -100,7 +100,10 @@ impl Run {
         }
         let missing = || TrainError::NoRun {
             path: self.folder.clone(),
-            missing: "none of its phases is finished".into(),
+            missing: format!(
+                "none of its phases is finished; `quant resume {}` continues it",
+                self.folder.display()
+            ),
         };
         let last = results.last().ok_or_else(missing)?;
         let phase = self.recipe.phases.iter().find(|phase| phase.name == last.phase);

@@ -63,6 +63,10 @@ impl Run {
         }
         let state = match found? {
             Some(mut state) => {
+                // A process may have been killed while it removed old checkpoints.
+                if self.options.group.rank() == 0 {
+                    checkpoint::prune(&folder.join("checkpoints"), state.progress.step)?;
+                }
                 self.keep_best(phase, &mut state, loaders.0.dataset().classes(), events)?;
                 state
             }

@@ -92,14 +92,19 @@ pub fn save<M: Classifier>(
     };
     contents.push((PROGRESS, files::sealed(&header).map_err(|error| fail(error.to_string()))?));
     files::write_folder(&path, &contents)?;
-    // Checkpoints with later steps were damaged and passed over when the phase was resumed. They
-    // are removed.
-    let of_past = |found: &(usize, PathBuf)| found.0 <= progress.step;
-    let (past, future): (Vec<_>, Vec<_>) = list(folder)?.into_iter().partition(of_past);
-    for (_, old) in past.into_iter().rev().skip(KEPT).chain(future) {
-        fs::remove_dir_all(&old).map_err(TrainError::io(&old))?;
-    }
-    Ok(())
+    prune(folder, progress.step)
+}
+
+/// Removes the checkpoints below `folder` that are not needed at this step: all but the newest, and
+/// those with later steps, which were damaged and passed over when the phase was resumed.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub(crate) fn prune(folder: &Path, step: usize) -> Result<(), TrainError> {
+    let (past, future): (Vec<_>, Vec<_>) =
+        list(folder)?.into_iter().partition(|(other, _)| *other <= step);
+    let mut unneeded = past.into_iter().rev().skip(KEPT).chain(future);
+    unneeded.try_for_each(|(_, old)| files::remove(&old))
 }
 
 fn optimizer_file(group: usize) -> String {
@@ -195,7 +200,7 @@ fn load_one<M: Classifier>(
 /// been verified.
 fn verified(path: &Path) -> Result<(Header, BTreeMap<String, Vec<u8>>), TrainError> {
     let fail = |reason: String| TrainError::Checkpoint { path: path.to_owned(), reason };
-    let read = |name: &str| fs::read(path.join(name)).map_err(TrainError::io(path.join(name)));
+    let read = |name: &str| files::read(&path.join(name)).map_err(TrainError::io(path.join(name)));
     let bytes = read(PROGRESS)?;
     let version = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
     let version = version.and_then(|header| header.get("version")?.as_u64());
@@ -229,7 +234,7 @@ pub(crate) fn exists(folder: &Path) -> bool {
 pub(crate) fn epochs_done(folder: &Path) -> Option<usize> {
     let found = list(folder).ok()?.into_iter().rev();
     let mut headers = found.filter_map(|(_, path)| {
-        let bytes = fs::read(path.join(PROGRESS)).ok()?;
+        let bytes = files::read(&path.join(PROGRESS)).ok()?;
         files::unsealed::<Header>(&bytes).ok()
     });
     headers.next().map(|header| header.progress.epoch)

@@ -91,7 +91,7 @@ impl<M: Classifier> Trainer<'_, M> {
         let (mut pending, mut last_report, mut seen) = (StepOutput::default(), Instant::now(), 0);
         let (mut batches, mut skipped) = (Vec::new(), Vec::new());
         let plain = self.device.clone().without_autodiff();
-        for batch in Uploads::new(self.train.epoch(state.progress.epoch, first), &plain) {
+        for batch in Uploads::new(self.train.epoch(state.progress.epoch, first), &plain)? {
             let mut batch = batch?;
             self.report_skipped(batch.skipped.drain(..), &mut skipped, events)?;
             let last = batch.number + 1 >= self.train.batches();

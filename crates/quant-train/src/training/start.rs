@@ -1,7 +1,8 @@
 //! The start of a phase: its network, weights from a file or from the phase before it, and the
 //! initial parameters of the quantizers.
 
-use quant_core::{Quantizer, QuantizerConfig, calibrate_where};
+use burn::tensor::Tensor;
+use quant_core::{Quantizer, QuantizerConfig, calibrate_in_training, calibrate_where};
 use quant_nn::{Classifier, LoadReport, StateDict};
 
 use crate::{
@@ -38,7 +39,10 @@ pub(crate) fn start<M: Classifier>(
         kept = matching_quantizers(&network, &state, &report);
     }
     match &phase.quantization {
-        Some(quantization) => calibrate(phase, quantization, network, kept, trainer, events),
+        Some(quantization) => {
+            let is_random = from.is_none();
+            calibrate((phase, quantization), (network, is_random), kept, trainer, events)
+        }
         None => Ok(network),
     }
 }
@@ -173,11 +177,12 @@ fn mean_the_same(a: &QuantizerConfig, b: &QuantizerConfig) -> bool {
         && a.normalization == b.normalization
 }
 
-/// Calibrates the quantizers that are not in `kept` on the first batches of training.
+/// Calibrates the quantizers that are not in `kept` on the first batches of training. The running
+/// statistics of a network with random weights fit nothing yet, so the statistics of the batches
+/// are used for it.
 fn calibrate<M: Classifier>(
-    phase: &Phase,
-    quantization: &QuantizationRecipe,
-    network: M,
+    (phase, quantization): (&Phase, &QuantizationRecipe),
+    (network, is_random): (M, bool),
     kept: Vec<String>,
     trainer: &Trainer<'_, M>,
     events: &mut Events,
@@ -185,19 +190,32 @@ fn calibrate<M: Classifier>(
     let kept = if quantization.calibrates_always() { Vec::new() } else { kept };
     let is_kept = |quantizer: &Quantizer| kept.iter().any(|name| name == quantizer.name());
     let plain = trainer.device.clone().without_autodiff();
+    // Processes that share statistics would wait for those that have no image in a batch.
+    let of_batches = is_random && trainer.shared.is_none();
     let mut batches = trainer.train.epoch(0, 0).take(quantization.calibration_batches);
     let mut seen = Ok(());
     let calibration = quantization.calibration.method();
     let wanted = |quantizer: &Quantizer| !is_kept(quantizer);
-    let (network, quantizers) = calibrate_where(network, wanted, calibration, |network| {
+    let run = |network: &M| {
         seen = batches.try_for_each(|batch| {
             let batch = DeviceBatch::new(batch?, &plain);
             if batch.count > 0 {
-                network.forward(trainer.normalizer.images(&batch));
+                let images = trainer.normalizer.images(&batch);
+                network.forward(if of_batches {
+                    trainer.check_variance(network, batch.count, batch.count as f64)?;
+                    Tensor::from_inner(images)
+                } else {
+                    images
+                });
             }
             Ok::<_, TrainError>(())
         });
-    });
+    };
+    let (network, quantizers) = if of_batches {
+        calibrate_in_training(network, wanted, calibration, run)
+    } else {
+        calibrate_where(network, wanted, calibration, run)
+    };
     seen?;
     let untouched = network.quantizers().into_iter().filter(|(_, _, quantizer)| {
         let calibrated = quantizers.iter().any(|info| info.layer == quantizer.name());

@@ -112,7 +112,12 @@ impl<M: Classifier> Trainer<'_, M> {
     /// Refuses a batch of one image if a batch norm sees only one position of it, because a single
     /// value has no variance. `count` is the number of images of this process, and `total` that of
     /// all processes.
-    fn check_variance(&self, network: &M, count: usize, total: f64) -> Result<(), TrainError> {
+    pub(super) fn check_variance(
+        &self,
+        network: &M,
+        count: usize,
+        total: f64,
+    ) -> Result<(), TrainError> {
         let images = if self.shared.is_some() { total } else { count as f64 };
         if images != 1.0 {
             return Ok(());

@@ -188,7 +188,16 @@ pub fn export(
     };
     let exported = quant_onnx::export(&model, format.into())?;
     quant_train::files::write(to, &exported.bytes)?;
-    Ok(format!("{exported}\nwritten: {}, {} bytes", to.display(), exported.bytes.len()))
+    let advice = match format {
+        ExportFormat::OnnxInt8 => {
+            "\nONNX Runtime rounds biases when it optimises this file, which can change codes: for \
+             the scores of the packed network, turn that off (ORT_DISABLE_ALL), or export \
+             onnx-compact"
+        }
+        ExportFormat::Qonnx | ExportFormat::OnnxCompact => "",
+    };
+    let bytes = exported.bytes.len();
+    Ok(format!("{exported}{advice}\nwritten: {}, {bytes} bytes", to.display()))
 }
 
 /// Lowers the network of a run folder or of a file of weights, or reads an ONNX file, writes it to

@@ -281,3 +281,40 @@ fn a_snapshot_of_a_network_does_not_share_its_running_statistics() {
     network.forward(burn::tensor::Tensor::ones([2, 3, 32, 32], &device));
     assert_ne!(quant_nn::StateDict::of(&network), snapshot);
 }
+
+/// The running statistics of fresh batch norms fit nothing: with them, the activations of a deep
+/// network without skips would shrink from layer to layer, and clipping values with them.
+#[test]
+fn a_phase_from_random_weights_calibrates_on_normalised_activations() {
+    let text = r#"
+        name = "random"
+        data = { kind = "fake", input_size = 32, fake = { train = 32, val = 8, classes = 4 } }
+        model = { architecture = "mobilenet-v1", width_alpha = 0.125 }
+        [[phase]]
+        name = "quantized"
+        epochs = 1
+        batch_size = 16
+        learning_rate = 0.001
+        [phase.quantization]
+        activation = { method = "lsq", bits = 4 }
+        weight = { method = "lsq", bits = 4, granularity = "per-channel" }
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe::parse(text, Path::new("random.toml")).unwrap();
+    let path = folder.path();
+    let run = Run::create(&path.join("runs"), recipe, path, path, alone()).unwrap();
+    run.execute().unwrap();
+    let log = read_log(&run.folder().join("log.jsonl")).unwrap();
+    let calibrated = log.into_iter().find_map(|event| match event {
+        Event::Calibrated { quantizers, .. } => Some(quantizers),
+        _ => None,
+    });
+    let activations = calibrated.unwrap().into_iter().filter(|info| {
+        // A batch of 16 images of noise has one position in the last layers.
+        info.layer.contains("activation") && info.elements > 10_000
+    });
+    let clips: Vec<f32> = activations.map(|info| info.after[0]).collect();
+    assert!(clips.len() > 8, "{clips:?}");
+    // The positive half of a normal distribution ends at about 3.
+    assert!(clips.iter().all(|clip| (1.0..6.0).contains(clip)), "{clips:?}");
+}

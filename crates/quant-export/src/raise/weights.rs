@@ -48,8 +48,11 @@ const UNITS: i32 = 16;
 /// A text that says why no method has these values.
 pub(super) fn find(wanted: &Wanted<'_>, device: &Device) -> Result<Weight, String> {
     let outputs = wanted.shape[0];
+    // The scale of the input may be known less exactly than the values.
+    let by_values = Wanted { integers: None, ..*wanted };
     let attempts = [
         grid(wanted).and_then(|grid| on_grid(wanted, &grid, device)),
+        grid(&by_values).and_then(|grid| on_grid(&by_values, &grid, device)),
         ternary(wanted),
         sums(wanted),
         powers(wanted),

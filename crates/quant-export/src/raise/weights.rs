@@ -325,8 +325,11 @@ fn checked(wanted: &Wanted<'_>, weight: Weight, device: &Device) -> Option<Weigh
     let numbers = TensorData::new(weight.numbers.clone(), wanted.shape);
     let found = quantizer.forward(Tensor::<4>::from_data(numbers, device)).into_data();
     let largest = wanted.values.iter().fold(0.0f64, |most, x| most.max(x.abs())) as f32;
-    let near = |(found, value): (f32, &f64)| {
-        (found - *value as f32).abs() <= (TOLERANCE * largest).max(1e-30)
-    };
+    // Levels are differences of numbers as large as the clipping value, which may be much larger
+    // than the weights that are there.
+    let clipping = weight.found.parameters.iter().filter(|(name, _)| *name == CLIPPING_VALUE);
+    let bound = clipping.flat_map(|(_, values)| values).fold(0.0f32, |most, x| most.max(x.abs()));
+    let most = (TOLERANCE * largest).max(2.0 * f32::EPSILON * bound).max(1e-30);
+    let near = |(found, value): (f32, &f64)| (found - *value as f32).abs() <= most;
     found.iter::<f32>().zip(wanted.values).all(near).then_some(weight)
 }

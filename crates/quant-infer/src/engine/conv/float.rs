@@ -22,11 +22,11 @@ pub(crate) struct FloatConv {
     /// The input channels of a group.
     channels: usize,
     channels_out: usize,
-    kernel: Kernel,
+    kernel: FloatKernel,
 }
 
 #[derive(Debug, Clone)]
-enum Kernel {
+enum FloatKernel {
     /// The weights of each group: vectors over output channels.
     Tiles { groups: Vec<Weights<Floats>>, outputs: usize },
     /// Vectors over channels, each of which is convolved alone. `[taps, channels]`.
@@ -50,7 +50,7 @@ impl FloatConv {
                 .flat_map(|tap| (0..conv.out_channels).map(move |channel| (channel, tap)))
                 .map(|(channel, tap)| weight(channel, tap))
                 .collect();
-            Kernel::Depthwise { weights }
+            FloatKernel::Depthwise { weights }
         } else {
             let groups = (0..conv.groups)
                 .map(|group| {
@@ -60,7 +60,7 @@ impl FloatConv {
                     })
                 })
                 .collect();
-            Kernel::Tiles { groups, outputs }
+            FloatKernel::Tiles { groups, outputs }
         };
         Self {
             geometry: Geometry::from(conv),
@@ -74,14 +74,14 @@ impl FloatConv {
     /// Returns whether each channel is convolved alone.
     #[cfg(feature = "std")]
     pub(crate) fn is_depthwise(&self) -> bool {
-        matches!(self.kernel, Kernel::Depthwise { .. })
+        matches!(self.kernel, FloatKernel::Depthwise { .. })
     }
 
     /// Returns the number of sums of a position that the kernel writes.
     pub(crate) fn sums(&self) -> usize {
         match &self.kernel {
-            Kernel::Tiles { groups, .. } => groups.iter().map(Weights::sums).sum(),
-            Kernel::Depthwise { .. } => self.channels_out,
+            FloatKernel::Tiles { groups, .. } => groups.iter().map(Weights::sums).sum(),
+            FloatKernel::Depthwise { .. } => self.channels_out,
         }
     }
 
@@ -92,13 +92,13 @@ impl FloatConv {
         let positions = || (0..rows).flat_map(move |y| (0..columns).map(move |x| (y, x)));
         let mut places = Places { starts: size.starts(geometry, output), ..Places::default() };
         match &self.kernel {
-            Kernel::Tiles { .. } => {
+            FloatKernel::Tiles { .. } => {
                 let channels = 0..self.channels;
                 places.runs.push(runs(channels.flat_map(|channel| {
                     positions().map(move |(y, x)| size.tap(geometry, y, x) + channel)
                 })));
             }
-            Kernel::Depthwise { .. } => {
+            FloatKernel::Depthwise { .. } => {
                 places.taps = positions().map(|(y, x)| size.tap(geometry, y, x) as u32).collect();
             }
         }
@@ -115,12 +115,12 @@ impl FloatConv {
     ) {
         let starts = &places.starts[positions];
         match &self.kernel {
-            Kernel::Depthwise { weights } => {
+            FloatKernel::Depthwise { weights } => {
                 let (taps, channels) = (&places.taps, self.channels_out);
                 let sums = &mut sums[..starts.len() * channels];
                 depthwise_floats(self.set, operand, taps, starts, weights, channels, sums);
             }
-            Kernel::Tiles { groups, .. } => {
+            FloatKernel::Tiles { groups, .. } => {
                 for (group, weights) in groups.iter().enumerate() {
                     // The channels of a group lie behind those of the groups before it.
                     let operand = &operand[group * self.channels..];
@@ -143,12 +143,12 @@ impl FloatConv {
         numbers: &mut [f32],
     ) {
         match &self.kernel {
-            Kernel::Depthwise { .. } => {
+            FloatKernel::Depthwise { .. } => {
                 let channels = self.channels_out;
                 numbers
                     .copy_from_slice(&sums[positions.start * channels..positions.end * channels]);
             }
-            Kernel::Tiles { groups, outputs } => {
+            FloatKernel::Tiles { groups, outputs } => {
                 let mut sums = sums;
                 for (group, weights) in groups.iter().enumerate() {
                     let stride = weights.sums();

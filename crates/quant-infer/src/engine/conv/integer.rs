@@ -30,7 +30,7 @@ pub(crate) struct IntegerConv {
     pub(super) set: InstructionSet,
     /// How the operand is stored again before it is read, if it is.
     unrolled: Option<Unrolled>,
-    weights: Vec<Kernel>,
+    weights: Vec<IntegerKernel>,
     /// The groups of output channels, which are computed one after another.
     pub(crate) groups: Vec<Group>,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Pass {
 /// A way to compute sums, with the weights in its order. Every kernel writes the same sums, since
 /// sums of integers are exact.
 #[derive(Debug, Clone)]
-enum Kernel {
+enum IntegerKernel {
     /// Vectors over output channels, with the taps of a range of the operand's at each place.
     Tiles { weights: Tiles, taps: Range<usize> },
     /// Vectors over channels, each of which is convolved alone. `[taps, channels]`.
@@ -113,7 +113,7 @@ impl IntegerConv {
                     weights[place * channels + channel] = table[usize::from(*code)];
                 }
             }
-            self.weights.push(Kernel::Depthwise { weights, channels });
+            self.weights.push(IntegerKernel::Depthwise { weights, channels });
         }
         let mut passes = Vec::new();
         for (term, content) in input_terms.0.iter().enumerate() {
@@ -191,7 +191,7 @@ impl IntegerConv {
         count: usize,
         sum_of_weights: impl Fn(usize) -> i32,
     ) -> (Option<Finish<i32>>, i32) {
-        let Kernel::Tiles { weights, .. } = &self.weights[weights] else { return (None, 0) };
+        let IntegerKernel::Tiles { weights, .. } = &self.weights[weights] else { return (None, 0) };
         let line = weights.line();
         if input.packing == Packing::Signs {
             let product = -input.offset * line.step;
@@ -217,7 +217,7 @@ impl IntegerConv {
         outputs: Range<usize>,
         (all, range): (&Range<usize>, &Range<usize>),
         encodings: &[Encoding],
-    ) -> Kernel {
+    ) -> IntegerKernel {
         let packing = encodings[0].packing;
         let per_tap = packing.channels();
         let taps = match &self.unrolled {
@@ -263,7 +263,7 @@ impl IntegerConv {
         let size = (outputs.len(), places * taps.len());
         let largest = encodings.iter().map(|encoding| encoding.largest).max().unwrap_or(0);
         let weights = Tiles::new(self.set, (packing, line), size, largest, weights);
-        Kernel::Tiles { weights, taps }
+        IntegerKernel::Tiles { weights, taps }
     }
 
     /// Returns the indices of each group and pass, in the order in which they are added.
@@ -275,7 +275,7 @@ impl IntegerConv {
     /// Returns whether each channel is convolved alone.
     #[cfg(feature = "std")]
     pub(crate) fn is_depthwise(&self) -> bool {
-        self.weights.iter().any(|kernel| matches!(kernel, Kernel::Depthwise { .. }))
+        self.weights.iter().any(|kernel| matches!(kernel, IntegerKernel::Depthwise { .. }))
     }
 
     /// Returns the number of sums of a position that all passes write.
@@ -286,8 +286,8 @@ impl IntegerConv {
     /// Returns the number of sums of a position that a pass writes.
     pub(crate) fn stride(&self, pass: &Pass) -> usize {
         match &self.weights[pass.weights] {
-            Kernel::Tiles { weights, .. } => weights.sums(),
-            Kernel::Depthwise { channels, .. } => *channels,
+            IntegerKernel::Tiles { weights, .. } => weights.sums(),
+            IntegerKernel::Depthwise { channels, .. } => *channels,
         }
     }
 
@@ -331,17 +331,17 @@ impl IntegerConv {
         let mut places = Places { starts, words, elements, unrolled, ..Places::default() };
         for kernel in &self.weights {
             match kernel {
-                Kernel::Tiles { taps, .. } => {
+                IntegerKernel::Tiles { taps, .. } => {
                     places.runs.push(runs(positions().flat_map(|(y, x)| {
                         let at = size.tap(geometry, y, x);
                         taps.clone().map(move |tap| at + tap * packing.words())
                     })));
                 }
-                Kernel::Depthwise { .. } if places.taps.is_empty() => {
+                IntegerKernel::Depthwise { .. } if places.taps.is_empty() => {
                     let tap = |(y, x)| 2 * size.tap(geometry, y, x) as u32;
                     places.taps = positions().map(tap).collect();
                 }
-                Kernel::Depthwise { .. } => {}
+                IntegerKernel::Depthwise { .. } => {}
             }
         }
         if !places.taps.is_empty() {
@@ -365,7 +365,7 @@ impl IntegerConv {
         size: &OperandSize,
         sums: &mut [i32],
     ) {
-        if let Kernel::Tiles { taps, .. } = &self.weights[pass.weights] {
+        if let IntegerKernel::Tiles { taps, .. } = &self.weights[pass.weights] {
             add_bytes(self.set, operand, (size.channels, taps.clone()), sums);
         }
     }
@@ -383,7 +383,7 @@ impl IntegerConv {
     ) {
         let starts = &places.starts[positions];
         match &self.weights[pass.weights] {
-            Kernel::Tiles { weights, .. } => {
+            IntegerKernel::Tiles { weights, .. } => {
                 let runs = &places.runs[pass.weights];
                 let mut numbers = None;
                 if pass.extra != 0 {
@@ -397,7 +397,7 @@ impl IntegerConv {
                 }
                 weights.multiply(operand, runs, starts, (pass.finish.as_ref(), numbers), sums);
             }
-            Kernel::Depthwise { weights, channels } => {
+            IntegerKernel::Depthwise { weights, channels } => {
                 let (input, taps) = (bytemuck::cast_slice(operand), &places.taps);
                 depthwise_integers(self.set, input, taps, starts, weights, *channels, sums);
             }

@@ -12,12 +12,12 @@ use crate::engine::packing::{Packing, line};
 /// The weights of some output channels for an operand of a packing.
 #[derive(Debug, Clone)]
 pub(super) struct Tiles {
-    kernel: Kernel,
+    kernel: TileKernel,
     line: Line,
 }
 
 #[derive(Debug, Clone)]
-enum Kernel {
+enum TileKernel {
     Pairs(Weights<Pairs>),
     Bytes(Weights<Bytes>),
     SmallBytes(Weights<SmallBytes>),
@@ -94,7 +94,7 @@ impl Tiles {
             (0..32).map(bit).sum::<u32>()
         };
         let kernel = match packing {
-            Packing::Pairs => Kernel::Pairs(Weights::pairs(set, outputs, taps, |output| {
+            Packing::Pairs => TileKernel::Pairs(Weights::pairs(set, outputs, taps, |output| {
                 let weight = weights(output);
                 move |tap| [weight(2 * tap), weight(2 * tap + 1)]
             })),
@@ -103,18 +103,20 @@ impl Tiles {
                 let small = largest
                     .and_then(|largest| Weights::small_bytes(set, (outputs, taps), largest, bytes));
                 match small {
-                    Some(small) => Kernel::SmallBytes(small),
-                    None => Kernel::Bytes(Weights::bytes(set, outputs, taps, bytes)),
+                    Some(small) => TileKernel::SmallBytes(small),
+                    None => TileKernel::Bytes(Weights::bytes(set, outputs, taps, bytes)),
                 }
             }
-            Packing::Signs => Kernel::Signs(Weights::signs(set, outputs, taps, |output| {
+            Packing::Signs => TileKernel::Signs(Weights::signs(set, outputs, taps, |output| {
                 let weight = weights(output);
                 move |tap| bits(&weight, tap, |x| x > 0)
             })),
-            Packing::Ternary => Kernel::Ternary(Weights::ternary(set, outputs, taps, |output| {
-                let weight = weights(output);
-                move |tap| [bits(&weight, tap, |x| x != 0), bits(&weight, tap, |x| x < 0)]
-            })),
+            Packing::Ternary => {
+                TileKernel::Ternary(Weights::ternary(set, outputs, taps, |output| {
+                    let weight = weights(output);
+                    move |tap| [bits(&weight, tap, |x| x != 0), bits(&weight, tap, |x| x < 0)]
+                }))
+            }
         };
         Self { kernel, line }
     }
@@ -126,22 +128,22 @@ impl Tiles {
     /// Returns the number of sums of each position.
     pub(super) fn sums(&self) -> usize {
         match &self.kernel {
-            Kernel::Pairs(weights) => weights.sums(),
-            Kernel::Bytes(weights) => weights.sums(),
-            Kernel::SmallBytes(weights) => weights.sums(),
-            Kernel::Signs(weights) => weights.sums(),
-            Kernel::Ternary(weights) => weights.sums(),
+            TileKernel::Pairs(weights) => weights.sums(),
+            TileKernel::Bytes(weights) => weights.sums(),
+            TileKernel::SmallBytes(weights) => weights.sums(),
+            TileKernel::Signs(weights) => weights.sums(),
+            TileKernel::Ternary(weights) => weights.sums(),
         }
     }
 
     /// Returns what makes sum·factor + base(output) of each sum.
     pub(super) fn finish(&self, factor: i32, base: impl Fn(usize) -> i32) -> Finish<i32> {
         match &self.kernel {
-            Kernel::Pairs(weights) => weights.finish(factor, base),
-            Kernel::Bytes(weights) => weights.finish(factor, base),
-            Kernel::SmallBytes(weights) => weights.finish(factor, base),
-            Kernel::Signs(weights) => weights.finish(factor, base),
-            Kernel::Ternary(weights) => weights.finish(factor, base),
+            TileKernel::Pairs(weights) => weights.finish(factor, base),
+            TileKernel::Bytes(weights) => weights.finish(factor, base),
+            TileKernel::SmallBytes(weights) => weights.finish(factor, base),
+            TileKernel::Signs(weights) => weights.finish(factor, base),
+            TileKernel::Ternary(weights) => weights.finish(factor, base),
         }
     }
 
@@ -156,19 +158,19 @@ impl Tiles {
     ) {
         let stride = self.sums();
         match &self.kernel {
-            Kernel::Pairs(weights) => {
+            TileKernel::Pairs(weights) => {
                 weights.multiply(input, runs, starts, finish, sums, stride);
             }
-            Kernel::Bytes(weights) => {
+            TileKernel::Bytes(weights) => {
                 weights.multiply(input, runs, starts, finish, sums, stride);
             }
-            Kernel::SmallBytes(weights) => {
+            TileKernel::SmallBytes(weights) => {
                 weights.multiply(input, runs, starts, finish, sums, stride);
             }
-            Kernel::Signs(weights) => {
+            TileKernel::Signs(weights) => {
                 weights.multiply(input, runs, starts, finish, sums, stride);
             }
-            Kernel::Ternary(weights) => {
+            TileKernel::Ternary(weights) => {
                 weights.multiply(input, runs, starts, finish, sums, stride);
             }
         }

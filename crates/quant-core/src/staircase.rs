@@ -54,6 +54,28 @@ impl Staircase {
         self.values.get(index.min(last)).copied().unwrap_or(f32::NAN)
     }
 
+    /// Checks that this is the staircase of a quantizer with this number of levels. Parameters that
+    /// are not numbers give values that are not, which the trainer finds by itself.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self, levels: usize) -> Result<(), String> {
+        let (values, thresholds) = (self.values.len(), self.thresholds.len());
+        if values != levels {
+            return Err(format!("has {values} values, and the quantizer {levels} levels"));
+        }
+        if thresholds + 1 != values {
+            return Err(format!(
+                "has {thresholds} thresholds for {values} values, and needs one fewer than values"
+            ));
+        }
+        let falls = |numbers: &[f32]| numbers.windows(2).any(|pair| pair[0] > pair[1]);
+        if falls(&self.thresholds) {
+            return Err("has thresholds that do not ascend".into());
+        }
+        Ok(())
+    }
+
     /// Returns the staircase with values and thresholds times a positive factor.
     pub(crate) fn scaled(&self, factor: f32) -> Self {
         let times = |values: &[f32]| values.iter().map(|value| value * factor).collect();
@@ -79,5 +101,22 @@ impl Staircase {
             _ => 0.0,
         };
         part(self.values.first()).max(part(self.values.last()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_staircase_has_a_value_for_each_level() {
+        let reason = |values: &[f32], thresholds: &[f32]| {
+            Staircase::new(values.to_vec(), thresholds.to_vec()).check(2).err().unwrap_or_default()
+        };
+        assert_eq!(reason(&[-1.0, 1.0], &[0.0]), "");
+        assert!(reason(&[], &[]).contains("0 values, and the quantizer 2 levels"));
+        assert!(reason(&[0.0, 1.0], &[]).contains("0 thresholds for 2 values"));
+        let falling = Staircase::new(vec![0.0, 1.0, 2.0], vec![1.0, 0.5]);
+        assert!(falling.check(3).unwrap_err().contains("do not ascend"));
     }
 }

@@ -26,10 +26,11 @@ pub struct LayerSummary {
     /// The side of the output, in pixels. It is 0 for layers whose output size is known only in a
     /// call.
     pub output_size: usize,
-    /// The bits of an input element. They are 32 if it is not quantized, or if the quantizer is a
-    /// separate module, which does not say whose input it quantizes. They are 8 for a layer that
-    /// reads the images and has a quantized weight, since pixels are bytes.
-    pub activation_bits: u32,
+    /// The bits of an input element. They are 32 if it is not quantized, and 8 for a layer that
+    /// reads the images and has a quantized weight, since pixels are bytes. They are not known if
+    /// the network has quantizers of activations that are modules of their own, which do not say
+    /// whose input they quantize.
+    pub activation_bits: Option<u32>,
     /// The bits of a weight. They are 32 if it is not quantized.
     pub weight_bits: u32,
     /// The number of elements of weight and bias.
@@ -83,7 +84,11 @@ pub struct NetworkSummary {
 pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSummary {
     let mut layers = Vec::new();
     let all_quantizers = network.quantizers();
-    for layer in network.layer_shapes() {
+    let shapes = network.layer_shapes();
+    let belongs = |layer: &String| shapes.iter().any(|shape| shape.name == *layer);
+    let others =
+        all_quantizers.iter().any(|(layer, role, _)| *role == Role::Activation && !belongs(layer));
+    for layer in shapes.clone() {
         let LayerShape { name, weight: shape, bias, output_size, reads_images, .. } = layer;
         let weights: u64 = shape.iter().map(|side| *side as u64).product();
         let bits = |wanted| {
@@ -94,8 +99,10 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
         };
         let weight_bits = bits(Role::Weight);
         let activation_bits = match bits(Role::Activation) {
-            32 if reads_images && weight_bits < 32 => PIXEL_BITS,
-            bits => bits,
+            32 if reads_images && weight_bits < 32 => Some(PIXEL_BITS),
+            // It may be one of the quantizers that belong to no layer.
+            32 if others => None,
+            bits => Some(bits),
         };
         let side = if layer.transposed { layer.input_size } else { output_size };
         let positions =
@@ -112,7 +119,8 @@ pub fn summarize(network: &impl QuantizedModule, state: &StateDict) -> NetworkSu
             activation_bits,
             weight_bits,
             macs,
-            bit_operations: macs * u64::from(activation_bits) * u64::from(weight_bits),
+            bit_operations: activation_bits
+                .map_or(0, |bits| macs * u64::from(bits) * u64::from(weight_bits)),
         });
     }
     // Weights of other modules than the listed layers may be quantized too.
@@ -173,9 +181,9 @@ impl fmt::Display for NetworkSummary {
                 layer.name,
                 shape.join("x"),
                 output,
-                match (layer.activation_bits, size) {
-                    (32, 0) => format!("?/{}", layer.weight_bits),
-                    (bits, _) => format!("{bits}/{}", layer.weight_bits),
+                match layer.activation_bits {
+                    None => format!("?/{}", layer.weight_bits),
+                    Some(bits) => format!("{bits}/{}", layer.weight_bits),
                 },
                 layer.parameters,
                 known(layer.macs),

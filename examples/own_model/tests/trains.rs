@@ -88,6 +88,8 @@ fn a_run_leaves_what_every_run_leaves() {
     assert!(run.report_own(Net::new).is_ok());
     // Of a stock layer nothing tells the size of its output: not 0.
     assert!(report.contains("<td>?</td>") && !report.contains("0x0"), "{report}");
+    // Nor is it known whose input a quantizer quantizes.
+    assert!(report.contains("<td>?/3</td>") && !report.contains("<td>32/3</td>"), "{report}");
     assert!(report.contains(" → "), "calibration errors of layers");
 
     let (packed, served) = (summary.packed.unwrap(), summary.served.unwrap());
@@ -194,6 +196,13 @@ fn what_does_not_fit_is_refused() {
     let run = create(folder.path(), &[]);
     let error = run.execute().unwrap_err().to_string();
     assert!(error.contains("model.own"), "{error}");
+    assert!(!run.folder().exists(), "a run that fails before it trains leaves no folder");
+    // What does not fit in the second phase is found before the first.
+    let policy = "{ at = { batch = 1 }, layers = ['blocks.9'], change = { bits = 2 } }";
+    let run = create(folder.path(), &[&format!("phase.quantized.policy=[{policy}]")]);
+    let error = train(&run).unwrap_err().to_string();
+    assert!(error.contains("blocks.9"), "{error}");
+    assert!(!run.folder().exists());
     let refused = |changes: &[&str]| {
         let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
         Recipe::parse_with(RECIPE, Path::new("own.toml"), &changes).unwrap_err().to_string()

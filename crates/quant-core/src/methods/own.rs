@@ -282,12 +282,20 @@ impl OwnQuantizer {
     }
 
     /// Returns the staircase of each group for the current parameters.
+    ///
+    /// # Panics
+    /// If the method returns none that is valid, with what is wrong.
     fn current(&self) -> Vec<Staircase> {
         let values: Vec<Vec<f32>> = self.parameters.iter().map(host).collect();
         (0..self.grouping.groups)
             .map(|group| {
                 let of_group: Vec<f32> = values.iter().map(|values| values[group]).collect();
-                self.method.0.staircase(&of_group, &self.config)
+                let stairs = self.method.0.staircase(&of_group, &self.config);
+                let levels = self.config.levels.count();
+                if let Err(reason) = stairs.check(levels) {
+                    panic!("method {}: its staircase {reason}", self.method.0.name());
+                }
+                stairs
             })
             .collect()
     }

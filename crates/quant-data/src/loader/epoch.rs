@@ -122,9 +122,25 @@ impl Work {
         let seed = self.loader.config.seed;
         let mut random = Random::new(&[seed, 1, self.epoch as u64, index as u64]);
         let image = self.loader.dataset.image(index)?;
-        let fits = self.loader.pipeline.check_image(image.width, image.height);
+        let fits = check_length(&image)
+            .and_then(|()| self.loader.pipeline.check_image(image.width, image.height));
         fits.map_err(|reason| DataError::Image { path: self.loader.dataset.name(index), reason })?;
         Ok(self.loader.pipeline.apply(image, &mut random))
+    }
+}
+
+/// Checks that an image, which may come from a data set of a program's own, has the bytes of all its
+/// pixels, and at least one pixel.
+fn check_length(image: &RgbImage) -> Result<(), String> {
+    let RgbImage { width, height, pixels } = image;
+    let bytes = width.checked_mul(*height).and_then(|count| count.checked_mul(3));
+    match bytes {
+        Some(0) => Err("it has no pixel".into()),
+        Some(bytes) if bytes == pixels.len() => Ok(()),
+        _ => Err(format!(
+            "{width} x {height} pixels take 3 bytes each, and there are {} bytes",
+            pixels.len()
+        )),
     }
 }
 

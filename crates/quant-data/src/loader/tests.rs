@@ -444,3 +444,38 @@ fn an_image_is_not_left_out_because_the_process_lacks_something() {
     assert!(error.to_string().contains("5.jpg"), "{error}");
     assert!(epoch.next().is_none(), "the epoch ends after an error");
 }
+
+/// A data set with an image of each number of bytes, all of which claim 8 x 8 pixels, and one of no
+/// pixels.
+struct Lengths(Vec<String>);
+
+impl Dataset for Lengths {
+    fn len(&self) -> usize {
+        4
+    }
+    fn classes(&self) -> &[String] {
+        &self.0
+    }
+    fn label(&self, _index: usize) -> usize {
+        0
+    }
+    fn image(&self, index: usize) -> Result<RgbImage, DataError> {
+        let (side, bytes) = [(8, 192), (8, 100), (8, 193), (0, 0)][index];
+        Ok(RgbImage { width: side, height: side, pixels: vec![7; bytes] })
+    }
+}
+
+#[test]
+fn images_without_the_bytes_of_their_pixels_are_unusable() {
+    let usual = loader(4, &[], false, 1);
+    let config = LoaderConfig { last_batch: LastBatch::Keep, ..usual.config.clone() };
+    let lengths = Arc::new(Lengths(vec!["only".into()]));
+    let found = all(&Loader::new(lengths, usual.pipeline.clone(), config).unwrap(), 0, 0);
+    assert_eq!(found[0].labels.len(), 1);
+    let reasons = found[0].skipped.join("; ");
+    assert!(
+        reasons.contains("8 x 8 pixels take 3 bytes each, and there are 100 bytes"),
+        "{reasons}"
+    );
+    assert!(reasons.contains("193 bytes") && reasons.contains("it has no pixel"), "{reasons}");
+}

@@ -393,10 +393,7 @@ fn layer_table(summary: &Summary, log: &[Event]) -> String {
             escape(&layer.name),
             shape.join("x"),
             known(format!("{size}x{size}")),
-            match layer.activation_bits {
-                32 => known("32".into()),
-                bits => bits.to_string(),
-            },
+            layer.activation_bits.map_or_else(|| "?".to_owned(), |bits| bits.to_string()),
             layer.weight_bits,
             layer.parameters,
             counted(layer.macs),

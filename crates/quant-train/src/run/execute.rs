@@ -36,8 +36,7 @@ impl Run {
     /// saved state stays and can be resumed. A new run that fails before it trains leaves no
     /// folder.
     pub fn execute(&self) -> Result<Summary, TrainError> {
-        self.check_model(false)?;
-        self.execute_from(&self.recipe)
+        self.execute_from(&self.recipe, false)
     }
 
     /// Executes the run with networks that a program makes, for recipes with `model.own`. `make` is
@@ -70,8 +69,7 @@ impl Run {
         &self,
         make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
     ) -> Result<Summary, TrainError> {
-        self.check_model(true)?;
-        self.execute_from(&Own { recipe: &self.recipe, make, lower: None })
+        self.execute_from(&Own { recipe: &self.recipe, make, lower: None }, true)
     }
 
     /// Executes the run as [`execute_own`](Self::execute_own) does, and packs its last network if
@@ -111,17 +109,18 @@ impl Run {
         make: impl Fn(&Build<'_>) -> Result<M, BuildError>,
         lower: impl Fn(&M, &mut Lowering) -> Result<(), LowerError>,
     ) -> Result<Summary, TrainError> {
-        self.check_model(true)?;
-        self.execute_from(&Own { recipe: &self.recipe, make, lower: Some(&lower) })
+        self.execute_from(&Own { recipe: &self.recipe, make, lower: Some(&lower) }, true)
     }
 
-    fn execute_from<N: Networks>(&self, networks: &N) -> Result<Summary, TrainError> {
+    /// Executes the run with these networks, which are those of a program if `own` is set.
+    fn execute_from<N: Networks>(&self, networks: &N, own: bool) -> Result<Summary, TrainError> {
         let group = self.options.group.as_ref();
         let _report = ReportsPanic(group);
         let began = Cell::new(false);
         let result = self.locked().and_then(|lock| {
             let guard = lock.as_ref().map(Lock::guard);
-            let result = self.phases(networks, &began, guard.clone());
+            let result =
+                self.check_model(own).and_then(|()| self.phases(networks, &began, guard.clone()));
             // A write that failed because the folder has gone says less than that.
             if let (Err(_), Some(guard)) = (&result, &guard) {
                 guard.check()?;
@@ -162,6 +161,10 @@ impl Run {
         }
         let (train, val) = data;
         let classes = train.classes().to_vec();
+        // Those that the recipe describes were checked when the run was made.
+        if self.recipe.model.own().is_some() {
+            self.check_networks(networks, classes.len())?;
+        }
         events.emit(&Event::RunStarted {
             name: self.recipe.name.clone(),
             device: self.options.device_name.clone(),
@@ -204,6 +207,17 @@ impl Run {
             self.write_report(&summary, &network, &val)?;
         }
         Ok(summary)
+    }
+
+    /// Makes the networks of the phases that have not begun, and applies their policies, so that what
+    /// does not fit is found before anything is trained.
+    fn check_networks<N: Networks>(&self, networks: &N, classes: usize) -> Result<(), TrainError> {
+        let begins = |phase: &&Phase| !folder::has_begun(&self.folder, phase);
+        for phase in self.recipe.phases.iter().filter(begins) {
+            let mut network = networks.init(phase, classes, &self.options.device)?;
+            phase.policies.iter().try_for_each(|policy| policy.apply(&mut network).map(drop))?;
+        }
+        Ok(())
     }
 
     /// Checks that a resumed run is the one that was started, and saves the intended changes.

@@ -129,8 +129,8 @@ impl Work {
     }
 }
 
-/// Checks that an image, which may come from a data set of a program's own, has the bytes of all its
-/// pixels, and at least one pixel.
+/// Checks that an image, which may come from a data set of a program's own, has the bytes of all
+/// its pixels, and at least one pixel.
 fn check_length(image: &RgbImage) -> Result<(), String> {
     let RgbImage { width, height, pixels } = image;
     let bytes = width.checked_mul(*height).and_then(|count| count.checked_mul(3));

@@ -209,8 +209,8 @@ impl Run {
         Ok(summary)
     }
 
-    /// Makes the networks of the phases that have not begun, and applies their policies, so that what
-    /// does not fit is found before anything is trained.
+    /// Makes the networks of the phases that have not begun, and applies their policies, so that
+    /// what does not fit is found before anything is trained.
     fn check_networks<N: Networks>(&self, networks: &N, classes: usize) -> Result<(), TrainError> {
         let begins = |phase: &&Phase| !folder::has_begun(&self.folder, phase);
         for phase in self.recipe.phases.iter().filter(begins) {

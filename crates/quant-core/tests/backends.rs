@@ -126,7 +126,7 @@ fn large_tensors_are_those_of_the_cpu() {
     for method in Method::ALL {
         for granularity in [Granularity::PerTensor, Granularity::PerChannel] {
             let levels = Levels::new(4).unwrap();
-            let config = QuantizerConfig::new(method, Role::Activation, levels);
+            let config = QuantizerConfig::new(*method, Role::Activation, levels);
             let config = QuantizerConfig { granularity, ..config }.nearest();
             check(&config, [8, 4, 48, 48], 5).unwrap();
         }

@@ -110,7 +110,14 @@ fn name(kind: FileType) -> &'static str {
 }
 
 /// Flushes a temporary file to disk and moves it to `path`, with the usual permissions of a file.
+///
+/// # Errors
+/// [`DataError::NotAFile`] if something else than a file is there, such as a device, which would be
+/// replaced; [`DataError::Io`].
 pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), DataError> {
+    if let Ok(found) = fs::metadata(path) {
+        check_kind(path, found.file_type())?;
+    }
     file.as_file().sync_all().map_err(DataError::io(path))?;
     #[cfg(unix)]
     {

@@ -118,6 +118,14 @@ fn a_file_is_saved_and_loaded() {
     assert!(error.contains("net.qnet is damaged: 100 bytes of"), "{error}");
     let missing = folder.join("missing").join("net.qnet");
     assert!(matches!(model.save(&missing), Err(Error::File(_))));
+    // A folder, a pipe or a device is not replaced.
+    #[cfg(unix)]
+    {
+        let socket = folder.join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(matches!(model.save(&socket), Err(Error::File(_))));
+        assert!(!fs::metadata(&socket).unwrap().is_file());
+    }
     assert!(matches!(Model::load(&missing), Err(Error::File(_))));
     fs::remove_dir_all(&folder).unwrap();
 }

@@ -108,7 +108,11 @@ impl ShapesConfig {
     /// is not read.
     fn is_complete(&self, folder: &Path) -> bool {
         let images = |part: &str, class: &str| {
-            fs::read_dir(folder.join(part).join(class)).map_or(0, Iterator::count)
+            let entries = fs::read_dir(folder.join(part).join(class)).into_iter().flatten();
+            let is_image = |entry: &fs::DirEntry| {
+                entry.path().extension().is_some_and(|extension| extension == "jpg")
+            };
+            entries.flatten().filter(is_image).count()
         };
         CLASSES.iter().all(|class| {
             images("train", class) == self.train_per_class

@@ -18,11 +18,13 @@ impl Model {
     /// is synchronised, so that the file persists if the machine stops.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If the file cannot be written, or if there is something else than a file at the path, such
+    /// as a device, which the renaming would replace.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         let beside = beside(path);
-        let written = write(&beside, &self.to_bytes())
+        let written = check_replaceable(path)
+            .and_then(|()| write(&beside, &self.to_bytes()))
             .and_then(|()| fs::rename(&beside, path))
             .and_then(|()| sync_folder(folder_of(path)));
         written.map_err(|error| {
@@ -50,8 +52,18 @@ impl Model {
 /// Reads a regular file, or a link to one. The bytes of a pipe or a device may never come or never
 /// end.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.is_file() {
-        return fs::read(path);
+    check_file(&fs::metadata(path)?)?;
+    fs::read(path)
+}
+
+/// Checks that there is a file at a path, or nothing.
+fn check_replaceable(path: &Path) -> io::Result<()> {
+    fs::metadata(path).map_or(Ok(()), |found| check_file(&found))
+}
+
+fn check_file(found: &fs::Metadata) -> io::Result<()> {
+    if found.is_file() {
+        return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file, but a folder, pipe or device"))
 }

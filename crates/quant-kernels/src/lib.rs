@@ -65,6 +65,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod aligned;
 #[cfg(feature = "training")]
 pub mod batch_norm;
 pub mod channels_last;
@@ -78,6 +79,8 @@ pub mod quantize;
 #[cfg(feature = "training")]
 pub mod relu;
 pub mod simd;
+
+pub use aligned::Aligned;
 
 /// Returns the square root of a number, rounded to the nearest float.
 #[inline]

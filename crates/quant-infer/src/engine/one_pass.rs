@@ -1,9 +1,11 @@
 //! Steps whose numbers stay in registers, from the sums of a convolution to what is stored.
 
-use alloc::vec::Vec;
 use core::{mem, ops::Range};
 
-use quant_kernels::elementwise::{Operation, Size, apply};
+use quant_kernels::{
+    Aligned,
+    elementwise::{Operation, Size, apply},
+};
 
 use super::{
     conv::{Group, IntegerConv},
@@ -210,8 +212,8 @@ impl Run<'_> {
 /// The buffers of a sink.
 #[derive(Default)]
 struct Taken {
-    floats: Vec<f32>,
-    words: Vec<u32>,
+    floats: Aligned<f32>,
+    words: Aligned<u32>,
 }
 
 /// Returns parts of a range, of at most `most` each.

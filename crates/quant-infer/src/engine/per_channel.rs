@@ -1,6 +1,6 @@
 //! Numbers of channels, in the order in which loops over positions and channels read them.
 
-use alloc::vec::Vec;
+use quant_kernels::Aligned;
 
 /// The number of numbers that links are applied to before the next ones, about. They stay in the
 /// first cache from one link to the next.
@@ -16,14 +16,14 @@ pub(super) fn chunk(channels: usize) -> usize {
 /// of a position would take more time to begin than to compute.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PerChannel {
-    numbers: Vec<f32>,
+    numbers: Aligned<f32>,
     channels: usize,
 }
 
 impl PerChannel {
     pub(super) fn new(numbers: &[f32]) -> Self {
         let channels = numbers.len();
-        Self { numbers: numbers.repeat(chunk(channels)), channels }
+        Self { numbers: Aligned::from(&numbers.repeat(chunk(channels))[..]), channels }
     }
 
     /// Returns the number of a channel.

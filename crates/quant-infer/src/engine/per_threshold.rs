@@ -3,7 +3,10 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use quant_kernels::elementwise::{BLOCK, Table};
+use quant_kernels::{
+    Aligned,
+    elementwise::{BLOCK, Table},
+};
 
 /// Number of numbers that are processed together.
 pub(super) const LANES: usize = BLOCK;
@@ -14,7 +17,7 @@ pub(super) const LANES: usize = BLOCK;
 pub(super) struct PerThreshold<T> {
     /// `[blocks, thresholds, lanes]`, with the channels of a block in its lanes. There is one block
     /// if all channels have the same numbers.
-    blocks: Vec<[T; LANES]>,
+    numbers: Aligned<T>,
     thresholds: usize,
 }
 
@@ -30,16 +33,16 @@ impl<T: Copy + Default> PerThreshold<T> {
                 _ => T::default(),
             })
         };
-        let blocks = (0..channels)
+        let blocks: Vec<[T; LANES]> = (0..channels)
             .step_by(LANES)
             .flat_map(|first| (0..thresholds).map(move |threshold| block(first, threshold)))
             .collect();
-        Self { blocks, thresholds }
+        Self { numbers: Aligned::from(blocks.as_flattened()), thresholds }
     }
 
     /// Returns the numbers for operations on each number.
     pub(super) fn table(&self) -> Table<'_, T> {
-        Table { blocks: &self.blocks, count: self.thresholds }
+        Table { blocks: self.blocks(), count: self.thresholds }
     }
 
     /// Returns the numbers of a channel, by threshold.
@@ -51,8 +54,14 @@ impl<T: Copy + Default> PerThreshold<T> {
     /// number of lanes.
     #[inline(always)]
     pub(super) fn lanes(&self, first: usize) -> &[[T; LANES]] {
-        let start = if self.blocks.len() == self.thresholds { 0 } else { first / LANES };
-        &self.blocks[start * self.thresholds..][..self.thresholds]
+        let blocks = self.blocks();
+        let start = if blocks.len() == self.thresholds { 0 } else { first / LANES };
+        &blocks[start * self.thresholds..][..self.thresholds]
+    }
+
+    #[inline(always)]
+    fn blocks(&self) -> &[[T; LANES]] {
+        self.numbers.as_chunks().0
     }
 }
 

@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use quant_kernels::Aligned;
+
 use super::{
     conv::StripSums,
     layout::{Layout, strip},
@@ -28,7 +30,7 @@ pub(super) struct Run<'a> {
 pub(super) fn stored<'a>(
     network: &Network,
     layout: &Layout,
-    floats: &'a [Vec<f32>],
+    floats: &'a [Aligned<f32>],
     storage: usize,
 ) -> Stored<'a> {
     let shape = layout.shapes[network.storages[storage].shape];

@@ -5,7 +5,10 @@ use super::{
     sums::{Run, Sums},
     weights::blocks,
 };
-use crate::simd::{InstructionSet, Job, Simd};
+use crate::{
+    aligned::LINE,
+    simd::{InstructionSet, Job, Simd},
+};
 
 /// The job that computes sums with the products of an arithmetic.
 struct Multiply<'a, A: Arithmetic>(Sums<'a, A::Word, A::Sum>);
@@ -70,6 +73,9 @@ unsafe fn multiply_all<S: Simd, A: Products<S>>(simd: S, job: &mut Sums<'_, A::W
             _ => (job.taps * of_tap * size_of::<A::Word>()).div_ceil(SLAB).max(1),
         };
         let most = job.taps.div_ceil(slabs);
+        let tiles = job.starts.len().div_ceil(POSITIONS).max(1);
+        // All positions together ask for the weights that follow, up to a line at each tap.
+        let following_step = (of_tap / tiles).min(LINE / size_of::<A::Word>());
         let mut part =
             Part { run: 0, skipped: 0, taps: most.min(job.taps), is_first: true, left: 0 };
         part.left = job.taps - part.taps;
@@ -78,13 +84,16 @@ unsafe fn multiply_all<S: Simd, A: Products<S>>(simd: S, job: &mut Sums<'_, A::W
             // SAFETY: the caller guarantees the reads and writes of all positions and vectors.
             unsafe {
                 let weights = job.weights.as_ptr().add((vector * job.taps * words) * S::LANES);
-                let mut tile = Tile { vector, first: 0, weights: weights.add(done * of_tap), part };
+                let weights = weights.add(done * of_tap);
+                let following = weights.add(part.taps * of_tap);
+                let mut tile = Tile { vector, first: 0, weights, following, following_step, part };
                 while tile.first < job.starts.len() {
                     tile.first += match count {
                         4 => positions::<S, A, 4>(simd, job, &tile),
                         2 => positions::<S, A, 2>(simd, job, &tile),
                         _ => positions::<S, A, 1>(simd, job, &tile),
-                    }
+                    };
+                    tile.following = tile.following.wrapping_add(part.taps * following_step);
                 }
             }
             if part.left == 0 {
@@ -131,6 +140,10 @@ struct Tile<T> {
     first: usize,
     /// The weights of the part's first tap.
     weights: *const T,
+    /// The first of the weights behind those of the part that are asked for at these positions, and
+    /// how many of them at each tap.
+    following: *const T,
+    following_step: usize,
     part: Part,
 }
 
@@ -162,7 +175,7 @@ unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: u
     // SAFETY: the caller guarantees the same.
     unsafe {
         let to = job.sums.as_mut_ptr().add(at.first * job.stride + at.vector * S::LANES);
-        let mut weights = at.weights;
+        let (mut weights, mut following) = (at.weights, at.following);
         let mut products = [[A::zero(simd); VECTORS]; POSITIONS];
         let mut sums = products;
         if !at.part.is_first {
@@ -192,6 +205,10 @@ unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: u
                     for (product, weight) in products.iter_mut().zip(weight) {
                         *product = A::add(simd, *product, x, weight);
                     }
+                }
+                if at.following_step > 0 {
+                    simd.prefetch(following);
+                    following = following.wrapping_add(at.following_step);
                 }
                 weights = weights.add(VECTORS * S::LANES * words);
                 tap += step as usize;

@@ -6,13 +6,13 @@ use super::{
     arithmetic::{Arithmetic, Bytes, Floats, Pairs, Signs, SmallBytes, Ternary},
     sums::{Finish, Finishing, Run, Sums},
 };
-use crate::simd::InstructionSet;
+use crate::{Aligned, simd::InstructionSet};
 
 /// The weights of a convolution: for each tap and output channel their words.
 #[derive(Debug, Clone)]
 pub struct Weights<A: Arithmetic> {
     set: InstructionSet,
-    words: Vec<A::Word>,
+    words: Aligned<A::Word>,
     taps: usize,
     /// Number of vectors of outputs.
     vectors: usize,
@@ -45,7 +45,9 @@ impl<A: Arithmetic> Weights<A> {
         let lanes = set.lanes();
         let vectors = outputs.div_ceil(lanes);
         let words_of_tap = A::Tap::default().as_ref().len();
-        let mut words = Vec::with_capacity(vectors * lanes * taps * words_of_tap);
+        let count = vectors * lanes * taps * words_of_tap;
+        let mut packed = Aligned::filled(count, A::Word::default());
+        let mut places = packed.iter_mut();
         // The taps of the outputs of a block, output by output.
         let mut rows = Vec::new();
         let mut first = 0;
@@ -60,11 +62,11 @@ impl<A: Arithmetic> Weights<A> {
             for tap in 0..taps {
                 for word in 0..words_of_tap {
                     let all = (0..block * lanes).map(|lane| rows[lane * taps + tap]);
-                    words.extend(all.map(|tap| tap.as_ref()[word]));
+                    all.zip(&mut places).for_each(|(tap, place)| *place = tap.as_ref()[word]);
                 }
             }
         }
-        Self { set, words, taps, vectors, widen_after: usize::MAX, correction: None }
+        Self { set, words: packed, taps, vectors, widen_after: usize::MAX, correction: None }
     }
 
     /// Returns the number of sums of each position, which is the number of outputs rounded up to

@@ -185,6 +185,20 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
     /// `to` must be valid for writes of [`LANES`](Self::LANES) floats, at any alignment.
     unsafe fn store(self, vector: Self::Floats, to: *mut f32);
 
+    /// Asks the processor to read the line at a pointer into its caches. The pointer need not be
+    /// valid. It does nothing on other processors than x86-64.
+    #[inline(always)]
+    fn prefetch<T>(self, from: *const T) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 processor has the instruction, which reads nothing by itself.
+        unsafe {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(from.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = from;
+    }
+
     /// Runs a job as it was compiled for the instruction set.
     fn run<J: Job>(self, job: J) -> J::Output;
 }

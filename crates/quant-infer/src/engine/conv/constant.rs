@@ -4,6 +4,8 @@
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
+use quant_kernels::Aligned;
+
 use super::{
     integer::{IntegerConv, Pass},
     taps::{Geometry, OperandSize, Places},
@@ -17,9 +19,9 @@ pub(crate) struct Constants(Vec<Vec<Option<ConstantSums>>>);
 #[derive(Debug, Clone)]
 pub(crate) struct ConstantSums {
     /// The sums of each class of positions, whose taps lie beyond the same edges.
-    sums: Vec<i32>,
+    sums: Aligned<i32>,
     /// The sums times the scales of the pass.
-    summands: Vec<f32>,
+    summands: Aligned<f32>,
     stride: usize,
     /// The index of each position's first sum.
     starts: Vec<u32>,
@@ -65,7 +67,7 @@ impl Constants {
                 None => operand,
             };
             let stride = conv.stride(pass);
-            let mut sums = vec![0; count * stride];
+            let mut sums = Aligned::filled(count * stride, 0);
             let to = (&mut sums[..], &mut Vec::new());
             let size = positions.unrolled.unwrap_or(*size);
             let mut elements = Vec::new();
@@ -85,7 +87,8 @@ impl Constants {
                 let scales = scales.iter().copied().chain(core::iter::repeat(0.0));
                 sums.iter().zip(scales).map(|(sum, scale)| *sum as f32 * scale).collect()
             };
-            let summands = sums.chunks_exact(stride).flat_map(of_class).collect();
+            let summands: Vec<f32> = sums.chunks_exact(stride).flat_map(of_class).collect();
+            let summands = Aligned::from(&summands[..]);
             Some(ConstantSums { sums, summands, stride, starts })
         };
         Self((conv.groups.iter()).map(|group| group.passes.iter().map(of_pass).collect()).collect())

@@ -20,6 +20,8 @@ impl Job for Apply<'_, '_> {
         // whole blocks, and whole words where bits are stored.
         unsafe {
             match S::LANES {
+                // Tiles of more vectors, if each has the channels of one position.
+                16 if self.size.channels.is_multiple_of(128) => self.tiles::<S, 8, 2, 1>(simd),
                 16 => self.tiles::<S, 4, 2, 1>(simd),
                 8 => self.tiles::<S, 4, 2, 2>(simd),
                 _ => self.tiles::<S, 8, 4, 4>(simd),
@@ -135,6 +137,14 @@ unsafe fn tile<S: Simd, const V: usize>(
                     }
                 }
                 Operation::AddRows { rows, starts } => {
+                    if at.channel + V * S::LANES <= at.channels {
+                        let start = *starts.get_unchecked(at.position) as usize + at.channel;
+                        for (vector, x) in numbers.iter_mut().enumerate() {
+                            let row = rows.as_ptr().add(start + vector * S::LANES);
+                            *x = simd.add_floats(*x, simd.load(row));
+                        }
+                        continue;
+                    }
                     for (vector, x) in numbers.iter_mut().enumerate() {
                         let (position, channel) = at.lane(vector * S::LANES);
                         let start = *starts.get_unchecked(position) as usize;

@@ -218,6 +218,16 @@ fn packed_networks() {
 }
 
 #[test]
+fn renaming_rules() {
+    attack_corpus("renaming", ROUNDS, readers::renaming);
+}
+
+#[test]
+fn lists_of_images() {
+    attack_corpus("image_lists", ROUNDS, readers::image_lists);
+}
+
+#[test]
 fn onnx_files() {
     attack_corpus("onnx", ROUNDS, readers::onnx);
 }

@@ -3,6 +3,13 @@
 
 use crate::error::NetworkError;
 
+/// The most rules of a file, where each name that a list stands for is a rule of its own.
+const MOST_RULES: usize = 100_000;
+
+/// The most characters, in all, of the names that one pattern stands for. Lists multiply: without a
+/// bound, a short line could fill the memory.
+const MOST_CHARACTERS: usize = 100_000;
+
 /// Rules that give entries other names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Renaming {
@@ -41,8 +48,9 @@ impl Renaming {
     /// Empty lines and lines that start with # are skipped.
     ///
     /// # Errors
-    /// [`NetworkError::Renaming`] with the line, for a line that is not such a rule, or whose lists
-    /// differ in length.
+    /// [`NetworkError::Renaming`] with the line, for a line that is not such a rule, whose lists
+    /// differ in length, or whose lists stand for more than 100,000 characters; and for more than
+    /// 100,000 names in all.
     pub fn parse(text: &str) -> Result<Self, NetworkError> {
         let mut rules = Vec::new();
         for (number, line) in text.lines().enumerate() {
@@ -55,12 +63,20 @@ impl Renaming {
                 text: line.to_owned(),
                 reason: reason.to_owned(),
             };
+            let expanded = |pattern: &str| {
+                expanded(pattern).ok_or_else(|| {
+                    wrong("its lists in braces stand for too many names; write several lines")
+                })
+            };
+            if rules.len() > MOST_RULES {
+                return Err(wrong("the lines before it stand for more than 100,000 names"));
+            }
             let words: Vec<&str> = line.split_whitespace().collect();
             if let ([word], Some(dropped)) = (&words[..], line.strip_prefix('!'))
                 && !dropped.is_empty()
                 && word.len() > 1
             {
-                rules.extend(expanded(dropped).into_iter().map(|from| (from, Becomes::Dropped)));
+                rules.extend(expanded(dropped)?.into_iter().map(|from| (from, Becomes::Dropped)));
                 continue;
             }
             let [from, to] = words[..] else {
@@ -70,10 +86,10 @@ impl Renaming {
                 ));
             };
             if to == "-" {
-                rules.extend(expanded(from).into_iter().map(|from| (from, Becomes::Removed)));
+                rules.extend(expanded(from)?.into_iter().map(|from| (from, Becomes::Removed)));
                 continue;
             }
-            let (from, to) = (expanded(from), expanded(to));
+            let (from, to) = (expanded(from)?, expanded(to)?);
             if from.len() != to.len() {
                 return Err(wrong("the lists in braces differ in length"));
             }
@@ -102,17 +118,25 @@ impl Renaming {
     }
 }
 
-/// Returns all texts that a pattern with lists in braces stands for.
-fn expanded(pattern: &str) -> Vec<String> {
-    let Some((before, rest)) = pattern.split_once('{') else {
-        return vec![pattern.to_owned()];
-    };
-    let Some((list, after)) = rest.split_once('}') else {
-        return vec![pattern.to_owned()];
-    };
-    let ends = expanded(after);
-    let items = list.split(',');
-    items.flat_map(|item| ends.iter().map(move |end| format!("{before}{item}{end}"))).collect()
+/// Returns all texts that a pattern with lists in braces stands for, in the order in which the last
+/// list changes first. `None` if they are too long in all.
+fn expanded(pattern: &str) -> Option<Vec<String>> {
+    let (mut texts, mut rest) = (vec![String::new()], pattern);
+    while let Some((before, from_list)) = rest.split_once('{')
+        && let Some((list, after)) = from_list.split_once('}')
+    {
+        let items: Vec<&str> = list.split(',').collect();
+        if texts.len() * items.len() * pattern.len() > MOST_CHARACTERS {
+            return None;
+        }
+        let with_item = |text: &String, item: &str| format!("{text}{before}{item}");
+        texts = (texts.iter())
+            .flat_map(|text| items.iter().map(move |item| with_item(text, item)))
+            .collect();
+        rest = after;
+    }
+    texts.iter_mut().for_each(|text| text.push_str(rest));
+    Some(texts)
 }
 
 fn keyword_name(name: &str) -> String {
@@ -176,8 +200,22 @@ mod tests {
     }
 
     #[test]
+    fn several_lists_stand_for_every_combination() {
+        let renaming = Renaming::parse("a{1,2}.{x,y} b{3,4}.{z,w}").unwrap();
+        for (from, to) in [("a1.x", "b3.z"), ("a1.y", "b3.w"), ("a2.x", "b4.z"), ("a2.y", "b4.w")] {
+            assert_eq!(renaming.apply(from).as_deref(), Some(to));
+        }
+    }
+
+    #[test]
     fn a_line_that_is_no_rule_is_named() {
-        for (text, line) in [("a b\nc", "line 2"), ("x{1,2} y{1,2,3}", "line 1"), ("!", "line 1")] {
+        let too_many = format!("ok ok\n!x{}", "{0,1}".repeat(40));
+        for (text, line) in [
+            ("a b\nc", "line 2"),
+            ("x{1,2} y{1,2,3}", "line 1"),
+            ("!", "line 1"),
+            (&too_many, "line 2"),
+        ] {
             let error = Renaming::parse(text).unwrap_err().to_string();
             assert!(error.contains(line), "{error}");
         }

@@ -14,11 +14,11 @@ use std::{
 
 use burn::tensor::Device;
 use quant_data::{
-    Cifar, Dataset, Idx, RgbImage, Shards, Truncated,
+    Cifar, Dataset, Idx, ImageFolder, RgbImage, Shards, Truncated,
     dataset::cifar::{CifarKind, Split},
 };
 use quant_infer::{inspect::Overview, model::Model};
-use quant_nn::{Network, NetworkConfig, StateDict, keywords};
+use quant_nn::{Network, NetworkConfig, Renaming, StateDict, keywords};
 use quant_onnx::{Format, ImportOptions};
 use quant_train::{
     Recipe, Run, RunOptions, WeightsFile, checkpoint as checkpoints, files,
@@ -31,7 +31,7 @@ use quant_train::{
 pub type Reader = (&'static str, fn(&[u8]));
 
 /// All readers. The name is that of the fuzz target, and of the reader's folder below `corpus/`.
-pub const READERS: [Reader; 15] = [
+pub const READERS: [Reader; 17] = [
     ("recipe", recipe),
     ("configuration", configuration),
     ("policy", policy),
@@ -47,6 +47,8 @@ pub const READERS: [Reader; 15] = [
     ("network_file", network_file),
     ("qnet", qnet),
     ("onnx", onnx),
+    ("renaming", renaming),
+    ("image_lists", image_lists),
 ];
 
 fn text(bytes: &[u8]) -> String {
@@ -86,6 +88,48 @@ pub fn checkpoint(bytes: &[u8]) {
     in_file("network.safetensors", bytes, |path| {
         let _ = weights::read_network(&WeightsFile::new(path), &[], &Device::flex());
     });
+}
+
+/// Reads a file of renaming rules, and applies them to the names of a network.
+pub fn renaming(bytes: &[u8]) {
+    static NAMES: OnceLock<Option<StateDict>> = OnceLock::new();
+    let names = NAMES.get_or_init(|| {
+        let recipe = Recipe::parse(TINY, Path::new("tiny.toml")).ok()?;
+        let network = recipe.network(recipe.phases.first()?, 2).ok()?.init(&Device::flex()).ok()?;
+        StateDict::from_bytes(&weights::state_bytes(&network).ok()?).ok()
+    });
+    if let Some((names, rules)) = names.clone().zip(Renaming::parse(&text(bytes)).ok()) {
+        let _ = names.renamed(&rules);
+    }
+}
+
+/// Reads the file with the classes of Tiny ImageNet's validation images, and the list of a folder's
+/// images that is kept in a cache.
+pub fn image_lists(bytes: &[u8]) {
+    let Ok(folder) = tempfile::tempdir() else { return };
+    let (root, cache) = (folder.path().join("val"), folder.path().join("cache"));
+    let images = root.join("images");
+    let written = fs::create_dir_all(&images)
+        .and_then(|()| fs::create_dir(&cache))
+        .and_then(|()| fs::write(images.join("val_0.JPEG"), []));
+    if written.is_err() {
+        return;
+    }
+    let open = || {
+        if let Ok(data) = ImageFolder::open_cached(&root, &cache) {
+            (0..data.len()).for_each(|index| drop(data.image(index)));
+            data.fingerprint();
+        }
+    };
+    open();
+    for list in names(&cache).into_iter().flatten() {
+        if fs::write(cache.join(list), bytes).is_ok() {
+            open();
+        }
+    }
+    if fs::write(root.join("val_annotations.txt"), bytes).is_ok() {
+        open();
+    }
 }
 
 /// Decodes an image of any format.
@@ -373,9 +417,13 @@ pub fn qnet(bytes: &[u8]) {
     }
 }
 
-/// A network in an ONNX file. One that is accepted can be packed, and be written as ONNX again.
+/// A network in an ONNX file. One that is accepted can be packed, and be written as ONNX again. The
+/// same bytes are the content of all files with constants that it names.
 pub fn onnx(bytes: &[u8]) {
-    if let Ok(found) = quant_onnx::import(bytes, &ImportOptions::default()) {
+    let names = quant_onnx::external_files(bytes).unwrap_or_default();
+    let external = names.into_iter().map(|name| (name, bytes.to_vec())).collect();
+    let options = ImportOptions { external, ..ImportOptions::default() };
+    if let Ok(found) = quant_onnx::import(bytes, &options) {
         assert_eq!(Model::from_bytes(&found.model.to_bytes()), Ok(found.model.clone()));
         for format in [Format::Qonnx, Format::Int8, Format::Compact] {
             assert!(quant_onnx::export(&found.model, format).is_ok());

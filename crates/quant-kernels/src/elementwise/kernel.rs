@@ -276,18 +276,21 @@ unsafe fn codes<S: Simd, const V: usize>(
                 // The lower bound is an integer of magnitude below 2²².
                 let least = ROUND.to_bits() as i32 + *lowest as i32;
                 let base = first.wrapping_sub(least.wrapping_mul(*difference));
-                let (base, difference) =
-                    (simd.splat_integer(base), (*difference, simd.splat_integer(*difference)));
+                let base = simd.splat_integer(base);
                 for (vector, (result, x)) in result.iter_mut().zip(numbers).enumerate() {
                     let divisor = simd.load(at.of(divisors, vector * S::LANES));
                     let x = simd.add_floats(simd.divide_floats(*x, divisor), shift);
                     let x = simd.larger(simd.multiply_floats(x, factor), lower);
-                    let x = simd.bits_of(simd.add_floats(simd.smaller(x, upper), round));
-                    let x = match difference {
-                        (1, _) => x,
-                        (_, difference) => simd.multiply_integers(x, difference),
-                    };
-                    *result = simd.add_integers(x, base);
+                    *result = simd.bits_of(simd.add_floats(simd.smaller(x, upper), round));
+                }
+                if *difference != 1 {
+                    let difference = simd.splat_integer(*difference);
+                    for result in &mut result {
+                        *result = simd.multiply_integers(*result, difference);
+                    }
+                }
+                for result in &mut result {
+                    *result = simd.add_integers(*result, base);
                 }
             }
         }

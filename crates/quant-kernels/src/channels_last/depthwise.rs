@@ -2,7 +2,7 @@
 
 use core::ops::{AddAssign, Mul};
 
-use crate::simd::InstructionSet;
+use crate::simd::{InstructionSet, Job, Simd};
 
 /// Writes the sums of each channel: `sums[p·channels + c]` becomes the sum over the taps t of
 /// `input[starts[p] + taps[t] + c]·weights[t·channels + c]`, modulo 2³².
@@ -18,10 +18,84 @@ pub fn depthwise_integers(
     channels: usize,
     sums: &mut [i32],
 ) {
+    let (Some(last), Some(reach)) = (starts.iter().max(), taps.iter().max()) else {
+        return sums[..starts.len() * channels].fill(0);
+    };
+    let end = *last as usize + *reach as usize + channels;
+    assert!(end <= input.len(), "taps lie within the input");
+    let (weights, sums) = (&weights[..taps.len() * channels], &mut sums[..starts.len() * channels]);
+    let together = 2 * set.lanes();
+    let done = channels / together * together;
+    set.run_dot_products(ByPairs { input, taps, starts, weights, channels, sums });
     set.vectorize(
         #[inline(always)]
-        || depthwise(input, taps, starts, weights, channels, sums, Into::into),
+        || depthwise(input, taps, starts, weights, (channels, done), sums, Into::into),
     );
+}
+
+/// The sums of as many channels as fill two vectors each, of pairs of taps. `depthwise_integers` is
+/// the only place that creates it, after it has checked all lengths.
+struct ByPairs<'a> {
+    input: &'a [i16],
+    taps: &'a [u32],
+    starts: &'a [u32],
+    weights: &'a [i16],
+    channels: usize,
+    sums: &'a mut [i32],
+}
+
+/// The number of pairs whose weights stay in registers: those of a 3 x 3 kernel.
+const PAIRS: usize = 5;
+
+impl Job for ByPairs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { input, taps, starts, weights, channels, sums } = self;
+        let zero = simd.splat_integer(0);
+        // SAFETY: `depthwise_integers` has checked that every tap of every position has all
+        // channels in the input, and that weights and sums have as many as there are. A vector of
+        // integers of 32 bits has two channels in each.
+        unsafe {
+            let read = |from: *const i16| simd.load_integers(from.cast());
+            for channel in (0..channels / (2 * S::LANES)).map(|block| block * 2 * S::LANES) {
+                for (part, taps) in taps.chunks(2 * PAIRS).enumerate() {
+                    let first = part * 2 * PAIRS;
+                    let weight = |tap: usize| match tap < taps.len() {
+                        true => read(weights.as_ptr().add((first + tap) * channels + channel)),
+                        false => zero,
+                    };
+                    let weights: [_; PAIRS] = core::array::from_fn(|pair| {
+                        simd.zip_shorts(weight(2 * pair), weight(2 * pair + 1))
+                    });
+                    // What has a weight of 0 may be any number of the input.
+                    let offsets: [_; 2 * PAIRS] = core::array::from_fn(|tap| {
+                        taps.get(tap).map_or(taps[0], |tap| *tap) as usize + channel
+                    });
+                    for (position, start) in starts.iter().enumerate() {
+                        let from = input.as_ptr().add(*start as usize);
+                        let mut total = [zero; 2];
+                        for (pair, weights) in weights.into_iter().enumerate() {
+                            let x = [0, 1].map(|tap| read(from.add(offsets[2 * pair + tap])));
+                            let x = simd.zip_shorts(x[0], x[1]);
+                            for ((total, x), w) in total.iter_mut().zip(x).zip(weights) {
+                                *total = simd.add_pair_product(*total, x, w);
+                            }
+                        }
+                        let to = sums.as_mut_ptr().add(position * channels + channel);
+                        for (vector, mut sum) in simd.unzipped(total).into_iter().enumerate() {
+                            let to = to.add(vector * S::LANES);
+                            if part > 0 {
+                                sum = simd.add_integers(sum, simd.load_integers(to));
+                            }
+                            simd.store_integers(sum, to);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Does the same for floats. The sum begins with 0 and runs in the order of the taps; products and
@@ -40,23 +114,27 @@ pub fn depthwise_floats(
 ) {
     set.vectorize(
         #[inline(always)]
-        || depthwise(input, taps, starts, weights, channels, sums, |x| x),
+        || depthwise(input, taps, starts, weights, (channels, 0), sums, |x| x),
     );
 }
 
+/// Computes the sums of the channels from `done` on.
 #[inline(always)]
 fn depthwise<T: Copy, U: Copy + Default + Mul<Output = U> + AddAssign>(
     input: &[T],
     taps: &[u32],
     starts: &[u32],
     weights: &[T],
-    channels: usize,
+    (channels, done): (usize, usize),
     sums: &mut [U],
     widen: impl Fn(T) -> U,
 ) {
+    if done == channels {
+        return;
+    }
     for (sums, start) in sums.chunks_exact_mut(channels).zip(starts) {
         let start = *start as usize;
-        let mut first = 0;
+        let mut first = done;
         while first < channels {
             let left = channels - first;
             let sums = &mut sums[first..];

@@ -13,6 +13,7 @@
 
 #[expect(unsafe_code, reason = "vectors are read and written through pointers")]
 mod arithmetic;
+#[expect(unsafe_code, reason = "vectors are read and written through pointers")]
 mod depthwise;
 #[expect(unsafe_code, reason = "inner loops read and write through pointers")]
 mod micro_kernel;

@@ -218,3 +218,16 @@ pub(super) unsafe fn store_bytes(x: int32x4_t, to: *mut u8) {
 pub(super) unsafe fn store_shorts(x: int32x4_t, to: *mut i16) {
     unsafe { vst1_s16(to, vmovn_s32(x)) }
 }
+
+#[inline(always)]
+pub(super) unsafe fn zip_shorts(a: int32x4_t, b: int32x4_t) -> [int32x4_t; 2] {
+    unsafe {
+        let (a, b) = (vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+        [vreinterpretq_s32_s16(vzip1q_s16(a, b)), vreinterpretq_s32_s16(vzip2q_s16(a, b))]
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn unzipped(a: int32x4_t, b: int32x4_t) -> [int32x4_t; 2] {
+    [a, b]
+}

@@ -161,6 +161,13 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
     /// `to` must be valid for writes of [`LANES`](Self::LANES) integers, at any alignment.
     unsafe fn store_shorts(self, x: Self::Integers, to: *mut i16);
 
+    /// Returns the pairs of the integers of 16 bits at the same places of a and b. Which of the two
+    /// vectors a pair is in, and where, is up to the instruction set.
+    fn zip_shorts(self, a: Self::Integers, b: Self::Integers) -> [Self::Integers; 2];
+
+    /// Returns integers of the places of [`zip_shorts`](Self::zip_shorts) in the order of the pairs.
+    fn unzipped(self, zipped: [Self::Integers; 2]) -> [Self::Integers; 2];
+
     /// Reads the vector of integers at a pointer.
     ///
     /// # Safety

@@ -206,6 +206,23 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn zip_shorts(self, a: [i32; 4], b: [i32; 4]) -> [[i32; 4]; 2] {
+        let pair = |place: usize| {
+            let [a, b] = [a, b].map(|x| {
+                let [a, b, c, d] = x[place / 2].to_ne_bytes();
+                if place.is_multiple_of(2) { [a, b] } else { [c, d] }
+            });
+            i32::from_ne_bytes([a[0], a[1], b[0], b[1]])
+        };
+        [core::array::from_fn(pair), core::array::from_fn(|place| pair(place + 4))]
+    }
+
+    #[inline(always)]
+    fn unzipped(self, zipped: [[i32; 4]; 2]) -> [[i32; 4]; 2] {
+        zipped
+    }
+
+    #[inline(always)]
     unsafe fn load_integers(self, from: *const i32) -> [i32; 4] {
         // SAFETY: the caller guarantees four integers.
         unsafe { from.cast::<[i32; 4]>().read_unaligned() }

@@ -151,6 +151,18 @@ macro_rules! instruction_set {
             );
 
             #[inline(always)]
+            fn zip_shorts(self, a: Self::Integers, b: Self::Integers) -> [Self::Integers; 2] {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $masks::zip_shorts(a, b) }
+            }
+
+            #[inline(always)]
+            fn unzipped(self, [a, b]: [Self::Integers; 2]) -> [Self::Integers; 2] {
+                // SAFETY: the token proves that the processor has the instructions.
+                unsafe { $masks::unzipped(a, b) }
+            }
+
+            #[inline(always)]
             unsafe fn store_bytes(self, x: Self::Integers, to: *mut u8) {
                 // SAFETY: the token proves that the processor has the instructions; the caller
                 // guarantees the bytes.

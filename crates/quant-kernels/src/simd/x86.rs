@@ -178,6 +178,19 @@ pub(super) mod narrow_masks {
     use core::arch::x86_64::*;
 
     #[inline(always)]
+    pub(crate) unsafe fn zip_shorts(a: __m256i, b: __m256i) -> [__m256i; 2] {
+        unsafe { [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)] }
+    }
+
+    /// Each vector has half of the pairs of every 128 bits.
+    #[inline(always)]
+    pub(crate) unsafe fn unzipped(a: __m256i, b: __m256i) -> [__m256i; 2] {
+        unsafe {
+            [_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)]
+        }
+    }
+
+    #[inline(always)]
     pub(crate) unsafe fn if_positive(x: __m256, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_blendv_ps(b, a, _mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_setzero_ps())) }
     }
@@ -244,6 +257,21 @@ pub(super) mod narrow_masks {
 /// Comparisons of vectors of 512 bits, and what is stored of them.
 pub(super) mod wide_masks {
     use core::arch::x86_64::*;
+
+    #[inline(always)]
+    pub(crate) unsafe fn zip_shorts(a: __m512i, b: __m512i) -> [__m512i; 2] {
+        unsafe { [_mm512_unpacklo_epi16(a, b), _mm512_unpackhi_epi16(a, b)] }
+    }
+
+    /// Each vector has half of the pairs of every 128 bits.
+    #[inline(always)]
+    pub(crate) unsafe fn unzipped(a: __m512i, b: __m512i) -> [__m512i; 2] {
+        unsafe {
+            let first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+            let second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+            [_mm512_permutex2var_epi64(a, first, b), _mm512_permutex2var_epi64(a, second, b)]
+        }
+    }
 
     #[inline(always)]
     pub(crate) unsafe fn if_positive(x: __m512, a: __m512, b: __m512) -> __m512 {

@@ -119,14 +119,19 @@ pub(super) trait Products<S: Simd>: Arithmetic {
     /// Returns the sum plus the products, which may have another form.
     fn widen(simd: S, sum: Self::Vector, products: Self::Vector) -> Self::Vector;
 
-    /// Returns the sum times a factor, plus the numbers at a pointer, plus a number.
+    /// Returns the sum times a factor.
+    fn times(simd: S, sum: Self::Vector, factor: Self::Vector) -> Self::Vector;
+
+    /// Returns the sum times the powers of 2 with these exponents.
+    fn shifted(simd: S, sum: Self::Vector, exponent: Self::Vector) -> Self::Vector;
+
+    /// Returns the sum plus the numbers at a pointer, plus a number.
     ///
     /// # Safety
     /// The pointer must be valid for reads of a vector of sums.
-    unsafe fn finish(
+    unsafe fn plus(
         simd: S,
         sum: Self::Vector,
-        factor: Self::Vector,
         base: *const Self::Sum,
         extra: Self::Sum,
     ) -> Self::Vector;
@@ -179,7 +184,17 @@ impl<S: Simd> Products<S> for Floats {
     }
 
     #[inline(always)]
-    unsafe fn finish(_: S, sum: S::Floats, _: S::Floats, _: *const f32, _: f32) -> S::Floats {
+    fn times(_: S, sum: S::Floats, _: S::Floats) -> S::Floats {
+        sum
+    }
+
+    #[inline(always)]
+    fn shifted(_: S, sum: S::Floats, _: S::Floats) -> S::Floats {
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn plus(_: S, sum: S::Floats, _: *const f32, _: f32) -> S::Floats {
         sum
     }
 
@@ -252,16 +267,19 @@ macro_rules! integers {
             }
 
             #[inline(always)]
-            unsafe fn finish(
-                simd: S,
-                sum: S::Integers,
-                factor: S::Integers,
-                base: *const i32,
-                extra: i32,
-            ) -> S::Integers {
+            fn times(simd: S, sum: S::Integers, factor: S::Integers) -> S::Integers {
+                simd.multiply_integers(sum, factor)
+            }
+
+            #[inline(always)]
+            fn shifted(simd: S, sum: S::Integers, exponent: S::Integers) -> S::Integers {
+                simd.shift_left(sum, exponent)
+            }
+
+            #[inline(always)]
+            unsafe fn plus(simd: S, sum: S::Integers, base: *const i32, extra: i32) -> S::Integers {
                 // SAFETY: the caller guarantees the integers.
                 let base = unsafe { simd.load_integers(base) };
-                let sum = simd.multiply_integers(sum, factor);
                 simd.add_integers(simd.add_integers(sum, base), simd.splat_integer(extra))
             }
 

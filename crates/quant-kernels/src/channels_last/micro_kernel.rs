@@ -223,7 +223,8 @@ unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: u
         }
         widen::<S, A, VECTORS, POSITIONS>(simd, &mut sums, &mut products);
         if let Some(finish) = job.finish.filter(|_| at.part.left == 0) {
-            let factor = A::splat_sum(simd, finish.factor);
+            // A shift takes less time than a product.
+            let factor = A::splat_sum(simd, finish.exponent.unwrap_or(finish.factor));
             for (position, sums) in sums.iter_mut().enumerate() {
                 let extra = match job.extra {
                     Some(extra) => *extra.get_unchecked(at.first + position),
@@ -231,7 +232,11 @@ unsafe fn tile<S: Simd, A: Products<S>, const VECTORS: usize, const POSITIONS: u
                 };
                 for (vector, sum) in sums.iter_mut().enumerate() {
                     let base = finish.base.as_ptr().add((at.vector + vector) * S::LANES);
-                    *sum = A::finish(simd, *sum, factor, base, extra);
+                    let scaled = match finish.exponent {
+                        Some(_) => A::shifted(simd, *sum, factor),
+                        None => A::times(simd, *sum, factor),
+                    };
+                    *sum = A::plus(simd, scaled, base, extra);
                 }
             }
         }

@@ -17,6 +17,8 @@ pub struct Run {
 #[derive(Debug, Clone)]
 pub struct Finish<T> {
     pub(super) factor: T,
+    /// The exponent of the factor, if it is a power of 2.
+    pub(super) exponent: Option<T>,
     pub(super) base: Vec<T>,
 }
 

@@ -150,7 +150,9 @@ impl<A: Arithmetic<Sum = i32>> Weights<A> {
             None => 0,
         };
         let base = (0..self.sums()).map(|output| corrected(output).wrapping_add(base(output)));
-        Finish { factor, base: base.collect() }
+        let is_power = factor > 0 && factor & (factor - 1) == 0;
+        let exponent = is_power.then(|| factor.trailing_zeros() as i32);
+        Finish { factor, exponent, base: base.collect() }
     }
 }
 

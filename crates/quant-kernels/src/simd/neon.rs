@@ -17,6 +17,11 @@ pub(super) unsafe fn multiply(a: int32x4_t, b: int32x4_t) -> int32x4_t {
 }
 
 #[inline(always)]
+pub(super) unsafe fn shift_left(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    unsafe { vshlq_s32(a, b) }
+}
+
+#[inline(always)]
 pub(super) unsafe fn and(a: int32x4_t, b: int32x4_t) -> int32x4_t {
     unsafe { vandq_s32(a, b) }
 }

@@ -48,6 +48,9 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
     /// Returns a·b. Products wrap around.
     fn multiply_integers(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
 
+    /// Returns a·2ᵇ, for exponents b from 0 to 31. Products wrap around.
+    fn shift_left(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
+
     /// Returns the bits of both a and b.
     fn and(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
 

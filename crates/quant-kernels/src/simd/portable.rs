@@ -47,6 +47,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn shift_left(self, a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        core::array::from_fn(|lane| a[lane].wrapping_shl(b[lane] as u32))
+    }
+
+    #[inline(always)]
     fn and(self, a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
         core::array::from_fn(|lane| a[lane] & b[lane])
     }

@@ -114,6 +114,7 @@ macro_rules! instruction_set {
             operations!(
                 add_integers(a, b) $operations::add,
                 multiply_integers(a, b) $operations::multiply,
+                shift_left(a, b) $masks::shift_left,
                 and(a, b) $operations::and,
                 xor(a, b) $operations::xor,
                 without(a, b) $operations::without,

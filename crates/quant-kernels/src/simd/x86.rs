@@ -178,6 +178,11 @@ pub(super) mod narrow_masks {
     use core::arch::x86_64::*;
 
     #[inline(always)]
+    pub(crate) unsafe fn shift_left(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_sllv_epi32(a, b) }
+    }
+
+    #[inline(always)]
     pub(crate) unsafe fn zip_shorts(a: __m256i, b: __m256i) -> [__m256i; 2] {
         unsafe { [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)] }
     }
@@ -257,6 +262,11 @@ pub(super) mod narrow_masks {
 /// Comparisons of vectors of 512 bits, and what is stored of them.
 pub(super) mod wide_masks {
     use core::arch::x86_64::*;
+
+    #[inline(always)]
+    pub(crate) unsafe fn shift_left(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_sllv_epi32(a, b) }
+    }
 
     #[inline(always)]
     pub(crate) unsafe fn zip_shorts(a: __m512i, b: __m512i) -> [__m512i; 2] {

@@ -83,13 +83,26 @@ fn config(method: Option<Method>) -> ResNetConfig {
     }
 }
 
-/// A ReLU or a level that falls the other way moves all that comes after it: a hundredth, of full
-/// precision a thousandth.
+/// The network, with norms that add something else to each channel. With the biases of a new
+/// network, which are 0, sums of a few signs are often exactly at the threshold of the next sign,
+/// and the last bit of a sum decides: a change of 2e-7 moves the scores by half then.
+fn state(method: Option<Method>, device: &Device) -> StateDict {
+    let state = StateDict::of(&config(method).init(device).unwrap());
+    StateDict::from_entries(state.entries().enumerate().map(|(index, (name, entry))| {
+        let mut entry = entry.clone();
+        if name.contains("bn") && name.ends_with("bias") {
+            let biases = numbers(entry.values.len(), index as u32 + 3);
+            entry.values = biases.into_iter().map(|x| 0.5 * x).collect();
+        }
+        (name.to_owned(), entry)
+    }))
+}
+
 #[test]
 fn a_training_step_is_that_of_the_cpu() {
     for method in [None, Some(Method::Lsq), Some(Method::XNOR), Some(Method::LQ_NETS)] {
         let device = Device::flex().autodiff();
-        let state = StateDict::of(&config(method).init(&device).unwrap());
+        let state = state(method, &device);
         let ours = step(method, &state, &gpu());
         let theirs = step(method, &state, &Device::flex());
         let off = |ours: &[f32], theirs: &[f32]| {
@@ -99,9 +112,8 @@ fn a_training_step_is_that_of_the_cpu() {
             let difference = squares(&mut ours.iter().zip(theirs).map(|(a, b)| a - b));
             difference / squares(&mut theirs.iter().copied())
         };
-        let allowed = if method.is_some() { 5e-2 } else { 1e-3 };
         let (scores, gradients) = (off(&ours.0, &theirs.0), off(&ours.1, &theirs.1));
         println!("{method:?}: scores off by {scores:.1e}, gradients by {gradients:.1e}");
-        assert!(scores < allowed && gradients < allowed, "{method:?}: {scores} {gradients}");
+        assert!(scores < 1e-3 && gradients < 1e-3, "{method:?}: {scores} {gradients}");
     }
 }

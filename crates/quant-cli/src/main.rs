@@ -162,6 +162,10 @@ enum Command {
         #[arg(long, default_value_t = 5, value_name = "N",
             value_parser = clap::value_parser!(u16).range(1..))]
         top: u16,
+        /// Print a JSON object for each picture: `picture`, its name; `best`, the best classes,
+        /// each with `class`, `index` and `score`; and `scores`, those of all classes by index
+        #[arg(long)]
+        json: bool,
     },
     /// Measure a packed network on this processor: the time of each layer, its kernel, and what
     /// other numbers of bits would cost
@@ -362,8 +366,8 @@ fn run(command: Command) -> Printed {
         }
         Command::Import(asked) => import::import(&asked),
         Command::Export { of, best, format, output } => packed::export(&of, best, format, &output),
-        Command::Run { network, pictures, top } => {
-            packed::run(&network, &pictures, top.into()).map(nothing)
+        Command::Run { network, pictures, top, json } => {
+            packed::run(&network, &pictures, top.into(), json).map(nothing)
         }
         Command::Bench { network, images, set } => bench::bench(&network, images, set.as_deref()),
         Command::Inspect { file, reading } => inspect::inspect(&file, &reading),

@@ -13,6 +13,7 @@ use quant_infer::{
     Image, Network, Session,
     inspect::Overview,
     model::{Input, Model},
+    top_k,
 };
 use quant_onnx::{ImportOptions, Imported};
 use quant_train::{
@@ -22,6 +23,7 @@ use quant_train::{
     evaluate::Score,
     output,
 };
+use serde_json::{Value, json};
 
 use crate::{
     networks::{self, NetworkArguments, is_packed},
@@ -248,13 +250,19 @@ pub(crate) fn describe(path: &Path) -> Result<String, Box<dyn Error>> {
     Ok(Overview::of_file(&bytes).map_err(|error| at(&error))?.to_string())
 }
 
-/// Prints the best classes of each picture, one line for each picture. A picture that cannot be
-/// read, or that the network cannot take, is named on standard error, with the reason, and the next
-/// picture follows.
+/// Prints the best classes of each picture, one line for each picture: text, or with `json` an
+/// object with the name of the picture, the best classes, and the scores of all classes by their
+/// indices. A picture that cannot be read, or that the network cannot take, is named on standard
+/// error, with the reason, and the next picture follows.
 ///
 /// # Errors
 /// If the network cannot be read. After the last picture: if some of them could not be classified.
-pub fn run(path: &Path, pictures: &[PathBuf], top: usize) -> Result<(), Box<dyn Error>> {
+pub fn run(
+    path: &Path,
+    pictures: &[PathBuf],
+    top: usize,
+    json: bool,
+) -> Result<(), Box<dyn Error>> {
     let network = read(path)?;
     let mut session = network.session();
     let mut failed = 0;
@@ -262,9 +270,20 @@ pub fn run(path: &Path, pictures: &[PathBuf], top: usize) -> Result<(), Box<dyn 
         match classify(&network, &mut session, picture) {
             Ok(scores) => {
                 let best = network.top_k(scores, top).into_iter();
-                let best: Vec<String> =
-                    best.map(|(class, score)| format!("{class} {score:.3}")).collect();
-                output::print(&format!("{}: {}", picture.display(), best.join(", ")))?;
+                let name = picture.display().to_string();
+                output::print(&if json {
+                    let indices = top_k(scores, top).into_iter().map(|(index, _)| index);
+                    let best: Vec<Value> = (best.zip(indices))
+                        .map(|((class, score), index)| {
+                            json!({ "class": class, "index": index, "score": score })
+                        })
+                        .collect();
+                    json!({ "picture": name, "best": best, "scores": scores }).to_string()
+                } else {
+                    let best: Vec<String> =
+                        best.map(|(class, score)| format!("{class} {score:.3}")).collect();
+                    format!("{name}: {}", best.join(", "))
+                })?;
             }
             // The error of a single picture says everything already.
             Err(error) if pictures.len() == 1 => return Err(error),

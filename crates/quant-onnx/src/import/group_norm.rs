@@ -174,8 +174,13 @@ impl Importer {
             _ => None,
         };
         let Some(step) = next else {
-            return Err(node
-                .error("computes with groups of channels what is no step of their normalisation"));
+            return Err(node.error(match node.op() {
+                "Transpose" => {
+                    "makes a sequence of the positions of an image, as in a transformer, which \
+                     cannot be packed"
+                }
+                _ => "computes with groups of channels what is no step of their normalisation",
+            }));
         };
         Ok(Some(Dynamic { grouped: Some(Grouped { groups, step }), ..x }))
     }

@@ -148,8 +148,12 @@ impl Importer {
             }
             op => {
                 let advice = match op {
-                    "ArgMax" | "Sigmoid" | "TopK" => {
+                    "ArgMax" | "TopK" => {
                         "; leave it out of the file: the scores before it are read"
+                    }
+                    "Sigmoid" => {
+                        "; behind the scores it can be left out of the file, and between layers \
+                         (as in SiLU) it has to become another function, such as ReLU"
                     }
                     op if op.starts_with("QLinear") || op.ends_with("Integer") => {
                         "; quantize the network to QDQ nodes instead, whose operators are read"

@@ -92,7 +92,17 @@ impl Importer {
                 let squares = Some((*side, false));
                 Ok(Dynamic { squares, ..Dynamic::of_node(source, 4) })
             }
-            _ => Err(node.error(format!("has the shape {to:?} for {from:?}, which is not known"))),
+            (None, [groups, rest, h, w])
+                if groups * rest == channels && [*h, *w] == [height, width] =>
+            {
+                Err(node.error(format!(
+                    "splits {channels} channels into {groups} groups; their order can be changed \
+                     (as in ShuffleNet) by no layer that can be packed"
+                )))
+            }
+            _ => Err(node.error(format!(
+                "has the shape {to:?} for {from:?}, which no layer that can be packed has"
+            ))),
         }
     }
 

@@ -18,12 +18,17 @@ pub fn depthwise_integers(
     channels: usize,
     sums: &mut [i32],
 ) {
-    let (Some(last), Some(reach)) = (starts.iter().max(), taps.iter().max()) else {
-        return sums[..starts.len() * channels].fill(0);
+    let fits = |count: usize, length: usize| {
+        count.checked_mul(channels).is_some_and(|needed| needed <= length)
     };
-    let end = *last as usize + *reach as usize + channels;
-    assert!(end <= input.len(), "taps lie within the input");
-    let (weights, sums) = (&weights[..taps.len() * channels], &mut sums[..starts.len() * channels]);
+    assert!(fits(taps.len(), weights.len()), "a weight for each tap and channel");
+    assert!(fits(starts.len(), sums.len()), "the sums of all positions fit");
+    let sums = &mut sums[..starts.len() * channels];
+    let (Some(last), Some(reach)) = (starts.iter().max(), taps.iter().max()) else {
+        return sums.fill(0);
+    };
+    let end = u64::from(*last) + u64::from(*reach) + channels as u64;
+    assert!(end <= input.len() as u64, "taps lie within the input");
     let together = 2 * set.lanes();
     let done = channels / together * together;
     set.run_dot_products(ByPairs { input, taps, starts, weights, channels, sums });

@@ -54,10 +54,10 @@
 //! The files in `simd` call intrinsics and functions with target features. The tokens are private
 //! values that are only created by detection, which proves that the processor has the instructions.
 //! Reading and writing vectors through pointers remains `unsafe`, which `conv/micro_kernels.rs`,
-//! `channels_last` (its arithmetic, micro kernel and depthwise sums) and `elementwise/kernel.rs` do. Before their
-//! loops run, every offset, size and length that they rely on is checked. The first is only called
-//! by `conv/passes.rs`, which checks where results are written. All other code is safe code over
-//! slices.
+//! `channels_last` (its arithmetic, micro kernel and depthwise sums) and `elementwise/kernel.rs`
+//! do. Before their loops run, every offset, size and length that they rely on is checked. The
+//! first is only called by `conv/passes.rs`, which checks where results are written. All other code
+//! is safe code over slices.
 
 #![no_std]
 

@@ -67,9 +67,11 @@ impl Job for ByPairs<'_> {
             for channel in (0..channels / (2 * S::LANES)).map(|block| block * 2 * S::LANES) {
                 for (part, taps) in taps.chunks(2 * PAIRS).enumerate() {
                     let first = part * 2 * PAIRS;
-                    let weight = |tap: usize| match tap < taps.len() {
-                        true => read(weights.as_ptr().add((first + tap) * channels + channel)),
-                        false => zero,
+                    let weight = |tap: usize| {
+                        if tap >= taps.len() {
+                            return zero;
+                        }
+                        read(weights.as_ptr().add((first + tap) * channels + channel))
                     };
                     let weights: [_; PAIRS] = core::array::from_fn(|pair| {
                         simd.zip_shorts(weight(2 * pair), weight(2 * pair + 1))

@@ -13,7 +13,6 @@ use quant_infer::{
     Image, Network, Session,
     inspect::Overview,
     model::{Input, Model},
-    top_k,
 };
 use quant_onnx::{ImportOptions, Imported};
 use quant_train::{
@@ -23,12 +22,12 @@ use quant_train::{
     evaluate::Score,
     output,
 };
-use serde_json::{Value, json};
 
 use crate::{
     networks::{self, NetworkArguments, is_packed},
     recipes::library::find,
     runs::data_folder,
+    score,
 };
 
 /// Reads a packed network.
@@ -269,21 +268,8 @@ pub fn run(
     for picture in pictures {
         match classify(&network, &mut session, picture) {
             Ok(scores) => {
-                let best = network.top_k(scores, top).into_iter();
-                let name = picture.display().to_string();
-                output::print(&if json {
-                    let indices = top_k(scores, top).into_iter().map(|(index, _)| index);
-                    let best: Vec<Value> = (best.zip(indices))
-                        .map(|((class, score), index)| {
-                            json!({ "class": class, "index": index, "score": score })
-                        })
-                        .collect();
-                    json!({ "picture": name, "best": best, "scores": scores }).to_string()
-                } else {
-                    let best: Vec<String> =
-                        best.map(|(class, score)| format!("{class} {score:.3}")).collect();
-                    format!("{name}: {}", best.join(", "))
-                })?;
+                let line = if json { score::picture_json } else { score::picture_line };
+                output::print(&line(&network, picture, scores, top))?;
             }
             // The error of a single picture says everything already.
             Err(error) if pictures.len() == 1 => return Err(error),

@@ -168,7 +168,8 @@ pub(crate) unsafe trait Simd: Copy + Send + Sync {
     /// vectors a pair is in, and where, is up to the instruction set.
     fn zip_shorts(self, a: Self::Integers, b: Self::Integers) -> [Self::Integers; 2];
 
-    /// Returns integers of the places of [`zip_shorts`](Self::zip_shorts) in the order of the pairs.
+    /// Returns integers that lie where [`zip_shorts`](Self::zip_shorts) puts pairs, in the order of
+    /// the pairs.
     fn unzipped(self, zipped: [Self::Integers; 2]) -> [Self::Integers; 2];
 
     /// Reads the vector of integers at a pointer.

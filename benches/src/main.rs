@@ -14,6 +14,7 @@ use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 use qat_overhead::Task;
+use quant_nn::layers::Compute;
 use quant_train::{device, output};
 use serde::Serialize;
 
@@ -32,6 +33,9 @@ struct Arguments {
     /// Number of images of a step of ResNet-18
     #[arg(long, default_value_t = 16)]
     batch: usize,
+    /// The type of products in training steps: f32, f16 or bf16
+    #[arg(long, default_value = "f32", value_parser = precision)]
+    precision: Compute,
     /// Number of rounds; by default as many as the benchmark needs
     #[arg(long)]
     rounds: Option<usize>,
@@ -104,7 +108,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let rounds = arguments.rounds.unwrap_or(9);
         rows.extend(qat_overhead::measure(
             Task::Cifar,
-            &device,
+            (&device, arguments.precision),
             rounds,
             arguments.pytorch.as_deref(),
         )?);
@@ -113,7 +117,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let rounds = arguments.rounds.unwrap_or(5);
         rows.extend(qat_overhead::measure(
             Task::ImageNet { batch: arguments.batch },
-            &device,
+            (&device, arguments.precision),
             rounds,
             arguments.pytorch.as_deref(),
         )?);
@@ -138,6 +142,13 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         fs::write(path, serde_json::to_string_pretty(&rows)?)?;
     }
     Ok(())
+}
+
+/// Returns the type of products that this word names.
+fn precision(word: &str) -> Result<Compute, String> {
+    let named = [("f32", Compute::F32), ("f16", Compute::F16), ("bf16", Compute::Bf16)];
+    let found = named.into_iter().find(|(name, _)| *name == word);
+    found.map(|(_, compute)| compute).ok_or_else(|| "expected f32, f16 or bf16".to_owned())
 }
 
 fn table(rows: &[Row]) -> String {

@@ -1,7 +1,8 @@
 //! Measures the cost of quantization: the time and memory of a quantized training step (forward,
 //! backward, update) relative to full precision, on any device. If PyTorch's times are given, the
 //! steps are compared with them too. The first step of a network is reported apart, because a GPU's
-//! kernels are compiled and chosen in it. Memory is measured on the CPU only.
+//! kernels are compiled and chosen in it; a time there is that of ten steps between two waits for
+//! the device. Memory is measured on the CPU only.
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path, time::Instant};
 
@@ -12,6 +13,7 @@ use burn::{
 use quant_core::{Levels, Method, QuantizerConfig, Role};
 use quant_nn::{
     Network, Quantization, ResNetConfig,
+    layers::Compute,
     resnet::{Depth, Stem},
 };
 use quant_train::optimizer::{GroupRules, Optimizer, Optimizers, clipped_gradients};
@@ -86,9 +88,12 @@ struct Side {
     peak: usize,
 }
 
+/// The number of steps that are timed at once on a GPU.
+const STEPS: usize = 10;
+
 pub(crate) fn measure(
     task: Task,
-    device: &Device,
+    (device, compute): (&Device, Compute),
     rounds: usize,
     pytorch: Option<&Path>,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
@@ -100,7 +105,8 @@ pub(crate) fn measure(
     };
     let (one, two) = (Levels::from_bits(1)?, Levels::from_bits(2)?);
     let [batch, size, classes] = task.sizes();
-    let mut sides = vec![side(task, "full-precision", Quantization::default(), "", &device)?];
+    let on = (&device, compute);
+    let mut sides = vec![side(task, "full-precision", Quantization::default(), "", on)?];
     for (name, activation, weight, levels, target) in [
         ("lsq-w2a2", Method::Lsq, Method::Lsq, two, "at most 1.10"),
         ("dorefa-w2a2", Method::Dorefa, Method::Dorefa, two, "at most 1.10"),
@@ -110,7 +116,7 @@ pub(crate) fn measure(
         ("lq-nets-w2a2", Method::LQ_NETS, Method::LQ_NETS, two, "at most 1.25"),
     ] {
         if task == Task::Cifar || activation == Method::Lsq || !is_cpu {
-            sides.push(side(task, name, quantized(activation, weight, levels), target, &device)?);
+            sides.push(side(task, name, quantized(activation, weight, levels), target, on)?);
         }
     }
     let images = Tensor::<4>::random([batch, 3, size, size], Distribution::Default, &device);
@@ -119,7 +125,8 @@ pub(crate) fn measure(
     // The first round is a warm-up.
     for round in 0..=rounds {
         for side in &mut sides {
-            let seconds = side.step(images.clone(), labels.clone())?;
+            let steps = if is_cpu || round == 0 { 1 } else { STEPS };
+            let seconds = side.steps(steps, &images, &labels)?;
             if round > 0 {
                 side.seconds.push(seconds);
             } else {
@@ -172,28 +179,37 @@ fn side(
     name: &'static str,
     quantization: Quantization,
     target: &'static str,
-    device: &Device,
+    (device, compute): (&Device, Compute),
 ) -> Result<Side, Box<dyn Error>> {
     let name = format!("{}{name}", task.prefix());
-    let network = task.config(quantization).init(device)?;
+    let network = task.config(quantization).init(device)?.with_compute(compute);
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true };
     let optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
     Ok(Side { name, network, optimizers, target, first: 0.0, seconds: Vec::new(), peak: 0 })
 }
 
 impl Side {
-    fn step(&mut self, images: Tensor<4>, labels: Tensor<1, Int>) -> Result<f64, Box<dyn Error>> {
+    /// Performs this many steps, and returns the seconds of one.
+    fn steps(
+        &mut self,
+        count: usize,
+        images: &Tensor<4>,
+        labels: &Tensor<1, Int>,
+    ) -> Result<f64, Box<dyn Error>> {
         let device = images.device();
         device.sync()?;
         let held = memory::watch();
         let start = Instant::now();
-        let scores = self.network.forward(images);
-        let loss = CrossEntropyLossConfig::new().init(&scores.device()).forward(scores, labels);
-        let grads = clipped_gradients(loss.backward(), &self.network, None);
-        let network = self.network.clone();
-        self.network = self.optimizers.step(0.01, network, grads);
+        for _ in 0..count {
+            let scores = self.network.forward(images.clone());
+            let loss = CrossEntropyLossConfig::new().init(&device);
+            let loss = loss.forward(scores, labels.clone());
+            let grads = clipped_gradients(loss.backward(), &self.network, None);
+            let network = self.network.clone();
+            self.network = self.optimizers.step(0.01, network, grads);
+        }
         device.sync()?;
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64() / count as f64;
         self.peak = memory::peak() - held;
         Ok(seconds)
     }

@@ -117,8 +117,11 @@ fn tiling(v: Variant, view: [usize; 3], sums: usize, cubes: usize) -> Result<Til
     if (tiling.vector, tiling.of) != (v.vector, v.groups) {
         return Err(format!("{tiling:?} is not the variant {v:?}"));
     }
-    // The kernel was compiled for this width, which need not be the chosen one.
-    Ok(Tiling { width: v.width, tiles: tiling.columns.div_ceil(v.width), ..tiling })
+    // The kernel was compiled for this width, which need not be the chosen one. So small a tensor
+    // would have one block.
+    let tiles = tiling.columns.div_ceil(v.width);
+    let splits = cubes.min(tiling.length.div_ceil(UNITS / v.width));
+    Ok(Tiling { width: v.width, tiles, splits, ..tiling })
 }
 
 fn operand(v: Variant, [outer, groups, inner]: [usize; 3]) -> Operand {
@@ -127,7 +130,7 @@ fn operand(v: Variant, [outer, groups, inner]: [usize; 3]) -> Operand {
 }
 
 fn limits(v: Variant, cubes: usize) -> Limits {
-    Limits { cubes, bytes: 16, elements: v.vector }
+    Limits { cubes, bytes: 16, elements: v.vector, units: UNITS }
 }
 
 fn numbers(tiling: &Tiling) -> [u64; 5] {
@@ -199,6 +202,13 @@ fn jobs(part: &str) -> Vec<Job> {
             add(format!("batch_norm_{}_{ending}", v.name()), &|| whole_batch_norm(v, adds, relu));
         }
     }
+    let plain = |v: &Variant| v.groups == Groups::One && !v.strided && v.results == v.elements;
+    for v in kernels::elementwise().into_iter().filter(plain) {
+        for (nesterov, is_first) in [(false, false), (true, false), (true, true)] {
+            let ending = format!("{}{}", u8::from(nesterov), u8::from(is_first));
+            add(format!("sgd_{}_{ending}", v.name()), &|| sgd(v, nesterov, is_first));
+        }
+    }
     jobs
 }
 
@@ -214,8 +224,12 @@ fn forward(rule: Rule, v: Variant) -> Job {
 }
 
 fn backward(rule: Rule, v: Variant) -> Job {
-    let kernels = vec![kernels::backward(rule, v), kernels::finish(rule, v, UNITS)];
-    job(kernels, move |kernels| run_backward(&kernels[0], &kernels[1], rule, v))
+    let kernels = vec![
+        kernels::backward(rule, v, false),
+        kernels::finish(rule, v, UNITS),
+        kernels::backward(rule, v, true),
+    ];
+    job(kernels, move |kernels| run_backward(kernels, rule, v))
 }
 
 fn normalize(v: Variant, adds: bool, relu: bool) -> Job {
@@ -226,12 +240,67 @@ fn normalize(v: Variant, adds: bool, relu: bool) -> Job {
 fn whole_batch_norm(v: Variant, adds: bool, relu: bool) -> Job {
     let kernels = vec![
         kernels::moments(v),
-        kernels::statistics(v, 32),
+        kernels::statistics(v, 32, true),
         kernels::gradient_sums(v, relu),
         kernels::parameter_gradients(v, 32),
         kernels::input_gradient(v, adds, relu),
     ];
     job(kernels, move |kernels| run_batch_norm(kernels, v, adds, relu))
+}
+
+fn sgd(v: Variant, nesterov: bool, is_first: bool) -> Job {
+    let kernels = vec![kernels::sgd(v, SIZES.len(), nesterov, is_first)];
+    job(kernels, move |kernels| run_sgd(&kernels[0], v, nesterov, is_first))
+}
+
+/// The sizes of the parameters of an optimizer step.
+const SIZES: [usize; 3] = [700, 1, 256];
+
+/// Compares the step of three parameters with the formula, in 32 bits.
+fn run_sgd(kernel: &HostKernel, v: Variant, nesterov: bool, is_first: bool) -> Result<(), String> {
+    let [rate, decay, momentum] = [0.1f32, 0.01, 0.9];
+    let mut tensors: Vec<Vec<Numbers>> = Vec::new();
+    for tensor in 0..3 {
+        let of = |(at, size): (usize, &usize)| {
+            Numbers::new(&drawn(10 * tensor + at as u64, *size), v.parameters)
+        };
+        tensors.push(SIZES.iter().enumerate().map(of).collect());
+    }
+    for _ in 0..2 {
+        tensors.push(SIZES.iter().map(|size| Numbers::unwritten(*size, v.parameters)).collect());
+    }
+    let lengths = SIZES.map(|size| size as u64).repeat(5);
+    let mut blocks = 0;
+    let ends = SIZES.map(|size| {
+        blocks += size.div_ceil(UNITS);
+        blocks as u64
+    });
+    let mut buffers: Vec<_> = tensors.iter_mut().flatten().map(Numbers::buffer).collect();
+    kernel.run(
+        &mut buffers,
+        &[lengths, ends.to_vec()].concat(),
+        &[rate, decay, momentum],
+        [blocks, UNITS],
+    );
+    for at in 0..SIZES.len() {
+        let values = |tensor: usize| tensors[tensor][at].values();
+        let mut next = (Vec::new(), Vec::new());
+        for ((weight, gradient), old) in values(0).iter().zip(values(1)).zip(values(2)) {
+            let gradient = weight * decay + gradient;
+            let velocity = if is_first { gradient } else { gradient + old * momentum };
+            let direction = if nesterov { velocity * momentum + gradient } else { velocity };
+            next.0.push(weight - direction * rate);
+            next.1.push(velocity);
+        }
+        let allowed = 1e-6 + unit_of_parameters(v);
+        for (what, ours, theirs) in [("weight", values(3), next.0), ("velocity", values(4), next.1)]
+        {
+            if let Some(error) = difference(&ours, &theirs, allowed) {
+                return Err(format!("the {what} of parameter {at}: {error}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String> {
@@ -241,7 +310,7 @@ fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String
     (values[0], values[1], values[2]) = (0.0, -0.5, f32::NAN);
     let mut x = Numbers::new(&values, v.elements);
     let mut p = Numbers::new(&parameters(rule, view[1], 2), v.parameters);
-    let mut y = Numbers::unwritten(elements, v.elements);
+    let mut y = Numbers::unwritten(elements, v.results);
     let vectors = elements / v.vector;
     let [groups, inner] = grouping(v, view)?;
     let lengths = [vectors, p.values().len(), vectors].map(|length| length as u64);
@@ -253,22 +322,20 @@ fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String
         &[steps, lowest, highest],
         [vectors.div_ceil(UNITS), UNITS],
     );
-    let expected = Numbers::new(&expected, v.elements).values();
+    let expected = Numbers::new(&expected, v.results).values();
     difference(&y.values(), &expected, 0.0).map_or(Ok(()), Err)
 }
 
-fn run_backward(
-    kernel: &HostKernel,
-    finish: &HostKernel,
-    rule: Rule,
-    v: Variant,
-) -> Result<(), String> {
+fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), String> {
+    let [kernel, finish, alone] = kernels else {
+        return Err("three kernels are expected".into());
+    };
     let view = view(v);
     let elements: usize = view.iter().product();
     let (count, terms) = (rule.parameters(), quantize::terms(rule));
     let mut x = Numbers::new(&drawn(1, elements), v.elements);
     let mut p = Numbers::new(&parameters(rule, view[1], 2), v.parameters);
-    let mut g = Numbers::new(&drawn(3, elements), v.elements);
+    let mut g = Numbers::new(&drawn(3, elements), v.results);
     let operation = Elementwise { rule, view };
     let mut expected_x = g.values();
     let (xs, ps) = (x.values(), p.values());
@@ -288,14 +355,17 @@ fn run_backward(
     }
     let [steps, lowest, highest, ewgs] = quantize::numbers(rule);
     let mut before: Option<Vec<f32>> = None;
-    for cubes in [1, 64, 64] {
+    for (cubes, is_alone) in [(1, false), (64, false), (64, false), (1, true)] {
         let tiles = tiling(v, view, terms, cubes)?;
         let splits = tiles.splits;
         let mut grad_x = Numbers::unwritten(elements, v.elements);
         let mut partial = Numbers::unwritten(view[1] * splits * terms, Type::F32);
         let vectors = elements / v.vector;
-        let lengths =
-            [vectors, ps.len(), 1, vectors, vectors, partial.values().len()].map(|x| x as u64);
+        let mut sums = Numbers::unwritten(view[1] * count, v.parameters);
+        let parts = partial.values().len();
+        let lengths = [vectors, ps.len(), 1, vectors, vectors, parts, view[1] * count];
+        let lengths = lengths.map(|x| x as u64);
+        let kernel = if is_alone { alone } else { kernel };
         kernel.run(
             &mut [
                 x.buffer(),
@@ -304,19 +374,21 @@ fn run_backward(
                 g.buffer(),
                 grad_x.buffer(),
                 partial.buffer(),
+                sums.buffer(),
             ],
             &[&lengths[..], &numbers(&tiles)].concat(),
-            &[steps, lowest, highest, ewgs],
+            &[steps, lowest, highest, ewgs, 0.5],
             [tiles.tiles * splits, UNITS],
         );
-        let mut sums = Numbers::unwritten(view[1] * count, v.parameters);
-        let lengths = [view[1] * splits * terms, view[1] * count, view[1], splits];
-        finish.run(
-            &mut [partial.buffer(), sums.buffer()],
-            &lengths.map(|x| x as u64),
-            &[0.5],
-            [view[1], UNITS],
-        );
+        if !is_alone {
+            let lengths = [view[1] * splits * terms, view[1] * count, view[1], splits];
+            finish.run(
+                &mut [partial.buffer(), sums.buffer()],
+                &lengths.map(|x| x as u64),
+                &[0.5],
+                [view[1], UNITS],
+            );
+        }
         let rounded = Numbers::new(&expected_x, v.elements).values();
         if let Some(error) = difference(&grad_x.values(), &rounded, allowed_of_x) {
             return Err(format!("the gradient of x: {error}"));
@@ -392,7 +464,7 @@ fn run_normalize(kernel: &HostKernel, v: Variant, adds: bool, relu: bool) -> Res
     let (shape, view) = sizes(v);
     let elements: usize = view.iter().product();
     let mut x = Numbers::new(&drawn(1, elements), v.elements);
-    let mut residual = Numbers::new(&drawn(2, elements), v.elements);
+    let mut residual = Numbers::new(&drawn(2, elements), v.results);
     let weight = Numbers::new(&drawn(3, shape.channels), v.parameters).values();
     let mut bias = Numbers::new(&drawn(4, shape.channels), v.parameters);
     let rows = |numbers: &Numbers| reordered(&numbers.values(), v, shape, true);
@@ -403,7 +475,7 @@ fn run_normalize(kernel: &HostKernel, v: Variant, adds: bool, relu: bool) -> Res
     let scales: Vec<f32> = (0..shape.channels).map(scale).collect();
     let mut mean = Numbers::new(&expected.mean, Type::F32);
     let mut scales = Numbers::new(&scales, Type::F32);
-    let mut y = Numbers::unwritten(elements, v.elements);
+    let mut y = Numbers::unwritten(elements, v.results);
     let vectors = elements / v.vector;
     let channels = shape.channels;
     let lengths = [vectors, channels, channels, channels, vectors, vectors].map(|x| x as u64);
@@ -420,9 +492,9 @@ fn run_normalize(kernel: &HostKernel, v: Variant, adds: bool, relu: bool) -> Res
         &[],
         [vectors.div_ceil(UNITS), UNITS],
     );
-    let expected = Numbers::new(&reordered(&expected.values, v, shape, false), v.elements);
+    let expected = Numbers::new(&reordered(&expected.values, v, shape, false), v.results);
     // CubeCL rounds a product and a sum once, as a fused operation.
-    let narrow = if v.elements == Type::F32 { 0.0 } else { unit(v.elements) };
+    let narrow = if v.results == Type::F32 { 0.0 } else { unit(v.results) };
     difference(&y.values(), &expected.values(), 1e-6 + narrow).map_or(Ok(()), Err)
 }
 
@@ -443,10 +515,10 @@ fn run_batch_norm(
     // A mean that is large beside the deviation.
     let values: Vec<f32> = drawn(1, elements).iter().map(|x| x * 0.5 + 9.0).collect();
     let mut x = Numbers::new(&values, v.elements);
-    let mut g = Numbers::new(&drawn(5, elements), v.elements);
+    let mut g = Numbers::new(&drawn(5, elements), v.results);
     let mut weight = Numbers::new(&drawn(3, channels), v.parameters);
     let bias = Numbers::new(&drawn(4, channels), v.parameters).values();
-    let added = Numbers::new(&drawn(2, elements), v.elements).values();
+    let added = Numbers::new(&drawn(2, elements), v.results).values();
     let rows = |values: &[f32]| reordered(values, v, shape, true);
     let (xs, added, ws) = (rows(&x.values()), rows(&added), weight.values());
     let epilogue = Epilogue { residual: adds.then_some(added.as_slice()), relu };
@@ -465,6 +537,10 @@ fn run_batch_norm(
             [tiles.tiles * splits, UNITS],
         );
         let [mut mean, mut variance, mut scale] = [(); 3].map(|()| float(&vec![-77.0; channels]));
+        let [mut next_mean, mut next_variance] =
+            [(); 2].map(|()| Numbers::unwritten(channels, v.parameters));
+        let mut old = Numbers::new(&drawn(6, channels), v.parameters);
+        let unbiased = (elements / channels) as f32 / ((elements / channels) as f32 - 1.0);
         statistics_kernel.run(
             &mut [
                 partial.buffer(),
@@ -472,19 +548,29 @@ fn run_batch_norm(
                 mean.buffer(),
                 variance.buffer(),
                 scale.buffer(),
+                weight.clone().buffer(),
+                old.buffer(),
+                next_mean.buffer(),
+                next_variance.buffer(),
             ],
-            &lengths(&[
-                channels * splits * 3,
-                channels,
-                channels,
-                channels,
-                channels,
-                channels,
-                splits,
-            ]),
-            &[EPSILON],
+            &[vec![(channels * splits * 3) as u64], lengths(&[channels; 9]), lengths(&[splits])]
+                .concat(),
+            &[EPSILON, 0.75, 0.25, unbiased],
             [channels, 32],
         );
+        let next = |old: &Numbers, batch: &[f32], factor: f32| -> Vec<f32> {
+            let pairs = old.values().into_iter().zip(batch);
+            pairs.map(|(old, batch)| 0.75 * old + 0.25 * factor * batch).collect()
+        };
+        let allowed = 3e-6 + unit_of_parameters(v);
+        for (what, ours, theirs) in [
+            ("mean", &next_mean, next(&weight, &expected.mean, 1.0)),
+            ("variance", &next_variance, next(&old, &expected.variance, unbiased)),
+        ] {
+            if let Some(error) = difference(&ours.values(), &theirs, allowed) {
+                return Err(format!("the running {what}, {splits} splits: {error}"));
+            }
+        }
         if let Some(error) = difference(&mean.values(), &expected.mean, 1e-6) {
             return Err(format!("the mean, {splits} splits: {error}"));
         }
@@ -493,7 +579,7 @@ fn run_batch_norm(
         }
         let (of_mean, of_variance) = (mean.values(), variance.values());
         // The result of the forward pass decides where a gradient passes the ReLU.
-        let result = Numbers::new(&reordered(&expected.values, v, shape, false), v.elements);
+        let result = Numbers::new(&reordered(&expected.values, v, shape, false), v.results);
         let results = rows(&result.values());
         let forward = Forward {
             x: &xs,
@@ -553,7 +639,7 @@ fn run_batch_norm(
             }
         }
         let mut x_gradient = Numbers::unwritten(elements, v.elements);
-        let mut residual_gradient = Numbers::unwritten(elements, v.elements);
+        let mut residual_gradient = Numbers::unwritten(elements, v.results);
         input_kernel.run(
             &mut [
                 x.buffer(),

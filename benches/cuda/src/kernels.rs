@@ -10,6 +10,7 @@ use cubecl_runtime::kernel::{CubeKernel, KernelDefinition};
 use quant_cube::{
     Groups, batch_norm,
     quantize::{self, Kind},
+    update,
 };
 use quant_kernels::quantize::{Rule, SignSlope};
 
@@ -55,6 +56,8 @@ impl Type {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
     pub elements: Type,
+    /// The type of results, and of their gradients.
+    pub results: Type,
     pub parameters: Type,
     pub vector: usize,
     pub wide_addresses: bool,
@@ -71,8 +74,13 @@ impl Variant {
     }
 
     pub fn name(self) -> String {
+        let results = if self.results == self.elements {
+            String::new()
+        } else {
+            format!("to_{}_", self.results.name())
+        };
         format!(
-            "{}_{}_v{}_{}_{:?}{}{}",
+            "{}_{results}{}_v{}_{}_{:?}{}{}",
             self.elements.name(),
             self.parameters.name(),
             self.vector,
@@ -171,12 +179,13 @@ pub fn forward(rule: Rule, v: Variant) -> KernelDefinition {
         v.groups,
         Kind::of(rule),
         v.elements.elem(),
+        v.results.elem(),
         v.parameters.elem(),
     )
 }
 
-/// Defines the kernel that differentiates a quantizer.
-pub fn backward(rule: Rule, v: Variant) -> KernelDefinition {
+/// Defines the kernel that differentiates a quantizer. If `alone`, one block sums each column.
+pub fn backward(rule: Rule, v: Variant, alone: bool) -> KernelDefinition {
     let [steps, lowest, highest, ewgs] = quantize::numbers(rule);
     let rescaled = matches!(rule, Rule::Clip { rescale: true, .. });
     kernel!(
@@ -190,6 +199,7 @@ pub fn backward(rule: Rule, v: Variant) -> KernelDefinition {
         tensor(v.strided),
         plain(LENGTH),
         plain(LENGTH),
+        plain(LENGTH),
         1,
         1,
         1,
@@ -199,14 +209,17 @@ pub fn backward(rule: Rule, v: Variant) -> KernelDefinition {
         lowest,
         highest,
         ewgs,
+        1.0,
         rule.parameters(),
         quantize::terms(rule),
         rescaled,
+        alone,
         v.groups,
         v.width,
         UNITS,
         Kind::of(rule),
         v.elements.elem(),
+        v.results.elem(),
         v.parameters.elem(),
     )
 }
@@ -250,8 +263,8 @@ pub fn moments(v: Variant) -> KernelDefinition {
     )
 }
 
-/// Defines the kernel that computes mean and variance.
-pub fn statistics(v: Variant, units: usize) -> KernelDefinition {
+/// Defines the kernel that computes mean and variance, and the running values if `tracks`.
+pub fn statistics(v: Variant, units: usize, tracks: bool) -> KernelDefinition {
     kernel!(
         batch_norm::statistics_kernel,
         v,
@@ -261,9 +274,17 @@ pub fn statistics(v: Variant, units: usize) -> KernelDefinition {
         plain(LENGTH),
         plain(LENGTH),
         plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
+        plain(LENGTH),
         1,
         1,
         1e-5,
+        0.9,
+        0.1,
+        1.0,
+        tracks,
         units,
         v.parameters.elem(),
     )
@@ -288,6 +309,7 @@ pub fn normalize(v: Variant, adds: bool, relu: bool) -> KernelDefinition {
         relu,
         v.groups,
         v.elements.elem(),
+        v.results.elem(),
         v.parameters.elem(),
     )
 }
@@ -314,6 +336,7 @@ pub fn gradient_sums(v: Variant, relu: bool) -> KernelDefinition {
         v.width,
         UNITS,
         v.elements.elem(),
+        v.results.elem(),
     )
 }
 
@@ -358,6 +381,32 @@ pub fn input_gradient(v: Variant, adds: bool, relu: bool) -> KernelDefinition {
         relu,
         v.groups,
         v.elements.elem(),
+        v.results.elem(),
+    )
+}
+
+/// Defines the kernel that computes the SGD step of `count` parameters.
+pub fn sgd(v: Variant, count: usize, nesterov: bool, is_first: bool) -> KernelDefinition {
+    let views = || (0..count).map(|_| plain(LENGTH)).collect();
+    let outputs = || (0..count).map(|_| plain(LENGTH)).collect();
+    kernel!(
+        update::sgd_kernel,
+        v,
+        UNITS,
+        views(),
+        views(),
+        views(),
+        outputs(),
+        outputs(),
+        (0..count).collect(),
+        0.1,
+        1e-4,
+        0.9,
+        count,
+        nesterov,
+        is_first,
+        UNITS,
+        v.parameters.elem(),
     )
 }
 
@@ -383,6 +432,7 @@ fn variants(layouts: &[(Groups, usize)]) -> Vec<Variant> {
         for (groups, width) in layouts.iter().copied() {
             let plain = |parameters, vector, wide_addresses| Variant {
                 elements,
+                results: elements,
                 parameters,
                 vector,
                 wide_addresses,
@@ -393,10 +443,14 @@ fn variants(layouts: &[(Groups, usize)]) -> Vec<Variant> {
             all.push(plain(Type::F32, 1, false));
             all.push(plain(elements, elements.widest(), true));
             all.push(Variant { strided: true, ..plain(Type::F32, 1, true) });
-            if elements != Type::F32 {
-                all.push(plain(Type::F32, elements.widest(), false));
-            } else {
-                all.push(plain(Type::F32, 4, false));
+            all.push(plain(Type::F32, elements.widest(), false));
+            // What a quantizer writes for a convolution, and what a norm reads from one.
+            let others = match elements {
+                Type::F32 => vec![Type::F16, Type::BF16],
+                Type::F16 | Type::BF16 => vec![Type::F32],
+            };
+            for results in others {
+                all.push(Variant { results, ..plain(Type::F32, 4, false) });
             }
         }
     }
@@ -421,7 +475,10 @@ pub fn all() -> Vec<Kernel> {
         }
         for v in summing() {
             if fits(v, quantize::terms(rule)) {
-                add(format!("backward_{name}_{}", v.name()), Box::new(move || backward(rule, v)));
+                for (ending, alone) in [("", false), ("_alone", true)] {
+                    let name = format!("backward_{name}_{}{ending}", v.name());
+                    add(name, Box::new(move || backward(rule, v, alone)));
+                }
             }
         }
     }
@@ -451,11 +508,20 @@ pub fn all() -> Vec<Kernel> {
     for v in elementwise().into_iter().filter(|v| v.groups == Groups::One && !v.strided) {
         for units in [32, UNITS] {
             let name = format!("{}_{units}", v.name());
-            add(format!("statistics_{name}"), Box::new(move || statistics(v, units)));
+            add(format!("statistics_{name}"), Box::new(move || statistics(v, units, true)));
             add(
                 format!("parameter_gradients_{name}"),
                 Box::new(move || parameter_gradients(v, units)),
             );
+        }
+    }
+    for v in elementwise().into_iter().filter(|v| v.groups == Groups::One && !v.strided) {
+        for count in [1, update::MOST] {
+            for (nesterov, is_first) in [(false, false), (true, false), (false, true)] {
+                let [nesterov_name, first_name] = [nesterov, is_first].map(u8::from);
+                let name = format!("sgd{count}_{}_{nesterov_name}{first_name}", v.name());
+                add(name, Box::new(move || sgd(v, count, nesterov, is_first)));
+            }
         }
     }
     kernels

@@ -1,6 +1,9 @@
 //! Normalisation before quantizing, and undoing it afterwards.
 
-use burn::tensor::Tensor;
+use burn::{
+    module::Param,
+    tensor::{FloatDType, Tensor},
+};
 
 use crate::{
     config::{Normalization, QuantizerConfig},
@@ -32,6 +35,20 @@ impl Restore {
             _ => unit,
         };
         Restore::PerGroup { deviation: Some(deviation), mean: None, grouping }
+    }
+
+    /// Returns the type that a kernel writes which quantizes x: `output`, or the type of x if its
+    /// values are multiplied by gamma, or the normalisation is undone, afterwards.
+    pub(crate) fn written<const D: usize>(
+        &self,
+        x: &Tensor<D>,
+        output: FloatDType,
+        gamma: &Option<Param<Tensor<1>>>,
+    ) -> FloatDType {
+        match self {
+            Restore::None if gamma.is_none() => output,
+            _ => x.dtype().into(),
+        }
     }
 
     pub(crate) fn apply<const D: usize>(&self, y: Tensor<D>) -> Tensor<D> {

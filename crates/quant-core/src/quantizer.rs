@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use burn::{
     module::{Flag, Module, Param, ParamId},
-    tensor::{Device, Tensor},
+    tensor::{Device, FloatDType, Tensor},
 };
 
 use crate::{
@@ -164,37 +164,56 @@ impl Quantizer {
     /// Panics where the quantizer has several groups and the number of channels of `x` differs from
     /// that of the site.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let output = x.dtype().into();
+        self.forward_as(x, output)
+    }
+
+    /// Does the same as [`forward`](Self::forward), and returns the values in the type `output`, in
+    /// which they are multiplied next. The arithmetic has the type of `x`, and so has its gradient.
+    ///
+    /// Where the quantizer's kernel comes last in a method, it writes `output` itself; nothing of
+    /// the size of `x` is kept in two types. Of values that are no integers, a type of 16 bits
+    /// rounds the last bits.
+    ///
+    /// # Panics
+    /// Panics where [`forward`](Self::forward) does.
+    pub fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         if x.shape().num_elements() == 0 {
-            return x;
+            return x.cast(output);
         }
         self.check_channels(&x.shape());
         let training = self.training.is_enabled() && x.device().is_autodiff();
         let presented = || each_method!(&self.method, method => method.presented(x.clone()));
         if scope::input(self.id(), self.grouping, presented) {
-            return x;
+            return x.cast(output);
         }
         if training && self.training_settings.warm_up.is_some() {
             scope::add_largest(self.id(), || x.clone().detach().abs().max());
-            return x;
+            return x.cast(output);
         }
         if !self.enabled {
-            return x;
+            return x.cast(output);
         }
         each_method!(&self.method, method => {
             if !training && !scope::looks_at(self.id()) {
                 // The input is moved into the method, so that its memory can be reused for the
                 // output.
-                return method.forward(x);
+                return method.forward_as(x, output);
             }
             if !training {
                 let y = method.forward(x.clone());
                 scope::call(self.id(), &x, &y);
-                return y;
+                return y.cast(output);
             }
             method.prepare_training(&x);
+            if self.training_settings.is_none() {
+                let y = method.forward_as(x.clone(), output);
+                method.observe_training(&x);
+                return y;
+            }
             let y = method.forward(x.clone());
             method.observe_training(&x);
-            self.training_settings.apply(x, y)
+            self.training_settings.apply(x, y).cast(output)
         })
     }
 

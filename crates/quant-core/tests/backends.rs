@@ -9,7 +9,7 @@ mod common;
 #[path = "common/gpu.rs"]
 mod gpu;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use common::{configs, host, make, randomize};
 use gpu::gpu;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn run(
     shape: [usize; 4],
     seed: u32,
     nudge: f32,
-    device: &Device,
+    (device, output): (&Device, FloatDType),
 ) -> Outcome {
     let device = device.clone().autodiff();
     let mut quantizer = make(config, shape, &device);
@@ -48,7 +48,7 @@ fn run(
         Tensor::<1>::from_floats(values.as_slice(), &device).reshape(shape)
     };
     let x: Tensor<4> = tensor(seed, nudge).require_grad();
-    let y = quantizer.forward(x.clone());
+    let y = quantizer.forward_as(x.clone(), output).cast(FloatDType::F32);
     let gradients = (y.clone() * tensor(seed ^ 1, 1.0)).sum().backward();
     let learned = quantizer.learned().into_iter().map(|learned| {
         (learned.name, learned.value.val().grad(&gradients).map(host).unwrap_or_default())
@@ -78,12 +78,19 @@ fn close(ours: &[f32], theirs: &[f32], share: f32) -> bool {
         && ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() <= share * largest)
 }
 
-fn check(config: &QuantizerConfig, shape: [usize; 4], seed: u32) -> Result<(), TestCaseError> {
-    let ours = run(config, shape, seed, 1.0, &gpu());
+fn check(
+    config: &QuantizerConfig,
+    shape: [usize; 4],
+    seed: u32,
+    output: FloatDType,
+) -> Result<(), TestCaseError> {
+    let ours = run(config, shape, seed, 1.0, (&gpu(), output));
     let nudges = [1.0, 1.0 - 4e-7, 1.0 + 4e-7];
-    let theirs = nudges.map(|nudge| run(config, shape, seed, nudge, &Device::flex()));
+    let theirs = nudges.map(|nudge| run(config, shape, seed, nudge, (&Device::flex(), output)));
+    // Of 16 bits, one unit in the last place.
+    let allowed = if output == FloatDType::F32 { 1e-4 } else { 1e-3 };
     let one_of = |value: f32, of: &dyn Fn(&Outcome) -> f32| {
-        theirs.iter().any(|run| (value - of(run)).abs() <= 1e-4 * (1.0 + of(run).abs()))
+        theirs.iter().any(|run| (value - of(run)).abs() <= allowed * (1.0 + of(run).abs()))
     };
     for index in 0..ours.y.len() {
         prop_assert!(one_of(ours.y[index], &|run| run.y[index]), "y[{index}] {}", ours.y[index]);
@@ -115,7 +122,7 @@ proptest! {
         side in prop_oneof![Just([3usize, 3]), Just([8, 4]), Just([33, 17])],
         seed: u32,
     ) {
-        check(&config, [2, 4, side[0], side[1]], seed)?;
+        check(&config, [2, 4, side[0], side[1]], seed, FloatDType::F32)?;
     }
 }
 
@@ -128,7 +135,22 @@ fn large_tensors_are_those_of_the_cpu() {
             let levels = Levels::new(4).unwrap();
             let config = QuantizerConfig::new(*method, Role::Activation, levels);
             let config = QuantizerConfig { granularity, ..config }.nearest();
-            check(&config, [8, 4, 48, 48], 5).unwrap();
+            check(&config, [8, 4, 48, 48], 5, FloatDType::F32).unwrap();
+        }
+    }
+}
+
+/// Values of 16 bits, on devices that have them.
+#[test]
+fn half_precision_is_that_of_the_cpu() {
+    if !gpu().supports_dtype(DType::F16) {
+        println!("this device has no f16");
+        return;
+    }
+    for (method, role) in common::methods() {
+        let config = common::config(method, role, 4);
+        for shape in [[2, 4, 3, 3], [2, 4, 8, 4]] {
+            check(&config, shape, 7, FloatDType::F16).unwrap();
         }
     }
 }

@@ -36,6 +36,9 @@ pub(crate) const FLOAT: ElemType = ElemType::Float(FloatKind::F32);
 /// The number of units of a cube. Devices allow at least this many.
 pub(crate) const UNITS: usize = 256;
 
+/// The number of units of the largest cubes.
+const MOST_UNITS: usize = 1024;
+
 /// The number of cubes that fill a device whose number of multiprocessors is not known.
 const CUBES: usize = 512;
 
@@ -51,6 +54,8 @@ pub struct Limits {
     pub bytes: usize,
     /// The largest number of elements of a vector.
     pub elements: usize,
+    /// The largest number of units of a cube: a power of two.
+    pub units: usize,
 }
 
 impl Limits {
@@ -59,7 +64,9 @@ impl Limits {
         let multiprocessors = properties.hardware.num_streaming_multiprocessors;
         let cubes = multiprocessors.map_or(CUBES, |count| count as usize * CUBES_OF_MULTIPROCESSOR);
         let bytes = properties.io_width() as usize / 8;
-        Self { cubes, bytes, elements: properties.hardware.max_vector_size.min(8) }
+        let elements = properties.hardware.max_vector_size.min(8);
+        let units = (properties.hardware.max_units_per_cube as usize).clamp(UNITS, MOST_UNITS);
+        Self { cubes, bytes, elements, units: 1 << units.ilog2() }
     }
 }
 
@@ -232,6 +239,8 @@ pub struct Tiling {
     pub tiles: usize,
     /// The number of cubes that share a tile.
     pub splits: usize,
+    /// The number of units of a cube: a power of two.
+    pub units: usize,
 }
 
 impl Tiling {
@@ -259,9 +268,16 @@ impl Tiling {
         };
         let width = if side_by_side { columns.next_power_of_two().min(32) } else { 1 };
         let tiles = columns.div_ceil(width);
-        let most = length.div_ceil(UNITS / width * VECTORS_OF_UNIT);
-        let splits = limits.cubes.div_ceil(tiles).clamp(1, most.max(1));
-        Self { vector, of, columns, length, inner, width, tiles, splits }
+        let rows = |units: usize| units / width;
+        let alone =
+            [UNITS, limits.units].into_iter().find(|units| length <= rows(*units) * STEPS_ALONE);
+        let most = length.div_ceil(rows(UNITS) * VECTORS_OF_UNIT);
+        let splits = match alone {
+            Some(_) => 1,
+            None => limits.cubes.div_ceil(tiles).clamp(1, most.max(1)),
+        };
+        let units = alone.unwrap_or(UNITS);
+        Self { vector, of, columns, length, inner, width, tiles, splits, units }
     }
 }
 
@@ -273,3 +289,7 @@ const MOST_COLUMNS: usize = 4;
 
 /// The number of vectors that a unit sums at least, if there are so many.
 const VECTORS_OF_UNIT: usize = 4;
+
+/// The number of vectors of a unit up to which one cube sums a column alone, which saves the launch
+/// that adds the sums of several cubes.
+const STEPS_ALONE: usize = 16;

@@ -10,6 +10,8 @@ mod block;
 mod launch;
 #[cfg(feature = "cube")]
 pub mod quantize;
+#[cfg(feature = "cube")]
+pub mod update;
 
 #[cfg(feature = "cube")]
 pub use launch::{Groups, Operand, Output};

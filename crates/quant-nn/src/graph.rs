@@ -104,8 +104,9 @@ pub(crate) trait NodeModules {
     /// Returns whether the operation is a normalisation that can be fused with the operations that
     /// follow it.
     fn is_fusible(&self, op: &Op) -> bool;
-    /// Computes a node that has a submodule.
-    fn forward_node(&self, op: &Op, x: Tensor<4>) -> Tensor<4>;
+    /// Computes a node that has a submodule. If `before_norm`, a normalisation that can be fused is
+    /// the only use of the value, which may then have another type.
+    fn forward_node(&self, op: &Op, x: Tensor<4>, before_norm: bool) -> Tensor<4>;
     /// Computes a normalisation together with the operations that follow it.
     fn forward_fused(&self, fused: FusedNorm) -> Tensor<4>;
 }
@@ -132,6 +133,10 @@ impl Graph {
                 Op::Add => sums && self.nodes[next].inputs.len() == 2,
                 _ => false,
             },
+            _ => false,
+        };
+        let before_norm = |index: usize| match *uses[index] {
+            [next] => !watched.contains(&index) && modules.is_fusible(&self.nodes[next].op),
             _ => false,
         };
         let waiting = |inputs: &[NodeValue]| {
@@ -178,7 +183,8 @@ impl Graph {
                             NodeValue::Deferred(FusedNorm { op, x, add: None, relu: false })
                         })
                     } else {
-                        op.apply(inputs, &mut x, modules).map(NodeValue::Computed)
+                        op.apply(inputs, &mut x, modules, before_norm(index))
+                            .map(NodeValue::Computed)
                     }
                 }
             };
@@ -247,6 +253,7 @@ impl Op {
         inputs: Vec<Tensor<4>>,
         images: &mut Option<Tensor<4>>,
         modules: &impl NodeModules,
+        before_norm: bool,
     ) -> Option<Tensor<4>> {
         if *self == Op::Concatenate {
             return Some(Tensor::cat(inputs, 1));
@@ -287,7 +294,9 @@ impl Op {
             Op::DepthToSpace(r) => depth_to_space(x, *r),
             Op::Pad(p) => x.pad((*p, *p, *p, *p), PadMode::Constant(0.0)),
             Op::Repeat(times) => Tensor::cat(vec![x; *times], 1),
-            Op::Submodule(_) | Op::AddScalar(_) | Op::MulScalar(_) => modules.forward_node(self, x),
+            Op::Submodule(_) | Op::AddScalar(_) | Op::MulScalar(_) => {
+                modules.forward_node(self, x, before_norm)
+            }
         })
     }
 

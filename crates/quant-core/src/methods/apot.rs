@@ -34,7 +34,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::{Device, FloatDType, Tensor},
 };
 
 use super::{
@@ -173,7 +173,7 @@ impl Apot {
 }
 
 impl Quantize for Apot {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let (x, restore) = self.normalizer.apply(x);
         let (groups, scale) = (self.grouping.groups, self.scale().reshape([-1, 1]));
         let device = scale.device();
@@ -184,7 +184,8 @@ impl Quantize for Apot {
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
         let parameters = Tensor::cat(vec![scale, row(&unit)], 1);
         let factor = self.gradient_scale.of(&x.shape());
-        restore.apply(quantize(x, parameters, operation, factor))
+        let written = restore.written(&x, output, &None);
+        restore.apply(quantize(x, parameters, operation, factor, written)).cast(output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

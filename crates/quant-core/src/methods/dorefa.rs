@@ -22,7 +22,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::{Device, FloatDType, Tensor},
 };
 
 use super::{
@@ -121,11 +121,12 @@ impl DorefaActivation {
 }
 
 impl Quantize for DorefaActivation {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let clip = self.clip(&x.device());
         let view = Grouping::WHOLE.view(&x.shape());
-        let y = self.operation.forward(x, clip, view);
-        times_gamma(y, &self.gamma, self.grouping)
+        let written = Restore::None.written(&x, output, &self.gamma);
+        let y = self.operation.forward(x, clip, view, written);
+        times_gamma(y, &self.gamma, self.grouping).cast(output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
@@ -209,11 +210,11 @@ impl DorefaWeight {
 }
 
 impl Quantize for DorefaWeight {
-    fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, w: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let decoding = self.decoding(&w.device());
         let (w, restore) = self.normalizer.apply(w);
         let codes = rounded(self.position(w), self.steps, self.ewgs);
-        restore.apply(times_gamma(decoding.values(codes), &self.gamma, self.grouping))
+        restore.apply(times_gamma(decoding.values(codes), &self.gamma, self.grouping)).cast(output)
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {

@@ -32,7 +32,7 @@
 
 use burn::{
     module::{Module, Param, RunningState},
-    tensor::{Device, Tensor},
+    tensor::{Device, FloatDType, Tensor},
 };
 
 use super::{
@@ -159,15 +159,15 @@ impl Fatnn {
         }
     }
 
-    /// Returns the integer value of every element, differentiable.
-    fn integers<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    /// Returns the integer value of every element in the type `output`, differentiable.
+    fn integers<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let slope = |alpha: &Param<Tensor<1>>| magnitude(alpha.val());
         let slopes = [Some(&self.alpha0), self.alpha1.as_ref(), self.alpha2.as_ref()];
         let slopes: Vec<Tensor<1>> = slopes.into_iter().flatten().map(slope).collect();
         let rule = Rule::Slopes { pieces: slopes.len(), signed: self.signed };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
         let factor = self.gradient_scale.of(&x.shape());
-        quantize(x, Tensor::stack(slopes, 1), operation, factor)
+        quantize(x, Tensor::stack(slopes, 1), operation, factor, output)
     }
 
     fn affine(&self, device: &Device) -> Affine {
@@ -191,20 +191,23 @@ impl Fatnn {
 }
 
 impl Quantize for Fatnn {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let (x, restore) = self.normalizer.apply(x);
-        let y = self.integers(x);
         if self.basis.is_none() {
-            return restore.apply(y);
+            let written = restore.written(&x, output, &None);
+            return restore.apply(self.integers(x, written)).cast(output);
         }
+        let dtype = x.dtype().into();
+        let y = self.integers(x, dtype);
         let scale = self.affine(&y.device()).scale;
-        restore.apply(y * scale.reshape([1; D]))
+        restore.apply(y * scale.reshape([1; D])).cast(output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
         let (x, restore) = self.normalizer.apply(x.detach());
         let decoding = Affine { restore, ..self.affine(&x.device()) };
-        let codes = self.integers(x).sub_scalar(decoding.offset).int();
+        let dtype = x.dtype().into();
+        let codes = self.integers(x, dtype).sub_scalar(decoding.offset).int();
         Codes { codes, decoding: Decoding::Affine(decoding) }
     }
 
@@ -215,7 +218,7 @@ impl Quantize for Fatnn {
     fn prepare_training<const D: usize>(&self, x: &Tensor<D>) {
         if let Some(basis) = &self.basis {
             let (x, _) = self.normalizer.apply(x.clone().detach());
-            let y = self.integers(x.clone()).detach();
+            let y = self.integers(x.clone(), x.dtype().into()).detach();
             let squares = (y.clone() * y.clone()).sum();
             let none = squares.clone().equal_elem(0.0);
             let factor = (x.clone() * y).sum() / squares;

@@ -40,7 +40,7 @@
 
 use burn::{
     module::{Module, RunningState},
-    tensor::Tensor,
+    tensor::{FloatDType, Tensor},
 };
 
 use super::{BY_LEVELS, MethodFacts, MethodModule, Parameters, Quantize, Setup, keeps_zeros};
@@ -202,7 +202,7 @@ impl LqNets {
 }
 
 impl Quantize for LqNets {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let (x, restore) = self.normalized(x);
         let (thresholds, levels) = self.ladders();
         let groups = self.grouping.groups;
@@ -215,7 +215,9 @@ impl Quantize for LqNets {
         let parameters = [bounds, vec![thresholds, levels]].concat();
         let rule = Rule::Table { thresholds: self.rule.levels - 1 };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
-        restore.apply(quantize(x, Tensor::cat(parameters, 1), operation, 1.0))
+        let written = restore.written(&x, output, &None);
+        let y = quantize(x, Tensor::cat(parameters, 1), operation, 1.0, written);
+        restore.apply(y).cast(output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

@@ -34,7 +34,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{FloatDType, Tensor},
 };
 
 use super::{
@@ -122,11 +122,12 @@ impl Lsq {
 }
 
 impl Quantize for Lsq {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let view = self.grouping.view(&x.shape());
         let (x, restore) = self.normalizer.apply(x);
-        let y = self.operation.forward(x, self.scale(), view);
-        restore.apply(times_gamma(y, &self.gamma, self.grouping))
+        let written = restore.written(&x, output, &self.gamma);
+        let y = self.operation.forward(x, self.scale(), view, written);
+        restore.apply(times_gamma(y, &self.gamma, self.grouping)).cast(output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

@@ -26,7 +26,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{FloatDType, Tensor},
 };
 
 use super::{
@@ -108,8 +108,8 @@ impl LsqPlus {
 }
 
 impl Quantize for LsqPlus {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.grid.quantize(x, self.scales(), self.range(), self.grouping)
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
+        self.grid.quantize(x, self.scales(), self.range(), self.grouping, output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

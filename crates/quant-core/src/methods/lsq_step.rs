@@ -30,7 +30,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{FloatDType, Tensor},
 };
 
 use super::{
@@ -123,18 +123,20 @@ impl StepGrid {
         magnitude(step_size.val())
     }
 
-    /// Returns R(clamp((x - b)/s, lowest, highest))·s + b, differentiable in x, s and b.
+    /// Returns R(clamp((x - b)/s, lowest, highest))·s + b in the type `output`, differentiable in x,
+    /// s and b.
     pub(super) fn quantize<const D: usize>(
         &self,
         x: Tensor<D>,
         [step, offset]: [Tensor<1>; 2],
         [lowest, highest]: [f32; 2],
         grouping: Grouping,
+        output: FloatDType,
     ) -> Tensor<D> {
         let rule = Rule::Step { lowest, highest, ewgs: self.ewgs };
         let operation = Elementwise { rule, view: grouping.view(&x.shape()) };
         let factor = self.gradient_scale.of(&x.shape());
-        quantize(x, columns([step, offset]), operation, factor)
+        quantize(x, columns([step, offset]), operation, factor, output)
     }
 
     /// Returns R(clamp((x - b)/s, lowest, highest)).
@@ -188,12 +190,14 @@ impl LsqStep {
 }
 
 impl Quantize for LsqStep {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let (x, restore) = self.normalizer.apply(x);
         let step = self.grid.step(&self.step_size);
         let offset = step.zeros_like();
-        let y = self.grid.quantize(x, [step, offset], self.grid.range(), self.grouping);
-        restore.apply(y)
+        let written = restore.written(&x, output, &None);
+        let parameters = [step, offset];
+        let y = self.grid.quantize(x, parameters, self.grid.range(), self.grouping, written);
+        restore.apply(y).cast(output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

@@ -41,7 +41,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{FloatDType, Tensor},
 };
 
 use super::{
@@ -153,8 +153,14 @@ impl N2uqActivation {
         }
     }
 
-    /// Returns c times the number of thresholds below x, differentiable in all of them.
-    fn scaled<const D: usize>(&self, x: Tensor<D>, scale: Tensor<1>) -> Tensor<D> {
+    /// Returns c times the number of thresholds below x in the type `output`, differentiable in all
+    /// of them.
+    fn scaled<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        scale: Tensor<1>,
+        output: FloatDType,
+    ) -> Tensor<D> {
         let (groups, pieces) = (self.grouping.groups, self.steps);
         let column = |value: Tensor<1>| value.reshape([groups, 1]);
         let widths = magnitude(self.intervals.val()).reshape([pieces, groups]).transpose();
@@ -162,19 +168,19 @@ impl N2uqActivation {
         let rule = Rule::Intervals { pieces };
         let operation = Elementwise { rule, view: self.grouping.view(&x.shape()) };
         let factor = self.gradient_scale.of(&x.shape());
-        quantize(x, Tensor::cat(parameters, 1), operation, factor)
+        quantize(x, Tensor::cat(parameters, 1), operation, factor, output)
     }
 }
 
 impl Quantize for N2uqActivation {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.scaled(x, self.scale.val())
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
+        self.scaled(x, self.scale.val(), output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
-        let scale = self.scale.val().detach();
+        let (scale, dtype) = (self.scale.val().detach(), x.dtype().into());
         Codes {
-            codes: self.scaled(x.detach(), scale.ones_like()).int(),
+            codes: self.scaled(x.detach(), scale.ones_like(), dtype).int(),
             decoding: Decoding::Affine(Affine {
                 steps: 1.0,
                 multiplier: 1.0,
@@ -264,10 +270,11 @@ impl N2uqWeight {
 }
 
 impl Quantize for N2uqWeight {
-    fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, w: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let (w, restore) = self.measured(w);
         let view = self.grouping.view(&w.shape());
-        restore.apply(self.operation.forward(w, self.clip(), view))
+        let written = restore.written(&w, output, &None);
+        restore.apply(self.operation.forward(w, self.clip(), view, written)).cast(output)
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {

@@ -11,7 +11,7 @@ use std::{
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, FloatDType, Int, Tensor},
 };
 
 use super::{Found, MethodFacts, MethodModule, Named, NamedMut, Parameters, Quantize, Setup, host};
@@ -313,10 +313,10 @@ impl OwnQuantizer {
 }
 
 impl Quantize for OwnQuantizer {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         if !x.device().is_autodiff() {
             let nan = x.clone().is_nan();
-            return self.codes(x).decode().mask_fill(nan, f32::NAN);
+            return self.codes(x).decode().mask_fill(nan, f32::NAN).cast(output);
         }
         let shape = x.shape();
         let factor = self.gradient_scale.of(&shape);
@@ -334,7 +334,7 @@ impl Quantize for OwnQuantizer {
         };
         let parameters: Vec<Tensor<3>> = self.parameters.iter().map(parameter).collect();
         let y = self.method.0.forward(x.reshape(view), &parameters, &self.config);
-        restore.apply(y.reshape(shape))
+        restore.apply(y.reshape(shape)).cast(output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

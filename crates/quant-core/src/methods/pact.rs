@@ -27,7 +27,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{FloatDType, Tensor},
 };
 
 use super::{
@@ -103,9 +103,9 @@ impl Pact {
 }
 
 impl Quantize for Pact {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let view = self.grouping.view(&x.shape());
-        self.operation.forward(x, self.clip_val.val(), view)
+        self.operation.forward(x, self.clip_val.val(), view, output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {

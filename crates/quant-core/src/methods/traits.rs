@@ -1,6 +1,9 @@
 //! What every method's module computes, and the parameters that it has.
 
-use burn::{module::Param, tensor::Tensor};
+use burn::{
+    module::Param,
+    tensor::{FloatDType, Tensor},
+};
 
 use crate::{
     calibrate::{Calibration, GroupSamples},
@@ -13,8 +16,14 @@ use crate::{
 /// The computations of every method. [`MethodModule`](super::MethodModule) calls those of its
 /// method.
 pub(crate) trait Quantize {
-    /// Returns the quantized values, differentiable.
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>;
+    /// Returns the quantized values in the type `output`, differentiable. The arithmetic has the
+    /// type of x; where a kernel comes last, it writes the other type itself.
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D>;
+    /// Returns the quantized values in the type of x, differentiable.
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let output = x.dtype().into();
+        self.forward_as(x, output)
+    }
     /// Returns the code of every element, and how to decode it.
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D>;
     /// Returns x as the staircases see it: normalised, where the method normalises.

@@ -28,7 +28,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Int, Tensor},
+    tensor::{FloatDType, Int, Tensor},
 };
 
 use super::{
@@ -119,12 +119,13 @@ impl Ttq {
 }
 
 impl Quantize for Ttq {
-    fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, w: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let (w, restore) = self.normalizer.apply(w);
         let parameters = columns([self.positive.val(), self.negative.val(), self.bound(&w)]);
         let operation = Elementwise { rule: Rule::Ternary, view: self.grouping.view(&w.shape()) };
         let factor = self.gradient_scale.of(&w.shape());
-        restore.apply(quantize(w, parameters, operation, factor))
+        let written = restore.written(&w, output, &None);
+        restore.apply(quantize(w, parameters, operation, factor, written)).cast(output)
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {

@@ -32,7 +32,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{FloatDType, Tensor},
 };
 
 use super::{
@@ -139,17 +139,17 @@ fn signs<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     bits(x.detach()).mul_scalar(2.0).sub_scalar(1.0)
 }
 
-/// Returns scale where x >= shift, else -scale; differentiable in x and shift.
+/// Returns scale where x >= shift, else -scale, in the type `output`; differentiable in x and shift.
 fn scaled_signs<const D: usize>(
     x: Tensor<D>,
-    shift: Tensor<1>,
-    scale: Tensor<1>,
+    [shift, scale]: [Tensor<1>; 2],
     estimator: Estimator,
     grouping: Grouping,
+    output: FloatDType,
 ) -> Tensor<D> {
     let rule = Rule::Sign { slope: estimator.into() };
     let operation = Elementwise { rule, view: grouping.view(&x.shape()) };
-    quantize(x, columns([shift, scale]), operation, 1.0)
+    quantize(x, columns([shift, scale]), operation, 1.0, output)
 }
 
 /// Returns `value` with the estimator's derivative by x.
@@ -198,7 +198,7 @@ impl SignActivation {
 }
 
 impl Quantize for SignActivation {
-    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, x: Tensor<D>, output: FloatDType) -> Tensor<D> {
         if self.scale != SignScale::None {
             let x = self.shifted(x);
             let value = signs(x.clone());
@@ -206,7 +206,7 @@ impl Quantize for SignActivation {
                 None => value,
                 Some(scale) => value * scale,
             };
-            return by_estimator(value, x, self.estimator);
+            return by_estimator(value, x, self.estimator).cast(output);
         }
         let groups = self.grouping.groups;
         let ones = Tensor::ones([groups], &x.device());
@@ -214,7 +214,7 @@ impl Quantize for SignActivation {
             None => ones.zeros_like(),
             Some(shift) => shift.val(),
         };
-        scaled_signs(x, shift, ones, self.estimator, self.grouping)
+        scaled_signs(x, [shift, ones], self.estimator, self.grouping, output)
     }
 
     fn codes<const D: usize>(&self, x: Tensor<D>) -> Codes<D> {
@@ -276,11 +276,13 @@ impl SignWeight {
 }
 
 impl Quantize for SignWeight {
-    fn forward<const D: usize>(&self, w: Tensor<D>) -> Tensor<D> {
+    fn forward_as<const D: usize>(&self, w: Tensor<D>, output: FloatDType) -> Tensor<D> {
         let (w, restore) = self.normalizer.apply(w);
         let scale = self.decoding(w.clone()).scale;
-        let y = scaled_signs(w, scale.zeros_like(), scale, self.estimator, self.grouping);
-        restore.apply(times_gamma(y, &self.gamma, self.grouping))
+        let written = restore.written(&w, output, &self.gamma);
+        let parameters = [scale.zeros_like(), scale];
+        let y = scaled_signs(w, parameters, self.estimator, self.grouping, written);
+        restore.apply(times_gamma(y, &self.gamma, self.grouping)).cast(output)
     }
 
     fn codes<const D: usize>(&self, w: Tensor<D>) -> Codes<D> {

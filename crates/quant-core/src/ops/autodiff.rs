@@ -1,22 +1,25 @@
 //! The hand-written backward pass, for every backend and checkpointing strategy.
 
-use burn::backend::{
-    AutodiffBackend, Backend,
-    autodiff::{
-        Autodiff, NodeId,
-        checkpoint::{
-            base::Checkpointer,
-            retro_forward::RetroForward,
-            state::BackwardStates,
-            strategy::{BalancedCheckpointing, CheckpointStrategy},
+use burn::{
+    backend::{
+        AutodiffBackend, Backend,
+        autodiff::{
+            Autodiff, NodeId,
+            checkpoint::{
+                base::Checkpointer,
+                retro_forward::RetroForward,
+                state::BackwardStates,
+                strategy::{BalancedCheckpointing, CheckpointStrategy},
+            },
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
         },
-        grads::Gradients,
-        ops::{Backward, Ops, OpsKind},
+        tensor::FloatTensor,
     },
-    tensor::FloatTensor,
+    tensor::FloatDType,
 };
 
-use super::{Elementwise, QuantOps};
+use super::{Call, Elementwise, QuantOps};
 
 #[derive(Debug)]
 struct QuantizeBackward;
@@ -68,6 +71,7 @@ struct RecomputeQuantized<B: Backend> {
     x: Source<B>,
     parameters: Source<B>,
     operation: Elementwise,
+    output: FloatDType,
 }
 
 /// The source of an input in the backward pass.
@@ -99,7 +103,7 @@ impl<B: Backend> Source<B> {
 impl<B: Backend + QuantOps> RetroForward for RecomputeQuantized<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let (x, parameters) = (self.x.value(states), self.parameters.value(states));
-        states.save(out_node, B::fake_quantize(x, parameters, self.operation));
+        states.save(out_node, B::fake_quantize(x, parameters, self.operation, self.output));
     }
 }
 
@@ -150,40 +154,46 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         operation: Elementwise,
+        output: FloatDType,
     ) -> FloatTensor<Self> {
-        Self::fake_quantize_tracked(x, parameters, operation, 1.0)
+        let call = Call { parameter_gradient_scale: 1.0, output, keeps_result: false };
+        Self::fake_quantize_tracked(x, parameters, operation, call)
     }
 
     fn fake_quantize_tracked(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         operation: Elementwise,
-        parameter_gradient_scale: f32,
+        call: Call,
     ) -> FloatTensor<Self> {
+        let Call { parameter_gradient_scale, output, keeps_result } = call;
         // Without tracked inputs the result is a constant, and the graph has no node that could
         // compute it again.
         if !x.is_tracked() && !parameters.is_tracked() {
             let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
-            return Self::from_inner(B::fake_quantize(x, parameters, operation));
+            return Self::from_inner(B::fake_quantize(x, parameters, operation, output));
         }
         let recompute = RecomputeQuantized {
             x: Source::of::<C>(&x),
             parameters: Source::of::<C>(&parameters),
             operation,
+            output,
         };
-        let tracked = [&x, &parameters].into_iter().filter(|tensor| tensor.is_tracked());
+        let prepared =
+            QuantizeBackward.prepare::<BalancedCheckpointing>([x.node(), parameters.node()]);
         // Recomputing is used whatever the strategy of the other operations, because the values are
-        // cheap to compute and large to keep.
-        let prepared = QuantizeBackward
-            .prepare::<BalancedCheckpointing>([x.node(), parameters.node()])
-            .memory_bound()
-            .retro_forward(recompute)
-            .parents(tracked);
+        // cheap to compute and those of activations are large to keep.
+        let prepared = if keeps_result {
+            prepared.compute_bound()
+        } else {
+            let tracked = [&x, &parameters].into_iter().filter(|tensor| tensor.is_tracked());
+            prepared.memory_bound().retro_forward(recompute).parents(tracked)
+        };
         match prepared.stateful() {
             OpsKind::Tracked(mut prepared) => {
                 let kept = prepared.checkpoint(&x);
                 let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
-                let out = B::fake_quantize(x, parameters.clone(), operation);
+                let out = B::fake_quantize(x, parameters.clone(), operation, output);
                 let state = State { x: kept, parameters, operation, parameter_gradient_scale };
                 prepared.finish(state, out)
             }
@@ -191,6 +201,7 @@ impl<B: Backend + QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
                 x.into_primitive(),
                 parameters.into_primitive(),
                 operation,
+                output,
             )),
         }
     }

@@ -1,6 +1,6 @@
 //! The quantizer of [`Rule::Clip`], as LSQ, PACT, DoReFa and N2UQ use it.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::{Elementwise, Rule, quantize};
 use crate::{
@@ -52,12 +52,14 @@ impl ClipQuantize {
     }
 
     /// Quantizes `x`, viewed as `view`, within `clip` of shape `[groups]`, which has to be above 0
-    /// unless the bound is learned. The result is differentiable in both.
+    /// unless the bound is learned. The result has the type `output`, and is differentiable in
+    /// both.
     pub(crate) fn forward<const D: usize>(
         &self,
         x: Tensor<D>,
         clip: Tensor<1>,
         view: [usize; 3],
+        output: FloatDType,
     ) -> Tensor<D> {
         let rule = Rule::Clip {
             steps: self.steps,
@@ -68,7 +70,7 @@ impl ClipQuantize {
         };
         let clip = clip.reshape([view[1], 1]);
         let factor = self.gradient_scale.map_or(1.0, |scale| scale.of(&x.shape()));
-        quantize(x, clip, Elementwise { rule, view }, factor)
+        quantize(x, clip, Elementwise { rule, view }, factor, output)
     }
 
     /// Returns the code R(n·u) of every element, as floats from 0 to n.

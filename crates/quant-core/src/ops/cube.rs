@@ -4,7 +4,7 @@ use burn::{
     backend::{
         TensorMetadata, cubecl::dtype_to_storage_type, ops::FloatTensorOps, tensor::FloatTensor,
     },
-    tensor::DType,
+    tensor::{DType, FloatDType},
 };
 use burn_cubecl::{
     CubeBackend, cubecl::zspace::metadata::Metadata, kernel::untile, tensor::CubeTensor,
@@ -32,9 +32,12 @@ impl QuantOps for CubeBackend {
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         operation: Elementwise,
+        output: FloatDType,
     ) -> FloatTensor<Self> {
-        let (input, parameters) = (operand(x.clone()), operand(parameters));
-        tensor(quantize::quantize(&x.client, &input, &parameters, operation), x.dtype, &x)
+        let (input, parameters, dtype) = (operand(x.clone()), operand(parameters), output.into());
+        let elements = dtype_to_storage_type(dtype);
+        let y = quantize::quantize(&x.client, &input, &parameters, operation, elements);
+        tensor(y, dtype, &x)
     }
 
     fn fake_quantize_backward(

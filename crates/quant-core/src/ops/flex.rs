@@ -3,7 +3,7 @@
 
 use burn::{
     backend::{Flex, TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor},
-    tensor::{DType, Shape, TensorData},
+    tensor::{DType, FloatDType, Shape, TensorData},
 };
 use burn_flex::FlexTensor;
 use quant_kernels::quantize as kernels;
@@ -11,10 +11,19 @@ use quant_kernels::quantize as kernels;
 use super::{Basis, Elementwise, QuantOps, reference};
 
 impl QuantOps for Flex {
-    fn fake_quantize(x: FlexTensor, parameters: FlexTensor, operation: Elementwise) -> FlexTensor {
+    fn fake_quantize(
+        x: FlexTensor,
+        parameters: FlexTensor,
+        operation: Elementwise,
+        output: FloatDType,
+    ) -> FlexTensor {
         if !all_f32([&x, &parameters]) {
-            return reference::fake_quantize::<Self>(x, parameters, operation);
+            return reference::fake_quantize::<Self>(x, parameters, operation, output);
         }
+        let cast = |y: FlexTensor| match output {
+            FloatDType::F32 => y,
+            _ => Self::float_cast(y, output),
+        };
         let shape = x.shape();
         let (input, parameters) = (x.to_contiguous(), parameters.to_contiguous());
         // This second handle would keep the memory of the input from being reused.
@@ -24,9 +33,9 @@ impl QuantOps for Flex {
         // The memory of the input is reused for the output where nothing else holds it.
         if let Some(values) = x.try_storage_mut::<f32>() {
             kernels::quantize_in_place(values, parameters, operation);
-            return x;
+            return cast(x);
         }
-        from_values(kernels::quantize(x.storage::<f32>(), parameters, operation), shape)
+        cast(from_values(kernels::quantize(x.storage::<f32>(), parameters, operation), shape))
     }
 
     fn fake_quantize_backward(
@@ -37,6 +46,8 @@ impl QuantOps for Flex {
         parameter_gradient_scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let scaled = |gradients| Self::float_mul_scalar(gradients, parameter_gradient_scale.into());
+        let grad =
+            if grad.dtype() == x.dtype() { grad } else { Self::float_cast(grad, x.dtype().into()) };
         if !all_f32([&x, &parameters, &grad]) {
             let (grad_x, gradients) =
                 reference::fake_quantize_backward::<Self>(x, parameters, grad, operation);

@@ -11,8 +11,11 @@
 
 use burn::{
     backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
-    tensor::Tensor,
+    tensor::{FloatDType, Tensor},
 };
+
+#[cfg(feature = "cube")]
+use burn::tensor::DType;
 
 mod autodiff;
 mod clip;
@@ -44,6 +47,18 @@ impl From<Estimator> for SignSlope {
     }
 }
 
+/// What a differentiable call of a quantizer does beside quantizing.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// The factor on the gradients of the parameters.
+    pub parameter_gradient_scale: f32,
+    /// The type of the result.
+    pub output: FloatDType,
+    /// Whether the graph keeps the result for the operations that follow, instead of computing it
+    /// again in the backward pass.
+    pub keeps_result: bool,
+}
+
 /// The operations of quantization, with their backward passes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
@@ -52,18 +67,20 @@ impl From<Estimator> for SignSlope {
     Fusion: cfg(feature = "cube"),
 )]
 pub trait QuantOps: Backend {
-    /// Returns the quantized values of x, as [`Rule`] says. `parameters` is `[groups, parameters]`.
-    #[fusion(dtype = x, shape = x)]
+    /// Returns the quantized values of x in the type `output`, as [`Rule`] says. `parameters` is
+    /// `[groups, parameters]`. The arithmetic has the type of x, or 32 bits.
+    #[fusion(dtype = DType::from(*output), shape = x)]
     fn fake_quantize(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         operation: Elementwise,
+        output: FloatDType,
     ) -> FloatTensor<Self> {
-        reference::fake_quantize::<Self>(x, parameters, operation)
+        reference::fake_quantize::<Self>(x, parameters, operation, output)
     }
 
     /// Returns the gradients of [`fake_quantize`](Self::fake_quantize) by x and by the parameters.
-    /// The latter is multiplied by `parameter_gradient_scale`.
+    /// The latter is multiplied by `parameter_gradient_scale`. `grad` has the type of the result.
     #[fusion(meta = |x, parameters, _grad, _operation, _scale| (x.clone(), parameters.clone()))]
     fn fake_quantize_backward(
         x: FloatTensor<Self>,
@@ -79,15 +96,14 @@ pub trait QuantOps: Backend {
 
     /// Does the same as [`fake_quantize`](Self::fake_quantize), as a differentiable operation. The
     /// autodiff backend overrides it; all other backends compute only the value.
-    #[fusion(dtype = x, shape = x)]
+    #[fusion(dtype = DType::from(call.output), shape = x)]
     fn fake_quantize_tracked(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         operation: Elementwise,
-        parameter_gradient_scale: f32,
+        call: Call,
     ) -> FloatTensor<Self> {
-        let _only_backward = parameter_gradient_scale;
-        Self::fake_quantize(x, parameters, operation)
+        Self::fake_quantize(x, parameters, operation, call.output)
     }
 
     /// Returns the number of thresholds that each x is above, as a float, and 0 where x is NaN.
@@ -165,20 +181,25 @@ fn estimated_by<const D: usize>(
     ))
 }
 
-/// Quantizes x by the parameters of its groups, `[groups, parameters]`. The result is
-/// differentiable in both, as [`Rule`] says. The gradient of the parameters is multiplied by
-/// `parameter_gradient_scale`.
+/// Quantizes x by the parameters of its groups, `[groups, parameters]`. The result has the type
+/// `output` and is differentiable in both, as [`Rule`] says. The gradient of the parameters is
+/// multiplied by `parameter_gradient_scale`.
 pub(crate) fn quantize<const D: usize>(
     x: Tensor<D>,
     parameters: Tensor<2>,
     operation: Elementwise,
     parameter_gradient_scale: f32,
+    output: FloatDType,
 ) -> Tensor<D> {
+    // Weights are the leaves of a graph. Their quantized values take little memory beside those of
+    // activations, and keeping them saves computing them again.
+    let keeps_result = x.device().is_autodiff() && x.is_require_grad();
+    let call = Call { parameter_gradient_scale, output, keeps_result };
     Tensor::from_dispatch(<Dispatch as QuantOps>::fake_quantize_tracked(
         x.into_dispatch(),
         parameters.into_dispatch(),
         operation,
-        parameter_gradient_scale,
+        call,
     ))
 }
 

@@ -2,12 +2,14 @@
 
 use burn::{
     backend::{Flex, TensorMetadata},
-    tensor::TensorData,
+    tensor::{FloatDType, TensorData},
 };
 use burn_flex::FlexTensor;
 use proptest::prelude::*;
 
 use super::{Basis, Elementwise, MAX_INTERVALS, QuantOps, Rule, SignSlope, reference};
+
+const F32: FloatDType = FloatDType::F32;
 
 fn tensor(values: &[f32], shape: [usize; 3]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values.to_vec(), shape))
@@ -113,9 +115,9 @@ proptest! {
         let grad = tensor(&values(seed ^ 1, count), view);
         let parameters = parameters(rule, groups, seed ^ 2);
 
-        let fast = Flex::fake_quantize(x.clone(), parameters.clone(), operation);
+        let fast = Flex::fake_quantize(x.clone(), parameters.clone(), operation, F32);
         prop_assert_eq!(fast.shape().to_vec(), view.to_vec());
-        let slow = reference::fake_quantize::<Flex>(x.clone(), parameters.clone(), operation);
+        let slow = reference::fake_quantize::<Flex>(x.clone(), parameters.clone(), operation, F32);
         prop_assert_eq!(host(fast), host(slow));
 
         let (fast_x, fast_parameters) = Flex::fake_quantize_backward(
@@ -150,8 +152,8 @@ proptest! {
         let of = |values: &[f32]| {
             let x = tensor(values, [1, 1, 40]);
             [
-                host(Flex::fake_quantize(x.clone(), parameters.clone(), operation)),
-                host(reference::fake_quantize::<Flex>(x, parameters.clone(), operation)),
+                host(Flex::fake_quantize(x.clone(), parameters.clone(), operation, F32)),
+                host(reference::fake_quantize::<Flex>(x, parameters.clone(), operation, F32)),
             ]
         };
         for (mut dirty, clean) in of(&dirty).into_iter().zip(of(&clean)) {
@@ -234,6 +236,6 @@ fn a_transposed_input_is_read_in_its_logical_order() {
     let rule =
         Rule::Clip { steps: 3.0, signed: false, rescale: false, learned_bound: false, ewgs: 0.0 };
     let operation = Elementwise { rule, view: [4, 3, 2] };
-    let fast = Flex::fake_quantize(x.clone(), clip.clone(), operation);
-    assert_eq!(host(fast), host(reference::fake_quantize::<Flex>(x, clip, operation)));
+    let fast = Flex::fake_quantize(x.clone(), clip.clone(), operation, F32);
+    assert_eq!(host(fast), host(reference::fake_quantize::<Flex>(x, clip, operation, F32)));
 }

@@ -149,6 +149,9 @@ pub fn moments_kernel<F: Float, N: Size>(
 
 /// Computes mean and biased variance of each channel from `partial`, `[channels, splits, 3]`, and
 /// `scale`, γ/√(variance + ε). A cube computes one channel.
+///
+/// If `tracks`, it computes the running values too: r·`keeps` + s·`adds`, where s is the mean, or
+/// the variance multiplied by `unbiased`. Else the running values are any tensors.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
 pub fn statistics_kernel<P: Float>(
     partial: LinearView<'_, f32>,
@@ -156,9 +159,17 @@ pub fn statistics_kernel<P: Float>(
     mut mean: LinearViewMut<'_, f32>,
     mut variance: LinearViewMut<'_, f32>,
     mut scale: LinearViewMut<'_, f32>,
+    running_mean: LinearView<'_, P>,
+    running_variance: LinearView<'_, P>,
+    mut next_mean: LinearViewMut<'_, P>,
+    mut next_variance: LinearViewMut<'_, P>,
     channels: usize,
     splits: usize,
     epsilon: f32,
+    keeps: f32,
+    adds: f32,
+    unbiased: f32,
+    #[comptime] tracks: bool,
     #[comptime] units: usize,
     #[define(P)] _parameter_dtype: ElemType,
 ) {
@@ -192,33 +203,42 @@ pub fn statistics_kernel<P: Float>(
         variance.write(channel, of_channel);
         let weight = f32::cast_from(weight.read(channel));
         scale.write(channel, weight / f32::sqrt(of_channel + epsilon));
+        if comptime!(tracks) {
+            let old = f32::cast_from(running_mean.read(channel));
+            let next = old * keeps + moments.mean * adds;
+            next_mean.write(channel, P::cast_from(next));
+            let old = f32::cast_from(running_variance.read(channel));
+            let next = old * keeps + of_channel * unbiased * adds;
+            next_variance.write(channel, P::cast_from(next));
+        }
     }
 }
 
 /// Computes (x - mean)·scale + β, adds the residual if `adds`, and applies a ReLU if `relu`.
 /// `residual` is any tensor if it is not added.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
-pub fn normalize_kernel<F: Float, P: Float, N: Size>(
+pub fn normalize_kernel<F: Float, Y: Float, P: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,
     mean: LinearView<'_, f32>,
     scale: LinearView<'_, f32>,
     bias: LinearView<'_, P>,
-    residual: LinearView<'_, Vector<F, N>>,
-    mut y: LinearViewMut<'_, Vector<F, N>>,
+    residual: LinearView<'_, Vector<Y, N>>,
+    mut y: LinearViewMut<'_, Vector<Y, N>>,
     groups: usize,
     inner: usize,
     #[comptime] adds: bool,
     #[comptime] relu: bool,
     #[comptime] of: Groups,
     #[define(F)] _dtype: ElemType,
+    #[define(Y)] _result_dtype: ElemType,
     #[define(P)] _parameter_dtype: ElemType,
 ) {
     if !y.is_in_bounds(ABSOLUTE_POS) {
         terminate!();
     }
     let values = x.read(ABSOLUTE_POS);
-    let mut out = values;
-    let mut added = values;
+    let mut out = Vector::<Y, N>::empty();
+    let mut added = Vector::<Y, N>::empty();
     if comptime!(adds) {
         added = residual.read(ABSOLUTE_POS);
     }
@@ -234,7 +254,7 @@ pub fn normalize_kernel<F: Float, P: Float, N: Size>(
         if comptime!(relu) {
             value = select(value < 0.0f32, 0.0f32, value);
         }
-        out.insert(lane, F::cast_from(value));
+        out.insert(lane, Y::cast_from(value));
     }
     y.write(ABSOLUTE_POS, out);
 }
@@ -248,10 +268,10 @@ fn before_relu(gradient: f32, y: f32, #[comptime] relu: bool) -> f32 {
 /// Sums g and g·(x - mean) over parts of each channel: `partial` is `[channels, splits, 2]`. `y` is
 /// any tensor if there was no ReLU.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
-pub fn gradient_sums_kernel<F: Float, N: Size>(
+pub fn gradient_sums_kernel<F: Float, Y: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,
-    y: LinearView<'_, Vector<F, N>>,
-    gradient: LinearView<'_, Vector<F, N>>,
+    y: LinearView<'_, Vector<Y, N>>,
+    gradient: LinearView<'_, Vector<Y, N>>,
     mean: LinearView<'_, f32>,
     mut partial: LinearViewMut<'_, f32>,
     columns: usize,
@@ -264,6 +284,7 @@ pub fn gradient_sums_kernel<F: Float, N: Size>(
     #[comptime] width: usize,
     #[comptime] units: usize,
     #[define(F)] _dtype: ElemType,
+    #[define(Y)] _result_dtype: ElemType,
 ) {
     let lanes = if comptime!(of == Groups::Columns) { N::value() } else { 1 };
     let mut shared = Shared::<[f32]>::new_slice(units);
@@ -290,7 +311,7 @@ pub fn gradient_sums_kernel<F: Float, N: Size>(
             let at = index_in_column(element, column, columns, inner, of);
             let values = x.read(at);
             let gradients = gradient.read(at);
-            let mut results = values;
+            let mut results = gradients;
             if comptime!(relu) {
                 results = y.read(at);
             }
@@ -368,32 +389,33 @@ pub fn parameter_gradients_kernel<P: Float>(
 /// Computes γ/√(variance + ε)·((g - Σg/m) - (x - mean)·Σg·x̂/m/√(variance + ε)). If `adds`, the
 /// gradient before the ReLU is written to `residual_gradient`, which else is any tensor.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
-pub fn input_gradient_kernel<F: Float, N: Size>(
+pub fn input_gradient_kernel<F: Float, Y: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,
-    y: LinearView<'_, Vector<F, N>>,
-    gradient: LinearView<'_, Vector<F, N>>,
+    y: LinearView<'_, Vector<Y, N>>,
+    gradient: LinearView<'_, Vector<Y, N>>,
     mean: LinearView<'_, f32>,
     numbers: LinearView<'_, f32>,
     mut x_gradient: LinearViewMut<'_, Vector<F, N>>,
-    mut residual_gradient: LinearViewMut<'_, Vector<F, N>>,
+    mut residual_gradient: LinearViewMut<'_, Vector<Y, N>>,
     groups: usize,
     inner: usize,
     #[comptime] adds: bool,
     #[comptime] relu: bool,
     #[comptime] of: Groups,
     #[define(F)] _dtype: ElemType,
+    #[define(Y)] _result_dtype: ElemType,
 ) {
     if !x_gradient.is_in_bounds(ABSOLUTE_POS) {
         terminate!();
     }
     let values = x.read(ABSOLUTE_POS);
     let gradients = gradient.read(ABSOLUTE_POS);
-    let mut results = values;
+    let mut results = gradients;
     if comptime!(relu) {
         results = y.read(ABSOLUTE_POS);
     }
-    let mut out = values;
-    let mut passed = values;
+    let mut out = Vector::<F, N>::empty();
+    let mut passed = gradients;
     #[unroll]
     for lane in 0..values.vector_size() {
         let channel = group_of_lane(lane, N::value(), groups, inner, of);
@@ -408,7 +430,7 @@ pub fn input_gradient_kernel<F: Float, N: Size>(
             ((g - numbers.read(channel * 3 + 1)) - x * numbers.read(channel * 3 + 2)) * scale;
         out.insert(lane, F::cast_from(value));
         if comptime!(adds) {
-            passed.insert(lane, F::cast_from(g));
+            passed.insert(lane, Y::cast_from(g));
         }
     }
     x_gradient.write(ABSOLUTE_POS, out);

@@ -5,7 +5,7 @@
 //! Mean and variance are computed in one pass: a thread sums deviations from the first element that
 //! it reads, and the moments of threads and blocks are combined in a fixed order.
 
-use cubecl::{calculate_cube_count_elemwise, client::Client, prelude::*};
+use cubecl::{calculate_cube_count_elemwise, client::Client, ir::ElemType, prelude::*};
 
 #[doc(hidden)]
 pub use kernels::{
@@ -29,15 +29,45 @@ pub struct Affine<'a> {
     pub bias: &'a Operand,
 }
 
+/// The running mean and the running unbiased variance of each channel, of the type of γ and β.
+#[derive(Debug, Clone, Copy)]
+pub struct Running<'a> {
+    /// The running mean, `[channels]`.
+    pub mean: &'a Operand,
+    /// The running variance, `[channels]`.
+    pub variance: &'a Operand,
+    /// The weight of this batch in the next running values, from 0 to 1.
+    pub momentum: f64,
+}
+
+/// What [`forward`] does beside normalising.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// The constant ε that is added to the variance.
+    pub epsilon: f32,
+    /// The tensor that is added to the result, of the type `dtype`.
+    pub residual: Option<&'a Operand>,
+    /// Whether a ReLU is applied last.
+    pub relu: bool,
+    /// The running values that are continued.
+    pub running: Option<Running<'a>>,
+    /// The type of the result, which may differ from that of x.
+    pub dtype: ElemType,
+}
+
 /// The result of [`forward`].
 #[derive(Debug)]
 pub struct Normalized {
-    /// The values γ·(x - mean)/√(variance + ε) + β, after addition and ReLU, of the type of x.
+    /// The values γ·(x - mean)/√(variance + ε) + β, after addition and ReLU.
     pub values: Output,
     /// The mean of each channel, `[channels]`.
     pub mean: Output,
     /// The biased variance of each channel, `[channels]`.
     pub variance: Output,
+    /// The next running mean and the next running variance, if there were running values. With the
+    /// momentum a and m elements per channel they are (1 - a)·r + a·mean and (1 - a)·r +
+    /// a·variance·m/(m - 1).
+    pub running: Option<[Output; 2]>,
 }
 
 /// The tensors of the forward pass that [`backward`] needs.
@@ -79,16 +109,15 @@ fn view_of(shape: &[usize]) -> [usize; 3] {
 }
 
 /// Normalises x, `[batch, channels, ...]`, by the mean and the biased variance of each channel,
-/// multiplies by γ, adds β and the residual, and applies a ReLU if `relu`. The axes of the result
-/// lie in memory in the order of those of x. No size may be 0.
+/// multiplies by γ, adds β and the residual, and applies a ReLU, as the options say. The axes of the
+/// result lie in memory in the order of those of x. No size may be 0.
 pub fn forward(
     client: &Client,
     x: &Operand,
     affine: Affine<'_>,
-    epsilon: f32,
-    residual: Option<&Operand>,
-    relu: bool,
+    options: Options<'_>,
 ) -> Normalized {
+    let Options { epsilon, residual, relu, running, dtype } = options;
     let shape = &x.binding.shape;
     let walk = Walk::of(shape, &x.binding.strides, view_of(shape));
     let channels = shape[1];
@@ -99,7 +128,7 @@ pub fn forward(
     moments_kernel::launch(
         client,
         grid(tiling.tiles * tiling.splits),
-        CubeDim::new_1d(UNITS as u32),
+        CubeDim::new_1d(tiling.units as u32),
         address_type(&[&input]),
         tiling.vector,
         input.clone().view(),
@@ -111,11 +140,23 @@ pub fn forward(
         tiling.splits,
         tiling.of,
         tiling.width,
-        UNITS,
+        tiling.units,
         x.dtype,
     );
     let of_channels = || Output::new(client, &[channels], FLOAT);
     let (mean, variance, scale) = (of_channels(), of_channels(), of_channels());
+    let parameters = affine.weight.dtype;
+    let next = running.map(|_| [(); 2].map(|()| Output::new(client, &[channels], parameters)));
+    let [next_mean, next_variance] = match &next {
+        Some(next) => next.each_ref().map(|output| output.operand(parameters)),
+        None => [mean.operand(FLOAT), variance.operand(FLOAT)],
+    };
+    let [running_mean, running_variance] = match running {
+        Some(running) => [running.mean, running.variance],
+        None => [affine.weight; 2],
+    };
+    let momentum = running.map_or(0.0, |running| running.momentum);
+    let elements = (x.elements() / channels) as f64;
     let units = finishing_units(tiling.splits);
     statistics_kernel::launch(
         client,
@@ -127,14 +168,22 @@ pub fn forward(
         mean.operand(FLOAT).view(),
         variance.operand(FLOAT).view(),
         scale.operand(FLOAT).view(),
+        running_mean.clone().view(),
+        running_variance.clone().view(),
+        next_mean.view(),
+        next_variance.view(),
         channels,
         tiling.splits,
         epsilon,
+        (1.0 - momentum) as f32,
+        momentum as f32,
+        (elements / (elements - 1.0).max(1.0)) as f32,
+        running.is_some(),
         units,
-        affine.weight.dtype,
+        parameters,
     );
-    let values = Output::like(client, shape, &walk, x.dtype);
-    let output = values.operand(x.dtype).presented(&walk);
+    let values = Output::like(client, shape, &walk, dtype);
+    let output = values.operand(dtype).presented(&walk);
     let added = residual.map_or_else(|| input.clone(), |residual| residual.presented(&walk));
     let operands = [&input, &added, &output];
     let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
@@ -158,20 +207,22 @@ pub fn forward(
         relu,
         of,
         x.dtype,
+        dtype,
         affine.bias.dtype,
     );
-    Normalized { values, mean, variance }
+    Normalized { values, mean, variance, running: next }
 }
 
 /// Computes the gradients of [`forward`] from the gradient of its output, as
-/// [`quant_kernels::batch_norm::backward`] defines them.
+/// [`quant_kernels::batch_norm::backward`] defines them. The gradient of x has the type of x, that
+/// of the residual the type of the output.
 pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> Gradients {
     let Forward { x, weight, mean, variance, epsilon, relu_output, has_residual } = *forward;
     let shape = &x.binding.shape;
     let walk = Walk::of(shape, &x.binding.strides, view_of(shape));
     let channels = shape[1];
     let (input, gradient) = (x.presented(&walk), gradient.presented(&walk));
-    let result = relu_output.map_or_else(|| input.clone(), |result| result.presented(&walk));
+    let result = relu_output.map_or_else(|| gradient.clone(), |result| result.presented(&walk));
     let relu = relu_output.is_some();
     let operands = [&input, &gradient, &result];
     let tiling = Tiling::new(Limits::of(client), &operands, walk.view, 2);
@@ -179,7 +230,7 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
     gradient_sums_kernel::launch(
         client,
         grid(tiling.tiles * tiling.splits),
-        CubeDim::new_1d(UNITS as u32),
+        CubeDim::new_1d(tiling.units as u32),
         address_type(&operands),
         tiling.vector,
         input.clone().view(),
@@ -195,8 +246,9 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
         relu,
         tiling.of,
         tiling.width,
-        UNITS,
+        tiling.units,
         x.dtype,
+        gradient.dtype,
     );
     let of_channels = || Output::new(client, &[channels], weight.dtype);
     let (weight_gradient, bias_gradient) = (of_channels(), of_channels());
@@ -222,11 +274,12 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
     );
     let x_gradient = Output::like(client, shape, &walk, x.dtype);
     let adds = has_residual && relu;
-    let residual = adds.then(|| Output::like(client, shape, &walk, x.dtype));
+    let residual = adds.then(|| Output::like(client, shape, &walk, gradient.dtype));
     let output = x_gradient.operand(x.dtype).presented(&walk);
-    let passed = residual
-        .as_ref()
-        .map_or_else(|| output.clone(), |residual| residual.operand(x.dtype).presented(&walk));
+    let passed = residual.as_ref().map_or_else(
+        || output.clone(),
+        |residual| residual.operand(gradient.dtype).presented(&walk),
+    );
     let operands = [&input, &gradient, &result, &output];
     let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
     let vectors = x.elements() / vector;
@@ -239,7 +292,7 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
         vector,
         input.view(),
         result.view(),
-        gradient.view(),
+        gradient.clone().view(),
         mean.clone().view(),
         numbers.view(),
         output.view(),
@@ -250,6 +303,7 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
         relu,
         of,
         x.dtype,
+        gradient.dtype,
     );
     Gradients { input: x_gradient, weight: weight_gradient, bias: bias_gradient, residual }
 }

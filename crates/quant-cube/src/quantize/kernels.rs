@@ -16,10 +16,10 @@ use crate::{
 /// Quantizes each element by the parameters of its group. With [`Groups::Rows`], `inner` counts
 /// vectors, else elements; with [`Groups::Columns`], `groups` counts vectors.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
-pub fn forward_kernel<F: Float, P: Float, N: Size>(
+pub fn forward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,
     parameters: LinearView<'_, P>,
-    mut y: LinearViewMut<'_, Vector<F, N>>,
+    mut y: LinearViewMut<'_, Vector<Y, N>>,
     groups: usize,
     inner: usize,
     steps: f32,
@@ -29,19 +29,20 @@ pub fn forward_kernel<F: Float, P: Float, N: Size>(
     #[comptime] of: Groups,
     #[comptime] kind: Kind,
     #[define(F)] _dtype: ElemType,
+    #[define(Y)] _result_dtype: ElemType,
     #[define(P)] _parameter_dtype: ElemType,
 ) {
     if !y.is_in_bounds(ABSOLUTE_POS) {
         terminate!();
     }
     let values = x.read(ABSOLUTE_POS);
-    let mut out = values;
+    let mut out = Vector::<Y, N>::empty();
     #[unroll]
     for lane in 0..values.vector_size() {
         let from = group_of_lane(lane, N::value(), groups, inner, of) * count;
         let x = f32::cast_from(values.extract(lane));
         let level = quantized::<P>(x, &parameters, from, steps, lowest, highest, kind);
-        out.insert(lane, F::cast_from(level));
+        out.insert(lane, Y::cast_from(level));
     }
     y.write(ABSOLUTE_POS, out);
 }
@@ -49,14 +50,18 @@ pub fn forward_kernel<F: Float, P: Float, N: Size>(
 /// Computes the gradient of x, and sums the terms of the parameters' gradients: `partial` is
 /// `[groups, splits, terms]`. A cube sums a part of the elements of `width` columns, of which a
 /// vector holds `lanes` groups. `factor` is read if `rescaled`.
+///
+/// If `alone`, no other cube sums the same columns: the parameters' gradients, multiplied by
+/// `scale`, are written to `gradients`, and `partial` is any tensor. Else `gradients` is any tensor.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
-pub fn backward_kernel<F: Float, P: Float, N: Size>(
+pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,
     parameters: LinearView<'_, P>,
     factor: LinearView<'_, F>,
-    grad: LinearView<'_, Vector<F, N>>,
+    grad: LinearView<'_, Vector<Y, N>>,
     mut grad_x: LinearViewMut<'_, Vector<F, N>>,
     mut partial: LinearViewMut<'_, f32>,
+    mut gradients: LinearViewMut<'_, P>,
     columns: usize,
     length: usize,
     inner: usize,
@@ -66,14 +71,17 @@ pub fn backward_kernel<F: Float, P: Float, N: Size>(
     lowest: f32,
     highest: f32,
     ewgs: f32,
+    scale: f32,
     #[comptime] count: usize,
     #[comptime] terms: usize,
     #[comptime] rescaled: bool,
+    #[comptime] alone: bool,
     #[comptime] of: Groups,
     #[comptime] width: usize,
     #[comptime] units: usize,
     #[comptime] kind: Kind,
     #[define(F)] _dtype: ElemType,
+    #[define(Y)] _result_dtype: ElemType,
     #[define(P)] _parameter_dtype: ElemType,
 ) {
     let lanes = if comptime!(of == Groups::Columns) { N::value() } else { 1 };
@@ -96,14 +104,14 @@ pub fn backward_kernel<F: Float, P: Float, N: Size>(
         while element < length {
             let at = index_in_column(element, column, columns, inner, of);
             let values = x.read(at);
-            let gradients = grad.read(at);
-            let mut out = gradients;
+            let incoming = grad.read(at);
+            let mut out = Vector::<F, N>::empty();
             #[unroll]
             for lane in 0..values.vector_size() {
                 let of_lane = if comptime!(of == Groups::Columns) { lane } else { 0usize };
                 let passed = differentiated::<P>(
                     f32::cast_from(values.extract(lane)),
-                    f32::cast_from(gradients.extract(lane)),
+                    f32::cast_from(incoming.extract(lane)),
                     &parameters,
                     first + of_lane * count,
                     steps,
@@ -127,7 +135,21 @@ pub fn backward_kernel<F: Float, P: Float, N: Size>(
         for term in 0..terms {
             let sum = sum_columns(sums[lane * terms + term], &mut shared, units, width);
             if is_used && unit < width {
-                partial.write(((column * lanes + lane) * splits + split) * terms + term, sum);
+                let group = column * lanes + lane;
+                if comptime!(alone) {
+                    gradients.write(group * count + term, P::cast_from(sum * scale));
+                } else {
+                    partial.write((group * splits + split) * terms + term, sum);
+                }
+            }
+        }
+        if comptime!(alone) {
+            #[unroll]
+            for term in terms..count {
+                if is_used && unit < width {
+                    let group = column * lanes + lane;
+                    gradients.write(group * count + term, P::cast_from(0.0f32));
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Divisions on GPUs may have an error of an ulp or two, so that values near a threshold may take
 //! the next level.
 
-use cubecl::{calculate_cube_count_elemwise, client::Client, prelude::*};
+use cubecl::{calculate_cube_count_elemwise, client::Client, ir::ElemType, prelude::*};
 use quant_kernels::quantize::{Elementwise, Rule, SignSlope};
 
 pub use formula::Kind;
@@ -57,22 +57,23 @@ pub fn numbers(rule: Rule) -> [f32; 4] {
     }
 }
 
-/// Returns the quantized values of x. `parameters` is `[groups, parameters]` without gaps. The axes
-/// of the result lie in memory in the order of those of x.
+/// Returns the quantized values of x in the type `dtype`. `parameters` is `[groups, parameters]`
+/// without gaps. The axes of the result lie in memory in the order of those of x.
 pub fn quantize(
     client: &Client,
     x: &Operand,
     parameters: &Operand,
     operation: Elementwise,
+    dtype: ElemType,
 ) -> Output {
     let Elementwise { rule, view } = operation;
     let walk = Walk::of(&x.binding.shape, &x.binding.strides, view);
-    let y = Output::like(client, &x.binding.shape, &walk, x.dtype);
+    let y = Output::like(client, &x.binding.shape, &walk, dtype);
     let elements = x.elements();
     if elements == 0 {
         return y;
     }
-    let (input, output) = (x.presented(&walk), y.operand(x.dtype).presented(&walk));
+    let (input, output) = (x.presented(&walk), y.operand(dtype).presented(&walk));
     let operands = [&input, &output];
     let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
     let units = elements / vector;
@@ -97,6 +98,7 @@ pub fn quantize(
         of,
         Kind::of(rule),
         x.dtype,
+        dtype,
         parameters.dtype,
     );
     y
@@ -104,7 +106,8 @@ pub fn quantize(
 
 /// Returns the gradients by x and by the parameters. The latter is multiplied by
 /// `parameter_gradient_scale`. `factor` is the number by which `Rule::Clip` rescales gradients, if
-/// it does. The axes of the first gradient lie in memory in the order of those of x.
+/// it does. The axes of the first gradient lie in memory in the order of those of x. The incoming
+/// gradient may be of another type than x.
 pub fn quantize_backward(
     client: &Client,
     x: &Operand,
@@ -123,13 +126,18 @@ pub fn quantize_backward(
     let output = grad_x.operand(x.dtype).presented(&walk);
     let operands = [&input, &gradient, &output];
     let tiling = Tiling::new(Limits::of(client), &operands, walk.view, terms);
-    let float = FLOAT;
-    let partial = Output::new(client, &[groups, tiling.splits, terms], float).operand(float);
+    let sums = gradients.operand(parameters.dtype);
+    let alone = tiling.splits == 1;
+    let partial = if alone {
+        sums.clone()
+    } else {
+        Output::new(client, &[groups, tiling.splits, terms], FLOAT).operand(FLOAT)
+    };
     let [steps, lowest, highest, ewgs] = numbers(rule);
     backward_kernel::launch(
         client,
         grid(tiling.tiles * tiling.splits),
-        CubeDim::new_1d(UNITS as u32),
+        CubeDim::new_1d(tiling.units as u32),
         address_type(&operands),
         tiling.vector,
         input.view(),
@@ -138,6 +146,7 @@ pub fn quantize_backward(
         gradient.view(),
         output.view(),
         partial.clone().view(),
+        sums.clone().view(),
         tiling.columns,
         tiling.length,
         tiling.inner,
@@ -147,16 +156,22 @@ pub fn quantize_backward(
         lowest,
         highest,
         ewgs,
+        parameter_gradient_scale,
         count,
         terms,
         factor.is_some(),
+        alone,
         tiling.of,
         tiling.width,
-        UNITS,
+        tiling.units,
         Kind::of(rule),
         x.dtype,
+        grad.dtype,
         parameters.dtype,
     );
+    if alone {
+        return (grad_x, gradients);
+    }
     let units = tiling.splits.next_power_of_two().clamp(32, UNITS);
     finish_kernel::launch(
         client,
@@ -164,7 +179,7 @@ pub fn quantize_backward(
         CubeDim::new_1d(units as u32),
         address_type(&[&partial]),
         partial.view(),
-        gradients.operand(parameters.dtype).view(),
+        sums.view(),
         groups,
         tiling.splits,
         parameter_gradient_scale,

@@ -140,47 +140,58 @@ impl QuantConv2d {
         self.forward_with(x, self.quantized_weight())
     }
 
-    /// Returns the weight with which [`forward`](Self::forward) convolves.
+    /// Returns the weight with which [`forward`](Self::forward) convolves, in the type in which it
+    /// does.
     pub fn quantized_weight(&self) -> Tensor<4> {
-        match &self.quant_weight {
-            Some(quantizer) => quantizer.forward(self.weight.val()),
-            None => self.weight.val(),
-        }
+        self.compute.factor(&self.quant_weight, self.weight.val())
     }
 
     /// Does the same as [`forward`](Self::forward) with a weight that is quantized already. If a
     /// layer is applied several times in a step, [`quantized_weight`](Self::quantized_weight) needs
     /// to be called only once.
     pub fn forward_with(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-        let (x, padding, padding_value) = self.quantized_input(x);
-        let bias = self.bias.as_ref().map(|bias| self.compute.input(bias.val()));
-        let stride = [self.stride; 2];
-        let options = ConvOptions::new(stride, [padding; 2], [self.dilation; 2], self.groups);
-        let (x, weight) = (self.compute.input(x), self.compute.input(weight));
-        let y = conv2d_padded_with(x, weight, options, padding_value);
-        let y = match bias {
-            Some(bias) => y + bias.reshape([1, -1, 1, 1]),
-            None => y,
-        };
-        let y = self.compute.output(y);
+        let y = self.compute.output(self.products(x, weight));
         match &self.quant_output {
             Some(quantizer) => quantizer.forward(y),
             None => y,
         }
     }
 
-    /// Returns the quantized input, and the padding that remains for the convolution, with its
-    /// value.
+    /// Does the same as [`forward`](Self::forward) for an operation that takes the output in the
+    /// type in which it is computed, as a batch norm does.
+    pub(crate) fn forward_products(&self, x: Tensor<4>) -> Tensor<4> {
+        if self.quant_output.is_some() {
+            return self.forward(x);
+        }
+        self.products(x, self.quantized_weight())
+    }
+
+    /// Returns the convolution with the quantized input, and the bias, in the type of the products.
+    fn products(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+        let (x, padding, padding_value) = self.quantized_input(x);
+        let bias = self.bias.as_ref().map(|bias| self.compute.input(bias.val()));
+        let stride = [self.stride; 2];
+        let options = ConvOptions::new(stride, [padding; 2], [self.dilation; 2], self.groups);
+        let y = conv2d_padded_with(x, self.compute.input(weight), options, padding_value);
+        match bias {
+            Some(bias) => y + bias.reshape([1, -1, 1, 1]),
+            None => y,
+        }
+    }
+
+    /// Returns the quantized input in the type of the products, and the padding that remains for
+    /// the convolution, with its value.
     fn quantized_input(&self, x: Tensor<4>) -> (Tensor<4>, usize, f32) {
+        let quantized = |x| self.compute.factor(&self.quant_activation, x);
         let Some(quantizer) = &self.quant_activation else {
-            return (x, self.padding, 0.0);
+            return (quantized(x), self.padding, 0.0);
         };
         if self.padding_after_quant || self.padding == 0 {
-            return (quantizer.forward(x), self.padding, 0.0);
+            return (quantized(x), self.padding, 0.0);
         }
         if let Some(padding_value) = quantizer.value_of_zero() {
-            return (quantizer.forward(x), self.padding, padding_value);
+            return (quantized(x), self.padding, padding_value);
         }
-        (quantizer.forward(padded(x, self.padding)), 0, 0.0)
+        (quantized(padded(x, self.padding)), 0, 0.0)
     }
 }

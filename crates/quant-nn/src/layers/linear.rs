@@ -88,18 +88,16 @@ impl QuantLinear {
     /// - `x`: `[batch, in]`
     /// - output: `[batch, out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let quantize = |quantizer: &Option<Quantizer>, x: Tensor<2>| match quantizer {
-            Some(quantizer) => quantizer.forward(x),
-            None => x,
-        };
-        let x = quantize(&self.quant_activation, x);
-        let weight = quantize(&self.quant_weight, self.weight.val()).transpose();
-        let y = self.compute.input(x).matmul(self.compute.input(weight));
-        let y = self.compute.output(y);
+        let x = self.compute.factor(&self.quant_activation, x);
+        let weight = self.compute.factor(&self.quant_weight, self.weight.val()).transpose();
+        let y = self.compute.output(x.matmul(weight));
         let y = match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
         };
-        quantize(&self.quant_output, y)
+        match &self.quant_output {
+            Some(quantizer) => quantizer.forward(y),
+            None => y,
+        }
     }
 }

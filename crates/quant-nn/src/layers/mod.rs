@@ -9,7 +9,7 @@ pub mod norm;
 
 use quant_core::{Quantizer, QuantizerConfig, QuantizerError, Site};
 
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// The quantizers of one layer. A role without a quantizer stays in full precision.
@@ -46,12 +46,30 @@ pub enum Compute {
 }
 
 impl Compute {
+    /// Returns the type of a factor of a product which is given in `dtype`.
+    fn dtype(self, dtype: DType) -> FloatDType {
+        match self {
+            Compute::F32 => dtype.into(),
+            Compute::F16 => FloatDType::F16,
+            Compute::Bf16 => FloatDType::BF16,
+        }
+    }
+
     /// Converts a factor of a product to this type.
     fn input<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        match self {
-            Compute::F32 => x,
-            Compute::F16 => x.cast(FloatDType::F16),
-            Compute::Bf16 => x.cast(FloatDType::BF16),
+        let dtype = self.dtype(x.dtype());
+        x.cast(dtype)
+    }
+
+    /// Returns a factor of a product, quantized if there is a quantizer, which then writes this
+    /// type itself.
+    fn factor<const D: usize>(self, quantizer: &Option<Quantizer>, x: Tensor<D>) -> Tensor<D> {
+        match quantizer {
+            Some(quantizer) => {
+                let dtype = self.dtype(x.dtype());
+                quantizer.forward_as(x, dtype)
+            }
+            None => self.input(x),
         }
     }
 

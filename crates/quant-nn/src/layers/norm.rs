@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::ops::{batch_norm_add_relu, relu};
+use crate::ops::{NormCall, normalized, relu};
 use burn::{
     module::{Flag, Module, Param, RunningState},
     tensor::{Device, Tensor},
@@ -254,7 +254,8 @@ impl BatchNorm2d {
     }
 
     /// Applies the layer, adds `residual`, which has the same shape, and applies a ReLU if
-    /// `with_relu`. In training this is one pass over memory.
+    /// `with_relu`. In training this is one pass over memory. The result has the type of the
+    /// layer's parameters, and x may be of another type, such as that of a convolution's products.
     pub fn forward_add_relu(
         &self,
         x: Tensor<4>,
@@ -269,18 +270,22 @@ impl BatchNorm2d {
             if with_relu { relu(y) } else { y }
         };
         let (mut weight, mut bias) = (self.weight.val(), self.bias.val());
-        let mut x = x;
+        let output = weight.dtype().into();
+        let trains = x.device().is_autodiff() && self.training.is_enabled();
+        // Only the kernels of batch norms read another type than they write.
+        let mut x = if trains && !self.reverse { x } else { x.cast(output) };
         if self.reverse {
             let per_channel = [1, weight.dims()[0], 1, 1];
             let (ones, zeros) = (weight.ones_like(), bias.zeros_like());
             x = x * weight.reshape(per_channel) + bias.reshape(per_channel);
             (weight, bias) = (ones, zeros);
         }
-        if !(x.device().is_autodiff() && self.training.is_enabled()) {
+        if !trains {
             let statistics = (self.running_mean.value_sync(), self.running_var.value_sync());
             return add_relu(by_statistics(x, statistics, (weight, bias)), residual);
         }
         if let Some(sums) = &self.sums {
+            let x = x.cast(output);
             return add_relu(self.normalize_together(x, (weight, bias), sums), residual);
         }
         let [batch, _, height, width] = x.dims();
@@ -291,11 +296,21 @@ impl BatchNorm2d {
              least 2 images, or larger ones",
             self.weight.dims()[0],
         );
-        let batch = batch_norm_add_relu(x, (weight, bias), EPSILON, residual, with_relu);
-        let unbiased = batch.variance.mul_scalar(elements / (elements - 1.0));
-        update(&self.running_mean, batch.mean);
-        update(&self.running_var, unbiased);
-        batch.output
+        let running = [self.running_mean.value_sync(), self.running_var.value_sync()];
+        let call = NormCall {
+            epsilon: EPSILON,
+            residual,
+            relu: with_relu,
+            running: Some(running),
+            momentum: MOMENTUM,
+            output,
+        };
+        let found = normalized(x, (weight, bias), call);
+        if let Some([mean, variance]) = found.running {
+            self.running_mean.update(mean.detach());
+            self.running_var.update(variance.detach());
+        }
+        found.batch.output
     }
 
     /// Normalises with the mean and the variance over the batches of all processes, weighted by

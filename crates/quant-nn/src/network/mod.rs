@@ -172,11 +172,12 @@ impl NodeModules for Network {
         }
     }
 
-    fn forward_node(&self, op: &Op, x: Tensor<4>) -> Tensor<4> {
+    fn forward_node(&self, op: &Op, x: Tensor<4>, before_norm: bool) -> Tensor<4> {
         let (Op::Submodule(index) | Op::AddScalar(index) | Op::MulScalar(index)) = op else {
             return x;
         };
         match (&self.pieces[*index], op) {
+            (Submodule::Conv(layer), _) if before_norm => layer.forward_products(x),
             (Submodule::Conv(layer), _) => layer.forward(x),
             (Submodule::Linear(layer), _) => {
                 let y = layer.forward(x.flatten(1, 3));

@@ -16,6 +16,7 @@ mod flex;
 mod output;
 
 pub use output::BatchNormOutput;
+pub(crate) use output::{NormCall, NormResult};
 
 /// Returns the convolution of x, `[batch, inputs, height, width]`, with `weight`, `[outputs, inputs
 /// / groups, kernel height, kernel width]`, as defined by
@@ -81,31 +82,47 @@ pub fn batch_norm(
     bias: Tensor<1>,
     epsilon: f64,
 ) -> BatchNormOutput {
-    batch_norm_add_relu(x, (weight, bias), epsilon, None, false)
+    let output = x.dtype().into();
+    let call =
+        NormCall { epsilon, residual: None, relu: false, running: None, momentum: 0.0, output };
+    normalized(x, (weight, bias), call).batch
 }
 
-/// Does the same as [`batch_norm`], adds `residual` to the output and, if `with_relu`, applies a
-/// [`relu`], in the same pass.
+/// Does the same as [`batch_norm`], and what the call says: an addition and a [`relu`] in the same
+/// pass, running values, and another type of the output.
 ///
 /// # Panics
 /// As [`batch_norm`].
-#[doc(hidden)]
-pub fn batch_norm_add_relu(
+pub(crate) fn normalized(
     x: Tensor<4>,
     (weight, bias): (Tensor<1>, Tensor<1>),
-    epsilon: f64,
-    residual: Option<Tensor<4>>,
-    with_relu: bool,
-) -> BatchNormOutput {
+    call: NormCall,
+) -> NormResult {
     #[cfg(any(feature = "flex", feature = "cube"))]
-    if batch_norm::takes(&x, &weight, &bias, &residual) {
-        return batch_norm::batch_norm(x, (weight, bias), epsilon, residual, with_relu);
+    if batch_norm::takes(&x, &weight, &bias, &call) {
+        return batch_norm::batch_norm(x, (weight, bias), call);
     }
-    let normalized = batch_norm_train(x, weight, bias, epsilon);
-    let output = match residual {
-        None => normalized.output,
-        Some(residual) => normalized.output + residual,
+    let x = x.cast(call.output);
+    #[cfg(any(feature = "flex", feature = "cube"))]
+    if batch_norm::takes(&x, &weight, &bias, &call) {
+        return batch_norm::batch_norm(x, (weight, bias), call);
+    }
+    let [images, _, height, width] = x.dims();
+    let elements = (images * height * width) as f64;
+    let found = batch_norm_train(x, weight, bias, call.epsilon);
+    let output = match call.residual {
+        None => found.output,
+        Some(residual) => found.output + residual,
     };
-    let output = if with_relu { relu(output) } else { output };
-    BatchNormOutput { output, mean: normalized.mean, variance: normalized.variance }
+    let output = if call.relu { relu(output) } else { output };
+    let running = call.running.map(|[mean, variance]| {
+        let unbiased = found.variance.clone().mul_scalar(elements / (elements - 1.0).max(1.0));
+        let next = |old: Tensor<1>, batch: Tensor<1>| {
+            let old = old.mul_scalar(1.0 - call.momentum);
+            (old + batch.mul_scalar(call.momentum)).detach()
+        };
+        [next(mean, found.mean.clone()), next(variance, unbiased)]
+    });
+    let batch = BatchNormOutput { output, mean: found.mean, variance: found.variance };
+    NormResult { batch, running }
 }

@@ -4,6 +4,8 @@
 pub(crate) mod adam;
 pub(crate) mod average;
 pub(crate) mod clip;
+mod foreach;
 pub mod optimizer;
 pub mod precision;
 pub mod schedule;
+mod sgd;

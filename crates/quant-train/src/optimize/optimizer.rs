@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
-    optim::{
-        GradientsParams, ModuleOptimizer, SgdConfig, decay::WeightDecayConfig,
-        momentum::MomentumConfig,
-    },
+    optim::{GradientsParams, ModuleOptimizer},
     tensor::{Bytes, Tensor},
 };
 use quant_nn::{QuantizedModule, state::parameter_names};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::adam::Adam;
 #[doc(hidden)]
 pub use super::clip::clipped_gradients;
+use super::{
+    adam::Adam,
+    foreach::{Foreach, SgdStep},
+    sgd::Sgd,
+};
 use crate::schema::stand_ins::BelowOneField;
 
 /// The optimizer.
@@ -156,6 +157,40 @@ struct Group {
     rule: ParameterRule,
     ids: Vec<ParamId>,
     optimizer: ModuleOptimizer,
+    /// How several parameters are updated at once, for optimizers that can.
+    foreach: Option<(Foreach, SgdStep)>,
+}
+
+impl Group {
+    fn new(optimizer: Optimizer, rule: ParameterRule, ids: Vec<ParamId>) -> Self {
+        let weight_decay = rule.weight_decay;
+        let (optimizer, foreach) = match optimizer {
+            Optimizer::Sgd { momentum, nesterov } => {
+                let foreach = Foreach::default();
+                let (decay, momentum) = (weight_decay as f32, momentum as f32);
+                let sgd = Sgd { weight_decay: decay, momentum, nesterov, foreach: foreach.clone() };
+                (sgd.into(), Some((foreach, SgdStep { rate: 0.0, decay, momentum, nesterov })))
+            }
+            Optimizer::Adam { betas: [beta1, beta2], epsilon } => {
+                (Adam { beta1, beta2, epsilon, weight_decay, decoupled: false }.into(), None)
+            }
+            Optimizer::AdamW { betas: [beta1, beta2], epsilon } => {
+                (Adam { beta1, beta2, epsilon, weight_decay, decoupled: true }.into(), None)
+            }
+        };
+        Self { rule, ids, optimizer, foreach }
+    }
+
+    fn step<M: Module>(&mut self, rate: f64, network: M, gradients: GradientsParams) -> M {
+        let rate = self.rule.learning_rate.unwrap_or(rate);
+        match &self.foreach {
+            Some((foreach, step)) => {
+                let step = SgdStep { rate: rate as f32, ..*step };
+                foreach.step(&mut self.optimizer, (rate, step), network, gradients)
+            }
+            None => self.optimizer.step(rate, network, gradients),
+        }
+    }
 }
 
 impl Optimizers {
@@ -173,7 +208,7 @@ impl Optimizers {
                 weight_decay: f64::from_bits(decay),
                 learning_rate: rate.map(f64::from_bits),
             };
-            Group { rule, ids, optimizer: optimizer.init(rule.weight_decay) }
+            Group::new(optimizer, rule, ids)
         });
         Self { groups: groups.collect() }
     }
@@ -191,7 +226,7 @@ impl Optimizers {
             .iter()
             .position(|other| other.rule == group.rule)
         {
-            Some(index) => Group { optimizer: old.swap_remove(index).optimizer, ..group },
+            Some(index) => Group { ids: group.ids, ..old.swap_remove(index) },
             None => group,
         });
         Self { groups: groups.collect() }
@@ -203,8 +238,7 @@ impl Optimizers {
             let mut taken = GradientsParams::new();
             let mut take = TakeGroup { ids: &group.ids, from: &mut grads, to: &mut taken };
             network.visit(&mut take);
-            let rate = group.rule.learning_rate.unwrap_or(rate);
-            network = group.optimizer.step(rate, network, taken);
+            network = group.step(rate, network, taken);
         }
         network
     }
@@ -235,30 +269,6 @@ impl Optimizers {
             Ok(Group { optimizer, ..group })
         });
         Ok(Self { groups: groups.collect::<Result<_, String>>()? })
-    }
-}
-
-impl Optimizer {
-    fn init(self, weight_decay: f64) -> ModuleOptimizer {
-        let decay =
-            (weight_decay != 0.0).then_some(WeightDecayConfig { penalty: weight_decay as f32 });
-        match self {
-            Optimizer::Sgd { momentum, nesterov } => {
-                // By default Burn dampens, and PyTorch does not.
-                let momentum = (momentum != 0.0).then_some(MomentumConfig {
-                    momentum,
-                    dampening: 0.0,
-                    nesterov,
-                });
-                SgdConfig::new().with_weight_decay(decay).with_momentum(momentum).init()
-            }
-            Optimizer::Adam { betas: [beta1, beta2], epsilon } => {
-                Adam { beta1, beta2, epsilon, weight_decay, decoupled: false }.into()
-            }
-            Optimizer::AdamW { betas: [beta1, beta2], epsilon } => {
-                Adam { beta1, beta2, epsilon, weight_decay, decoupled: true }.into()
-            }
-        }
     }
 }
 

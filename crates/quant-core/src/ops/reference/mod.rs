@@ -29,6 +29,11 @@ fn bool_type<B: Backend>(tensor: &FloatTensor<B>) -> BoolDType {
     get_device_settings::<B>(&tensor.device()).bool_dtype
 }
 
+/// Returns the tensor in this type.
+fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: FloatDType) -> FloatTensor<B> {
+    if tensor.dtype() == dtype.into() { tensor } else { B::float_cast(tensor, dtype) }
+}
+
 macro_rules! operators {
     ($($trait:ident $method:ident $tensors:ident $scalar:ident),*) => {$(
         impl<B: Backend> std::ops::$trait for Values<B> {
@@ -154,6 +159,7 @@ pub(crate) fn fake_quantize<B: Backend>(
     x: FloatTensor<B>,
     parameters: FloatTensor<B>,
     operation: Elementwise,
+    output: FloatDType,
 ) -> FloatTensor<B> {
     let shape = x.shape();
     let (x, p) = viewed::<B>(x, parameters, operation);
@@ -204,7 +210,7 @@ pub(crate) fn fake_quantize<B: Backend>(
             y.or_where(below, p[1].clone().negative()).not_a_number_where(&x)
         }
     };
-    B::float_reshape(y.0, shape)
+    cast::<B>(B::float_reshape(y.0, shape), output)
 }
 
 /// Implements [`QuantOps::fake_quantize_backward`](super::QuantOps::fake_quantize_backward).
@@ -214,8 +220,9 @@ pub(crate) fn fake_quantize_backward<B: Backend>(
     grad: FloatTensor<B>,
     operation: Elementwise,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let (shape, parameters_shape) = (x.shape(), parameters.shape());
+    let (shape, parameters_shape, dtype) = (x.shape(), parameters.shape(), x.dtype());
     let (x, p) = viewed::<B>(x, parameters, operation);
+    let grad = cast::<B>(grad, dtype.into());
     let g = Values::<B>(B::float_reshape(grad, operation.view.into()));
     let (grad_x, terms) = match operation.rule {
         Rule::Clip { steps, signed, rescale, learned_bound, ewgs } => {

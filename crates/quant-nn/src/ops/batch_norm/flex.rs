@@ -2,7 +2,7 @@
 
 use burn::{
     backend::{Flex, TensorMetadata},
-    tensor::Shape,
+    tensor::{FloatDType, Shape},
 };
 use burn_flex::FlexTensor;
 use quant_kernels::batch_norm::{self, Epilogue, Forward};
@@ -16,8 +16,11 @@ impl BatchNormOps for Flex {
         weight: FlexTensor,
         bias: FlexTensor,
         residual: FlexTensor,
+        running_mean: FlexTensor,
+        running_variance: FlexTensor,
         options: BatchNormOptions,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        debug_assert_eq!(options.output, FloatDType::F32, "other types are converted before");
         let (sizes, shape) = batch_norm_shape(&x);
         let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
         let residual = options.has_residual.then(|| residual.to_contiguous());
@@ -26,7 +29,22 @@ impl BatchNormOps for Flex {
         let parameters = (weight.storage(), bias.storage());
         let output = batch_norm::forward(sizes, x.storage(), parameters, options.epsilon, epilogue);
         let of_channels = |values| tensor(values, [sizes.channels]);
-        (tensor(output.values, shape), of_channels(output.mean), of_channels(output.variance))
+        let (mean, variance) = (output.mean, output.variance);
+        let elements = (sizes.batch * sizes.pixels) as f64;
+        let unbiased = (elements / (elements - 1.0).max(1.0)) as f32;
+        let next = |old: FlexTensor, batch: &[f32], factor: f32| {
+            if !options.tracks {
+                return of_channels(batch.to_vec());
+            }
+            let old = old.to_contiguous();
+            let (keeps, adds) = ((1.0 - options.momentum) as f32, options.momentum as f32);
+            let pairs = old.storage::<f32>().iter().zip(batch);
+            of_channels(pairs.map(|(old, new)| old * keeps + new * factor * adds).collect())
+        };
+        let next_mean = next(running_mean, &mean, 1.0);
+        let next_variance = next(running_variance, &variance, unbiased);
+        let values = tensor(output.values, shape);
+        (values, of_channels(mean), of_channels(variance), next_mean, next_variance)
     }
 
     fn training_batch_norm_backward(

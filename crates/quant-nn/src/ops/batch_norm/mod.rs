@@ -1,5 +1,7 @@
 //! Batch norms with the addition and the ReLU that follow them, in one operation.
 
+#![expect(clippy::type_complexity, reason = "the macro of backends reads the tuples")]
+
 #[cfg(feature = "cube")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::{
@@ -14,10 +16,10 @@ use burn::{
         backend_extension,
         tensor::FloatTensor,
     },
-    tensor::{DType, Tensor},
+    tensor::{DType, FloatDType, Tensor},
 };
 
-use super::output::BatchNormOutput;
+use super::output::{BatchNormOutput, NormCall, NormResult};
 
 #[cfg(feature = "cube")]
 mod cube;
@@ -33,6 +35,12 @@ pub(crate) struct BatchNormOptions {
     pub(crate) has_residual: bool,
     /// Whether a ReLU is applied at the end.
     pub(crate) relu: bool,
+    /// Whether running values are continued.
+    pub(crate) tracks: bool,
+    /// The weight of this batch in the running values.
+    pub(crate) momentum: f64,
+    /// The type of the output.
+    pub(crate) output: FloatDType,
 }
 
 /// Batch norms, on the backends that have them. The prefix distinguishes them from operations of
@@ -44,25 +52,41 @@ pub(crate) struct BatchNormOptions {
     Fusion: cfg(feature = "cube"),
 )]
 pub(crate) trait BatchNormOps: Backend {
-    /// Returns output, mean and variance; the latter two are 32-bit floats. `residual` is any
-    /// tensor if none is added.
-    #[fusion(meta = |x, weight, _bias, _residual, _options| {
-        let statistics = || TensorSpec::new(weight.shape.clone(), DType::F32);
-        (x.clone(), statistics(), statistics())
+    /// Returns output, mean and variance, and the next running mean and running variance. Mean and
+    /// variance are 32-bit floats. `residual` is any tensor if none is added. If no running values
+    /// are continued, those that are given are any tensors, and so are those that are returned.
+    #[fusion(meta = |x, weight, _bias, _residual, _mean, _variance, options| {
+        let of_channels = |dtype| TensorSpec::new(weight.shape.clone(), dtype);
+        let running = if options.tracks { weight.dtype } else { DType::F32 };
+        (
+            TensorSpec::new(x.shape.clone(), options.output.into()),
+            of_channels(DType::F32),
+            of_channels(DType::F32),
+            of_channels(running),
+            of_channels(running),
+        )
     })]
     fn training_batch_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
+        running_mean: FloatTensor<Self>,
+        running_variance: FloatTensor<Self>,
         options: BatchNormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    );
 
     /// Returns the gradients by x, weight, bias and residual. `y` is the output, or any tensor if
     /// there was no ReLU. If no residual was added, the last gradient is a second copy of the
-    /// gradient by x.
-    #[fusion(meta = |x, weight, _mean, _variance, _y, _gradient, _options| {
-        (x.clone(), weight.clone(), weight.clone(), x.clone())
+    /// incoming gradient or of another one.
+    #[fusion(meta = |x, weight, _mean, _variance, _y, gradient, _options| {
+        (x.clone(), weight.clone(), weight.clone(), gradient.clone())
     })]
     fn training_batch_norm_backward(
         x: FloatTensor<Self>,
@@ -76,16 +100,16 @@ pub(crate) trait BatchNormOps: Backend {
 }
 
 /// Returns whether the batch norm of this crate supports these tensors: on the CPU, 32-bit floats;
-/// on GPUs, floats of up to 32 bits, where the scale may be of another type than x.
-pub(super) fn takes(
-    x: &Tensor<4>,
-    weight: &Tensor<1>,
-    bias: &Tensor<1>,
-    residual: &Option<Tensor<4>>,
-) -> bool {
-    let as_x = |add: &Tensor<4>| add.dtype() == x.dtype() && add.shape() == x.shape();
-    let fits = residual.as_ref().is_none_or(as_x) && weight.dtype() == bias.dtype();
-    let known = |takes: fn(DType) -> bool| takes(x.dtype()) && takes(weight.dtype());
+/// on GPUs, floats of up to 32 bits, where x, the output and the scale may be of several types.
+pub(super) fn takes(x: &Tensor<4>, weight: &Tensor<1>, bias: &Tensor<1>, call: &NormCall) -> bool {
+    let output = DType::from(call.output);
+    let as_output = |add: &Tensor<4>| add.dtype() == output && add.shape() == x.shape();
+    let as_weight = |value: &Tensor<1>| value.dtype() == weight.dtype();
+    let fits = call.residual.as_ref().is_none_or(as_output)
+        && as_weight(bias)
+        && call.running.iter().flatten().all(as_weight);
+    let known =
+        |takes: fn(DType) -> bool| [x.dtype(), weight.dtype(), output].into_iter().all(takes);
     let supported = match x.device().without_autodiff().as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => known(|dtype| dtype == DType::F32),
@@ -102,26 +126,32 @@ pub(super) fn takes(
 pub(super) fn batch_norm(
     x: Tensor<4>,
     (weight, bias): (Tensor<1>, Tensor<1>),
-    epsilon: f64,
-    residual: Option<Tensor<4>>,
-    relu: bool,
-) -> BatchNormOutput {
-    let (has_residual, dtype) = (residual.is_some(), weight.dtype());
-    let options = BatchNormOptions { epsilon: epsilon as f32, has_residual, relu };
+    call: NormCall,
+) -> NormResult {
+    let NormCall { epsilon, residual, relu, running, momentum, output } = call;
+    let (has_residual, tracks, dtype) = (residual.is_some(), running.is_some(), weight.dtype());
+    let epsilon = epsilon as f32;
+    let options = BatchNormOptions { epsilon, has_residual, relu, tracks, momentum, output };
     let residual = residual.unwrap_or_else(|| x.clone());
-    let (output, mean, variance) = <Dispatch as BatchNormOps>::training_batch_norm(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        residual.into_dispatch(),
-        options,
-    );
-    let statistics = |tensor| Tensor::<1>::from_dispatch(tensor).cast(dtype);
-    BatchNormOutput {
+    let [old_mean, old_variance] = running.unwrap_or_else(|| [weight.clone(), weight.clone()]);
+    let (output, mean, variance, next_mean, next_variance) =
+        <Dispatch as BatchNormOps>::training_batch_norm(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            residual.into_dispatch(),
+            old_mean.into_dispatch(),
+            old_variance.into_dispatch(),
+            options,
+        );
+    let of_channels = |tensor| Tensor::<1>::from_dispatch(tensor);
+    let batch = BatchNormOutput {
         output: Tensor::from_dispatch(output),
-        mean: statistics(mean),
-        variance: statistics(variance),
-    }
+        mean: of_channels(mean).cast(dtype),
+        variance: of_channels(variance).cast(dtype),
+    };
+    let running = tracks.then(|| [next_mean, next_variance].map(of_channels));
+    NormResult { batch, running }
 }
 
 #[derive(Debug)]
@@ -160,13 +190,28 @@ impl<B: Backend + BatchNormOps, C: CheckpointStrategy> BatchNormOps for Autodiff
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
+        running_mean: FloatTensor<Self>,
+        running_variance: FloatTensor<Self>,
         options: BatchNormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
         let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         let (bias, residual) = (bias.into_primitive(), residual.into_primitive());
-        let (y, mean, variance) =
-            B::training_batch_norm(x.clone(), weight.clone(), bias, residual, options);
+        let (y, mean, variance, next_mean, next_variance) = B::training_batch_norm(
+            x.clone(),
+            weight.clone(),
+            bias,
+            residual,
+            running_mean.into_primitive(),
+            running_variance.into_primitive(),
+            options,
+        );
         let y = match BatchNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let output = if options.relu { y.clone() } else { weight.clone() };
@@ -175,7 +220,8 @@ impl<B: Backend + BatchNormOps, C: CheckpointStrategy> BatchNormOps for Autodiff
             }
             OpsKind::UnTracked(prepared) => prepared.finish(y),
         };
-        (y, Self::from_inner(mean), Self::from_inner(variance))
+        let constant = |tensor| Self::from_inner(tensor);
+        (y, constant(mean), constant(variance), constant(next_mean), constant(next_variance))
     }
 
     fn training_batch_norm_backward(

@@ -1,0 +1,155 @@
+//! Optimizer steps of several parameters in one launch, which PyTorch calls `foreach`.
+//!
+//! Burn's optimizers get one parameter after the other. On a GPU, a [`Foreach`] goes through them
+//! twice: the first time it gathers their tensors, then it computes the steps of all of them, and
+//! the second time it hands out the results.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use burn::{
+    backend::{Dispatch, tensor::FloatTensor},
+    module::{Module, ModuleVisitor, Param},
+    optim::{GradientsParams, ModuleOptimizer},
+    tensor::Tensor,
+};
+
+#[cfg(feature = "cube")]
+mod cube;
+
+/// A step of SGD of all parameters of a group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct SgdStep {
+    /// The learning rate.
+    pub(crate) rate: f32,
+    /// The L2 weight decay.
+    pub(crate) decay: f32,
+    /// The weight of the old velocity.
+    pub(crate) momentum: f32,
+    /// Whether the momentum is Nesterov's.
+    pub(crate) nesterov: bool,
+}
+
+/// The steps of several parameters. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Foreach(Arc<Mutex<Stage>>);
+
+#[derive(Debug, Default)]
+enum Stage {
+    /// Every parameter is computed on its own.
+    #[default]
+    Each,
+    /// Tensors are gathered.
+    Gathering(Vec<Gathered>),
+    /// Results are handed out, in the order in which the tensors were gathered.
+    Computed(VecDeque<Computed>),
+}
+
+/// The weight, the gradient and the old velocity of a parameter.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "cube"), expect(dead_code, reason = "only kernels of GPUs read them"))]
+struct Gathered {
+    weight: FloatTensor<Dispatch>,
+    gradient: FloatTensor<Dispatch>,
+    velocity: Option<FloatTensor<Dispatch>>,
+}
+
+/// The next weight and the next velocity of a parameter.
+#[derive(Debug)]
+struct Computed {
+    weight: FloatTensor<Dispatch>,
+    velocity: FloatTensor<Dispatch>,
+}
+
+impl Foreach {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the next weight and velocity of a parameter, or the present ones while tensors are
+    /// gathered. Returns nothing if every parameter is computed on its own.
+    pub(crate) fn next<const D: usize>(
+        &self,
+        weight: &Tensor<D>,
+        gradient: &Tensor<D>,
+        velocity: &Option<Tensor<D>>,
+    ) -> Option<(Tensor<D>, Option<Tensor<D>>)> {
+        match &mut *self.stage() {
+            Stage::Each => None,
+            Stage::Gathering(gathered) => {
+                gathered.push(Gathered {
+                    weight: weight.clone().into_dispatch(),
+                    gradient: gradient.clone().into_dispatch(),
+                    velocity: velocity.clone().map(Tensor::into_dispatch),
+                });
+                Some((weight.clone(), velocity.clone()))
+            }
+            Stage::Computed(computed) => {
+                let Computed { weight, velocity } = computed.pop_front()?;
+                Some((Tensor::from_dispatch(weight), Some(Tensor::from_dispatch(velocity))))
+            }
+        }
+    }
+
+    /// Performs a step of the parameters that have gradients. Where no kernel computes several
+    /// parameters at once, the optimizer computes each on its own.
+    pub(crate) fn step<M: Module>(
+        &self,
+        optimizer: &mut ModuleOptimizer,
+        (rate, step): (f64, SgdStep),
+        network: M,
+        gradients: GradientsParams,
+    ) -> M {
+        let mut copied = Copied { from: &gradients, to: GradientsParams::new(), known: true };
+        network.visit(&mut copied);
+        let Copied { to, known, .. } = copied;
+        if !known || step.momentum == 0.0 {
+            return optimizer.step(rate, network, gradients);
+        }
+        *self.stage() = Stage::Gathering(Vec::new());
+        // The network that this returns is the same.
+        optimizer.step(rate, network.clone(), to);
+        let gathered = match std::mem::take(&mut *self.stage()) {
+            Stage::Gathering(gathered) => gathered,
+            Stage::Each | Stage::Computed(_) => Vec::new(),
+        };
+        *self.stage() = Stage::Computed(compute(gathered, step));
+        let network = optimizer.step(rate, network, gradients);
+        *self.stage() = Stage::Each;
+        network
+    }
+}
+
+/// Copies handles of gradients, and finds out whether kernels compute them together.
+struct Copied<'a> {
+    from: &'a GradientsParams,
+    to: GradientsParams,
+    known: bool,
+}
+
+impl ModuleVisitor for Copied<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !self.known {
+            return;
+        }
+        if let Some(gradient) = self.from.get::<D>(param.id) {
+            self.known = is_known(&gradient);
+            self.to.register::<D>(param.id, gradient);
+        }
+    }
+}
+
+#[cfg(feature = "cube")]
+use cube::{compute, is_known};
+
+#[cfg(not(feature = "cube"))]
+fn is_known<const D: usize>(_gradient: &Tensor<D>) -> bool {
+    false
+}
+
+#[cfg(not(feature = "cube"))]
+fn compute(_gathered: Vec<Gathered>, _step: SgdStep) -> VecDeque<Computed> {
+    VecDeque::new()
+}

@@ -1,0 +1,154 @@
+//! Counts the launches of a training step on the GPU backend of this build, which may run on a
+//! software device. Without a GPU feature there is no test.
+
+#![cfg(any(
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+))]
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+#[path = "../../quant-core/tests/common/gpu.rs"]
+mod gpu;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use burn::{
+    module::Module,
+    nn::loss::CrossEntropyLossConfig,
+    optim::GradientsParams,
+    tensor::{Device, Distribution, Int, Tensor},
+};
+use burn_cubecl::cubecl::logging::{LaunchObservation, LaunchObserver};
+use gpu::gpu;
+use quant_core::{Levels, Method, QuantizerConfig, Role};
+use quant_nn::{
+    Network, Quantization, ResNetConfig,
+    layers::{
+        LayerQuantizers,
+        conv::{QuantConv2d, QuantConv2dConfig},
+        norm::BatchNorm2d,
+    },
+    resnet::{Depth, Stem},
+};
+use quant_train::optimizer::{GroupRules, Optimizer, Optimizers};
+
+#[derive(Default)]
+struct Names(Mutex<BTreeMap<&'static str, usize>>);
+
+impl LaunchObserver for Names {
+    fn launched(&self, kernel: &'static str) {
+        *self.0.lock().unwrap().entry(kernel).or_default() += 1;
+    }
+}
+
+/// The launches of the whole process are observed, so tests that launch take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Returns how often a task launches each kernel.
+fn launches(device: &Device, task: impl FnOnce()) -> BTreeMap<&'static str, usize> {
+    device.sync().unwrap();
+    let names = Arc::new(Names::default());
+    let watching = LaunchObservation::new(names.clone());
+    task();
+    device.sync().unwrap();
+    drop(watching);
+    let counts = names.0.lock().unwrap().clone();
+    for (name, count) in &counts {
+        println!("{count:5} {name}");
+    }
+    counts
+}
+
+/// Returns the number of launches of this project's kernels, and that of all.
+fn counted(launches: &BTreeMap<&'static str, usize>) -> (usize, usize) {
+    let ours = launches.iter().filter(|(name, _)| name.contains("quant_cube"));
+    let counts = (ours.map(|(_, count)| count).sum(), launches.values().sum());
+    println!("{} launches of this project, {} in all", counts.0, counts.1);
+    counts
+}
+
+fn lsq(role: Role) -> QuantizerConfig {
+    QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(2).unwrap())
+}
+
+#[derive(Module, Debug)]
+struct Layer {
+    conv: QuantConv2d,
+    norm: BatchNorm2d,
+}
+
+/// A quantized convolution with its batch norm takes at most 12 launches, forward and backward: the
+/// norm six, the quantizer of the input one forward, one where its values are computed again and
+/// two backward, and that of the weight one in each direction.
+#[test]
+fn a_quantized_convolution_takes_at_most_twelve_launches() {
+    let _turn = turn();
+    let device = gpu().autodiff();
+    let config = QuantConv2dConfig {
+        quantizers: LayerQuantizers {
+            activation: Some(lsq(Role::Activation)),
+            weight: Some(lsq(Role::Weight)),
+            ..LayerQuantizers::default()
+        },
+        ..QuantConv2dConfig::new([64, 64], 3, 1)
+    };
+    let conv = config.init("conv", &device).unwrap();
+    let layer = Layer { conv, norm: BatchNorm2d::new(64, &device) };
+    let x = Tensor::<4>::random([2, 64, 32, 32], Distribution::Normal(0.0, 1.0), &device);
+    let step = || {
+        // As in a network, the input is the result of another operation.
+        let x = x.clone().require_grad().mul_scalar(2.0);
+        let y = layer.norm.forward_add_relu(layer.conv.forward(x), None, true);
+        let gradients = y.sum().backward();
+        layer.conv.weight.val().grad(&gradients).unwrap();
+    };
+    // The first steps try which kernels of Burn's are the fastest.
+    (0..3).for_each(|_| step());
+    let (ours, _) = counted(&launches(&device, step));
+    assert!((1..=12).contains(&ours), "{ours} launches");
+}
+
+/// A step of ResNet-20 with two bits: 18 quantized convolutions, 19 batch norms, and SGD with six
+/// parameters in a launch.
+#[test]
+fn a_step_of_resnet20_takes_few_launches() {
+    let _turn = turn();
+    let device = gpu().autodiff();
+    let config = ResNetConfig {
+        quantization: Quantization {
+            activation: Some(lsq(Role::Activation)),
+            weight: Some(lsq(Role::Weight)),
+            ..Quantization::default()
+        },
+        ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32)
+    };
+    let mut network: Network = config.init(&device).unwrap();
+    let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
+    let mut optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
+    let images = Tensor::<4>::random([4, 3, 32, 32], Distribution::Normal(0.0, 1.0), &device);
+    let labels = Tensor::<1, Int>::from_ints([1, 2, 3, 4], &device);
+    let loss = CrossEntropyLossConfig::new().init(&device);
+    let mut step = || {
+        let value = loss.forward(network.forward(images.clone()), labels.clone());
+        let gradients = GradientsParams::from_grads(value.backward(), &network);
+        network = optimizers.step(0.01, network.clone(), gradients);
+    };
+    (0..3).for_each(|_| step());
+    let counts = launches(&device, &mut step);
+    let (ours, all) = counted(&counts);
+    let updates: usize =
+        counts.iter().filter(|(name, _)| name.contains("update")).map(|(_, count)| count).sum();
+    assert!((1..=30).contains(&updates), "{updates} launches of the optimizer");
+    assert!(ours - updates <= 12 * 19, "{ours} launches of this project");
+    assert!(all <= 1000, "{all} launches");
+}

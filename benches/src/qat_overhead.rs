@@ -14,6 +14,7 @@ use quant_core::{Levels, Method, QuantizerConfig, Role};
 use quant_nn::{
     Network, Quantization, ResNetConfig,
     layers::Compute,
+    ops::channels_last,
     resnet::{Depth, Stem},
 };
 use quant_train::optimizer::{GroupRules, Optimizer, Optimizers, clipped_gradients};
@@ -182,7 +183,7 @@ fn side(
     (device, compute): (&Device, Compute),
 ) -> Result<Side, Box<dyn Error>> {
     let name = format!("{}{name}", task.prefix());
-    let network = task.config(quantization).init(device)?.with_compute(compute);
+    let network = channels_last(task.config(quantization).init(device)?.with_compute(compute));
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true };
     let optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
     Ok(Side { name, network, optimizers, target, first: 0.0, seconds: Vec::new(), peak: 0 })

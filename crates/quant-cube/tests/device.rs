@@ -4,180 +4,21 @@
 #![cfg(feature = "cube")]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::sync::{Arc, Mutex, MutexGuard};
+mod common;
 
-use cubecl::{
-    Device,
-    client::Client,
-    ir::{ElemType, FloatKind},
-    logging::{LaunchObservation, LaunchObserver},
-    prelude::TensorBinding,
+use common::{
+    FLOAT, LAYOUTS, Layout, Shaped, client, download, drawn, observed, operand, row, turn, upload,
 };
 use proptest::prelude::*;
 use quant_cube::{
-    Operand, Output,
     batch_norm::{self, Affine, Forward, Options, Running},
     quantize,
+    update::{self, Parameter, Sgd},
 };
 use quant_kernels::{
     batch_norm as host_norm,
     quantize::{Elementwise, Rule, SignSlope, quantize as host_quantize, quantize_backward},
 };
-
-const FLOAT: ElemType = ElemType::Float(FloatKind::F32);
-
-fn client() -> Client {
-    cfg_select! {
-        feature = "cuda" => Device::cuda(0).unwrap().client(),
-        feature = "rocm" => Device::rocm(0).unwrap().client(),
-        feature = "metal" => Device::wgpu(Default::default()).unwrap().client(),
-        feature = "vulkan" => Device::vulkan(Default::default()).unwrap().client(),
-        _ => Device::wgpu(Default::default()).unwrap().client(),
-    }
-}
-
-/// The launches of the whole process are observed, so tests that launch take turns.
-static TURN: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// A layout of `[batch, channels, pixels]` in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    /// The order of the shape.
-    Contiguous,
-    /// `[batch, pixels, channels]`, as Burn's convolutions return it.
-    ChannelsLast,
-    /// Rows of pixels with three unused numbers behind each, as CUDA pads rows.
-    Gaps,
-    /// The last images of a larger batch.
-    Sliced,
-}
-
-const LAYOUTS: [Layout; 4] =
-    [Layout::Contiguous, Layout::ChannelsLast, Layout::Gaps, Layout::Sliced];
-
-type Sizes = [usize; 3];
-
-impl Layout {
-    fn strides(self, [_, channels, pixels]: Sizes) -> Sizes {
-        match self {
-            Layout::Contiguous | Layout::Sliced => [channels * pixels, pixels, 1],
-            Layout::ChannelsLast => [channels * pixels, 1, channels],
-            Layout::Gaps => [channels * (pixels + 3), pixels + 3, 1],
-        }
-    }
-}
-
-fn place(strides: Sizes, at: Sizes) -> usize {
-    at.iter().zip(strides).map(|(at, stride)| at * stride).sum()
-}
-
-fn indices([batch, channels, pixels]: Sizes) -> impl Iterator<Item = Sizes> {
-    (0..batch).flat_map(move |image| {
-        (0..channels).flat_map(move |channel| (0..pixels).map(move |pixel| [image, channel, pixel]))
-    })
-}
-
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// Brings `[batch, channels, pixels]` to the device in a layout.
-fn upload(client: &Client, values: &[f32], sizes: Sizes, layout: Layout) -> Operand {
-    let strides = layout.strides(sizes);
-    let length = place(strides, sizes.map(|size| size - 1)) + 1;
-    let mut memory = vec![f32::NAN; length];
-    for (value, at) in values.iter().zip(indices(sizes)) {
-        memory[place(strides, at)] = *value;
-    }
-    let handle = if layout == Layout::Sliced {
-        // 256 bytes are a place at which every device may begin a tensor.
-        let whole = [vec![f32::NAN; 64], memory].concat();
-        client.create_from_slice(&bytes(&whole)).offset_start(256)
-    } else {
-        client.create_from_slice(&bytes(&memory))
-    };
-    let binding = TensorBinding {
-        handle: handle.binding(),
-        shape: sizes.as_slice().into(),
-        strides: strides.as_slice().into(),
-        tiling: Default::default(),
-    };
-    Operand { binding, dtype: FLOAT }
-}
-
-fn row(client: &Client, values: &[f32]) -> Operand {
-    upload(client, values, [1, 1, values.len()], Layout::Contiguous).shaped(&[values.len()], &[1])
-}
-
-trait Shaped {
-    fn shaped(self, shape: &[usize], strides: &[usize]) -> Self;
-}
-
-impl Shaped for Operand {
-    fn shaped(mut self, shape: &[usize], strides: &[usize]) -> Self {
-        self.binding.shape = shape.into();
-        self.binding.strides = strides.into();
-        self
-    }
-}
-
-/// Returns the numbers of a tensor in the order of its shape.
-fn download(client: &Client, output: &Output) -> Vec<f32> {
-    let read = client.read_one(output.handle.clone()).unwrap();
-    let memory: Vec<f32> =
-        read.chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect();
-    let mut indices = vec![0usize];
-    for (size, stride) in output.shape.iter().zip(&output.strides) {
-        let next = |index: usize| (0..*size).map(move |at| index + at * stride);
-        indices = indices.into_iter().flat_map(next).collect();
-    }
-    indices.into_iter().map(|index| memory[index]).collect()
-}
-
-fn operand(output: &Output) -> Operand {
-    let binding = TensorBinding {
-        handle: output.handle.clone().binding(),
-        shape: output.shape.as_slice().into(),
-        strides: output.strides.as_slice().into(),
-        tiling: Default::default(),
-    };
-    Operand { binding, dtype: FLOAT }
-}
-
-/// Returns reproducible values in -2..2.
-fn drawn(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u32 << 22) as f32 - 2.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
-
-#[derive(Default)]
-struct Names(Mutex<Vec<&'static str>>);
-
-impl LaunchObserver for Names {
-    fn launched(&self, kernel: &'static str) {
-        self.0.lock().unwrap().push(kernel);
-    }
-}
-
-/// Returns the result of a task and the names of the kernels that it launches.
-fn observed<T>(task: impl FnOnce() -> T) -> (T, Vec<&'static str>) {
-    let names = Arc::new(Names::default());
-    let watching = LaunchObservation::new(names.clone());
-    let result = task();
-    drop(watching);
-    let names = names.0.lock().unwrap().clone();
-    (result, names)
-}
 
 /// Returns whether all numbers but a few are close. A quotient may be one unit off on a GPU, which
 /// moves a number near a threshold by a level.
@@ -423,6 +264,66 @@ fn large_tensors_are_summed_by_several_blocks() {
         let largest = of_parameters.iter().fold(4f32, |largest, x| largest.max(x.abs()));
         for (a, b) in download(&client, &sums).iter().zip(&of_parameters) {
             assert!((a - b).abs() <= 1e-2 * largest, "{layout:?} {a} {b}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 8,
+        ..ProptestConfig::default()
+    })]
+
+    /// A step of SGD of several parameters is one launch, in every layout, and keeps that of the
+    /// weight.
+    #[test]
+    fn a_step_of_several_parameters_is_one_launch(
+        layouts in prop::collection::vec((0usize..4, 0usize..4, 1usize..700), 1..=update::MOST),
+        [nesterov, is_first] in any::<[bool; 2]>(),
+        seed: u64,
+    ) {
+        let _turn = turn();
+        let client = client();
+        let (rate, decay, momentum) = (0.1f32, 0.01, 0.9);
+        let step = Sgd { rate, decay, momentum, nesterov, is_first };
+        let most = update::most(&client);
+        let of = |(at, (weight, gradient, pixels)): (usize, &(usize, usize, usize))| {
+            let sizes = [2, 6, *pixels];
+            let values = |tensor: u64| drawn(seed ^ tensor ^ (at as u64) << 8, 12 * pixels);
+            let upload = |tensor, layout: usize| {
+                upload(&client, &values(tensor), sizes, LAYOUTS[layout])
+            };
+            let tensors = Parameter {
+                weight: upload(0, *weight),
+                gradient: upload(1, *gradient),
+                velocity: upload(2, *weight),
+            };
+            (tensors, [values(0), values(1), values(2)])
+        };
+        let parameters: Vec<_> = layouts.iter().take(most).enumerate().map(of).collect();
+        let tensors: Vec<Parameter> =
+            parameters.iter().map(|(tensors, _)| tensors.clone()).collect();
+        let (updated, names) = observed(|| update::sgd(&client, &tensors, step));
+        prop_assert_eq!(names.len(), 1, "{:?}", names);
+        for ((tensors, [weight, gradient, old]), updated) in parameters.iter().zip(&updated) {
+            let mut next = (Vec::new(), Vec::new());
+            for ((weight, gradient), old) in weight.iter().zip(gradient).zip(old) {
+                let gradient = weight * decay + gradient;
+                let velocity = if is_first { gradient } else { gradient + old * momentum };
+                let direction = if nesterov { velocity * momentum + gradient } else { velocity };
+                next.0.push(weight - direction * rate);
+                next.1.push(velocity);
+            }
+            let close = |ours: &[f32], theirs: &[f32]| {
+                ours.len() == theirs.len()
+                    && ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() <= 1e-5)
+            };
+            prop_assert!(close(&download(&client, &updated.weight), &next.0));
+            prop_assert!(close(&download(&client, &updated.velocity), &next.1));
+            let last = |strides: &[usize]| strides[1] == 1;
+            let kept = last(&updated.weight.strides) == last(&tensors.weight.binding.strides);
+            prop_assert!(kept || tensors.weight.binding.shape[2] == 1);
         }
     }
 }

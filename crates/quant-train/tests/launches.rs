@@ -34,6 +34,7 @@ use quant_nn::{
         conv::{QuantConv2d, QuantConv2dConfig},
         norm::BatchNorm2d,
     },
+    ops::channels_last,
     resnet::{Depth, Stem},
 };
 use quant_train::optimizer::{GroupRules, Optimizer, Optimizers};
@@ -102,7 +103,7 @@ fn a_quantized_convolution_takes_at_most_twelve_launches() {
         },
         ..QuantConv2dConfig::new([64, 64], 3, 1)
     };
-    let conv = config.init("conv", &device).unwrap();
+    let conv = channels_last(config.init("conv", &device).unwrap());
     let layer = Layer { conv, norm: BatchNorm2d::new(64, &device) };
     let x = Tensor::<4>::random([2, 64, 32, 32], Distribution::Normal(0.0, 1.0), &device);
     let step = || {
@@ -132,7 +133,7 @@ fn a_step_of_resnet20_takes_few_launches() {
         },
         ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32)
     };
-    let mut network: Network = config.init(&device).unwrap();
+    let mut network: Network = channels_last(config.init(&device).unwrap());
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
     let mut optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
     let images = Tensor::<4>::random([4, 3, 32, 32], Distribution::Normal(0.0, 1.0), &device);

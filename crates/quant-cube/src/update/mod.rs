@@ -6,7 +6,7 @@ use cubecl::{client::Client, prelude::*};
 pub use kernels::sgd_kernel;
 
 use crate::{
-    Operand, Output,
+    Operand, Output, Walk,
     launch::{UNITS, address_type, grid},
 };
 
@@ -44,7 +44,7 @@ pub struct Parameter {
     pub velocity: Operand,
 }
 
-/// The next values of a parameter, without gaps in the order of the shape.
+/// The next values of a parameter. Their axes lie in memory in the order of those of the weight.
 #[derive(Debug)]
 pub struct Updated {
     /// The next weight.
@@ -68,16 +68,22 @@ pub fn most(client: &Client) -> usize {
 
 /// Computes a step of all parameters. They have one type, and are at most [`most`].
 pub fn sgd(client: &Client, parameters: &[Parameter], step: Sgd) -> Vec<Updated> {
-    let updated = |parameter: &Parameter| {
-        let Operand { binding, dtype } = &parameter.weight;
-        let new = || Output::new(client, &binding.shape, *dtype);
-        Updated { weight: new(), velocity: new() }
-    };
-    let updated: Vec<Updated> = parameters.iter().map(updated).collect();
     let Some(first) = parameters.first() else {
-        return updated;
+        return Vec::new();
     };
     let dtype = first.weight.dtype;
+    let walks: Vec<Walk> = parameters
+        .iter()
+        .map(|parameter| {
+            let TensorBinding { shape, strides, .. } = &parameter.weight.binding;
+            Walk::of(shape, strides, [1, 1, parameter.weight.elements()])
+        })
+        .collect();
+    let new = |(parameter, walk): (&Parameter, &Walk)| {
+        let new = || Output::like(client, &parameter.weight.binding.shape, walk, dtype);
+        Updated { weight: new(), velocity: new() }
+    };
+    let updated: Vec<Updated> = parameters.iter().zip(&walks).map(new).collect();
     let mut cubes = 0;
     let ends = parameters.iter().map(|parameter| {
         cubes += parameter.weight.elements().div_ceil(UNITS);
@@ -88,10 +94,11 @@ pub fn sgd(client: &Client, parameters: &[Parameter], step: Sgd) -> Vec<Updated>
         parameters.iter().flat_map(|of| [&of.weight, &of.gradient, &of.velocity]).collect();
     let addresses = address_type(&all);
     let views = |of: fn(&Parameter) -> &Operand| {
-        parameters.iter().map(|parameter| of(parameter).clone().view()).collect()
+        parameters.iter().zip(&walks).map(|(each, walk)| of(each).presented(walk).view()).collect()
     };
     let outputs = |of: fn(&Updated) -> &Output| {
-        updated.iter().map(|updated| of(updated).operand(dtype).view()).collect()
+        let view = |(each, walk): (&Updated, &Walk)| of(each).operand(dtype).presented(walk).view();
+        updated.iter().zip(&walks).map(view).collect()
     };
     sgd_kernel::launch(
         client,

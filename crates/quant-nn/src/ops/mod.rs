@@ -13,10 +13,26 @@ mod autodiff;
 mod batch_norm;
 #[cfg(feature = "flex")]
 mod flex;
+mod memory_order;
 mod output;
 
+pub use memory_order::channels_last;
 pub use output::BatchNormOutput;
 pub(crate) use output::{NormCall, NormResult};
+
+/// Returns whether a tensor is on one of the GPU backends.
+fn is_on_gpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    #[cfg(feature = "cube")]
+    {
+        let device = tensor.device().without_autodiff();
+        matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_))
+    }
+    #[cfg(not(feature = "cube"))]
+    {
+        let _only_on_gpus = tensor;
+        false
+    }
+}
 
 /// Returns the convolution of x, `[batch, inputs, height, width]`, with `weight`, `[outputs, inputs
 /// / groups, kernel height, kernel width]`, as defined by

@@ -17,7 +17,7 @@ use std::{
 };
 
 use burn::{store::ModuleRecord, tensor::Bytes};
-use quant_nn::Classifier;
+use quant_nn::{Classifier, ops::channels_last};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -183,7 +183,7 @@ fn load_one<M: Classifier>(
         Some(decay) => Some(Average::resume(restore("average.bpk", network.valid())?, decay)),
         None => None,
     };
-    let network = restore("network.bpk", network)?;
+    let network = channels_last(restore("network.bpk", network)?);
     let states: Result<Vec<_>, _> =
         (0..header.optimizer_groups).map(|group| read(&optimizer_file(group))).collect();
     let optimizers = Optimizers::new(phase.optimizer, &phase.groups, &network);

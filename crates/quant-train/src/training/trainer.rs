@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use burn::tensor::Device;
 use quant_data::Loader;
-use quant_nn::Classifier;
+use quant_nn::{Classifier, ops::channels_last};
 
 pub(crate) use crate::training::state::TrainState;
 use crate::{
@@ -72,6 +72,7 @@ impl<'a, M: Classifier> Trainer<'a, M> {
         let (optimizer, rules) = (self.phase.optimizer, &self.phase.groups);
         let policies = self.phase.policies.iter().enumerate();
         let applied = policies.filter(|(_, policy)| policy.at == Trigger::Start);
+        let network = channels_last(network);
         TrainState {
             optimizers: Optimizers::new(optimizer, rules, &network),
             average: self.phase.average.map(|decay| Average::new(&network, decay)),

@@ -269,8 +269,8 @@ impl Tiling {
         let width = if side_by_side { columns.next_power_of_two().min(32) } else { 1 };
         let tiles = columns.div_ceil(width);
         let rows = |units: usize| units / width;
-        let alone =
-            [UNITS, limits.units].into_iter().find(|units| length <= rows(*units) * STEPS_ALONE);
+        let steps = (ELEMENTS_ALONE / vector).max(1);
+        let alone = [UNITS, limits.units].into_iter().find(|units| length <= rows(*units) * steps);
         let most = length.div_ceil(rows(UNITS) * VECTORS_OF_UNIT);
         let splits = match alone {
             Some(_) => 1,
@@ -290,6 +290,6 @@ const MOST_COLUMNS: usize = 4;
 /// The number of vectors that a unit sums at least, if there are so many.
 const VECTORS_OF_UNIT: usize = 4;
 
-/// The number of vectors of a unit up to which one cube sums a column alone, which saves the launch
+/// The number of elements of a unit up to which one cube sums a column alone, which saves the launch
 /// that adds the sums of several cubes.
-const STEPS_ALONE: usize = 16;
+const ELEMENTS_ALONE: usize = 64;

@@ -143,6 +143,7 @@ fn run_batch_norm(
         let [mut mean, mut variance, mut scale] = [(); 3].map(|()| float(&vec![-77.0; channels]));
         let [mut next_mean, mut next_variance] =
             [(); 2].map(|()| Numbers::unwritten(channels, v.parameters));
+        let mut old_mean = weight.clone();
         let mut old = Numbers::new(&drawn(6, channels), v.parameters);
         let unbiased = (elements / channels) as f32 / ((elements / channels) as f32 - 1.0);
         statistics_kernel.run(
@@ -152,7 +153,7 @@ fn run_batch_norm(
                 mean.buffer(),
                 variance.buffer(),
                 scale.buffer(),
-                weight.clone().buffer(),
+                old_mean.buffer(),
                 old.buffer(),
                 next_mean.buffer(),
                 next_variance.buffer(),

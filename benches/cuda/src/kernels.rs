@@ -410,9 +410,13 @@ pub fn sgd(v: Variant, count: usize, nesterov: bool, is_first: bool) -> KernelDe
     )
 }
 
-/// Returns the variants of kernels that compute element by element.
+/// Returns the variants of kernels that compute element by element. Launches read rows by vectors
+/// or as `Any`.
 pub fn elementwise() -> Vec<Variant> {
-    variants(&[(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Any, 1)])
+    let layouts = [(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Any, 1)];
+    let mut all = variants(&layouts);
+    all.retain(|v| v.groups != Groups::Rows || v.vector > 1);
+    all
 }
 
 /// Returns the variants of kernels that sum over groups.

@@ -126,6 +126,7 @@ fn a_step_of_resnet20_takes_few_launches() {
     let _turn = turn();
     let device = gpu().autodiff();
     let config = ResNetConfig {
+        width_alpha: 0.25,
         quantization: Quantization {
             activation: Some(lsq(Role::Activation)),
             weight: Some(lsq(Role::Weight)),

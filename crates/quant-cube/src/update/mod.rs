@@ -57,7 +57,7 @@ pub struct Updated {
 const TENSORS: usize = 5;
 
 /// The largest number of parameters of a launch.
-pub const MOST: usize = 6;
+pub const MOST: usize = 5;
 
 /// Returns the number of parameters that one launch takes on this device.
 pub fn most(client: &Client) -> usize {

@@ -45,8 +45,6 @@ pub(crate) struct Slots<B: Backend> {
     pub(crate) d: Slot<B>,
     #[extension_type]
     pub(crate) e: Slot<B>,
-    #[extension_type]
-    pub(crate) f: Slot<B>,
 }
 
 /// The next values of the parameters of a call.
@@ -63,8 +61,6 @@ pub(crate) struct Nexts<B: Backend> {
     pub(crate) d: Next<B>,
     #[extension_type]
     pub(crate) e: Next<B>,
-    #[extension_type]
-    pub(crate) f: Next<B>,
 }
 
 /// Optimizer steps of several parameters.
@@ -83,7 +79,6 @@ pub(crate) trait UpdateOps: Backend {
             c: next(&slots.c),
             d: next(&slots.d),
             e: next(&slots.e),
-            f: next(&slots.f),
         }
     })]
     fn sgd_step(
@@ -96,8 +91,8 @@ pub(crate) trait UpdateOps: Backend {
 
 impl UpdateOps for CubeBackend {
     fn sgd_step(slots: Slots<Self>, step: SgdStep, is_first: bool, count: usize) -> Nexts<Self> {
-        let Slots { a, b, c, d, e, f } = slots;
-        let slots = [a, b, c, d, e, f];
+        let Slots { a, b, c, d, e } = slots;
+        let slots = [a, b, c, d, e];
         let SgdStep { rate, decay, momentum, nesterov } = step;
         let step = Sgd { rate, decay, momentum, nesterov, is_first };
         let parameters: Vec<Parameter> = slots[..count]
@@ -123,7 +118,7 @@ impl UpdateOps for CubeBackend {
             };
             nexts.next().unwrap_or_else(unused)
         };
-        Nexts { a: next(0), b: next(1), c: next(2), d: next(3), e: next(4), f: next(5) }
+        Nexts { a: next(0), b: next(1), c: next(2), d: next(3), e: next(4) }
     }
 }
 
@@ -153,11 +148,11 @@ pub(super) fn compute(gathered: Vec<Gathered>, step: SgdStep) -> VecDeque<Comput
                 }
             });
             let mut slot = || slots.next().expect("as many slots as MOST");
-            let slots = Slots { a: slot(), b: slot(), c: slot(), d: slot(), e: slot(), f: slot() };
+            let slots = Slots { a: slot(), b: slot(), c: slot(), d: slot(), e: slot() };
             let count = indices.len();
-            let Nexts { a, b, c, d, e, f } =
+            let Nexts { a, b, c, d, e } =
                 <Dispatch as UpdateOps>::sgd_step(slots, step, is_first, count);
-            for (index, Next { weight, velocity }) in indices.iter().zip([a, b, c, d, e, f]) {
+            for (index, Next { weight, velocity }) in indices.iter().zip([a, b, c, d, e]) {
                 computed[*index] = Some(Computed { weight, velocity });
             }
         }

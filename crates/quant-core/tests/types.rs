@@ -37,8 +37,8 @@ fn run(config: &QuantizerConfig, x: &[f32], outer: &[f32], output: Option<FloatD
 proptest! {
     #![proptest_config(common::cases())]
 
-    /// Values are rounded once, from 32 bits, and gradients are those of 32 bits for a gradient that
-    /// 16 bits hold.
+    /// Values are rounded once, from 32 bits, and gradients are those of 32 bits for a gradient
+    /// that 16 bits hold.
     #[test]
     fn values_are_rounded_once_and_gradients_have_32_bits(
         config in configs(),

@@ -290,6 +290,6 @@ const MOST_COLUMNS: usize = 4;
 /// The number of vectors that a unit sums at least, if there are so many.
 const VECTORS_OF_UNIT: usize = 4;
 
-/// The number of elements of a unit up to which one cube sums a column alone, which saves the launch
-/// that adds the sums of several cubes.
+/// The number of elements of a unit up to which one cube sums a column alone, which saves the
+/// launch that adds the sums of several cubes.
 const ELEMENTS_ALONE: usize = 64;

@@ -123,8 +123,8 @@ impl StepGrid {
         magnitude(step_size.val())
     }
 
-    /// Returns R(clamp((x - b)/s, lowest, highest))·s + b in the type `output`, differentiable in x,
-    /// s and b.
+    /// Returns R(clamp((x - b)/s, lowest, highest))·s + b in the type `output`, differentiable in
+    /// x, s and b.
     pub(super) fn quantize<const D: usize>(
         &self,
         x: Tensor<D>,

@@ -139,7 +139,8 @@ fn signs<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     bits(x.detach()).mul_scalar(2.0).sub_scalar(1.0)
 }
 
-/// Returns scale where x >= shift, else -scale, in the type `output`; differentiable in x and shift.
+/// Returns scale where x >= shift, else -scale, in the type `output`; differentiable in x and
+/// shift.
 fn scaled_signs<const D: usize>(
     x: Tensor<D>,
     [shift, scale]: [Tensor<1>; 2],

@@ -109,8 +109,8 @@ fn view_of(shape: &[usize]) -> [usize; 3] {
 }
 
 /// Normalises x, `[batch, channels, ...]`, by the mean and the biased variance of each channel,
-/// multiplies by γ, adds β and the residual, and applies a ReLU, as the options say. The axes of the
-/// result lie in memory in the order of those of x. No size may be 0.
+/// multiplies by γ, adds β and the residual, and applies a ReLU, as the options say. The axes of
+/// the result lie in memory in the order of those of x. No size may be 0.
 pub fn forward(
     client: &Client,
     x: &Operand,

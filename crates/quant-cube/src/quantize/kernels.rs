@@ -52,7 +52,8 @@ pub fn forward_kernel<F: Float, Y: Float, P: Float, N: Size>(
 /// vector holds `lanes` groups. `factor` is read if `rescaled`.
 ///
 /// If `alone`, no other cube sums the same columns: the parameters' gradients, multiplied by
-/// `scale`, are written to `gradients`, and `partial` is any tensor. Else `gradients` is any tensor.
+/// `scale`, are written to `gradients`, and `partial` is any tensor. Else `gradients` is any
+/// tensor.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
 pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,

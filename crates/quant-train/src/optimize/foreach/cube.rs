@@ -12,7 +12,7 @@ use burn_cubecl::CubeBackend;
 use quant_core::ops::{operand, tensor};
 use quant_cube::update::{self, MOST, Parameter, Sgd, Updated};
 
-use super::{Computed, Gathered, SgdStep};
+use super::tensors::{Computed, Gathered, SgdStep};
 
 /// The tensors of a parameter.
 #[derive(Debug, ExtensionType)]

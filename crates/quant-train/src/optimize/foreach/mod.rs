@@ -10,7 +10,6 @@ use std::{
 };
 
 use burn::{
-    backend::{Dispatch, tensor::FloatTensor},
     module::{Module, ModuleVisitor, Param},
     optim::{GradientsParams, ModuleOptimizer},
     tensor::Tensor,
@@ -18,19 +17,10 @@ use burn::{
 
 #[cfg(feature = "cube")]
 mod cube;
+mod tensors;
 
-/// A step of SGD of all parameters of a group.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct SgdStep {
-    /// The learning rate.
-    pub(crate) rate: f32,
-    /// The L2 weight decay.
-    pub(crate) decay: f32,
-    /// The weight of the old velocity.
-    pub(crate) momentum: f32,
-    /// Whether the momentum is Nesterov's.
-    pub(crate) nesterov: bool,
-}
+pub(crate) use tensors::SgdStep;
+use tensors::{Computed, Gathered};
 
 /// The steps of several parameters. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -45,22 +35,6 @@ enum Stage {
     Gathering(Vec<Gathered>),
     /// Results are handed out, in the order in which the tensors were gathered.
     Computed(VecDeque<Computed>),
-}
-
-/// The weight, the gradient and the old velocity of a parameter.
-#[derive(Debug)]
-#[cfg_attr(not(feature = "cube"), expect(dead_code, reason = "only kernels of GPUs read them"))]
-struct Gathered {
-    weight: FloatTensor<Dispatch>,
-    gradient: FloatTensor<Dispatch>,
-    velocity: Option<FloatTensor<Dispatch>>,
-}
-
-/// The next weight and the next velocity of a parameter.
-#[derive(Debug)]
-struct Computed {
-    weight: FloatTensor<Dispatch>,
-    velocity: FloatTensor<Dispatch>,
 }
 
 impl Foreach {

@@ -21,9 +21,15 @@ pub(super) fn whole(v: Variant, adds: bool, relu: bool) -> Job {
         kernels::statistics(v, 32, true),
         kernels::gradient_sums(v, relu),
         kernels::parameter_gradients(v, 32),
-        kernels::input_gradient(v, adds, relu),
+        kernels::input_gradient(elementwise(v), adds, relu),
     ];
     job(kernels, move |kernels| run_batch_norm(kernels, v, adds, relu))
+}
+
+/// Returns the variant of the kernel that computes element by element beside one that sums rows.
+fn elementwise(v: Variant) -> Variant {
+    let of_any = v.groups == Groups::Rows && v.vector == 1;
+    Variant { groups: if of_any { Groups::Any } else { v.groups }, ..v }
 }
 
 /// Returns numbers in the order of `quant-kernels`, `[batch, channels, pixels]`, from the order of
@@ -257,7 +263,7 @@ fn run_batch_norm(
             ],
             &[
                 lengths(&[vectors, vectors, vectors, channels, channels * 3, vectors, vectors]),
-                grouping(v, view)?.to_vec(),
+                grouping(elementwise(v), view)?.to_vec(),
             ]
             .concat(),
             &[],

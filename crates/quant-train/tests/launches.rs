@@ -157,6 +157,6 @@ fn a_step_of_resnet20_takes_few_launches() {
     assert!(ours - updates <= 12 * layers + 6, "{ours} launches for {layers} layers");
     let copies: usize =
         counts.iter().filter(|(name, _)| name.contains("contiguous")).map(|(_, count)| count).sum();
-    assert!(copies <= layers, "{copies} copies into another order of memory");
+    assert!(copies <= 2 * layers, "{copies} copies into another order of memory");
     assert!(all <= 1000, "{all} launches");
 }

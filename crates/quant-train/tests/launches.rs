@@ -155,6 +155,7 @@ fn a_step_of_resnet20_takes_few_launches() {
     // The first convolution is not quantized, and its norm takes six.
     let layers = quantizers(&network).len() / 2;
     assert!(ours - updates <= 12 * layers + 6, "{ours} launches for {layers} layers");
+    // Between the operations nothing is copied. Some algorithms of Burn's convolutions copy.
     let copies: usize =
         counts.iter().filter(|(name, _)| name.contains("contiguous")).map(|(_, count)| count).sum();
     assert!(copies <= 2 * layers, "{copies} copies into another order of memory");

@@ -159,5 +159,6 @@ fn a_step_of_resnet20_takes_few_launches() {
     let copies: usize =
         counts.iter().filter(|(name, _)| name.contains("contiguous")).map(|(_, count)| count).sum();
     assert!(copies <= 2 * layers, "{copies} copies into another order of memory");
-    assert!(all <= 1000, "{all} launches");
+    // Without fusion, each operation on the quantizers' few parameters is a launch of its own.
+    assert!(all <= 1300, "{all} launches");
 }

@@ -174,7 +174,7 @@ pub(crate) fn host(param: &Param<Tensor<1>>) -> Vec<f32> {
 /// towards positive scales. With the derivative 0 the scale could never leave 0.
 fn magnitude(scale: Tensor<1>) -> Tensor<1> {
     let fixed = scale.clone().detach();
-    // The sign of 0 is 1 here. Operations on elements alone are one launch on a GPU.
+    // The sign of 0 is 1 here. Fusion makes one launch of these operations on a GPU.
     let sign = fixed.clone().sign().mul_scalar(2.0).add_scalar(1.0).sign();
     estimated(fixed.abs().clamp_min(f32::MIN_POSITIVE), scale, sign)
 }

@@ -83,8 +83,7 @@ pub(crate) trait BatchNormOps: Backend {
     );
 
     /// Returns the gradients by x, weight, bias and residual. `y` is the output, or any tensor if
-    /// there was no ReLU. If no residual was added, the last gradient is a second copy of the
-    /// incoming gradient or of another one.
+    /// there was no ReLU. If no residual was added, the last gradient is any tensor.
     #[fusion(meta = |x, weight, _mean, _variance, _y, gradient, _options| {
         (x.clone(), weight.clone(), weight.clone(), gradient.clone())
     })]

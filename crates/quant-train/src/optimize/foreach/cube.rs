@@ -129,8 +129,8 @@ pub(super) fn is_known<const D: usize>(gradient: &Tensor<D>) -> bool {
     known && matches!(device.as_dispatch(), DispatchDevice::Cube(_))
 }
 
-/// Computes the steps of all parameters. Those whose weights and gradients have one type, and which
-/// have a velocity or have none, are computed together.
+/// Computes the steps of all parameters: together those that have a velocity, and together those
+/// that have none yet.
 pub(super) fn compute(gathered: Vec<Gathered>, step: SgdStep) -> VecDeque<Computed> {
     let mut computed: Vec<Option<Computed>> = gathered.iter().map(|_| None).collect();
     for is_first in [false, true] {

@@ -12,7 +12,7 @@ use std::{
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::{GradientsParams, ModuleOptimizer},
-    tensor::Tensor,
+    tensor::{DType, Device, Tensor},
 };
 
 #[cfg(feature = "cube")]
@@ -76,7 +76,8 @@ impl Foreach {
         network: M,
         gradients: GradientsParams,
     ) -> M {
-        let mut copied = Copied { from: &gradients, to: GradientsParams::new(), known: true };
+        let to = GradientsParams::new();
+        let mut copied = Copied { from: &gradients, to, device: None, known: true };
         network.visit(&mut copied);
         let Copied { to, known, .. } = copied;
         if !known || step.momentum == 0.0 {
@@ -100,6 +101,7 @@ impl Foreach {
 struct Copied<'a> {
     from: &'a GradientsParams,
     to: GradientsParams,
+    device: Option<Device>,
     known: bool,
 }
 
@@ -109,7 +111,12 @@ impl ModuleVisitor for Copied<'_> {
             return;
         }
         if let Some(gradient) = self.from.get::<D>(param.id) {
-            self.known = is_known(&gradient);
+            // The tensors of a launch are on one device, and have one type.
+            let device = gradient.device();
+            let types = [gradient.dtype(), param.val().dtype()];
+            self.known = is_known(&gradient)
+                && types == [DType::F32; 2]
+                && self.device.get_or_insert_with(|| device.clone()) == &device;
             self.to.register::<D>(param.id, gradient);
         }
     }

@@ -34,7 +34,17 @@ pub enum Buffer<'a> {
     Bits16(&'a mut [u16]),
 }
 
-type Run = unsafe extern "C" fn(*const *mut c_void, *const u64, *const f32, u32, u32);
+/// The numbers that a kernel is given beside its tensors, in the order of its arguments.
+#[derive(Default)]
+pub struct Scalars<'a> {
+    /// The integers of the width of addresses.
+    pub integers: &'a [u64],
+    /// The integers of 32 bits.
+    pub words: &'a [u32],
+    pub floats: &'a [f32],
+}
+
+type Run = unsafe extern "C" fn(*const *mut c_void, *const u64, *const u32, *const f32, u32, u32);
 
 impl HostCompiler {
     /// Prepares a folder, with the header that all programs include.
@@ -88,8 +98,7 @@ impl HostKernel {
     pub fn run(
         &self,
         buffers: &mut [Buffer<'_>],
-        integers: &[u64],
-        floats: &[f32],
+        scalars: Scalars<'_>,
         [blocks, threads]: [usize; 2],
     ) {
         let pointers: Vec<*mut c_void> = buffers
@@ -99,12 +108,9 @@ impl HostKernel {
                 Buffer::Bits16(values) => values.as_mut_ptr().cast(),
             })
             .collect();
-        // `host_source` reads as many numbers as the kernel has.
-        let padded = |count: usize| count.next_multiple_of(64) + 64;
-        let mut all = integers.to_vec();
-        all.resize(padded(all.len()), 0);
-        let mut all_floats = floats.to_vec();
-        all_floats.resize(padded(all_floats.len()), 0.0);
+        let integers = padded(scalars.integers);
+        let words = padded(scalars.words);
+        let floats = padded(scalars.floats);
         // SAFETY: `host_source` writes `run` with this signature.
         let run = unsafe { self.library.get::<Run>(format!("run{}", self.index).as_bytes()) }
             .expect("the library has the function");
@@ -113,13 +119,22 @@ impl HostKernel {
         unsafe {
             run(
                 pointers.as_ptr(),
-                all.as_ptr(),
-                all_floats.as_ptr(),
+                integers.as_ptr(),
+                words.as_ptr(),
+                floats.as_ptr(),
                 blocks as u32,
                 threads as u32,
             );
         }
     }
+}
+
+/// Returns the numbers with zeros behind them, since `host_source` reads as many numbers as the
+/// kernel has.
+fn padded<T: Copy + Default>(numbers: &[T]) -> Vec<T> {
+    let mut all = numbers.to_vec();
+    all.resize(numbers.len().next_multiple_of(64) + 64, T::default());
+    all
 }
 
 /// Returns a part of a C++ program with a function `run<index>` that runs a kernel. `shim.h`
@@ -163,6 +178,7 @@ fn host_source(source: &str, index: usize) -> Result<String, String> {
     for (field, value) in [
         ("scalars_usize[", "integers[i]"),
         ("scalars_index[", "integers[i]"),
+        ("scalars_u32[", "words[i]"),
         ("scalars_f32[", "floats[i]"),
         ("static_meta[", "0x7fffffff"),
     ] {
@@ -173,7 +189,7 @@ fn host_source(source: &str, index: usize) -> Result<String, String> {
     }
     text += &format!(
         "extern \"C\" void run{index}(void **buffers, const uint64_t *integers, \
-         const float *floats, unsigned blocks, unsigned threads) {{\n    \
+         const uint32_t *words, const float *floats, unsigned blocks, unsigned threads) {{\n    \
          info_st info{{}};\n{fill}    \
          void *values[{buffers} + 1];\n    \
          for (int i = 0; i < {buffers}; i++) values[i] = buffers[i];\n    \

@@ -2,16 +2,15 @@
 //! script `.ci/cuda` calls this program and installs what it needs.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use cpu::HostCompiler;
-use nvrtc::{Compilers, Resources};
 
 mod check;
+mod compile;
 mod cpu;
 mod cuda;
 mod device;
@@ -20,6 +19,7 @@ mod nvrtc;
 #[cfg(feature = "ptx")]
 mod ptx;
 mod tensor;
+mod workers;
 
 const HELP: &str = "\
 Usage:
@@ -31,21 +31,17 @@ Usage:
 NAME is a part of the names of kernels; 'all' stands for every kernel. CUDA is the folder `cu13` of
 NVIDIA's Python packages, FOLDER is where files are written. An ARCH is 80 or 90a, for example.";
 
-/// The largest number of registers of a thread. With more, fewer than 1024 threads run on a
-/// multiprocessor at the same time.
-const MOST_REGISTERS: usize = 64;
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["sources", folder, rest @ ..] => sources(folder.as_ref(), named(rest.first())),
         ["compile", cuda, folder, name, architectures @ ..] => {
-            compile(cuda.as_ref(), folder.as_ref(), named(Some(name)), architectures, nvrtc_of)
+            compile(cuda, folder, name, architectures, compile::by_nvrtc)
         }
         #[cfg(feature = "ptx")]
         ["llvm", cuda, folder, name, architectures @ ..] => {
-            compile(cuda.as_ref(), folder.as_ref(), named(Some(name)), architectures, llvm_of)
+            compile(cuda, folder, name, architectures, compile::by_llvm)
         }
         ["cpu", cuda, folder, rest @ ..] => {
             on_cpu(cuda.as_ref(), folder.as_ref(), named(rest.first()))
@@ -89,74 +85,15 @@ fn sources(folder: &Path, name: &str) -> Result<String, String> {
     Ok(format!("{count} kernels"))
 }
 
-/// Compiles a kernel, and returns what it needs.
-type CompileKernel = fn(&Compilers, &kernels::Kernel, &str, &Path) -> Result<Resources, String>;
-
-fn nvrtc_of(
-    compilers: &Compilers,
-    kernel: &kernels::Kernel,
-    architecture: &str,
-    scratch: &Path,
-) -> Result<Resources, String> {
-    compilers.compile(&cuda::source((kernel.define)()), architecture, scratch)
-}
-
-#[cfg(feature = "ptx")]
-fn llvm_of(
-    compilers: &Compilers,
-    kernel: &kernels::Kernel,
-    architecture: &str,
-    scratch: &Path,
-) -> Result<Resources, String> {
-    fs::write(scratch, ptx::source((kernel.define)(), architecture)?)
-        .map_err(|error| format!("{}: {error}", scratch.display()))?;
-    compilers.assemble(scratch, architecture)
-}
-
 fn compile(
-    cuda: &Path,
-    folder: &Path,
+    cuda: &str,
+    folder: &str,
     name: &str,
     architectures: &[&str],
-    of: CompileKernel,
+    translate: compile::Translate,
 ) -> Result<String, String> {
-    let compilers = Compilers::open(cuda)?;
-    let scratch = made(folder)?.join("kernel.ptx");
-    let mut faults = Vec::new();
-    let mut most: BTreeMap<String, Resources> = BTreeMap::new();
-    let mut count = 0;
-    for kernel in kernels::all().iter().filter(|kernel| kernel.name.contains(name)) {
-        for architecture in architectures {
-            count += 1;
-            let needs = match of(&compilers, kernel, architecture, &scratch) {
-                Ok(needs) => needs,
-                Err(error) => {
-                    faults.push(format!("{} for sm_{architecture}: {error}", kernel.name));
-                    continue;
-                }
-            };
-            let (registers, spilled) = (needs.registers, needs.spilled);
-            if spilled > 0 || registers > MOST_REGISTERS {
-                faults.push(format!(
-                    "{} for sm_{architecture}: {registers} registers, {spilled} bytes spilled",
-                    kernel.name
-                ));
-            }
-            let family =
-                kernel.name.split("_f32_").next().and_then(|name| name.split("_f16_").next());
-            let family = family.and_then(|name| name.split("_bf16_").next()).unwrap_or_default();
-            let worst = most.entry(family.to_owned()).or_default();
-            worst.registers = worst.registers.max(registers);
-            worst.stack = worst.stack.max(needs.stack);
-        }
-    }
-    for (family, Resources { registers, stack, .. }) in &most {
-        println!("{family}: at most {registers} registers, {stack} bytes of local memory");
-    }
-    let failed = faults.len();
-    faults.iter().take(20).for_each(|fault| println!("{fault}"));
-    let summary = format!("{count} compilations for {architectures:?}, {failed} faults");
-    if failed == 0 && count > 0 { Ok(summary) } else { Err(summary) }
+    let folder = made(folder.as_ref())?;
+    compile::all(cuda.as_ref(), &folder, named(Some(&name)), architectures, translate)
 }
 
 fn on_cpu(cuda: &Path, folder: &Path, name: &str) -> Result<String, String> {

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
-    fs,
     path::{Path, PathBuf},
     process::Command,
     ptr,
@@ -145,18 +144,5 @@ impl Compilers {
                 + before(" bytes spill loads").unwrap_or(0),
             stack: before(" bytes stack frame").unwrap_or(0),
         })
-    }
-
-    /// Compiles CUDA C++, assembles the result, and returns what the kernel needs. `scratch` is
-    /// written over.
-    pub fn compile(
-        &self,
-        source: &str,
-        architecture: &str,
-        scratch: &Path,
-    ) -> Result<Resources, String> {
-        let ptx = self.ptx(source, architecture)?;
-        fs::write(scratch, ptx).map_err(|error| format!("{}: {error}", scratch.display()))?;
-        self.assemble(scratch, architecture)
     }
 }

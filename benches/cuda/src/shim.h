@@ -30,6 +30,11 @@ using std::fma;
 using std::rint;
 using std::sqrt;
 
+static unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t{a} * b) >> 32; }
+static uint64_t __umul64hi(uint64_t a, uint64_t b) {
+    return static_cast<unsigned __int128>(a) * b >> 64;
+}
+
 static ucontext_t scheduler;
 static std::vector<ucontext_t> fibers;
 static std::vector<char> ended;

@@ -8,6 +8,7 @@ use crate::{
     cuda::source,
     device,
     kernels::{self, Type, UNITS, Variant, rules},
+    workers::{self, Progress, Share},
 };
 
 mod norms;
@@ -30,6 +31,31 @@ impl Findings {
         println!("{fault}");
         self.faults.push(fault);
     }
+
+    /// Compiles the kernels of comparisons together, and runs the comparisons.
+    fn run(&mut self, compiler: &HostCompiler, share: Share, mut jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let counts: Vec<usize> = jobs.iter().map(|job| job.kernels.len()).collect();
+        let taken = jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.kernels));
+        let sources: Vec<String> = taken.map(source).collect();
+        self.kernels += sources.len();
+        let program = format!("kernels{}_{}", share.thread, self.runs);
+        let compiled = match compiler.compile(&sources, &program) {
+            Ok(compiled) => compiled,
+            Err(error) => return self.fault(error),
+        };
+        let mut rest = compiled.as_slice();
+        for (job, count) in jobs.into_iter().zip(counts) {
+            let (kernels, after) = rest.split_at(count);
+            rest = after;
+            self.runs += 1;
+            if let Err(error) = (job.run)(kernels) {
+                self.fault(format!("{}: {error}", job.name));
+            }
+        }
+    }
 }
 
 /// A comparison, and the kernels that it runs.
@@ -44,53 +70,48 @@ const TOGETHER: usize = 16;
 
 /// Compares everything that `name` is part of the name of.
 pub fn all(compiler: &HostCompiler, name: &str) -> Findings {
-    let mut found = Findings::default();
-    let mut waiting: Vec<Job> = Vec::new();
-    let flush = |waiting: &mut Vec<Job>, found: &mut Findings| {
-        let counts: Vec<usize> = waiting.iter().map(|job| job.kernels.len()).collect();
-        let taken = waiting.iter_mut().flat_map(|job| std::mem::take(&mut job.kernels));
-        let sources: Vec<String> = taken.map(source).collect();
-        found.kernels += sources.len();
-        let program = format!("kernels{}", found.runs);
-        let compiled = match compiler.compile(&sources, &program) {
-            Ok(compiled) => compiled,
-            Err(error) => return found.fault(error),
-        };
-        let mut rest = compiled.as_slice();
-        for (job, count) in waiting.drain(..).zip(counts) {
-            let (kernels, after) = rest.split_at(count);
-            rest = after;
-            found.runs += 1;
-            if let Err(error) = (job.run)(kernels) {
-                found.fault(format!("{}: {error}", job.name));
+    let everything = Share { thread: 0, threads: 1 };
+    let mut count = 0;
+    for_each(name, everything, &mut |_, _| count += 1);
+    let progress = Progress::new("comparisons", count);
+    let found = workers::on_all(|share| {
+        let mut found = Findings::default();
+        let mut waiting: Vec<Job> = Vec::new();
+        for_each(name, share, &mut |name, job| {
+            waiting.push(Job { name, ..job() });
+            if waiting.iter().map(|job| job.kernels.len()).sum::<usize>() >= TOGETHER {
+                found.run(compiler, share, std::mem::take(&mut waiting));
+            }
+            progress.step();
+        });
+        found.run(compiler, share, waiting);
+        found
+    });
+    found.into_iter().fold(Findings::default(), |mut all, one| {
+        all.runs += one.runs;
+        all.kernels += one.kernels;
+        all.faults.extend(one.faults);
+        all
+    })
+}
+
+/// Calls `take` with the name of each comparison of a share whose name contains `part`, and a
+/// function that makes it.
+fn for_each(part: &str, share: Share, take: &mut dyn FnMut(String, &dyn Fn() -> Job)) {
+    let mut count = 0;
+    let mut add = |name: String, job: &dyn Fn() -> Job| {
+        if name.contains(part) {
+            count += 1;
+            if share.has(count) {
+                take(name, job);
             }
         }
     };
-    for job in jobs(name) {
-        waiting.push(job);
-        if waiting.iter().map(|job| job.kernels.len()).sum::<usize>() >= TOGETHER {
-            flush(&mut waiting, &mut found);
-        }
-    }
-    if !waiting.is_empty() {
-        flush(&mut waiting, &mut found);
-    }
-    found
-}
-
-/// Returns the comparisons whose names contain `part`.
-fn jobs(part: &str) -> Vec<Job> {
-    let mut jobs = Vec::new();
-    let mut add = |name: String, job: &dyn Fn() -> Job| {
-        if name.contains(part) {
-            jobs.push(Job { name, ..job() });
-        }
-    };
     for (name, rule) in rules() {
-        for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
+        for v in kernels::elementwise() {
             add(format!("forward_{name}_{}", v.name()), &|| quantizers::forward(rule, v));
         }
-        for v in kernels::summing().into_iter().filter(|v| !v.strided) {
+        for v in kernels::summing() {
             if kernels::fits(v, quantize::terms(rule)) {
                 add(format!("backward_{name}_{}", v.name()), &|| quantizers::backward(rule, v));
             }
@@ -99,10 +120,10 @@ fn jobs(part: &str) -> Vec<Job> {
     let epilogues = [(false, false), (false, true), (true, false), (true, true)];
     for (adds, relu) in epilogues {
         let ending = format!("{}{}", u8::from(adds), u8::from(relu));
-        for v in kernels::elementwise().into_iter().filter(|v| !v.strided) {
+        for v in kernels::elementwise() {
             add(format!("normalize_{}_{ending}", v.name()), &|| norms::normalize(v, adds, relu));
         }
-        for v in kernels::summing().into_iter().filter(|v| !v.strided && kernels::fits(*v, 2)) {
+        for v in kernels::summing().into_iter().filter(|v| kernels::fits(*v, 2)) {
             add(format!("batch_norm_{}_{ending}", v.name()), &|| norms::whole(v, adds, relu));
         }
     }
@@ -113,7 +134,6 @@ fn jobs(part: &str) -> Vec<Job> {
             add(format!("sgd_{}_{ending}", v.name()), &|| updates::sgd(v, nesterov, is_first));
         }
     }
-    jobs
 }
 
 fn job(

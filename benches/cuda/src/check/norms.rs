@@ -5,9 +5,9 @@ use quant_kernels::batch_norm::{self, Epilogue, Forward, Shape};
 
 use super::{Job, difference, grouping, job, numbers, tiling, unit, unit_of_parameters};
 use crate::{
-    cpu::HostKernel,
+    cpu::{HostKernel, Scalars},
     kernels::{self, Type, UNITS, Variant},
-    tensor::{Numbers, drawn},
+    tensor::{Numbers, Placed, drawn},
 };
 
 pub(super) fn normalize(v: Variant, adds: bool, relu: bool) -> Job {
@@ -53,7 +53,7 @@ fn reordered(values: &[f32], v: Variant, shape: Shape, to_rows: bool) -> Vec<f32
 fn sizes(v: Variant) -> (Shape, [usize; 3]) {
     match v.groups {
         Groups::One => {
-            let pixels = 211 * v.vector;
+            let pixels = 231 * v.vector;
             (Shape { batch: 1, channels: 1, pixels }, [1, 1, pixels])
         }
         Groups::Rows => {
@@ -74,7 +74,8 @@ fn run_normalize(kernel: &HostKernel, v: Variant, adds: bool, relu: bool) -> Res
     let (shape, view) = sizes(v);
     let elements: usize = view.iter().product();
     let mut x = Numbers::new(&drawn(1, elements), v.elements);
-    let mut residual = Numbers::new(&drawn(2, elements), v.results);
+    let residual = Numbers::new(&drawn(2, elements), v.results);
+    let mut placed = Placed::new(&residual.values(), v.results, v);
     let weight = Numbers::new(&drawn(3, shape.channels), v.parameters).values();
     let mut bias = Numbers::new(&drawn(4, shape.channels), v.parameters);
     let rows = |numbers: &Numbers| reordered(&numbers.values(), v, shape, true);
@@ -88,18 +89,22 @@ fn run_normalize(kernel: &HostKernel, v: Variant, adds: bool, relu: bool) -> Res
     let mut y = Numbers::unwritten(elements, v.results);
     let vectors = elements / v.vector;
     let channels = shape.channels;
-    let lengths = [vectors, channels, channels, channels, vectors, vectors].map(|x| x as u64);
+    let before = [vectors, channels, channels, channels].map(|x| x as u64);
+    let after = [vectors as u64];
     kernel.run(
         &mut [
             x.buffer(),
             mean.buffer(),
             scales.buffer(),
             bias.buffer(),
-            residual.buffer(),
+            placed.numbers.buffer(),
             y.buffer(),
         ],
-        &[&lengths[..], &grouping(v, view)?].concat(),
-        &[],
+        Scalars {
+            integers: &[&before[..], &placed.lengths, &after, &grouping(v, view)?].concat(),
+            words: &placed.shifts,
+            floats: &[],
+        },
         [vectors.div_ceil(UNITS), UNITS],
     );
     let expected = Numbers::new(&reordered(&expected.values, v, shape, false), v.results);
@@ -125,7 +130,9 @@ fn run_batch_norm(
     // A mean that is large beside the deviation.
     let values: Vec<f32> = drawn(1, elements).iter().map(|x| x * 0.5 + 9.0).collect();
     let mut x = Numbers::new(&values, v.elements);
-    let mut g = Numbers::new(&drawn(5, elements), v.results);
+    let g = Numbers::new(&drawn(5, elements), v.results);
+    let mut placed_x = Placed::new(&values, v.elements, v);
+    let mut placed_g = Placed::new(&g.values(), v.results, v);
     let mut weight = Numbers::new(&drawn(3, channels), v.parameters);
     let bias = Numbers::new(&drawn(4, channels), v.parameters).values();
     let added = Numbers::new(&drawn(2, elements), v.results).values();
@@ -141,9 +148,17 @@ fn run_batch_norm(
         let splits = tiles.splits;
         let mut partial = float(&vec![-77.0; channels * splits * 3]);
         moments_kernel.run(
-            &mut [x.buffer(), partial.buffer()],
-            &[lengths(&[vectors, channels * splits * 3]), numbers(&tiles).to_vec()].concat(),
-            &[],
+            &mut [placed_x.numbers.buffer(), partial.buffer()],
+            Scalars {
+                integers: &[
+                    placed_x.lengths.clone(),
+                    lengths(&[channels * splits * 3]),
+                    numbers(&tiles).to_vec(),
+                ]
+                .concat(),
+                words: &placed_x.shifts,
+                floats: &[],
+            },
             [tiles.tiles * splits, UNITS],
         );
         let [mut mean, mut variance, mut scale] = [(); 3].map(|()| float(&vec![-77.0; channels]));
@@ -164,9 +179,16 @@ fn run_batch_norm(
                 next_mean.buffer(),
                 next_variance.buffer(),
             ],
-            &[vec![(channels * splits * 3) as u64], lengths(&[channels; 9]), lengths(&[splits])]
+            Scalars {
+                integers: &[
+                    lengths(&[channels * splits * 3]),
+                    lengths(&[channels; 9]),
+                    lengths(&[splits]),
+                ]
                 .concat(),
-            &[EPSILON, 0.75, 0.25, unbiased],
+                floats: &[EPSILON, 0.75, 0.25, unbiased],
+                ..Scalars::default()
+            },
             [channels, 32],
         );
         let next = |old: &Numbers, batch: &[f32], factor: f32| -> Vec<f32> {
@@ -207,13 +229,24 @@ fn run_batch_norm(
         let mut result = result;
         let mut partial = float(&vec![-77.0; channels * splits * 2]);
         sums_kernel.run(
-            &mut [x.buffer(), result.buffer(), g.buffer(), mean.buffer(), partial.buffer()],
-            &[
-                lengths(&[vectors, vectors, vectors, channels, channels * splits * 2]),
-                numbers(&tiles).to_vec(),
-            ]
-            .concat(),
-            &[],
+            &mut [
+                x.buffer(),
+                result.buffer(),
+                placed_g.numbers.buffer(),
+                mean.buffer(),
+                partial.buffer(),
+            ],
+            Scalars {
+                integers: &[
+                    lengths(&[vectors, vectors]),
+                    placed_g.lengths.clone(),
+                    lengths(&[channels, channels * splits * 2]),
+                    numbers(&tiles).to_vec(),
+                ]
+                .concat(),
+                words: &placed_g.shifts,
+                floats: &[],
+            },
             [tiles.tiles * splits, UNITS],
         );
         let [mut by_weight, mut by_bias] =
@@ -228,17 +261,20 @@ fn run_batch_norm(
                 by_bias.buffer(),
                 numbers.buffer(),
             ],
-            &lengths(&[
-                channels * splits * 2,
-                channels,
-                channels,
-                channels,
-                channels,
-                channels * 3,
-                channels,
-                splits,
-            ]),
-            &[(elements / channels) as f32, EPSILON],
+            Scalars {
+                integers: &lengths(&[
+                    channels * splits * 2,
+                    channels,
+                    channels,
+                    channels,
+                    channels,
+                    channels * 3,
+                    channels,
+                    splits,
+                ]),
+                floats: &[(elements / channels) as f32, EPSILON],
+                ..Scalars::default()
+            },
             [channels, 32],
         );
         let of_sums = 2e-5 + unit(v.parameters);
@@ -255,18 +291,23 @@ fn run_batch_norm(
             &mut [
                 x.buffer(),
                 result.buffer(),
-                g.buffer(),
+                placed_g.numbers.buffer(),
                 mean.buffer(),
                 numbers.buffer(),
                 x_gradient.buffer(),
                 residual_gradient.buffer(),
             ],
-            &[
-                lengths(&[vectors, vectors, vectors, channels, channels * 3, vectors, vectors]),
-                grouping(elementwise(v), view)?.to_vec(),
-            ]
-            .concat(),
-            &[],
+            Scalars {
+                integers: &[
+                    lengths(&[vectors, vectors]),
+                    placed_g.lengths.clone(),
+                    lengths(&[channels, channels * 3, vectors, vectors]),
+                    grouping(elementwise(v), view)?.to_vec(),
+                ]
+                .concat(),
+                words: &placed_g.shifts,
+                floats: &[],
+            },
             [vectors.div_ceil(UNITS), UNITS],
         );
         let allowed = 1e-5 + if v.elements == Type::F32 { 0.0 } else { unit(v.elements) };

@@ -5,9 +5,9 @@ use quant_kernels::quantize::{Elementwise, Rule, quantize as quantize_on_host, q
 
 use super::{Job, difference, grouping, job, numbers, tiling, unit, unit_of_parameters};
 use crate::{
-    cpu::HostKernel,
+    cpu::{HostKernel, Scalars},
     kernels::{self, Type, UNITS, Variant},
-    tensor::{Numbers, drawn},
+    tensor::{Numbers, Placed, drawn},
 };
 use quant_cube::Groups;
 
@@ -28,8 +28,9 @@ pub(super) fn backward(rule: Rule, v: Variant) -> Job {
 /// but for the vectors.
 fn view(v: Variant) -> [usize; 3] {
     match v.groups {
-        Groups::One => [1, 1, 1037 * v.vector],
+        Groups::One => [1, 1, 1001 * v.vector],
         Groups::Rows => [3, 5, 7 * v.vector],
+        Groups::Columns if v.strided => [35, 6, 1],
         Groups::Columns => [211, 3 * v.vector, 1],
         Groups::Any => [3, 8, 7],
     }
@@ -71,18 +72,22 @@ fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String
     let elements: usize = view.iter().product();
     let mut values = drawn(1, elements);
     (values[0], values[1], values[2]) = (0.0, -0.5, f32::NAN);
-    let mut x = Numbers::new(&values, v.elements);
+    let x = Numbers::new(&values, v.elements);
+    let mut placed = Placed::new(&values, v.elements, v);
     let mut p = Numbers::new(&parameters(rule, view[1], 2), v.parameters);
     let mut y = Numbers::unwritten(elements, v.results);
     let vectors = elements / v.vector;
     let [groups, inner] = grouping(v, view)?;
-    let lengths = [vectors, p.values().len(), vectors].map(|length| length as u64);
+    let lengths = [p.values().len(), vectors].map(|length| length as u64);
     let [steps, lowest, highest, _] = quantize::numbers(rule);
     let expected = quantize_on_host(&x.values(), &p.values(), Elementwise { rule, view });
     kernel.run(
-        &mut [x.buffer(), p.buffer(), y.buffer()],
-        &[&lengths[..], &[groups, inner]].concat(),
-        &[steps, lowest, highest],
+        &mut [placed.numbers.buffer(), p.buffer(), y.buffer()],
+        Scalars {
+            integers: &[&placed.lengths, &lengths[..], &[groups, inner]].concat(),
+            words: &placed.shifts,
+            floats: &[steps, lowest, highest],
+        },
         [vectors.div_ceil(UNITS), UNITS],
     );
     let expected = Numbers::new(&expected, v.results).values();
@@ -98,7 +103,8 @@ fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), St
     let (count, terms) = (rule.parameters(), quantize::terms(rule));
     let mut x = Numbers::new(&drawn(1, elements), v.elements);
     let mut p = Numbers::new(&parameters(rule, view[1], 2), v.parameters);
-    let mut g = Numbers::new(&drawn(3, elements), v.results);
+    let g = Numbers::new(&drawn(3, elements), v.results);
+    let mut placed = Placed::new(&g.values(), v.results, v);
     let operation = Elementwise { rule, view };
     let mut expected_x = g.values();
     let (xs, ps) = (x.values(), p.values());
@@ -117,7 +123,7 @@ fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), St
         allowed_of_x = unit(v.elements).max(4.0 * f32::EPSILON);
     }
     let [steps, lowest, highest, ewgs] = quantize::numbers(rule);
-    let mut before: Option<Vec<f32>> = None;
+    let mut first: Option<Vec<f32>> = None;
     for (cubes, is_alone) in [(1, false), (64, false), (64, false), (1, true)] {
         let tiles = tiling(v, view, terms, cubes)?;
         let splits = tiles.splits;
@@ -126,29 +132,35 @@ fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), St
         let vectors = elements / v.vector;
         let mut sums = Numbers::unwritten(view[1] * count, v.parameters);
         let parts = partial.values().len();
-        let lengths = [vectors, ps.len(), 1, vectors, vectors, parts, view[1] * count];
-        let lengths = lengths.map(|x| x as u64);
+        let before = [vectors, ps.len(), 1].map(|x| x as u64);
+        let after = [vectors, parts, view[1] * count].map(|x| x as u64);
         let kernel = if is_alone { alone } else { kernel };
         kernel.run(
             &mut [
                 x.buffer(),
                 p.buffer(),
                 factor.buffer(),
-                g.buffer(),
+                placed.numbers.buffer(),
                 grad_x.buffer(),
                 partial.buffer(),
                 sums.buffer(),
             ],
-            &[&lengths[..], &numbers(&tiles)].concat(),
-            &[steps, lowest, highest, ewgs, 0.5],
+            Scalars {
+                integers: &[&before[..], &placed.lengths, &after, &numbers(&tiles)].concat(),
+                words: &placed.shifts,
+                floats: &[steps, lowest, highest, ewgs, 0.5],
+            },
             [tiles.tiles * splits, UNITS],
         );
         if !is_alone {
             let lengths = [view[1] * splits * terms, view[1] * count, view[1], splits];
             finish.run(
                 &mut [partial.buffer(), sums.buffer()],
-                &lengths.map(|x| x as u64),
-                &[0.5],
+                Scalars {
+                    integers: &lengths.map(|x| x as u64),
+                    floats: &[0.5],
+                    ..Scalars::default()
+                },
                 [view[1], UNITS],
             );
         }
@@ -163,10 +175,10 @@ fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), St
             return Err(format!("the gradients of the parameters, {splits} splits: {error}"));
         }
         if cubes == 64 {
-            if before.as_ref().is_some_and(|before| *before != sums.values()) {
+            if first.as_ref().is_some_and(|first| *first != sums.values()) {
                 return Err("the same sums differ".into());
             }
-            before = Some(sums.values());
+            first = Some(sums.values());
         }
     }
     Ok(())

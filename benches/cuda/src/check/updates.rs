@@ -2,7 +2,7 @@
 
 use super::{Job, difference, job, unit_of_parameters};
 use crate::{
-    cpu::HostKernel,
+    cpu::{HostKernel, Scalars},
     kernels::{self, UNITS, Variant},
     tensor::{Numbers, drawn},
 };
@@ -37,8 +37,11 @@ fn run_sgd(kernel: &HostKernel, v: Variant, nesterov: bool, is_first: bool) -> R
     let mut buffers: Vec<_> = tensors.iter_mut().flatten().map(Numbers::buffer).collect();
     kernel.run(
         &mut buffers,
-        &[lengths, ends.to_vec()].concat(),
-        &[rate, decay, momentum],
+        Scalars {
+            integers: &[lengths, ends.to_vec()].concat(),
+            floats: &[rate, decay, momentum],
+            ..Scalars::default()
+        },
         [blocks, UNITS],
     );
     for at in 0..SIZES.len() {

@@ -410,6 +410,37 @@ pub fn sgd(v: Variant, count: usize, nesterov: bool, is_first: bool) -> KernelDe
     )
 }
 
+/// Defines the kernel that computes the step of Adam of `count` parameters.
+pub fn adam(v: Variant, count: usize, is_first: bool) -> KernelDefinition {
+    let views = || (0..count).map(|_| plain(LENGTH)).collect();
+    let outputs = || (0..count).map(|_| plain(LENGTH)).collect();
+    kernel!(
+        update::adam_kernel,
+        v,
+        UNITS,
+        views(),
+        views(),
+        views(),
+        views(),
+        outputs(),
+        outputs(),
+        outputs(),
+        (0..count).collect(),
+        0.1,
+        1.0,
+        1.0,
+        1e-4,
+        0.1,
+        0.999,
+        0.001,
+        1e-8,
+        count,
+        is_first,
+        UNITS,
+        v.parameters.elem(),
+    )
+}
+
 /// Returns the variants of kernels that compute element by element. Launches read rows by vectors
 /// or as `Any`.
 pub fn elementwise() -> Vec<Variant> {
@@ -520,7 +551,13 @@ pub fn all() -> Vec<Kernel> {
         }
     }
     for v in elementwise().into_iter().filter(|v| v.groups == Groups::One && !v.strided) {
-        for count in [1, update::MOST] {
+        for count in [1, update::most(2)] {
+            for is_first in [false, true] {
+                let name = format!("adam{count}_{}_{}", v.name(), u8::from(is_first));
+                add(name, Box::new(move || adam(v, count, is_first)));
+            }
+        }
+        for count in [1, update::most(1)] {
             for (nesterov, is_first) in [(false, false), (true, false), (false, true)] {
                 let [nesterov_name, first_name] = [nesterov, is_first].map(u8::from);
                 let name = format!("sgd{count}_{}_{nesterov_name}{first_name}", v.name());

@@ -9,11 +9,13 @@ mod common;
 use common::{
     FLOAT, LAYOUTS, Layout, Shaped, client, download, drawn, observed, operand, row, turn, upload,
 };
+use cubecl::client::Client;
 use proptest::prelude::*;
 use quant_cube::{
+    Operand, Output,
     batch_norm::{self, Affine, Forward, Options, Running},
     quantize,
-    update::{self, Parameter, Sgd},
+    update::{self, Adam, Parameter, Sgd},
 };
 use quant_kernels::{
     batch_norm as host_norm,
@@ -278,8 +280,8 @@ proptest! {
     /// A step of SGD of several parameters is one launch, in every layout, and keeps that of the
     /// weight.
     #[test]
-    fn a_step_of_several_parameters_is_one_launch(
-        layouts in prop::collection::vec((0usize..4, 0usize..4, 1usize..700), 1..=update::MOST),
+    fn a_step_of_sgd_of_several_parameters_is_one_launch(
+        layouts in layouts(update::most(1)),
         [nesterov, is_first] in any::<[bool; 2]>(),
         seed: u64,
     ) {
@@ -287,26 +289,11 @@ proptest! {
         let client = client();
         let (rate, decay, momentum) = (0.1f32, 0.01, 0.9);
         let step = Sgd { rate, decay, momentum, nesterov, is_first };
-        let most = update::most(&client);
-        let of = |(at, (weight, gradient, pixels)): (usize, &(usize, usize, usize))| {
-            let sizes = [2, 6, *pixels];
-            let values = |tensor: u64| drawn(seed ^ tensor ^ (at as u64) << 8, 12 * pixels);
-            let upload = |tensor, layout: usize| {
-                upload(&client, &values(tensor), sizes, LAYOUTS[layout])
-            };
-            let tensors = Parameter {
-                weight: upload(0, *weight),
-                gradient: upload(1, *gradient),
-                velocity: upload(2, *weight),
-            };
-            (tensors, [values(0), values(1), values(2)])
-        };
-        let parameters: Vec<_> = layouts.iter().take(most).enumerate().map(of).collect();
-        let tensors: Vec<Parameter> =
-            parameters.iter().map(|(tensors, _)| tensors.clone()).collect();
+        let most = update::most_on(&client, 1);
+        let (tensors, values) = parameters_to_update::<1>(&client, &layouts[..most.min(layouts.len())], seed);
         let (updated, names) = observed(|| update::sgd(&client, &tensors, step));
         prop_assert_eq!(names.len(), 1, "{:?}", names);
-        for ((tensors, [weight, gradient, old]), updated) in parameters.iter().zip(&updated) {
+        for ((tensors, [weight, gradient, old, _]), updated) in tensors.iter().zip(&values).zip(&updated) {
             let mut next = (Vec::new(), Vec::new());
             for ((weight, gradient), old) in weight.iter().zip(gradient).zip(old) {
                 let gradient = weight * decay + gradient;
@@ -315,15 +302,89 @@ proptest! {
                 next.0.push(weight - direction * rate);
                 next.1.push(velocity);
             }
-            let close = |ours: &[f32], theirs: &[f32]| {
-                ours.len() == theirs.len()
-                    && ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() <= 1e-5)
-            };
-            prop_assert!(close(&download(&client, &updated.weight), &next.0));
-            prop_assert!(close(&download(&client, &updated.velocity), &next.1));
-            let last = |strides: &[usize]| strides[1] == 1;
-            let kept = last(&updated.weight.strides) == last(&tensors.weight.binding.strides);
-            prop_assert!(kept || tensors.weight.binding.shape[2] == 1);
+            prop_assert!(all_close(&download(&client, &updated.weight), &next.0));
+            prop_assert!(all_close(&download(&client, &updated.kept[0]), &next.1));
+            prop_assert!(same_order(&tensors.weight, &updated.weight));
         }
     }
+
+    /// And so is a step of Adam and of AdamW, which follow the formula in 64 bits.
+    #[test]
+    fn a_step_of_adam_of_several_parameters_is_one_launch(
+        layouts in layouts(update::most(2)),
+        decoupled: bool,
+        step in prop_oneof![Just(1usize), Just(2), Just(1000)],
+        seed: u64,
+    ) {
+        let _turn = turn();
+        let client = client();
+        let (rate, beta1, beta2, epsilon, decay) = (0.01, 0.9, 0.999, 1e-8, 0.1);
+        let adam = Adam { rate, beta1, beta2, epsilon, decay, decoupled, step };
+        let most = update::most_on(&client, 2);
+        let (tensors, values) = parameters_to_update::<2>(&client, &layouts[..most.min(layouts.len())], seed);
+        let (updated, names) = observed(|| update::adam(&client, &tensors, adam));
+        prop_assert_eq!(names.len(), 1, "{:?}", names);
+        for ((tensors, values), updated) in tensors.iter().zip(&values).zip(&updated) {
+            let mut next = [Vec::new(), Vec::new(), Vec::new()];
+            for at in 0..values[0].len() {
+                let [mut w, g, m, v] = [0, 1, 2, 3].map(|tensor| f64::from(values[tensor][at]));
+                let [m, v] = if step == 1 { [0.0; 2] } else { [m, v] };
+                let g = if decoupled { g } else { g + decay * w };
+                if decoupled {
+                    w *= 1.0 - rate * decay;
+                }
+                let m = beta1 * m + (1.0 - beta1) * g;
+                let v = beta2 * v + (1.0 - beta2) * g * g;
+                let [by1, by2] = [beta1, beta2].map(|beta: f64| 1.0 - beta.powf(step as f64));
+                w -= rate * (m / by1) / ((v / by2).sqrt() + epsilon);
+                for (next, value) in next.iter_mut().zip([w, m, v]) {
+                    next.push(value as f32);
+                }
+            }
+            prop_assert!(all_close(&download(&client, &updated.weight), &next[0]));
+            prop_assert!(all_close(&download(&client, &updated.kept[0]), &next[1]));
+            prop_assert!(all_close(&download(&client, &updated.kept[1]), &next[2]));
+            prop_assert!(same_order(&tensors.weight, &updated.weight));
+        }
+    }
+}
+
+/// The layouts of the weight and of the gradient of a parameter, and a size.
+fn layouts(most: usize) -> impl Strategy<Value = Vec<(usize, usize, usize)>> {
+    prop::collection::vec((0usize..4, 0usize..4, 1usize..700), 1..=most)
+}
+
+/// Returns parameters with a gradient and what an optimizer keeps, and the values of the weight,
+/// the gradient and two kept tensors. The last ones are not negative.
+fn parameters_to_update<const KEPT: usize>(
+    client: &Client,
+    layouts: &[(usize, usize, usize)],
+    seed: u64,
+) -> (Vec<Parameter<KEPT>>, Vec<[Vec<f32>; 4]>) {
+    let of = |(at, (weight, gradient, pixels)): (usize, &(usize, usize, usize))| {
+        let sizes = [2, 6, *pixels];
+        let mut values =
+            [0, 1, 2, 3].map(|tensor| drawn(seed ^ tensor ^ (at as u64) << 8, 12 * pixels));
+        values[3].iter_mut().for_each(|value| *value = value.abs());
+        let upload =
+            |tensor: usize, layout: usize| upload(client, &values[tensor], sizes, LAYOUTS[layout]);
+        let parameter = Parameter {
+            weight: upload(0, *weight),
+            gradient: upload(1, *gradient),
+            kept: std::array::from_fn(|at| upload(2 + at, *weight)),
+        };
+        (parameter, values)
+    };
+    layouts.iter().enumerate().map(of).unzip()
+}
+
+fn all_close(ours: &[f32], theirs: &[f32]) -> bool {
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b.abs().max(1.0);
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(close)
+}
+
+/// Returns whether the channels of both lie side by side in memory, or those of neither.
+fn same_order(before: &Operand, after: &Output) -> bool {
+    let last = |strides: &[usize]| strides[1] == 1;
+    last(&after.strides) == last(&before.binding.strides) || before.binding.shape[2] == 1
 }

@@ -119,8 +119,8 @@ fn a_quantized_convolution_takes_at_most_twelve_launches() {
     assert!((1..=12).contains(&ours), "{ours} launches");
 }
 
-/// A step of ResNet-20 with two bits. SGD updates several parameters in a launch, as many as the
-/// device lets a kernel have tensors for.
+/// A step of ResNet-20 with two bits. Optimizers update several parameters in a launch, as many as
+/// the device lets a kernel have tensors for.
 #[test]
 fn a_step_of_resnet20_takes_few_launches() {
     let _turn = turn();
@@ -135,25 +135,33 @@ fn a_step_of_resnet20_takes_few_launches() {
         ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32)
     };
     let mut network: Network = channels_last(config.init(&device).unwrap());
-    let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
-    let mut optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
     let images = Tensor::<4>::random([8, 3, 32, 32], Distribution::Normal(0.0, 1.0), &device);
     let labels = Tensor::<1, Int>::from_ints([1, 2, 3, 4, 5, 6, 7, 8], &device);
     let loss = CrossEntropyLossConfig::new().init(&device);
-    let mut step = || {
-        let value = loss.forward(network.forward(images.clone()), labels.clone());
-        let gradients = GradientsParams::from_grads(value.backward(), &network);
-        network = optimizers.step(0.01, network.clone(), gradients);
+    let mut counts_of = |optimizer: Optimizer| {
+        let mut optimizers = Optimizers::new(optimizer, &GroupRules::default(), &network);
+        let mut step = || {
+            let value = loss.forward(network.forward(images.clone()), labels.clone());
+            let gradients = GradientsParams::from_grads(value.backward(), &network);
+            network = optimizers.step(0.001, network.clone(), gradients);
+        };
+        (0..3).for_each(|_| step());
+        launches(&device, &mut step)
     };
-    (0..3).for_each(|_| step());
-    let counts = launches(&device, &mut step);
+    let of_adam = counts_of(Optimizer::Adam { betas: [0.9, 0.999], epsilon: 1e-8 });
+    let counts = counts_of(Optimizer::Sgd { momentum: 0.9, nesterov: false });
     let (ours, all) = counted(&counts);
-    let updates: usize =
-        counts.iter().filter(|(name, _)| name.contains("update")).map(|(_, count)| count).sum();
+    let updates = |counts: &BTreeMap<&'static str, usize>| -> usize {
+        let of_optimizer = counts.iter().filter(|(name, _)| name.contains("update"));
+        of_optimizer.map(|(_, count)| count).sum()
+    };
     let count = parameters(&network).len();
-    assert!((1..=count / 2).contains(&updates), "{updates} launches for {count} parameters");
+    for counts in [&counts, &of_adam] {
+        let updates = updates(counts);
+        assert!((1..=count / 2).contains(&updates), "{updates} launches for {count} parameters");
+    }
+    let (updates, layers) = (updates(&counts), quantizers(&network).len() / 2);
     // The first convolution is not quantized, and its norm takes six.
-    let layers = quantizers(&network).len() / 2;
     assert!(ours - updates <= 12 * layers + 6, "{ours} launches for {layers} layers");
     // Between the operations nothing is copied. Some algorithms of Burn's convolutions copy.
     let copies: usize =

@@ -133,6 +133,10 @@ fn for_each(part: &str, share: Share, take: &mut dyn FnMut(String, &dyn Fn() -> 
             let ending = format!("{}{}", u8::from(nesterov), u8::from(is_first));
             add(format!("sgd_{}_{ending}", v.name()), &|| updates::sgd(v, nesterov, is_first));
         }
+        for is_first in [false, true] {
+            let ending = u8::from(is_first);
+            add(format!("adam_{}_{ending}", v.name()), &|| updates::adam(v, is_first));
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
+use super::foreach::{Foreach, Kept};
+
 /// Adam (Kingma and Ba 2015), or with `decoupled` decay AdamW (Loshchilov and Hutter 2019). With
 /// the gradient g, to which Adam adds decay·w, step t is:
 ///
@@ -16,6 +18,14 @@ use burn::{
 /// AdamW first computes w := w·(1 - lr·decay). The state has Burn's type, with t, m and v.
 #[derive(Debug, Clone)]
 pub(crate) struct Adam {
+    pub(crate) rule: AdamRule,
+    /// The steps of several parameters, which clones share.
+    pub(crate) foreach: Foreach,
+}
+
+/// The numbers of Adam, which are the same in every step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct AdamRule {
     /// The number b1, the weight of the old mean.
     pub beta1: f64,
     /// The number b2, the weight of the old mean of squares.
@@ -38,24 +48,33 @@ impl Optimizer for Adam {
         gradient: Tensor<D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
-        let (weight, gradient) = if self.weight_decay == 0.0 {
+        let kept = state.map(|AdamState { momentum: m }| Kept {
+            first: m.moment_1,
+            second: Some(m.moment_2),
+            steps: m.time,
+        });
+        if let Some((weight, kept)) = self.foreach.next(&weight, &gradient, kept.clone()) {
+            return (weight, kept.and_then(state_of));
+        }
+        let AdamRule { beta1, beta2, epsilon, weight_decay, decoupled } = self.rule;
+        let (weight, gradient) = if weight_decay == 0.0 {
             (weight, gradient)
-        } else if self.decoupled {
-            (weight.mul_scalar(1.0 - rate * self.weight_decay), gradient)
+        } else if decoupled {
+            (weight.mul_scalar(1.0 - rate * weight_decay), gradient)
         } else {
-            let gradient = gradient + weight.clone().mul_scalar(self.weight_decay);
+            let gradient = gradient + weight.clone().mul_scalar(weight_decay);
             (weight, gradient)
         };
-        let (steps, mean, square) = match state {
-            Some(AdamState { momentum: m }) => (m.time + 1, m.moment_1, m.moment_2),
-            None => (1, gradient.zeros_like(), gradient.zeros_like()),
+        let (steps, mean, square) = match kept {
+            Some(Kept { first, second: Some(second), steps }) => (steps + 1, first, second),
+            _ => (1, gradient.zeros_like(), gradient.zeros_like()),
         };
-        let mean = mean.clone() + (gradient.clone() - mean).mul_scalar(1.0 - self.beta1);
-        let square = square.mul_scalar(self.beta2) + gradient.square().mul_scalar(1.0 - self.beta2);
+        let mean = mean.clone() + (gradient.clone() - mean).mul_scalar(1.0 - beta1);
+        let square = square.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
         let power = i32::try_from(steps).unwrap_or(i32::MAX);
-        let size = rate / (1.0 - self.beta1.powi(power));
-        let correction = (1.0 - self.beta2.powi(power)).sqrt();
-        let divisor = square.clone().sqrt().div_scalar(correction).add_scalar(self.epsilon);
+        let size = rate / (1.0 - beta1.powi(power));
+        let correction = (1.0 - beta2.powi(power)).sqrt();
+        let divisor = square.clone().sqrt().div_scalar(correction).add_scalar(epsilon);
         let weight = weight - (mean.clone() / divisor).mul_scalar(size);
         (weight, Some(AdamState::new(AdaptiveMomentumState::new(steps, mean, square))))
     }
@@ -65,12 +84,18 @@ impl Optimizer for Adam {
     }
 }
 
+fn state_of<const D: usize>(kept: Kept<Tensor<D>>) -> Option<AdamState<D>> {
+    let Kept { first, second, steps } = kept;
+    Some(AdamState::new(AdaptiveMomentumState::new(steps, first, second?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn adam(weight_decay: f64, decoupled: bool) -> Adam {
-        Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, decoupled }
+        let rule = AdamRule { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, decoupled };
+        Adam { rule, foreach: Foreach::default() }
     }
 
     /// Returns the weight after two steps from 1 with the gradients 0.5 and -2, by the formula in

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 #[doc(hidden)]
 pub use super::clip::clipped_gradients;
 use super::{
-    adam::Adam,
-    foreach::{Foreach, SgdStep},
+    adam::{Adam, AdamRule},
+    foreach::{Foreach, SgdStep, Step},
     sgd::Sgd,
 };
 use crate::schema::stand_ins::BelowOneField;
@@ -157,39 +157,35 @@ struct Group {
     rule: ParameterRule,
     ids: Vec<ParamId>,
     optimizer: ModuleOptimizer,
-    /// How several parameters are updated at once, for optimizers that can.
-    foreach: Option<(Foreach, SgdStep)>,
+    /// How several parameters are updated at once. The step has any learning rate.
+    foreach: (Foreach, Step),
 }
 
 impl Group {
     fn new(optimizer: Optimizer, rule: ParameterRule, ids: Vec<ParamId>) -> Self {
         let weight_decay = rule.weight_decay;
-        let (optimizer, foreach) = match optimizer {
+        let foreach = Foreach::default();
+        let adam = |[beta1, beta2]: [f64; 2], epsilon, decoupled| {
+            let rule = AdamRule { beta1, beta2, epsilon, weight_decay, decoupled };
+            let adam = Adam { rule, foreach: foreach.clone() };
+            (ModuleOptimizer::from(adam), Step::Adam { rate: 0.0, rule })
+        };
+        let (optimizer, step) = match optimizer {
             Optimizer::Sgd { momentum, nesterov } => {
-                let foreach = Foreach::default();
                 let (decay, momentum) = (weight_decay as f32, momentum as f32);
                 let sgd = Sgd { weight_decay: decay, momentum, nesterov, foreach: foreach.clone() };
-                (sgd.into(), Some((foreach, SgdStep { rate: 0.0, decay, momentum, nesterov })))
+                (sgd.into(), Step::Sgd(SgdStep { rate: 0.0, decay, momentum, nesterov }))
             }
-            Optimizer::Adam { betas: [beta1, beta2], epsilon } => {
-                (Adam { beta1, beta2, epsilon, weight_decay, decoupled: false }.into(), None)
-            }
-            Optimizer::AdamW { betas: [beta1, beta2], epsilon } => {
-                (Adam { beta1, beta2, epsilon, weight_decay, decoupled: true }.into(), None)
-            }
+            Optimizer::Adam { betas, epsilon } => adam(betas, epsilon, false),
+            Optimizer::AdamW { betas, epsilon } => adam(betas, epsilon, true),
         };
-        Self { rule, ids, optimizer, foreach }
+        Self { rule, ids, optimizer, foreach: (foreach, step) }
     }
 
     fn step<M: Module>(&mut self, rate: f64, network: M, gradients: GradientsParams) -> M {
         let rate = self.rule.learning_rate.unwrap_or(rate);
-        match &self.foreach {
-            Some((foreach, step)) => {
-                let step = SgdStep { rate: rate as f32, ..*step };
-                foreach.step(&mut self.optimizer, (rate, step), network, gradients)
-            }
-            None => self.optimizer.step(rate, network, gradients),
-        }
+        let (foreach, step) = &self.foreach;
+        foreach.step(&mut self.optimizer, (rate, *step), network, gradients)
     }
 }
 

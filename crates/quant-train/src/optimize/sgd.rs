@@ -5,7 +5,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::foreach::Foreach;
+use super::foreach::{Foreach, Kept};
 
 /// Stochastic gradient descent, without dampening. With the gradient g, the weight w and the
 /// velocity v:
@@ -60,8 +60,9 @@ impl Optimizer for Sgd {
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
         let old = state.and_then(|state| state.velocity);
-        if let Some((weight, velocity)) = self.foreach.next(&weight, &gradient, &old) {
-            return (weight, Some(SgdState { velocity }));
+        let kept = old.clone().map(|first| Kept { first, second: None, steps: 1 });
+        if let Some((weight, kept)) = self.foreach.next(&weight, &gradient, kept) {
+            return (weight, Some(SgdState { velocity: kept.map(|kept| kept.first) }));
         }
         let gradient = if self.weight_decay == 0.0 {
             gradient

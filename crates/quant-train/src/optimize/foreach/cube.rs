@@ -1,6 +1,6 @@
 //! The launches on GPUs, whose kernels are in `quant-cube`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use burn::{
     backend::{
@@ -8,19 +8,24 @@ use burn::{
     },
     tensor::{DType, Tensor},
 };
-use burn_cubecl::CubeBackend;
+use burn_cubecl::{CubeBackend, cubecl::client::Client};
 use quant_core::ops::{operand, tensor};
-use quant_cube::update::{self, MOST, Parameter, Sgd, Updated};
+use quant_cube::{
+    Operand,
+    update::{self, Adam, Parameter, Sgd, Updated},
+};
 
-use super::tensors::{Computed, Gathered, SgdStep};
+use super::tensors::{Computed, Gathered, Kept, SgdStep, Step};
+use crate::optimize::adam::AdamRule;
 
-/// The tensors of a parameter.
+/// The tensors of a parameter. SGD keeps only the first of the last two.
 #[derive(Debug, ExtensionType)]
 #[extension_type(fusion)]
 pub(crate) struct Slot<B: Backend> {
     pub(crate) weight: FloatTensor<B>,
     pub(crate) gradient: FloatTensor<B>,
-    pub(crate) velocity: FloatTensor<B>,
+    pub(crate) first: FloatTensor<B>,
+    pub(crate) second: FloatTensor<B>,
 }
 
 /// The next values of a parameter.
@@ -28,7 +33,8 @@ pub(crate) struct Slot<B: Backend> {
 #[extension_type(fusion)]
 pub(crate) struct Next<B: Backend> {
     pub(crate) weight: FloatTensor<B>,
-    pub(crate) velocity: FloatTensor<B>,
+    pub(crate) first: FloatTensor<B>,
+    pub(crate) second: FloatTensor<B>,
 }
 
 /// The parameters of a call. Where it has fewer, the last one is repeated.
@@ -63,15 +69,22 @@ pub(crate) struct Nexts<B: Backend> {
     pub(crate) e: Next<B>,
 }
 
+/// The number of slots.
+const SLOTS: usize = 5;
+
+const _: () = assert!(update::most(1) <= SLOTS && update::most(2) <= SLOTS);
+
 /// Optimizer steps of several parameters.
 #[backend_extension(Cube, Fusion)]
 pub(crate) trait UpdateOps: Backend {
-    /// Returns the next values of the first `count` parameters, and any values of the others.
-    /// Without velocities, as `is_first` says, those that are given are any tensors.
-    #[fusion(meta = |slots, _step, _is_first, _count| {
+    /// Returns the next values of the first `count` parameters, and any values of the others. `steps`
+    /// is the number of steps that were taken before: before the first one, the tensors that the
+    /// optimizer keeps are any tensors.
+    #[fusion(meta = |slots, _step, _steps, _count| {
         let next = |slot: &SlotMetadata| NextMetadata {
             weight: slot.weight.clone(),
-            velocity: slot.weight.clone(),
+            first: slot.weight.clone(),
+            second: slot.weight.clone(),
         };
         NextsMetadata {
             a: next(&slots.a),
@@ -81,45 +94,67 @@ pub(crate) trait UpdateOps: Backend {
             e: next(&slots.e),
         }
     })]
-    fn sgd_step(
+    fn update_step(
         #[extension_type] slots: Slots<Self>,
-        step: SgdStep,
-        is_first: bool,
+        step: Step,
+        steps: usize,
         count: usize,
     ) -> Nexts<Self>;
 }
 
 impl UpdateOps for CubeBackend {
-    fn sgd_step(slots: Slots<Self>, step: SgdStep, is_first: bool, count: usize) -> Nexts<Self> {
+    fn update_step(slots: Slots<Self>, step: Step, steps: usize, count: usize) -> Nexts<Self> {
         let Slots { a, b, c, d, e } = slots;
         let slots = [a, b, c, d, e];
-        let SgdStep { rate, decay, momentum, nesterov } = step;
-        let step = Sgd { rate, decay, momentum, nesterov, is_first };
-        let parameters: Vec<Parameter> = slots[..count]
-            .iter()
-            .map(|slot| Parameter {
-                weight: operand(slot.weight.clone()),
-                gradient: operand(slot.gradient.clone()),
-                velocity: operand(slot.velocity.clone()),
-            })
-            .collect();
-        let client = &slots[0].weight.client;
-        let together = update::most(client);
-        let updated =
-            parameters.chunks(together).flat_map(|chunk| update::sgd(client, chunk, step));
-        let mut nexts = updated.zip(&slots).map(|(Updated { weight, velocity }, slot)| {
-            let as_weight = |output| tensor(output, slot.weight.dtype, &slot.weight);
-            Next { weight: as_weight(weight), velocity: as_weight(velocity) }
-        });
+        let mut nexts = match step {
+            Step::Sgd(SgdStep { rate, decay, momentum, nesterov }) => {
+                let step = Sgd { rate, decay, momentum, nesterov, is_first: steps == 0 };
+                let kept = |slot: &Slot<Self>| [operand(slot.first.clone())];
+                updated(&slots[..count], kept, |client, chunk| update::sgd(client, chunk, step))
+            }
+            Step::Adam { rate, rule } => {
+                let AdamRule { beta1, beta2, epsilon, weight_decay: decay, decoupled } = rule;
+                let step = Adam { rate, beta1, beta2, epsilon, decay, decoupled, step: steps + 1 };
+                let kept =
+                    |slot: &Slot<Self>| [&slot.first, &slot.second].map(|of| operand(of.clone()));
+                updated(&slots[..count], kept, |client, chunk| update::adam(client, chunk, step))
+            }
+        }
+        .into_iter();
         let mut next = |slot: usize| {
-            let unused = || Next {
-                weight: slots[slot].weight.clone(),
-                velocity: slots[slot].weight.clone(),
-            };
+            let weight = || slots[slot].weight.clone();
+            let unused = || Next { weight: weight(), first: weight(), second: weight() };
             nexts.next().unwrap_or_else(unused)
         };
         Nexts { a: next(0), b: next(1), c: next(2), d: next(3), e: next(4) }
     }
+}
+
+/// Returns the next values of all parameters, of which `compute` takes as many at a time as the
+/// device allows.
+fn updated<const KEPT: usize>(
+    slots: &[Slot<CubeBackend>],
+    kept: impl Fn(&Slot<CubeBackend>) -> [Operand; KEPT],
+    compute: impl Fn(&Client, &[Parameter<KEPT>]) -> Vec<Updated<KEPT>>,
+) -> Vec<Next<CubeBackend>> {
+    let Some(Slot { weight, .. }) = slots.first() else {
+        return Vec::new();
+    };
+    let parameter = |slot: &Slot<CubeBackend>| Parameter {
+        weight: operand(slot.weight.clone()),
+        gradient: operand(slot.gradient.clone()),
+        kept: kept(slot),
+    };
+    let parameters: Vec<Parameter<KEPT>> = slots.iter().map(parameter).collect();
+    let together = update::most_on(&weight.client, KEPT);
+    let all = parameters.chunks(together).flat_map(|chunk| compute(&weight.client, chunk));
+    let next = |(Updated { weight, kept }, slot): (Updated<KEPT>, &Slot<CubeBackend>)| {
+        let as_weight = |output| tensor(output, slot.weight.dtype, &slot.weight);
+        let mut kept = kept.into_iter().map(as_weight);
+        let mut kept = || kept.next().unwrap_or_else(|| slot.weight.clone());
+        Next { weight: as_weight(weight), first: kept(), second: kept() }
+    };
+    all.zip(slots).map(next).collect()
 }
 
 /// Returns whether a kernel updates several parameters with such gradients.
@@ -129,31 +164,43 @@ pub(super) fn is_known<const D: usize>(gradient: &Tensor<D>) -> bool {
     known && matches!(device.as_dispatch(), DispatchDevice::Cube(_))
 }
 
-/// Computes the steps of all parameters: together those that have a velocity, and together those
-/// that have none yet.
-pub(super) fn compute(gathered: Vec<Gathered>, step: SgdStep) -> VecDeque<Computed> {
+/// Computes the steps of all parameters: together those of which the optimizer took equally many
+/// steps before.
+pub(super) fn compute(gathered: Vec<Gathered>, step: Step) -> VecDeque<Computed> {
+    let kept_tensors = match step {
+        Step::Sgd(_) => 1,
+        Step::Adam { .. } => 2,
+    };
+    let mut by_steps: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, Gathered { kept, .. }) in gathered.iter().enumerate() {
+        let steps = kept.as_ref().map_or(0, |kept| kept.steps);
+        by_steps.entry(steps).or_default().push(index);
+    }
     let mut computed: Vec<Option<Computed>> = gathered.iter().map(|_| None).collect();
-    for is_first in [false, true] {
-        let of: Vec<usize> = (0..gathered.len())
-            .filter(|index| gathered[*index].velocity.is_none() == is_first)
-            .collect();
-        for indices in of.chunks(MOST) {
-            let mut slots = (0..MOST).map(|slot| {
-                let Gathered { weight, gradient, velocity } =
+    for (steps, of) in by_steps {
+        for indices in of.chunks(update::most(kept_tensors)) {
+            let mut slots = (0..SLOTS).map(|slot| {
+                let Gathered { weight, gradient, kept } =
                     &gathered[indices[slot.min(indices.len() - 1)]];
+                let first = kept.as_ref().map_or(gradient, |kept| &kept.first);
+                let second = kept.as_ref().and_then(|kept| kept.second.as_ref());
                 Slot {
                     weight: weight.clone(),
                     gradient: gradient.clone(),
-                    velocity: velocity.clone().unwrap_or_else(|| gradient.clone()),
+                    first: first.clone(),
+                    second: second.unwrap_or(first).clone(),
                 }
             });
-            let mut slot = || slots.next().expect("as many slots as MOST");
+            let mut slot = || slots.next().expect("as many slots as SLOTS");
             let slots = Slots { a: slot(), b: slot(), c: slot(), d: slot(), e: slot() };
             let count = indices.len();
             let Nexts { a, b, c, d, e } =
-                <Dispatch as UpdateOps>::sgd_step(slots, step, is_first, count);
-            for (index, Next { weight, velocity }) in indices.iter().zip([a, b, c, d, e]) {
-                computed[*index] = Some(Computed { weight, velocity });
+                <Dispatch as UpdateOps>::update_step(slots, step, steps, count);
+            for (index, next) in indices.iter().zip([a, b, c, d, e]) {
+                let Next { weight, first, second } = next;
+                let second = (kept_tensors == 2).then_some(second);
+                computed[*index] =
+                    Some(Computed { weight, kept: Kept { first, second, steps: steps + 1 } });
             }
         }
     }

@@ -19,8 +19,8 @@ use burn::{
 mod cube;
 mod tensors;
 
-pub(crate) use tensors::SgdStep;
 use tensors::{Computed, Gathered};
+pub(crate) use tensors::{Kept, SgdStep, Step};
 
 /// The steps of several parameters. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -42,27 +42,27 @@ impl Foreach {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the next weight and velocity of a parameter, or the present ones while tensors are
-    /// gathered. Returns nothing if every parameter is computed on its own.
+    /// Returns the next weight of a parameter and what the optimizer keeps of it, or the present
+    /// ones while tensors are gathered. Returns nothing if every parameter is computed on its own.
     pub(crate) fn next<const D: usize>(
         &self,
         weight: &Tensor<D>,
         gradient: &Tensor<D>,
-        velocity: &Option<Tensor<D>>,
-    ) -> Option<(Tensor<D>, Option<Tensor<D>>)> {
+        kept: Option<Kept<Tensor<D>>>,
+    ) -> Option<(Tensor<D>, Option<Kept<Tensor<D>>>)> {
         match &mut *self.stage() {
             Stage::Each => None,
             Stage::Gathering(gathered) => {
                 gathered.push(Gathered {
                     weight: weight.clone().into_dispatch(),
                     gradient: gradient.clone().into_dispatch(),
-                    velocity: velocity.clone().map(Tensor::into_dispatch),
+                    kept: kept.clone().map(|kept| kept.map(Tensor::into_dispatch)),
                 });
-                Some((weight.clone(), velocity.clone()))
+                Some((weight.clone(), kept))
             }
             Stage::Computed(computed) => {
-                let Computed { weight, velocity } = computed.pop_front()?;
-                Some((Tensor::from_dispatch(weight), Some(Tensor::from_dispatch(velocity))))
+                let Computed { weight, kept } = computed.pop_front()?;
+                Some((Tensor::from_dispatch(weight), Some(kept.map(Tensor::from_dispatch))))
             }
         }
     }
@@ -72,7 +72,7 @@ impl Foreach {
     pub(crate) fn step<M: Module>(
         &self,
         optimizer: &mut ModuleOptimizer,
-        (rate, step): (f64, SgdStep),
+        (rate, step): (f64, Step),
         network: M,
         gradients: GradientsParams,
     ) -> M {
@@ -80,7 +80,7 @@ impl Foreach {
         let mut copied = Copied { from: &gradients, to, device: None, known: true };
         network.visit(&mut copied);
         let Copied { to, known, .. } = copied;
-        if !known || step.momentum == 0.0 {
+        if !known || !step.is_known() {
             return optimizer.step(rate, network, gradients);
         }
         *self.stage() = Stage::Gathering(Vec::new());
@@ -90,7 +90,7 @@ impl Foreach {
             Stage::Gathering(gathered) => gathered,
             Stage::Each | Stage::Computed(_) => Vec::new(),
         };
-        *self.stage() = Stage::Computed(compute(gathered, step));
+        *self.stage() = Stage::Computed(compute(gathered, step.at(rate)));
         let network = optimizer.step(rate, network, gradients);
         *self.stage() = Stage::Each;
         network
@@ -131,6 +131,6 @@ fn is_known<const D: usize>(_gradient: &Tensor<D>) -> bool {
 }
 
 #[cfg(not(feature = "cube"))]
-fn compute(_gathered: Vec<Gathered>, _step: SgdStep) -> VecDeque<Computed> {
+fn compute(_gathered: Vec<Gathered>, _step: Step) -> VecDeque<Computed> {
     VecDeque::new()
 }

@@ -2,6 +2,19 @@
 
 use burn::backend::{Dispatch, tensor::FloatTensor};
 
+use crate::optimize::adam::AdamRule;
+
+/// A step of all parameters of a group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Step {
+    Sgd(SgdStep),
+    Adam {
+        /// The learning rate.
+        rate: f64,
+        rule: AdamRule,
+    },
+}
+
 /// A step of SGD of all parameters of a group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SgdStep {
@@ -15,18 +28,55 @@ pub(crate) struct SgdStep {
     pub(crate) nesterov: bool,
 }
 
-/// The weight, the gradient and the old velocity of a parameter.
+impl Step {
+    /// Returns the step with this learning rate.
+    pub(crate) fn at(self, rate: f64) -> Self {
+        match self {
+            Self::Sgd(step) => Self::Sgd(SgdStep { rate: rate as f32, ..step }),
+            Self::Adam { rule, .. } => Self::Adam { rate, rule },
+        }
+    }
+
+    /// Returns whether a kernel computes it for several parameters.
+    pub(super) fn is_known(&self) -> bool {
+        match self {
+            Self::Sgd(step) => step.momentum != 0.0,
+            Self::Adam { .. } => true,
+        }
+    }
+}
+
+/// The tensors of a parameter that the optimizer keeps from step to step: the velocity of SGD, or
+/// the two means of Adam.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept<T> {
+    /// The velocity, or the mean of the gradients.
+    pub(crate) first: T,
+    /// The mean of the squares of the gradients, for Adam.
+    pub(crate) second: Option<T>,
+    /// The number of steps that Adam took. For SGD it is 1.
+    pub(crate) steps: usize,
+}
+
+/// The weight, the gradient and the kept tensors of a parameter.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "cube"), expect(dead_code, reason = "only kernels of GPUs read them"))]
 pub(super) struct Gathered {
     pub(super) weight: FloatTensor<Dispatch>,
     pub(super) gradient: FloatTensor<Dispatch>,
-    pub(super) velocity: Option<FloatTensor<Dispatch>>,
+    pub(super) kept: Option<Kept<FloatTensor<Dispatch>>>,
 }
 
-/// The next weight and the next velocity of a parameter.
+/// The next weight of a parameter, and what the optimizer keeps.
 #[derive(Debug)]
 pub(super) struct Computed {
     pub(super) weight: FloatTensor<Dispatch>,
-    pub(super) velocity: FloatTensor<Dispatch>,
+    pub(super) kept: Kept<FloatTensor<Dispatch>>,
+}
+
+impl<T> Kept<T> {
+    /// Returns the same of other tensors.
+    pub(super) fn map<U>(self, of: impl Fn(T) -> U) -> Kept<U> {
+        Kept { first: of(self.first), second: self.second.map(&of), steps: self.steps }
+    }
 }

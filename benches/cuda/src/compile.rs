@@ -126,7 +126,7 @@ fn report(found: Vec<Findings>, architectures: &[&str]) -> Result<String, String
     for (family, Resources { registers, stack, .. }) in &all.most {
         println!("{family}: at most {registers} registers, {stack} bytes of local memory");
     }
-    all.faults.iter().take(20).for_each(|fault| println!("{fault}"));
+    all.faults.iter().for_each(|fault| println!("{fault}"));
     let (count, faults) = (all.compilations, all.faults.len());
     let summary = format!("{count} compilations for {architectures:?}, {faults} faults");
     if faults == 0 && count > 0 { Ok(summary) } else { Err(summary) }

@@ -289,11 +289,12 @@ proptest! {
         let client = client();
         let (rate, decay, momentum) = (0.1f32, 0.01, 0.9);
         let step = Sgd { rate, decay, momentum, nesterov, is_first };
-        let most = update::most_on(&client, 1);
-        let (tensors, values) = parameters_to_update::<1>(&client, &layouts[..most.min(layouts.len())], seed);
+        let layouts = &layouts[..layouts.len().min(update::most_on(&client, 1))];
+        let (tensors, values) = parameters_to_update::<1>(&client, layouts, seed);
         let (updated, names) = observed(|| update::sgd(&client, &tensors, step));
         prop_assert_eq!(names.len(), 1, "{:?}", names);
-        for ((tensors, [weight, gradient, old, _]), updated) in tensors.iter().zip(&values).zip(&updated) {
+        for ((tensors, values), updated) in tensors.iter().zip(&values).zip(&updated) {
+            let [weight, gradient, old, _] = values;
             let mut next = (Vec::new(), Vec::new());
             for ((weight, gradient), old) in weight.iter().zip(gradient).zip(old) {
                 let gradient = weight * decay + gradient;
@@ -320,8 +321,8 @@ proptest! {
         let client = client();
         let (rate, beta1, beta2, epsilon, decay) = (0.01, 0.9, 0.999, 1e-8, 0.1);
         let adam = Adam { rate, beta1, beta2, epsilon, decay, decoupled, step };
-        let most = update::most_on(&client, 2);
-        let (tensors, values) = parameters_to_update::<2>(&client, &layouts[..most.min(layouts.len())], seed);
+        let layouts = &layouts[..layouts.len().min(update::most_on(&client, 2))];
+        let (tensors, values) = parameters_to_update::<2>(&client, layouts, seed);
         let (updated, names) = observed(|| update::adam(&client, &tensors, adam));
         prop_assert_eq!(names.len(), 1, "{:?}", names);
         for ((tensors, values), updated) in tensors.iter().zip(&values).zip(&updated) {

@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::foreach::{Foreach, Kept};
+use super::foreach::{AdamRule, Foreach, Kept};
 
 /// Adam (Kingma and Ba 2015), or with `decoupled` decay AdamW (Loshchilov and Hutter 2019). With
 /// the gradient g, to which Adam adds decay·w, step t is:
@@ -21,21 +21,6 @@ pub(crate) struct Adam {
     pub(crate) rule: AdamRule,
     /// The steps of several parameters, which clones share.
     pub(crate) foreach: Foreach,
-}
-
-/// The numbers of Adam, which are the same in every step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct AdamRule {
-    /// The number b1, the weight of the old mean.
-    pub beta1: f64,
-    /// The number b2, the weight of the old mean of squares.
-    pub beta2: f64,
-    /// The number eps, which is added to the divisor.
-    pub epsilon: f64,
-    /// The factor of the weight decay, which is 0 for none.
-    pub weight_decay: f64,
-    /// Whether the decay is decoupled, as in AdamW.
-    pub decoupled: bool,
 }
 
 impl Optimizer for Adam {

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 #[doc(hidden)]
 pub use super::clip::clipped_gradients;
 use super::{
-    adam::{Adam, AdamRule},
-    foreach::{Foreach, SgdStep, Step},
+    adam::Adam,
+    foreach::{AdamRule, Foreach, SgdStep, Step},
     sgd::Sgd,
 };
 use crate::schema::stand_ins::BelowOneField;

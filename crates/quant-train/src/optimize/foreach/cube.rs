@@ -15,8 +15,7 @@ use quant_cube::{
     update::{self, Adam, Parameter, Sgd, Updated},
 };
 
-use super::tensors::{Computed, Gathered, Kept, SgdStep, Step};
-use crate::optimize::adam::AdamRule;
+use super::tensors::{AdamRule, Computed, Gathered, Kept, SgdStep, Step};
 
 /// The tensors of a parameter. SGD keeps only the first of the last two.
 #[derive(Debug, ExtensionType)]
@@ -77,9 +76,9 @@ const _: () = assert!(update::most(1) <= SLOTS && update::most(2) <= SLOTS);
 /// Optimizer steps of several parameters.
 #[backend_extension(Cube, Fusion)]
 pub(crate) trait UpdateOps: Backend {
-    /// Returns the next values of the first `count` parameters, and any values of the others. `steps`
-    /// is the number of steps that were taken before: before the first one, the tensors that the
-    /// optimizer keeps are any tensors.
+    /// Returns the next values of the first `count` parameters, and any values of the others.
+    /// `steps` is the number of steps that were taken before: before the first one, the tensors
+    /// that the optimizer keeps are any tensors.
     #[fusion(meta = |slots, _step, _steps, _count| {
         let next = |slot: &SlotMetadata| NextMetadata {
             weight: slot.weight.clone(),

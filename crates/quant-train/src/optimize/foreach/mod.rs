@@ -19,8 +19,8 @@ use burn::{
 mod cube;
 mod tensors;
 
+pub(crate) use tensors::{AdamRule, Kept, SgdStep, Step};
 use tensors::{Computed, Gathered};
-pub(crate) use tensors::{Kept, SgdStep, Step};
 
 /// The steps of several parameters. Clones share them.
 #[derive(Debug, Clone, Default)]

@@ -2,8 +2,6 @@
 
 use burn::backend::{Dispatch, tensor::FloatTensor};
 
-use crate::optimize::adam::AdamRule;
-
 /// A step of all parameters of a group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Step {
@@ -26,6 +24,21 @@ pub(crate) struct SgdStep {
     pub(crate) momentum: f32,
     /// Whether the momentum is Nesterov's.
     pub(crate) nesterov: bool,
+}
+
+/// The numbers of Adam, which are the same in every step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct AdamRule {
+    /// The number b1, the weight of the old mean.
+    pub(crate) beta1: f64,
+    /// The number b2, the weight of the old mean of squares.
+    pub(crate) beta2: f64,
+    /// The number eps, which is added to the divisor.
+    pub(crate) epsilon: f64,
+    /// The factor of the weight decay, which is 0 for none.
+    pub(crate) weight_decay: f64,
+    /// Whether the decay is decoupled, as in AdamW.
+    pub(crate) decoupled: bool,
 }
 
 impl Step {

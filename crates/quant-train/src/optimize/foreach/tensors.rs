@@ -67,7 +67,7 @@ pub(crate) struct Kept<T> {
     pub(crate) first: T,
     /// The mean of the squares of the gradients, for Adam.
     pub(crate) second: Option<T>,
-    /// The number of steps that Adam took. For SGD it is 1.
+    /// The number of steps that Adam took. SGD does not count its steps, and says 1.
     pub(crate) steps: usize,
 }
 

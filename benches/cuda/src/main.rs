@@ -19,6 +19,7 @@ mod nvrtc;
 #[cfg(feature = "ptx")]
 mod ptx;
 mod tensor;
+mod variant;
 mod workers;
 
 const HELP: &str = "\

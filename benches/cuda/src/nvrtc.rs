@@ -146,3 +146,20 @@ impl Compilers {
         })
     }
 }
+
+/// The number of registers of a multiprocessor.
+const REGISTERS: usize = 65_536;
+
+/// Returns PTX that tells `ptxas` to run just as many blocks at the same time as there are
+/// registers for, if each thread has this many. Without, it may spill some to run one block more.
+pub fn allowing_registers(ptx: &str, registers: usize) -> Result<String, String> {
+    let is_bound = |line: &&str| line.starts_with(".maxntid") || line.starts_with(".reqntid");
+    let bound = ptx.lines().find(is_bound).ok_or("the PTX does not say how many threads run")?;
+    let threads = bound
+        .split(|c: char| !c.is_ascii_digit())
+        .find(|word| !word.is_empty())
+        .and_then(|word| word.parse::<usize>().ok())
+        .ok_or_else(|| format!("no number of threads in {bound}"))?;
+    let blocks = REGISTERS / (registers * threads);
+    Ok(ptx.replacen(bound, &format!("{bound}\n.minnctapersm {blocks}"), 1))
+}

@@ -1,6 +1,7 @@
 // Runs CUDA C++ on the CPU. The threads of a block are fibers of one thread: each runs until the
 // next barrier, and a barrier that not all threads of a block reach is an error.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +28,7 @@ static Index blockIdx, threadIdx, gridDim, blockDim;
 using std::abs;
 using std::fabs;
 using std::fma;
+using std::min;
 using std::rint;
 using std::sqrt;
 

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::{
     cpu::Buffer,
-    kernels::{Type, Variant},
+    variant::{Type, Variant},
 };
 
 /// Numbers of one type.

@@ -218,6 +218,15 @@ impl Lanes {
     }
 }
 
+/// How many sums a unit keeps for a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sums {
+    /// The number of sums in registers.
+    pub registers: usize,
+    /// The number of sums in shared memory. A unit keeps them for one group only.
+    pub shared: usize,
+}
+
 /// How the elements of a tensor are divided among cubes that sum the elements of each group. The
 /// tensor is viewed as `[outer, groups, inner]`. If groups lie side by side, a *column* is as many
 /// groups as a vector has elements; else it is one group.
@@ -243,10 +252,33 @@ pub struct Tiling {
     pub units: usize,
 }
 
+impl Sums {
+    /// Returns the sums of a kernel that keeps all of them in registers.
+    pub fn in_registers(registers: usize) -> Self {
+        Self { registers, shared: 0 }
+    }
+
+    /// Returns the number of sums.
+    pub fn all(self) -> usize {
+        self.registers + self.shared
+    }
+
+    /// Returns whether a unit keeps the sums of this many groups that lie side by side.
+    pub fn fit(self, groups: usize) -> bool {
+        groups == 1 || (self.shared == 0 && groups * self.registers <= MOST_SUMS)
+    }
+
+    /// Returns the largest number of units of a cube, up to `most`, for which shared memory holds
+    /// their sums, and one number of each unit for adding them.
+    pub fn units(self, most: usize) -> usize {
+        let fit = SHARED_NUMBERS / (1 + self.shared);
+        most.min(1 << fit.ilog2())
+    }
+}
+
 impl Tiling {
-    /// Divides the operands, whose axes are in the order of the walk. `sums` is the number of sums
-    /// for each group.
-    pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3], sums: usize) -> Self {
+    /// Divides the operands, whose axes are in the order of the walk.
+    pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3], sums: Sums) -> Self {
         let [outer, groups, inner] = view;
         let side_by_side = groups > 1 && inner == 1;
         let most = if side_by_side { MOST_COLUMNS } else { limits.elements };
@@ -256,7 +288,7 @@ impl Tiling {
         } else {
             vector_size(limits, operands, if groups == 1 { outer * inner } else { inner })
         };
-        if side_by_side && vector * sums > MOST_SUMS {
+        if side_by_side && !sums.fit(vector) {
             vector = 1;
         }
         let (of, columns, length, inner) = if side_by_side {
@@ -270,16 +302,20 @@ impl Tiling {
         let tiles = columns.div_ceil(width);
         let rows = |units: usize| units / width;
         let steps = (ELEMENTS_ALONE / vector).max(1);
-        let alone = [UNITS, limits.units].into_iter().find(|units| length <= rows(*units) * steps);
-        let most = length.div_ceil(rows(UNITS) * VECTORS_OF_UNIT);
+        let [few, many] = [UNITS, limits.units].map(|units| sums.units(units));
+        let alone = [few, many].into_iter().find(|units| length <= rows(*units) * steps);
+        let most = length.div_ceil(rows(few) * VECTORS_OF_UNIT);
         let splits = match alone {
             Some(_) => 1,
             None => limits.cubes.div_ceil(tiles).clamp(1, most.max(1)),
         };
-        let units = alone.unwrap_or(UNITS);
+        let units = alone.unwrap_or(few);
         Self { vector, of, columns, length, inner, width, tiles, splits, units }
     }
 }
+
+/// The number of 32-bit numbers for which every device has shared memory: WebGPU's default limit.
+const SHARED_NUMBERS: usize = 4096;
 
 /// The number of sums that a unit keeps in registers for several groups.
 const MOST_SUMS: usize = 8;

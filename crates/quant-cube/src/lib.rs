@@ -17,5 +17,5 @@ pub mod update;
 pub use launch::{Groups, Operand, Output};
 #[cfg(feature = "cube")]
 #[doc(hidden)]
-pub use launch::{Lanes, Limits, Tiling};
+pub use launch::{Lanes, Limits, Sums, Tiling};
 pub use walk::Walk;

@@ -44,9 +44,10 @@ fn rules() -> impl Strategy<Value = Rule> {
         Just(Rule::Step { lowest: -2.0, highest: 1.0, ewgs: 0.01 }),
         (1usize..=3).prop_map(|pieces| Rule::Slopes { pieces, signed: false }),
         Just(Rule::Slopes { pieces: 2, signed: true }),
-        Just(Rule::Intervals { pieces: 3 }),
+        prop_oneof![Just(1usize), Just(3), Just(15)].prop_map(|pieces| Rule::Intervals { pieces }),
         Just(Rule::Ternary),
-        Just(Rule::Table { thresholds: 3 }),
+        prop_oneof![Just(0usize), Just(3), Just(5)]
+            .prop_map(|thresholds| Rule::Table { thresholds }),
         slope.prop_map(|slope| Rule::Sign { slope }),
     ]
 }

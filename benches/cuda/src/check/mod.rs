@@ -1,13 +1,14 @@
 //! Compares kernels that run on the CPU with the loops of `quant-kernels`.
 
 use cubecl_runtime::kernel::KernelDefinition;
-use quant_cube::{Groups, Lanes, Limits, Operand, Tiling, quantize};
+use quant_cube::{Groups, Lanes, Limits, Operand, Sums, Tiling};
 
 use crate::{
     cpu::{HostCompiler, HostKernel},
     cuda::source,
     device,
-    kernels::{self, Type, UNITS, Variant, rules},
+    kernels::quantizers::{rules, summing_of},
+    variant::{self, Type, UNITS, Variant},
     workers::{self, Progress, Share},
 };
 
@@ -58,11 +59,14 @@ impl Findings {
     }
 }
 
+/// Runs compiled kernels, and returns how their results are wrong.
+type Comparison = Box<dyn Fn(&[HostKernel]) -> Result<(), String>>;
+
 /// A comparison, and the kernels that it runs.
 struct Job {
     name: String,
     kernels: Vec<KernelDefinition>,
-    run: Box<dyn Fn(&[HostKernel]) -> Result<(), String>>,
+    run: Comparison,
 }
 
 /// The number of kernels that are compiled together.
@@ -108,27 +112,26 @@ fn for_each(part: &str, share: Share, take: &mut dyn FnMut(String, &dyn Fn() -> 
         }
     };
     for (name, rule) in rules() {
-        for v in kernels::elementwise() {
+        for v in variant::elementwise() {
             add(format!("forward_{name}_{}", v.name()), &|| quantizers::forward(rule, v));
         }
-        for v in kernels::summing() {
-            if kernels::fits(v, quantize::terms(rule)) {
-                add(format!("backward_{name}_{}", v.name()), &|| quantizers::backward(rule, v));
-            }
+        for v in summing_of(rule) {
+            add(format!("backward_{name}_{}", v.name()), &|| quantizers::backward(rule, v));
         }
     }
     let epilogues = [(false, false), (false, true), (true, false), (true, true)];
     for (adds, relu) in epilogues {
         let ending = format!("{}{}", u8::from(adds), u8::from(relu));
-        for v in kernels::elementwise() {
+        for v in variant::elementwise() {
             add(format!("normalize_{}_{ending}", v.name()), &|| norms::normalize(v, adds, relu));
         }
-        for v in kernels::summing().into_iter().filter(|v| kernels::fits(*v, 2)) {
+        for v in variant::summing().into_iter().filter(|v| variant::fits(*v, Sums::in_registers(2)))
+        {
             add(format!("batch_norm_{}_{ending}", v.name()), &|| norms::whole(v, adds, relu));
         }
     }
     let plain = |v: &Variant| v.groups == Groups::One && !v.strided && v.results == v.elements;
-    for v in kernels::elementwise().into_iter().filter(plain) {
+    for v in variant::elementwise().into_iter().filter(plain) {
         for (nesterov, is_first) in [(false, false), (true, false), (true, true)] {
             let ending = format!("{}{}", u8::from(nesterov), u8::from(is_first));
             add(format!("sgd_{}_{ending}", v.name()), &|| updates::sgd(v, nesterov, is_first));
@@ -154,7 +157,8 @@ fn difference(ours: &[f32], theirs: &[f32], allowed: f32) -> Option<String> {
     }
     let differs = |(a, b): (&f32, &f32)| {
         let equal = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || a == b;
-        !equal && !((a - b).abs() <= allowed * b.abs().max(1.0))
+        let close = (a - b).abs() <= allowed * b.abs().max(1.0);
+        !(equal || close)
     };
     let at = ours.iter().zip(theirs).position(differs)?;
     let count = ours.iter().zip(theirs).filter(|pair| differs(*pair)).count();
@@ -173,7 +177,7 @@ fn grouping(v: Variant, view: [usize; 3]) -> Result<[u64; 2], String> {
 }
 
 /// Returns the division of a tensor among `cubes` blocks, as `quant-cube` chooses it.
-fn tiling(v: Variant, view: [usize; 3], sums: usize, cubes: usize) -> Result<Tiling, String> {
+fn tiling(v: Variant, view: [usize; 3], sums: Sums, cubes: usize) -> Result<Tiling, String> {
     let tensor = operand(v, view);
     let tiling = Tiling::new(limits(v, cubes), &[&tensor], view, sums);
     if (tiling.vector, tiling.of) != (v.vector, v.groups) {
@@ -182,7 +186,7 @@ fn tiling(v: Variant, view: [usize; 3], sums: usize, cubes: usize) -> Result<Til
     // The kernel was compiled for this width, which need not be the chosen one. So small a tensor
     // would have one block.
     let tiles = tiling.columns.div_ceil(v.width);
-    let splits = cubes.min(tiling.length.div_ceil(UNITS / v.width));
+    let splits = cubes.min(tiling.length.div_ceil(tiling.units / v.width));
     Ok(Tiling { width: v.width, tiles, splits, ..tiling })
 }
 

@@ -1,13 +1,14 @@
 //! Batch norms, forward and backward.
 
-use quant_cube::Groups;
+use quant_cube::{Groups, Sums};
 use quant_kernels::batch_norm::{self, Epilogue, Forward, Shape};
 
 use super::{Job, difference, grouping, job, numbers, tiling, unit, unit_of_parameters};
 use crate::{
     cpu::{HostKernel, Scalars},
-    kernels::{self, Type, UNITS, Variant},
+    kernels::norms as kernels,
     tensor::{Numbers, Placed, drawn},
+    variant::{Type, UNITS, Variant},
 };
 
 pub(super) fn normalize(v: Variant, adds: bool, relu: bool) -> Job {
@@ -144,7 +145,7 @@ fn run_batch_norm(
     let vectors = elements / v.vector;
     let float = |values: &[f32]| Numbers::new(values, Type::F32);
     for cubes in [1, 64] {
-        let tiles = tiling(v, view, 2, cubes)?;
+        let tiles = tiling(v, view, Sums::in_registers(2), cubes)?;
         let splits = tiles.splits;
         let mut partial = float(&vec![-77.0; channels * splits * 3]);
         moments_kernel.run(

@@ -6,8 +6,9 @@ use quant_kernels::quantize::{Elementwise, Rule, quantize as quantize_on_host, q
 use super::{Job, difference, grouping, job, numbers, tiling, unit, unit_of_parameters};
 use crate::{
     cpu::{HostKernel, Scalars},
-    kernels::{self, Type, UNITS, Variant},
+    kernels::quantizers as kernels,
     tensor::{Numbers, Placed, drawn},
+    variant::{Type, UNITS, Variant},
 };
 use quant_cube::Groups;
 
@@ -67,6 +68,11 @@ fn parameters(rule: Rule, groups: usize, seed: u64) -> Vec<f32> {
     drawn(seed, groups * count).chunks(count).flat_map(row).collect()
 }
 
+/// Returns the number that kernels of intervals get.
+fn pieces(rule: Rule) -> [u32; 1] {
+    [quantize::pieces(rule)]
+}
+
 fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String> {
     let view = view(v);
     let elements: usize = view.iter().product();
@@ -85,7 +91,7 @@ fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String
         &mut [placed.numbers.buffer(), p.buffer(), y.buffer()],
         Scalars {
             integers: &[&placed.lengths, &lengths[..], &[groups, inner]].concat(),
-            words: &placed.shifts,
+            words: &[&placed.shifts[..], &pieces(rule)].concat(),
             floats: &[steps, lowest, highest],
         },
         [vectors.div_ceil(UNITS), UNITS],
@@ -100,7 +106,8 @@ fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), St
     };
     let view = view(v);
     let elements: usize = view.iter().product();
-    let (count, terms) = (rule.parameters(), quantize::terms(rule));
+    let (count, kept) = (rule.parameters(), quantize::sums(rule));
+    let terms = kept.all();
     let mut x = Numbers::new(&drawn(1, elements), v.elements);
     let mut p = Numbers::new(&parameters(rule, view[1], 2), v.parameters);
     let g = Numbers::new(&drawn(3, elements), v.results);
@@ -125,7 +132,7 @@ fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), St
     let [steps, lowest, highest, ewgs] = quantize::numbers(rule);
     let mut first: Option<Vec<f32>> = None;
     for (cubes, is_alone) in [(1, false), (64, false), (64, false), (1, true)] {
-        let tiles = tiling(v, view, terms, cubes)?;
+        let tiles = tiling(v, view, kept, cubes)?;
         let splits = tiles.splits;
         let mut grad_x = Numbers::unwritten(elements, v.elements);
         let mut partial = Numbers::unwritten(view[1] * splits * terms, Type::F32);
@@ -147,10 +154,10 @@ fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), St
             ],
             Scalars {
                 integers: &[&before[..], &placed.lengths, &after, &numbers(&tiles)].concat(),
-                words: &placed.shifts,
+                words: &[&placed.shifts[..], &pieces(rule)].concat(),
                 floats: &[steps, lowest, highest, ewgs, 0.5],
             },
-            [tiles.tiles * splits, UNITS],
+            [tiles.tiles * splits, tiles.units],
         );
         if !is_alone {
             let lengths = [view[1] * splits * terms, view[1] * count, view[1], splits];

@@ -3,8 +3,9 @@
 use super::{Job, difference, job, unit_of_parameters};
 use crate::{
     cpu::{HostKernel, Scalars},
-    kernels::{self, UNITS, Variant},
+    kernels::updates as kernels,
     tensor::{Numbers, drawn},
+    variant::{UNITS, Variant},
 };
 
 pub(super) fn sgd(v: Variant, nesterov: bool, is_first: bool) -> Job {
@@ -67,7 +68,7 @@ fn compare(v: Variant, what: &str, at: usize, ours: &[f32], theirs: &[f32]) -> R
 fn run_sgd(kernel: &HostKernel, v: Variant, nesterov: bool, is_first: bool) -> Result<(), String> {
     let [rate, decay, momentum] = [0.1f32, 0.01, 0.9];
     let tensors = run(kernel, v, [3, 2], &[rate, decay, momentum]);
-    for at in 0..SIZES.len() {
+    for (at, _) in SIZES.iter().enumerate() {
         let values = |tensor: usize| &tensors[tensor][at];
         let mut next = (Vec::new(), Vec::new());
         for ((weight, gradient), old) in values(0).iter().zip(values(1)).zip(values(2)) {
@@ -90,7 +91,7 @@ fn run_adam(kernel: &HostKernel, v: Variant, is_first: bool) -> Result<(), Strin
     let [share, share_of_squares] = [1.0 - beta1, 1.0 - beta2];
     let floats = [rate, correction, remaining, decay, share, beta2, share_of_squares, epsilon];
     let tensors = run(kernel, v, [4, 3], &floats);
-    for at in 0..SIZES.len() {
+    for (at, _) in SIZES.iter().enumerate() {
         let values = |tensor: usize| &tensors[tensor][at];
         let mut next = [Vec::new(), Vec::new(), Vec::new()];
         for (index, (weight, gradient)) in values(0).iter().zip(values(1)).enumerate() {

@@ -15,7 +15,7 @@ pub use kernels::{
 
 use crate::{
     Operand, Output, Walk,
-    launch::{FLOAT, Lanes, Limits, Tiling, UNITS, address_type, grid},
+    launch::{FLOAT, Lanes, Limits, Sums, Tiling, UNITS, address_type, grid},
 };
 
 mod kernels;
@@ -123,7 +123,7 @@ pub fn forward(
     let channels = shape[1];
     let input = x.presented(&walk);
     // The sum of deviations and that of their squares.
-    let tiling = Tiling::new(Limits::of(client), &[&input], walk.view, 2);
+    let tiling = Tiling::new(Limits::of(client), &[&input], walk.view, Sums::in_registers(2));
     let partial = Output::new(client, &[channels, tiling.splits, 3], FLOAT).operand(FLOAT);
     moments_kernel::launch(
         client,
@@ -225,7 +225,7 @@ pub fn backward(client: &Client, forward: &Forward<'_>, gradient: &Operand) -> G
     let result = relu_output.map_or_else(|| gradient.clone(), |result| result.presented(&walk));
     let relu = relu_output.is_some();
     let operands = [&input, &gradient, &result];
-    let tiling = Tiling::new(Limits::of(client), &operands, walk.view, 2);
+    let tiling = Tiling::new(Limits::of(client), &operands, walk.view, Sums::in_registers(2));
     let partial = Output::new(client, &[channels, tiling.splits, 2], FLOAT).operand(FLOAT);
     gradient_sums_kernel::launch(
         client,

@@ -16,8 +16,9 @@ pub enum Kind {
     Slopes(usize),
     /// `Rule::Slopes` with a piece on each side of 0.
     SignedSlopes,
-    /// `Rule::Intervals` with this many pieces.
-    Intervals(usize),
+    /// `Rule::Intervals`. The number of pieces is an argument at run time: a compiler that knows it
+    /// writes out the loop over the pieces, and needs more registers than a thread should have.
+    Intervals,
     /// `Rule::Ternary`.
     Ternary,
     /// `Rule::Table` with this many thresholds.
@@ -80,7 +81,8 @@ fn clip_level(v: f32, steps: f32, #[comptime] signed: bool) -> f32 {
     if comptime!(signed) { parts * 2.0f32 - 1.0f32 } else { parts }
 }
 
-/// Returns q of `Rule::Table`, whose parameters begin at `from`.
+/// Returns q of `Rule::Table`, whose parameters begin at `from`. A binary search reads few of the
+/// parameters, so that few registers hold them.
 #[cube]
 fn table_value<F: Float>(
     v: f32,
@@ -88,15 +90,54 @@ fn table_value<F: Float>(
     from: usize,
     #[comptime] thresholds: usize,
 ) -> f32 {
-    let mut y = parameter::<F>(parameters, from + 3 + thresholds);
-    for index in 0..thresholds {
-        let threshold = parameter::<F>(parameters, from + 3 + index);
-        let value = parameter::<F>(parameters, from + 4 + thresholds + index);
-        y = select(v > threshold, value, y);
+    let all = comptime!(thresholds as u32);
+    let bits = comptime!((all + 1).next_power_of_two().ilog2());
+    // The number of thresholds below v is at least `below`, and less than `below + 2 * step`.
+    let mut below = 0u32.runtime();
+    #[unroll]
+    for bit in 0..bits {
+        let step = comptime!(1u32 << (bits - 1 - bit));
+        let next = u32::min(below + step, all);
+        let threshold = parameter::<F>(parameters, from + 2 + next as usize);
+        below = select(v > threshold, next, below);
     }
-    y
+    parameter::<F>(parameters, from + 3 + thresholds + below as usize)
 }
 
+/// Returns where x lies among the pieces of `Rule::Intervals`, whose parameters begin at `from`: the
+/// number of pieces that begin below x, and where the last of them begins, or o if there is none.
+#[cube]
+fn last_below<F: Float>(
+    x: f32,
+    parameters: &LinearView<'_, F>,
+    from: usize,
+    pieces: u32,
+) -> (u32, f32) {
+    let mut start = parameter::<F>(parameters, from + 1);
+    let mut below = 0u32.runtime();
+    let mut last = start;
+    for piece in 0..pieces {
+        let is_below = x > start;
+        below = select(is_below, piece + 1, below);
+        last = select(is_below, start, last);
+        start += parameter::<F>(parameters, from + 2 + piece as usize);
+    }
+    // A width that is not a number stays visible.
+    (below, select(start == start, last, start))
+}
+
+/// Returns the sum of R(clamp(u_i, 0, 1)) of `Rule::Intervals` for an x above the starts of `below`
+/// pieces. Widths are at least 0: u is 1 or more in all but the last of these pieces, and u > 1/2
+/// where x - start > width/2.
+#[cube]
+fn interval_steps(x: f32, start: f32, width: f32, below: u32) -> f32 {
+    let half = select(x - start > width * 0.5f32, 1.0f32, 0.0f32);
+    let steps = select(below > 0, f32::cast_from(below) - 1.0f32 + half, 0.0f32);
+    let end = x + start;
+    select(end == end, steps, end)
+}
+
+/// Returns the quantized value of x. `pieces` is the number of those of [`Kind::Intervals`].
 #[cube]
 pub(super) fn quantized<F: Float>(
     x: f32,
@@ -105,6 +146,7 @@ pub(super) fn quantized<F: Float>(
     steps: f32,
     lowest: f32,
     highest: f32,
+    pieces: u32,
     #[comptime] kind: Kind,
 ) -> f32 {
     let first = parameter::<F>(parameters, from);
@@ -131,15 +173,10 @@ pub(super) fn quantized<F: Float>(
             let above = parameter::<F>(parameters, from + 1);
             f32::round(limited(x * first, -1.0f32, 0.0f32)) + unit_step(x * above)
         }
-        Kind::Intervals(pieces) => {
-            let mut y = 0.0f32;
-            let mut start = parameter::<F>(parameters, from + 1);
-            for piece in 0..pieces {
-                let width = parameter::<F>(parameters, from + 2 + piece);
-                y += unit_step((x - start) / width);
-                start += width;
-            }
-            y * first
+        Kind::Intervals => {
+            let (below, start) = last_below::<F>(x, parameters, from, pieces);
+            let width = parameter::<F>(parameters, from + 1 + below as usize);
+            interval_steps(x, start, width, below) * first
         }
         Kind::Ternary => {
             let negative = parameter::<F>(parameters, from + 1);
@@ -160,6 +197,12 @@ pub(super) fn quantized<F: Float>(
 
 /// Returns the gradient of x, and adds the terms of the parameters' gradients to `sums`,
 /// from `base` on.
+///
+/// [`Kind::Intervals`] only adds that of c there. The others, of which there are too many for
+/// registers, are sums of the gradients of the bounds between pieces, which are o, o + a_1,
+/// o + a_1 + a_2 and so on: the gradient of o is the sum of all of them, and that of a_i the sum of
+/// those above a_i. Inside a piece, -∂x is divided between its bounds in the ratio 1 - u to u. The
+/// sum of bound i is at `(i + 1) * units + unit` of `bounds`.
 #[cube]
 pub(super) fn differentiated<F: Float>(
     x: f32,
@@ -173,9 +216,13 @@ pub(super) fn differentiated<F: Float>(
     factor: f32,
     sums: &mut Array<f32>,
     base: usize,
+    bounds: &mut Shared<[f32]>,
+    pieces: u32,
+    #[comptime] units: usize,
     #[comptime] kind: Kind,
 ) -> f32 {
     let first = parameter::<F>(parameters, from);
+    let unit = UNIT_POS as usize;
     match kind {
         Kind::Clip(signed, bound) => {
             let v = x / clip_scale(first, bound);
@@ -225,27 +272,18 @@ pub(super) fn differentiated<F: Float>(
             sums[base + 1] += within(v, 0.0f32, 1.0f32, g * x);
             within(u, -1.0f32, 0.0f32, g * first) + within(v, 0.0f32, 1.0f32, g * above)
         }
-        Kind::Intervals(pieces) => {
-            let mut grad = 0.0f32;
-            let mut integers = 0.0f32;
-            let mut start = parameter::<F>(parameters, from + 1);
-            #[unroll]
-            for piece in 0..pieces {
-                let width = parameter::<F>(parameters, from + 2 + piece);
-                let u = (x - start) / width;
-                let passed = within(u, 0.0f32, 1.0f32, g * (first / width));
-                #[unroll]
-                for earlier in 0..piece {
-                    sums[base + 2 + earlier] -= passed;
-                }
-                sums[base + 2 + piece] -= within(u, 0.0f32, 1.0f32, passed * u);
-                integers += unit_step(u);
-                grad += passed;
-                start += width;
-            }
-            sums[base] += g * integers;
-            sums[base + 1] -= grad;
-            grad
+        Kind::Intervals => {
+            let (below, start) = last_below::<F>(x, parameters, from, pieces);
+            let width = parameter::<F>(parameters, from + 1 + below as usize);
+            let u = select(below > 0, (x - start) / width, 0.0f32);
+            let passed = within(u, 0.0f32, 1.0f32, g * (first / width));
+            let to_end = within(u, 0.0f32, 1.0f32, passed * u);
+            // Where x is below all pieces, 0 is added to the bounds of the first.
+            let piece = select(below > 0, below as usize, 1usize.runtime());
+            bounds[piece * units + unit] -= passed - to_end;
+            bounds[(piece + 1) * units + unit] -= to_end;
+            sums[base] += g * interval_steps(x, start, width, below);
+            passed
         }
         Kind::Ternary => {
             let negative = parameter::<F>(parameters, from + 1);

@@ -25,6 +25,7 @@ pub fn forward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     steps: f32,
     lowest: f32,
     highest: f32,
+    pieces: u32,
     #[comptime] count: usize,
     #[comptime] of: Groups,
     #[comptime] kind: Kind,
@@ -41,7 +42,7 @@ pub fn forward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     for lane in 0..values.vector_size() {
         let from = group_of_lane(lane, N::value(), groups, inner, of) * count;
         let x = f32::cast_from(values.extract(lane));
-        let level = quantized::<P>(x, &parameters, from, steps, lowest, highest, kind);
+        let level = quantized::<P>(x, &parameters, from, steps, lowest, highest, pieces, kind);
         out.insert(lane, Y::cast_from(level));
     }
     y.write(ABSOLUTE_POS, out);
@@ -50,6 +51,9 @@ pub fn forward_kernel<F: Float, Y: Float, P: Float, N: Size>(
 /// Computes the gradient of x, and sums the terms of the parameters' gradients: `partial` is
 /// `[groups, splits, terms]`. A cube sums a part of the elements of `width` columns, of which a
 /// vector holds `lanes` groups. `factor` is read if `rescaled`.
+///
+/// The last `bounds` of the terms are sums of the gradients of the bounds between pieces, which
+/// `differentiated` keeps in shared memory, behind the `units` numbers for sums of columns.
 ///
 /// If `alone`, no other cube sums the same columns: the parameters' gradients, multiplied by
 /// `scale`, are written to `gradients`, and `partial` is any tensor. Else `gradients` is any
@@ -73,8 +77,10 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     highest: f32,
     ewgs: f32,
     scale: f32,
+    pieces: u32,
     #[comptime] count: usize,
     #[comptime] terms: usize,
+    #[comptime] bounds: usize,
     #[comptime] rescaled: bool,
     #[comptime] alone: bool,
     #[comptime] of: Groups,
@@ -86,14 +92,19 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     #[define(P)] _parameter_dtype: ElemType,
 ) {
     let lanes = if comptime!(of == Groups::Columns) { N::value() } else { 1 };
-    let mut shared = Shared::<[f32]>::new_slice(units);
+    let kept = comptime!(terms - bounds);
+    let mut shared = Shared::<[f32]>::new_slice(comptime!((1 + bounds) * units));
     let unit = UNIT_POS as usize;
+    #[unroll]
+    for bound in 0..bounds {
+        shared[(bound + 1) * units + unit] = 0.0f32;
+    }
     let column = CUBE_POS % tiles * width + unit % width;
     let split = CUBE_POS / tiles;
     let is_used = column < columns && split < splits;
-    let mut sums = Array::<f32>::new(comptime!(lanes * terms));
+    let mut sums = Array::<f32>::new(comptime!(lanes * kept));
     #[unroll]
-    for term in 0..comptime!(lanes * terms) {
+    for term in 0..comptime!(lanes * kept) {
         sums[term] = 0.0f32;
     }
     let rescale =
@@ -121,7 +132,10 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
                     ewgs,
                     rescale,
                     &mut sums,
-                    of_lane * terms,
+                    of_lane * kept,
+                    &mut shared,
+                    pieces,
+                    units,
                     kind,
                 );
                 out.insert(lane, F::cast_from(passed));
@@ -132,9 +146,18 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     }
     #[unroll]
     for lane in 0..lanes {
+        // The sum of the gradients of the bounds from that of the term on.
+        let mut above = 0.0f32;
         #[unroll]
-        for term in 0..terms {
-            let sum = sum_columns(sums[lane * terms + term], &mut shared, units, width);
+        for index in 0..terms {
+            let term = terms - 1 - index;
+            let value = if comptime!(term < kept) {
+                sums[lane * kept + term]
+            } else {
+                above += shared[(term - kept + 1) * units + unit];
+                above
+            };
+            let sum = sum_columns(value, &mut shared, units, width);
             if is_used && unit < width {
                 let group = column * lanes + lane;
                 if comptime!(alone) {

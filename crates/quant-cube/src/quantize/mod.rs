@@ -12,7 +12,7 @@ pub use kernels::{backward_kernel, finish_kernel, forward_kernel};
 
 use crate::{
     Operand, Output, Walk,
-    launch::{FLOAT, Lanes, Limits, Tiling, UNITS, address_type, grid},
+    launch::{FLOAT, Lanes, Limits, Sums, Tiling, UNITS, address_type, grid},
 };
 
 mod formula;
@@ -26,7 +26,7 @@ impl Kind {
             Rule::Step { .. } => Kind::Step,
             Rule::Slopes { signed: true, .. } => Kind::SignedSlopes,
             Rule::Slopes { pieces, .. } => Kind::Slopes(pieces),
-            Rule::Intervals { pieces } => Kind::Intervals(pieces),
+            Rule::Intervals { .. } => Kind::Intervals,
             Rule::Ternary => Kind::Ternary,
             Rule::Table { thresholds } => Kind::Table(thresholds),
             Rule::Sign { slope: SignSlope::One } => Kind::Sign(0),
@@ -36,12 +36,22 @@ impl Kind {
     }
 }
 
-/// Returns the number of parameters with gradients, which come first.
-pub fn terms(rule: Rule) -> usize {
+/// Returns how a unit sums the gradients of the parameters of a group. Those that have gradients
+/// come first.
+pub fn sums(rule: Rule) -> Sums {
     match rule {
-        Rule::Table { .. } | Rule::Sign { .. } => 1,
-        Rule::Ternary => 2,
-        rule => rule.parameters(),
+        Rule::Intervals { pieces } => Sums { registers: 1, shared: 1 + pieces },
+        Rule::Table { .. } | Rule::Sign { .. } => Sums::in_registers(1),
+        Rule::Ternary => Sums::in_registers(2),
+        rule => Sums::in_registers(rule.parameters()),
+    }
+}
+
+/// Returns the number of pieces that kernels get at run time.
+pub fn pieces(rule: Rule) -> u32 {
+    match rule {
+        Rule::Intervals { pieces } => pieces as u32,
+        _ => 0,
     }
 }
 
@@ -94,6 +104,7 @@ pub fn quantize(
         steps,
         lowest,
         highest,
+        pieces(rule),
         rule.parameters(),
         of,
         Kind::of(rule),
@@ -119,17 +130,18 @@ pub fn quantize_backward(
 ) -> (Output, Output) {
     let Elementwise { rule, view } = operation;
     let walk = Walk::of(&x.binding.shape, &x.binding.strides, view);
-    let (terms, count, groups) = (terms(rule), rule.parameters(), view[1]);
+    let (sums, count, groups) = (sums(rule), rule.parameters(), view[1]);
+    let terms = sums.all();
     let grad_x = Output::like(client, &x.binding.shape, &walk, x.dtype);
     let gradients = Output::new(client, &[groups, count], parameters.dtype);
     let [input, gradient] = [x, grad].map(|operand| operand.presented(&walk));
     let output = grad_x.operand(x.dtype).presented(&walk);
     let operands = [&input, &gradient, &output];
-    let tiling = Tiling::new(Limits::of(client), &operands, walk.view, terms);
-    let sums = gradients.operand(parameters.dtype);
+    let tiling = Tiling::new(Limits::of(client), &operands, walk.view, sums);
+    let results = gradients.operand(parameters.dtype);
     let alone = tiling.splits == 1;
     let partial = if alone {
-        sums.clone()
+        results.clone()
     } else {
         Output::new(client, &[groups, tiling.splits, terms], FLOAT).operand(FLOAT)
     };
@@ -146,7 +158,7 @@ pub fn quantize_backward(
         gradient.view(),
         output.view(),
         partial.clone().view(),
-        sums.clone().view(),
+        results.clone().view(),
         tiling.columns,
         tiling.length,
         tiling.inner,
@@ -157,8 +169,10 @@ pub fn quantize_backward(
         highest,
         ewgs,
         parameter_gradient_scale,
+        pieces(rule),
         count,
         terms,
+        sums.shared,
         factor.is_some(),
         alone,
         tiling.of,
@@ -179,7 +193,7 @@ pub fn quantize_backward(
         CubeDim::new_1d(units as u32),
         address_type(&[&partial]),
         partial.view(),
-        sums.view(),
+        results.view(),
         groups,
         tiling.splits,
         parameter_gradient_scale,

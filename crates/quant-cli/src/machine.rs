@@ -18,11 +18,14 @@ use quant_train::{
     output,
 };
 
+/// The device of commands that do not name one.
+pub(crate) const DEFAULT_DEVICE: &str = "flex";
+
 /// The device that a command works on.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DeviceArguments {
     /// Device: flex (CPU), cuda, rocm, wgpu, vulkan or metal, if the program is built with it
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = DEFAULT_DEVICE)]
     pub device: String,
 }
 

@@ -9,8 +9,10 @@ use std::{
 };
 
 use quant_train::{
-    Recipe, Run, RunOptions, Stop, Summary, TrainError, data::DataRecipe, group, output,
+    Recipe, Run, RunOptions, Stop, Summary, TrainError, data::DataRecipe, device, group, output,
 };
+
+use crate::machine::DEFAULT_DEVICE;
 
 /// The options of a new run.
 #[derive(Debug, Clone, clap::Args)]
@@ -121,6 +123,12 @@ pub(crate) fn execute_with(run: &Run, execute: Execute<'_>) -> Result<(), Box<dy
             let how = match run.options().program.as_str() {
                 "" | "quant" => format!("quant resume {folder}{more}"),
                 program => format!("{program} --resume {folder}{more}"),
+            };
+            let how = match run.options().device_name.as_str() {
+                name if name != DEFAULT_DEVICE && device::available().contains(&name) => {
+                    format!("{how} --device {name}")
+                }
+                _ => how,
             };
             output::tell(&format!("to continue from the last checkpoint: {how}"));
         }

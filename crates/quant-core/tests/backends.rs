@@ -88,7 +88,11 @@ fn check(
     let nudges = [1.0, 1.0 - 4e-7, 1.0 + 4e-7];
     let theirs = nudges.map(|nudge| run(config, shape, seed, nudge, (&Device::flex(), output)));
     // Of 16 bits, one unit in the last place.
-    let allowed = if output == FloatDType::F32 { 1e-4 } else { 1e-3 };
+    let allowed = match output {
+        FloatDType::F16 => 1e-3,
+        FloatDType::BF16 => 8e-3,
+        _ => 1e-4,
+    };
     let one_of = |value: f32, of: &dyn Fn(&Outcome) -> f32| {
         theirs.iter().any(|run| (value - of(run)).abs() <= allowed * (1.0 + of(run).abs()))
     };
@@ -146,15 +150,17 @@ fn large_tensors_are_those_of_the_cpu() {
 
 /// Values of 16 bits, on devices that have them.
 #[test]
-fn half_precision_is_that_of_the_cpu() {
-    if !gpu().supports_dtype(DType::F16) {
-        println!("this device has no f16");
-        return;
-    }
-    for (method, role) in common::methods() {
-        let config = common::config(method, role, 4);
-        for shape in [[2, 4, 3, 3], [2, 4, 8, 4]] {
-            check(&config, shape, 7, FloatDType::F16).unwrap();
+fn values_of_16_bits_are_those_of_the_cpu() {
+    for (dtype, output) in [(DType::F16, FloatDType::F16), (DType::BF16, FloatDType::BF16)] {
+        if !gpu().supports_dtype(dtype) {
+            println!("this device has no {dtype:?}");
+            continue;
+        }
+        for (method, role) in common::methods() {
+            let config = common::config(method, role, 4);
+            for shape in [[2, 4, 3, 3], [2, 4, 8, 4]] {
+                check(&config, shape, 7, output).unwrap();
+            }
         }
     }
 }

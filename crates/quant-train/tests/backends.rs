@@ -61,7 +61,7 @@ fn trained(optimizer: Optimizer, device: &Device) -> Vec<f32> {
     }
     let early = own.early.iter().map(|weight| weight.val().into_data());
     let all = early.chain([own.late.val().into_data()]);
-    all.flat_map(|data| data.to_vec::<f32>().unwrap()).collect()
+    all.flat_map(|data| data.try_to_vec::<f32>().unwrap()).collect()
 }
 
 #[test]

@@ -18,7 +18,7 @@ use common::{Desk, TWO_PHASES, alone};
 use quant_data::random::Random;
 use quant_nn::StateDict;
 use quant_train::{
-    Recipe, Run, Summary, TrainError, WeightsFile,
+    Recipe, Run, RunOptions, Summary, TrainError, WeightsFile,
     events::{Event, read_log},
     group::Threads,
 };
@@ -264,6 +264,11 @@ fn other_data_or_devices_are_an_error_until_they_are_accepted() {
         let error = error.join().unwrap();
         assert!(error.contains("devices or processes: 2, expected 1"), "{error}");
     }
+    // Another kind of device rounds otherwise. The name stands for one here.
+    let elsewhere = RunOptions { device_name: "cuda".to_owned(), ..alone() };
+    let moved_on = Run::resume(run.folder(), None, elsewhere).unwrap();
+    let error = moved_on.execute().unwrap_err().to_string();
+    assert!(error.contains("device: cuda, expected flex, which --device flex chooses"), "{error}");
     assert_eq!(steps(&run.folder().join("quantized")), whole);
     at(&moved).execute().unwrap();
     reopen(run.folder());

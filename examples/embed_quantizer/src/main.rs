@@ -23,7 +23,8 @@ impl Net {
 
 #[expect(clippy::print_stdout, reason = "an example's output")]
 fn main() -> Result<(), QuantizerError> {
-    let device = Device::flex().autodiff();
+    // A GPU if this is built for one, else the CPU. The environment variable BURN_DEVICE chooses.
+    let device = Device::default().autodiff();
     let lsq = |role| Ok(QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(2)?));
     let site = Site::activation("conv", 4);
     let net = Net {

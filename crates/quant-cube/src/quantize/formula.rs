@@ -104,8 +104,8 @@ fn table_value<F: Float>(
     parameter::<F>(parameters, from + 3 + thresholds + below as usize)
 }
 
-/// Returns where x lies among the pieces of `Rule::Intervals`, whose parameters begin at `from`: the
-/// number of pieces that begin below x, and where the last of them begins, or o if there is none.
+/// Returns where x lies among the pieces of `Rule::Intervals`, whose parameters begin at `from`:
+/// the number of pieces that begin below x, and where the last of them begins, or o if none does.
 #[cube]
 fn last_below<F: Float>(
     x: f32,

@@ -18,8 +18,8 @@ use crate::schema::choices::Choice;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrecisionRecipe {
-    /// The type of the products. Choose `bf16` if the device supports it. `f16` is more exact and
-    /// needs a loss scale.
+    /// The type of the products. Choose `bf16` if the device supports it, as NVIDIA's GPUs do since
+    /// Ampere (2020). `f16` is more exact and needs a loss scale.
     #[schemars(with = "Choice<Compute>")]
     pub compute: Compute,
     /// The loss scale at the start. By default it is 65536 for f16. For bf16, which has the range

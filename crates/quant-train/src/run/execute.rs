@@ -236,7 +236,7 @@ impl Run {
         changes::check_possible(&self.folder, &self.header.recipe, &self.recipe, &changed)?;
         let mut lines: Vec<String> = changed.iter().map(ToString::to_string).collect();
         let mut header = Header { recipe: self.recipe.clone(), ..self.header.clone() };
-        let seen = Seen::new(train.as_ref(), val.as_ref(), self.options.group.size());
+        let seen = Seen::new(train.as_ref(), val.as_ref(), &self.options);
         match seen.check(&header.seen) {
             Ok(()) => {}
             Err(TrainError::OtherData { changes }) if self.accepts_changes => {

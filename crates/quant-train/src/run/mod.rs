@@ -133,7 +133,7 @@ impl Run {
             check_utf8(runs)?;
         }
         let (train, val) = open_for_all(&recipe, &data, &options)?;
-        let seen = Seen::new(train.as_ref(), val.as_ref(), options.group.size());
+        let seen = Seen::new(train.as_ref(), val.as_ref(), &options);
         for index in 0..recipe.phases.len() {
             recipe.check_start(index, &recipe_folder, seen.classes(), &options.device)?;
         }

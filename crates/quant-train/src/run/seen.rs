@@ -4,7 +4,8 @@
 use quant_data::{Dataset, Fingerprint};
 use serde::{Deserialize, Serialize};
 
-use crate::{classes, error::TrainError};
+use super::options::RunOptions;
+use crate::{classes, devices::device, error::TrainError};
 
 /// The data and the devices of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,11 +15,19 @@ pub(crate) struct Seen {
     /// The number of processes or devices that train together. Each of them has its share of every
     /// batch.
     processes: usize,
+    /// The kind of device, such as `cuda`. Nothing if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
 }
 
 impl Seen {
-    pub(crate) fn new(train: &dyn Dataset, val: &dyn Dataset, processes: usize) -> Self {
-        Self { train: train.fingerprint(), val: val.fingerprint(), processes }
+    pub(crate) fn new(train: &dyn Dataset, val: &dyn Dataset, options: &RunOptions) -> Self {
+        Self {
+            train: train.fingerprint(),
+            val: val.fingerprint(),
+            processes: options.group.size(),
+            device: device::known(&options.device_name).map(str::to_owned),
+        }
     }
 
     /// Returns the names of the classes.
@@ -54,6 +63,14 @@ impl Seen {
             changes.push(format!(
                 "devices or processes: {}, expected {}: each batch would have other images",
                 self.processes, started.processes
+            ));
+        }
+        if let (Some(before), Some(now)) = (&started.device, &self.device)
+            && before != now
+        {
+            changes.push(format!(
+                "device: {now}, expected {before}, which --device {before} chooses: another kind \
+                 of device rounds otherwise"
             ));
         }
         if changes.is_empty() { Ok(()) } else { Err(TrainError::OtherData { changes }) }

@@ -1,14 +1,12 @@
 //! Makes a network of any structure. Its weights are determined by a seed if one is given.
 
-use std::sync::{Mutex, PoisonError};
-
 use burn::tensor::Device;
 
 use crate::{
     config::{NetworkConfig, each_config},
     error::NetworkError,
     network::Network,
-    state::StateDict,
+    state::{StateDict, drawing},
     visit::QuantizedModule,
 };
 
@@ -79,9 +77,9 @@ impl StateDict {
 /// Calls `make` and returns its network, with weights that depend only on `seed`, on what `make`
 /// makes and on the kind of the device.
 ///
-/// A device has one random generator for the whole process. Networks that are made by this function
-/// therefore wait for each other. If anything else draws from the generator meanwhile, the weights
-/// change.
+/// A device has one random generator for the whole process. Networks that are made by this function,
+/// or whose states are taken or loaded, therefore wait for each other. If anything else draws from
+/// the generator meanwhile, such as a dropout layer in another thread, the weights change.
 ///
 /// # Errors
 /// The errors of `make`.
@@ -90,8 +88,7 @@ pub fn init_seeded<M: QuantizedModule, E>(
     device: &Device,
     make: impl FnOnce() -> Result<M, E>,
 ) -> Result<M, E> {
-    static DRAWING: Mutex<()> = Mutex::new(());
-    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _drawing = drawing();
     device.seed(seed);
     let network = make()?;
     // Parameters are drawn when they are first used, so this draws them directly after the seed is
@@ -128,20 +125,32 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_gives_the_same_weights_whatever_other_threads_draw_behind_theirs() {
+    fn a_seed_gives_the_same_weights_whatever_networks_other_threads_make() {
+        let config: NetworkConfig = ResNetConfig {
+            width_alpha: 0.05,
+            ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
+        }
+        .into();
         let draw = |seed| {
-            let config: NetworkConfig = ResNetConfig {
-                width_alpha: 0.05,
-                ..ResNetConfig::new(Depth::ResNet18, Stem::ImageNet, 3, 32)
-            }
-            .into();
             let network = config.init_seeded(seed, &Device::flex()).unwrap();
-            StateDict::of(&network).to_bytes().unwrap()
+            StateDict::of(&network)
         };
         let expected = draw(5);
         assert_ne!(expected, draw(6));
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..12).map(|_| scope.spawn(|| draw(5))).collect();
+            // Networks without a seed, which are drawn when their states are taken or loaded.
+            for load in [false, true].repeat(6) {
+                let (config, expected) = (&config, &expected);
+                scope.spawn(move || {
+                    let network = config.init(&Device::flex()).unwrap();
+                    if load {
+                        drop(expected.load_into(network));
+                    } else {
+                        StateDict::of(&network);
+                    }
+                });
+            }
             for thread in threads {
                 assert!(thread.join().unwrap() == expected, "the weights differ");
             }

@@ -9,6 +9,7 @@
 //! | `load`, `prefix`, `report` | loads a state into a module: finds the entries, reports on each |
 //! | `quantizers` | compares a network's quantizers with those of a state, and restores them |
 //! | `names`, `kinds` | recognise kinds of entries by their names, and of parameters |
+//! | `drawing` | lets one thread at a time draw weights |
 //! | `codes` | quantized weights as integers |
 //!
 //! This crate does not read files. `quant_train::WeightsFile` reads states from safetensors files
@@ -19,6 +20,7 @@ mod codes;
 mod collect;
 mod description;
 mod dict;
+mod drawing;
 mod entry;
 mod kinds;
 mod load;
@@ -36,4 +38,5 @@ pub use report::LoadReport;
 pub use snapshot::parameter_names;
 
 pub(crate) use collect::names_of_parameters;
+pub(crate) use drawing::drawing;
 pub(crate) use kinds::{running_states, trained};

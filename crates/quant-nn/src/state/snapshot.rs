@@ -7,6 +7,7 @@ use burn::module::ParamId;
 use super::{
     collect::{Collector, names_of_parameters},
     dict::{DESCRIPTION, StateDict},
+    drawing::drawing,
     quantizers::describe,
 };
 use crate::visit::QuantizedModule;
@@ -15,6 +16,8 @@ impl StateDict {
     /// Takes the state of a network, with a description of its configuration and its quantizers.
     /// Every tensor is read back from the device.
     pub fn of<M: QuantizedModule>(network: &M) -> Self {
+        // Parameters that nothing has read so far are drawn here.
+        let _drawing = drawing();
         // This copy has running statistics that are up to date.
         let network = network.valid();
         let rename = |path: &str| network.pytorch_name(path);

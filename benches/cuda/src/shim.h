@@ -28,6 +28,7 @@ static Index blockIdx, threadIdx, gridDim, blockDim;
 using std::abs;
 using std::fabs;
 using std::fma;
+using std::max;
 using std::min;
 using std::rint;
 using std::sqrt;

@@ -95,15 +95,24 @@ pub fn elementwise() -> Vec<Variant> {
     all
 }
 
+/// Returns the variants of kernels that quantize element by element.
+pub fn quantizing() -> Vec<Variant> {
+    elementwise().into_iter().map(with_few_groups).collect()
+}
+
 /// Returns the variants of kernels that sum over groups.
 pub fn summing() -> Vec<Variant> {
     let layouts =
         [(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Columns, 32)];
-    let narrow = |v: Variant| match v.groups {
+    variants(&layouts).into_iter().map(with_few_groups).collect()
+}
+
+/// Of groups that lie side by side, a vector has at most four.
+fn with_few_groups(v: Variant) -> Variant {
+    match v.groups {
         Groups::Columns => Variant { vector: v.vector.min(4), ..v },
         _ => v,
-    };
-    variants(&layouts).into_iter().map(narrow).collect()
+    }
 }
 
 fn variants(layouts: &[(Groups, usize)]) -> Vec<Variant> {

@@ -1,46 +1,145 @@
 //! What kernels have in common: the group of an element, and sums over the threads of a block,
 //! which CubeCL calls the units of a cube.
 
+#![expect(missing_docs, reason = "CubeCL makes structures of launches, without documentation")]
+
 use cubecl::prelude::*;
 
 use crate::launch::Groups;
 
-/// Returns the group of a lane of the vector at `ABSOLUTE_POS`. With [`Groups::Rows`], `inner`
-/// counts vectors, else elements; with [`Groups::Columns`], `groups` counts vectors.
+/// Returns the group of the first element of the vector at `ABSOLUTE_POS`, and how many elements
+/// from there on belong to it, if that may be fewer than those of the vector. With
+/// [`Groups::Rows`], `inner` counts vectors; with [`Groups::Columns`], `groups` counts vectors.
 #[cube]
-pub(crate) fn group_of_lane(
-    lane: usize,
+pub(crate) fn first_group(
     #[comptime] size: usize,
     groups: usize,
     inner: usize,
     #[comptime] of: Groups,
-) -> usize {
+) -> (u32, u32) {
     if comptime!(of == Groups::One) {
-        0usize.runtime()
+        (0u32.runtime(), 0u32.runtime())
     } else if comptime!(of == Groups::Rows) {
-        ABSOLUTE_POS / inner % groups
+        ((ABSOLUTE_POS / inner % groups) as u32, 0u32.runtime())
     } else if comptime!(of == Groups::Columns) {
-        ABSOLUTE_POS % groups * size + lane
+        ((ABSOLUTE_POS % groups * size) as u32, 0u32.runtime())
     } else {
-        (ABSOLUTE_POS * size + lane) / inner % groups
+        let first = ABSOLUTE_POS * size;
+        let left = usize::min(inner - first % inner, size) as u32;
+        ((first / inner % groups) as u32, left)
     }
 }
 
-/// Returns the index of the vector of a column, as `Tiling` divides a tensor.
+/// Returns what [`first_group`] returns, of the element behind one of which this is known. There
+/// is no division.
 #[cube]
-pub(crate) fn index_in_column(
-    element: usize,
-    column: usize,
-    columns: usize,
+pub(crate) fn next_group(
+    group: u32,
+    left: u32,
+    #[comptime] size: usize,
+    groups: usize,
     inner: usize,
     #[comptime] of: Groups,
-) -> usize {
-    if comptime!(of == Groups::One) {
-        element
-    } else if comptime!(of == Groups::Columns) {
-        element * columns + column
+) -> (u32, u32) {
+    if comptime!(of == Groups::Columns) {
+        (group + 1, left)
+    } else if comptime!(of == Groups::Any) {
+        let following = select(group + 1 == groups as u32, 0, group + 1);
+        let all = usize::min(inner, size) as u32;
+        (select(left == 1, following, group), select(left == 1, all, left - 1))
     } else {
-        (element / inner * columns + column) * inner + element % inner
+        (group, left)
+    }
+}
+
+/// Returns the tile that this cube sums a part of, and the number of that part, as `Tiling` divides
+/// a tensor. If `alone`, one cube sums all of a tile. Cubes are counted in 32 bits: a division in 64
+/// bits needs many registers.
+#[cube]
+pub(crate) fn tile_and_split(
+    path: &Path,
+    #[comptime] alone: bool,
+    #[comptime] of: Groups,
+) -> (u32, u32) {
+    let cube = CUBE_POS as u32;
+    if comptime!(of == Groups::One) {
+        (0u32.runtime(), cube)
+    } else if comptime!(alone) {
+        (cube, 0u32.runtime())
+    } else {
+        (cube % path.tiles as u32, cube / path.tiles as u32)
+    }
+}
+
+/// Returns the column of this unit in a tile of `width` columns.
+#[cube]
+pub(crate) fn column_of_unit(tile: u32, #[comptime] width: usize) -> usize {
+    tile as usize * width + UNIT_POS as usize % width
+}
+
+/// How the units of a kernel step through a tensor, as `Tiling` divides it. All are numbers of
+/// vectors, but the first three.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub struct Path {
+    /// The number of columns.
+    pub columns: usize,
+    /// The number of tiles of columns.
+    pub tiles: usize,
+    /// The number of cubes that share a tile.
+    pub splits: usize,
+    /// The number of vectors of all columns.
+    pub end: usize,
+    /// The number of vectors of a column that follow each other.
+    pub inner: usize,
+    /// The distance between a vector of a unit and its next one. It leads too far within `inner`
+    /// vectors.
+    pub stride: usize,
+    /// The part of `stride` that leads from place to place within `inner` vectors.
+    pub inside: usize,
+    /// The distance from the end of `inner` vectors to where the next of this column begin.
+    pub others: usize,
+}
+
+/// Returns the first vector of a unit: where it lies, and its place within `inner` vectors, of which
+/// there are at most [`MOST_INNER`](crate::launch::MOST_INNER). Units are counted in 32 bits, as
+/// cubes are.
+#[cube]
+pub(crate) fn first_vector(
+    path: &Path,
+    column: usize,
+    split: usize,
+    #[comptime] rows: usize,
+    #[comptime] width: usize,
+    #[comptime] of: Groups,
+) -> (usize, u32) {
+    let element = split * rows + UNIT_POS as usize / width;
+    if comptime!(of == Groups::One) {
+        (element, 0u32.runtime())
+    } else if comptime!(of == Groups::Columns) {
+        (element * path.columns + column, 0u32.runtime())
+    } else {
+        let inner = path.inner as u32;
+        let (outer, inside) = (element as u32 / inner, element as u32 % inner);
+        ((outer as usize * path.columns + column) * path.inner + inside as usize, inside)
+    }
+}
+
+/// Returns the vector of a unit that follows that at `at`, whose place within `inner` vectors is
+/// `inside`. There is no division.
+#[cube]
+pub(crate) fn next_vector(
+    path: &Path,
+    at: usize,
+    inside: u32,
+    #[comptime] of: Groups,
+) -> (usize, u32) {
+    if comptime!(of == Groups::Rows) {
+        let next = inside + path.inside as u32;
+        let is_behind = next >= path.inner as u32;
+        let skipped = select(is_behind, path.others, 0);
+        (at + path.stride + skipped, select(is_behind, next - path.inner as u32, next))
+    } else {
+        (at + path.stride, inside)
     }
 }
 

@@ -8,7 +8,7 @@ use cubecl::{
     std::tensor::layout::linear::{LinearViewLaunch, linear_view},
 };
 
-use crate::Walk;
+use crate::{Walk, block::PathLaunch};
 
 /// A tensor on a device, and the type of its elements.
 #[derive(Debug, Clone)]
@@ -67,6 +67,13 @@ impl Limits {
         let elements = properties.hardware.max_vector_size.min(8);
         let units = (properties.hardware.max_units_per_cube as usize).clamp(UNITS, MOST_UNITS);
         Self { cubes, bytes, elements, units: 1 << units.ilog2() }
+    }
+
+    /// Returns the limits of a kernel that reads parameters, or keeps sums, of each group. If groups
+    /// lie side by side in a tensor that is viewed as `view`, a vector has few of them.
+    pub(crate) fn of_groups(self, [_, groups, inner]: [usize; 3]) -> Self {
+        let most = if groups > 1 && inner == 1 { MOST_COLUMNS } else { self.elements };
+        Self { elements: self.elements.min(most), ..self }
     }
 }
 
@@ -168,8 +175,14 @@ fn vector_size(limits: Limits, operands: &[&Operand], run: usize) -> usize {
 /// Returns the type that indexes all of these tensors, also by the number to which the loop of a
 /// unit counts: it ends up to one step of all units behind the last element.
 pub(crate) fn address_type(operands: &[&Operand]) -> AddressType {
-    let longest = operands.iter().map(|operand| operand.extent().max(operand.elements())).max();
-    AddressType::from_len(longest.unwrap_or(1).saturating_add(UNITS << 16))
+    AddressType::from_len(longest(operands).saturating_add(UNITS << 16))
+}
+
+/// Returns the number of elements of the longest of these tensors, from the first to the last in
+/// memory.
+fn longest(operands: &[&Operand]) -> usize {
+    let lengths = operands.iter().map(|operand| operand.extent().max(operand.elements()));
+    lengths.max().unwrap_or(1)
 }
 
 /// How the groups of a tensor lie among the vectors that a kernel reads.
@@ -223,8 +236,10 @@ impl Lanes {
 pub struct Sums {
     /// The number of sums in registers.
     pub registers: usize,
-    /// The number of sums in shared memory. A unit keeps them for one group only.
+    /// The number of sums in shared memory.
     pub shared: usize,
+    /// Whether a unit keeps sums for one group only.
+    pub of_one: bool,
 }
 
 /// How the elements of a tensor are divided among cubes that sum the elements of each group. The
@@ -253,9 +268,10 @@ pub struct Tiling {
 }
 
 impl Sums {
-    /// Returns the sums of a kernel that keeps all of them in registers.
+    /// Returns the sums of a kernel that keeps all of them in registers, for several groups if they
+    /// are few.
     pub fn in_registers(registers: usize) -> Self {
-        Self { registers, shared: 0 }
+        Self { registers, shared: 0, of_one: false }
     }
 
     /// Returns the number of sums.
@@ -265,24 +281,34 @@ impl Sums {
 
     /// Returns whether a unit keeps the sums of this many groups that lie side by side.
     pub fn fit(self, groups: usize) -> bool {
-        groups == 1 || (self.shared == 0 && groups * self.registers <= MOST_SUMS)
+        groups == 1 || (!self.of_one && groups * self.registers <= MOST_SUMS)
     }
 
-    /// Returns the largest number of units of a cube, up to `most`, for which shared memory holds
-    /// their sums, and one number of each unit for adding them.
+    /// Returns the largest number of units of a cube, a power of two up to `most`, for which shared
+    /// memory holds their sums, one number of each unit for adding them, what the units read about
+    /// the pieces of [`MOST_WIDTH`] columns, and the place of the cube.
     pub fn units(self, most: usize) -> usize {
-        let fit = SHARED_NUMBERS / (1 + self.shared);
-        most.min(1 << fit.ilog2())
+        let free = SHARED_NUMBERS - 2 - numbers_of_pieces(self.shared) * MOST_WIDTH;
+        most.min(1 << (free / (1 + self.shared)).ilog2())
     }
+}
+
+/// Returns how many numbers of a column a cube keeps in shared memory if there are this many bounds
+/// between pieces: the bounds, and two numbers of each piece.
+pub(crate) fn numbers_of_pieces(bounds: usize) -> usize {
+    bounds + 2 * bounds.saturating_sub(1)
 }
 
 impl Tiling {
     /// Divides the operands, whose axes are in the order of the walk.
+    ///
+    /// # Panics
+    /// If more than [`MOST_INNER`] vectors of one of several groups follow each other: on 32 bits
+    /// that is a run of over 8 GB.
     pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3], sums: Sums) -> Self {
         let [outer, groups, inner] = view;
         let side_by_side = groups > 1 && inner == 1;
-        let most = if side_by_side { MOST_COLUMNS } else { limits.elements };
-        let limits = Limits { elements: limits.elements.min(most), ..limits };
+        let limits = limits.of_groups(view);
         let mut vector = if side_by_side {
             vector_size(limits, operands, groups)
         } else {
@@ -298,7 +324,11 @@ impl Tiling {
         } else {
             (Groups::Rows, groups, outer * inner / vector, inner / vector)
         };
-        let width = if side_by_side { columns.next_power_of_two().min(32) } else { 1 };
+        assert!(
+            of != Groups::Rows || inner <= MOST_INNER,
+            "{inner} vectors of a group follow each other in memory; at most {MOST_INNER} may"
+        );
+        let width = if side_by_side { columns.next_power_of_two().min(MOST_WIDTH) } else { 1 };
         let tiles = columns.div_ceil(width);
         let rows = |units: usize| units / width;
         let steps = (ELEMENTS_ALONE / vector).max(1);
@@ -312,15 +342,50 @@ impl Tiling {
         let units = alone.unwrap_or(few);
         Self { vector, of, columns, length, inner, width, tiles, splits, units }
     }
+
+    /// Returns the numbers that kernels get of this division, in the order of the fields of
+    /// [`Path`](crate::block::Path).
+    pub fn numbers(&self) -> [usize; 8] {
+        let Self { of, columns, length, inner, width, tiles, splits, units, .. } = *self;
+        let step = splits * (units / width);
+        let (stride, inside, others) = match of {
+            Groups::Rows => {
+                let inside = step % inner;
+                (step / inner * columns * inner + inside, inside, (columns - 1) * inner)
+            }
+            _ => (step * columns, 0, 0),
+        };
+        [columns, tiles, splits, columns * length, inner, stride, inside, others]
+    }
+
+    pub(crate) fn path(&self) -> PathLaunch {
+        let [columns, tiles, splits, end, inner, stride, inside, others] = self.numbers();
+        PathLaunch::new(columns, tiles, splits, end, inner, stride, inside, others)
+    }
+
+    /// Returns the type that indexes all of these tensors, also one step behind their ends.
+    pub(crate) fn address_type(&self, operands: &[&Operand]) -> AddressType {
+        let [_, _, _, end, _, stride, _, others] = self.numbers();
+        let behind = end.saturating_add(stride).saturating_add(others);
+        AddressType::from_len(longest(operands).max(behind))
+    }
 }
 
 /// The number of 32-bit numbers for which every device has shared memory: WebGPU's default limit.
 const SHARED_NUMBERS: usize = 4096;
 
+/// The largest number of vectors of one of several groups that follow each other. Kernels count them
+/// in 32 bits, also one step behind the last.
+pub(crate) const MOST_INNER: usize = 1 << 31;
+
+/// The largest number of columns that a cube sums next to each other.
+const MOST_WIDTH: usize = 32;
+
 /// The number of sums that a unit keeps in registers for several groups.
 const MOST_SUMS: usize = 8;
 
-/// The number of groups for which a unit keeps sums. With eight, some kernels spill registers.
+/// The number of groups of which a unit reads parameters or keeps sums. With eight, some kernels
+/// spill registers.
 const MOST_COLUMNS: usize = 4;
 
 /// The number of vectors that a unit sums at least, if there are so many.

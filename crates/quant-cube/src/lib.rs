@@ -14,6 +14,9 @@ pub mod quantize;
 pub mod update;
 
 #[cfg(feature = "cube")]
+#[doc(hidden)]
+pub use block::PathLaunch;
+#[cfg(feature = "cube")]
 pub use launch::{Groups, Operand, Output};
 #[cfg(feature = "cube")]
 #[doc(hidden)]

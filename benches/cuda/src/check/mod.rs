@@ -112,7 +112,7 @@ fn for_each(part: &str, share: Share, take: &mut dyn FnMut(String, &dyn Fn() -> 
         }
     };
     for (name, rule) in rules() {
-        for v in variant::elementwise() {
+        for v in variant::quantizing() {
             add(format!("forward_{name}_{}", v.name()), &|| quantizers::forward(rule, v));
         }
         for v in summing_of(rule) {
@@ -199,9 +199,8 @@ fn limits(v: Variant, cubes: usize) -> Limits {
     Limits { cubes, bytes: 16, elements: v.vector, units: UNITS }
 }
 
-fn numbers(tiling: &Tiling) -> [u64; 5] {
-    let Tiling { columns, length, inner, tiles, splits, .. } = *tiling;
-    [columns, length, inner, tiles, splits].map(|x| x as u64)
+fn numbers(tiling: &Tiling) -> [u64; 8] {
+    tiling.numbers().map(|x| x as u64)
 }
 
 /// Returns the relative distance of neighbouring numbers.

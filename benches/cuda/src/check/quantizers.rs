@@ -68,11 +68,6 @@ fn parameters(rule: Rule, groups: usize, seed: u64) -> Vec<f32> {
     drawn(seed, groups * count).chunks(count).flat_map(row).collect()
 }
 
-/// Returns the number that kernels of intervals get.
-fn pieces(rule: Rule) -> [u32; 1] {
-    [quantize::pieces(rule)]
-}
-
 fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String> {
     let view = view(v);
     let elements: usize = view.iter().product();
@@ -91,7 +86,7 @@ fn run_forward(kernel: &HostKernel, rule: Rule, v: Variant) -> Result<(), String
         &mut [placed.numbers.buffer(), p.buffer(), y.buffer()],
         Scalars {
             integers: &[&placed.lengths, &lengths[..], &[groups, inner]].concat(),
-            words: &[&placed.shifts[..], &pieces(rule)].concat(),
+            words: &[&placed.shifts[..], &[quantize::pieces(rule)]].concat(),
             floats: &[steps, lowest, highest],
         },
         [vectors.div_ceil(UNITS), UNITS],
@@ -154,7 +149,7 @@ fn run_backward(kernels: &[HostKernel], rule: Rule, v: Variant) -> Result<(), St
             ],
             Scalars {
                 integers: &[&before[..], &placed.lengths, &after, &numbers(&tiles)].concat(),
-                words: &[&placed.shifts[..], &pieces(rule)].concat(),
+                words: &placed.shifts,
                 floats: &[steps, lowest, highest, ewgs, 0.5],
             },
             [tiles.tiles * splits, tiles.units],

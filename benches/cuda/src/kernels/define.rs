@@ -5,6 +5,7 @@ use cubecl::{
     std::tensor::layout::linear::{LinearView, LinearViewLaunch},
 };
 use cubecl_runtime::kernel::KernelDefinition;
+use quant_cube::PathLaunch;
 
 use crate::device::view;
 
@@ -31,6 +32,11 @@ pub fn plain(length: usize) -> RuntimeArg<LinearView<'static, f32>> {
 /// Declares a tensor, without gaps or in another order.
 pub fn tensor(strided: bool) -> LinearViewLaunch {
     if strided { view(&[2, 64, 32], &[2048, 1, 64]) } else { view(&[LENGTH], &[1]) }
+}
+
+/// Declares the numbers by which units step through a tensor. Kernels do not depend on them.
+pub fn path() -> PathLaunch {
+    PathLaunch::new(1, 1, 1, 1, 1, 1, 1, 1)
 }
 
 /// Returns the definition of a kernel with these arguments, for a variant and a number of threads.

@@ -3,7 +3,7 @@
 use cubecl_runtime::kernel::KernelDefinition;
 use quant_cube::{Groups, Sums, batch_norm};
 
-use super::define::{Kernel, LENGTH, kernel, plain, tensor};
+use super::define::{Kernel, LENGTH, kernel, path, plain, tensor};
 use crate::variant::{UNITS, Variant, elementwise, fits, summing};
 
 /// Defines the kernel that computes moments of parts of channels.
@@ -15,11 +15,7 @@ pub fn moments(v: Variant) -> KernelDefinition {
         v.vector,
         tensor(v.strided),
         plain(LENGTH),
-        1,
-        1,
-        1,
-        1,
-        1,
+        path(),
         v.groups,
         v.width,
         UNITS,
@@ -90,11 +86,7 @@ pub fn gradient_sums(v: Variant, relu: bool) -> KernelDefinition {
         tensor(v.strided),
         plain(LENGTH),
         plain(LENGTH),
-        1,
-        1,
-        1,
-        1,
-        1,
+        path(),
         relu,
         v.groups,
         v.width,

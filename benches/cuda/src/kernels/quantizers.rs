@@ -7,8 +7,8 @@ use quant_cube::{
 };
 use quant_kernels::quantize::{Rule, SignSlope};
 
-use super::define::{Kernel, LENGTH, kernel, plain, tensor};
-use crate::variant::{UNITS, Variant, elementwise, fits, summing};
+use super::define::{Kernel, LENGTH, kernel, path, plain, tensor};
+use crate::variant::{UNITS, Variant, elementwise, fits, quantizing, summing};
 
 /// Returns rules that together need every property that kernels are compiled for.
 pub fn rules() -> Vec<(&'static str, Rule)> {
@@ -84,17 +84,12 @@ pub fn backward(rule: Rule, v: Variant, alone: bool) -> KernelDefinition {
         plain(LENGTH),
         plain(LENGTH),
         plain(LENGTH),
-        1,
-        1,
-        1,
-        1,
-        1,
+        path(),
         steps,
         lowest,
         highest,
         ewgs,
         1.0,
-        quantize::pieces(rule),
         rule.parameters(),
         sums.all(),
         sums.shared,
@@ -138,7 +133,7 @@ pub fn summing_of(rule: Rule) -> Vec<Variant> {
 pub(super) fn all() -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for (name, rule) in rules() {
-        for v in elementwise() {
+        for v in quantizing() {
             let name = format!("forward_{name}_{}", v.name());
             kernels.push(Kernel::new(name, move || forward(rule, v)));
         }

@@ -8,7 +8,10 @@ use cubecl::{
 };
 
 use crate::{
-    block::{group_of_lane, index_in_column, sum_columns},
+    block::{
+        Path, column_of_unit, first_group, first_vector, next_group, next_vector, sum_columns,
+        tile_and_split,
+    },
     launch::Groups,
 };
 
@@ -75,11 +78,7 @@ fn moments_at(shared: &mut Shared<[f32]>, at: usize, #[comptime] dim: usize) -> 
 pub fn moments_kernel<F: Float, N: Size>(
     x: LinearView<'_, Vector<F, N>>,
     mut partial: LinearViewMut<'_, f32>,
-    columns: usize,
-    length: usize,
-    inner: usize,
-    tiles: usize,
-    splits: usize,
+    path: Path,
     #[comptime] of: Groups,
     #[comptime] width: usize,
     #[comptime] units: usize,
@@ -88,9 +87,9 @@ pub fn moments_kernel<F: Float, N: Size>(
     let lanes = if comptime!(of == Groups::Columns) { N::value() } else { 1 };
     let mut shared = Shared::<[f32]>::new_slice(comptime!(3 * units));
     let unit = UNIT_POS as usize;
-    let column = CUBE_POS % tiles * width + unit % width;
-    let split = CUBE_POS / tiles;
-    let is_used = column < columns && split < splits;
+    let (tile, split) = tile_and_split(&path, false, of);
+    let (column, split) = (column_of_unit(tile, width), split as usize);
+    let is_used = column < path.columns && split < path.splits;
     // The deviations from the first number are small beside a large mean.
     let mut pivots = Array::<f32>::new(lanes);
     let mut sums = Array::<f32>::new(lanes);
@@ -103,18 +102,17 @@ pub fn moments_kernel<F: Float, N: Size>(
         squares[lane] = 0.0f32;
     }
     if is_used {
-        let step = splits * comptime!(units / width);
-        let start = split * comptime!(units / width) + unit / width;
-        if start < length {
-            let values = x.read(index_in_column(start, column, columns, inner, of));
+        let rows = comptime!(units / width);
+        let (mut at, mut inside) = first_vector(&path, column, split, rows, width, of);
+        if at < path.end {
+            let values = x.read(at);
             #[unroll]
             for lane in 0..lanes {
                 pivots[lane] = f32::cast_from(values.extract(lane));
             }
         }
-        let mut element = start;
-        while element < length {
-            let values = x.read(index_in_column(element, column, columns, inner, of));
+        while at < path.end {
+            let values = x.read(at);
             #[unroll]
             for lane in 0..values.vector_size() {
                 let of_lane = if comptime!(of == Groups::Columns) { lane } else { 0usize };
@@ -123,7 +121,9 @@ pub fn moments_kernel<F: Float, N: Size>(
                 squares[of_lane] += deviation * deviation;
             }
             count += 1.0f32;
-            element += step;
+            let next = next_vector(&path, at, inside, of);
+            at = next.0;
+            inside = next.1;
         }
     }
     let of_vector = if comptime!(of == Groups::Columns) { 1usize } else { N::value() };
@@ -139,7 +139,7 @@ pub fn moments_kernel<F: Float, N: Size>(
         };
         let moments = moments_of_columns(of_unit, &mut shared, units, width);
         if is_used && unit < width {
-            let at = ((column * lanes + lane) * splits + split) * 3;
+            let at = ((column * lanes + lane) * path.splits + split) * 3;
             partial.write(at, moments.count);
             partial.write(at + 1, moments.mean);
             partial.write(at + 2, moments.squares);
@@ -242,12 +242,12 @@ pub fn normalize_kernel<F: Float, Y: Float, P: Float, N: Size>(
     if comptime!(adds) {
         added = residual.read(ABSOLUTE_POS);
     }
+    let (mut channel, mut left) = first_group(N::value(), groups, inner, of);
     #[unroll]
     for lane in 0..values.vector_size() {
-        let channel = group_of_lane(lane, N::value(), groups, inner, of);
+        let at = channel as usize;
         let x = f32::cast_from(values.extract(lane));
-        let mut value =
-            (x - mean.read(channel)) * scale.read(channel) + f32::cast_from(bias.read(channel));
+        let mut value = (x - mean.read(at)) * scale.read(at) + f32::cast_from(bias.read(at));
         if comptime!(adds) {
             value += f32::cast_from(added.extract(lane));
         }
@@ -255,6 +255,9 @@ pub fn normalize_kernel<F: Float, Y: Float, P: Float, N: Size>(
             value = select(value < 0.0f32, 0.0f32, value);
         }
         out.insert(lane, Y::cast_from(value));
+        let next = next_group(channel, left, N::value(), groups, inner, of);
+        channel = next.0;
+        left = next.1;
     }
     y.write(ABSOLUTE_POS, out);
 }
@@ -274,11 +277,7 @@ pub fn gradient_sums_kernel<F: Float, Y: Float, N: Size>(
     gradient: LinearView<'_, Vector<Y, N>>,
     mean: LinearView<'_, f32>,
     mut partial: LinearViewMut<'_, f32>,
-    columns: usize,
-    length: usize,
-    inner: usize,
-    tiles: usize,
-    splits: usize,
+    path: Path,
     #[comptime] relu: bool,
     #[comptime] of: Groups,
     #[comptime] width: usize,
@@ -289,9 +288,9 @@ pub fn gradient_sums_kernel<F: Float, Y: Float, N: Size>(
     let lanes = if comptime!(of == Groups::Columns) { N::value() } else { 1 };
     let mut shared = Shared::<[f32]>::new_slice(units);
     let unit = UNIT_POS as usize;
-    let column = CUBE_POS % tiles * width + unit % width;
-    let split = CUBE_POS / tiles;
-    let is_used = column < columns && split < splits;
+    let (tile, split) = tile_and_split(&path, false, of);
+    let (column, split) = (column_of_unit(tile, width), split as usize);
+    let is_used = column < path.columns && split < path.splits;
     let mut means = Array::<f32>::new(lanes);
     let mut sums = Array::<f32>::new(comptime!(2 * lanes));
     #[unroll]
@@ -305,10 +304,9 @@ pub fn gradient_sums_kernel<F: Float, Y: Float, N: Size>(
         for lane in 0..lanes {
             means[lane] = mean.read(column * lanes + lane);
         }
-        let step = splits * comptime!(units / width);
-        let mut element = split * comptime!(units / width) + unit / width;
-        while element < length {
-            let at = index_in_column(element, column, columns, inner, of);
+        let rows = comptime!(units / width);
+        let (mut at, mut inside) = first_vector(&path, column, split, rows, width, of);
+        while at < path.end {
             let values = x.read(at);
             let gradients = gradient.read(at);
             let mut results = gradients;
@@ -327,7 +325,9 @@ pub fn gradient_sums_kernel<F: Float, Y: Float, N: Size>(
                 sums[2 * of_lane] += g;
                 sums[2 * of_lane + 1] += g * (x - means[of_lane]);
             }
-            element += step;
+            let next = next_vector(&path, at, inside, of);
+            at = next.0;
+            inside = next.1;
         }
     }
     #[unroll]
@@ -336,7 +336,7 @@ pub fn gradient_sums_kernel<F: Float, Y: Float, N: Size>(
         for term in 0..2 {
             let sum = sum_columns(sums[2 * lane + term], &mut shared, units, width);
             if is_used && unit < width {
-                partial.write(((column * lanes + lane) * splits + split) * 2 + term, sum);
+                partial.write(((column * lanes + lane) * path.splits + split) * 2 + term, sum);
             }
         }
     }
@@ -416,22 +416,25 @@ pub fn input_gradient_kernel<F: Float, Y: Float, N: Size>(
     }
     let mut out = Vector::<F, N>::empty();
     let mut passed = gradients;
+    let (mut channel, mut left) = first_group(N::value(), groups, inner, of);
     #[unroll]
     for lane in 0..values.vector_size() {
-        let channel = group_of_lane(lane, N::value(), groups, inner, of);
+        let at = channel as usize;
         let g = before_relu(
             f32::cast_from(gradients.extract(lane)),
             f32::cast_from(results.extract(lane)),
             relu,
         );
-        let x = f32::cast_from(values.extract(lane)) - mean.read(channel);
-        let scale = numbers.read(channel * 3);
-        let value =
-            ((g - numbers.read(channel * 3 + 1)) - x * numbers.read(channel * 3 + 2)) * scale;
+        let x = f32::cast_from(values.extract(lane)) - mean.read(at);
+        let scale = numbers.read(at * 3);
+        let value = ((g - numbers.read(at * 3 + 1)) - x * numbers.read(at * 3 + 2)) * scale;
         out.insert(lane, F::cast_from(value));
         if comptime!(adds) {
             passed.insert(lane, Y::cast_from(g));
         }
+        let next = next_group(channel, left, N::value(), groups, inner, of);
+        channel = next.0;
+        left = next.1;
     }
     x_gradient.write(ABSOLUTE_POS, out);
     if comptime!(adds) {

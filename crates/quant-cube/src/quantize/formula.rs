@@ -104,49 +104,96 @@ fn table_value<F: Float>(
     parameter::<F>(parameters, from + 3 + thresholds + below as usize)
 }
 
-/// Returns where x lies among the pieces of `Rule::Intervals`, whose parameters begin at `from`:
-/// the number of pieces that begin below x, and where the last of them begins, or o if none does.
+/// Adds the sums of R(clamp(u_i, 0, 1)) of `Rule::Intervals`, whose parameters begin at `from`, to
+/// the sums of the elements x of `values`. u > 1/2 where x - start > width/2: widths are at least 0.
 #[cube]
-fn last_below<F: Float>(
-    x: f32,
+pub(super) fn add_interval_steps<F: Float>(
+    values: &Array<f32>,
+    sums: &mut Array<f32>,
     parameters: &LinearView<'_, F>,
     from: usize,
     pieces: u32,
-) -> (u32, f32) {
+    first: usize,
+    #[comptime] count: usize,
+) {
     let mut start = parameter::<F>(parameters, from + 1);
-    let mut below = 0u32.runtime();
-    let mut last = start;
     for piece in 0..pieces {
-        let is_below = x > start;
-        below = select(is_below, piece + 1, below);
-        last = select(is_below, start, last);
-        start += parameter::<F>(parameters, from + 2 + piece as usize);
+        let width = parameter::<F>(parameters, from + 2 + piece as usize);
+        let half = width * 0.5f32;
+        #[unroll]
+        for index in 0..count {
+            let is_behind = values[first + index] - start > half;
+            sums[first + index] += select(is_behind, 1.0f32, 0.0f32);
+        }
+        start += width;
     }
     // A width that is not a number stays visible.
-    (below, select(start == start, last, start))
+    #[unroll]
+    for index in 0..count {
+        sums[first + index] = select(start == start, sums[first + index], start);
+    }
 }
 
-/// Returns the sum of R(clamp(u_i, 0, 1)) of `Rule::Intervals` for an x above the starts of `below`
-/// pieces. Widths are at least 0: u is 1 or more in all but the last of these pieces, and u > 1/2
-/// where x - start > width/2.
+/// Writes what the gradients of `Rule::Intervals` need of a group, whose parameters begin at
+/// `first`: bound number `piece` of those between the pieces, which are o, o + a_1, o + a_1 + a_2
+/// and so on, then the width a_i of the piece behind it, and then c/a_i. Number i of each kind is at
+/// `i * width` behind the first, and the kinds follow each other.
 #[cube]
-fn interval_steps(x: f32, start: f32, width: f32, below: u32) -> f32 {
-    let half = select(x - start > width * 0.5f32, 1.0f32, 0.0f32);
-    let steps = select(below > 0, f32::cast_from(below) - 1.0f32 + half, 0.0f32);
-    let end = x + start;
-    select(end == end, steps, end)
+pub(super) fn write_piece<F: Float>(
+    parameters: &LinearView<'_, F>,
+    first: usize,
+    piece: usize,
+    shared: &mut Shared<[f32]>,
+    at: usize,
+    #[comptime] width: usize,
+    #[comptime] pieces: usize,
+) {
+    let mut bound = parameter::<F>(parameters, first + 1);
+    for earlier in 0..piece {
+        bound += parameter::<F>(parameters, first + 2 + earlier);
+    }
+    let at = at + piece * width;
+    shared[at] = bound;
+    if piece < pieces {
+        let size = parameter::<F>(parameters, first + 2 + piece);
+        shared[at + (1 + pieces) * width] = size;
+        shared[at + (1 + 2 * pieces) * width] = parameter::<F>(parameters, first) / size;
+    }
 }
 
-/// Returns the quantized value of x. `pieces` is the number of those of [`Kind::Intervals`].
+/// Returns the number of pieces of `Rule::Intervals` that begin below x, by a binary search.
+#[cube]
+fn pieces_below(
+    x: f32,
+    shared: &mut Shared<[f32]>,
+    from: usize,
+    #[comptime] width: usize,
+    #[comptime] pieces: usize,
+) -> u32 {
+    let all = comptime!(pieces as u32);
+    let bits = comptime!((all + 1).next_power_of_two().ilog2());
+    let mut below = 0u32.runtime();
+    #[unroll]
+    for bit in 0..bits {
+        let step = comptime!(1u32 << (bits - 1 - bit));
+        let next = u32::min(below + step, all);
+        let start = shared[from + (next - 1) as usize * width];
+        below = select(x > start, next, below);
+    }
+    below
+}
+
+/// Returns the quantized value of x. `integer` is read if the kind is [`Kind::Intervals`]: what
+/// [`add_interval_steps`] has summed.
 #[cube]
 pub(super) fn quantized<F: Float>(
     x: f32,
+    integer: f32,
     parameters: &LinearView<'_, F>,
     from: usize,
     steps: f32,
     lowest: f32,
     highest: f32,
-    pieces: u32,
     #[comptime] kind: Kind,
 ) -> f32 {
     let first = parameter::<F>(parameters, from);
@@ -173,11 +220,7 @@ pub(super) fn quantized<F: Float>(
             let above = parameter::<F>(parameters, from + 1);
             f32::round(limited(x * first, -1.0f32, 0.0f32)) + unit_step(x * above)
         }
-        Kind::Intervals => {
-            let (below, start) = last_below::<F>(x, parameters, from, pieces);
-            let width = parameter::<F>(parameters, from + 1 + below as usize);
-            interval_steps(x, start, width, below) * first
-        }
+        Kind::Intervals => integer * first,
         Kind::Ternary => {
             let negative = parameter::<F>(parameters, from + 1);
             let bound = parameter::<F>(parameters, from + 2);
@@ -199,10 +242,10 @@ pub(super) fn quantized<F: Float>(
 /// from `base` on.
 ///
 /// [`Kind::Intervals`] only adds that of c there. The others, of which there are too many for
-/// registers, are sums of the gradients of the bounds between pieces, which are o, o + a_1,
-/// o + a_1 + a_2 and so on: the gradient of o is the sum of all of them, and that of a_i the sum of
-/// those above a_i. Inside a piece, -∂x is divided between its bounds in the ratio 1 - u to u. The
-/// sum of bound i is at `(i + 1) * units + unit` of `bounds`.
+/// registers, are sums of the gradients of the `bounds` between pieces: the gradient of o is the sum
+/// of all of them, and that of a_i the sum of those above a_i. Inside a piece, -∂x is divided
+/// between its bounds in the ratio 1 - u to u. The sum of bound i is at `(i + 1) * units + unit` of
+/// `shared`, and behind these sums is what [`write_piece`] has written.
 #[cube]
 pub(super) fn differentiated<F: Float>(
     x: f32,
@@ -216,8 +259,9 @@ pub(super) fn differentiated<F: Float>(
     factor: f32,
     sums: &mut Array<f32>,
     base: usize,
-    bounds: &mut Shared<[f32]>,
-    pieces: u32,
+    shared: &mut Shared<[f32]>,
+    #[comptime] bounds: usize,
+    #[comptime] width: usize,
     #[comptime] units: usize,
     #[comptime] kind: Kind,
 ) -> f32 {
@@ -273,16 +317,24 @@ pub(super) fn differentiated<F: Float>(
             within(u, -1.0f32, 0.0f32, g * first) + within(v, 0.0f32, 1.0f32, g * above)
         }
         Kind::Intervals => {
-            let (below, start) = last_below::<F>(x, parameters, from, pieces);
-            let width = parameter::<F>(parameters, from + 1 + below as usize);
-            let u = select(below > 0, (x - start) / width, 0.0f32);
-            let passed = within(u, 0.0f32, 1.0f32, g * (first / width));
+            let pieces = comptime!(bounds - 1);
+            let starts = comptime!((bounds + 1) * units) + unit % width;
+            let below = pieces_below(x, shared, starts, width, pieces);
+            // An x below all pieces is below the first: it adds 0 to the bounds of that one.
+            let piece = u32::max(below, 1) as usize;
+            let at = starts + (piece - 1) * width;
+            let distance = x - shared[at];
+            let size = shared[at + (1 + pieces) * width];
+            let u = distance / size;
+            let passed = within(u, 0.0f32, 1.0f32, g * shared[at + (1 + 2 * pieces) * width]);
             let to_end = within(u, 0.0f32, 1.0f32, passed * u);
-            // Where x is below all pieces, 0 is added to the bounds of the first.
-            let piece = select(below > 0, below as usize, 1usize.runtime());
-            bounds[piece * units + unit] -= passed - to_end;
-            bounds[(piece + 1) * units + unit] -= to_end;
-            sums[base] += g * interval_steps(x, start, width, below);
+            shared[piece * units + unit] -= passed - to_end;
+            shared[(piece + 1) * units + unit] -= to_end;
+            // u > 1/2 where distance > size/2. What is not a number stays visible.
+            let half = select(distance > size * 0.5f32, 1.0f32, 0.0f32);
+            let end = x + shared[starts + pieces * width];
+            let integer = f32::cast_from(piece as u32 - 1) + half;
+            sums[base] += g * select(end == end, integer, end);
             passed
         }
         Kind::Ternary => {

@@ -7,10 +7,13 @@ use cubecl::{
     std::tensor::layout::linear::{LinearView, LinearViewMut},
 };
 
-use super::formula::{Kind, differentiated, quantized};
+use super::formula::{Kind, add_interval_steps, differentiated, quantized, write_piece};
 use crate::{
-    block::{group_of_lane, index_in_column, sum_columns},
-    launch::Groups,
+    block::{
+        Path, column_of_unit, first_group, first_vector, next_group, next_vector, sum_columns,
+        tile_and_split,
+    },
+    launch::{Groups, numbers_of_pieces},
 };
 
 /// Quantizes each element by the parameters of its group. With [`Groups::Rows`], `inner` counts
@@ -37,13 +40,34 @@ pub fn forward_kernel<F: Float, Y: Float, P: Float, N: Size>(
         terminate!();
     }
     let values = x.read(ABSOLUTE_POS);
+    let lanes = N::value();
+    let mut xs = Array::<f32>::new(lanes);
+    let mut integers = Array::<f32>::new(lanes);
     let mut out = Vector::<Y, N>::empty();
+    // The elements of a run belong to one group.
+    let run = comptime!(if of == Groups::One || of == Groups::Rows { lanes } else { 1 });
+    let (mut group, mut left) = first_group(lanes, groups, inner, of);
     #[unroll]
-    for lane in 0..values.vector_size() {
-        let from = group_of_lane(lane, N::value(), groups, inner, of) * count;
-        let x = f32::cast_from(values.extract(lane));
-        let level = quantized::<P>(x, &parameters, from, steps, lowest, highest, pieces, kind);
-        out.insert(lane, Y::cast_from(level));
+    for index in 0..comptime!(lanes / run) {
+        let first = index * run;
+        let from = group as usize * count;
+        #[unroll]
+        for lane in 0..run {
+            xs[first + lane] = f32::cast_from(values.extract(first + lane));
+            integers[first + lane] = 0.0f32;
+        }
+        if comptime!(kind == Kind::Intervals) {
+            add_interval_steps::<P>(&xs, &mut integers, &parameters, from, pieces, first, run);
+        }
+        #[unroll]
+        for lane in 0..run {
+            let (x, integer) = (xs[first + lane], integers[first + lane]);
+            let level = quantized::<P>(x, integer, &parameters, from, steps, lowest, highest, kind);
+            out.insert(first + lane, Y::cast_from(level));
+        }
+        let next = next_group(group, left, lanes, groups, inner, of);
+        group = next.0;
+        left = next.1;
     }
     y.write(ABSOLUTE_POS, out);
 }
@@ -53,7 +77,8 @@ pub fn forward_kernel<F: Float, Y: Float, P: Float, N: Size>(
 /// vector holds `lanes` groups. `factor` is read if `rescaled`.
 ///
 /// The last `bounds` of the terms are sums of the gradients of the bounds between pieces, which
-/// `differentiated` keeps in shared memory, behind the `units` numbers for sums of columns.
+/// `differentiated` keeps in shared memory, behind the `units` numbers for sums of columns, and
+/// before what it needs of the pieces of each of the `width` columns.
 ///
 /// If `alone`, no other cube sums the same columns: the parameters' gradients, multiplied by
 /// `scale`, are written to `gradients`, and `partial` is any tensor. Else `gradients` is any
@@ -67,17 +92,12 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     mut grad_x: LinearViewMut<'_, Vector<F, N>>,
     mut partial: LinearViewMut<'_, f32>,
     mut gradients: LinearViewMut<'_, P>,
-    columns: usize,
-    length: usize,
-    inner: usize,
-    tiles: usize,
-    splits: usize,
+    path: Path,
     steps: f32,
     lowest: f32,
     highest: f32,
     ewgs: f32,
     scale: f32,
-    pieces: u32,
     #[comptime] count: usize,
     #[comptime] terms: usize,
     #[comptime] bounds: usize,
@@ -93,15 +113,35 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
 ) {
     let lanes = if comptime!(of == Groups::Columns) { N::value() } else { 1 };
     let kept = comptime!(terms - bounds);
-    let mut shared = Shared::<[f32]>::new_slice(comptime!((1 + bounds) * units));
+    let of_pieces = comptime!(numbers_of_pieces(bounds) * width);
+    let mut shared = Shared::<[f32]>::new_slice(comptime!((1 + bounds) * units + of_pieces));
     let unit = UNIT_POS as usize;
     #[unroll]
     for bound in 0..bounds {
         shared[(bound + 1) * units + unit] = 0.0f32;
     }
-    let column = CUBE_POS % tiles * width + unit % width;
-    let split = CUBE_POS / tiles;
-    let is_used = column < columns && split < splits;
+    let (tile, split) = tile_and_split(&path, alone, of);
+    // Behind the loop they are read from here, so that no registers hold them during the loop.
+    let mut place = Shared::<[u32]>::new_slice(2usize);
+    if UNIT_POS == 0 {
+        place[0] = tile;
+        place[1] = split;
+    }
+    let (column, split) = (column_of_unit(tile, width), split as usize);
+    if comptime!(bounds > 0) {
+        let from = comptime!((1 + bounds) * units);
+        let mut index = unit;
+        while index < comptime!(bounds * width) {
+            let (piece, at) = (index / width, from + index % width);
+            let first = (tile as usize * width + index % width) * count;
+            if first < path.columns * count {
+                let pieces = comptime!(bounds - 1);
+                write_piece::<P>(&parameters, first, piece, &mut shared, at, width, pieces);
+            }
+            index += units;
+        }
+        sync_cube();
+    }
     let mut sums = Array::<f32>::new(comptime!(lanes * kept));
     #[unroll]
     for term in 0..comptime!(lanes * kept) {
@@ -109,12 +149,11 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     }
     let rescale =
         if comptime!(rescaled) { f32::cast_from(factor.read(0)) } else { 1.0f32.runtime() };
-    if is_used {
+    if column < path.columns && split < path.splits {
         let first = column * comptime!(lanes * count);
-        let step = splits * comptime!(units / width);
-        let mut element = split * comptime!(units / width) + unit / width;
-        while element < length {
-            let at = index_in_column(element, column, columns, inner, of);
+        let rows = comptime!(units / width);
+        let (mut at, mut inside) = first_vector(&path, column, split, rows, width, of);
+        while at < path.end {
             let values = x.read(at);
             let incoming = grad.read(at);
             let mut out = Vector::<F, N>::empty();
@@ -134,18 +173,25 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
                     &mut sums,
                     of_lane * kept,
                     &mut shared,
-                    pieces,
+                    bounds,
+                    width,
                     units,
                     kind,
                 );
                 out.insert(lane, F::cast_from(passed));
             }
             grad_x.write(at, out);
-            element += step;
+            let next = next_vector(&path, at, inside, of);
+            at = next.0;
+            inside = next.1;
         }
     }
+    sync_cube();
+    let (column, split) = (column_of_unit(place[0], width), place[1] as usize);
+    let writes = unit < width && column < path.columns && split < path.splits;
     #[unroll]
     for lane in 0..lanes {
+        let group = column * lanes + lane;
         // The sum of the gradients of the bounds from that of the term on.
         let mut above = 0.0f32;
         #[unroll]
@@ -158,22 +204,20 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
                 above
             };
             let sum = sum_columns(value, &mut shared, units, width);
-            if is_used && unit < width {
-                let group = column * lanes + lane;
+            if writes {
                 if comptime!(alone) {
                     gradients.write(group * count + term, P::cast_from(sum * scale));
                 } else {
-                    partial.write((group * splits + split) * terms + term, sum);
+                    partial.write((group * path.splits + split) * terms + term, sum);
                 }
             }
         }
         if comptime!(alone) {
-            #[unroll]
-            for term in terms..count {
-                if is_used && unit < width {
-                    let group = column * lanes + lane;
-                    gradients.write(group * count + term, P::cast_from(0.0f32));
-                }
+            // Units share the zeros among them.
+            let mut term = unit / width + terms;
+            while term < count && column < path.columns {
+                gradients.write(group * count + term, P::cast_from(0.0f32));
+                term += comptime!(units / width);
             }
         }
     }
@@ -197,22 +241,24 @@ pub fn finish_kernel<P: Float>(
     let unit = UNIT_POS as usize;
     let group = CUBE_POS;
     #[unroll]
-    for term in 0..count {
-        if comptime!(term < terms) {
-            let mut value = 0.0f32;
-            if group < groups {
-                let mut split = unit;
-                while split < splits {
-                    value += partial.read((group * splits + split) * terms + term);
-                    split += units;
-                }
+    for term in 0..terms {
+        let mut value = 0.0f32;
+        if group < groups {
+            let mut split = unit;
+            while split < splits {
+                value += partial.read((group * splits + split) * terms + term);
+                split += units;
             }
-            let sum = sum_columns(value, &mut shared, units, 1usize);
-            if unit == 0 && group < groups {
-                gradients.write(group * count + term, P::cast_from(sum * scale));
-            }
-        } else if unit == 0 && group < groups {
-            gradients.write(group * count + term, P::cast_from(0.0f32));
         }
+        let sum = sum_columns(value, &mut shared, units, 1usize);
+        if unit == 0 && group < groups {
+            gradients.write(group * count + term, P::cast_from(sum * scale));
+        }
+    }
+    // Units share the zeros among them.
+    let mut term = terms + unit;
+    while term < count && group < groups {
+        gradients.write(group * count + term, P::cast_from(0.0f32));
+        term += units;
     }
 }

@@ -40,14 +40,16 @@ impl Kind {
 /// come first.
 pub fn sums(rule: Rule) -> Sums {
     match rule {
-        Rule::Intervals { pieces } => Sums { registers: 1, shared: 1 + pieces },
-        Rule::Table { .. } | Rule::Sign { .. } => Sums::in_registers(1),
+        Rule::Intervals { pieces } => Sums { registers: 1, shared: 1 + pieces, of_one: true },
+        // A unit that searches the tables of several groups needs many registers.
+        Rule::Table { .. } => Sums { registers: 1, shared: 0, of_one: true },
+        Rule::Sign { .. } => Sums::in_registers(1),
         Rule::Ternary => Sums::in_registers(2),
         rule => Sums::in_registers(rule.parameters()),
     }
 }
 
-/// Returns the number of pieces that kernels get at run time.
+/// Returns the number of pieces that `forward_kernel` gets at run time.
 pub fn pieces(rule: Rule) -> u32 {
     match rule {
         Rule::Intervals { pieces } => pieces as u32,
@@ -85,7 +87,8 @@ pub fn quantize(
     }
     let (input, output) = (x.presented(&walk), y.operand(dtype).presented(&walk));
     let operands = [&input, &output];
-    let Lanes { vector, groups, inner, of } = Lanes::new(Limits::of(client), &operands, walk.view);
+    let limits = Limits::of(client).of_groups(walk.view);
+    let Lanes { vector, groups, inner, of } = Lanes::new(limits, &operands, walk.view);
     let units = elements / vector;
     let dim = CubeDim::new(client, units);
     let cubes = calculate_cube_count_elemwise(client, units, dim);
@@ -150,7 +153,7 @@ pub fn quantize_backward(
         client,
         grid(tiling.tiles * tiling.splits),
         CubeDim::new_1d(tiling.units as u32),
-        address_type(&operands),
+        tiling.address_type(&operands),
         tiling.vector,
         input.view(),
         parameters.clone().view(),
@@ -159,17 +162,12 @@ pub fn quantize_backward(
         output.view(),
         partial.clone().view(),
         results.clone().view(),
-        tiling.columns,
-        tiling.length,
-        tiling.inner,
-        tiling.tiles,
-        tiling.splits,
+        tiling.path(),
         steps,
         lowest,
         highest,
         ewgs,
         parameter_gradient_scale,
-        pieces(rule),
         count,
         terms,
         sums.shared,

@@ -59,6 +59,11 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// Returns whether launches choose blocks of [`MOST_UNITS`] for such a kernel.
+    pub fn takes_large_blocks(self) -> bool {
+        !self.wide_addresses && (self.groups != Groups::Columns || self.vector == 1)
+    }
+
     pub fn address(self) -> AddressType {
         if self.wide_addresses { AddressType::U64 } else { AddressType::U32 }
     }
@@ -85,6 +90,9 @@ impl Variant {
 
 /// The number of threads of a block.
 pub const UNITS: usize = 256;
+
+/// The number of threads of a block that sums a column of medium length alone.
+pub const MOST_UNITS: usize = 1024;
 
 /// Returns the variants of kernels that compute element by element. Launches read rows by vectors
 /// or as `Any`.

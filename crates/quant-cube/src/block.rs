@@ -1,11 +1,9 @@
 //! What kernels have in common: the group of an element, and sums over the threads of a block,
 //! which CubeCL calls the units of a cube.
 
-#![expect(missing_docs, reason = "CubeCL makes structures of launches, without documentation")]
-
 use cubecl::prelude::*;
 
-use crate::launch::Groups;
+use crate::{launch::Groups, path::Path};
 
 /// Returns the group of the first element of the vector at `ABSOLUTE_POS`, and how many elements
 /// from there on belong to it, if that may be fewer than those of the vector. With
@@ -53,8 +51,8 @@ pub(crate) fn next_group(
 }
 
 /// Returns the tile that this cube sums a part of, and the number of that part, as `Tiling` divides
-/// a tensor. If `alone`, one cube sums all of a tile. Cubes are counted in 32 bits: a division in 64
-/// bits needs many registers.
+/// a tensor. If `alone`, one cube sums all of a tile. Cubes are counted in 32 bits: divisions in 64
+/// bits need many registers.
 #[cube]
 pub(crate) fn tile_and_split(
     path: &Path,
@@ -77,31 +75,8 @@ pub(crate) fn column_of_unit(tile: u32, #[comptime] width: usize) -> usize {
     tile as usize * width + UNIT_POS as usize % width
 }
 
-/// How the units of a kernel step through a tensor, as `Tiling` divides it. All are numbers of
-/// vectors, but the first three.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub struct Path {
-    /// The number of columns.
-    pub columns: usize,
-    /// The number of tiles of columns.
-    pub tiles: usize,
-    /// The number of cubes that share a tile.
-    pub splits: usize,
-    /// The number of vectors of all columns.
-    pub end: usize,
-    /// The number of vectors of a column that follow each other.
-    pub inner: usize,
-    /// The distance between a vector of a unit and its next one. It leads too far within `inner`
-    /// vectors.
-    pub stride: usize,
-    /// The part of `stride` that leads from place to place within `inner` vectors.
-    pub inside: usize,
-    /// The distance from the end of `inner` vectors to where the next of this column begin.
-    pub others: usize,
-}
-
-/// Returns the first vector of a unit: where it lies, and its place within `inner` vectors, of which
-/// there are at most [`MOST_INNER`](crate::launch::MOST_INNER). Units are counted in 32 bits, as
+/// Returns the first vector of a unit: where it lies, and its place within `inner` vectors. There
+/// are at most [`MOST_INNER`](crate::launch::MOST_INNER) of these. Units are counted in 32 bits, as
 /// cubes are.
 #[cube]
 pub(crate) fn first_vector(

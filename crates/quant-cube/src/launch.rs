@@ -8,7 +8,7 @@ use cubecl::{
     std::tensor::layout::linear::{LinearViewLaunch, linear_view},
 };
 
-use crate::{Walk, block::PathLaunch};
+use crate::{Walk, path::PathLaunch};
 
 /// A tensor on a device, and the type of its elements.
 #[derive(Debug, Clone)]
@@ -69,8 +69,8 @@ impl Limits {
         Self { cubes, bytes, elements, units: 1 << units.ilog2() }
     }
 
-    /// Returns the limits of a kernel that reads parameters, or keeps sums, of each group. If groups
-    /// lie side by side in a tensor that is viewed as `view`, a vector has few of them.
+    /// Returns the limits of a kernel that reads parameters, or keeps sums, of each group. Where
+    /// groups lie side by side in a tensor that is viewed as `view`, a vector has few of them.
     pub(crate) fn of_groups(self, [_, groups, inner]: [usize; 3]) -> Self {
         let most = if groups > 1 && inner == 1 { MOST_COLUMNS } else { self.elements };
         Self { elements: self.elements.min(most), ..self }
@@ -288,6 +288,8 @@ impl Sums {
     /// memory holds their sums, one number of each unit for adding them, what the units read about
     /// the pieces of [`MOST_WIDTH`] columns, and the place of the cube.
     pub fn units(self, most: usize) -> usize {
+        // Kernels that need many registers would spill some in larger cubes.
+        let most = if self.of_one { most.min(UNITS) } else { most };
         let free = SHARED_NUMBERS - 2 - numbers_of_pieces(self.shared) * MOST_WIDTH;
         most.min(1 << (free / (1 + self.shared)).ilog2())
     }
@@ -332,7 +334,12 @@ impl Tiling {
         let tiles = columns.div_ceil(width);
         let rows = |units: usize| units / width;
         let steps = (ELEMENTS_ALONE / vector).max(1);
-        let [few, many] = [UNITS, limits.units].map(|units| sums.units(units));
+        // In larger cubes, kernels would spill registers if they keep sums of several groups, or if
+        // they have addresses of 64 bits. Tensors of such a length would not gain either.
+        let is_long = longest(operands) > 1 << 30;
+        let of_several = side_by_side && vector > 1;
+        let most = if is_long || of_several { UNITS } else { limits.units };
+        let [few, many] = [UNITS, most].map(|units| sums.units(units));
         let alone = [few, many].into_iter().find(|units| length <= rows(*units) * steps);
         let most = length.div_ceil(rows(few) * VECTORS_OF_UNIT);
         let splits = match alone {
@@ -344,7 +351,7 @@ impl Tiling {
     }
 
     /// Returns the numbers that kernels get of this division, in the order of the fields of
-    /// [`Path`](crate::block::Path).
+    /// [`Path`](crate::path::Path).
     pub fn numbers(&self) -> [usize; 8] {
         let Self { of, columns, length, inner, width, tiles, splits, units, .. } = *self;
         let step = splits * (units / width);
@@ -374,8 +381,8 @@ impl Tiling {
 /// The number of 32-bit numbers for which every device has shared memory: WebGPU's default limit.
 const SHARED_NUMBERS: usize = 4096;
 
-/// The largest number of vectors of one of several groups that follow each other. Kernels count them
-/// in 32 bits, also one step behind the last.
+/// The largest number of vectors of one of several groups that follow each other. Kernels count
+/// them in 32 bits, also one step behind the last.
 pub(crate) const MOST_INNER: usize = 1 << 31;
 
 /// The largest number of columns that a cube sums next to each other.

@@ -18,9 +18,9 @@ pub(super) fn normalize(v: Variant, adds: bool, relu: bool) -> Job {
 
 pub(super) fn whole(v: Variant, adds: bool, relu: bool) -> Job {
     let kernels = vec![
-        kernels::moments(v),
+        kernels::moments(v, UNITS),
         kernels::statistics(v, 32, true),
-        kernels::gradient_sums(v, relu),
+        kernels::gradient_sums(v, relu, UNITS),
         kernels::parameter_gradients(v, 32),
         kernels::input_gradient(elementwise(v), adds, relu),
     ];

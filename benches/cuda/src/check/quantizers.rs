@@ -18,9 +18,9 @@ pub(super) fn forward(rule: Rule, v: Variant) -> Job {
 
 pub(super) fn backward(rule: Rule, v: Variant) -> Job {
     let kernels = vec![
-        kernels::backward(rule, v, false),
+        kernels::backward(rule, v, false, UNITS),
         kernels::finish(rule, v, UNITS),
-        kernels::backward(rule, v, true),
+        kernels::backward(rule, v, true, UNITS),
     ];
     job(kernels, move |kernels| run_backward(kernels, rule, v))
 }

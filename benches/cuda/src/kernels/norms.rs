@@ -4,21 +4,21 @@ use cubecl_runtime::kernel::KernelDefinition;
 use quant_cube::{Groups, Sums, batch_norm};
 
 use super::define::{Kernel, LENGTH, kernel, path, plain, tensor};
-use crate::variant::{UNITS, Variant, elementwise, fits, summing};
+use crate::variant::{MOST_UNITS, UNITS, Variant, elementwise, fits, summing};
 
 /// Defines the kernel that computes moments of parts of channels.
-pub fn moments(v: Variant) -> KernelDefinition {
+pub fn moments(v: Variant, units: usize) -> KernelDefinition {
     kernel!(
         batch_norm::moments_kernel,
         v,
-        UNITS,
+        units,
         v.vector,
         tensor(v.strided),
         plain(LENGTH),
         path(),
         v.groups,
         v.width,
-        UNITS,
+        units,
         v.elements.elem(),
     )
 }
@@ -75,11 +75,11 @@ pub fn normalize(v: Variant, adds: bool, relu: bool) -> KernelDefinition {
 }
 
 /// Defines the kernel that sums the gradients of channels.
-pub fn gradient_sums(v: Variant, relu: bool) -> KernelDefinition {
+pub fn gradient_sums(v: Variant, relu: bool, units: usize) -> KernelDefinition {
     kernel!(
         batch_norm::gradient_sums_kernel,
         v,
-        UNITS,
+        units,
         v.vector,
         plain(LENGTH),
         plain(LENGTH),
@@ -90,7 +90,7 @@ pub fn gradient_sums(v: Variant, relu: bool) -> KernelDefinition {
         relu,
         v.groups,
         v.width,
-        UNITS,
+        units,
         v.elements.elem(),
         v.results.elem(),
     )
@@ -153,10 +153,14 @@ pub(super) fn all() -> Vec<Kernel> {
         }
     }
     for v in summing().into_iter().filter(|v| fits(*v, Sums::in_registers(2))) {
-        kernels.push(Kernel::new(format!("moments_{}", v.name()), move || moments(v)));
-        for relu in [false, true] {
-            let name = format!("gradient_sums_{}_{}", v.name(), u8::from(relu));
-            kernels.push(Kernel::new(name, move || gradient_sums(v, relu)));
+        let large = v.takes_large_blocks().then_some(("_large", MOST_UNITS));
+        for (ending, units) in [("", UNITS)].into_iter().chain(large) {
+            let name = format!("{}{ending}", v.name());
+            kernels.push(Kernel::new(format!("moments_{name}"), move || moments(v, units)));
+            for relu in [false, true] {
+                let name = format!("gradient_sums_{name}_{}", u8::from(relu));
+                kernels.push(Kernel::new(name, move || gradient_sums(v, relu, units)));
+            }
         }
     }
     for v in elementwise().into_iter().filter(|v| v.groups == Groups::One && !v.strided) {

@@ -8,7 +8,7 @@ use quant_cube::{
 use quant_kernels::quantize::{Rule, SignSlope};
 
 use super::define::{Kernel, LENGTH, kernel, path, plain, tensor};
-use crate::variant::{UNITS, Variant, elementwise, fits, quantizing, summing};
+use crate::variant::{MOST_UNITS, UNITS, Variant, elementwise, fits, quantizing, summing};
 
 /// Returns rules that together need every property that kernels are compiled for.
 pub fn rules() -> Vec<(&'static str, Rule)> {
@@ -66,12 +66,13 @@ pub fn forward(rule: Rule, v: Variant) -> KernelDefinition {
     )
 }
 
-/// Defines the kernel that differentiates a quantizer. If `alone`, one block sums each column.
-pub fn backward(rule: Rule, v: Variant, alone: bool) -> KernelDefinition {
+/// Defines the kernel that differentiates a quantizer, with at most `most` threads. If `alone`, one
+/// block sums each column.
+pub fn backward(rule: Rule, v: Variant, alone: bool, most: usize) -> KernelDefinition {
     let [steps, lowest, highest, ewgs] = quantize::numbers(rule);
     let rescaled = matches!(rule, Rule::Clip { rescale: true, .. });
     let sums = quantize::sums(rule);
-    let units = sums.units(UNITS);
+    let units = sums.units(most);
     kernel!(
         quantize::backward_kernel,
         v,
@@ -138,14 +139,23 @@ pub(super) fn all() -> Vec<Kernel> {
             kernels.push(Kernel::new(name, move || forward(rule, v)));
         }
         for v in summing_of(rule) {
-            for (ending, alone) in [("", false), ("_alone", true)] {
-                let name = format!("backward_{name}_{}{ending}", v.name());
-                kernels.push(Kernel::new(name, move || backward(rule, v, alone)));
+            let name = format!("backward_{name}_{}", v.name());
+            let mut add = |ending: &str, alone, most| {
+                let define = move || backward(rule, v, alone, most);
+                kernels.push(Kernel::new(format!("{name}{ending}"), define));
+            };
+            add("", false, UNITS);
+            add("_alone", true, UNITS);
+            let sums = quantize::sums(rule);
+            if v.takes_large_blocks() && sums.units(MOST_UNITS) > sums.units(UNITS) {
+                add("_alone_large", true, MOST_UNITS);
             }
         }
         for v in elementwise().into_iter().filter(|v| v.groups == Groups::One && !v.strided) {
-            let name = format!("finish_{name}_{}", v.name());
-            kernels.push(Kernel::new(name, move || finish(rule, v, UNITS)));
+            for units in [32, UNITS] {
+                let name = format!("finish_{name}_{}_{units}", v.name());
+                kernels.push(Kernel::new(name, move || finish(rule, v, units)));
+            }
         }
     }
     kernels

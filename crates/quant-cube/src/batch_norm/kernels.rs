@@ -9,10 +9,11 @@ use cubecl::{
 
 use crate::{
     block::{
-        Path, column_of_unit, first_group, first_vector, next_group, next_vector, sum_columns,
+        column_of_unit, first_group, first_vector, next_group, next_vector, sum_columns,
         tile_and_split,
     },
     launch::Groups,
+    path::Path,
 };
 
 /// The number, the mean and the sum of squared deviations of some numbers.

@@ -105,7 +105,8 @@ fn table_value<F: Float>(
 }
 
 /// Adds the sums of R(clamp(u_i, 0, 1)) of `Rule::Intervals`, whose parameters begin at `from`, to
-/// the sums of the elements x of `values`. u > 1/2 where x - start > width/2: widths are at least 0.
+/// the sums of the elements x of `values`. Widths are at least 0, so that u > 1/2 where
+/// x - start > width/2.
 #[cube]
 pub(super) fn add_interval_steps<F: Float>(
     values: &Array<f32>,
@@ -134,10 +135,10 @@ pub(super) fn add_interval_steps<F: Float>(
     }
 }
 
-/// Writes what the gradients of `Rule::Intervals` need of a group, whose parameters begin at
-/// `first`: bound number `piece` of those between the pieces, which are o, o + a_1, o + a_1 + a_2
-/// and so on, then the width a_i of the piece behind it, and then c/a_i. Number i of each kind is at
-/// `i * width` behind the first, and the kinds follow each other.
+/// Writes what the gradients of `Rule::Intervals` need of a piece: where it begins (o, o + a_1,
+/// o + a_1 + a_2 and so on), its width a_i, and c/a_i. The parameters begin at `first`. The starts
+/// of all pieces, and the end of the last, lie at distances of `width` in `shared`; `at` is that of
+/// the first. The widths follow, and then the quotients.
 #[cube]
 pub(super) fn write_piece<F: Float>(
     parameters: &LinearView<'_, F>,
@@ -242,8 +243,8 @@ pub(super) fn quantized<F: Float>(
 /// from `base` on.
 ///
 /// [`Kind::Intervals`] only adds that of c there. The others, of which there are too many for
-/// registers, are sums of the gradients of the `bounds` between pieces: the gradient of o is the sum
-/// of all of them, and that of a_i the sum of those above a_i. Inside a piece, -∂x is divided
+/// registers, are sums of the gradients of the `bounds` between pieces: the gradient of o is the
+/// sum of all of them, and that of a_i the sum of those above a_i. Inside a piece, -∂x is divided
 /// between its bounds in the ratio 1 - u to u. The sum of bound i is at `(i + 1) * units + unit` of
 /// `shared`, and behind these sums is what [`write_piece`] has written.
 #[cube]

@@ -10,10 +10,11 @@ use cubecl::{
 use super::formula::{Kind, add_interval_steps, differentiated, quantized, write_piece};
 use crate::{
     block::{
-        Path, column_of_unit, first_group, first_vector, next_group, next_vector, sum_columns,
+        column_of_unit, first_group, first_vector, next_group, next_vector, sum_columns,
         tile_and_split,
     },
     launch::{Groups, numbers_of_pieces},
+    path::Path,
 };
 
 /// Quantizes each element by the parameters of its group. With [`Groups::Rows`], `inner` counts

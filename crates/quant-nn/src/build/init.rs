@@ -77,9 +77,10 @@ impl StateDict {
 /// Calls `make` and returns its network, with weights that depend only on `seed`, on what `make`
 /// makes and on the kind of the device.
 ///
-/// A device has one random generator for the whole process. Networks that are made by this function,
-/// or whose states are taken or loaded, therefore wait for each other. If anything else draws from
-/// the generator meanwhile, such as a dropout layer in another thread, the weights change.
+/// A device has one random generator for the whole process. Networks that are made by this
+/// function, or whose states are taken or loaded, therefore wait for each other. If anything else
+/// draws from the generator meanwhile, such as a dropout layer in another thread, the weights
+/// change.
 ///
 /// # Errors
 /// The errors of `make`.

@@ -64,6 +64,11 @@ impl Variant {
         !self.wide_addresses && (self.groups != Groups::Columns || self.vector == 1)
     }
 
+    /// Returns the variant whose vectors have at most four elements.
+    fn with_few_groups(self) -> Self {
+        Self { vector: self.vector.min(4), ..self }
+    }
+
     pub fn address(self) -> AddressType {
         if self.wide_addresses { AddressType::U64 } else { AddressType::U32 }
     }
@@ -98,27 +103,31 @@ pub const MOST_UNITS: usize = 1024;
 /// or as `Any`.
 pub fn elementwise() -> Vec<Variant> {
     let layouts = [(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Any, 1)];
-    let mut all = variants(&layouts);
+    let narrow = |v: Variant| match v.groups {
+        Groups::Any => v.with_few_groups(),
+        _ => v,
+    };
+    let mut all: Vec<_> = variants(&layouts).into_iter().map(narrow).collect();
     all.retain(|v| v.groups != Groups::Rows || v.vector > 1);
     all
 }
 
 /// Returns the variants of kernels that quantize element by element.
 pub fn quantizing() -> Vec<Variant> {
-    elementwise().into_iter().map(with_few_groups).collect()
+    elementwise().into_iter().map(narrow_columns).collect()
 }
 
 /// Returns the variants of kernels that sum over groups.
 pub fn summing() -> Vec<Variant> {
     let layouts =
         [(Groups::One, 1), (Groups::Rows, 1), (Groups::Columns, 1), (Groups::Columns, 32)];
-    variants(&layouts).into_iter().map(with_few_groups).collect()
+    variants(&layouts).into_iter().map(narrow_columns).collect()
 }
 
 /// Of groups that lie side by side, a vector has at most four.
-fn with_few_groups(v: Variant) -> Variant {
+fn narrow_columns(v: Variant) -> Variant {
     match v.groups {
-        Groups::Columns => Variant { vector: v.vector.min(4), ..v },
+        Groups::Columns => v.with_few_groups(),
         _ => v,
     }
 }

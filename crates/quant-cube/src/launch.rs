@@ -225,7 +225,11 @@ impl Lanes {
             return Self { vector, groups: groups / vector, inner, of: Groups::Columns };
         }
         match dividing(inner) {
-            1 => Self { vector: dividing(outer * groups * inner), groups, inner, of: Groups::Any },
+            1 => {
+                let limits = Limits { elements: limits.elements.min(MOST_COLUMNS), ..limits };
+                let vector = vector_size(limits, operands, outer * groups * inner);
+                Self { vector, groups, inner, of: Groups::Any }
+            }
             vector => Self { vector, groups, inner: inner / vector, of: Groups::Rows },
         }
     }
@@ -391,8 +395,8 @@ const MOST_WIDTH: usize = 32;
 /// The number of sums that a unit keeps in registers for several groups.
 const MOST_SUMS: usize = 8;
 
-/// The number of groups of which a unit reads parameters or keeps sums. With eight, some kernels
-/// spill registers.
+/// The number of groups of which a unit reads parameters or keeps sums, except for the elements of
+/// groups that lie side by side in a batch norm. With eight, some kernels spill registers.
 const MOST_COLUMNS: usize = 4;
 
 /// The number of vectors that a unit sums at least, if there are so many.

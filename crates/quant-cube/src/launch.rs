@@ -290,7 +290,7 @@ impl Sums {
 
     /// Returns the largest number of units of a cube, a power of two up to `most`, for which shared
     /// memory holds their sums, one number of each unit for adding them, what the units read about
-    /// the pieces of [`MOST_WIDTH`] columns, and the place of the cube.
+    /// the pieces of the widest tile of columns, and the place of the cube.
     pub fn units(self, most: usize) -> usize {
         // Kernels that need many registers would spill some in larger cubes.
         let most = if self.of_one { most.min(UNITS) } else { most };
@@ -309,7 +309,7 @@ impl Tiling {
     /// Divides the operands, whose axes are in the order of the walk.
     ///
     /// # Panics
-    /// If more than [`MOST_INNER`] vectors of one of several groups follow each other: on 32 bits
+    /// If more than 2³¹ vectors of one of several groups follow each other: with numbers of 32 bits
     /// that is a run of over 8 GB.
     pub fn new(limits: Limits, operands: &[&Operand], view: [usize; 3], sums: Sums) -> Self {
         let [outer, groups, inner] = view;
@@ -354,8 +354,7 @@ impl Tiling {
         Self { vector, of, columns, length, inner, width, tiles, splits, units }
     }
 
-    /// Returns the numbers that kernels get of this division, in the order of the fields of
-    /// [`Path`](crate::path::Path).
+    /// Returns the numbers that kernels get of this division, in the order of the fields of `Path`.
     pub fn numbers(&self) -> [usize; 8] {
         let Self { of, columns, length, inner, width, tiles, splits, units, .. } = *self;
         let step = splits * (units / width);

@@ -69,6 +69,15 @@ pub(crate) fn tile_and_split(
     }
 }
 
+/// Returns how many of the `width` columns of a tile are columns of the tensor. There is none if the
+/// cube is one of those that only fill the grid.
+#[cube]
+pub(crate) fn used_columns(path: &Path, tile: u32, split: u32, #[comptime] width: usize) -> u32 {
+    let first = tile as usize * width;
+    let is_used = first < path.columns && (split as usize) < path.splits;
+    select(is_used, usize::min(path.columns - first, width) as u32, 0)
+}
+
 /// Returns the column of this unit in a tile of `width` columns.
 #[cube]
 pub(crate) fn column_of_unit(tile: u32, #[comptime] width: usize) -> usize {

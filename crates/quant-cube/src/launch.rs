@@ -294,7 +294,7 @@ impl Sums {
     pub fn units(self, most: usize) -> usize {
         // Kernels that need many registers would spill some in larger cubes.
         let most = if self.of_one { most.min(UNITS) } else { most };
-        let free = SHARED_NUMBERS - 2 - numbers_of_pieces(self.shared) * MOST_WIDTH;
+        let free = SHARED_NUMBERS - 3 - numbers_of_pieces(self.shared) * MOST_WIDTH;
         most.min(1 << (free / (1 + self.shared)).ilog2())
     }
 }

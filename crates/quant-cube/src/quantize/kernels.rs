@@ -11,7 +11,7 @@ use super::formula::{Kind, add_interval_steps, differentiated, quantized, write_
 use crate::{
     block::{
         column_of_unit, first_group, first_vector, next_group, next_vector, sum_columns,
-        tile_and_split,
+        tile_and_split, used_columns,
     },
     launch::{Groups, numbers_of_pieces},
     path::Path,
@@ -123,10 +123,12 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     }
     let (tile, split) = tile_and_split(&path, alone, of);
     // Behind the loop they are read from here, so that no registers hold them during the loop.
-    let mut place = Shared::<[u32]>::new_slice(2usize);
+    let used = used_columns(&path, tile, split, width);
+    let mut place = Shared::<[u32]>::new_slice(3usize);
     if UNIT_POS == 0 {
         place[0] = tile;
         place[1] = split;
+        place[2] = used;
     }
     let (column, split) = (column_of_unit(tile, width), split as usize);
     if comptime!(bounds > 0) {
@@ -150,7 +152,7 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     }
     let rescale =
         if comptime!(rescaled) { f32::cast_from(factor.read(0)) } else { 1.0f32.runtime() };
-    if column < path.columns && split < path.splits {
+    if UNIT_POS % comptime!(width as u32) < used {
         let first = column * comptime!(lanes * count);
         let rows = comptime!(units / width);
         let (mut at, mut inside) = first_vector(&path, column, split, rows, width, of);
@@ -189,7 +191,7 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     }
     sync_cube();
     let (column, split) = (column_of_unit(place[0], width), place[1] as usize);
-    let writes = unit < width && column < path.columns && split < path.splits;
+    let used = place[2];
     #[unroll]
     for lane in 0..lanes {
         let group = column * lanes + lane;
@@ -205,7 +207,7 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
                 above
             };
             let sum = sum_columns(value, &mut shared, units, width);
-            if writes {
+            if UNIT_POS < used {
                 if comptime!(alone) {
                     gradients.write(group * count + term, P::cast_from(sum * scale));
                 } else {
@@ -216,7 +218,7 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
         if comptime!(alone) {
             // Units share the zeros among them.
             let mut term = unit / width + terms;
-            while term < count && column < path.columns {
+            while term < count && UNIT_POS % comptime!(width as u32) < used {
                 gradients.write(group * count + term, P::cast_from(0.0f32));
                 term += comptime!(units / width);
             }

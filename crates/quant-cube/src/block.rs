@@ -69,8 +69,8 @@ pub(crate) fn tile_and_split(
     }
 }
 
-/// Returns how many of the `width` columns of a tile are columns of the tensor. There is none if the
-/// cube is one of those that only fill the grid.
+/// Returns how many of the `width` columns of a tile are columns of the tensor. There is none if
+/// the cube is one of those that only fill the grid.
 #[cube]
 pub(crate) fn used_columns(path: &Path, tile: u32, split: u32, #[comptime] width: usize) -> u32 {
     let first = tile as usize * width;

@@ -123,12 +123,15 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     }
     let (tile, split) = tile_and_split(&path, alone, of);
     // Behind the loop they are read from here, so that no registers hold them during the loop.
+    let by_columns = comptime!(of == Groups::Columns);
     let used = used_columns(&path, tile, split, width);
-    let mut place = Shared::<[u32]>::new_slice(3usize);
+    let mut place = Shared::<[u32]>::new_slice(comptime!(if by_columns { 3usize } else { 2 }));
     if UNIT_POS == 0 {
         place[0] = tile;
         place[1] = split;
-        place[2] = used;
+        if comptime!(by_columns) {
+            place[2] = used;
+        }
     }
     let (column, split) = (column_of_unit(tile, width), split as usize);
     if comptime!(bounds > 0) {
@@ -152,7 +155,12 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     }
     let rescale =
         if comptime!(rescaled) { f32::cast_from(factor.read(0)) } else { 1.0f32.runtime() };
-    if UNIT_POS % comptime!(width as u32) < used {
+    let is_used = if comptime!(by_columns) {
+        UNIT_POS % comptime!(width as u32) < used
+    } else {
+        column < path.columns && split < path.splits
+    };
+    if is_used {
         let first = column * comptime!(lanes * count);
         let rows = comptime!(units / width);
         let (mut at, mut inside) = first_vector(&path, column, split, rows, width, of);
@@ -191,7 +199,12 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
     }
     sync_cube();
     let (column, split) = (column_of_unit(place[0], width), place[1] as usize);
-    let used = place[2];
+    let is_used = if comptime!(by_columns) {
+        UNIT_POS % comptime!(width as u32) < place[2]
+    } else {
+        column < path.columns && split < path.splits
+    };
+    let writes = unit < width && is_used;
     #[unroll]
     for lane in 0..lanes {
         let group = column * lanes + lane;
@@ -207,7 +220,7 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
                 above
             };
             let sum = sum_columns(value, &mut shared, units, width);
-            if UNIT_POS < used {
+            if writes {
                 if comptime!(alone) {
                     gradients.write(group * count + term, P::cast_from(sum * scale));
                 } else {
@@ -218,7 +231,7 @@ pub fn backward_kernel<F: Float, Y: Float, P: Float, N: Size>(
         if comptime!(alone) {
             // Units share the zeros among them.
             let mut term = unit / width + terms;
-            while term < count && UNIT_POS % comptime!(width as u32) < used {
+            while term < count && is_used {
                 gradients.write(group * count + term, P::cast_from(0.0f32));
                 term += comptime!(units / width);
             }

@@ -122,14 +122,15 @@ fn a_quantized_convolution_takes_at_most_twelve_launches() {
     assert!((1..=12).contains(&ours), "{ours} launches");
 }
 
-/// Returns the number of launches in which optimizers that keep this many tensors of a parameter
-/// update `count` parameters. Some devices let a kernel have few tensors.
+/// Returns the largest number of launches in which optimizers that keep this many tensors of a
+/// parameter update `count` parameters. Weights decay and the others do not, so that there are two
+/// groups, each with a last launch that may be smaller. Some devices let a kernel have few tensors.
 fn updates_of(count: usize, kept: usize) -> usize {
     let DispatchDevice::Cube(device) = gpu().as_dispatch().clone() else {
         panic!("the device has no CubeCL backend");
     };
     let (most, together) = (update::most(kept), update::most_on(&device.client(), kept));
-    count.div_ceil(most) * most.div_ceil(together)
+    (count.div_ceil(most) + 1) * most.div_ceil(together)
 }
 
 /// A step of ResNet-20 with two bits, whose weights are small enough for one block of the smallest

@@ -328,7 +328,8 @@ impl Tiling {
         } else if groups == 1 {
             (Groups::One, 1, outer * inner / vector, 1)
         } else {
-            (Groups::Rows, groups, outer * inner / vector, inner / vector)
+            // Kernels divide by the last number, also where a tensor is empty.
+            (Groups::Rows, groups, outer * inner / vector, (inner / vector).max(1))
         };
         assert!(
             of != Groups::Rows || inner <= MOST_INNER,
@@ -355,19 +356,21 @@ impl Tiling {
     }
 
     /// Returns the numbers that kernels get of this division, in the order of the fields of `Path`.
+    /// Those of rows carry a step over the end of `inner` vectors to the next ones of the column.
     pub fn numbers(&self) -> [usize; 8] {
         let Self { of, columns, length, inner, width, tiles, splits, units, .. } = *self;
         let step = splits * (units / width);
         let (stride, inside, others) = match of {
             Groups::Rows => {
                 let inside = step % inner;
-                (step / inner * columns * inner + inside, inside, (columns - 1) * inner)
+                (step / inner * columns * inner + inside, inside, columns.saturating_sub(1) * inner)
             }
             _ => (step * columns, 0, 0),
         };
         [columns, tiles, splits, columns * length, inner, stride, inside, others]
     }
 
+    /// Returns these numbers as the argument of a kernel.
     pub(crate) fn path(&self) -> PathLaunch {
         let [columns, tiles, splits, end, inner, stride, inside, others] = self.numbers();
         PathLaunch::new(columns, tiles, splits, end, inner, stride, inside, others)

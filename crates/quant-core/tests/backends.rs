@@ -148,6 +148,20 @@ fn large_tensors_are_those_of_the_cpu() {
     }
 }
 
+/// A batch without images has gradients of 0.
+#[test]
+fn empty_batches_pass() {
+    use quant_core::{Granularity, Role};
+    for (method, role) in common::methods().into_iter().filter(|(_, role)| *role != Role::Weight) {
+        for granularity in [Granularity::PerTensor, Granularity::PerChannel] {
+            let config = common::config(method, role, 4);
+            let config = QuantizerConfig { granularity, ..config }.nearest();
+            let gradients = common::gradients_of_nothing(&config, &gpu().autodiff());
+            assert!(gradients.iter().all(|gradient| *gradient == 0.0), "{config:?} {gradients:?}");
+        }
+    }
+}
+
 /// Values of 16 bits, on devices that have them.
 #[test]
 fn values_of_16_bits_are_those_of_the_cpu() {

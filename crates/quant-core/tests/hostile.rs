@@ -104,6 +104,8 @@ proptest! {
             prop_assert_eq!(quantizer.codes(empty.clone()).decode().dims(), [0, 4, 3, 3]);
             prop_assert!(quantizer.staircases(empty).is_empty());
         }
+        let gradients = common::gradients_of_nothing(&config, &Device::flex().autodiff());
+        prop_assert!(gradients.iter().all(|gradient| *gradient == 0.0), "{gradients:?}");
     }
 }
 

@@ -27,7 +27,7 @@ use burn::{
 };
 use burn_cubecl::cubecl::logging::{LaunchObservation, LaunchObserver};
 use gpu::gpu;
-use quant_core::{Levels, Method, QuantizerConfig, Role, quantizers};
+use quant_core::{Levels, Method, QuantizerConfig, Role, Site, quantizers};
 use quant_cube::update;
 use quant_nn::{
     Network, Quantization, ResNetConfig,
@@ -80,6 +80,11 @@ fn counted(launches: &BTreeMap<&'static str, usize>) -> (usize, usize) {
     counts
 }
 
+/// Returns the number of copies into another order of memory.
+fn copies(launches: &BTreeMap<&'static str, usize>) -> usize {
+    launches.iter().filter(|(name, _)| name.contains("contiguous")).map(|(_, count)| count).sum()
+}
+
 fn lsq(role: Role) -> QuantizerConfig {
     QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(2).unwrap())
 }
@@ -122,6 +127,29 @@ fn a_quantized_convolution_takes_at_most_twelve_launches() {
     assert!((1..=12).contains(&ours), "{ours} launches");
 }
 
+/// Norms with an addition and a ReLU, and quantizers, read and write the order of memory of Burn's
+/// convolutions, in which the channels of a pixel lie side by side.
+#[test]
+fn quantizers_and_norms_copy_nothing() {
+    let _turn = turn();
+    let device = gpu().autodiff();
+    let quantizer = lsq(Role::Activation).init(&Site::activation("layer", 32), &device).unwrap();
+    let norm = BatchNorm2d::new(32, &device);
+    let step = |pixels: Tensor<4>| {
+        let mut x = pixels.permute([0, 3, 1, 2]).require_grad();
+        for _ in 0..4 {
+            x = norm.forward_add_relu(quantizer.forward(x.clone()), Some(x), true);
+        }
+        x.sum().backward()
+    };
+    let pixels = || Tensor::random([2, 16, 16, 32], Distribution::Normal(0.0, 1.0), &device);
+    step(pixels());
+    let pixels = pixels();
+    let counts = launches(&device, || drop(step(pixels)));
+    assert!(counted(&counts).0 >= 4 * (6 + 2), "the launches are not observed");
+    assert_eq!(copies(&counts), 0);
+}
+
 /// Returns the largest number of launches in which optimizers that keep this many tensors of a
 /// parameter update `count` parameters. Weights decay and the others do not, so that there are two
 /// groups, each with a last launch that may be smaller. Some devices let a kernel have few tensors.
@@ -133,54 +161,65 @@ fn updates_of(count: usize, kept: usize) -> usize {
     (count.div_ceil(most) + 1) * most.div_ceil(together)
 }
 
-/// A step of ResNet-20 with two bits, whose weights are small enough for one block of the smallest
-/// size to sum their gradients.
-#[test]
-fn a_step_of_resnet20_takes_few_launches() {
-    let _turn = turn();
+/// Returns the launches of a step of this network, and the numbers of its parameters and layers
+/// with quantizers.
+fn step_of(
+    quantization: Quantization,
+    optimizer: Optimizer,
+) -> (BTreeMap<&'static str, usize>, [usize; 2]) {
     let device = gpu().autodiff();
     let config = ResNetConfig {
         width_alpha: 0.125,
-        quantization: Quantization {
-            activation: Some(lsq(Role::Activation)),
-            weight: Some(lsq(Role::Weight)),
-            ..Quantization::default()
-        },
+        quantization,
         ..ResNetConfig::new(Depth::ResNet20, Stem::Cifar, 10, 32)
     };
     let mut network: Network = channels_last(config.init(&device).unwrap());
     let images = Tensor::<4>::random([8, 3, 32, 32], Distribution::Normal(0.0, 1.0), &device);
     let labels = Tensor::<1, Int>::from_ints([1, 2, 3, 4, 5, 6, 7, 8], &device);
     let loss = CrossEntropyLossConfig::new().init(&device);
-    let mut counts_of = |optimizer: Optimizer| {
-        let mut optimizers = Optimizers::new(optimizer, &GroupRules::default(), &network);
-        let mut step = || {
-            let value = loss.forward(network.forward(images.clone()), labels.clone());
-            let gradients = GradientsParams::from_grads(value.backward(), &network);
-            network = optimizers.step(0.001, network.clone(), gradients);
-        };
-        (0..3).for_each(|_| step());
-        launches(&device, &mut step)
+    let counts = [parameters(&network).len(), quantizers(&network).len() / 2];
+    let mut optimizers = Optimizers::new(optimizer, &GroupRules::default(), &network);
+    let mut step = || {
+        let value = loss.forward(network.forward(images.clone()), labels.clone());
+        let gradients = GradientsParams::from_grads(value.backward(), &network);
+        network = optimizers.step(0.001, network.clone(), gradients);
     };
-    let of_adam = counts_of(Optimizer::Adam { betas: [0.9, 0.999], epsilon: 1e-8 });
-    let counts = counts_of(Optimizer::Sgd { momentum: 0.9, nesterov: false });
-    let (ours, all) = counted(&counts);
+    (0..3).for_each(|_| step());
+    (launches(&device, step), counts)
+}
+
+/// A step of ResNet-20 with two bits, whose weights are small enough for one block of the smallest
+/// size to sum their gradients.
+#[test]
+fn a_step_of_resnet20_takes_few_launches() {
+    let _turn = turn();
+    let quantization = Quantization {
+        activation: Some(lsq(Role::Activation)),
+        weight: Some(lsq(Role::Weight)),
+        ..Quantization::default()
+    };
+    let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
+    let adam = Optimizer::Adam { betas: [0.9, 0.999], epsilon: 1e-8 };
+    let (of_adam, _) = step_of(quantization.clone(), adam);
+    let (counts, [count, layers]) = step_of(quantization, sgd.clone());
+    let (full_precision, _) = step_of(Quantization::default(), sgd);
     let updates = |counts: &BTreeMap<&'static str, usize>| -> usize {
         let of_optimizer = counts.iter().filter(|(name, _)| name.contains("update"));
         of_optimizer.map(|(_, count)| count).sum()
     };
-    let count = parameters(&network).len();
     for (counts, kept) in [(&counts, 1), (&of_adam, 2)] {
         let (updates, most) = (updates(counts), updates_of(count, kept));
         assert!((1..=most).contains(&updates), "{updates} launches for {count} parameters");
     }
-    let (updates, layers) = (updates(&counts), quantizers(&network).len() / 2);
+    let (ours, all) = counted(&counts);
+    let updates = updates(&counts);
     // The first convolution is not quantized, and its norm takes six.
     assert!(ours - updates <= 12 * layers + 6, "{ours} launches for {layers} layers");
-    // Between the operations nothing is copied. Some algorithms of Burn's convolutions copy.
-    let copies: usize =
-        counts.iter().filter(|(name, _)| name.contains("contiguous")).map(|(_, count)| count).sum();
-    assert!(copies <= 2 * layers, "{copies} copies into another order of memory");
+    // Which algorithms of Burn's convolutions are the fastest, and with them copies and launches,
+    // changes from run to run. The network in full precision has the same ones.
+    assert!(copies(&counts) <= copies(&full_precision), "quantizers copy");
+    let (ours_there, all_there) = counted(&full_precision);
     // Without fusion, each operation on the quantizers' few parameters is a launch of its own.
-    assert!(all <= 1300, "{all} launches");
+    let added = (all - ours).saturating_sub(all_there - ours_there);
+    assert!(added <= 40 * layers, "{added} launches of Burn for {layers} layers");
 }

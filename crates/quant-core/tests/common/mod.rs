@@ -42,6 +42,18 @@ pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter().collect()
 }
 
+/// Trains on a batch without images, and returns the gradients of the learned parameters.
+pub(crate) fn gradients_of_nothing(config: &QuantizerConfig, device: &Device) -> Vec<f32> {
+    let quantizer = make(config, SHAPE, device);
+    let empty = Tensor::<4>::zeros([0, 4, 3, 3], device).require_grad();
+    let y = quantizer.forward(empty.clone());
+    assert_eq!(y.dims(), [0, 4, 3, 3]);
+    let gradients = y.sum().backward();
+    assert_eq!(empty.grad(&gradients).unwrap().dims(), [0, 4, 3, 3]);
+    let of = |learned: quant_core::Learned| learned.value.val().grad(&gradients).map(host);
+    quantizer.learned().into_iter().filter_map(of).flatten().collect()
+}
+
 /// Returns the usual form of a method, with this number of levels or the nearest that it has.
 pub(crate) fn config(method: Method, role: Role, levels: usize) -> QuantizerConfig {
     QuantizerConfig::new(method, role, Levels::new(levels).unwrap()).nearest()

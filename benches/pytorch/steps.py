@@ -1,16 +1,18 @@
 """Measures training steps of CIFAR ResNet-20 and ImageNet ResNet-18 in PyTorch.
 
-`quant-benches qat-overhead --pytorch FILE` compares its own times with the file written here.
+The benchmarks `qat-overhead`, `imagenet` and, on a GPU, `conv` of quant-benches compare their own
+times with the file written here: `quant-benches qat-overhead --pytorch FILE`.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python steps.py --threads 2 --json steps.json
     venv/bin/python steps.py --device cuda --batch 64 --bf16 --compile --json steps.json
 
-On a GPU, tensors are in the order channels_last, and products of 32 bits may use TF32.
+On a GPU, tensors are in the order channels_last, and products of 32 bits may use TF32. The passes
+of ResNet-18's convolutions are measured there too.
 
 The quantizers are composed of tensor operations, from the papers' formulas: LSQ (Esser et al.
-2020) by its clipping value, DoReFa (Zhou et al. 2016), PACT (Choi et al. 2018), and XNOR-Net
-(Rastegari et al. 2016) with a clipped estimator.
+2020) by its clipping value, DoReFa (Zhou et al. 2016), PACT (Choi et al. 2018), XNOR-Net
+(Rastegari et al. 2016) with a clipped estimator, and LQ-Nets (Zhang et al. 2018).
 """
 
 import argparse
@@ -77,13 +79,60 @@ class Sign(nn.Module):
         return sign * x.abs().mean((1, 2, 3), keepdim=True) if self.weight else sign
 
 
+class LqNets(nn.Module):
+    """Levels that are sums of a basis, which follows its least squares fit to the data."""
+
+    def __init__(self, bits, signed):
+        super().__init__()
+        codes = torch.arange(2**bits)[:, None] >> torch.arange(bits) & 1
+        self.register_buffer("codes", (2 * codes - 1 if signed else codes).float())
+        self.register_buffer("basis", 0.5 * 2.0 ** torch.arange(bits))
+        self.signed = signed
+
+    def forward(self, x):
+        with torch.autocast(x.device.type, enabled=False):
+            return self.quantized(x.float())
+
+    def quantized(self, x):
+        levels, order = (self.codes @ self.basis).sort()
+        index = torch.bucketize(x.detach(), (levels[1:] + levels[:-1]) / 2)
+        if self.training:
+            self.fit(x.detach(), self.codes[order][index])
+        passed = x if self.signed else torch.where(x < levels[-1], x, levels[-1])
+        return passed + (levels[index] - passed).detach()
+
+    def fit(self, x, codes):
+        codes, x = codes.reshape(-1, len(self.basis)), x.reshape(-1)
+        squares, products = codes.T @ codes, codes.T @ x
+        # Digits that are the same in all codes make the equations singular without the addition.
+        squares = squares + 1e-4 * squares.trace() * torch.eye(len(products), device=x.device)
+        fitted, _ = torch.linalg.solve_ex(squares, products)
+        self.basis.mul_(0.9).add_(fitted, alpha=0.1)
+
+
 QUANTIZERS = {
     "full-precision": lambda: (None, None),
     "lsq-w2a2": lambda: (ClipQuantize(2, False, True), ClipQuantize(2, True, True)),
     "dorefa-w2a2": lambda: (ClipQuantize(2, False, False), DorefaWeight(2)),
     "pact-w2a2": lambda: (Pact(2), DorefaWeight(2)),
     "xnor-w1a1": lambda: (Sign(False), Sign(True)),
+    "lq-nets-w2a2": lambda: (LqNets(2, False), LqNets(2, True)),
 }
+
+# The convolutions of ResNet-18: input channels, output channels, side, kernel size, stride.
+CONVOLUTIONS = (
+    (3, 64, 224, 7, 2),
+    (64, 64, 56, 3, 1),
+    (64, 128, 56, 3, 2),
+    (64, 128, 56, 1, 2),
+    (128, 128, 28, 3, 1),
+    (128, 256, 28, 3, 2),
+    (128, 256, 28, 1, 2),
+    (256, 256, 14, 3, 1),
+    (256, 512, 14, 3, 2),
+    (256, 512, 14, 1, 2),
+    (512, 512, 7, 3, 1),
+)
 
 
 class Conv(nn.Conv2d):
@@ -148,7 +197,7 @@ class Side:
         self.seconds = []
 
     def seconds_of_step(self, images, labels, steps):
-        self.wait()
+        wait(self.device)
         start = time.perf_counter()
         for _ in range(steps):
             self.optimizer.zero_grad()
@@ -156,12 +205,55 @@ class Side:
                 loss = F.cross_entropy(self.run(images), labels)
             loss.backward()
             self.optimizer.step()
-        self.wait()
+        wait(self.device)
         return (time.perf_counter() - start) / steps
 
-    def wait(self):
-        if self.device != "cpu":
-            torch.cuda.synchronize()
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+def convolutions(batch, rounds, arguments):
+    """Returns the seconds of each pass of each convolution."""
+    dtype = torch.bfloat16 if arguments.bf16 else torch.float32
+    rows = {}
+
+    def random(*shape):
+        tensor = torch.rand(*shape, device=arguments.device, dtype=dtype)
+        return tensor.to(memory_format=torch.channels_last)
+
+    for inputs, outputs, side, kernel, stride in CONVOLUTIONS:
+        after = -(-side // stride)
+        x, w = random(batch, inputs, side, side), random(outputs, inputs, kernel, kernel)
+        g = random(batch, outputs, after, after)
+        strides, padding = (stride, stride), (kernel // 2, kernel // 2)
+
+        def backward(*mask):
+            return torch.ops.aten.convolution_backward(
+                g, x, w, None, strides, padding, (1, 1), False, (0, 0), 1, (*mask, False)
+            )
+
+        passes = {
+            "forward": lambda: F.conv2d(x, w, None, strides, padding),
+            "gradient of x": lambda: backward(True, False),
+            "gradient of w": lambda: backward(False, True),
+        }
+        for name, run in passes.items():
+            seconds = []
+            for index in range(rounds + 1):
+                wait(arguments.device)
+                start = time.perf_counter()
+                for _ in range(10):
+                    run()
+                wait(arguments.device)
+                if index:
+                    seconds.append((time.perf_counter() - start) / 10)
+            rows[f"conv {inputs}-{outputs} {side} k{kernel} s{stride}, {name}"] = median(seconds)
+    return rows
+
+
+def wait(device):
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 def main():
@@ -170,7 +262,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--batch", type=int, help="of ResNet-18; by default 16")
+    parser.add_argument("--batch", type=int, help="of ResNet-18 and of convolutions; by default 16")
     parser.add_argument("--bf16", action="store_true", help="products in bf16, by autocast")
     parser.add_argument("--compile", action="store_true", help="by torch.compile")
     arguments = parser.parse_args()
@@ -188,13 +280,12 @@ def main():
     imagenet = {"imagenet-" + method: Side(resnet18(method), arguments) for method in methods}
     batch = arguments.batch or 16
     tasks = [(cifar, 128, 32, 10, arguments.rounds), (imagenet, batch, 224, 1000, 5)]
-    median = lambda values: sorted(values)[len(values) // 2]
     rows = {}
-    for sides, batch, side, classes, rounds in tasks:
-        images = torch.rand(batch, 3, side, side, device=arguments.device)
+    for sides, count, side, classes, rounds in tasks:
+        images = torch.rand(count, 3, side, side, device=arguments.device)
         if arguments.device != "cpu":
             images = images.to(memory_format=torch.channels_last)
-        labels = torch.arange(batch, device=arguments.device) % classes
+        labels = torch.arange(count, device=arguments.device) % classes
         # The first round warms up. On a GPU, a round is ten steps, as in quant-benches.
         steps = 1 if arguments.device == "cpu" else 10
         for index in range(rounds + 1):
@@ -203,6 +294,8 @@ def main():
                 if index:
                     sides[name].seconds.append(seconds)
         rows.update((name, median(sides[name].seconds)) for name in sides)
+    if arguments.device != "cpu":
+        rows.update(convolutions(batch, arguments.rounds, arguments))
     result = {
         "version": torch.__version__,
         "machine": platform.machine(),
@@ -210,6 +303,7 @@ def main():
         "bf16": arguments.bf16,
         "compiled": arguments.compile,
         "threads": arguments.threads,
+        "batch": batch,
         "seconds": rows,
     }
     print(json.dumps(result, indent=2))

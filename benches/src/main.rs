@@ -6,12 +6,16 @@
 mod bandwidth;
 mod conv;
 mod infer;
+#[cfg(feature = "cube")]
+mod launches;
 mod loader;
 mod memory;
+mod pytorch;
 mod qat_overhead;
 
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
+use burn::tensor::Device;
 use clap::{Parser, ValueEnum};
 use qat_overhead::Task;
 use quant_nn::layers::Compute;
@@ -26,14 +30,14 @@ struct Arguments {
     /// Also write the rows to this JSON file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// The device of training steps and of quantizers: flex (CPU), cuda, rocm, wgpu, vulkan or
-    /// metal, if the program is built with it
+    /// The device of training steps, quantizers and convolutions: flex (CPU), cuda, rocm, wgpu,
+    /// vulkan or metal, if the program is built with it
     #[arg(long, default_value = "flex")]
     device: String,
-    /// Number of images of a step of ResNet-18
+    /// Number of images of a step of ResNet-18, and of the convolutions on a GPU
     #[arg(long, default_value_t = 16)]
     batch: usize,
-    /// The type of products in training steps: f32, f16 or bf16
+    /// The type of products in training steps, and in convolutions on a GPU: f32, f16 or bf16
     #[arg(long, default_value = "f32", value_parser = precision)]
     precision: Compute,
     /// Number of rounds; by default as many as the benchmark needs
@@ -59,7 +63,8 @@ enum Benchmark {
     Imagenet,
     /// Speed of quantizers relative to copying memory
     Bandwidth,
-    /// Time of convolutions relative to those of Burn's CPU backend
+    /// Time of convolutions: on the CPU relative to those of Burn's backend, on a GPU those of
+    /// ResNet-18
     Conv,
     /// Images decoded and augmented per second of CPU time
     Loader,
@@ -126,7 +131,13 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         rows.extend(bandwidth::measure(&device, arguments.rounds.unwrap_or(15))?);
     }
     if wanted(Benchmark::Conv) {
-        rows.extend(conv::measure(arguments.rounds.unwrap_or(9))?);
+        let rounds = arguments.rounds.unwrap_or(9);
+        rows.extend(if device == Device::flex() {
+            conv::measure(rounds)?
+        } else {
+            let on = (&device, arguments.precision);
+            conv::measure_on_gpu(on, arguments.batch, rounds, arguments.pytorch.as_deref())?
+        });
     }
     if wanted(Benchmark::Loader) {
         rows.extend(loader::measure(arguments.rounds.unwrap_or(5), arguments.images.as_deref())?);

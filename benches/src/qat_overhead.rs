@@ -2,9 +2,14 @@
 //! backward, update) relative to full precision, on any device. If PyTorch's times are given, the
 //! steps are compared with them too. The first step of a network is reported apart, because a GPU's
 //! kernels are compiled and chosen in it; a time there is that of ten steps between two waits for
-//! the device. Memory is measured on the CPU only.
+//! the device.
+//!
+//! The memory of the CPU is the largest number of bytes held during a step; that of a GPU is what
+//! the forward pass keeps for the backward pass, which is when a step holds the most. On a GPU, the
+//! launches of one more step are counted and timed one by one, and the kernels listed that take a
+//! large part of it.
 
-use std::{collections::BTreeMap, error::Error, fs, path::Path, time::Instant};
+use std::{error::Error, path::Path, time::Instant};
 
 use burn::{
     nn::loss::CrossEntropyLossConfig,
@@ -19,9 +24,9 @@ use quant_nn::{
 };
 use quant_train::optimizer::{GroupRules, Optimizer, Optimizers, clipped_gradients};
 
-use serde::Deserialize;
-
-use crate::{Row, median, memory};
+#[cfg(feature = "cube")]
+use crate::launches::{Launches, is_ours, launches, short, sum};
+use crate::{Row, median, memory, pytorch::Pytorch};
 
 /// The network and batch size of a benchmark.
 #[derive(Clone, Copy, PartialEq)]
@@ -68,14 +73,6 @@ impl Task {
     }
 }
 
-/// The file that `benches/pytorch/steps.py` writes.
-#[derive(Deserialize)]
-struct Pytorch {
-    version: String,
-    threads: usize,
-    seconds: BTreeMap<String, f64>,
-}
-
 struct Side {
     name: String,
     network: Network,
@@ -85,8 +82,9 @@ struct Side {
     first: f64,
     /// The times of the steps after it.
     seconds: Vec<f64>,
-    /// The largest number of bytes held during a step, without those held before it.
-    peak: usize,
+    /// On the CPU the largest number of bytes held during a step, on a GPU those held between the
+    /// forward and the backward pass; without those held before the step.
+    bytes: usize,
 }
 
 /// The number of steps that are timed at once on a GPU.
@@ -99,13 +97,16 @@ pub(crate) fn measure(
     pytorch: Option<&Path>,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     let (is_cpu, device) = (*device == Device::flex(), device.clone().autodiff());
+    let [batch, size, classes] = task.sizes();
+    let chosen = matches!(task, Task::ImageNet { .. }).then_some(batch);
+    let read = |path| Pytorch::read(path, (is_cpu, compute), chosen);
+    let pytorch = pytorch.map(read).transpose()?;
     let quantized = |activation, weight, levels: Levels| Quantization {
         activation: Some(QuantizerConfig::new(activation, Role::Activation, levels)),
         weight: Some(QuantizerConfig::new(weight, Role::Weight, levels)),
         ..Quantization::default()
     };
     let (one, two) = (Levels::from_bits(1)?, Levels::from_bits(2)?);
-    let [batch, size, classes] = task.sizes();
     let on = (&device, compute);
     let mut sides = vec![side(task, "full-precision", Quantization::default(), "", on)?];
     for (name, activation, weight, levels, target) in [
@@ -135,6 +136,11 @@ pub(crate) fn measure(
             }
         }
     }
+    if !is_cpu {
+        for side in &mut sides {
+            side.bytes = side.kept(&images, &labels)?;
+        }
+    }
     let full = sides[0].seconds.clone();
     let mut rows = Vec::new();
     for side in &sides {
@@ -152,26 +158,57 @@ pub(crate) fn measure(
             let images = batch as f64 / median(side.seconds.clone());
             rows.push(Row::new(&name, images, "images/s", ""));
         }
-        let peak = side.peak as f64 / sides[0].peak as f64;
-        if quantized && is_cpu {
-            let name = format!("{}, peak memory", side.name);
-            rows.push(Row::new(&name, peak, "x full precision", "at most 1.15"));
-        }
-    }
-    if let Some(path) = pytorch {
-        let pytorch: Pytorch = serde_json::from_slice(&fs::read(path)?)?;
-        let Pytorch { version, threads, seconds } = pytorch;
-        for side in &sides {
-            let Some(theirs) = seconds.get(&side.name) else {
-                continue;
+        if quantized {
+            let (memory, target) = if is_cpu {
+                ("peak memory", "at most 1.15")
+            } else {
+                ("memory kept", "at most 1.1")
             };
-            let name = format!("{} over PyTorch {version} on {threads} threads", side.name);
-            let target =
-                if side.name.ends_with("full-precision") { "at most 1.0" } else { "at most 0.9" };
-            let ratio = median(side.seconds.clone()) / theirs;
-            rows.push(Row::new(&name, ratio, "x PyTorch's time", target));
+            let ratio = side.bytes as f64 / sides[0].bytes as f64;
+            let name = format!("{}, {memory}", side.name);
+            rows.push(Row::new(&name, ratio, "x full precision", target));
         }
     }
+    #[cfg(feature = "cube")]
+    if !is_cpu {
+        for side in &mut sides {
+            rows.extend(kernels(side, &images, &labels)?);
+        }
+    }
+    for side in &sides {
+        let full = side.name.ends_with("full-precision");
+        let target = if full { "at most 1.0" } else { "at most 0.9" };
+        let time = median(side.seconds.clone());
+        rows.extend(pytorch.as_ref().and_then(|pytorch| pytorch.row(&side.name, time, target)));
+    }
+    Ok(rows)
+}
+
+/// Returns the launches of a step and their time, and the kernels that take at least 2 % of it.
+#[cfg(feature = "cube")]
+fn kernels(
+    side: &mut Side,
+    images: &Tensor<4>,
+    labels: &Tensor<1, Int>,
+) -> Result<Vec<Row>, Box<dyn Error>> {
+    let kernels = launches(|| side.steps(1, images, labels).map(drop))?;
+    let ours = sum(kernels.iter().filter(|(name, _)| is_ours(name)).map(|(_, kernel)| kernel));
+    let all = sum(kernels.values());
+    let row =
+        |name: &str, value, unit| Row::new(&format!("{}, {name}", side.name), value, unit, "");
+    let percent = |kernel: Launches| 100.0 * kernel.seconds / all.seconds;
+    let mut rows = vec![
+        row("launches", all.count as f64, ""),
+        row("launches of this project", ours.count as f64, ""),
+        row("kernels", all.seconds, "s, one at a time"),
+        row("kernels of this project", percent(ours), "% of the kernels"),
+    ];
+    let mut large: Vec<_> = kernels.iter().filter(|(_, kernel)| percent(**kernel) >= 2.0).collect();
+    large.sort_by(|(_, a), (_, b)| b.seconds.total_cmp(&a.seconds));
+    rows.extend(large.into_iter().map(|(name, kernel)| {
+        let name = format!("{} launches of {}", kernel.count, short(name));
+        row(&name, percent(*kernel), "% of the kernels")
+    }));
     Ok(rows)
 }
 
@@ -186,7 +223,7 @@ fn side(
     let network = channels_last(task.config(quantization).init(device)?.with_compute(compute));
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: true };
     let optimizers = Optimizers::new(sgd, &GroupRules::default(), &network);
-    Ok(Side { name, network, optimizers, target, first: 0.0, seconds: Vec::new(), peak: 0 })
+    Ok(Side { name, network, optimizers, target, first: 0.0, seconds: Vec::new(), bytes: 0 })
 }
 
 impl Side {
@@ -202,16 +239,34 @@ impl Side {
         let held = memory::watch();
         let start = Instant::now();
         for _ in 0..count {
-            let scores = self.network.forward(images.clone());
-            let loss = CrossEntropyLossConfig::new().init(&device);
-            let loss = loss.forward(scores, labels.clone());
+            let loss = self.loss(images, labels);
             let grads = clipped_gradients(loss.backward(), &self.network, None);
             let network = self.network.clone();
             self.network = self.optimizers.step(0.01, network, grads);
         }
         device.sync()?;
         let seconds = start.elapsed().as_secs_f64() / count as f64;
-        self.peak = memory::peak() - held;
+        self.bytes = memory::peak() - held;
         Ok(seconds)
+    }
+
+    fn loss(&self, images: &Tensor<4>, labels: &Tensor<1, Int>) -> Tensor<1> {
+        let scores = self.network.forward(images.clone());
+        CrossEntropyLossConfig::new().init(&images.device()).forward(scores, labels.clone())
+    }
+
+    /// Returns the bytes on a GPU that a forward pass keeps for the backward pass.
+    fn kept(&self, images: &Tensor<4>, labels: &Tensor<1, Int>) -> Result<usize, Box<dyn Error>> {
+        let device = images.device();
+        let held = || {
+            device.sync()?;
+            let usage = device.memory_pool_usage().ok_or("the device does not count its memory")?;
+            Ok::<u64, Box<dyn Error>>(usage.bytes_in_use)
+        };
+        let before = held()?;
+        let loss = self.loss(images, labels);
+        let bytes = held()?.saturating_sub(before);
+        drop(loss);
+        Ok(bytes as usize)
     }
 }

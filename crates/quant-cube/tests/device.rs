@@ -25,8 +25,8 @@ use quant_kernels::{
 /// Returns whether all numbers but a few are close. A quotient may be one unit off on a GPU, which
 /// moves a number near a threshold by a level.
 fn mostly_close(ours: &[f32], theirs: &[f32], allowed: f32) -> bool {
-    let far = |(a, b): &(&f32, &f32)| !((**a - **b).abs() <= allowed * b.abs().max(1.0));
-    let count = ours.iter().zip(theirs).filter(far).count();
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= allowed * b.abs().max(1.0);
+    let count = ours.iter().zip(theirs).filter(|pair| !near(*pair)).count();
     ours.len() == theirs.len() && count * 200 <= ours.len()
 }
 
@@ -328,8 +328,9 @@ proptest! {
         prop_assert_eq!(names.len(), 1, "{:?}", names);
         for ((tensors, values), updated) in tensors.iter().zip(&values).zip(&updated) {
             let mut next = [Vec::new(), Vec::new(), Vec::new()];
-            for at in 0..values[0].len() {
-                let [mut w, g, m, v] = [0, 1, 2, 3].map(|tensor| f64::from(values[tensor][at]));
+            for (at, weight) in values[0].iter().enumerate() {
+                let mut w = f64::from(*weight);
+                let [g, m, v] = [1, 2, 3].map(|tensor| f64::from(values[tensor][at]));
                 let [m, v] = if step == 1 { [0.0; 2] } else { [m, v] };
                 let g = if decoupled { g } else { g + decay * w };
                 if decoupled {

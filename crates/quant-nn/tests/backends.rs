@@ -8,6 +8,7 @@
     feature = "vulkan",
     feature = "wgpu"
 ))]
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 #[path = "../../quant-core/tests/common/gpu.rs"]
 mod gpu;

@@ -9,6 +9,7 @@
     feature = "wgpu"
 ))]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+#![expect(clippy::print_stdout, reason = "a failed test shows what was launched")]
 
 #[path = "../../quant-core/tests/common/gpu.rs"]
 mod gpu;
@@ -201,7 +202,7 @@ fn a_step_of_resnet20_takes_few_launches() {
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
     let adam = Optimizer::Adam { betas: [0.9, 0.999], epsilon: 1e-8 };
     let (of_adam, _) = step_of(quantization.clone(), adam);
-    let (counts, [count, layers]) = step_of(quantization, sgd.clone());
+    let (counts, [count, layers]) = step_of(quantization, sgd);
     let (full_precision, _) = step_of(Quantization::default(), sgd);
     let updates = |counts: &BTreeMap<&'static str, usize>| -> usize {
         let of_optimizer = counts.iter().filter(|(name, _)| name.contains("update"));

@@ -3,6 +3,8 @@
 mod walk;
 
 #[cfg(feature = "cube")]
+pub mod basis;
+#[cfg(feature = "cube")]
 pub mod batch_norm;
 #[cfg(feature = "cube")]
 mod block;

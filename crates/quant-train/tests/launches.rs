@@ -90,6 +90,16 @@ fn lsq(role: Role) -> QuantizerConfig {
     QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(2).unwrap())
 }
 
+/// Returns the quantization of all layers to two bits by this method.
+fn quantized(method: Method) -> Quantization {
+    let levels = Levels::from_bits(2).unwrap();
+    Quantization {
+        activation: Some(QuantizerConfig::new(method, Role::Activation, levels)),
+        weight: Some(QuantizerConfig::new(method, Role::Weight, levels)),
+        ..Quantization::default()
+    }
+}
+
 #[derive(Module, Debug)]
 struct Layer {
     conv: QuantConv2d,
@@ -194,15 +204,10 @@ fn step_of(
 #[test]
 fn a_step_of_resnet20_takes_few_launches() {
     let _turn = turn();
-    let quantization = Quantization {
-        activation: Some(lsq(Role::Activation)),
-        weight: Some(lsq(Role::Weight)),
-        ..Quantization::default()
-    };
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
     let adam = Optimizer::Adam { betas: [0.9, 0.999], epsilon: 1e-8 };
-    let (of_adam, _) = step_of(quantization.clone(), adam);
-    let (counts, [count, layers]) = step_of(quantization, sgd);
+    let (of_adam, _) = step_of(quantized(Method::Lsq), adam);
+    let (counts, [count, layers]) = step_of(quantized(Method::Lsq), sgd);
     let (full_precision, _) = step_of(Quantization::default(), sgd);
     let updates = |counts: &BTreeMap<&'static str, usize>| -> usize {
         let of_optimizer = counts.iter().filter(|(name, _)| name.contains("update"));
@@ -223,4 +228,23 @@ fn a_step_of_resnet20_takes_few_launches() {
     // Without fusion, each operation on the quantizers' few parameters is a launch of its own.
     let added = (all - ours).saturating_sub(all_there - ours_there);
     assert!(added <= 40 * layers, "{added} launches of Burn for {layers} layers");
+}
+
+/// LQ-Nets fits a basis for each quantizer in every step: one launch for its levels, one that sums
+/// the elements of each level, and one that solves the system.
+#[test]
+fn a_step_of_lq_nets_takes_few_launches() {
+    let _turn = turn();
+    let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
+    let (counts, [_, layers]) = step_of(quantized(Method::LQ_NETS), sgd);
+    let (full_precision, _) = step_of(Quantization::default(), sgd);
+    let (ours, all) = counted(&counts);
+    let (ours_there, all_there) = counted(&full_precision);
+    let of_bases = counts.iter().filter(|(name, _)| name.contains("quant_cube::basis"));
+    let of_bases: usize = of_bases.map(|(_, count)| count).sum();
+    // Two quantizers in a layer, and the levels once more in the forward pass.
+    assert_eq!(of_bases, 2 * 4 * layers);
+    assert!(copies(&counts) <= copies(&full_precision), "quantizers copy");
+    let added = (all - ours).saturating_sub(all_there - ours_there);
+    assert!(added <= 100 * layers, "{added} launches of Burn for {layers} layers");
 }

@@ -2,16 +2,21 @@
 
 use cubecl_runtime::kernel::KernelDefinition;
 use quant_cube::{Groups, Lanes, Limits, Operand, Sums, Tiling};
+use quant_kernels::quantize::Basis;
 
 use crate::{
     cpu::{HostCompiler, HostKernel},
     cuda::source,
     device,
-    kernels::quantizers::{rules, summing_of},
+    kernels::{
+        bases::summing_levels,
+        quantizers::{rules, summing_of},
+    },
     variant::{self, Type, UNITS, Variant},
     workers::{self, Progress, Share},
 };
 
+mod bases;
 mod norms;
 mod quantizers;
 mod updates;
@@ -128,6 +133,17 @@ fn for_each(part: &str, share: Share, take: &mut dyn FnMut(String, &dyn Fn() -> 
         for v in variant::summing().into_iter().filter(|v| variant::fits(*v, Sums::in_registers(2)))
         {
             add(format!("batch_norm_{}_{ending}", v.name()), &|| norms::whole(v, adds, relu));
+        }
+    }
+    for v in summing_levels() {
+        for (levels, of_weight) in
+            [2usize, 3, 4, 16].into_iter().flat_map(|l| [(l, false), (l, true)])
+        {
+            let bits = if levels == 3 { 1 } else { levels.ilog2() as usize };
+            let (signed, weight) = (of_weight, of_weight);
+            let basis = Basis { bits, levels, signed, position: 0.4, weight };
+            let ending = format!("{levels}{}", if of_weight { "_weight" } else { "" });
+            add(format!("fit_basis_{}_{ending}", v.name()), &|| bases::fit(v, basis));
         }
     }
     let plain = |v: &Variant| v.groups == Groups::One && !v.strided && v.results == v.elements;

@@ -2,6 +2,7 @@
 
 pub use define::Kernel;
 
+pub mod bases;
 mod define;
 pub mod norms;
 pub mod quantizers;
@@ -10,6 +11,7 @@ pub mod updates;
 /// Returns all kernels.
 pub fn all() -> Vec<Kernel> {
     let mut kernels = quantizers::all();
+    kernels.extend(bases::all());
     kernels.extend(norms::all());
     kernels.extend(updates::all());
     kernels

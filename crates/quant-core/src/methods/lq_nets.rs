@@ -35,8 +35,7 @@
 //! **Computed by** `Rule::Table`, which this file calls: on the CPU in
 //! `quantize/arithmetic/table.rs` of `quant-kernels`, on GPUs in `quantize/formula.rs` of
 //! `quant-cube`. The levels of a basis and its least squares solution are computed on the CPU in
-//! `quantize/basis.rs` of `quant-kernels`, on GPUs by the tensor operations in
-//! `ops/reference/basis.rs`.
+//! `quantize/basis.rs` of `quant-kernels`, on GPUs in `basis` of `quant-cube`.
 
 use burn::{
     module::{Module, RunningState},
@@ -161,8 +160,7 @@ impl LqNets {
     fn fitted<const D: usize>(&self, x: &Tensor<D>, old: Tensor<2>) -> Tensor<2> {
         let (x, _) = self.normalized(x.clone().detach());
         let view = self.grouping.view(&x.shape());
-        let x = x.reshape(view).inner();
-        fit_basis(x, old, self.rule, view)
+        fit_basis(x.inner(), old, self.rule, view)
     }
 
     /// Returns the basis as `[groups, bits]`, a constant.

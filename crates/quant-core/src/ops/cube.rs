@@ -9,9 +9,9 @@ use burn::{
 use burn_cubecl::{
     CubeBackend, cubecl::zspace::metadata::Metadata, kernel::untile, tensor::CubeTensor,
 };
-use quant_cube::{Operand, Output, quantize};
+use quant_cube::{Operand, Output, basis as bases, quantize};
 
-use super::{Elementwise, QuantOps, Rule, reference};
+use super::{Basis, Elementwise, QuantOps, Rule, reference};
 
 /// Returns a tensor as kernels take it. Its elements may lie in memory in any order.
 pub fn operand(tensor: CubeTensor) -> Operand {
@@ -63,5 +63,27 @@ impl QuantOps for CubeBackend {
         );
         let gradients = tensor(gradients, parameters.dtype, &parameters);
         (tensor(grad_x, x.dtype, &x), Self::float_reshape(gradients, parameters.shape()))
+    }
+
+    fn basis_levels(values: FloatTensor<Self>, basis: Basis) -> FloatTensor<Self> {
+        if values.dtype != DType::F32 {
+            return reference::basis_levels::<Self>(values, basis);
+        }
+        let levels = bases::levels(&values.client, &operand(values.clone()), basis);
+        tensor(levels, DType::F32, &values)
+    }
+
+    fn fit_basis(
+        x: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        basis: Basis,
+        view: [usize; 3],
+    ) -> FloatTensor<Self> {
+        if values.dtype != DType::F32 {
+            return reference::fit_basis::<Self>(x, values, basis, view);
+        }
+        let (input, old) = (operand(x.clone()), operand(values));
+        let fitted = tensor(bases::fit(&x.client, &input, &old, basis, view), DType::F32, &x);
+        if x.dtype == DType::F32 { fitted } else { Self::float_cast(fitted, x.dtype.into()) }
     }
 }

@@ -107,7 +107,7 @@ impl Operand {
     }
 
     /// Returns the number of elements from the first to the last in memory.
-    fn extent(&self) -> usize {
+    pub(crate) fn extent(&self) -> usize {
         let steps = self.binding.shape.iter().zip(self.binding.strides.iter());
         steps.map(|(size, stride)| size.saturating_sub(1) * stride).sum::<usize>() + 1
     }

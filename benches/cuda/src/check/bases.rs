@@ -21,7 +21,7 @@ pub(super) fn fit(v: Variant, basis: Basis) -> Job {
     let kernels = vec![
         kernels::ladders(of_basis, digits, UNITS),
         kernels::level_sums(v),
-        kernels::solve(of_basis, basis.weight, digits),
+        kernels::solve(Variant { wide_addresses: false, ..of_basis }, basis.weight, digits),
     ];
     job(kernels, move |kernels| run_fit(kernels, v, basis))
 }
@@ -55,7 +55,7 @@ fn run_fit(kernels: &[HostKernel], v: Variant, basis: Basis) -> Result<(), Strin
     ladders_kernel.run(
         &mut [old.buffer(), ladders.buffer()],
         Scalars {
-            integers: &lengths(&[groups * bits, groups * ladder, groups, bits, levels]),
+            integers: &lengths(&[groups * bits, groups * ladder, bits, 1, groups, bits, levels]),
             floats: &[0, levels.div_ceil(2), levels].map(|at| basis.share(at) as f32),
             ..Scalars::default()
         },
@@ -77,10 +77,9 @@ fn run_fit(kernels: &[HostKernel], v: Variant, basis: Basis) -> Result<(), Strin
                         placed.lengths.clone(),
                         lengths(&[groups * ladder, groups * splits * levels * 2]),
                         numbers(&tiles).to_vec(),
-                        lengths(&[from, levels]),
                     ]
                     .concat(),
-                    words: &placed.shifts,
+                    words: &[&placed.shifts[..], &[from as u32, levels as u32]].concat(),
                     floats: &[],
                 },
                 [tiles.tiles * splits, UNITS],
@@ -95,6 +94,8 @@ fn run_fit(kernels: &[HostKernel], v: Variant, basis: Basis) -> Result<(), Strin
                     of_partial,
                     groups * bits,
                     groups * (bits + 1),
+                    bits,
+                    1,
                     groups,
                     splits,
                     bits,

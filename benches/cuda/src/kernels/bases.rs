@@ -7,7 +7,7 @@ use quant_cube::{
 };
 
 use super::define::{Kernel, LENGTH, kernel, path, plain, tensor};
-use crate::variant::{Type, UNITS, Variant, elementwise, fits, summing};
+use crate::variant::{Type, UNITS, Variant, fits, summing};
 
 /// Defines the kernel that computes thresholds and levels.
 pub fn ladders(v: Variant, digits: Digits, units: usize) -> KernelDefinition {
@@ -15,8 +15,10 @@ pub fn ladders(v: Variant, digits: Digits, units: usize) -> KernelDefinition {
         basis::ladders_kernel,
         v,
         units,
-        tensor(v.strided),
         plain(LENGTH),
+        plain(LENGTH),
+        1,
+        1,
         1,
         1,
         1,
@@ -55,8 +57,10 @@ pub fn solve(v: Variant, weight: bool, digits: Digits) -> KernelDefinition {
         v,
         UNITS,
         plain(LENGTH),
-        tensor(v.strided),
         plain(LENGTH),
+        plain(LENGTH),
+        1,
+        1,
         1,
         1,
         1,
@@ -86,11 +90,18 @@ pub fn summing_levels() -> impl Iterator<Item = Variant> {
     all.filter(|v| fits(*v, SUMS))
 }
 
-/// Returns the variants of the kernels that read a basis: both widths of addresses, and a basis
-/// that lies in memory in the order of its shape or in another one.
-pub fn of_basis() -> impl Iterator<Item = Variant> {
-    let is_one = |v: &Variant| v.groups == Groups::One && v.elements == Type::F32 && v.vector == 1;
-    elementwise().into_iter().filter(is_one)
+/// Returns the variants of the kernels that read a basis: both widths of addresses.
+pub fn of_basis() -> [Variant; 2] {
+    [false, true].map(|wide_addresses| Variant {
+        elements: Type::F32,
+        results: Type::F32,
+        parameters: Type::F32,
+        vector: 1,
+        wide_addresses,
+        groups: Groups::One,
+        width: 1,
+        strided: false,
+    })
 }
 
 pub(super) fn all() -> Vec<Kernel> {
@@ -105,7 +116,9 @@ pub(super) fn all() -> Vec<Kernel> {
                 let define = move || ladders(v, digits, units);
                 kernels.push(Kernel::new(format!("ladders_{name}_{units}"), define));
             }
-            for (role, weight) in [("activation", false), ("weight", true)] {
+            // It counts in 32 bits.
+            let roles = [("activation", false), ("weight", true)];
+            for (role, weight) in roles.into_iter().filter(|_| !v.wide_addresses) {
                 let define = move || solve(v, weight, digits);
                 kernels.push(Kernel::new(format!("solve_{role}_{name}"), define));
             }

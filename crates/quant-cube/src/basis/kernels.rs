@@ -46,11 +46,13 @@ fn digit(code: u32, bit: usize, #[comptime] digits: Digits) -> f32 {
     }
 }
 
-/// Computes the levels of a group and sorts them. Codes of the same level keep their order.
+/// Computes the levels of a group and sorts them. Codes of the same level keep their order. The
+/// basis of the group is at `first` and, from there on, in steps of `step`.
 #[cube]
 fn ladder_of(
     basis: &LinearView<'_, f32>,
-    group: usize,
+    first: usize,
+    step: usize,
     bits: usize,
     count: usize,
     #[comptime] digits: Digits,
@@ -62,7 +64,7 @@ fn ladder_of(
     let mut codes = Shared::<[u32]>::new_slice(MOST_LEVELS);
     let unit = UNIT_POS as usize;
     if unit < bits {
-        own[unit] = basis.read(group * bits + unit);
+        own[unit] = basis.read(first + unit * step);
     }
     sync_cube();
     let mut code = unit;
@@ -98,11 +100,14 @@ fn ladder_of(
 
 /// Computes the thresholds and the levels of each group: `ladders` is `[groups, 2·count - 1]`. The
 /// threshold below a level is share·lower + (1 - share)·upper, where the share is `below` in the
-/// lower half, `middle` in the middle and `above` in the upper half. A cube computes one group.
+/// lower half, `middle` in the middle and `above` in the upper half. The values of a basis are
+/// `of_bit` apart in memory, and those of groups `of_group`. A cube computes one group.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
 pub fn ladders_kernel(
     basis: LinearView<'_, f32>,
     mut ladders: LinearViewMut<'_, f32>,
+    of_group: usize,
+    of_bit: usize,
     groups: usize,
     bits: usize,
     count: usize,
@@ -113,7 +118,7 @@ pub fn ladders_kernel(
     #[comptime] units: usize,
 ) {
     let group = usize::min(CUBE_POS, groups - 1);
-    let ladder = ladder_of(&basis, group, bits, count, digits, units);
+    let ladder = ladder_of(&basis, group * of_group, of_bit, bits, count, digits, units);
     if CUBE_POS < groups {
         let first = group * (2 * count - 1);
         let mut index = UNIT_POS as usize;
@@ -140,8 +145,8 @@ pub fn level_sums_kernel<F: Float, N: Size>(
     ladders: LinearView<'_, f32>,
     mut partial: LinearViewMut<'_, f32>,
     path: Path,
-    from: usize,
-    count: usize,
+    from: u32,
+    count: u32,
     #[comptime] of: Groups,
     #[comptime] width: usize,
     #[comptime] units: usize,
@@ -163,10 +168,11 @@ pub fn level_sums_kernel<F: Float, N: Size>(
     let mut thresholds = Array::<f32>::new(comptime!(TOGETHER + 1));
     #[unroll]
     for index in 0..comptime!(TOGETHER + 1) {
-        let level = from + index;
+        let level = from + index as u32;
         thresholds[index] = 0.0f32;
         if is_used && level > 0 && level < count {
-            thresholds[index] = ladders.read(column * (2 * count - 1) + level - 1);
+            let first = column * (2 * count as usize - 1);
+            thresholds[index] = ladders.read(first + level as usize - 1);
         }
     }
     #[unroll]
@@ -185,7 +191,8 @@ pub fn level_sums_kernel<F: Float, N: Size>(
                 let mut is_above = from == 0 || value > thresholds[0];
                 #[unroll]
                 for index in 0..TOGETHER {
-                    let is_beyond = from + index + 1 < count && value > thresholds[index + 1];
+                    let is_beyond =
+                        from + index as u32 + 1 < count && value > thresholds[index + 1];
                     let is_here = is_above && !is_beyond;
                     counts[index] += select(is_here, 1.0f32, 0.0f32);
                     sums[index] += select(is_here, value, 0.0f32);
@@ -204,8 +211,9 @@ pub fn level_sums_kernel<F: Float, N: Size>(
     for index in 0..TOGETHER {
         let of_level = sum_columns(counts[index], &mut shared, units, width);
         let sum = sum_columns(sums[index], &mut shared, units, width);
-        if (UNIT_POS as usize) < width && is_used && from + index < count {
-            let at = ((column * path.splits + split) * count + from + index) * 2;
+        if (UNIT_POS as usize) < width && is_used && from + (index as u32) < count {
+            let level = (from + index as u32) as usize;
+            let at = ((column * path.splits + split) * count as usize + level) * 2;
             partial.write(at, of_level);
             partial.write(at + 1, sum);
         }
@@ -214,12 +222,14 @@ pub fn level_sums_kernel<F: Float, N: Size>(
 
 /// Solves the least squares system of each group: `fitted` is `[groups, bits + 1]`, the next basis
 /// and behind it the ratio of the largest to the smallest pivot, or `infinity` if the system has no
-/// solution. A cube computes one group.
+/// solution. The basis lies in memory as [`ladders_kernel`] says. A cube computes one group.
 #[cube(launch, address_type = "dynamic", create_dummy_kernel)]
 pub fn solve_kernel(
     partial: LinearView<'_, f32>,
     basis: LinearView<'_, f32>,
     mut fitted: LinearViewMut<'_, f32>,
+    of_group: usize,
+    of_bit: usize,
     groups: usize,
     splits: usize,
     bits: usize,
@@ -231,7 +241,7 @@ pub fn solve_kernel(
 ) {
     let unit = UNIT_POS as usize;
     let group = usize::min(CUBE_POS, groups - 1);
-    let ladder = ladder_of(&basis, group, bits, count, digits, units);
+    let ladder = ladder_of(&basis, group * of_group, of_bit, bits, count, digits, units);
     let mut shared = Shared::<[f32]>::new_slice(units);
     let mut totals = Shared::<[f32]>::new_slice(comptime!(2 * MOST_LEVELS));
     let mut entry = 0usize.runtime();

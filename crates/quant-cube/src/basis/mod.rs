@@ -28,6 +28,9 @@ pub const TOGETHER: usize = 4;
 /// registers.
 const MOST_TOGETHER: usize = 4;
 
+/// The number of sums that there may not be: the kernel that solves counts them in 32 bits.
+const MOST_PARTS: usize = 1 << 31;
+
 /// The sums of a unit: the number and the sum of the elements of each level of a pass.
 #[doc(hidden)]
 pub const SUMS: Sums = Sums { registers: 2 * TOGETHER, shared: 0, of_one: true };
@@ -45,8 +48,10 @@ pub fn levels(client: &Client, values: &Operand, basis: Basis) -> Output {
         grid(groups),
         CubeDim::new_1d(units as u32),
         address_type(&[values, &ladders.operand(FLOAT)]),
-        values.clone().view(),
+        in_memory(values).view(),
         ladders.operand(FLOAT).view(),
+        values.binding.strides[0],
+        values.binding.strides[1],
         groups,
         basis.bits,
         count,
@@ -63,6 +68,9 @@ pub fn levels(client: &Client, values: &Operand, basis: Basis) -> Output {
 /// much rounding errors were amplified: `[groups, bits + 1]`. Where a system is singular, 1e-4 of
 /// its trace is added to the diagonal; where it still is, the basis stays as it is. The elements
 /// are summed in a fixed order.
+///
+/// # Panics
+/// If the sums of the levels of all groups take 8 GB.
 pub fn fit(
     client: &Client,
     x: &Operand,
@@ -78,6 +86,10 @@ pub fn fit(
     let limits = Limits { elements: limits.elements.min(MOST_TOGETHER), ..limits };
     let tiling = Tiling::new(limits, &[&input], walk.view, SUMS);
     let partial = Output::new(client, &[groups, tiling.splits, count, 2], FLOAT).operand(FLOAT);
+    assert!(
+        partial.elements() < MOST_PARTS,
+        "{groups} groups of {count} levels have too many sums to fit their bases"
+    );
     for from in (0..count).step_by(TOGETHER) {
         level_sums_kernel::launch(
             client,
@@ -89,8 +101,8 @@ pub fn fit(
             ladders.clone().view(),
             partial.clone().view(),
             tiling.path(),
-            from,
-            count,
+            from as u32,
+            count as u32,
             tiling.of,
             tiling.width,
             tiling.units,
@@ -102,10 +114,12 @@ pub fn fit(
         client,
         grid(groups),
         CubeDim::new_1d(UNITS as u32),
-        address_type(&[&partial]),
+        AddressType::U32,
         partial.view(),
-        values.clone().view(),
+        in_memory(values).view(),
         fitted.operand(FLOAT).view(),
+        values.binding.strides[0],
+        values.binding.strides[1],
         groups,
         tiling.splits,
         basis.bits,
@@ -116,6 +130,14 @@ pub fn fit(
         UNITS,
     );
     fitted
+}
+
+/// Returns the tensor as a row of what lies in its memory, from its first to its last element.
+fn in_memory(operand: &Operand) -> Operand {
+    let mut row = operand.clone();
+    row.binding.shape = [operand.extent()].as_slice().into();
+    row.binding.strides = [1].as_slice().into();
+    row
 }
 
 fn digits(basis: Basis) -> Digits {

@@ -337,10 +337,10 @@ fn solve(system: &mut Shared<[f32]>, bits: usize) -> (f32, bool) {
     let mut step = 0usize.runtime();
     while step < bits {
         let pivot = system[step * row + step];
-        largest = f32::max(largest, f32::abs(pivot));
+        let size = f32::abs(pivot);
+        largest = f32::max(largest, size);
         // A pivot that is no number makes the system singular too.
-        let is_smaller = !(f32::abs(pivot) >= smallest);
-        smallest = select(is_smaller, f32::abs(pivot), smallest);
+        smallest = select(size >= smallest, smallest, size);
         let mut below = step + 1;
         while below < bits {
             let factor = system[below * row + step] / pivot;

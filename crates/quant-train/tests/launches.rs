@@ -86,16 +86,15 @@ fn copies(launches: &BTreeMap<&'static str, usize>) -> usize {
     launches.iter().filter(|(name, _)| name.contains("contiguous")).map(|(_, count)| count).sum()
 }
 
-fn lsq(role: Role) -> QuantizerConfig {
-    QuantizerConfig::new(Method::Lsq, role, Levels::from_bits(2).unwrap())
+fn two_bits(method: Method, role: Role) -> QuantizerConfig {
+    QuantizerConfig::new(method, role, Levels::from_bits(2).unwrap())
 }
 
 /// Returns the quantization of all layers to two bits by this method.
 fn quantized(method: Method) -> Quantization {
-    let levels = Levels::from_bits(2).unwrap();
     Quantization {
-        activation: Some(QuantizerConfig::new(method, Role::Activation, levels)),
-        weight: Some(QuantizerConfig::new(method, Role::Weight, levels)),
+        activation: Some(two_bits(method, Role::Activation)),
+        weight: Some(two_bits(method, Role::Weight)),
         ..Quantization::default()
     }
 }
@@ -116,8 +115,8 @@ fn a_quantized_convolution_takes_at_most_twelve_launches() {
     let device = gpu().autodiff();
     let config = QuantConv2dConfig {
         quantizers: LayerQuantizers {
-            activation: Some(lsq(Role::Activation)),
-            weight: Some(lsq(Role::Weight)),
+            activation: Some(two_bits(Method::Lsq, Role::Activation)),
+            weight: Some(two_bits(Method::Lsq, Role::Weight)),
             ..LayerQuantizers::default()
         },
         ..QuantConv2dConfig::new([32, 32], 3, 1)
@@ -144,7 +143,9 @@ fn a_quantized_convolution_takes_at_most_twelve_launches() {
 fn quantizers_and_norms_copy_nothing() {
     let _turn = turn();
     let device = gpu().autodiff();
-    let quantizer = lsq(Role::Activation).init(&Site::activation("layer", 32), &device).unwrap();
+    let quantizer = two_bits(Method::Lsq, Role::Activation)
+        .init(&Site::activation("layer", 32), &device)
+        .unwrap();
     let norm = BatchNorm2d::new(32, &device);
     let step = |pixels: Tensor<4>| {
         let mut x = pixels.permute([0, 3, 1, 2]).require_grad();

@@ -36,7 +36,9 @@ const MOST_PARTS: usize = 1 << 31;
 pub const SUMS: Sums = Sums { registers: 2 * TOGETHER, shared: 0, of_one: true };
 
 /// Returns the thresholds between the levels of each group, followed by the levels, both ascending:
-/// `[groups, 2·levels - 1]`. `values` is the basis, `[groups, bits]`.
+/// `[groups, 2·levels - 1]`. `values` is the basis v, `[groups, bits]`. A level is digits·v
+/// (equation 3), and the threshold between l < u is p·l + (1 - p)·u, with the share p of the lower
+/// level.
 pub fn levels(client: &Client, values: &Operand, basis: Basis) -> Output {
     let groups = values.binding.shape[0];
     let count = basis.levels;
@@ -64,10 +66,11 @@ pub fn levels(client: &Client, values: &Operand, basis: Basis) -> Output {
     ladders
 }
 
-/// Returns the least squares basis of each group of x, viewed as `view`, and in the last column how
-/// much rounding errors were amplified: `[groups, bits + 1]`. Where a system is singular, 1e-4 of
-/// its trace is added to the diagonal; where it still is, the basis stays as it is. The elements
-/// are summed in a fixed order.
+/// Returns the least squares basis (BᵀB)⁻¹Bᵀx of each group of x, viewed as `view`, where B has the
+/// digits of each element's level (equation 8), and in the last column how much rounding errors
+/// were amplified: `[groups, bits + 1]`. Where a system is singular, 1e-4 of its trace is added to
+/// the diagonal; where it still is, the basis stays as it is. The elements are summed in a fixed
+/// order.
 ///
 /// # Panics
 /// If the sums of the levels of all groups take 8 GB.
